@@ -1,0 +1,52 @@
+import env from '@fastify/env'
+import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import type { Logger } from 'pino'
+import { type Config, ConfigSchema } from './config.ts'
+import database from './plugins/database.ts'
+import keys from './plugins/keys.ts'
+import openapi from './plugins/openapi.ts'
+import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
+import readiness from './plugins/readiness.ts'
+import requests, { requestId } from './plugins/requests.ts'
+import writer from './plugins/writer.ts'
+import health from './routes/health.ts'
+import ingest from './routes/ingest.ts'
+import openapiRoute from './routes/openapi.ts'
+import records from './routes/records.ts'
+
+/** The longest a path parameter can be: a source of 512 bytes, each percent-encoded. */
+const LONGEST_PARAM = 512 * 3
+
+/** The one way to make the server: the commands, the tests and the bench all call it. DATABASE_URL must be set. */
+export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: logger,
+    // The access log of plugins/requests.ts is one line a request; a child logger for each would cost more than the line.
+    logController: new LogController({ disableRequestLogging: true }),
+    childLoggerFactory: (parent) => parent,
+    genReqId: requestId,
+    routerOptions: { maxParamLength: LONGEST_PARAM },
+    // What is in flight while closing is answered; only idle connections are cut.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    clientErrorHandler: onClientError,
+    frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request as never, reply as never),
+  })
+
+  await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
+  await app.register(requests)
+  await app.register(openapi)
+  await app.register(problems)
+
+  await app.register(database, { config })
+  await app.register(readiness)
+  await app.register(writer, { config })
+  await app.register(keys)
+
+  await app.register(health)
+  await app.register(openapiRoute)
+  await app.register(ingest, { config })
+  await app.register(records, { config })
+  app.refuseOtherMethods()
+  return app as unknown as FastifyInstance
+}

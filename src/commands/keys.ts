@@ -1,0 +1,76 @@
+import { loadConfig } from '../config.ts'
+import { revokeKey, selectKeys } from '../data/keys.ts'
+import type { Database } from '../data/schema.ts'
+import { toRfc3339 } from '../lib/pg-time.ts'
+import { issueKey } from '../operate/issue-key.ts'
+import { type Scope, SCOPES } from '../operate/keys.ts'
+import { openDatabase, withConnection } from './database.ts'
+
+export interface CreateOptions {
+  name: string
+  scope: string[]
+  sourcePrefix: string[]
+  expires?: string
+}
+
+/** `sluice keys create`: prints the key on stdout, for the only time. */
+export async function createKey({ name, scope, sourcePrefix, expires }: CreateOptions): Promise<void> {
+  const unknown = scope.filter((one) => !SCOPES.includes(one as Scope))
+  if (unknown.length > 0) throw new Error(`There is no scope ${unknown.join(', ')}; there are ${SCOPES.join(', ')}`)
+  const expiresAt = expires === undefined ? null : readExpiry(expires)
+
+  const { id, token } = await withDatabase((db) =>
+    issueKey(db, { name, scopes: scope as Scope[], sourcePrefixes: sourcePrefix, expiresAt }),
+  )
+  console.log(token)
+  console.error(
+    `Key ${id} (${scope.join(', ')})${expiresAt === null ? '' : `, until ${expiresAt.toISOString()}`}. It is not shown again: keep it now.`,
+  )
+}
+
+/** `sluice keys list`: what there is, never a secret. */
+export async function listKeys({ json }: { json?: boolean }): Promise<void> {
+  const keys = (await withDatabase(selectKeys)).map((key) => ({
+    id: key.id,
+    name: key.name,
+    scopes: key.scopes.join(' '),
+    sourcePrefixes: key.source_prefixes.join(' '),
+    createdAt: toRfc3339(key.created_at),
+    expiresAt: key.expires_at === null ? '' : toRfc3339(key.expires_at),
+    state: stateOf(key.revoked_at, key.expires_at),
+  }))
+  if (json === true) console.log(JSON.stringify(keys))
+  else console.table(keys)
+}
+
+/** `sluice keys revoke`: refused by every instance within two seconds. */
+export async function revoke(id: string): Promise<void> {
+  const found = await withDatabase((db) => revokeKey(db, id))
+  if (!found) throw new Error(`There is no key ${id}; "sluice keys list" shows all`)
+  console.error(`Key ${id} is revoked.`)
+}
+
+async function withDatabase<T>(work: (db: Database) => Promise<T>): Promise<T> {
+  const database = await openDatabase(loadConfig())
+  try {
+    return await withConnection(database.api, work)
+  } finally {
+    await database.release()
+  }
+}
+
+/** A time (RFC 3339 or a date), or a span from now: 90d, 12h. */
+function readExpiry(text: string): Date {
+  const [, count, unit] = /^(\d+)([dhm])$/.exec(text) ?? []
+  const milliseconds = { d: 86_400_000, h: 3_600_000, m: 60_000 }[unit ?? '']
+  const time = milliseconds === undefined ? new Date(text) : new Date(Date.now() + Number(count) * milliseconds)
+  if (Number.isNaN(time.getTime()))
+    throw new Error(`--expires ${text} is neither a time like 2027-01-31T12:00:00Z nor a span like 90d, 12h or 30m`)
+  if (time.getTime() <= Date.now()) throw new Error(`--expires ${text} is in the past`)
+  return time
+}
+
+function stateOf(revokedAt: string | null, expiresAt: string | null): string {
+  if (revokedAt !== null) return 'revoked'
+  return expiresAt !== null && new Date(toRfc3339(expiresAt)).getTime() <= Date.now() ? 'expired' : 'active'
+}

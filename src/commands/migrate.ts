@@ -1,0 +1,17 @@
+import { loadConfig } from '../config.ts'
+import { migrate } from '../data/migrate.ts'
+import { createLogger } from '../logger.ts'
+import { openDatabase, withConnection } from './database.ts'
+
+/** `sluice migrate`: brings the schema up to date; DATABASE_URL is the owner's. */
+export async function runMigrate(): Promise<void> {
+  const config = loadConfig()
+  const logger = createLogger(config.LOG_LEVEL)
+  const database = await openDatabase(config)
+  try {
+    const migrations = await withConnection(database.owner, migrate)
+    logger.info({ migrations }, migrations.length > 0 ? 'migrated' : 'nothing to migrate')
+  } finally {
+    await database.release()
+  }
+}

@@ -1,0 +1,102 @@
+import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import { buildApp } from '../app.ts'
+import { type Config, loadConfig } from '../config.ts'
+import { migrate } from '../data/migrate.ts'
+import { createLogger } from '../logger.ts'
+import { type DatabaseUrls, explain, openDatabase, withConnection } from './database.ts'
+import { ensureFirstKey } from './first-key.ts'
+
+/** `sluice serve`: the API. With `--migrate` it first brings the schema up to date and makes sure there is a key. */
+export async function runServe(options: { migrate: boolean }): Promise<void> {
+  let logger = createLogger('info')
+  try {
+    const config = loadConfig()
+    logger = createLogger(config.LOG_LEVEL)
+    await serve(config, logger, options)
+  } catch (error) {
+    logger.fatal(explain(error))
+    logger.flush(() => process.exit(1))
+  }
+}
+
+async function serve(config: Config, logger: Logger, options: { migrate: boolean }): Promise<void> {
+  process.on('uncaughtException', (err) => {
+    logger.fatal({ err }, 'a defect: the process ends')
+    logger.flush(() => process.exit(1))
+  })
+  const database = await openDatabase(config)
+  try {
+    const key = options.migrate ? await prepare(config, logger, database) : undefined
+    const app = await buildApp({ ...config, DATABASE_URL: database.api }, logger)
+    await app.listen({ host: config.HOST, port: config.PORT }).catch((error) => {
+      throw new Error(listenProblem(error, config), { cause: undefined })
+    })
+    stopOnSignal(app, logger, config, database)
+    if (key !== undefined) process.stderr.write(`\n${firstRecord(app, key)}\n\n`)
+  } catch (error) {
+    await database.release()
+    throw error
+  }
+}
+
+async function prepare(config: Config, logger: Logger, database: DatabaseUrls): Promise<string> {
+  return withConnection(database.owner, async (db) => {
+    const migrations = await migrate(db)
+    if (migrations.length > 0) logger.info({ migrations }, 'migrated')
+    return ensureFirstKey(db, config, database.embedded)
+  })
+}
+
+function listenProblem(error: NodeJS.ErrnoException, { HOST, PORT }: Config): string {
+  if (error.code === 'EADDRINUSE') {
+    return `Port ${PORT} on ${HOST} is in use, perhaps by another sluice. Stop that one, or choose another port: PORT=${PORT + 1} npm start.`
+  }
+  return `Cannot listen on HOST ${HOST}, PORT ${PORT}: ${error.message}.`
+}
+
+/** A line to copy: it stores a record. On stderr, since stdout is the log's. */
+function firstRecord(app: FastifyInstance, key: string): string {
+  const [address] = app.addresses() as AddressInfo[]
+  const host = address?.family === 'IPv6' ? `[${address.address}]` : (address?.address ?? '')
+  const url = `http://${host.replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]')}:${address?.port}/v1/records`
+  const record = '{"source":"shop","type":"order.placed","data":{"total":12.50}}'
+  return `curl -sS ${url} -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
+}
+
+/** Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. */
+const SAME_SIGNAL_MS = 300
+
+/**
+ * SIGTERM: /readyz says 503 and requests are served on, until every proxy has noticed (DRAIN_SECONDS); then the server
+ * stops listening, answers what is in flight, and writes what waits. SIGINT does the same without the wait. A second
+ * signal ends the process at once: what was not answered was not promised.
+ */
+function stopOnSignal(app: FastifyInstance, logger: Logger, config: Config, database: DatabaseUrls): void {
+  let first: number | undefined
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (first !== undefined) {
+      if (performance.now() - first < SAME_SIGNAL_MS) return
+      logger.warn({ signal }, 'second signal: the process ends at once')
+      return logger.flush(() => process.exit(1))
+    }
+    first = performance.now()
+    logger.info({ signal }, 'draining')
+    void stop(signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0).catch((err) => {
+      logger.fatal({ err }, 'could not stop cleanly')
+      logger.flush(() => process.exit(1))
+    })
+  }
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
+
+  async function stop(seconds: number): Promise<void> {
+    app.drain()
+    await sleep(seconds * 1000)
+    await app.close()
+    await database.release()
+    logger.info('stopped')
+    logger.flush(() => process.exit(0))
+  }
+}

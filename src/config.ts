@@ -1,0 +1,129 @@
+import { type Static, type TProperties, type TSchema, Type } from '@sinclair/typebox'
+import envSchema from 'env-schema'
+
+const MiB = 1024 * 1024
+
+const bytes = (value: number, description: string) =>
+  Type.Integer({ default: value, minimum: 1024, description: `${description}, in bytes` })
+
+/** Every setting there is. The README's table is made from these descriptions (`node scripts/config-table.ts`). */
+export const ConfigSchema = Type.Object({
+  DATABASE_URL: Type.Optional(
+    Type.String({
+      pattern: '^postgres(ql)?://.+',
+      description: 'PostgreSQL 18 to use, as `postgres://user:password@host:port/database`. Absent: an embedded one',
+    }),
+  ),
+  HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
+  PORT: Type.Integer({
+    default: 3000,
+    minimum: 0,
+    maximum: 65535,
+    description: 'Port to listen on; 0 takes a free one',
+  }),
+  LOG_LEVEL: Type.Union(
+    ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map((level) => Type.Literal(level)),
+    { default: 'info', description: 'Least level that is logged' },
+  ),
+  SLUICE_BOOTSTRAP_KEY: Type.Optional(
+    Type.String({
+      pattern: '^[A-Za-z0-9._~+/=-]{16,256}$',
+      description: 'A key that `serve --migrate` makes sure exists, with all scopes',
+    }),
+  ),
+  MAX_RECORD_BYTES: bytes(1 * MiB, 'Largest record'),
+  MAX_BATCH_BYTES: bytes(16 * MiB, 'Largest body of a request'),
+  MAX_BATCH_RECORDS: Type.Integer({
+    default: 10_000,
+    minimum: 1,
+    maximum: 500_000,
+    description: 'Most records in a body',
+  }),
+  MAX_PAGE_BYTES: bytes(16 * MiB, 'Payload at which a page of a list ends early'),
+  FLUSH_MAX_ROWS: Type.Integer({
+    default: 2000,
+    minimum: 1,
+    maximum: 500_000,
+    description: 'Rows after which no further request joins a flush',
+  }),
+  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Bytes after which no further request joins a flush'),
+  FLUSH_CONCURRENCY: Type.Integer({
+    default: 2,
+    minimum: 1,
+    maximum: 64,
+    description: 'Flushes at the database at once; one connection each',
+  }),
+  QUEUE_MAX_BYTES: bytes(64 * MiB, 'Bodies being read or waiting for their commit; beyond it 503'),
+  OUTAGE_HOLD_SECONDS: Type.Number({
+    default: 20,
+    minimum: 0,
+    maximum: 3600,
+    description: 'How long a request waits for a database that is away before it gets 503',
+  }),
+  READ_CONNECTIONS: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'Connections for reading' }),
+  READ_TIMEOUT_SECONDS: Type.Number({
+    default: 30,
+    minimum: 1,
+    maximum: 3600,
+    description: 'How long one read may take at the database',
+  }),
+  DRAIN_SECONDS: Type.Number({
+    default: 10,
+    minimum: 0,
+    maximum: 600,
+    description: 'After SIGTERM, how long requests are still served while /readyz says 503',
+  }),
+})
+
+export type Config = Static<typeof ConfigSchema>
+
+/** Settings whose value no message may repeat. */
+const SECRET: ReadonlySet<string> = new Set(['DATABASE_URL', 'SLUICE_BOOTSTRAP_KEY'])
+
+/** A setting is wrong. The message is one line for each: its name, what it held, what is allowed. */
+export class ConfigError extends Error {
+  override name = 'ConfigError'
+}
+
+/**
+ * Reads and checks the settings.
+ * @param env names and values, as in process.env; an empty value counts as absent, as most shells and manifests mean it
+ * @throws ConfigError
+ */
+export function loadConfig(env: Record<string, string | undefined> = process.env): Config {
+  const data = Object.fromEntries(
+    Object.keys(ConfigSchema.properties)
+      .filter((name) => env[name] !== undefined && env[name] !== '')
+      .map((name) => [name, env[name]]),
+  )
+  try {
+    return envSchema<Config>({
+      schema: ConfigSchema,
+      data,
+      env: false,
+      ajv: { customOptions: { allErrors: true } } as never,
+    })
+  } catch (error) {
+    const failures = (error as { errors?: { instancePath: string }[] }).errors
+    if (failures === undefined) throw error
+    const names = new Set(failures.map(({ instancePath }) => instancePath.slice(1)))
+    throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'), { cause: error })
+  }
+}
+
+function complaint(name: string, value: string | undefined): string {
+  const schema = (ConfigSchema.properties as TProperties)[name]
+  const held = SECRET.has(name) ? 'a value that is not shown here' : JSON.stringify(value)
+  return `${name} is ${held}, but must be ${allowed(schema as TSchema)}`
+}
+
+/** What a setting may hold, in words. */
+export function allowed(schema: TSchema): string {
+  if (schema.anyOf !== undefined) return `one of ${schema.anyOf.map((s: TSchema) => s.const).join(', ')}`
+  if (schema.pattern !== undefined) return `text that matches ${schema.pattern}`
+  if (schema.type === 'string') return 'text that is not empty'
+  const kind = schema.type === 'integer' ? 'a whole number' : 'a number'
+  return schema.maximum === undefined
+    ? `${kind} of at least ${schema.minimum}`
+    : `${kind} from ${schema.minimum} to ${schema.maximum}`
+}

@@ -1,0 +1,39 @@
+import { sql } from 'kysely'
+import { type Columns, sent } from './insert-records.ts'
+import type { Database } from './schema.ts'
+
+export interface Comparison {
+  /** Index among the rows that were sent. */
+  index: number
+  epoch: number
+  xid: string
+  n: string
+  /** Is what is stored what was sent? */
+  same: boolean
+}
+
+/**
+ * What the table holds under the identities of rows that were just sent. What the server filled in is no part of the
+ * comparison: the time when one side has none, the trace that a request brought along.
+ * Payloads are the same when their text is, or else their meaning: a client may order its keys anew each time.
+ */
+export async function compareRecords(db: Database, columns: Columns): Promise<Comparison[]> {
+  const { rows } = await sql<Comparison>`
+    SELECT (place - 1)::integer AS index, stored.epoch, stored.xid::text AS xid, stored.n::text AS n,
+           stored.type = sent.type
+           AND stored.subject IS NOT DISTINCT FROM sent.subject
+           AND (stored."time" = sent."time"::timestamptz) IS NOT FALSE
+           AND stored.dataschema IS NOT DISTINCT FROM sent.dataschema
+           AND stored.datacontenttype IS NOT DISTINCT FROM sent.datacontenttype
+           AND coalesce(stored.extensions, '{}') - '{traceparent,tracestate}'::text[]
+             = coalesce(sent.extensions::jsonb, '{}') - '{traceparent,tracestate}'::text[]
+           AND stored.data_bytes IS NOT DISTINCT FROM decode(sent.data_base64, 'base64')
+           AND CASE WHEN stored.data IS NULL OR sent.data IS NULL THEN stored.data IS NULL AND sent.data IS NULL
+                    WHEN stored.data::text = sent.data THEN true
+                    ELSE stored.data::jsonb = sent.data::jsonb END AS same
+    FROM ${sent(columns)}
+    JOIN sluice.records AS stored USING (source, id)
+    ORDER BY place
+  `.execute(db)
+  return rows
+}

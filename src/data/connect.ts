@@ -1,0 +1,76 @@
+import { Kysely, PostgresDialect } from 'kysely'
+import pg from 'pg'
+import type { Database, Tables } from './schema.ts'
+import { NotConnectedError } from './sqlstate.ts'
+
+export interface ConnectOptions {
+  url: string
+  /** Shown in pg_stat_activity. */
+  name: string
+  /** Most connections at once. */
+  connections: number
+  /** After this long the server cancels a statement; 0: never. In milliseconds. */
+  statementTimeoutMs: number
+  /** Parse and plan each statement once a connection: for the few statements that are sent all the time. */
+  prepare?: boolean
+  /** Told of connections that break, idle ones and busy ones. */
+  onError: (error: Error) => void
+}
+
+/** How long a TCP connection and the login may take before the next try. */
+const CONNECT_TIMEOUT_MS = 5_000
+
+/** A pool of connections, behind Kysely. It connects when first used. */
+export function connect(options: ConnectOptions): Database {
+  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool: new Pool(options) as never }) })
+}
+
+class Pool extends pg.Pool {
+  constructor({ url, name, connections, statementTimeoutMs, prepare, onError }: ConnectOptions) {
+    super({
+      connectionString: url,
+      application_name: name,
+      max: connections,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      keepAlive: true,
+      statement_timeout: statementTimeoutMs,
+      // Answers are read as text: see Tables.
+      options: '-c TimeZone=UTC -c DateStyle=ISO',
+      types: {
+        getTypeParser: ((oid: number, format?: 'text') =>
+          TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,
+      },
+      ...(prepare === true ? { Client: PreparingClient } : {}),
+    } as pg.PoolConfig)
+    // Without a listener on the pool (idle clients) and on every client (busy ones) a lost connection ends the process:
+    // node-postgres issues 2386 and 1611.
+    this.on('error', onError)
+    this.on('connect', (client) => client.on('error', onError))
+  }
+
+  /** Tells "never sent" from "sent, and then the connection broke". */
+  override async connect(): Promise<never> {
+    try {
+      return (await super.connect()) as never
+    } catch (error) {
+      throw new NotConnectedError('no connection to PostgreSQL', { cause: error })
+    }
+  }
+}
+
+/** timestamptz, json, jsonb; int8 and xid8 are text already. */
+const TEXT_TYPES: ReadonlySet<number> = new Set([1184, 114, 3802])
+
+/** Gives each statement text a name, by which the server finds its plan again. */
+class PreparingClient extends pg.Client {
+  static readonly #names = new Map<string, string>()
+
+  // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
+  override query(text: any, values?: any): any {
+    if (typeof text !== 'string' || !Array.isArray(values) || values.length === 0) return super.query(text, values)
+    const names = PreparingClient.#names
+    const name = names.get(text) ?? `sluice_${names.size}`
+    names.set(text, name)
+    return super.query({ name, text, values })
+  }
+}

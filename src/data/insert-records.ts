@@ -1,0 +1,63 @@
+import { sql } from 'kysely'
+import type { Row } from './row.ts'
+import type { Database } from './schema.ts'
+import { encodeTextArray } from './text-array.ts'
+
+/** A flush owns 2^20 places from `base` on; see `n` in db/migrations/0001_records.sql. */
+export const PLACES = 2 ** 20
+
+export interface Inserted {
+  /** How many of the rows were new. The others met their identity in the table, or earlier among these rows. */
+  created: number
+  epoch: number
+  xid: string
+}
+
+/** The columns of many rows, encoded once and sent as often as it takes. */
+export type Columns = ReturnType<typeof encodeColumns>
+
+export function encodeColumns(rows: readonly Row[]) {
+  const column = (name: keyof Row) => encodeTextArray(rows.map((row) => row[name]))
+  return {
+    source: column('source'),
+    id: column('id'),
+    type: column('type'),
+    subject: column('subject'),
+    time: column('time'),
+    dataschema: column('dataschema'),
+    datacontenttype: column('datacontenttype'),
+    extensions: column('extensions'),
+    data: column('data'),
+    dataBase64: column('dataBase64'),
+  }
+}
+
+/** The rows of `columns` as a table `sent`, the place of each from 1 on. */
+export const sent = (columns: Columns) => sql`unnest(
+    ${columns.source}::text[], ${columns.id}::text[], ${columns.type}::text[], ${columns.subject}::text[],
+    ${columns.time}::text[], ${columns.dataschema}::text[], ${columns.datacontenttype}::text[],
+    ${columns.extensions}::text[], ${columns.data}::text[], ${columns.dataBase64}::text[]
+  ) WITH ORDINALITY AS sent (source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_base64, place)`
+
+/**
+ * Stores the rows whose identity is new, in one statement: no row is looked up first, the constraint decides. Outside
+ * a transaction it commits by itself, so a flush costs one round trip.
+ * @param base first of the flush's places, a multiple of PLACES
+ */
+export async function insertRecords(db: Database, columns: Columns, base: number): Promise<Inserted> {
+  const { rows } = await sql<{ created: number; epoch: number; xid: string }>`
+    WITH life AS MATERIALIZED (
+      SELECT sluice.current_epoch() AS epoch
+    ), stored AS (
+      INSERT INTO sluice.records
+        (epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes)
+      SELECT (SELECT epoch FROM life), ${base}::bigint + place - 1, source, id, type, subject, "time"::timestamptz,
+             dataschema, datacontenttype, extensions::jsonb, data::json, decode(data_base64, 'base64')
+      FROM ${sent(columns)}
+      ON CONFLICT (source, id) DO NOTHING
+      RETURNING 1
+    )
+    SELECT count(*)::integer AS created, (SELECT epoch FROM life) AS epoch, pg_current_xact_id()::text AS xid FROM stored
+  `.execute(db)
+  return rows[0] as Inserted
+}

@@ -1,0 +1,41 @@
+import { sql } from 'kysely'
+import type { Database } from './schema.ts'
+
+export interface KeyRow {
+  id: string
+  name: string
+  hash: Buffer
+  scopes: string[]
+  source_prefixes: string[]
+  created_at: string
+  expires_at: string | null
+  revoked_at: string | null
+}
+
+/** All keys, the revoked and expired too, oldest first. */
+export async function selectKeys(db: Database): Promise<KeyRow[]> {
+  return db.selectFrom('sluice.keys').selectAll().orderBy('created_at').orderBy('id').execute()
+}
+
+/** @returns false when a key with this hash exists already; it is left as it is */
+export async function insertKey(
+  db: Database,
+  key: { id: string; name: string; hash: Buffer; scopes: string[]; source_prefixes: string[]; expires_at: Date | null },
+): Promise<boolean> {
+  const result = await db
+    .insertInto('sluice.keys')
+    .values(key)
+    .onConflict((conflict) => conflict.column('hash').doNothing())
+    .executeTakeFirst()
+  return result.numInsertedOrUpdatedRows === 1n
+}
+
+/** @returns false when there is no such key; revoking twice keeps the first time */
+export async function revokeKey(db: Database, id: string): Promise<boolean> {
+  const result = await db
+    .updateTable('sluice.keys')
+    .set({ revoked_at: sql`coalesce(revoked_at, now())` })
+    .where('id', '=', id)
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
+}

@@ -1,0 +1,107 @@
+import { randomInt } from 'node:crypto'
+import type { Position } from '../lib/cursor.ts'
+import { compareRecords } from './compare-records.ts'
+import { type Columns, encodeColumns, insertRecords, PLACES } from './insert-records.ts'
+import type { Row } from './row.ts'
+import type { Database } from './schema.ts'
+import { classifyFailure, sqlstateOf } from './sqlstate.ts'
+
+/** What became of one row. */
+export type RowOutcome =
+  | { status: 'created' | 'duplicate' | 'conflict'; position: Position }
+  | { status: 'refused'; sqlstate: string }
+
+/** Where flushes go. All throw what the driver throws. */
+export interface RecordStore {
+  /** A number that no other flush has; says which rows are a flush's own when it must be sent again. */
+  newBase(): number
+  /** Commits every row that is new: one outcome a row, in order. Fails as a whole when a row is at fault. */
+  write(rows: readonly Row[], base: number): Promise<RowOutcome[]>
+  /** Commits all rows, or none when one is a conflict or refused; the outcomes say which and are otherwise void. */
+  writeStrict(rows: readonly Row[], base: number): Promise<RowOutcome[]>
+}
+
+export function createRecordStore(db: Database): RecordStore {
+  return {
+    newBase: () => randomInt(2 ** 32) * PLACES,
+    write: (rows, base) => write(db, rows, encodeColumns(rows), base),
+    writeStrict: (rows, base) => writeStrict(db, rows, base),
+  }
+}
+
+async function write(db: Database, rows: readonly Row[], columns: Columns, base: number): Promise<RowOutcome[]> {
+  const { created, epoch, xid } = await insertRecords(db, columns, base)
+  if (created === rows.length) {
+    return rows.map((_, place) => ({ status: 'created', position: { epoch, xid, n: base + place } }))
+  }
+  return compare(db, rows, columns, base)
+}
+
+/** Some identities were there before, or came twice. After the insert each has a row to compare with. */
+async function compare(db: Database, rows: readonly Row[], columns: Columns, base: number): Promise<RowOutcome[]> {
+  const outcomes = new Array<RowOutcome>(rows.length)
+  const creators = new Set<string>()
+  for (const { index, epoch, xid, n, same } of await compareRecords(db, columns)) {
+    const position = { epoch, xid, n: Number(n) }
+    // Written under this base: by this try, or by an earlier one whose answer was lost. The first row with the identity
+    // is the one that made it.
+    const ours = position.n >= base && position.n < base + PLACES && !creators.has(n)
+    if (ours) creators.add(n)
+    outcomes[index] = { status: ours ? 'created' : same ? 'duplicate' : 'conflict', position }
+  }
+  // Retention removed a row between the two statements: its identity is free again.
+  const gone = rows.flatMap((_, index) => (outcomes[index] === undefined ? [index] : []))
+  if (gone.length > 0) {
+    const again = gone.map((index) => rows[index] as Row)
+    // At further places: this may still be the same transaction.
+    for (const [at, outcome] of (await write(db, again, encodeColumns(again), base + rows.length)).entries()) {
+      outcomes[gone[at] as number] = outcome
+    }
+  }
+  return outcomes
+}
+
+/** Thrown to undo a strict write; carries the outcomes out of the transaction. */
+class Refused extends Error {
+  readonly outcomes: RowOutcome[]
+  constructor(outcomes: RowOutcome[]) {
+    super('a strict write was refused')
+    this.outcomes = outcomes
+  }
+}
+
+async function writeStrict(db: Database, rows: readonly Row[], base: number): Promise<RowOutcome[]> {
+  try {
+    return await db.transaction().execute(async (trx) => {
+      const outcomes = await write(trx, rows, encodeColumns(rows), base)
+      if (outcomes.some(({ status }) => status === 'conflict')) throw new Refused(outcomes)
+      return outcomes
+    })
+  } catch (error) {
+    if (error instanceof Refused) return error.outcomes
+    if (classifyFailure(error).kind === 'row') return findRefused(db, rows, base)
+    throw error
+  }
+}
+
+/** Tries each row behind a savepoint to learn which ones PostgreSQL refuses, and undoes it all. */
+async function findRefused(db: Database, rows: readonly Row[], base: number): Promise<RowOutcome[]> {
+  const outcomes: RowOutcome[] = []
+  const trx = await db.startTransaction().execute()
+  try {
+    for (const [place, row] of rows.entries()) {
+      const attempt = await trx.savepoint('row').execute()
+      try {
+        outcomes.push(...(await write(attempt, [row], encodeColumns([row]), base + place)))
+        await attempt.releaseSavepoint('row').execute()
+      } catch (error) {
+        if (classifyFailure(error).kind !== 'row') throw error
+        await attempt.rollbackToSavepoint('row').execute()
+        outcomes.push({ status: 'refused', sqlstate: sqlstateOf(error) as string })
+      }
+    }
+    return outcomes
+  } finally {
+    await trx.rollback().execute()
+  }
+}

@@ -1,0 +1,16 @@
+/** A record on its way into the table `records`: checked, its payload still the text that was received. */
+export interface Row {
+  source: string
+  id: string
+  type: string
+  subject: string | null
+  /** In UTC, as timestamptz reads it; null when the client did not say. */
+  time: string | null
+  dataschema: string | null
+  datacontenttype: string | null
+  /** A JSON object. */
+  extensions: string | null
+  /** JSON text. */
+  data: string | null
+  dataBase64: string | null
+}

@@ -1,0 +1,41 @@
+import type { ColumnType, Generated, Kysely } from 'kysely'
+
+/**
+ * The tables, as db/migrations makes them and as a connection of plugins/database.ts hands them over: times, json and
+ * 64-bit numbers arrive as PostgreSQL's text, because a Date ends at the millisecond and a number at 2^53.
+ */
+export interface Tables {
+  'sluice.records': RecordTable
+  'sluice.keys': KeyTable
+  'sluice.epochs': { epoch: number; system_identifier: string; timeline: number; started_at: Generated<string> }
+}
+
+export type Database = Kysely<Tables>
+
+interface RecordTable {
+  epoch: number
+  xid: Generated<string>
+  n: string
+  received_at: Generated<string>
+  time: string | null
+  source: string
+  id: string
+  type: string
+  subject: string | null
+  dataschema: string | null
+  datacontenttype: string | null
+  extensions: string | null
+  data: string | null
+  data_bytes: Buffer | null
+}
+
+interface KeyTable {
+  id: string
+  name: string
+  hash: Buffer
+  scopes: string[]
+  source_prefixes: Generated<string[]>
+  created_at: Generated<string>
+  expires_at: ColumnType<string | null, Date | null | undefined, Date | null>
+  revoked_at: ColumnType<string | null, never, unknown>
+}

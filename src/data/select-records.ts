@@ -1,0 +1,123 @@
+import { type RawBuilder, sql } from 'kysely'
+import type { Position } from '../lib/cursor.ts'
+import type { Database } from './schema.ts'
+
+/** A record as the table holds it; times, numbers of 64 bits and JSON as PostgreSQL's text. */
+export interface StoredRecord {
+  epoch: number
+  xid: string
+  n: string
+  received_at: string
+  time: string | null
+  source: string
+  id: string
+  type: string
+  subject: string | null
+  dataschema: string | null
+  datacontenttype: string | null
+  extensions: string | null
+  data: string | null
+  data_base64: string | null
+}
+
+export interface RecordFilter {
+  source?: string | undefined
+  id?: string | undefined
+  sourcePrefix?: string | undefined
+  /** The prefixes that the key may see; empty: all. */
+  allowedPrefixes: readonly string[]
+  type?: string | undefined
+  subject?: string | undefined
+  /** In UTC; from is included, until is not. */
+  timeFrom?: string | undefined
+  timeUntil?: string | undefined
+  receivedFrom?: string | undefined
+  receivedUntil?: string | undefined
+  /** JSON text that the data must contain (jsonb's @>). */
+  data?: string | undefined
+}
+
+export interface PageRequest {
+  filter: RecordFilter
+  order: 'asc' | 'desc'
+  /** The last record of the page before. */
+  after: Position | undefined
+  limit: number
+  /** The page ends before a record that takes it past this many bytes; it has one record at least. */
+  maxBytes: number
+}
+
+const COLUMNS = sql`epoch, xid, n, received_at, "time", source, id, type, subject, dataschema, datacontenttype, extensions, data, data_bytes`
+
+/** `data` and times leave as text, bytes as base64 without the line breaks that encode() puts in. */
+const OUTPUT = sql`epoch, xid::text AS xid, n::text AS n, received_at, "time", source, id, type, subject, dataschema, datacontenttype,
+  extensions, data::text AS data, translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64`
+
+export async function selectRecord(db: Database, source: string, id: string): Promise<StoredRecord | undefined> {
+  const { rows } = await sql<StoredRecord>`
+    SELECT ${OUTPUT} FROM sluice.records WHERE source = ${source} AND id = ${id}
+  `.execute(db)
+  return rows[0]
+}
+
+/**
+ * A page in the order of the feed, or from its end. One record more than the limit is looked for: `more` says whether
+ * there is a next page.
+ */
+export async function selectPage(db: Database, page: PageRequest): Promise<{ records: StoredRecord[]; more: boolean }> {
+  const { limit, maxBytes } = page
+  const direction = page.order === 'asc' ? sql`ASC` : sql`DESC`
+  const ordered = sql`ORDER BY epoch ${direction}, xid ${direction}, n ${direction}`
+  // The sum of the sizes runs over the page's own rows, before their payloads are fetched: a page of large records
+  // costs the memory of `maxBytes` here and at the server, not of a thousand times the largest record.
+  const { rows } = await sql<StoredRecord & { found: number }>`
+    SELECT ${OUTPUT}, found::integer
+    FROM (
+      SELECT *, row_number() OVER running AS place, count(*) OVER () AS found,
+             sum(coalesce(octet_length(data::text), 0) + coalesce(octet_length(data_bytes), 0) + 512) OVER running AS bytes
+      FROM (
+        SELECT ${COLUMNS} FROM sluice.records WHERE ${sql.join(conditions(page), sql` AND `)} ${ordered} LIMIT ${limit + 1}
+      ) AS candidates
+      WINDOW running AS (${ordered} ROWS UNBOUNDED PRECEDING)
+    ) AS measured
+    WHERE place = 1 OR (place <= ${limit} AND bytes <= ${maxBytes})
+    ${ordered}
+  `.execute(db)
+  return { records: rows, more: (rows[0]?.found ?? 0) > rows.length }
+}
+
+function conditions({ filter: f, order, after }: PageRequest): RawBuilder<unknown>[] {
+  const all = [sql`true`]
+  const add = (value: unknown, condition: RawBuilder<unknown>) => void (value !== undefined && all.push(condition))
+
+  add(f.source, sql`source = ${f.source}`)
+  add(f.id, sql`id = ${f.id}`)
+  // ^@ is "starts with"; on a column of collation "C" it can use the index of the identity.
+  add(f.sourcePrefix, sql`source ^@ ${f.sourcePrefix}`)
+  if (f.allowedPrefixes.length > 0)
+    all.push(
+      sql`(${sql.join(
+        f.allowedPrefixes.map((prefix) => sql`source ^@ ${prefix}`),
+        sql` OR `,
+      )})`,
+    )
+  add(f.type, sql`type = ${f.type}`)
+  add(f.subject, sql`subject = ${f.subject}`)
+  add(f.timeFrom, sql`coalesce("time", received_at) >= ${f.timeFrom}::timestamptz`)
+  add(f.timeUntil, sql`coalesce("time", received_at) < ${f.timeUntil}::timestamptz`)
+  add(f.receivedFrom, sql`received_at >= ${f.receivedFrom}::timestamptz`)
+  add(f.receivedUntil, sql`received_at < ${f.receivedUntil}::timestamptz`)
+  add(f.data, sql`data::jsonb @> ${f.data}::jsonb`)
+  if (after !== undefined) {
+    const operator = order === 'asc' ? sql`>` : sql`<`
+    all.push(sql`(epoch, xid, n) ${operator} (${after.epoch}::integer, ${after.xid}::xid8, ${after.n}::bigint)`)
+  }
+  if (order === 'asc') all.push(settled)
+  return all
+}
+
+/**
+ * Below every transaction that could still add a row: whoever goes upwards meets no row later that belongs before his
+ * cursor. (The rows of earlier epochs are all there.)
+ */
+const settled = sql`(xid < pg_snapshot_xmin(pg_current_snapshot()) OR epoch < (SELECT max(epoch) FROM sluice.epochs))`

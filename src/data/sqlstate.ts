@@ -1,0 +1,62 @@
+/**
+ * What a failure of the database means for what was being written. Told apart by SQLSTATE (PostgreSQL manual,
+ * appendix A), never by message, which is translated and changes.
+ */
+export type Failure =
+  /** The database is away or cannot serve now: the same statement may succeed later. */
+  | { kind: 'transient'; written: 'no' | 'unknown' }
+  /** The values are at fault: the same statement fails for ever. */
+  | { kind: 'row' }
+  /** Neither: a missing privilege, a missing table, a defect of ours. */
+  | { kind: 'defect' }
+
+/** Rolled back by the server, which told us so: nothing was written. */
+const ROLLED_BACK = /^(?:40001|40P01|55P03|53...)$/
+
+/** The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. */
+const CUT_OFF = /^(?:08...|57P0[1-5]|57014|25006)$/
+
+/** Data exceptions, integrity constraints, program limits (54: an index row too long, a stack too deep). */
+const ROW = /^(?:22|23|54)...$/
+
+/** Errors of Node's sockets and of the driver itself that mean a broken connection. */
+const NETWORK: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ECONNABORTED',
+])
+
+/** Connecting failed: the statement was never sent. */
+export class NotConnectedError extends Error {
+  override name = 'NotConnectedError'
+}
+
+export function classifyFailure(error: unknown): Failure {
+  if (error instanceof NotConnectedError) return { kind: 'transient', written: 'no' }
+  const code = sqlstateOf(error)
+  if (code === undefined || NETWORK.has(code))
+    return isDriverError(error) ? { kind: 'transient', written: 'unknown' } : { kind: 'defect' }
+  if (ROLLED_BACK.test(code)) return { kind: 'transient', written: 'no' }
+  if (CUT_OFF.test(code)) return { kind: 'transient', written: 'unknown' }
+  if (ROW.test(code)) return { kind: 'row' }
+  return { kind: 'defect' }
+}
+
+/** The five characters of an error of the server, or the name of one of the network. */
+export function sqlstateOf(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null)?.code
+  return typeof code === 'string' ? code : undefined
+}
+
+/**
+ * The driver reports a lost connection as a bare Error without a code. Defects of ours are TypeErrors and the like.
+ */
+function isDriverError(error: unknown): boolean {
+  return error instanceof Error && (sqlstateOf(error) !== undefined || error.constructor === Error)
+}

@@ -1,0 +1,108 @@
+import { isUtf8 } from 'node:buffer'
+import type { Readable } from 'node:stream'
+import { Problem } from '../lib/problems.ts'
+import type { Budget } from './budget.ts'
+
+export interface BodyLimits {
+  maxBatchBytes: number
+  /** For a body that is a single object. */
+  maxRecordBytes: number
+}
+
+export interface Body {
+  text: string
+  /** What is reserved for it in the budget: whoever has the body gives it back. */
+  bytes: number
+}
+
+/**
+ * Reads a body whole, counting its real bytes whatever Content-Length says, and reserving them in the budget.
+ * @param declared Content-Length, or 0 when there is none
+ * @throws Problem body_too_large, overloaded, incomplete_body, invalid_utf8, empty_body; then nothing stays reserved
+ */
+export async function readBody(stream: Readable, declared: number, limits: BodyLimits, budget: Budget): Promise<Body> {
+  if (declared > limits.maxBatchBytes) throw tooLarge(limits.maxBatchBytes)
+  // What is announced is reserved at once, so that many slow uploads cannot each pass a check and then not fit together.
+  budget.take(declared)
+  const reservation = { bytes: declared }
+  try {
+    const body = await collect(stream, limits, (bytes) => {
+      if (bytes > reservation.bytes) {
+        budget.take(bytes - reservation.bytes)
+        reservation.bytes = bytes
+      }
+    })
+    if (body.length === 0)
+      throw new Problem('empty_body', 'The body is empty; a record or an array of records is expected.')
+    if (!isUtf8(body))
+      throw new Problem('invalid_utf8', `The body is not UTF-8: no character begins at byte ${firstInvalid(body)}.`)
+    return { text: body.toString('utf8'), bytes: reservation.bytes }
+  } catch (error) {
+    budget.give(reservation.bytes)
+    throw error
+  }
+}
+
+/**
+ * Listeners and not `for await`: leaving that loop early would destroy the stream, and with it the connection that the
+ * refusal must travel on. What follows a refusal is read and dropped by Node, which ends the request.
+ */
+function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) => void): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    let limit = limits.maxBatchBytes
+    let undecided = true
+
+    stream.on('data', onData).on('end', onEnd).on('error', onLost).on('close', onLost)
+
+    function onData(chunk: Buffer): void {
+      if (undecided) decide(chunk)
+      bytes += chunk.length
+      try {
+        onSize(bytes)
+        if (bytes > limit) throw tooLarge(limit)
+        chunks.push(chunk)
+      } catch (error) {
+        settle(() => reject(error))
+        stream.resume()
+      }
+    }
+    /** The first character that is not white space tells a single record from a batch. */
+    function decide(chunk: Buffer): void {
+      const first = /[^ \t\r\n]/.exec(chunk.toString('latin1', 0, 1024))?.[0]
+      undecided = first === undefined
+      if (first === '{') limit = limits.maxRecordBytes
+    }
+    function onEnd(): void {
+      settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)))
+    }
+    function onLost(cause?: Error): void {
+      settle(() =>
+        reject(new Problem('incomplete_body', 'The connection was lost before the body was complete.', { cause })),
+      )
+    }
+    function settle(conclude: () => void): void {
+      stream.off('data', onData).off('end', onEnd).off('error', onLost).off('close', onLost)
+      // A connection may break after its request was refused; nobody waits for that any more.
+      stream.on('error', () => {})
+      conclude()
+    }
+  })
+}
+
+function tooLarge(limit: number): Problem {
+  return new Problem('body_too_large', `The body is larger than ${limit} bytes. Nothing of it was written.`)
+}
+
+/** Offset of the first byte that begins no character: where the decoder had to put U+FFFD and the body has none. */
+function firstInvalid(body: Buffer): number {
+  const text = body.toString('utf8')
+  let offset = 0
+  for (let from = 0, at = text.indexOf('\ufffd'); at !== -1; from = at + 1, at = text.indexOf('\ufffd', from)) {
+    offset += Buffer.byteLength(text.slice(from, at))
+    if (body.toString('latin1', offset, offset + 3) !== '\xef\xbf\xbd') break
+    offset += 3
+  }
+  return offset
+}

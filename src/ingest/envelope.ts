@@ -1,0 +1,115 @@
+import { type TSchema, Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
+import type { Row } from '../data/row.ts'
+import type { Fault } from '../lib/problems.ts'
+import { FORMATS, type FormatName } from '../schemas/formats.ts'
+import { EXTENSION_NAME, ExtensionValueSchema, RecordInputSchema } from '../schemas/record.ts'
+import { pointerToken } from './storable.ts'
+import { parseTime } from './time.ts'
+
+// The extensions are checked one by one below: compiled in, the check would walk all names a second time.
+const envelope = TypeCompiler.Compile(Type.Object(RecordInputSchema.properties))
+const extensionValue = TypeCompiler.Compile(ExtensionValueSchema)
+
+const ATTRIBUTES: ReadonlySet<string> = new Set(Object.keys(RecordInputSchema.properties))
+
+/** What the server adds when a record is read. A record that is sent back as it was read is taken, and these are passed over. */
+const ADDED_BY_SERVER: ReadonlySet<string> = new Set(['receivedAt', 'cursor'])
+
+/** What the request says about all its records. */
+export interface Defaults {
+  /** The id of a record that has none. */
+  makeId(index: number): string
+  traceparent: string | undefined
+}
+
+/**
+ * Checks all of a record but its payload.
+ * @param value a parsed JSON value, taken over: attributes that are null are deleted from it
+ * @returns the row without its data, or what is wrong
+ */
+export function readEnvelope(value: unknown, index: number, defaults: Defaults): Row | Fault {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { index, pointer: '', code: 'wrong_type', detail: 'A record must be a JSON object.' }
+  }
+  const record = value as Record<string, unknown>
+  const names = Object.keys(record)
+  let extensions: Record<string, unknown> | null = null
+
+  for (const name of names) {
+    // CloudEvents JSON format, section 2.2: an attribute that is null counts as absent. Data may be null.
+    if (record[name] === null && name !== 'data') delete record[name]
+    else if (!ATTRIBUTES.has(name) && !ADDED_BY_SERVER.has(name)) {
+      const fault = checkExtension(name, record[name], index)
+      if (fault !== undefined) return fault
+      extensions ??= {}
+      extensions[name] = record[name]
+    }
+  }
+  if (!envelope.Check(record)) return explain(envelope.Errors(record).First() as ValueError, index)
+  if (record.data !== undefined && record.data_base64 !== undefined) {
+    return {
+      index,
+      pointer: '/data_base64',
+      code: 'invalid_value',
+      detail: 'A record has data or data_base64, not both.',
+    }
+  }
+  const time = record.time === undefined ? { utc: null } : parseTime(record.time)
+  if ('problem' in time) return { index, pointer: '/time', code: 'invalid_time', detail: `time ${time.problem}.` }
+
+  if (defaults.traceparent !== undefined && extensions?.traceparent === undefined) {
+    extensions = { ...extensions, traceparent: defaults.traceparent }
+  }
+  return {
+    source: record.source,
+    id: record.id ?? defaults.makeId(index),
+    type: record.type,
+    subject: record.subject ?? null,
+    time: time.utc,
+    dataschema: record.dataschema ?? null,
+    datacontenttype: record.datacontenttype ?? null,
+    extensions: extensions === null ? null : JSON.stringify(extensions),
+    data: null,
+    dataBase64: record.data_base64 ?? null,
+  }
+}
+
+function checkExtension(name: string, value: unknown, index: number): Fault | undefined {
+  const pointer = `/${pointerToken(name)}`
+  if (!EXTENSION_NAME.test(name)) {
+    return {
+      index,
+      pointer,
+      code: 'unknown_field',
+      detail:
+        'No field has this name. An extension attribute is named in lower-case letters and digits; anything else goes into data.',
+    }
+  }
+  if (extensionValue.Check(value)) return undefined
+  return {
+    index,
+    pointer,
+    code: typeof value === 'string' ? 'invalid_value' : 'wrong_type',
+    detail: `${name} must be text without control characters, a boolean or a 32-bit integer; anything else goes into data.`,
+  }
+}
+
+/** TypeBox's error in the words of the error catalogue. */
+function explain(error: ValueError, index: number): Fault {
+  const at = { index, pointer: error.path }
+  const name = error.path.slice(1)
+  switch (error.type) {
+    case ValueErrorType.ObjectRequiredProperty:
+      return { ...at, code: 'required', detail: `${name} is required.` }
+    case ValueErrorType.StringFormat:
+      return { ...at, code: 'invalid_value', detail: `${name} must be ${formatOf(error.schema)}.` }
+    case ValueErrorType.Literal:
+      return { ...at, code: 'invalid_value', detail: `${name} must be "${error.schema.const}".` }
+    default:
+      return { ...at, code: 'wrong_type', detail: `${name} must be a string.` }
+  }
+}
+
+const formatOf = (schema: TSchema) => FORMATS[schema.format as FormatName].says

@@ -1,0 +1,149 @@
+/**
+ * Finds where things are in JSON text, so that a payload can go to PostgreSQL as it was received.
+ * All functions here take text that JSON.parse has accepted: they look for ends, not for errors.
+ */
+
+/** PostgreSQL's parser recurses: at its default max_stack_depth of 2 MB it gives up beyond some 6,000 levels. */
+export const MAX_DEPTH = 512
+
+/** One object of the body, as offsets into the text. */
+export interface Extent {
+  start: number
+  end: number
+  /** Where the value of its member `data` is; the last one, as in JSON.parse. Both 0: there is none. */
+  dataStart: number
+  dataEnd: number
+  /** Members counted in the text: more than the parsed object has keys means that a name was repeated. */
+  members: number
+  /** Set by the payload: what only a closer look (`findUnstorable`) can clear. */
+  suspicious: boolean
+  tooDeep: boolean
+}
+
+const QUOTE = 0x22,
+  COMMA = 0x2c,
+  BACKSLASH = 0x5c
+const OPEN_ARRAY = 0x5b,
+  CLOSE_ARRAY = 0x5d,
+  OPEN_OBJECT = 0x7b,
+  CLOSE_OBJECT = 0x7d
+
+/** U+0000 and all surrogates, written as escapes. Also matches harmless text such as `\\u0000`: hence "suspicious". */
+const RISKY_ESCAPE = /\\u(?:0000|[dD][89a-fA-F])/
+
+/** The extents of the elements of an array, or of the one value that the text is. */
+export function findExtents(text: string): Extent[] {
+  let at = skipSpace(text, 0)
+  if (text.charCodeAt(at) !== OPEN_ARRAY) return [measure(text, at)]
+
+  const extents: Extent[] = []
+  at = skipSpace(text, at + 1)
+  while (text.charCodeAt(at) !== CLOSE_ARRAY) {
+    const extent = measure(text, at)
+    extents.push(extent)
+    at = skipSpace(text, extent.end)
+    if (text.charCodeAt(at) === COMMA) at = skipSpace(text, at + 1)
+  }
+  return extents
+}
+
+function measure(text: string, start: number): Extent {
+  const extent = { start, end: 0, dataStart: 0, dataEnd: 0, members: 0, suspicious: false, tooDeep: false }
+  if (text.charCodeAt(start) !== OPEN_OBJECT) {
+    extent.end = skipValue(text, start, extent)
+    return extent
+  }
+  let at = skipSpace(text, start + 1)
+  while (text.charCodeAt(at) !== CLOSE_OBJECT) {
+    const nameEnd = skipString(text, at)
+    const isData = nameIs(text, at, nameEnd, 'data')
+    at = skipSpace(text, skipSpace(text, nameEnd) + 1) // over the colon
+    const valueStart = at
+    at = skipValue(text, at, extent)
+    if (isData) {
+      extent.dataStart = valueStart
+      extent.dataEnd = at
+    }
+    extent.members++
+    at = skipSpace(text, at)
+    if (text.charCodeAt(at) === COMMA) at = skipSpace(text, at + 1)
+  }
+  extent.end = at + 1
+  if (!extent.suspicious && extent.dataEnd > 0) {
+    extent.suspicious = RISKY_ESCAPE.test(text.slice(extent.dataStart, extent.dataEnd))
+  }
+  return extent
+}
+
+function nameIs(text: string, start: number, end: number, name: string): boolean {
+  if (end - start === name.length + 2) return text.startsWith(name, start + 1)
+  // A name may be spelled with escapes, and is still that name.
+  return text.slice(start, end).includes('\\') && JSON.parse(text.slice(start, end)) === name
+}
+
+/** The offset after the value that begins at `at`; notes in `extent` what it saw on the way. */
+function skipValue(text: string, at: number, extent: Extent): number {
+  let depth = 0
+  for (;;) {
+    const code = text.charCodeAt(at)
+    switch (code) {
+      case QUOTE:
+        at = skipString(text, at)
+        break
+      case OPEN_ARRAY:
+      case OPEN_OBJECT:
+        if (++depth > MAX_DEPTH) extent.tooDeep = true
+        at++
+        break
+      case CLOSE_ARRAY:
+      case CLOSE_OBJECT:
+        depth--
+        at++
+        break
+      default:
+        if (isNumberStart(code)) at = skipNumber(text, at, extent)
+        else if (code >= 0x61) at = skipWord(text, at)
+        else at++ // a comma, a colon or white space
+    }
+    if (depth === 0) return at
+  }
+}
+
+/** The offset after the closing quote of the string whose opening quote is at `at`. */
+export function skipString(text: string, at: number): number {
+  for (let end = text.indexOf('"', at + 1); ; end = text.indexOf('"', end + 1)) {
+    let slashes = 0
+    while (text.charCodeAt(end - 1 - slashes) === BACKSLASH) slashes++
+    if (slashes % 2 === 0) return end + 1
+  }
+}
+
+const isNumberStart = (code: number) => code === 0x2d || (code >= 0x30 && code <= 0x39)
+
+function skipNumber(text: string, start: number, extent: Extent): number {
+  let at = start + 1
+  for (
+    let code = text.charCodeAt(at);
+    (code >= 0x2b && code <= 0x39 && code !== COMMA) || code === 0x65 || code === 0x45;
+    code = text.charCodeAt(++at)
+  ) {
+    // Only an exponent or very many digits can leave numeric's range.
+    if (code >= 0x45) extent.suspicious = true
+  }
+  if (at - start > 4096) extent.suspicious = true
+  return at
+}
+
+/** true, false, null */
+function skipWord(text: string, at: number): number {
+  while (text.charCodeAt(at) >= 0x61 && text.charCodeAt(at) <= 0x7a) at++
+  return at
+}
+
+export function skipSpace(text: string, at: number): number {
+  for (;;) {
+    const code = text.charCodeAt(at)
+    if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return at
+    at++
+  }
+}

@@ -1,0 +1,94 @@
+import type { RowOutcome } from '../data/record-store.ts'
+import type { Row } from '../data/row.ts'
+import { encodeCursor } from '../lib/cursor.ts'
+import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../lib/problems.ts'
+import { isFault } from './json-records.ts'
+
+/** One record's answer, before it is written out. */
+export type Result =
+  | { row: Row; status: 'created' | 'duplicate'; cursor: string }
+  | { row: Row | undefined; status: 'conflict' | 'rejected'; error: Fault; cursor?: string }
+
+export type Counts = Record<Result['status'], number>
+
+/** Joins what was refused on the way in with what the database said of the rest; both in the order of the body. */
+export function joinResults(records: readonly (Row | Fault)[], outcomes: readonly RowOutcome[]): Result[] {
+  let next = 0
+  return records.map((record, index) => {
+    if (isFault(record)) return { row: undefined, status: 'rejected', error: record }
+    return toResult(record, index, outcomes[next++] as RowOutcome)
+  })
+}
+
+function toResult(row: Row, index: number, outcome: RowOutcome): Result {
+  if (outcome.status === 'refused') {
+    const detail = `PostgreSQL refused the record (SQLSTATE ${outcome.sqlstate}).`
+    return { row, status: 'rejected', error: { index, pointer: '', code: 'refused_by_database', detail } }
+  }
+  const cursor = encodeCursor(outcome.position)
+  if (outcome.status !== 'conflict') return { row, status: outcome.status, cursor }
+  const detail = 'Another record with this source and id is stored, with other content. The stored one stands.'
+  return { row, status: 'conflict', error: { index, pointer: '/id', code: 'conflict', detail }, cursor }
+}
+
+export function countResults(results: readonly Result[]): Counts {
+  const counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
+  for (const { status } of results) counts[status]++
+  return counts
+}
+
+/**
+ * The status of a request whose records went different ways. All refused is an error; some refused is 207, since the
+ * rest is committed.
+ */
+export function statusOf(counts: Counts): 200 | 201 | 207 | 'refused' {
+  const refused = counts.conflict + counts.rejected
+  const stored = counts.created + counts.duplicate
+  if (refused > 0) return stored > 0 ? 207 : 'refused'
+  return counts.created > 0 ? 201 : 200
+}
+
+/** The body of an answer that is not an error: `ResultsSchema`, written by hand since it is most of what we send. */
+export function writeResults(results: readonly Result[], counts: Counts, minimal: boolean): string {
+  let list = ''
+  for (const [index, result] of results.entries()) {
+    const error = 'error' in result ? result.error : undefined
+    if (minimal && error === undefined) continue
+    if (list !== '') list += ','
+    list += `{"index":${index}`
+    if (result.row !== undefined)
+      list += `,"source":${JSON.stringify(result.row.source)},"id":${JSON.stringify(result.row.id)}`
+    list += `,"status":"${result.status}"`
+    if (result.cursor !== undefined) list += `,"cursor":"${result.cursor}"`
+    if (error !== undefined) list += `,"error":${JSON.stringify(error)}`
+    list += '}'
+  }
+  const { created, duplicate, conflict, rejected } = counts
+  return `{"counts":{"created":${created},"duplicate":${duplicate},"conflict":${conflict},"rejected":${rejected}},"results":[${list}]}`
+}
+
+/** The code for a batch that was refused as a whole, where all its records have this status; else `rejected`. */
+const CODE_FOR_ALL: Partial<Record<number, ProblemCode>> = {
+  403: 'source_forbidden',
+  409: 'conflict',
+  413: 'record_too_large',
+}
+
+/** The refusal of a request none of whose records was stored: a batch of one is answered like a record. */
+export function refusal(faults: readonly Fault[], single: boolean): Problem {
+  const [first] = faults as [Fault]
+  if (single) return new Problem(first.code, first.detail, { errors: [first] })
+  const [status, ...others] = new Set(faults.map(({ code }) => PROBLEMS[code].status)) as unknown as [number]
+  const code = (others.length === 0 && CODE_FOR_ALL[status]) || 'rejected'
+  return new Problem(code, 'None of the records was stored: errors has the reason for each.', { errors: [...faults] })
+}
+
+/** The refusal of a batch with `handling=strict`, some of whose records would have been stored. */
+export function strictRefusal(faults: readonly Fault[]): Problem {
+  const code = faults.every((fault) => fault.code === 'conflict') ? 'conflict' : 'strict_refused'
+  return new Problem(
+    code,
+    'Nothing was stored, since handling=strict was asked for: errors has the records at fault.',
+    { errors: [...faults] },
+  )
+}

@@ -1,0 +1,42 @@
+import { type DestinationStream, type Logger, pino } from 'pino'
+import pretty from 'pino-pretty'
+
+/**
+ * The program's log: one JSON object a line on stdout; for people when stdout is a terminal.
+ * Payloads, keys and connection strings are never passed to it; `redact` is the second lock on that door.
+ */
+export function createLogger(level: string, stream: DestinationStream = destination()): Logger {
+  return pino(
+    {
+      level,
+      base: undefined,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      // Names, as collectors expect them, not pino's numbers.
+      formatters: { level: (label) => ({ level: label }) },
+      redact: ['*.authorization', '*.connectionString', '*.password', 'authorization', 'password', 'req.headers'],
+      serializers: { err: serializeError },
+    },
+    stream,
+  )
+}
+
+function destination(): DestinationStream {
+  if (process.stdout.isTTY) return pretty({ sync: true, ignore: 'pid,hostname' })
+  // Lines are gathered for at most half a second: a write call each would cost more than the request it tells of.
+  return pino.destination({ dest: 1, sync: false, minLength: 8192, periodicFlush: 500 })
+}
+
+/**
+ * PostgreSQL puts a row's values into an error's `detail` and `where`, and into the message of class 22 (data
+ * exceptions, PostgreSQL manual, appendix A). Those are payload: only the SQLSTATE and the rest are kept.
+ */
+function serializeError(error: Error & { code?: unknown }): Record<string, unknown> {
+  const payload = typeof error.code === 'string' && /^22...$/.test(error.code)
+  return {
+    type: error.name,
+    message: payload ? 'a value was refused' : error.message,
+    code: error.code,
+    stack: payload ? undefined : error.stack,
+    ...(error.cause instanceof Error ? { cause: serializeError(error.cause) } : {}),
+  }
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { explain } from './commands/database.ts'
+
+// Each command's code is loaded when it is run: `keys list` needs no HTTP server.
+const program = new Command('sluice')
+  .description('A lightweight, durable ingestion API for PostgreSQL.')
+  .version(JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version)
+
+program
+  .command('serve')
+  .description('serve the API; every setting is an environment variable')
+  .option('--migrate', 'first bring the schema up to date and make sure there is a key', false)
+  .action(async (options) => (await import('./commands/serve.ts')).runServe(options))
+
+program
+  .command('migrate')
+  .description('bring the schema up to date; DATABASE_URL is the owner of the database')
+  .action(async () => (await import('./commands/migrate.ts')).runMigrate())
+
+const keys = program.command('keys').description('make, list and revoke API keys')
+
+keys
+  .command('create')
+  .description('make a key and print it, for the only time')
+  .requiredOption('--name <name>', 'what it is for')
+  .requiredOption('--scope <scope...>', 'ingest, read, admin')
+  .option('--source-prefix <prefix...>', 'what the source of a record must begin with', [])
+  .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a span (90d, 12h)')
+  .action(async (options) => (await import('./commands/keys.ts')).createKey(options))
+
+keys
+  .command('list')
+  .description('list all keys, without their secrets')
+  .option('--json', 'as JSON')
+  .action(async (options) => (await import('./commands/keys.ts')).listKeys(options))
+
+keys
+  .command('revoke <id>')
+  .description('revoke a key; every instance refuses it within seconds')
+  .action(async (id) => (await import('./commands/keys.ts')).revoke(id))
+
+program.parseAsync().catch((error) => {
+  console.error(`sluice: ${explain(error)}.`)
+  process.exitCode = 1
+})

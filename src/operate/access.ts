@@ -1,0 +1,48 @@
+import { type Fault, Problem } from '../lib/problems.ts'
+import type { Key, Scope } from './keys.ts'
+
+/** RFC 6750, section 2.1. */
+const BEARER = /^Bearer +([A-Za-z0-9._~+/=-]+)$/i
+
+const CHALLENGE = { 'www-authenticate': 'Bearer realm="sluice"' }
+
+/** @throws Problem unauthorized */
+export function readToken(authorization: string | undefined): string {
+  if (authorization === undefined) {
+    throw new Problem('unauthorized', 'An API key is needed: Authorization: Bearer <key>.', { headers: CHALLENGE })
+  }
+  const token = BEARER.exec(authorization)?.[1]
+  if (token === undefined) {
+    throw new Problem('unauthorized', 'The Authorization header is malformed; it must be: Bearer <key>.', {
+      headers: CHALLENGE,
+    })
+  }
+  return token
+}
+
+/** Whoever holds the secret may know why it no longer works; who does not, learns nothing. */
+export function checkKey(key: Key | undefined, scope: Scope, now = Date.now()): Key {
+  const invalid = (why: string) =>
+    new Problem('unauthorized', why, {
+      headers: { 'www-authenticate': `${CHALLENGE['www-authenticate']}, error="invalid_token"` },
+    })
+  if (key === undefined) throw invalid('The API key is not known.')
+  if (key.revokedAt !== null) throw invalid('The API key was revoked.')
+  if (key.expiresAt !== null && key.expiresAt.getTime() <= now)
+    throw invalid(`The API key expired at ${key.expiresAt.toISOString()}.`)
+  if (!key.scopes.includes(scope)) {
+    throw new Problem('forbidden', `The API key ${key.id} lacks the scope "${scope}".`, {
+      headers: { 'www-authenticate': `${CHALLENGE['www-authenticate']}, error="insufficient_scope", scope="${scope}"` },
+    })
+  }
+  return key
+}
+
+export const mayUseSource = ({ sourcePrefixes }: Key, source: string): boolean =>
+  sourcePrefixes.length === 0 || sourcePrefixes.some((prefix) => source.startsWith(prefix))
+
+export function sourceFault(key: Key, source: string, index: number): Fault | undefined {
+  if (mayUseSource(key, source)) return undefined
+  const detail = `The API key ${key.id} may use sources that begin with ${key.sourcePrefixes.join(' or ')} only.`
+  return { index, pointer: '/source', code: 'source_forbidden', detail }
+}

@@ -1,0 +1,39 @@
+import { insertKey } from '../data/keys.ts'
+import type { Database } from '../data/schema.ts'
+import { generateKey, hashKey, type Scope, SCOPES } from './keys.ts'
+
+export interface KeyRequest {
+  name: string
+  scopes: readonly Scope[]
+  sourcePrefixes: readonly string[]
+  expiresAt: Date | null
+}
+
+/** Makes a key. The token is known here, now, and never again. */
+export async function issueKey(db: Database, request: KeyRequest): Promise<{ id: string; token: string }> {
+  const key = generateKey()
+  await store(db, key.id, key.token, request)
+  return key
+}
+
+/** Makes sure that a key someone chose exists, with all scopes. One that was revoked stays so. */
+export async function ensureBootstrapKey(db: Database, token: string): Promise<void> {
+  const id = `bootstrap-${hashKey(token).slice(0, 8)}`
+  await store(db, id, token, { name: 'bootstrap', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })
+}
+
+function store(
+  db: Database,
+  id: string,
+  token: string,
+  { name, scopes, sourcePrefixes, expiresAt }: KeyRequest,
+): Promise<boolean> {
+  return insertKey(db, {
+    id,
+    name,
+    hash: Buffer.from(hashKey(token), 'hex'),
+    scopes: [...scopes],
+    source_prefixes: [...sourcePrefixes],
+    expires_at: expiresAt,
+  })
+}

@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type KeyRow, selectKeys } from '../data/keys.ts'
+import type { Database } from '../data/schema.ts'
+import { toRfc3339 } from '../lib/pg-time.ts'
+import { Problem } from '../lib/problems.ts'
+import { hashKey, type Key } from './keys.ts'
+
+/** How old the copy may get: a revoked key works for as long at most. */
+const REFRESH_MS = 2_000
+/** A key that is not in the copy may be new: that is looked up, but so often at most, whatever callers send. */
+const LOOK_AGAIN_MS = 100
+
+/**
+ * All keys, in memory: a request costs a hash and no query. Read again every two seconds, so that a key that is revoked
+ * on one instance is refused on all. While the database is away the last copy holds, so that requests can wait for it.
+ */
+export class KeyRing {
+  readonly #db: Database
+  readonly #onError: (error: unknown) => void
+  #keys: ReadonlyMap<string, Key> | undefined
+  #readAt = Number.NEGATIVE_INFINITY
+  /** The read that is under way. */
+  #reading: Promise<void> | undefined
+  /** One that has not begun, and will see whatever exists now. */
+  #nextRead: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(db: Database, onError: (error: unknown) => void) {
+    this.#db = db
+    this.#onError = onError
+  }
+
+  /** Begins to keep the copy fresh. */
+  start(): void {
+    this.#timer = setInterval(() => this.#read().catch(this.#onError), REFRESH_MS)
+    this.#timer.unref()
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    await this.#reading?.catch(() => undefined)
+  }
+
+  /**
+   * The key a token belongs to, if any. Answers at once, but for the first calls and for tokens it does not know.
+   * @throws Problem database_unavailable when the keys could never be read
+   */
+  find(token: string): Key | undefined | Promise<Key | undefined> {
+    const hash = hashKey(token)
+    return this.#keys?.get(hash) ?? this.#look(hash)
+  }
+
+  /** The key may be newer than the copy. Those who ask meanwhile wait for the same read. */
+  async #look(hash: string): Promise<Key | undefined> {
+    this.#nextRead ??= sleep(Math.max(0, this.#readAt + LOOK_AGAIN_MS - performance.now()))
+      .then(() => this.#reading?.catch(() => undefined))
+      .then(() => {
+        this.#nextRead = undefined
+        return this.#read()
+      })
+    await this.#nextRead.catch((cause) => {
+      if (this.#keys === undefined)
+        throw new Problem('database_unavailable', 'The API keys could not be read yet.', { cause })
+    })
+    return this.#keys?.get(hash)
+  }
+
+  #read(): Promise<void> {
+    this.#reading ??= this.#readKeys().finally(() => {
+      this.#reading = undefined
+    })
+    return this.#reading
+  }
+
+  async #readKeys(): Promise<void> {
+    this.#readAt = performance.now()
+    const rows = await selectKeys(this.#db)
+    this.#keys = new Map(rows.map((row) => [row.hash.toString('hex'), toKey(row)]))
+  }
+}
+
+function toKey(row: KeyRow): Key {
+  return {
+    id: row.id,
+    name: row.name,
+    scopes: row.scopes,
+    sourcePrefixes: row.source_prefixes,
+    expiresAt: row.expires_at === null ? null : new Date(toRfc3339(row.expires_at)),
+    revokedAt: row.revoked_at === null ? null : new Date(toRfc3339(row.revoked_at)),
+  }
+}

@@ -1,0 +1,24 @@
+import { hash, randomBytes } from 'node:crypto'
+
+export type Scope = 'ingest' | 'read' | 'admin'
+export const SCOPES: readonly Scope[] = ['ingest', 'read', 'admin']
+
+/** An API key, without its secret. */
+export interface Key {
+  id: string
+  name: string
+  scopes: readonly string[]
+  /** What a record's source must begin with; empty: anything. */
+  sourcePrefixes: readonly string[]
+  expiresAt: Date | null
+  revokedAt: Date | null
+}
+
+/** A new key: `sluice_`, its id, and 256 random bits. The prefix lets scanners of leaked secrets find it. */
+export function generateKey(): { id: string; token: string } {
+  const id = randomBytes(6).toString('hex')
+  return { id, token: `sluice_${id}_${randomBytes(32).toString('base64url')}` }
+}
+
+/** SHA-256 of the whole key, in hexadecimal; the only form in which it is kept. */
+export const hashKey = (token: string): string => hash('sha256', token, 'hex')

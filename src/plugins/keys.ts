@@ -1,0 +1,46 @@
+import type { FastifyInstance, onRequestHookHandler } from 'fastify'
+import fp from 'fastify-plugin'
+import { checkKey, readToken } from '../operate/access.ts'
+import { KeyRing } from '../operate/key-ring.ts'
+import type { Key, Scope } from '../operate/keys.ts'
+
+/** API keys: `onRequest: app.requireScope('ingest')` on a route refuses a request before its body is read. */
+export default fp(
+  async function keys(app: FastifyInstance) {
+    const ring = new KeyRing(app.db.read, (err) =>
+      app.log.warn({ err }, 'the API keys could not be read; the last copy holds'),
+    )
+    ring.start()
+    app.addHook('onClose', () => ring.stop())
+
+    app.decorateRequest('key', undefined)
+    app.decorate(
+      'requireScope',
+      (scope: Scope): onRequestHookHandler =>
+        (request, _reply, done) => {
+          const accept = (key: Key | undefined) => {
+            request.key = checkKey(key, scope)
+          }
+          try {
+            const found = ring.find(readToken(request.headers.authorization))
+            // Nearly always at hand: no promise for it.
+            if (found instanceof Promise) return void found.then(accept).then(() => done(), done)
+            accept(found)
+            done()
+          } catch (error) {
+            done(error as Error)
+          }
+        },
+    )
+  },
+  { name: 'keys', dependencies: ['database'] },
+)
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    requireScope(scope: Scope): onRequestHookHandler
+  }
+  interface FastifyRequest {
+    key: Key | undefined
+  }
+}

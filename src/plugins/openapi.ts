@@ -1,0 +1,49 @@
+import { readFileSync } from 'node:fs'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
+import { PageSchema } from '../schemas/list.ts'
+import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
+import { CountsSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string
+}
+
+/** /openapi.json, made from the routes' schemas, and a page at /docs that reads it; both without a key. */
+export default fp(async function openapi(app: FastifyInstance) {
+  for (const schema of [
+    FaultSchema,
+    ProblemSchema,
+    RecordInputSchema,
+    RecordSchema,
+    CountsSchema,
+    ResultSchema,
+    ResultsSchema,
+    PageSchema,
+  ]) {
+    app.addSchema(schema)
+  }
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Sluice',
+        version,
+        license: { name: 'MIT' },
+        description: 'Durable ingestion for PostgreSQL: an answer of 2xx means committed, and sending again is safe.',
+      },
+      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer', description: 'An API key' } } },
+    },
+    // The names of the components: their $id.
+    refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json.$id ?? `schema-${index}`) },
+  })
+  // Serves its own copy of Swagger UI: works without internet, and under a strict policy.
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: true,
+    uiConfig: { validatorUrl: null, tryItOutEnabled: true },
+  })
+})

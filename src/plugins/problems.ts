@@ -1,0 +1,133 @@
+import type { Socket } from 'node:net'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
+import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
+
+const MEDIA_TYPE = 'application/problem+json'
+
+/** Renders every error, ours, Fastify's and the driver's, as a problem document; and what no route answers. */
+export default fp(async function problems(app: FastifyInstance) {
+  app.setErrorHandler((error: FastifyError, request, reply) => sendProblem(toProblem(error), request, reply))
+  app.setNotFoundHandler((request, reply) => {
+    sendProblem(
+      new Problem(
+        'not_found',
+        `There is nothing at ${request.url.split('?')[0]}. The API is described at /openapi.json.`,
+      ),
+      request,
+      reply,
+    )
+  })
+  refuseOtherMethods(app)
+})
+
+export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
+  if (problem.status >= 500) {
+    request.log[problem.code === 'internal_error' ? 'error' : 'warn'](
+      { requestId: request.id, code: problem.code, err: problem.cause },
+      problem.message,
+    )
+  }
+  request.problemCode = problem.code
+  const instance = request.url.split('?')[0] as string
+  void reply
+    .code(problem.status)
+    .headers(problem.headers)
+    .type(MEDIA_TYPE)
+    .send(JSON.stringify(problem.toDocument(instance, request.id)))
+}
+
+/** Fastify's own errors, by their stable codes (Fastify reference, "Errors"). */
+const FASTIFY_ERRORS: Record<string, [ProblemCode, string]> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    'unsupported_media_type',
+    'The Content-Type is missing or not supported; application/json is.',
+  ],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['body_too_large', 'The body is too large.'],
+  FST_ERR_BAD_URL: ['invalid_request', 'The path is not valid percent-encoded UTF-8.'],
+  FST_ERR_MAX_PARAM_LENGTH: ['invalid_request', 'A part of the path is too long.'],
+}
+
+export function toProblem(error: FastifyError): Problem {
+  if (error instanceof Problem) return error
+  if (error.validation !== undefined) return invalidQuery(error)
+  const known = FASTIFY_ERRORS[error.code]
+  if (known !== undefined) return new Problem(known[0], known[1])
+  if (error.statusCode !== undefined && error.statusCode < 500) return new Problem('invalid_request', error.message)
+
+  if (sqlstateOf(error) === '57014') {
+    return new Problem(
+      'query_timeout',
+      'The query took longer than READ_TIMEOUT_SECONDS. Ask for less: a narrower range, fewer filters.',
+      { cause: error },
+    )
+  }
+  if (classifyFailure(error).kind === 'transient') {
+    return new Problem('database_unavailable', 'The database is not available; try again later.', { cause: error })
+  }
+  return new Problem(
+    'internal_error',
+    'This is a defect of the service. The log has the reason, under this requestId.',
+    { cause: error },
+  )
+}
+
+function invalidQuery(error: FastifyError): Problem {
+  const errors = (error.validation ?? []).map(({ instancePath, params, message, keyword }): Fault => {
+    const name = instancePath.slice(1) || String(params?.additionalProperty ?? params?.missingProperty ?? '')
+    const detail = keyword === 'additionalProperties' ? `There is no parameter ${name}.` : `${name} ${message}.`
+    return { pointer: name, code: 'invalid_query', detail }
+  })
+  return new Problem('invalid_query', errors[0]?.detail ?? error.message, { errors })
+}
+
+/** A path that exists, asked with another method, is 405 and says what there is (RFC 9110, section 15.5.6). */
+function refuseOtherMethods(app: FastifyInstance): void {
+  const methods = new Map<string, Set<string>>()
+  app.addHook('onRoute', ({ url, method }) => {
+    const known = methods.get(url) ?? methods.set(url, new Set()).get(url)
+    for (const one of [method].flat()) known?.add(one)
+  })
+  app.decorate('refuseOtherMethods', () => {
+    for (const [url, known] of [...methods]) {
+      const allow = [...known].sort().join(', ')
+      app.route({
+        url,
+        method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].filter((method) => !known.has(method)),
+        schema: { hide: true },
+        // In onRequest, before a body is looked at.
+        onRequest: () => {
+          throw new Problem('method_not_allowed', `Allowed here: ${allow}.`, { headers: { allow } })
+        },
+        handler: () => undefined,
+      })
+    }
+  })
+}
+
+/** What is not even HTTP never reaches a route: answered on the bare socket. */
+export function onClientError(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const code = error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : 'invalid_request'
+  const problem = new Problem(
+    code,
+    code === 'invalid_request' ? 'The request is not valid HTTP, or it came too slowly.' : 'The headers are too large.',
+  )
+  const body = JSON.stringify(problem.toDocument('', ''))
+  const reason = code === 'invalid_request' ? '400 Bad Request' : '431 Request Header Fields Too Large'
+  socket.end(
+    `HTTP/1.1 ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  )
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Called after all routes are registered. */
+    refuseOtherMethods(): void
+  }
+  interface FastifyRequest {
+    /** For the log. */
+    problemCode: ProblemCode | undefined
+  }
+}

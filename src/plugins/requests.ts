@@ -1,0 +1,69 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Counts } from '../ingest/results.ts'
+
+/** W3C Trace Context, section 3.2; all zeros are invalid ids there. */
+const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/
+
+/** Gives each request its id and its trace, and logs one line when it is answered. */
+export default fp(async function requests(app: FastifyInstance) {
+  app.decorateRequest('traceparent', undefined)
+  app.decorateRequest('counts', undefined)
+  app.decorateRequest('problemCode', undefined)
+
+  app.decorateReply('sendJson', function (text) {
+    return this.type('application/json; charset=utf-8').send(text)
+  })
+
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    const { traceparent } = request.headers
+    if (typeof traceparent === 'string' && TRACEPARENT.test(traceparent)) request.traceparent = traceparent
+    done()
+  })
+
+  app.addHook('onResponse', (request, reply, done) => {
+    const { url } = request.routeOptions
+    // Probes come every few seconds from every node, and say nothing while they succeed.
+    const level = request.routeOptions.config.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'
+    request.log[level](
+      {
+        requestId: request.id,
+        traceId: request.traceparent?.slice(3, 35),
+        method: request.method,
+        // The template, never the path: that holds ids.
+        route: url ?? null,
+        status: reply.statusCode,
+        durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
+        code: request.problemCode,
+        key: request.key?.id,
+        counts: request.counts,
+      },
+      'request',
+    )
+    done()
+  })
+})
+
+/** The caller's X-Request-Id where it is fit for a header and a log, else a new one. */
+export function requestId(raw: IncomingMessage): string {
+  const given = raw.headers['x-request-id']
+  return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID()
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    traceparent: string | undefined
+    counts: Counts | undefined
+  }
+  interface FastifyReply {
+    /** Sends JSON that is text already, past the serializer. */
+    sendJson(text: string): this
+  }
+  interface FastifyContextConfig {
+    /** Do not log what succeeds. */
+    quiet?: boolean
+  }
+}

@@ -1,0 +1,36 @@
+import { Type } from '@sinclair/typebox'
+import { FaultSchema } from './problem.ts'
+
+const StatusSchema = Type.Union([
+  Type.Literal('created', { description: 'Stored by this request' }),
+  Type.Literal('duplicate', { description: 'Was stored already, with the same content' }),
+  Type.Literal('conflict', { description: 'Another content is stored under this identity, and stands' }),
+  Type.Literal('rejected', { description: 'Not stored; see error' }),
+])
+
+export const ResultSchema = Type.Object(
+  {
+    index: Type.Integer({ description: "The record's place in the body, from 0" }),
+    source: Type.Optional(Type.String()),
+    id: Type.Optional(Type.String()),
+    status: StatusSchema,
+    cursor: Type.Optional(Type.String()),
+    error: Type.Optional(Type.Ref(FaultSchema)),
+  },
+  { $id: 'Result' },
+)
+
+export const CountsSchema = Type.Object(
+  { created: Type.Integer(), duplicate: Type.Integer(), conflict: Type.Integer(), rejected: Type.Integer() },
+  { $id: 'Counts' },
+)
+
+export const ResultsSchema = Type.Object(
+  {
+    counts: Type.Ref(CountsSchema),
+    results: Type.Array(Type.Ref(ResultSchema), {
+      description: 'One for each record, in order; with `Prefer: return=minimal` only what was refused',
+    }),
+  },
+  { $id: 'Results' },
+)
