@@ -3,7 +3,7 @@ import { revokeKey, selectKeys } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { issueKey } from '../operate/issue-key.ts'
-import { type Scope, SCOPES } from '../operate/keys.ts'
+import { SCOPES, type Scope } from '../operate/keys.ts'
 import { openDatabase, withConnection } from './database.ts'
 
 export interface CreateOptions {

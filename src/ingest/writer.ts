@@ -85,8 +85,10 @@ export class Writer {
    * @param done called once: after the commit with one outcome a row, or with a Problem or a defect
    */
   submit(request: { rows: readonly Row[]; bytes: number; strict: boolean }, done: Waiting['done']): void {
-    if (this.#closing)
-      return done(new Problem('draining', 'This instance is shutting down; send the request again.'), [])
+    if (this.#closing) {
+      done(new Problem('draining', 'This instance is shutting down; send the request again.'), [])
+      return
+    }
     this.#queue.push({
       ...request,
       deadline: performance.now() + this.#options.holdMs,

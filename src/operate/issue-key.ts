@@ -1,6 +1,6 @@
 import { insertKey } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
-import { generateKey, hashKey, type Scope, SCOPES } from './keys.ts'
+import { generateKey, hashKey, SCOPES, type Scope } from './keys.ts'
 
 export interface KeyRequest {
   name: string
