@@ -1,5 +1,5 @@
--- What each role may do. Runs after every migration, as the owner, and says everything again, so that a role made
--- after the tables were still gets what it needs. A role that does not exist is passed over: a server of your own may
+-- What each role may do. Runs after every migration, as the owner, and says everything again: a role made after the
+-- tables still gets what it needs, and what is no longer said here is taken away. A role that does not exist is passed over: a server of your own may
 -- run everything as one user.
 DO $$
 DECLARE
@@ -7,13 +7,16 @@ DECLARE
 BEGIN
   FOR statement IN
     SELECT s FROM (VALUES
+      ('sluice_api',         'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_api'),
       ('sluice_api',         'GRANT USAGE ON SCHEMA sluice TO sluice_api'),
       ('sluice_api',         'GRANT SELECT ON ALL TABLES IN SCHEMA sluice TO sluice_api'),
       -- Records and nothing else, and never UPDATE or DELETE: what was acknowledged cannot be undone through the API.
       ('sluice_api',         'GRANT INSERT ON sluice.records TO sluice_api'),
       ('sluice_api',         'GRANT INSERT, UPDATE ON sluice.keys TO sluice_api'),
+      ('sluice_maintenance', 'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_maintenance'),
       ('sluice_maintenance', 'GRANT USAGE ON SCHEMA sluice TO sluice_maintenance'),
       ('sluice_maintenance', 'GRANT SELECT, DELETE ON sluice.records TO sluice_maintenance'),
+      ('sluice_reader',      'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_reader'),
       ('sluice_reader',      'GRANT USAGE ON SCHEMA sluice TO sluice_reader'),
       ('sluice_reader',      'GRANT SELECT ON sluice.records, sluice.epochs TO sluice_reader')
     ) AS wanted (role, s)

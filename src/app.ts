@@ -25,6 +25,8 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent) => parent,
     genReqId: requestId,
+    // A parameter with a misspelt name would else be dropped, and the list come back unfiltered.
+    ajv: { customOptions: { removeAdditional: false } },
     routerOptions: { maxParamLength: LONGEST_PARAM },
     // What is in flight while closing is answered; only idle connections are cut.
     return503OnClosing: false,

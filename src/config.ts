@@ -10,8 +10,9 @@ const bytes = (value: number, description: string) =>
 export const ConfigSchema = Type.Object({
   DATABASE_URL: Type.Optional(
     Type.String({
+      title: 'a URL like postgres://user:password@host:5432/database',
       pattern: '^postgres(ql)?://.+',
-      description: 'PostgreSQL 18 to use, as `postgres://user:password@host:port/database`. Absent: an embedded one',
+      description: 'PostgreSQL 18 to use. Absent: an embedded one',
     }),
   ),
   HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
@@ -27,6 +28,7 @@ export const ConfigSchema = Type.Object({
   ),
   SLUICE_BOOTSTRAP_KEY: Type.Optional(
     Type.String({
+      title: '16 to 256 letters, digits or any of . _ ~ + / = -',
       pattern: '^[A-Za-z0-9._~+/=-]{16,256}$',
       description: 'A key that `serve --migrate` makes sure exists, with all scopes',
     }),
@@ -46,14 +48,14 @@ export const ConfigSchema = Type.Object({
     maximum: 500_000,
     description: 'Rows after which no further request joins a flush',
   }),
-  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Bytes after which no further request joins a flush'),
+  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Size at which no further request joins a flush'),
   FLUSH_CONCURRENCY: Type.Integer({
     default: 2,
     minimum: 1,
     maximum: 64,
     description: 'Flushes at the database at once; one connection each',
   }),
-  QUEUE_MAX_BYTES: bytes(64 * MiB, 'Bodies being read or waiting for their commit; beyond it 503'),
+  QUEUE_MAX_BYTES: bytes(64 * MiB, 'All bodies that are being read or wait for their commit; beyond it 503'),
   OUTAGE_HOLD_SECONDS: Type.Number({
     default: 20,
     minimum: 0,
@@ -107,7 +109,7 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
     const failures = (error as { errors?: { instancePath: string }[] }).errors
     if (failures === undefined) throw error
     const names = new Set(failures.map(({ instancePath }) => instancePath.slice(1)))
-    throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'), { cause: error })
+    throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'))
   }
 }
 
@@ -120,7 +122,7 @@ function complaint(name: string, value: string | undefined): string {
 /** What a setting may hold, in words. */
 export function allowed(schema: TSchema): string {
   if (schema.anyOf !== undefined) return `one of ${schema.anyOf.map((s: TSchema) => s.const).join(', ')}`
-  if (schema.pattern !== undefined) return `text that matches ${schema.pattern}`
+  if (schema.title !== undefined) return schema.title
   if (schema.type === 'string') return 'text that is not empty'
   const kind = schema.type === 'integer' ? 'a whole number' : 'a number'
   return schema.maximum === undefined

@@ -13,8 +13,7 @@ const privileges = new URL('../../db/privileges.sql', import.meta.url)
  */
 export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<string[]> {
   return db.connection().execute(async (session) => {
-    // Kysely's own lock is taken after its tables are made, and does not cover the privileges: of two that start at
-    // once, the slower one would fail at either.
+    // Kysely's own lock does not cover the privileges, and two that grant at once fail: tuple concurrently updated.
     await sql`SELECT pg_advisory_lock(${MIGRATION})`.execute(session)
     try {
       if (await isAhead(session, files)) return []

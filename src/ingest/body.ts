@@ -15,6 +15,8 @@ export interface Body {
   bytes: number
 }
 
+const OPEN_OBJECT = 0x7b
+
 /**
  * Reads a body whole, counting its real bytes whatever Content-Length says, and reserving them in the budget.
  * @param declared Content-Length, or 0 when there is none
@@ -70,9 +72,9 @@ function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) =
     }
     /** The first character that is not white space tells a single record from a batch. */
     function decide(chunk: Buffer): void {
-      const first = /[^ \t\r\n]/.exec(chunk.toString('latin1', 0, 1024))?.[0]
+      const first = chunk.find((byte) => byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)
       undecided = first === undefined
-      if (first === '{') limit = limits.maxRecordBytes
+      if (first === OPEN_OBJECT) limit = limits.maxRecordBytes
     }
     function onEnd(): void {
       settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)))

@@ -39,8 +39,9 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
 
   for (const name of names) {
     // CloudEvents JSON format, section 2.2: an attribute that is null counts as absent. Data may be null.
-    if (record[name] === null && name !== 'data') delete record[name]
-    else if (!ATTRIBUTES.has(name) && !ADDED_BY_SERVER.has(name)) {
+    if (record[name] === null && name !== 'data' && (ATTRIBUTES.has(name) || EXTENSION_NAME.test(name))) {
+      delete record[name]
+    } else if (!ATTRIBUTES.has(name) && !ADDED_BY_SERVER.has(name)) {
       const fault = checkExtension(name, record[name], index)
       if (fault !== undefined) return fault
       extensions ??= {}

@@ -3,7 +3,7 @@ import { type Fault, Problem } from '../lib/problems.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
 import { type Extent, findExtents, MAX_DEPTH } from './json.ts'
 import { parseJson } from './parse-json.ts'
-import { findUnstorable } from './storable.ts'
+import { findUnstorable, pointerToken } from './storable.ts'
 
 export interface RecordLimits {
   maxRecordBytes: number
@@ -67,7 +67,7 @@ function readRecord(
       index,
       pointer: '/data',
       code: 'too_deep',
-      detail: `The record is nested more than ${MAX_DEPTH} levels deep.`,
+      detail: `The data is nested more than ${MAX_DEPTH} levels deep.`,
     }
   }
   const members = extent.members
@@ -80,7 +80,17 @@ function readRecord(
     }
   }
   const row = readEnvelope(value, index, defaults)
-  if (isFault(row) || extent.dataEnd === 0) return row
+  if (isFault(row)) return row
+  // CloudEvents JSON format, section 2.2. As a double, 1.00000000000000000001 has become 1 by now.
+  if (extent.fractional !== undefined) {
+    return {
+      index,
+      pointer: `/${pointerToken(extent.fractional)}`,
+      code: 'wrong_type',
+      detail: 'The number of an attribute is an integer, written without fraction and exponent.',
+    }
+  }
+  if (extent.dataEnd === 0) return row
 
   row.data = text.slice(extent.dataStart, extent.dataEnd)
   if (extent.suspicious) {

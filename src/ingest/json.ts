@@ -17,7 +17,10 @@ export interface Extent {
   members: number
   /** Set by the payload: what only a closer look (`findUnstorable`) can clear. */
   suspicious: boolean
+  /** Set by the payload. */
   tooDeep: boolean
+  /** Name of the last other member that is a number with a fraction or an exponent. */
+  fractional: string | undefined
 }
 
 const QUOTE = 0x22,
@@ -48,21 +51,37 @@ export function findExtents(text: string): Extent[] {
 }
 
 function measure(text: string, start: number): Extent {
-  const extent = { start, end: 0, dataStart: 0, dataEnd: 0, members: 0, suspicious: false, tooDeep: false }
+  const extent: Extent = {
+    start,
+    end: 0,
+    dataStart: 0,
+    dataEnd: 0,
+    members: 0,
+    suspicious: false,
+    tooDeep: false,
+    fractional: undefined,
+  }
   if (text.charCodeAt(start) !== OPEN_OBJECT) {
     extent.end = skipValue(text, start, extent)
     return extent
   }
   let at = skipSpace(text, start + 1)
   while (text.charCodeAt(at) !== CLOSE_OBJECT) {
+    const nameStart = at
     const nameEnd = skipString(text, at)
     const isData = nameIs(text, at, nameEnd, 'data')
+    const { tooDeep } = extent
     at = skipSpace(text, skipSpace(text, nameEnd) + 1) // over the colon
     const valueStart = at
     at = skipValue(text, at, extent)
     if (isData) {
       extent.dataStart = valueStart
       extent.dataEnd = at
+    } else {
+      extent.tooDeep = tooDeep
+      if (isNumberStart(text.charCodeAt(valueStart)) && /[.eE]/.test(text.slice(valueStart, at))) {
+        extent.fractional = JSON.parse(text.slice(nameStart, nameEnd))
+      }
     }
     extent.members++
     at = skipSpace(text, at)

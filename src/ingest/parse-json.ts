@@ -1,16 +1,18 @@
 import { Problem } from '../lib/problems.ts'
-import { MAX_DEPTH } from './json.ts'
+import { skipSpace, skipString } from './json.ts'
 
 /** Below this size JSON.parse takes milliseconds at any depth; 16 MiB of `[` take it seconds. */
-const CHECK_DEPTH_ABOVE = 65_536
+const CHECK_DEPTH_ABOVE = 262_144
+/** Far above MAX_DEPTH: a record that is merely too deep must not take the others of its batch with it. */
+const MAX_DEPTH_PARSED = 100_000
 
 /**
  * JSON.parse, with an error that names the place and quotes nothing: the text around a fault is payload.
  * @throws Problem invalid_json, too_deep
  */
 export function parseJson(text: string): unknown {
-  if (text.length > CHECK_DEPTH_ABOVE && isDeep(text)) {
-    throw new Problem('too_deep', `The body is nested more than ${MAX_DEPTH} levels deep.`)
+  if (text.length > CHECK_DEPTH_ABOVE && isDeeper(text, MAX_DEPTH_PARSED)) {
+    throw new Problem('too_deep', `The body is nested more than ${MAX_DEPTH_PARSED} levels deep.`)
   }
   try {
     return JSON.parse(text)
@@ -21,13 +23,13 @@ export function parseJson(text: string): unknown {
   }
 }
 
-function isDeep(text: string): boolean {
+/** Are there more than `max` brackets open at once? Takes any text. */
+export function isDeeper(text: string, max: number): boolean {
   let depth = 0
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)
     if (code === 0x5b || code === 0x7b) {
-      // The array around a batch and the record itself are two.
-      if (++depth > MAX_DEPTH + 2) return true
+      if (++depth > max) return true
     } else if (code === 0x5d || code === 0x7d) depth--
     else if (code === 0x22) {
       do at = text.indexOf('"', at + 1)
@@ -45,32 +47,38 @@ function isEscaped(text: string, at: number): boolean {
 }
 
 /**
- * V8 tells most faults by position, but an unexpected token by the ten characters on either side of it, or, in a short
- * text, by all of it (src/json/json-parser.cc, "kJsonParseUnexpectedToken…").
+ * V8 tells the position of most faults, but where a value should begin and none does it quotes the surroundings instead,
+ * or all of a short text (src/json/json-parser.cc, JsonParser::ReportUnexpectedToken).
  */
 function offsetOf(message: string, text: string): number | undefined {
   const position = /at position (\d+)/.exec(message)?.[1]
   if (position !== undefined) return Number(position)
-  const [, cut, around] = /^Unexpected token .+?, (\.\.\.)?"(.*)"(?:\.\.\.)? is not valid JSON$/su.exec(message) ?? []
-  if (around === undefined) return undefined
-  if (cut !== undefined) {
-    for (let start = text.indexOf(around); start !== -1; start = text.indexOf(around, start + 1)) {
-      if (breaksBefore(text, start + 11)) return start + 10
-    }
-    return undefined
-  }
-  for (let end = 1; end <= around.length; end++) if (breaksBefore(text, end)) return end - 1
-  return undefined
+  return message.startsWith('Unexpected end') ? undefined : findNoValue(text)
 }
 
-/** Does the text have its unexpected token before `end`? What is merely cut short has another message. */
-function breaksBefore(text: string, end: number): boolean {
-  try {
-    JSON.parse(text.slice(0, end))
-  } catch (error) {
-    return (error as SyntaxError).message.startsWith('Unexpected token')
+const VALUE_START = /["[{\d-]/
+
+/**
+ * Where a value should begin and none does, or where true, false or null is misspelt. All before that place is known to
+ * be valid. Goes over the text once: to search it for the quoted surroundings would take a body made for it hours.
+ */
+function findNoValue(text: string): number | undefined {
+  let before = ','
+  for (let at = skipSpace(text, 0); at < text.length; at = skipSpace(text, at)) {
+    const char = text.charAt(at)
+    const valueIsDue = before === ',' || before === ':' || (before === '[' && char !== ']')
+    before = char
+    if (char === '"') {
+      at = skipString(text, at)
+    } else if (valueIsDue && !VALUE_START.test(char)) {
+      const word = ['true', 'false', 'null'].find((word) => word.startsWith(char)) ?? ''
+      let same = 0
+      while (same < word.length && text[at + same] === word[same]) same++
+      if (word === '' || same < word.length) return at + same
+      at += same
+    } else at++ // a bracket, a comma, a colon, or a character of a number
   }
-  return false
+  return undefined
 }
 
 function lineAndColumn(text: string, offset: number): string {

@@ -8,19 +8,16 @@ const MEDIA_TYPE = 'application/problem+json'
 
 /** Renders every error, ours, Fastify's and the driver's, as a problem document; and what no route answers. */
 export default fp(async function problems(app: FastifyInstance) {
-  app.setErrorHandler((error: FastifyError, request, reply) => sendProblem(toProblem(error), request, reply))
-  app.setNotFoundHandler((request, reply) => {
-    sendProblem(
-      new Problem(
-        'not_found',
-        `There is nothing at ${request.url.split('?')[0]}. The API is described at /openapi.json.`,
-      ),
-      request,
-      reply,
-    )
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    // Fastify parses a body even where no route is; that it is broken as well helps nobody.
+    sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
   })
+  app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
   refuseOtherMethods(app)
 })
+
+const nothingAt = ({ url }: FastifyRequest) =>
+  new Problem('not_found', `There is nothing at ${url.split('?')[0]}. The API is described at /openapi.json.`)
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   if (problem.status >= 500) {
@@ -74,11 +71,19 @@ export function toProblem(error: FastifyError): Problem {
 }
 
 function invalidQuery(error: FastifyError): Problem {
-  const errors = (error.validation ?? []).map(({ instancePath, params, message, keyword }): Fault => {
+  const allowed = new Map<string, unknown[]>()
+  const errors: Fault[] = []
+  for (const { instancePath, params, message, keyword } of error.validation ?? []) {
     const name = instancePath.slice(1) || String(params?.additionalProperty ?? params?.missingProperty ?? '')
-    const detail = keyword === 'additionalProperties' ? `There is no parameter ${name}.` : `${name} ${message}.`
-    return { pointer: name, code: 'invalid_query', detail }
-  })
+    // A choice fails once for each of its values, and then once as a whole.
+    if (keyword === 'const') allowed.set(name, [...(allowed.get(name) ?? []), params.allowedValue])
+    else {
+      let detail = `${name} ${message}.`
+      if (keyword === 'additionalProperties') detail = `There is no parameter ${name}.`
+      if (keyword === 'anyOf') detail = `${name} must be one of ${allowed.get(name)?.join(', ')}.`
+      errors.push({ pointer: name, code: 'invalid_query', detail })
+    }
+  }
   return new Problem('invalid_query', errors[0]?.detail ?? error.message, { errors })
 }
 

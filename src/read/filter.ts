@@ -1,5 +1,6 @@
 import type { RecordFilter } from '../data/select-records.ts'
-import { parseJson } from '../ingest/parse-json.ts'
+import { MAX_DEPTH } from '../ingest/json.ts'
+import { isDeeper, parseJson } from '../ingest/parse-json.ts'
 import { findUnstorable } from '../ingest/storable.ts'
 import { parseTime } from '../ingest/time.ts'
 import { decodeCursor, type Position } from '../lib/cursor.ts'
@@ -55,6 +56,7 @@ function json(name: string, value: string | undefined): string | undefined {
   } catch (error) {
     wrong(name, `is not JSON: ${(error as Error).message.replace('The body is not JSON: ', '')}`)
   }
+  if (isDeeper(value, MAX_DEPTH)) wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which no data is`)
   const found = findUnstorable(value, '')
   return found === undefined ? value : wrong(name, `holds what no record can. ${found.detail}`)
 }

@@ -13,8 +13,8 @@ const SCHEME = /^[a-z][a-z0-9+.-]*:/i
 const MEDIA_TYPE =
   /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:\s*;\s*[\w!#$%&'*+.^`|~-]+=(?:[\w!#$%&'*+.^`|~-]+|"(?:[^"\\]|\\.)*"))*$/
 
-/** RFC 4648, section 4: padded, no line breaks. */
-const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
+/** RFC 4648, section 4: padded, no line breaks. Unused bits are zero (section 3.5), else other text would be read back. */
+const BASE64 = /^[A-Za-z0-9+/]*(?:[AQgw]==|[AEIMQUYcgkosw048]=)?$/
 
 const fits = (value: string, max: number) =>
   value.length > 0 && value.length <= max && (value.length * 3 <= max || Buffer.byteLength(value) <= max)

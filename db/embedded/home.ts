@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto'
+import { chmod, chown, lstat, mkdir, mkdtemp, realpath, rm, stat, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Binaries, findBinaries } from './binaries.ts'
+import { EmbeddedError } from './error.ts'
+import { run, type SystemUser } from './run.ts'
+
+/** Where a server's files live, and who runs it. */
+export interface Home {
+  /** Holds data/, server.log and secret. Comes into being all at once; see cluster.ts. */
+  cluster: string
+  data: string
+  log: string
+  user: SystemUser
+  binaries: Binaries
+}
+
+/**
+ * `folder` is made if missing. As root, which PostgreSQL refuses to run as, another user is found, and a place that
+ * this user can reach: what it cannot use in `folder` or node_modules goes below /var/lib/sluice.
+ */
+export async function prepareHome(folder: string): Promise<Home> {
+  await makeFolder(folder)
+  const existing = await realpath(join(folder, 'postgres')).catch(() => undefined)
+
+  const user = await serverUser(existing)
+  const cluster = existing ?? (await newClusterPath(folder, user))
+  const binaries = await findBinaries(user, () => makeFallback(folder))
+  return { cluster, data: join(cluster, 'data'), log: join(cluster, 'server.log'), user, binaries }
+}
+
+async function makeFallback(folder: string): Promise<string> {
+  const fallback = join('/var/lib/sluice', createHash('sha256').update(folder).digest('hex').slice(0, 12))
+  await makeFolder('/var/lib/sluice')
+  await makeFolder(fallback)
+  return fallback
+}
+
+// 0711: the server's user has to pass through. chmod, because a umask takes away from what mkdir is told.
+async function makeFolder(path: string): Promise<void> {
+  if (await mkdir(path, { recursive: true })) await chmod(path, 0o711)
+}
+
+async function serverUser(cluster: string | undefined): Promise<SystemUser> {
+  const uid = process.getuid?.()
+  const owner = cluster && (await stat(cluster))
+  if (uid !== 0) {
+    if (owner && uid !== undefined && owner.uid !== uid) {
+      throw new EmbeddedError(
+        `The database in ${cluster} belongs to another user (uid ${owner.uid}): it was made by root or by someone else. ` +
+          'Start Sluice as that user, or move the folder away to begin with an empty database.',
+      )
+    }
+    return undefined
+  }
+
+  // PostgreSQL insists that its files belong to the user it runs as.
+  if (owner) return { uid: owner.uid, gid: owner.gid }
+  for (const name of ['postgres', 'nobody']) {
+    const [uid, gid] = await Promise.all([run('id', ['-u', name]), run('id', ['-g', name])])
+    if (uid.ok && gid.ok) return { uid: Number(uid.output), gid: Number(gid.output) }
+  }
+  throw new EmbeddedError(
+    'PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody to run it as. ' +
+      'Start Sluice as another user, or set DATABASE_URL to a PostgreSQL 18 of your own.',
+  )
+}
+
+async function newClusterPath(folder: string, user: SystemUser): Promise<string> {
+  const here = join(folder, 'postgres')
+  // A link to nowhere: the clone outlived the machine's /var/lib.
+  const link = await lstat(here).catch(() => undefined)
+  if (link?.isSymbolicLink()) await rm(here, { force: true })
+  if (await canWrite(folder, user)) return here
+
+  const there = join(await makeFallback(folder), 'postgres')
+  await symlink(there, here).catch((error) => {
+    if (error.code !== 'EEXIST') throw error
+  })
+  return there
+}
+
+// Tried rather than worked out: modes, ACLs, mount options and every folder above have a say.
+async function canWrite(folder: string, user: SystemUser): Promise<boolean> {
+  if (!user) return true
+  const probe = await mkdtemp(join(folder, 'probe-'))
+  try {
+    await chown(probe, user.uid, user.gid)
+    return (await run('test', ['-w', probe], user)).ok
+  } finally {
+    await rm(probe, { recursive: true })
+  }
+}

@@ -1,0 +1,21 @@
+import { Kysely, PostgresDialect } from 'kysely'
+import { Pool } from 'pg'
+
+/**
+ * One connection, kept open, so that a session lock taken on it stays. After it broke, the next query opens another;
+ * `onLost` is told. It does not keep the process alive.
+ */
+export function openSession(url: string, onLost: () => unknown = () => {}): Kysely<unknown> {
+  const pool = new Pool({
+    connectionString: url,
+    max: 1,
+    idleTimeoutMillis: 0,
+    allowExitOnIdle: true,
+    connectionTimeoutMillis: 5_000,
+    application_name: 'sluice embedded',
+  })
+  // An 'error' that nobody listens to would end the process whenever PostgreSQL restarts.
+  pool.on('error', () => {})
+  pool.on('remove', onLost)
+  return new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
+}

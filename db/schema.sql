@@ -1,0 +1,104 @@
+-- What the migrations add up to. To read, not to run: made by `node db/dump.ts > db/schema.sql`, and a test makes it again.
+
+CREATE TABLE sluice.epochs (
+  epoch             integer                  NOT NULL,
+  system_identifier bigint                   NOT NULL,
+  timeline          integer                  NOT NULL,
+  started_at        timestamp with time zone NOT NULL DEFAULT now(),
+  CONSTRAINT epochs_pkey PRIMARY KEY (epoch),
+  CONSTRAINT epochs_epoch_positive CHECK ((epoch > 0))
+);
+
+CREATE TABLE sluice.keys (
+  id              text                     COLLATE "C" NOT NULL,
+  name            text                     NOT NULL,
+  hash            bytea                    NOT NULL,
+  scopes          text[]                   NOT NULL,
+  source_prefixes text[]                   NOT NULL DEFAULT '{}'::text[],
+  created_at      timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at      timestamp with time zone,
+  revoked_at      timestamp with time zone,
+  CONSTRAINT keys_pkey PRIMARY KEY (id),
+  CONSTRAINT keys_hash UNIQUE (hash),
+  CONSTRAINT keys_hash_size CHECK ((octet_length(hash) = 32)),
+  CONSTRAINT keys_scopes_known CHECK (((scopes <@ '{ingest,read,admin}'::text[]) AND (cardinality(scopes) > 0)))
+);
+
+CREATE TABLE sluice.migrations (
+  name        character varying(255) NOT NULL,
+  "timestamp" character varying(255) NOT NULL,
+  CONSTRAINT migrations_pkey PRIMARY KEY (name)
+);
+
+CREATE TABLE sluice.migrations_lock (
+  id        character varying(255) NOT NULL,
+  is_locked integer                NOT NULL DEFAULT 0,
+  CONSTRAINT migrations_lock_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE sluice.records (
+  xid             xid8                     NOT NULL DEFAULT pg_current_xact_id(),
+  n               bigint                   NOT NULL,
+  received_at     timestamp with time zone NOT NULL DEFAULT now(),
+  "time"          timestamp with time zone,
+  epoch           integer                  NOT NULL,
+  source          text                     COLLATE "C" NOT NULL,
+  id              text                     COLLATE "C" NOT NULL,
+  type            text                     COLLATE "C" NOT NULL,
+  subject         text                     COLLATE "C",
+  dataschema      text                     COLLATE "C",
+  datacontenttype text                     COLLATE "C",
+  extensions      jsonb,
+  data            json,
+  data_bytes      bytea,
+  CONSTRAINT records_pkey PRIMARY KEY (epoch, xid, n),
+  CONSTRAINT records_identity UNIQUE (source, id),
+  CONSTRAINT records_data_once CHECK (((data IS NULL) OR (data_bytes IS NULL))),
+  CONSTRAINT records_id_size CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 256))),
+  CONSTRAINT records_source_size CHECK (((octet_length(source) >= 1) AND (octet_length(source) <= 512))),
+  CONSTRAINT records_type_size CHECK (((octet_length(type) >= 1) AND (octet_length(type) <= 256)))
+);
+CREATE INDEX records_received_at ON sluice.records USING brin (received_at);
+CREATE INDEX records_time ON sluice.records USING brin (COALESCE("time", received_at));
+
+CREATE OR REPLACE FUNCTION sluice.current_epoch()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+  here   record;
+  latest record;
+BEGIN
+  -- A WAL file's name starts with the timeline, as eight hexadecimal digits.
+  SELECT c.system_identifier, ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline
+    INTO here FROM pg_control_system() AS c;
+
+  SELECT e.epoch, e.system_identifier, e.timeline
+    INTO latest FROM sluice.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
+
+  IF latest IS NULL OR (latest.system_identifier, latest.timeline) <> (here.system_identifier, here.timeline) THEN
+    -- Two writers that notice at once agree: the second waits for the first, and finds its row.
+    INSERT INTO sluice.epochs (epoch, system_identifier, timeline)
+    VALUES (coalesce(latest.epoch, 0) + 1, here.system_identifier, here.timeline)
+    ON CONFLICT (epoch) DO NOTHING;
+    RETURN coalesce(latest.epoch, 0) + 1;
+  END IF;
+
+  RETURN latest.epoch;
+END
+$function$;
+
+GRANT EXECUTE ON FUNCTION sluice.current_epoch() TO PUBLIC;
+GRANT USAGE ON SCHEMA sluice TO sluice_api;
+GRANT SELECT ON sluice.epochs TO sluice_api;
+GRANT INSERT, SELECT, UPDATE ON sluice.keys TO sluice_api;
+GRANT SELECT ON sluice.migrations TO sluice_api;
+GRANT SELECT ON sluice.migrations_lock TO sluice_api;
+GRANT INSERT, SELECT ON sluice.records TO sluice_api;
+GRANT USAGE ON SCHEMA sluice TO sluice_maintenance;
+GRANT DELETE, SELECT ON sluice.records TO sluice_maintenance;
+GRANT USAGE ON SCHEMA sluice TO sluice_reader;
+GRANT SELECT ON sluice.epochs TO sluice_reader;
+GRANT SELECT ON sluice.records TO sluice_reader;

@@ -1,0 +1,14 @@
+import { pathToFileURL } from 'node:url'
+import type { TSchema } from '@sinclair/typebox'
+import { allowed, ConfigSchema } from '../src/config.ts'
+
+/** The README's table of settings, from the schema that checks them. `node scripts/config-table.ts` prints it. */
+export function configTable(): string {
+  const rows = Object.entries<TSchema>(ConfigSchema.properties).map(
+    ([name, schema]) =>
+      `| \`${name}\` | ${schema.default ?? ''} | ${schema.description}; ${allowed(schema).replaceAll('|', '\\|')} |`,
+  )
+  return ['| variable | default | meaning |', '| --- | --- | --- |', ...rows].join('\n')
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] as string).href) console.log(configTable())

@@ -1,0 +1,70 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+const src = fileURLToPath(new URL('../src', import.meta.url))
+
+/** Which room may import which. Whatever is not said here is forbidden; a room may always import itself. */
+const ALLOWED: Record<string, string[]> = {
+  'main.ts': ['commands'],
+  commands: ['app.ts', 'config.ts', 'logger.ts', 'operate', 'data', 'lib', '../db'],
+  'app.ts': ['config.ts', 'plugins', 'routes'],
+  plugins: ['config.ts', 'schemas', 'ingest', 'read', 'operate', 'data', 'lib'],
+  routes: ['config.ts', 'plugins', 'schemas', 'ingest', 'read', 'operate', 'lib'],
+  ingest: ['schemas', 'operate', 'data', 'lib'],
+  read: ['schemas', 'ingest', 'operate', 'data', 'lib'],
+  operate: ['schemas', 'data', 'lib'],
+  data: ['lib'],
+  schemas: ['lib'],
+  lib: [],
+  'config.ts': [],
+  'logger.ts': [],
+}
+
+/** Packages that belong to one layer. */
+const HOME: Record<string, string[]> = {
+  fastify: ['app.ts', 'commands', 'plugins', 'routes'],
+  pg: ['data'],
+  kysely: ['data'],
+}
+
+t.test('every import goes the way the arrows go', async (t) => {
+  const wrong: string[] = []
+  for (const { from, imported } of await imports()) {
+    const room = roomOf(from)
+    const target = imported.startsWith('.') ? roomOf(resolve(dirname(from), imported)) : undefined
+    if (target !== undefined && target !== room && !ALLOWED[room]?.includes(target)) {
+      wrong.push(`${relative(src, from)} imports ${imported}: ${room} may not import ${target}`)
+    }
+    const homes = HOME[imported.split('/')[0] as string]
+    if (homes !== undefined && !homes.includes(room))
+      wrong.push(`${relative(src, from)} imports ${imported}: only ${homes.join(', ')} may`)
+  }
+  t.same(wrong, [])
+})
+
+t.test('every room is named in the rules', async (t) => {
+  t.same(
+    [...(await readdir(src))].filter((room) => ALLOWED[room] === undefined),
+    [],
+  )
+})
+
+function roomOf(path: string): string {
+  const inside = relative(src, path)
+  return inside.startsWith('..') ? inside.split('/').slice(0, 2).join('/') : (inside.split('/')[0] as string)
+}
+
+async function imports(): Promise<{ from: string; imported: string }[]> {
+  const files = (await readdir(src, { recursive: true })).filter((file) => file.endsWith('.ts'))
+  const found = files.map(async (file) => {
+    const from = join(src, file)
+    const text = await readFile(from, 'utf8')
+    return [...text.matchAll(/(?:^import .*?from |^export .*?from |^import |import\()'([^']+)'/gms)].map((match) => ({
+      from,
+      imported: match[1] as string,
+    }))
+  })
+  return (await Promise.all(found)).flat()
+}

@@ -1,0 +1,279 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, mkdtemp, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
+import { connect } from '../helpers/connect.ts'
+import { FAST, openOwnServer, ownFolder } from '../helpers/own-server.ts'
+
+const root = process.getuid?.() === 0
+// Most tests follow each other on one folder, which saves a second of initdb each; every one leaves it stopped.
+const shared = await ownFolder(t)
+const open = (folder = shared) => openEmbedded(folder, { settings: FAST })
+
+t.test('what was written is there after a restart, on the same port with the same passwords', async (t) => {
+  const first = await open()
+  await ask(first.ownerUrl, 'CREATE TABLE kept AS SELECT 42 AS answer')
+  await first.release()
+  await t.rejects(ask(first.ownerUrl, 'SELECT 1'), { code: 'ECONNREFUSED' })
+
+  const second = await reopen(t)
+  t.equal(second.ownerUrl, first.ownerUrl)
+  t.same(await ask(second.ownerUrl, 'TABLE kept'), [{ answer: 42 }])
+})
+
+t.test('on a server of one test', async (t) => {
+  const server = await openOwnServer(t)
+
+  t.test('each URL logs in as its role, into a UTF-8 database sorted by code point', async (t) => {
+    const who = 'SELECT current_user AS role, current_database() AS name'
+    t.same(await ask(server.superUrl, who), [{ role: 'postgres', name: 'sluice' }])
+    t.same(await ask(server.ownerUrl, who), [{ role: 'sluice_owner', name: 'sluice' }])
+    t.same(await ask(server.apiUrl, who), [{ role: 'sluice_api', name: 'sluice' }])
+    t.same(await ask(server.apiUrl, `SELECT getdatabaseencoding() AS encoding, 'Z' < 'a' AS by_code_point`), [
+      { encoding: 'UTF8', by_code_point: true },
+    ])
+  })
+
+  t.test('nobody gets in without the password, and nobody from outside', async (t) => {
+    await t.rejects(ask(Object.assign(new URL(server.superUrl), { password: 'guess' }).href, 'SELECT 1'), {
+      code: '28P01',
+    })
+    t.match(await ask(server.superUrl, 'SHOW listen_addresses'), [{ listen_addresses: '127.0.0.1' }])
+    t.match(await ask(server.superUrl, 'SHOW unix_socket_directories'), [{ unix_socket_directories: '' }])
+    t.equal((await stat(join(server.folder, 'postgres', 'secret'))).mode & 0o777, 0o600)
+  })
+
+  t.test('a commit is on disk unless a test says otherwise', async (t) => {
+    t.match(await ask(server.superUrl, 'SHOW synchronous_commit'), [{ synchronous_commit: 'on' }])
+    t.match(await ask(server.superUrl, "SELECT boot_val FROM pg_settings WHERE name = 'fsync'"), [{ boot_val: 'on' }])
+  })
+
+  t.test('a Ctrl-C in the terminal does not reach it: it has a session of its own', { skip: noProc() }, async (t) => {
+    t.equal(await sessionOf(await serverPid(server.folder)), await serverPid(server.folder))
+  })
+
+  t.test('those who open the same folder share one server, which outlives all but the last of them', async (t) => {
+    const another = await open(server.folder)
+    t.equal(another.superUrl, server.superUrl)
+    await another.release()
+    t.same(await ask(server.apiUrl, 'SELECT 1 AS alive'), [{ alive: 1 }])
+  })
+
+  // The lock went with the connection; the next `sluice keys list` believed to be the last and stopped the server
+  // under the API.
+  t.test('a user whose lock connection broke is still counted', async (t) => {
+    const root = connect(server.superUrl)
+    t.teardown(() => root.destroy())
+    const holders = sql<{ pid: number }>`SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted`
+    const [before] = (await holders.execute(root)).rows
+    await sql`SELECT pg_terminate_backend(${before?.pid})`.execute(root)
+    await until(async () => {
+      const [now] = (await holders.execute(root)).rows
+      return now !== undefined && now.pid !== before?.pid
+    })
+
+    const another = await open(server.folder)
+    await another.release()
+    t.same(await ask(server.apiUrl, 'SELECT 1 AS alive'), [{ alive: 1 }])
+  })
+})
+
+t.test('the last to release stops the server; releasing twice does no harm', async (t) => {
+  const [one, two] = await Promise.all([open(), open()])
+  await Promise.all([one.release(), two.release(), one.release()])
+  await t.rejects(ask(one.superUrl, 'SELECT 1'), { code: 'ECONNREFUSED' })
+})
+
+t.test('two first starts at once make one database and share its server', async (t) => {
+  const folder = await ownFolder(t)
+  const opened = await Promise.all([openInAnotherProcess(folder), openInAnotherProcess(folder), open(folder)])
+  t.teardown(() => opened[2].release())
+  t.equal(opened[0].url, opened[2].superUrl)
+  t.equal(opened[1].url, opened[2].superUrl)
+  await Promise.all([opened[0].end(), opened[1].end()])
+  t.same(await ask(opened[2].superUrl, 'SELECT 1 AS alive'), [{ alive: 1 }])
+})
+
+t.test('one that opens while the last one leaves ends up with a working server', async (t) => {
+  let current = await open()
+  for (let round = 0; round < 5; round++) {
+    const [next] = await Promise.all([open(), current.release()])
+    t.same(await ask(next.apiUrl, 'SELECT 1 AS alive'), [{ alive: 1 }])
+    current = next
+  }
+  await current.release()
+})
+
+t.test('a server that outlived its crashed user is taken over, and stopped in the end', async (t) => {
+  const crashed = await openInAnotherProcess(shared)
+  const pid = await serverPid(shared)
+  await crashed.kill()
+  t.ok(isAlive(pid))
+
+  const next = await open()
+  t.equal(await serverPid(shared), pid)
+  await next.release()
+  await t.rejects(ask(next.superUrl, 'SELECT 1'), { code: 'ECONNREFUSED' })
+})
+
+t.test('after kill -9 of the server the next start recovers what was committed', async (t) => {
+  const first = await open()
+  await ask(first.ownerUrl, 'CREATE TABLE committed AS SELECT 42 AS answer')
+  process.kill(await serverPid(shared), 'SIGKILL')
+
+  const second = await reopen(t)
+  await first.release()
+  t.same(await ask(second.ownerUrl, 'TABLE committed'), [{ answer: 42 }])
+})
+
+// In a container the same few process ids come round at every start: PostgreSQL then takes a stranger for its server,
+// and refuses.
+t.test('a stale pid file whose number belongs to a stranger by now does not hinder the start', async (t) => {
+  const first = await open()
+  const file = join(shared, 'postgres', 'data', 'postmaster.pid')
+  const left = await readFile(file, 'utf8')
+  await first.release()
+
+  const stranger = await spawnStranger(t, shared)
+  await writeFile(file, left.replace(/^\d+/, String(stranger)))
+  const second = await reopen(t)
+  t.same(await ask(second.apiUrl, 'SELECT 1 AS alive'), [{ alive: 1 }])
+  t.ok(isAlive(stranger))
+})
+
+t.test('a port that someone else took is left to them', async (t) => {
+  const first = await open()
+  await first.release()
+  const port = Number(new URL(first.superUrl).port)
+  const squatter = await listen(port)
+  t.teardown(() => new Promise<void>((resolve) => squatter.close(() => resolve())))
+
+  const second = await reopen(t)
+  t.not(Number(new URL(second.superUrl).port), port)
+  t.same(await ask(second.apiUrl, 'SELECT 1 AS alive'), [{ alive: 1 }])
+})
+
+t.test('a database of another major version is refused in one sentence', async (t) => {
+  await damage(t, 'PG_VERSION', '15\n')
+  await t.rejects(open(), {
+    name: 'EmbeddedError',
+    message: /was made by PostgreSQL 15, and this is PostgreSQL 18/,
+  })
+})
+
+t.test('a server that refuses to start is reported with the end of its log', async (t) => {
+  await damage(t, 'postgresql.conf', 'no_such_setting = 1\n')
+  await t.rejects(open(), {
+    name: 'EmbeddedError',
+    message: /does not start on [\s\S]*server\.log:[\s\S]*no_such_setting/,
+  })
+})
+
+t.test(
+  'as root, below a folder that no other user can enter',
+  { skip: !root && 'only root changes users' },
+  async (t) => {
+    const closed = await mkdtemp(join(tmpdir(), 'sluice-closed-'))
+    t.teardown(() => rm(closed, { recursive: true, force: true }))
+    await chmod(closed, 0o700)
+    const folder = join(closed, '.sluice')
+
+    const first = await open(folder)
+    const data = await realpath(join(folder, 'postgres'))
+    t.teardown(() => rm(join(data, '..'), { recursive: true, force: true }))
+    t.match(data, /^\/var\/lib\/sluice\/\w{12}\/postgres$/)
+    t.not((await stat(data)).uid, 0)
+    await ask(first.ownerUrl, 'CREATE TABLE kept AS SELECT 42 AS answer')
+    await first.release()
+
+    const second = await reopen(t, folder)
+    t.same(await ask(second.ownerUrl, 'TABLE kept'), [{ answer: 42 }])
+  },
+)
+
+async function reopen(t: Test, folder = shared): Promise<Embedded> {
+  const server = await open(folder)
+  t.teardown(() => server.release())
+  return server
+}
+
+/** Overwrites a file of the stopped server until `t` is over. */
+async function damage(t: Test, name: string, content: string): Promise<void> {
+  const file = join(shared, 'postgres', 'data', name)
+  const whole = await readFile(file)
+  t.teardown(() => writeFile(file, whole))
+  await writeFile(file, content)
+}
+
+async function ask(url: string, question: string): Promise<unknown[]> {
+  const db = connect(url)
+  const { rows } = await sql
+    .raw(question)
+    .execute(db)
+    .finally(() => db.destroy())
+  return rows
+}
+
+async function serverPid(folder: string): Promise<number> {
+  return Number.parseInt(await readFile(join(folder, 'postgres', 'data', 'postmaster.pid'), 'utf8'), 10)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+// The sixth field of /proc/<pid>/stat, counted from behind the name, which may hold anything.
+async function sessionOf(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3])
+}
+
+const noProc = () => process.platform !== 'linux' && 'reads /proc'
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition()));
+}
+
+/** `end` releases the server and ends that process, `kill` just kills it. */
+async function openInAnotherProcess(folder: string) {
+  const script = `
+    import { openEmbedded } from ${JSON.stringify(new URL('../../db/embedded/index.ts', import.meta.url))}
+    const server = await openEmbedded(${JSON.stringify(folder)}, { settings: ${JSON.stringify(FAST)} })
+    process.stdout.write(server.superUrl)
+    process.stdin.resume().on('end', () => server.release())`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
+  const [url] = await Promise.race([
+    once(child.stdout, 'data'),
+    ended.then(() => Promise.reject(new Error('It ended.'))),
+  ])
+  return {
+    url: String(url),
+    end: () => child.stdin.end() && ended,
+    kill: () => child.kill('SIGKILL') && ended,
+  }
+}
+
+/** A process of the user that the server runs as. PostgreSQL cannot signal others', and so passes them over. */
+async function spawnStranger(t: Test, folder: string): Promise<number> {
+  const { uid, gid } = await stat(join(folder, 'postgres', 'data'))
+  const child = spawn('sleep', ['600'], { ...(root && { uid, gid }), stdio: 'ignore', cwd: '/' })
+  t.teardown(() => child.kill())
+  await once(child, 'spawn')
+  return child.pid ?? 0
+}
+
+async function listen(port: number): Promise<Server> {
+  const server = createServer().listen(port, '127.0.0.1')
+  await once(server, 'listening')
+  return server
+}

@@ -1,0 +1,91 @@
+import type { FastifyInstance } from 'fastify'
+import type { Test } from 'tap'
+import { buildApp } from '../../src/app.ts'
+import { loadConfig } from '../../src/config.ts'
+import { createLogger } from '../../src/logger.ts'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import { SCOPES, type Scope } from '../../src/operate/keys.ts'
+import { connect } from './connect.ts'
+import { createDatabase, type TestDatabase } from './postgres.ts'
+
+export interface TestApp {
+  app: FastifyInstance
+  database: TestDatabase
+  /** A key with all scopes. */
+  key: string
+  /** Every line the server logged so far. */
+  logs: Record<string, unknown>[]
+  makeKey(options?: {
+    scopes?: Scope[]
+    sourcePrefixes?: string[]
+    expiresAt?: Date
+  }): Promise<{ id: string; token: string }>
+  post(body: unknown, headers?: Record<string, string>): Promise<Answer>
+  get(path: string, headers?: Record<string, string>): Promise<Answer>
+}
+
+export interface Answer {
+  status: number
+  headers: Record<string, unknown>
+  /** The body as it came. */
+  text: string
+  // biome-ignore lint/suspicious/noExplicitAny: what came, parsed; each test knows what it asks for
+  json: any
+}
+
+/**
+ * The production server on a database of its own; both are gone when `t` is over. Requests go through Fastify's inject;
+ * what needs a socket calls `app.listen({ port: 0 })`.
+ * @param settings environment variables
+ */
+export async function createApp(t: Test, settings: Record<string, string> = {}): Promise<TestApp> {
+  const database = await createDatabase(t)
+  const logs: Record<string, unknown>[] = []
+  const logger = createLogger('debug', { write: (line) => logs.push(JSON.parse(line)) })
+  const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...settings }), logger)
+  t.teardown(() => app.close())
+
+  const makeKey: TestApp['makeKey'] = async ({ scopes = [...SCOPES], sourcePrefixes = [], expiresAt } = {}) => {
+    const db = connect(database.ownerUrl)
+    return issueKey(db as never, { name: 'test', scopes, sourcePrefixes, expiresAt: expiresAt ?? null }).finally(() =>
+      db.destroy(),
+    )
+  }
+  const key = (await makeKey()).token
+
+  const send = async (
+    method: 'GET' | 'POST',
+    url: string,
+    headers: Record<string, string>,
+    payload?: string | Buffer,
+  ): Promise<Answer> => {
+    const response = await app.inject({
+      method,
+      url,
+      headers: { authorization: `Bearer ${key}`, ...headers },
+      ...(payload === undefined ? {} : { payload }),
+    })
+    const isJson = String(response.headers['content-type']).includes('json')
+    return {
+      status: response.statusCode,
+      headers: response.headers,
+      text: response.body,
+      json: isJson ? JSON.parse(response.body) : undefined,
+    }
+  }
+  return {
+    app,
+    database,
+    key,
+    logs,
+    makeKey,
+    post: (body, headers = {}) =>
+      send(
+        'POST',
+        '/v1/records',
+        { 'content-type': 'application/json', ...headers },
+        typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body),
+      ),
+    get: (path, headers = {}) => send('GET', path, headers),
+  }
+}

@@ -1,0 +1,6 @@
+// tap runs this before the test files: one server and one migrated template for all of them.
+import { dropLeftovers, ensureTemplate, openTestServer } from './postgres.ts'
+
+const server = await openTestServer()
+await dropLeftovers(server)
+await ensureTemplate(server)

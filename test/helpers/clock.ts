@@ -1,0 +1,31 @@
+import { mock } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Test } from 'tap'
+
+export interface Clock {
+  /** Lets time pass: runs the timers that are due then. */
+  tick(milliseconds: number): Promise<void>
+}
+
+/** One turn of the event loop, after which everything that waits for nothing else has happened. */
+export const turn = () => nextTurn()
+
+/** Takes setTimeout, setInterval and performance.now() over, until `t` is over: time passes when the test says so. */
+export function stopClock(t: Test): Clock {
+  const now = performance.now
+  let time = now.call(performance)
+  performance.now = () => time
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  t.teardown(() => {
+    mock.timers.reset()
+    performance.now = now
+  })
+  return {
+    async tick(milliseconds) {
+      await turn()
+      time += milliseconds
+      mock.timers.tick(milliseconds)
+      await turn()
+    },
+  }
+}

@@ -1,0 +1,106 @@
+import type { RecordStore, RowOutcome } from '../../src/data/record-store.ts'
+import type { Row } from '../../src/data/row.ts'
+
+/** One call of the writer to the store, which stays open until the test says how it ends. */
+export interface StoreCall {
+  rows: readonly Row[]
+  base: number
+  strict: boolean
+  /** Commits and answers; a guilty row fails the call instead, as PostgreSQL does. */
+  commit(): void
+  /** Commits, and then the answer is lost. */
+  commitAndFail(error: unknown): void
+  /** Fails, and nothing was written. */
+  fail(error: unknown): void
+}
+
+export interface MemoryStore extends RecordStore {
+  /** All calls so far. */
+  calls: StoreCall[]
+  /** The next call that no test has taken yet. */
+  next(): Promise<StoreCall>
+  /** What is stored, by identity. */
+  stored: Map<string, { row: Row; base: number; position: { epoch: number; xid: string; n: number } }>
+}
+
+/** An error as the driver throws it for an error of the server. */
+export const sqlError = (code: string) => Object.assign(new Error(`SQLSTATE ${code}`), { code })
+
+export const identity = ({ source, id }: Row) => `${source} ${id}`
+
+export const contentOf = ({ type, data }: Row) => `${type} ${data}`
+
+/** Rows whose type is this are refused, with 23514 (check_violation). */
+export const GUILTY = 'guilty'
+
+/**
+ * A RecordStore that keeps the promises of data/record-store.ts in a Map, for what PostgreSQL does not do on demand.
+ * @param onCall what becomes of each call; without it a test takes the calls one by one with `next()`
+ */
+export function createMemoryStore(onCall?: (call: StoreCall) => void): MemoryStore {
+  const calls: StoreCall[] = []
+  const untaken: StoreCall[] = []
+  const takers: ((call: StoreCall) => void)[] = []
+  const stored: MemoryStore['stored'] = new Map()
+  let bases = 0
+  let transactions = 0
+
+  function open(rows: readonly Row[], base: number, strict: boolean): Promise<RowOutcome[]> {
+    const { promise, resolve, reject } = Promise.withResolvers<RowOutcome[]>()
+    const attempt = (conclude: (outcomes: RowOutcome[]) => void) => {
+      try {
+        conclude(write(rows, base, strict))
+      } catch (error) {
+        reject(error)
+      }
+    }
+    const call: StoreCall = {
+      rows,
+      base,
+      strict,
+      commit: () => attempt(resolve),
+      commitAndFail: (error) => attempt(() => reject(error)),
+      fail: reject,
+    }
+    calls.push(call)
+    if (onCall !== undefined) onCall(call)
+    else if (takers.length > 0) takers.shift()?.(call)
+    else untaken.push(call)
+    return promise
+  }
+
+  function write(rows: readonly Row[], base: number, strict: boolean): RowOutcome[] {
+    const guilty = rows.some(({ type }) => type === GUILTY)
+    if (guilty && !strict) throw sqlError('23514')
+    const before = new Map(stored)
+    const xid = String(++transactions)
+    const creators = new Set<string>()
+    const outcomes = rows.map((row, place): RowOutcome => {
+      if (row.type === GUILTY) return { status: 'refused', sqlstate: '23514' }
+      const key = identity(row)
+      const found = stored.get(key) ?? { row, base, position: { epoch: 1, xid, n: base + place } }
+      stored.set(key, found)
+      const ours = found.base === base && !creators.has(key)
+      creators.add(key)
+      const same = contentOf(found.row) === contentOf(row)
+      return { status: ours ? 'created' : same ? 'duplicate' : 'conflict', position: found.position }
+    })
+    if (strict && (guilty || outcomes.some(({ status }) => status === 'conflict'))) {
+      stored.clear()
+      for (const [key, value] of before) stored.set(key, value)
+    }
+    return outcomes
+  }
+
+  return {
+    calls,
+    stored,
+    next: () => {
+      const call = untaken.shift()
+      return call === undefined ? new Promise((resolve) => takers.push(resolve)) : Promise.resolve(call)
+    },
+    newBase: () => ++bases * 2 ** 20,
+    write: (rows, base) => open(rows, base, false),
+    writeStrict: (rows, base) => open(rows, base, true),
+  }
+}

@@ -1,0 +1,108 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { sql } from 'kysely'
+import type { Test } from 'tap'
+import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
+import { migrate } from '../../src/data/migrate.ts'
+import { ensureDatabase } from '../../src/data/roles.ts'
+import { connect } from './connect.ts'
+
+const repository = new URL('../../', import.meta.url)
+
+export interface TestDatabase {
+  name: string
+  superUrl: string
+  ownerUrl: string
+  apiUrl: string
+}
+
+/** A migrated database of its own, dropped when `t` is over. A copy of a template, so it takes a fraction of a second. */
+export async function createDatabase(t: Test): Promise<TestDatabase> {
+  const server = await openTestServer()
+  const template = await ensureTemplate(server)
+  const name = newName()
+  const db = connect(server.superUrl)
+  await ensureDatabase(db, name, 'sluice_owner', template).finally(() => db.destroy())
+  t.teardown(async () => {
+    const db = connect(server.superUrl)
+    await sql`DROP DATABASE ${sql.id(name)} WITH (FORCE)`.execute(db).finally(() => db.destroy())
+  })
+  return { name, ...urlsOf(server, name) }
+}
+
+/**
+ * The server that all test files of a run share. Nobody releases it but test/helpers/after.ts, so that it is not
+ * stopped between two files; the end of a process gives up its share as well.
+ */
+export async function openTestServer(): Promise<Embedded> {
+  // Nothing here has to survive a power cut. synchronous_commit stays as it is: tests look at it.
+  const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200' }
+  return openEmbedded(new URL('.sluice/test', repository).pathname, { settings })
+}
+
+/** Drops what aborted runs left: databases of processes that are no more, and templates of older migrations. */
+export async function dropLeftovers(server: Embedded): Promise<void> {
+  const db = connect(server.superUrl)
+  try {
+    const current = await templateName()
+    const { rows } = await sql<{ name: string }>`
+      SELECT datname AS name FROM pg_database WHERE datname ~ '^(test|template)_'`.execute(db)
+    for (const { name } of rows) {
+      const [kind, pid] = name.split('_')
+      if (kind === 'test' ? isAlive(Number(pid)) : name === current) continue
+      await sql`DROP DATABASE IF EXISTS ${sql.id(name)} WITH (FORCE)`.execute(db)
+    }
+  } finally {
+    await db.destroy()
+  }
+}
+
+/** The name of a migrated database that nobody connects to; made by the first who needs it, and again when db/ changes. */
+export async function ensureTemplate(server: Embedded): Promise<string> {
+  const template = await templateName()
+  const db = connect(server.superUrl)
+  try {
+    const { rows } = await sql`SELECT FROM pg_database WHERE datname = ${template}`.execute(db)
+    if (rows.length > 0) return template
+
+    // Finished under another name first: what has the template's name is always whole, whoever else makes one.
+    const name = newName()
+    await ensureDatabase(db, name, 'sluice_owner')
+    const owner = connect(urlsOf(server, name).ownerUrl)
+    await migrate(owner).finally(() => owner.destroy())
+    await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(db)
+    try {
+      await sql`ALTER DATABASE ${sql.id(name)} RENAME TO ${sql.id(template)}`.execute(db)
+    } catch {
+      await sql`DROP DATABASE ${sql.id(name)}`.execute(db)
+    }
+    return template
+  } finally {
+    await db.destroy()
+  }
+}
+
+async function templateName(): Promise<string> {
+  const hash = createHash('sha256')
+  const migrations = (await readdir(new URL('db/migrations', repository))).sort()
+  for (const file of ['db/privileges.sql', ...migrations.map((name) => `db/migrations/${name}`)]) {
+    hash.update(file).update(await readFile(new URL(file, repository)))
+  }
+  return `template_${hash.digest('hex').slice(0, 12)}`
+}
+
+// The process id tells which databases an aborted run left behind.
+const newName = () => `test_${process.pid}_${randomBytes(4).toString('hex')}`
+
+function urlsOf(server: Embedded, name: string) {
+  const to = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
+  return { superUrl: to(server.superUrl), ownerUrl: to(server.ownerUrl), apiUrl: to(server.apiUrl) }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}

@@ -1,0 +1,45 @@
+import type { Test } from 'tap'
+import type { ProblemCode } from '../../src/lib/problems.ts'
+import type { TestApp } from './app.ts'
+import { isProblem } from './problem.ts'
+
+let count = 0
+
+/**
+ * Asserts that a record is refused with this code at this place: alone, and between two neighbours, which are stored.
+ * @param record JSON text
+ */
+export async function isRefused(
+  t: Test,
+  { post, get }: TestApp,
+  record: string,
+  code: ProblemCode,
+  pointer: string,
+  name = record.slice(0, 60),
+): Promise<void> {
+  isProblem(t, await post(record), code, { name, errors: [{ index: 0, pointer, code }] })
+
+  const [before, after] = [`before${++count}`, `after${count}`]
+  const good = (id: string) => JSON.stringify({ source: 'neighbour', type: 't', id })
+  const answer = await post(`[${good(before)},${record} , ${good(after)}]`)
+  t.equal(answer.status, 207, `${name}: in a batch`)
+  t.match(answer.json.counts, { created: 2, rejected: 1 }, `${name}: neighbours are stored`)
+  t.match(answer.json.results[1], { index: 1, status: 'rejected', error: { index: 1, pointer, code } }, `${name}: result`)
+  for (const id of [before, after]) t.equal((await get(`/v1/records/neighbour/${id}`)).status, 200, `${name}: ${id}`)
+}
+
+/** Asserts that a record is stored, and that reading gives these members. @returns the answer to reading, as text */
+export async function isKept(
+  t: Test,
+  { post, get }: TestApp,
+  record: string,
+  expected: object,
+  name = record.slice(0, 60),
+): Promise<string> {
+  const answer = await post(record)
+  t.equal(answer.status, 201, `${name}: stored`)
+  const read = await get(String(answer.headers.location))
+  t.equal(read.status, 200, `${name}: found`)
+  t.match(read.json, expected, `${name}: read back equal`)
+  return read.text
+}
