@@ -1,0 +1,89 @@
+import { sql } from 'kysely'
+import { openEmbedded } from '../../db/embedded/index.ts'
+import { withConnection } from '../../src/commands/database.ts'
+import { migrate } from '../../src/data/migrate.ts'
+import { ensureDatabase } from '../../src/data/roles.ts'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import type { ServerName } from './table.ts'
+
+/** A database that only this run uses: ours in its schema `sluice`, and beside it a copy of the table for naive. */
+export interface BenchDatabase {
+  /** For our server: the role that it has in production, where there is one. */
+  apiUrl: string
+  /** For the naive server. */
+  ownerUrl: string
+  /** A key that may ingest. */
+  key: string
+  /** What was measured against, in one line. */
+  describe(): Promise<string>
+  count(server: Exclude<ServerName, 'limit'>): Promise<number>
+  /** Leaves the server as it was found. */
+  drop(): Promise<void>
+}
+
+const FOLDER = new URL('../../.sluice/bench', import.meta.url).pathname
+
+const TABLES = { naive: 'naive.records', ours: 'sluice.records' }
+
+/** On the server of DATABASE_URL, whose user must be allowed to make databases; else on an embedded one. */
+export async function openBenchDatabase(): Promise<BenchDatabase> {
+  const server = await openServer()
+  // Named after the database that the URL names, so that runs on different ones do not meet.
+  const name = `${new URL(server.superUrl).pathname.slice(1) || 'sluice'}_bench`
+  const own = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
+  const [superUrl, ownerUrl] = [own(server.superUrl), own(server.ownerUrl)]
+  try {
+    await withConnection(server.superUrl, async (db) => {
+      // Left by a run that was killed. Not by force: one that is still running fails this one, not the other way round.
+      await sql`DROP DATABASE IF EXISTS ${sql.id(name)}`.execute(db)
+      await (server.embedded
+        ? ensureDatabase(db, name, 'sluice_owner')
+        : sql`CREATE DATABASE ${sql.id(name)} TEMPLATE template0`.execute(db))
+    })
+    return { apiUrl: own(server.apiUrl), ownerUrl, key: await fill(ownerUrl), describe, count, drop }
+  } catch (error) {
+    await server.release()
+    throw error
+  }
+
+  async function describe(): Promise<string> {
+    return withConnection(superUrl, async (db) => {
+      const { rows } = await sql<Record<'version' | 'fsync' | 'commit', string>>`
+        SELECT current_setting('server_version') AS version, current_setting('fsync') AS fsync,
+               current_setting('synchronous_commit') AS commit`.execute(db)
+      const [{ version, fsync, commit } = {}] = rows
+      return `PostgreSQL ${version}, fsync ${fsync}, synchronous_commit ${commit}`
+    })
+  }
+
+  async function count(server: Exclude<ServerName, 'limit'>): Promise<number> {
+    return withConnection(ownerUrl, async (db) => {
+      const { rows } = await sql<{ n: string }>`SELECT count(*) AS n FROM ${sql.table(TABLES[server])}`.execute(db)
+      return Number(rows[0]?.n)
+    })
+  }
+
+  async function drop(): Promise<void> {
+    await withConnection(server.superUrl, (db) => sql`DROP DATABASE ${sql.id(name)} WITH (FORCE)`.execute(db)).finally(
+      server.release,
+    )
+  }
+}
+
+async function openServer() {
+  const url = process.env.DATABASE_URL
+  if (url === undefined || url === '') return { embedded: true, ...(await openEmbedded(FOLDER)) }
+  return { embedded: false, superUrl: url, ownerUrl: url, apiUrl: url, release: async () => {} }
+}
+
+/** @returns a key */
+async function fill(ownerUrl: string): Promise<string> {
+  return withConnection(ownerUrl, async (db) => {
+    await migrate(db)
+    await sql`CREATE SCHEMA naive`.execute(db)
+    // Defaults, constraints and indexes too.
+    await sql`CREATE TABLE naive.records (LIKE sluice.records INCLUDING ALL)`.execute(db)
+    const { token } = await issueKey(db, { name: 'bench', scopes: ['ingest'], sourcePrefixes: [], expiresAt: null })
+    return token
+  })
+}

@@ -1,0 +1,44 @@
+/** A typical small record: some 350 bytes, with the mark where the id's changing digits go. */
+const RECORD =
+  '{"source":"https://shop.example/eu","type":"order.placed","id":"########-7b1d-4c5e-9f20-6d3a8e41b7c9",' +
+  '"time":"2026-03-14T09:26:53.589Z","subject":"customers/48213","data":{"order":"EU-2026-184467","currency":"EUR",' +
+  '"total":84.97,"lines":[{"sku":"TEA-EG-250","quantity":2,"price":12.50},{"sku":"POT-BLK-1L","quantity":1,' +
+  '"price":59.97}],"coupon":null}}'
+
+const MARK = '########'
+const HEX = Buffer.from('0123456789abcdef')
+
+/** Over all requests of this process. */
+let made = 0
+
+/**
+ * A request that can be sent again and again, since `renew` gives each of its records another id. Built once: what the
+ * load generator computes is taken from the server it measures.
+ * @param size records in the request; 1 is sent as an object, more as an array
+ */
+export function buildRequest(port: number, key: string, size: number): { bytes: Buffer; renew(): void } {
+  const body = size === 1 ? RECORD : `[${new Array(size).fill(RECORD).join(',')}]`
+  const head =
+    `POST /v1/records HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nAuthorization: Bearer ${key}\r\n` +
+    `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n`
+  const bytes = Buffer.from(head + body)
+  const marks: number[] = []
+  for (let at = bytes.indexOf(MARK); at !== -1; at = bytes.indexOf(MARK, at + 1)) marks.push(at)
+  return {
+    bytes,
+    renew: () => {
+      for (const at of marks) writeId(bytes, at)
+    },
+  }
+}
+
+/**
+ * Each number once, but scattered: ids in rising order would flatter the index of identities, which meets random ones
+ * in life. An odd factor permutes the numbers below 2^32.
+ */
+function writeId(bytes: Buffer, at: number): void {
+  const id = Math.imul(made++, 0x9e3779b1)
+  for (let digit = 0; digit < MARK.length; digit++) {
+    bytes[at + digit] = HEX[(id >>> (28 - 4 * digit)) & 15] as number
+  }
+}

@@ -1,0 +1,65 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+
+/** A process that we started. It tells when it is ready, answers what it is asked, and ends when we disconnect. */
+export interface Child {
+  /** What it said when it was ready. */
+  ready: unknown
+  ask<Answer>(question: object): Promise<Answer>
+  stop(): Promise<void>
+}
+
+export interface StartOptions {
+  env?: Record<string, string>
+  execArgv?: string[]
+}
+
+/** How long one that was asked to end may take. */
+const PATIENCE_MS = 10_000
+
+const running = new Set<ChildProcess>()
+
+/** Starts a file of this folder. Its stdout is /dev/null: a real file, but one whose speed is nobody's concern. */
+export async function start(file: string, { env = {}, execArgv = [] }: StartOptions = {}): Promise<Child> {
+  const path = fileURLToPath(new URL(file, import.meta.url))
+  const child = fork(path, {
+    env: { ...process.env, ...env },
+    execArgv,
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  running.add(child)
+  child.once('exit', () => running.delete(child))
+
+  return { ready: await nextMessage(), ask, stop: () => stop(child) }
+
+  async function ask<Answer>(question: object): Promise<Answer> {
+    child.send(question)
+    return (await nextMessage()) as Answer
+  }
+
+  async function nextMessage(): Promise<unknown> {
+    const over = new AbortController()
+    const ended = once(child, 'exit', { signal: over.signal }).then(([code, signal]) => {
+      throw new Error(`${file} ended early (${signal ?? `exit code ${code}`})`)
+    })
+    const [message] = await Promise.race([once(child, 'message', { signal: over.signal }), ended]).finally(() => {
+      ended.catch(() => {})
+      over.abort()
+    })
+    return message
+  }
+}
+
+export async function stopAll(): Promise<void> {
+  await Promise.all([...running].map(stop))
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (!running.has(child)) return
+  const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS)
+  const exit = once(child, 'exit')
+  if (child.connected) child.disconnect()
+  await exit
+  clearTimeout(timer)
+}

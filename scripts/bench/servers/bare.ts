@@ -1,0 +1,43 @@
+import { type Static, Type } from '@sinclair/typebox'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { FORMATS } from '../../../src/schemas/formats.ts'
+import { FaultSchema } from '../../../src/schemas/problem.ts'
+import { RecordInputSchema } from '../../../src/schemas/record.ts'
+import { CountsSchema, ResultSchema, ResultsSchema } from '../../../src/schemas/results.ts'
+
+export type RecordInput = Static<typeof RecordInputSchema>
+
+/** As long as a real cursor. */
+const CURSOR = 'AAAAAQAAAAAAAAL8AAAAAAAAAAAAAAAA'
+
+/**
+ * What one writes first: Fastify checks the body against our schema and writes the answer by our schema, and nothing
+ * else is done. No keys, no log.
+ * @param store says of each record whether it was created
+ */
+export function bareServer(store: (records: RecordInput[]) => boolean[] | Promise<boolean[]>): FastifyInstance {
+  const formats = Object.fromEntries(Object.entries(FORMATS).map(([name, { test }]) => [name, test]))
+  const app = Fastify({ ajv: { customOptions: { formats } } })
+  for (const schema of [RecordInputSchema, FaultSchema, ResultSchema, CountsSchema, ResultsSchema])
+    app.addSchema(schema)
+
+  const body = Type.Union([Type.Ref(RecordInputSchema), Type.Array(Type.Ref(RecordInputSchema))])
+  const response = { 200: Type.Ref(ResultsSchema), 201: Type.Ref(ResultsSchema) }
+  app.post<{ Body: Static<typeof body> }>('/v1/records', { schema: { body, response } }, async (request, reply) => {
+    const records = Array.isArray(request.body) ? request.body : [request.body]
+    const created = await store(records)
+    const count = created.filter(Boolean).length
+    reply.code(count > 0 ? 201 : 200)
+    return {
+      counts: { created: count, duplicate: records.length - count, conflict: 0, rejected: 0 },
+      results: records.map(({ source, id }, index) => ({
+        index,
+        source,
+        id,
+        status: created[index] ? 'created' : 'duplicate',
+        cursor: CURSOR,
+      })),
+    }
+  })
+  return app
+}

@@ -1,0 +1,69 @@
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { explain } from '../src/commands/database.ts'
+import { type Counts, openClient } from './demo/client.ts'
+import { readDeliveries } from './demo/deliveries.ts'
+import { findKey } from './demo/key.ts'
+import { showProgress } from './demo/progress.ts'
+
+/** Records in a request: of real webhooks, some 250 kB. */
+const BATCH = 25
+/** Requests at once. */
+const CONNECTIONS = 4
+
+const program = new Command('demo')
+  .description('Stores the GitHub webhook deliveries of @octokit/webhooks-examples on a running server.')
+  .addOption(
+    new Option('--url <url>', 'the server').env('SLUICE_URL').default('http://127.0.0.1:3000').argParser(httpUrl),
+  )
+  .addHelpText('after', '\nThe API key is SLUICE_KEY, else the one that npm start made.')
+
+demo(program.parse().opts()).catch((error) => {
+  console.error(`demo: ${explain(error)}.`)
+  process.exitCode = 1
+})
+
+async function demo({ url }: { url: string }): Promise<void> {
+  const key = await findKey()
+  const client = await openClient(url, key.token)
+  const deliveries = readDeliveries()
+  const counts: Counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
+  const reasons = new Set<string>()
+
+  const progress = showProgress(deliveries.length)
+  const begin = performance.now()
+  // One generator for all: whoever is free takes the next batch.
+  const batches = chunks(deliveries, BATCH)
+  const senders = Array.from({ length: CONNECTIONS }, async () => {
+    for (const batch of batches) {
+      const answer = await client.store(batch)
+      for (const status of Object.keys(counts) as (keyof Counts)[]) counts[status] += answer.counts[status]
+      for (const reason of answer.reasons) reasons.add(reason)
+      progress.add(batch.length)
+    }
+  })
+  await Promise.all(senders).finally(progress.stop)
+  const seconds = (performance.now() - begin) / 1000
+
+  console.log(`\n${toTable({ ...counts, 'records/s': Math.round(deliveries.length / seconds) })}\n`)
+  console.log(
+    `Look at one: curl -sS '${url}/v1/records?type=github.push&limit=1' -H "Authorization: Bearer ${key.shell}"`,
+  )
+  const refused = counts.conflict + counts.rejected
+  if (refused > 0) throw new Error(`${refused} were not stored: ${[...reasons].join(' ')}`)
+}
+
+function httpUrl(text: string): string {
+  if (!/^https?:/.test(text) || !URL.canParse(text))
+    throw new InvalidArgumentError('It must be an http: or https: URL.')
+  return new URL(text).origin
+}
+
+function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size)
+}
+
+function toTable(lines: Record<string, number>): string {
+  return Object.entries(lines)
+    .map(([name, value]) => `${name.padEnd(10)}${value.toLocaleString('en').padStart(8)}`)
+    .join('\n')
+}

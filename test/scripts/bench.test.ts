@@ -1,0 +1,74 @@
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import t from 'tap'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+
+const { superUrl, name } = await createDatabase(t)
+/** What the bench makes beside the database that it is given. */
+const DATABASE = `${name}_bench`
+
+t.test('a run prints the table, writes it as JSON, and leaves no database behind', async (t) => {
+  const file = join(t.testdir(), 'bench.json')
+  const { code, stdout, stderr } = await bench('--seconds', '0.2', '--json', file)
+  t.equal(code, 0, 'exit code', { stderr })
+  t.match(stdout, /^single ours +[\d,]+ +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d$/m)
+
+  const row = { rate: Number, p50_ms: Number, p99_ms: Number, ratios: { limit: Number, naive: Number } }
+  const rows = JSON.parse(await readFile(file, 'utf8'))
+  t.match(rows, [
+    { name: 'single limit', ...row },
+    { name: 'single naive', ...row },
+    { name: 'single ours', ...row },
+  ])
+  for (const { rate } of rows) t.ok(rate > 0)
+  t.notOk(await benchDatabaseExists())
+})
+
+t.test('a run that loses one acknowledged record fails', async (t) => {
+  const over = new AbortController()
+  const running = bench('--seconds', '0.2').finally(() => over.abort())
+  await deleteARecord(over.signal)
+  const { code, stderr } = await running
+  t.equal(code, 1)
+  t.match(stderr, /bench: The ours server acknowledged \d+ records, but \d+ are stored\./)
+})
+
+function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const env = { ...process.env, DATABASE_URL: superUrl }
+  const all = ['scripts/bench/main.ts', '--rounds', '1', '--only', 'single', ...args]
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, all, { env }, (_error, stdout, stderr) =>
+      resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+    )
+  })
+}
+
+/** As soon as there is one. Sleeps, since nothing tells. */
+async function deleteARecord(over: AbortSignal): Promise<void> {
+  const db = connect(Object.assign(new URL(superUrl), { pathname: `/${DATABASE}` }).href)
+  try {
+    for (let deleted = 0n; deleted === 0n && !over.aborted; await sleep(20)) {
+      // Until the database and the table are there, it fails.
+      const result = await sql`DELETE FROM sluice.records WHERE ctid = (SELECT ctid FROM sluice.records LIMIT 1)`
+        .execute(db)
+        .catch(() => undefined)
+      deleted = result?.numAffectedRows ?? 0n
+    }
+  } finally {
+    await db.destroy()
+  }
+}
+
+async function benchDatabaseExists(): Promise<boolean> {
+  const db = connect(superUrl)
+  try {
+    const { rows } = await sql`SELECT FROM pg_database WHERE datname = ${DATABASE}`.execute(db)
+    return rows.length > 0
+  } finally {
+    await db.destroy()
+  }
+}
