@@ -2,12 +2,13 @@ import env from '@fastify/env'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
+import compression from './plugins/compression.ts'
 import database from './plugins/database.ts'
 import keys from './plugins/keys.ts'
 import openapi from './plugins/openapi.ts'
 import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
-import requests, { requestId } from './plugins/requests.ts'
+import requests, { logRequest, requestId } from './plugins/requests.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
@@ -32,13 +33,19 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     clientErrorHandler: onClientError,
-    frameworkErrors: (error, request, reply) => sendProblem(toProblem(error), request as never, reply as never),
+    // A path that no route can be found for: here no hook has run, nor will.
+    frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id)
+      sendProblem(toProblem(error), request as never, reply as never)
+      logRequest(request as never, reply as never)
+    },
   })
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
   await app.register(requests)
   await app.register(openapi)
   await app.register(problems)
+  await app.register(compression)
 
   await app.register(database, { config })
   await app.register(readiness)

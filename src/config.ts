@@ -98,8 +98,9 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
       .filter((name) => env[name] !== undefined && env[name] !== '')
       .map((name) => [name, env[name]]),
   )
+  let config: Config
   try {
-    return envSchema<Config>({
+    config = envSchema<Config>({
       schema: ConfigSchema,
       data,
       env: false,
@@ -111,6 +112,12 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
     const names = new Set(failures.map(({ instancePath }) => instancePath.slice(1)))
     throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'))
   }
+  if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
+    throw new ConfigError(
+      `QUEUE_MAX_BYTES is ${config.QUEUE_MAX_BYTES}, but must be at least MAX_BATCH_BYTES, ${config.MAX_BATCH_BYTES}: the largest body has to fit`,
+    )
+  }
+  return config
 }
 
 function complaint(name: string, value: string | undefined): string {

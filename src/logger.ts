@@ -23,7 +23,7 @@ export function createLogger(level: string, stream: DestinationStream = destinat
 function destination(): DestinationStream {
   if (process.stdout.isTTY) return pretty({ sync: true, ignore: 'pid,hostname' })
   // Lines are gathered for at most half a second: a write call each would cost more than the request it tells of.
-  return pino.destination({ dest: 1, sync: false, minLength: 8192, periodicFlush: 500 })
+  return pino.destination({ dest: 1, sync: false, minLength: 16_383, periodicFlush: 500 })
 }
 
 /**

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import { sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { compareRecords } from './compare-records.ts'
 import { type Columns, encodeColumns, insertRecords, PLACES } from './insert-records.ts'
@@ -70,6 +71,11 @@ class Refused extends Error {
   }
 }
 
+/** All was undone, and nothing says why: it must not look like a success. */
+class UnexplainedError extends Error {
+  override name = 'UnexplainedError'
+}
+
 async function writeStrict(db: Database, rows: readonly Row[], base: number): Promise<RowOutcome[]> {
   try {
     return await db.transaction().execute(async (trx) => {
@@ -79,8 +85,10 @@ async function writeStrict(db: Database, rows: readonly Row[], base: number): Pr
     })
   } catch (error) {
     if (error instanceof Refused) return error.outcomes
-    if (classifyFailure(error).kind === 'row') return findRefused(db, rows, base)
-    throw error
+    if (classifyFailure(error).kind !== 'row') throw error
+    const outcomes = await findRefused(db, rows, base)
+    if (outcomes.some(({ status }) => status === 'refused' || status === 'conflict')) return outcomes
+    throw new UnexplainedError('a strict write was refused, but none of its rows is', { cause: error })
   }
 }
 
@@ -89,6 +97,8 @@ async function findRefused(db: Database, rows: readonly Row[], base: number): Pr
   const outcomes: RowOutcome[] = []
   const trx = await db.startTransaction().execute()
   try {
+    // What would be refused at the commit is refused at its row.
+    await sql`SET CONSTRAINTS ALL IMMEDIATE`.execute(trx)
     for (const [place, row] of rows.entries()) {
       const attempt = await trx.savepoint('row').execute()
       try {

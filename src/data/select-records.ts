@@ -37,11 +37,19 @@ export interface RecordFilter {
   data?: string | undefined
 }
 
+/** Below it, no row is still to come. */
+export interface Horizon {
+  epoch: number
+  xid: string
+}
+
 export interface PageRequest {
   filter: RecordFilter
   order: 'asc' | 'desc'
   /** The last record of the page before. */
   after: Position | undefined
+  /** In ascending order: where the page must end; absent: at what is settled when it is read. */
+  until: Horizon | undefined
   limit: number
   /** The page ends before a record that takes it past this many bytes; it has one record at least. */
   maxBytes: number
@@ -74,7 +82,8 @@ export async function selectPage(db: Database, page: PageRequest): Promise<{ rec
     SELECT ${OUTPUT}, found::integer
     FROM (
       SELECT *, row_number() OVER running AS place, count(*) OVER () AS found,
-             sum(coalesce(octet_length(data::text), 0) + coalesce(octet_length(data_bytes), 0) + 512) OVER running AS bytes
+             sum(coalesce(octet_length(data::text), 0) + coalesce(octet_length(data_bytes), 0)
+                 + coalesce(octet_length(extensions::text), 0) + 512) OVER running AS bytes
       FROM (
         SELECT ${COLUMNS} FROM sluice.records WHERE ${sql.join(conditions(page), sql` AND `)} ${ordered} LIMIT ${limit + 1}
       ) AS candidates
@@ -86,7 +95,7 @@ export async function selectPage(db: Database, page: PageRequest): Promise<{ rec
   return { records: rows, more: (rows[0]?.found ?? 0) > rows.length }
 }
 
-function conditions({ filter: f, order, after }: PageRequest): RawBuilder<unknown>[] {
+function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder<unknown>[] {
   const all = [sql`true`]
   const add = (value: unknown, condition: RawBuilder<unknown>) => void (value !== undefined && all.push(condition))
 
@@ -112,7 +121,8 @@ function conditions({ filter: f, order, after }: PageRequest): RawBuilder<unknow
     const operator = order === 'asc' ? sql`>` : sql`<`
     all.push(sql`(epoch, xid, n) ${operator} (${after.epoch}::integer, ${after.xid}::xid8, ${after.n}::bigint)`)
   }
-  if (order === 'asc') all.push(settled)
+  if (order === 'asc')
+    all.push(until === undefined ? settled : sql`(epoch, xid) < (${until.epoch}::integer, ${until.xid}::xid8)`)
   return all
 }
 
@@ -121,3 +131,11 @@ function conditions({ filter: f, order, after }: PageRequest): RawBuilder<unknow
  * cursor. (The rows of earlier epochs are all there.)
  */
 const settled = sql`(xid < pg_snapshot_xmin(pg_current_snapshot()) OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
+
+/** Where `settled` ends now, to hold on to. */
+export async function selectHorizon(db: Database): Promise<Horizon> {
+  const { rows } = await sql<Horizon>`
+    SELECT coalesce(max(epoch), 0) AS epoch, pg_snapshot_xmin(pg_current_snapshot())::text AS xid FROM sluice.epochs
+  `.execute(db)
+  return rows[0] as Horizon
+}

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { Problem } from '../lib/problems.ts'
 import type { Budget } from './budget.ts'
+import { abandon, toBodyProblem } from './inflate.ts'
 
 export interface BodyLimits {
   maxBatchBytes: number
@@ -10,7 +11,7 @@ export interface BodyLimits {
 }
 
 export interface Body {
-  text: string
+  content: Buffer
   /** What is reserved for it in the budget: whoever has the body gives it back. */
   bytes: number
 }
@@ -20,7 +21,8 @@ const OPEN_OBJECT = 0x7b
 /**
  * Reads a body whole, counting its real bytes whatever Content-Length says, and reserving them in the budget.
  * @param declared Content-Length, or 0 when there is none
- * @throws Problem body_too_large, overloaded, incomplete_body, invalid_utf8, empty_body; then nothing stays reserved
+ * @throws Problem body_too_large, overloaded, incomplete_body, corrupt_encoding, inflates_too_far; then nothing stays
+ * reserved
  */
 export async function readBody(stream: Readable, declared: number, limits: BodyLimits, budget: Budget): Promise<Body> {
   if (declared > limits.maxBatchBytes) throw tooLarge(limits.maxBatchBytes)
@@ -28,17 +30,13 @@ export async function readBody(stream: Readable, declared: number, limits: BodyL
   budget.take(declared)
   const reservation = { bytes: declared }
   try {
-    const body = await collect(stream, limits, (bytes) => {
+    const content = await collect(stream, limits, (bytes) => {
       if (bytes > reservation.bytes) {
         budget.take(bytes - reservation.bytes)
         reservation.bytes = bytes
       }
     })
-    if (body.length === 0)
-      throw new Problem('empty_body', 'The body is empty; a record or an array of records is expected.')
-    if (!isUtf8(body))
-      throw new Problem('invalid_utf8', `The body is not UTF-8: no character begins at byte ${firstInvalid(body)}.`)
-    return { text: body.toString('utf8'), bytes: reservation.bytes }
+    return { content, bytes: reservation.bytes }
   } catch (error) {
     budget.give(reservation.bytes)
     throw error
@@ -46,8 +44,7 @@ export async function readBody(stream: Readable, declared: number, limits: BodyL
 }
 
 /**
- * Listeners and not `for await`: leaving that loop early would destroy the stream, and with it the connection that the
- * refusal must travel on. What follows a refusal is read and dropped by Node, which ends the request.
+ * Listeners and not `for await`, which costs a promise a chunk: most bodies are one chunk.
  */
 function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) => void): Promise<Buffer> {
   return new Promise((resolve, reject) => {
@@ -62,12 +59,13 @@ function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) =
       if (undecided) decide(chunk)
       bytes += chunk.length
       try {
-        onSize(bytes)
+        // First of all its own size: a body that can never be taken is not to be sent again later.
         if (bytes > limit) throw tooLarge(limit)
+        onSize(bytes)
         chunks.push(chunk)
       } catch (error) {
         settle(() => reject(error))
-        stream.resume()
+        abandon(stream)
       }
     }
     /** The first character that is not white space tells a single record from a batch. */
@@ -80,17 +78,22 @@ function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) =
       settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)))
     }
     function onLost(cause?: Error): void {
-      settle(() =>
-        reject(new Problem('incomplete_body', 'The connection was lost before the body was complete.', { cause })),
-      )
+      settle(() => reject(toBodyProblem(cause)))
+      abandon(stream)
     }
     function settle(conclude: () => void): void {
       stream.off('data', onData).off('end', onEnd).off('error', onLost).off('close', onLost)
-      // A connection may break after its request was refused; nobody waits for that any more.
-      stream.on('error', () => {})
       conclude()
     }
   })
+}
+
+/** @throws Problem empty_body, invalid_utf8 */
+export function decodeText(content: Buffer): string {
+  if (content.length === 0)
+    throw new Problem('empty_body', 'The body is empty; a record or an array of records is expected.')
+  if (isUtf8(content)) return content.toString('utf8')
+  throw new Problem('invalid_utf8', `The body is not UTF-8: no character begins at byte ${firstInvalid(content)}.`)
 }
 
 function tooLarge(limit: number): Problem {

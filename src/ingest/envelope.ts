@@ -2,6 +2,7 @@ import { type TSchema, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Row } from '../data/row.ts'
+import { decodeCursor } from '../lib/cursor.ts'
 import type { Fault } from '../lib/problems.ts'
 import { FORMATS, type FormatName } from '../schemas/formats.ts'
 import { EXTENSION_NAME, ExtensionValueSchema, RecordInputSchema } from '../schemas/record.ts'
@@ -14,8 +15,14 @@ const extensionValue = TypeCompiler.Compile(ExtensionValueSchema)
 
 const ATTRIBUTES: ReadonlySet<string> = new Set(Object.keys(RecordInputSchema.properties))
 
-/** What the server adds when a record is read. A record that is sent back as it was read is taken, and these are passed over. */
-const ADDED_BY_SERVER: ReadonlySet<string> = new Set(['receivedAt', 'cursor'])
+/**
+ * What the server adds when a record is read, and how it is known. A record that is sent back as it was read is taken,
+ * and these are passed over; anything else under these names would be lost, and so is refused.
+ */
+const ADDED_BY_SERVER: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
+  ['receivedAt', (value) => typeof value === 'string' && 'utc' in parseTime(value)],
+  ['cursor', (value) => typeof value === 'string' && decodeCursor(value) !== undefined],
+])
 
 /** What the request says about all its records. */
 export interface Defaults {
@@ -41,7 +48,7 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
     // CloudEvents JSON format, section 2.2: an attribute that is null counts as absent. Data may be null.
     if (record[name] === null && name !== 'data' && (ATTRIBUTES.has(name) || EXTENSION_NAME.test(name))) {
       delete record[name]
-    } else if (!ATTRIBUTES.has(name) && !ADDED_BY_SERVER.has(name)) {
+    } else if (!ATTRIBUTES.has(name) && ADDED_BY_SERVER.get(name)?.(record[name]) !== true) {
       const fault = checkExtension(name, record[name], index)
       if (fault !== undefined) return fault
       extensions ??= {}
@@ -79,6 +86,14 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
 
 function checkExtension(name: string, value: unknown, index: number): Fault | undefined {
   const pointer = `/${pointerToken(name)}`
+  if (ADDED_BY_SERVER.has(name)) {
+    return {
+      index,
+      pointer,
+      code: 'invalid_value',
+      detail: `${name} is a name of the server's, and this is no value of it.`,
+    }
+  }
   if (!EXTENSION_NAME.test(name)) {
     return {
       index,

@@ -1,11 +1,9 @@
-import { v7 as uuidv7 } from 'uuid'
 import type { RowOutcome } from '../data/record-store.ts'
 import type { Row } from '../data/row.ts'
 import type { Fault } from '../lib/problems.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
-import type { Defaults } from './envelope.ts'
-import { isFault, type RecordLimits, readJsonRecords } from './json-records.ts'
+import { type Batch, isFault } from './json-records.ts'
 import type { Preferences } from './prefer.ts'
 import {
   type Counts,
@@ -20,12 +18,10 @@ import {
 import type { Writer } from './writer.ts'
 
 export interface IngestRequest {
-  text: string
+  batch: Batch
   /** What the body occupies, for the bound on a flush. */
   bytes: number
   key: Key
-  idempotencyKey: string | undefined
-  traceparent: string | undefined
   preferences: Preferences
 }
 
@@ -38,50 +34,31 @@ export interface IngestAnswer {
 }
 
 /**
- * The way of a request: read, check, write, answer. Resolves after the commit.
+ * Writes the records of a request and says what became of each. Resolves after the commit.
  * @throws Problem when no record was stored
  */
-export async function ingest(writer: Writer, limits: RecordLimits, request: IngestRequest): Promise<IngestAnswer> {
-  const batch = readJsonRecords(request.text, limits, (single) => defaultsFor(request, single))
+export async function ingest(writer: Writer, { batch, bytes, key, preferences }: IngestRequest): Promise<IngestAnswer> {
   const records = batch.records.map((record, index) =>
-    isFault(record) ? record : (sourceFault(request.key, record.source, index) ?? record),
+    isFault(record) ? record : (sourceFault(key, record.source, index) ?? record),
   )
   const rows = records.filter((record): record is Row => !isFault(record))
-  const { strict, minimal } = request.preferences
+  const { strict, minimal } = preferences
+  const refuse = (faults: Fault[]) => (strict && !batch.single ? strictRefusal(faults) : refusal(faults, batch.single))
 
-  if (strict && rows.length < records.length) throw refuse(records.filter(isFault), batch.single)
-  const outcomes = rows.length > 0 ? await write(writer, rows, request) : []
+  if (strict && rows.length < records.length) throw refuse(records.filter(isFault))
+  const outcomes = rows.length > 0 ? await write(writer, rows, bytes, strict) : []
   const results = joinResults(records, outcomes)
   const counts = countResults(results)
   const status = statusOf(counts)
-  const faults = status === 'refused' || (strict && status === 207) ? faultsOf(results) : []
-  if (faults.length > 0) throw refuse(faults, batch.single)
+  if (status === 'refused' || (strict && status === 207)) throw refuse(faultsOf(results))
 
-  return {
-    status: status as IngestAnswer['status'],
-    body: writeResults(results, counts, minimal),
-    counts,
-    location: locationOf(results, batch.single),
-  }
-
-  function refuse(these: Fault[], single: boolean) {
-    return strict && !single ? strictRefusal(these) : refusal(these, single)
-  }
+  const body = writeResults(results, counts, minimal)
+  return { status, body, counts, location: locationOf(results, batch.single) }
 }
 
-function defaultsFor({ idempotencyKey, traceparent }: IngestRequest, single: boolean): Defaults {
-  return {
-    traceparent,
-    makeId: (index) => {
-      if (idempotencyKey === undefined) return uuidv7()
-      return single ? idempotencyKey : `${idempotencyKey}.${index}`
-    },
-  }
-}
-
-function write(writer: Writer, rows: readonly Row[], { bytes, preferences }: IngestRequest): Promise<RowOutcome[]> {
+function write(writer: Writer, rows: readonly Row[], bytes: number, strict: boolean): Promise<RowOutcome[]> {
   return new Promise((resolve, reject) => {
-    writer.submit({ rows, bytes, strict: preferences.strict }, (error, outcomes) =>
+    writer.submit({ rows, bytes, strict }, (error, outcomes) =>
       error === undefined ? resolve(outcomes) : reject(error),
     )
   })

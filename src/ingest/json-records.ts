@@ -1,7 +1,7 @@
 import type { Row } from '../data/row.ts'
 import { type Fault, Problem } from '../lib/problems.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
-import { type Extent, findExtents, MAX_DEPTH } from './json.ts'
+import { type Extent, findExtents, findRepeatedName, MAX_DEPTH, NO_EXTENT } from './json.ts'
 import { parseJson } from './parse-json.ts'
 import { findUnstorable, pointerToken } from './storable.ts'
 
@@ -19,19 +19,36 @@ export interface Batch {
 
 export const isFault = (record: Row | Fault): record is Fault => 'code' in record
 
+/** What the format allows at the top, and what it asks of each record. */
+export interface JsonFormat {
+  top: 'object' | 'array' | 'either'
+  /** Attributes that a record must have beyond those of the schema. */
+  required: readonly string[]
+}
+
+/** application/json */
+export const PLAIN: JsonFormat = { top: 'either', required: [] }
+
 /**
- * Reads application/json: one record or an array of records.
+ * Reads one record or an array of records.
  * Parsed once, for the checks; the payloads of the rows are slices of the text, since JSON.parse rounds what a double
  * cannot hold.
  * @throws Problem invalid_json, too_deep, wrong_type, too_many_records
  */
-export function readJsonRecords(text: string, limits: RecordLimits, defaultsFor: (single: boolean) => Defaults): Batch {
+export function readJsonRecords(
+  text: string,
+  format: JsonFormat,
+  limits: RecordLimits,
+  defaultsFor: (single: boolean) => Defaults,
+): Batch {
   const parsed = parseJson(text)
-  if (typeof parsed !== 'object' || parsed === null) {
-    throw new Problem('wrong_type', 'The body must be a JSON object (a record) or an array of them.')
+  const found = Array.isArray(parsed) ? 'array' : typeof parsed === 'object' && parsed !== null ? 'object' : 'neither'
+  if (found === 'neither' || (format.top !== 'either' && format.top !== found)) {
+    const wanted = { object: 'object', array: 'array of objects', either: 'object (a record) or an array of them' }
+    throw new Problem('wrong_type', `The body must be a JSON ${wanted[format.top]}.`)
   }
-  const single = !Array.isArray(parsed)
-  const values: unknown[] = single ? [parsed] : parsed
+  const single = found === 'object'
+  const values = single ? [parsed] : (parsed as unknown[])
   if (values.length > limits.maxBatchRecords) {
     throw new Problem(
       'too_many_records',
@@ -42,8 +59,42 @@ export function readJsonRecords(text: string, limits: RecordLimits, defaultsFor:
   const defaults = defaultsFor(single)
   return {
     single,
-    records: values.map((value, index) => readRecord(text, value, extents[index] as Extent, index, limits, defaults)),
+    records: values.map(
+      (value, index) =>
+        findMissing(value, index, format) ?? readRecord(text, value, extents[index] as Extent, index, limits, defaults),
+    ),
   }
+}
+
+/** Reads a record that is a text of its own, such as a line. */
+export function readRecordText(text: string, index: number, limits: RecordLimits, defaults: Defaults): Row | Fault {
+  try {
+    const value = parseJson(text, 'line')
+    // A line that is an array has as many extents as elements; it is refused for what it is.
+    const extent = Array.isArray(value) ? NO_EXTENT : (findExtents(text)[0] as Extent)
+    return identify(readRecord(text, value, extent, index, limits, defaults), value)
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error
+    return { index, pointer: '', code: error.code, detail: error.message }
+  }
+}
+
+/** Says of a record that is refused which one it is, as far as that can be read. */
+function identify(record: Row | Fault, value: unknown): Row | Fault {
+  if (!isFault(record) || typeof value !== 'object' || value === null) return record
+  const { source, id } = value as Record<string, unknown>
+  const isName = (name: unknown) => typeof name === 'string' && name.length <= 512 && name.isWellFormed()
+  return {
+    ...record,
+    ...(isName(source) ? { source: source as string } : {}),
+    ...(isName(id) ? { id: id as string } : {}),
+  }
+}
+
+function findMissing(value: unknown, index: number, { required }: JsonFormat): Fault | undefined {
+  const name = required.find((one) => (value as Record<string, unknown> | null)?.[one] == null)
+  if (name === undefined) return undefined
+  return { index, pointer: `/${name}`, code: 'required', detail: `${name} is required in a CloudEvent.` }
 }
 
 function readRecord(
@@ -72,11 +123,12 @@ function readRecord(
   }
   const members = extent.members
   if (members > 0 && members !== Object.keys(value as object).length) {
+    const name = findRepeatedName(text, extent.start)
     return {
       index,
-      pointer: '',
+      pointer: `/${pointerToken(name)}`,
       code: 'repeated_field',
-      detail: 'A field occurs twice in the record; which one is meant?',
+      detail: 'The field occurs twice in the record, and only one of them can be meant.',
     }
   }
   const row = readEnvelope(value, index, defaults)

@@ -50,8 +50,22 @@ export function findExtents(text: string): Extent[] {
   return extents
 }
 
-function measure(text: string, start: number): Extent {
-  const extent: Extent = {
+/** The first name that an object has twice; the object begins at `start`, and does have one. */
+export function findRepeatedName(text: string, start: number): string {
+  const names = new Set<string>()
+  for (let at = skipSpace(text, start + 1); ; ) {
+    const nameEnd = skipString(text, at)
+    const name: string = JSON.parse(text.slice(at, nameEnd))
+    if (names.has(name)) return name
+    names.add(name)
+    at = skipSpace(text, skipSpace(text, nameEnd) + 1) // over the colon
+    at = skipSpace(text, skipValue(text, at, newExtent(start)))
+    at = skipSpace(text, at + 1) // over the comma
+  }
+}
+
+function newExtent(start: number): Extent {
+  return {
     start,
     end: 0,
     dataStart: 0,
@@ -61,6 +75,13 @@ function measure(text: string, start: number): Extent {
     tooDeep: false,
     fractional: undefined,
   }
+}
+
+/** Of what is no object. */
+export const NO_EXTENT: Readonly<Extent> = newExtent(0)
+
+function measure(text: string, start: number): Extent {
+  const extent = newExtent(start)
   if (text.charCodeAt(start) !== OPEN_OBJECT) {
     extent.end = skipValue(text, start, extent)
     return extent

@@ -1,5 +1,5 @@
 import { Problem } from '../lib/problems.ts'
-import { skipSpace, skipString } from './json.ts'
+import { skipSpace } from './json.ts'
 
 /** Below this size JSON.parse takes milliseconds at any depth; 16 MiB of `[` take it seconds. */
 const CHECK_DEPTH_ABOVE = 262_144
@@ -8,18 +8,19 @@ const MAX_DEPTH_PARSED = 100_000
 
 /**
  * JSON.parse, with an error that names the place and quotes nothing: the text around a fault is payload.
+ * @param what names the text in the error's message
  * @throws Problem invalid_json, too_deep
  */
-export function parseJson(text: string): unknown {
+export function parseJson(text: string, what = 'body'): unknown {
   if (text.length > CHECK_DEPTH_ABOVE && isDeeper(text, MAX_DEPTH_PARSED)) {
-    throw new Problem('too_deep', `The body is nested more than ${MAX_DEPTH_PARSED} levels deep.`)
+    throw new Problem('too_deep', `The ${what} is nested more than ${MAX_DEPTH_PARSED} levels deep.`)
   }
   try {
     return JSON.parse(text)
   } catch (error) {
     const offset = offsetOf((error as SyntaxError).message, text)
     const place = offset === undefined ? 'it ends too early' : `it breaks at ${lineAndColumn(text, offset)}`
-    throw new Problem('invalid_json', `The body is not JSON: ${place}.`)
+    throw new Problem('invalid_json', `The ${what} is not JSON: ${place}.`)
   }
 }
 
@@ -47,29 +48,33 @@ function isEscaped(text: string, at: number): boolean {
 }
 
 /**
- * V8 tells the position of most faults, but where a value should begin and none does it quotes the surroundings instead,
- * or all of a short text (src/json/json-parser.cc, JsonParser::ReportUnexpectedToken).
+ * V8 tells the position of most faults; of an unexpected token it quotes the surroundings instead, or all of a short
+ * text (src/json/json-parser.cc, JsonParser::ReportUnexpectedToken).
  */
 function offsetOf(message: string, text: string): number | undefined {
-  const position = /at position (\d+)/.exec(message)?.[1]
+  const position = / JSON at position (\d+)(?: \(.*\))?$/.exec(message)?.[1]
   if (position !== undefined) return Number(position)
-  return message.startsWith('Unexpected end') ? undefined : findNoValue(text)
+  return message.startsWith('Unexpected end') ? undefined : findUnexpected(text)
 }
 
 const VALUE_START = /["[{\d-]/
 
 /**
- * Where a value should begin and none does, or where true, false or null is misspelt. All before that place is known to
- * be valid. Goes over the text once: to search it for the quoted surroundings would take a body made for it hours.
+ * Where a value should begin and none does, where true, false or null is misspelt, or where a backslash escapes a
+ * character outside of ASCII. All before that place is known to be valid. Goes over the text once: searching it for the
+ * quoted surroundings would take hours on a body made for that.
  */
-function findNoValue(text: string): number | undefined {
+function findUnexpected(text: string): number | undefined {
   let before = ','
   for (let at = skipSpace(text, 0); at < text.length; at = skipSpace(text, at)) {
     const char = text.charAt(at)
     const valueIsDue = before === ',' || before === ':' || (before === '[' && char !== ']')
     before = char
     if (char === '"') {
-      at = skipString(text, at)
+      for (at++; at < text.length && text[at] !== '"'; at++) {
+        if (text[at] === '\\' && text.charCodeAt(++at) > 0x7f) return at
+      }
+      at++
     } else if (valueIsDue && !VALUE_START.test(char)) {
       const word = ['true', 'false', 'null'].find((word) => word.startsWith(char)) ?? ''
       let same = 0

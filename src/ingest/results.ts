@@ -21,18 +21,31 @@ export function joinResults(records: readonly (Row | Fault)[], outcomes: readonl
 }
 
 function toResult(row: Row, index: number, outcome: RowOutcome): Result {
-  if (outcome.status === 'refused') {
-    const detail = `PostgreSQL refused the record (SQLSTATE ${outcome.sqlstate}).`
-    return { row, status: 'rejected', error: { index, pointer: '', code: 'refused_by_database', detail } }
-  }
+  if (outcome.status === 'refused') return { row, status: 'rejected', error: { index, ...faultOf(outcome) } }
   const cursor = encodeCursor(outcome.position)
-  if (outcome.status !== 'conflict') return { row, status: outcome.status, cursor }
-  const detail = 'Another record with this source and id is stored, with other content. The stored one stands.'
-  return { row, status: 'conflict', error: { index, pointer: '/id', code: 'conflict', detail }, cursor }
+  if (outcome.status === 'conflict') return { row, status: 'conflict', error: { index, ...faultOf(outcome) }, cursor }
+  return { row, status: outcome.status, cursor }
 }
 
+/** Why the database did not take a row. */
+export function faultOf(outcome: RowOutcome): Fault {
+  return outcome.status === 'refused'
+    ? {
+        pointer: '',
+        code: 'refused_by_database',
+        detail: `PostgreSQL refused the record (SQLSTATE ${outcome.sqlstate}).`,
+      }
+    : {
+        pointer: '/id',
+        code: 'conflict',
+        detail: 'Another record with this source and id is stored, with other content. The stored one stands.',
+      }
+}
+
+export const noCounts = (): Counts => ({ created: 0, duplicate: 0, conflict: 0, rejected: 0 })
+
 export function countResults(results: readonly Result[]): Counts {
-  const counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
+  const counts = noCounts()
   for (const { status } of results) counts[status]++
   return counts
 }
@@ -56,11 +69,15 @@ export function writeResults(results: readonly Result[], counts: Counts, minimal
     if (minimal && error === undefined) continue
     if (list !== '') list += ','
     list += `{"index":${index}`
-    if (result.row !== undefined)
-      list += `,"source":${JSON.stringify(result.row.source)},"id":${JSON.stringify(result.row.id)}`
+    const { source, id } = result.row ?? error ?? {}
+    if (source !== undefined) list += `,"source":${JSON.stringify(source)}`
+    if (id !== undefined) list += `,"id":${JSON.stringify(id)}`
     list += `,"status":"${result.status}"`
     if (result.cursor !== undefined) list += `,"cursor":"${result.cursor}"`
-    if (error !== undefined) list += `,"error":${JSON.stringify(error)}`
+    if (error !== undefined) {
+      const { pointer, code, detail } = error
+      list += `,"error":${JSON.stringify({ pointer, code, detail })}`
+    }
     list += '}'
   }
   const { created, duplicate, conflict, rejected } = counts

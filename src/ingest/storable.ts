@@ -90,7 +90,7 @@ function checkString(token: string, pointer: string): Unstorable | undefined {
 const MAX_DIGITS_BEFORE_POINT = 131_072
 const MAX_DIGITS_AFTER_POINT = 16_383
 /** numeric's input gives up on such an exponent even where the number is zero. */
-const MAX_EXPONENT = 1_073_741_822
+const MAX_EXPONENT = 1_073_741_823
 
 function checkNumber(token: string, pointer: string): Unstorable | undefined {
   const [, whole = '', fraction = '', exponentText = '0'] = /^-?(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d+))?$/.exec(token) ?? []

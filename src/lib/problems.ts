@@ -7,6 +7,9 @@ export interface Fault {
   index?: number
   /** JSON Pointer (RFC 6901) into that record, or the name of a header or query parameter. */
   pointer?: string
+  /** The record's identity, as far as it is known. */
+  source?: string
+  id?: string
   code: ProblemCode
   detail: string
 }
@@ -28,6 +31,7 @@ export const PROBLEMS = {
   invalid_utf8: { status: 400, title: 'The body is not UTF-8', retryable: false },
   empty_body: { status: 400, title: 'The body is empty', retryable: false },
   incomplete_body: { status: 400, title: 'The body ended early', retryable: true },
+  corrupt_encoding: { status: 400, title: 'The compressed body is damaged', retryable: false },
   invalid_request: { status: 400, title: 'The request is malformed', retryable: false },
   invalid_query: { status: 400, title: 'A query parameter is wrong', retryable: false },
   invalid_cursor: { status: 400, title: 'The cursor is not one of ours', retryable: false },
@@ -36,7 +40,9 @@ export const PROBLEMS = {
   forbidden: { status: 403, title: 'The key lacks a scope', retryable: false },
   not_found: { status: 404, title: 'Nothing here', retryable: false },
   method_not_allowed: { status: 405, title: 'The method is not allowed here', retryable: false },
+  not_acceptable: { status: 406, title: 'None of our media types is accepted', retryable: false },
   body_too_large: { status: 413, title: 'The body is too large', retryable: false },
+  inflates_too_far: { status: 413, title: 'The body inflates to too many times its size', retryable: false },
   too_many_records: { status: 413, title: 'The batch holds too many records', retryable: false },
   unsupported_media_type: { status: 415, title: 'The media type is not supported', retryable: false },
   unsupported_charset: { status: 415, title: 'The charset is not supported', retryable: false },

@@ -6,7 +6,7 @@ import fp from 'fastify-plugin'
 import { PageSchema } from '../schemas/list.ts'
 import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
-import { CountsSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
+import { CountsSchema, LinesReportSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -22,6 +22,7 @@ export default fp(async function openapi(app: FastifyInstance) {
     CountsSchema,
     ResultSchema,
     ResultsSchema,
+    LinesReportSchema,
     PageSchema,
   ]) {
     app.addSchema(schema)

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Counts } from '../ingest/results.ts'
 
@@ -25,27 +25,32 @@ export default fp(async function requests(app: FastifyInstance) {
   })
 
   app.addHook('onResponse', (request, reply, done) => {
-    const { url } = request.routeOptions
-    // Probes come every few seconds from every node, and say nothing while they succeed.
-    const level = request.routeOptions.config.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'
-    request.log[level](
-      {
-        requestId: request.id,
-        traceId: request.traceparent?.slice(3, 35),
-        method: request.method,
-        // The template, never the path: that holds ids.
-        route: url ?? null,
-        status: reply.statusCode,
-        durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
-        code: request.problemCode,
-        key: request.key?.id,
-        counts: request.counts,
-      },
-      'request',
-    )
+    logRequest(request, reply)
     done()
   })
 })
+
+/** The one line of a request. Fields are fixed: nothing of a payload or a key can get into it. */
+export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
+  const { url, config } = request.routeOptions
+  // Probes come every few seconds from every node, and say nothing while they succeed.
+  const level = config?.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'
+  request.log[level](
+    {
+      requestId: request.id,
+      traceId: request.traceparent?.slice(3, 35),
+      method: request.method,
+      // The template, never the path: that holds ids.
+      route: url ?? null,
+      status: reply.statusCode,
+      durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
+      code: request.problemCode,
+      key: request.key?.id,
+      counts: request.counts,
+    },
+    'request',
+  )
+}
 
 /** The caller's X-Request-Id where it is fit for a header and a log, else a new one. */
 export function requestId(raw: IncomingMessage): string {

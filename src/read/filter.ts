@@ -6,7 +6,7 @@ import { parseTime } from '../ingest/time.ts'
 import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { Problem, type ProblemCode } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
-import type { ListQuery } from '../schemas/list.ts'
+import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 
 /** Reads what the schema of the query cannot check. @throws Problem invalid_query */
 export function readFilter(query: ListQuery, key: Key): RecordFilter {
@@ -23,6 +23,11 @@ export function readFilter(query: ListQuery, key: Key): RecordFilter {
     receivedUntil: time('receivedUntil', query.receivedUntil),
     data: json('data', query.data),
   }
+}
+
+/** Ajv takes "Infinity", and any number past 1e308, for an integer that no maximum applies to. @throws Problem invalid_query */
+export function readLimit(limit = DEFAULT_LIMIT): number {
+  return Number.isFinite(limit) ? limit : wrong('limit', `must be a number from 1 to ${MAX_LIMIT}`)
 }
 
 /** @throws Problem invalid_cursor */

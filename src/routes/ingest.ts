@@ -1,104 +1,117 @@
-import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { Readable } from 'node:stream'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import { type Body, readBody } from '../ingest/body.ts'
+import { makeDefaults } from '../ingest/defaults.ts'
+import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
+import { type Encoding, inflate, readEncoding } from '../ingest/inflate.ts'
 import { ingest } from '../ingest/ingest.ts'
+import { STREAM_BYTES } from '../ingest/line-chunks.ts'
+import { ingestLines } from '../ingest/ndjson.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
-import { ProblemSchema } from '../schemas/problem.ts'
-import { RecordInputSchema } from '../schemas/record.ts'
-import { ResultsSchema } from '../schemas/results.ts'
+import { INGEST_SCHEMA } from '../schemas/ingest.ts'
 
 /** POST /v1/records */
-const routes: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
+const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
   const limits = {
     maxRecordBytes: config.MAX_RECORD_BYTES,
     maxBatchBytes: config.MAX_BATCH_BYTES,
     maxBatchRecords: config.MAX_BATCH_RECORDS,
   }
+  app.decorateRequest('format', undefined)
+  app.decorateRequest('encoding', undefined)
 
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', (request, payload, done) => {
-    readBody(payload, Number(request.headers['content-length'] ?? 0), limits, app.budget).then(
+  // Any media type: which ones there are, and what is read how, was settled from the headers.
+  app.addContentTypeParser('*', (request, payload, done) => {
+    const stream = inflate(payload, request.encoding)
+    if (request.format === 'lines') return done(null, stream)
+    const declared = request.encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
+    const maxBatchBytes = request.format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
+    readBody(stream, declared, { ...limits, maxBatchBytes }, app.budget).then(
       (body) => done(null, body),
       (error) => done(error),
     )
   })
 
   app.post('/v1/records', {
-    schema: SCHEMA,
+    schema: INGEST_SCHEMA,
     onRequest: [app.requireScope('ingest'), checkHeaders],
     // The body is checked record by record, each with its own result: see ingest/envelope.ts.
     validatorCompiler: () => () => true,
-    handler: async (request, reply) => {
-      const body = request.body as unknown as Body | undefined
-      if (body === undefined)
-        throw new Problem('empty_body', 'The body is empty; a record or an array of records is expected.')
-      try {
-        const preferences = readPrefer(request.headers.prefer)
-        const answer = await ingest(app.writer, limits, {
-          ...body,
-          key: request.key as Key,
-          idempotencyKey: readIdempotencyKey(request.headers['idempotency-key']),
-          traceparent: request.traceparent,
-          preferences,
-        })
-        request.counts = answer.counts
-        reply.code(answer.status)
-        if (answer.location !== undefined) reply.header('location', answer.location)
-        const applied = preferenceApplied(preferences)
-        if (applied !== undefined) reply.header('preference-applied', applied)
-        return reply.sendJson(answer.body)
-      } finally {
-        app.budget.give(body.bytes)
-      }
-    },
+    handler: (request, reply) => (request.format === 'lines' ? storeLines(request, reply) : storeBatch(request, reply)),
   })
+
+  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that; the rate is not limited.
+  app.options(
+    '/v1/records',
+    { schema: { summary: 'CloudEvents webhook handshake', tags: ['ingest'] } },
+    (request, reply) => {
+      const origin = request.headers['webhook-request-origin']
+      if (origin !== undefined) reply.headers({ 'webhook-allowed-origin': origin, 'webhook-allowed-rate': '*' })
+      reply.header('allow', 'GET, HEAD, OPTIONS, POST').send()
+    },
+  )
+
+  async function storeBatch(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+    const { content, bytes } = (request.body as Body | undefined) ?? { content: Buffer.alloc(0), bytes: 0 }
+    try {
+      const preferences = readPrefer(request.headers.prefer)
+      const format = request.format as Exclude<Format, 'lines'>
+      const batch = readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
+      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences })
+      request.counts = answer.counts
+      reply.code(answer.status)
+      if (answer.location !== undefined) reply.header('location', answer.location)
+      const applied = preferenceApplied(preferences)
+      if (applied !== undefined) reply.header('preference-applied', applied)
+      return reply.sendJson(answer.body)
+    } finally {
+      app.budget.give(bytes)
+    }
+  }
+
+  async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+    if (readPrefer(request.headers.prefer).strict) {
+      throw new Problem(
+        'invalid_header',
+        'handling=strict is not for lines, which are committed while they arrive. Send an array, or leave it out.',
+      )
+    }
+    app.budget.take(STREAM_BYTES)
+    try {
+      const defaults = defaultsOf(request)(false)
+      const answer = await ingestLines(request.body as Readable, app.writer, {
+        key: request.key as Key,
+        defaults,
+        limits,
+      })
+      request.counts = answer.counts
+      return reply.code(answer.status).sendJson(answer.body)
+    } finally {
+      app.budget.give(STREAM_BYTES)
+    }
+  }
 }
 
 export default routes
 
 /** What can be refused before the body is read. */
 async function checkHeaders(request: FastifyRequest): Promise<void> {
-  const encoding = request.headers['content-encoding']
-  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-    throw new Problem(
-      'unsupported_encoding',
-      `Content-Encoding ${encoding} is not supported; send the body as it is.`,
-      { headers: { 'accept-encoding': 'identity' } },
-    )
-  }
-  // RFC 8259, section 8.1: JSON between systems is UTF-8.
-  const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/i.exec(request.headers['content-type'] ?? '')?.[1]
-  if (charset !== undefined && !/^(utf-?8|us-ascii)$/i.test(charset)) {
-    throw new Problem('unsupported_charset', `The charset ${charset} is not supported; JSON is sent in UTF-8.`)
-  }
+  request.format = chooseFormat(request.headers)
+  request.encoding = readEncoding(request.headers['content-encoding'])
 }
 
-const SCHEMA = {
-  operationId: 'ingest',
-  summary: 'Store one record or an array of records',
-  description:
-    'Answers after the commit. Sending the same records again is safe: the identity of a record is (source, id).\n\n' +
-    '201: something was created. 200: all were there already. 207: some records were refused, the others are stored.',
-  tags: ['ingest'],
-  security: [{ key: [] }],
-  headers: Type.Object({
-    'idempotency-key': Type.Optional(Type.String({ description: 'Makes the ids of records that have none' })),
-    prefer: Type.Optional(
-      Type.String({
-        description: '`return=minimal`: only counts and failures. `handling=strict`: all or nothing (RFC 7240)',
-      }),
-    ),
-    traceparent: Type.Optional(Type.String({ description: 'W3C trace context; kept with the records' })),
-  }),
-  body: Type.Union([Type.Ref(RecordInputSchema), Type.Array(Type.Ref(RecordInputSchema))]),
-  response: {
-    200: Type.Ref(ResultsSchema),
-    201: Type.Ref(ResultsSchema),
-    207: Type.Ref(ResultsSchema),
-    default: { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } },
-  },
+const defaultsOf = (request: FastifyRequest) =>
+  makeDefaults(readIdempotencyKey(request.headers['idempotency-key']), request.traceparent)
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** How the body is to be read. */
+    format: Format | undefined
+    encoding: Encoding | undefined
+  }
 }

@@ -1,46 +1,102 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from '@sinclair/typebox'
+import { Readable } from 'node:stream'
+import { type Static, Type } from '@sinclair/typebox'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Key } from '../operate/keys.ts'
+import { openExport, writeCsv, writeNdjson } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
-import { IdentitySchema, ListQuerySchema, PageSchema } from '../schemas/list.ts'
+import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
 import { ProblemSchema } from '../schemas/problem.ts'
 import { RecordSchema } from '../schemas/record.ts'
+import { negotiate } from './negotiate.ts'
 
+const LIST_TYPES = [
+  'application/json',
+  'application/x-ndjson',
+  'text/csv',
+  'application/cloudevents-batch+json',
+] as const
+const RECORD_TYPES = ['application/json', 'application/cloudevents+json'] as const
+
+const text = Type.String()
 const problem = { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } }
 const common = { tags: ['read'], security: [{ key: [] }] }
 
 /** GET /v1/records and GET /v1/records/{source}/{id} */
-const routes: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
-  app.get('/v1/records', {
+const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
+  app.get<{ Querystring: ListQuery }>('/v1/records', {
     schema: {
       ...common,
       operationId: 'listRecords',
-      summary: 'A page of records, newest first unless asked',
+      summary: 'Records, newest first unless asked',
+      description:
+        'As application/json or application/cloudevents-batch+json a page; as application/x-ndjson or text/csv the whole selection, streamed.',
       querystring: ListQuerySchema,
-      response: { 200: Type.Ref(PageSchema), default: problem },
+      response: {
+        200: {
+          description: 'A page, or the selection',
+          content: {
+            'application/json': { schema: Type.Ref(PageSchema) },
+            'application/x-ndjson': { schema: text },
+            'text/csv': { schema: text },
+            'application/cloudevents-batch+json': { schema: Type.Array(Type.Any()) },
+          },
+        },
+        default: problem,
+      },
     },
+    compress: {},
     onRequest: app.requireScope('read'),
     handler: async (request, reply) => {
-      const page = await readPage(app.db.read, request.key as Key, request.query, config.MAX_PAGE_BYTES)
-      return reply.sendJson(page)
+      const [type, key] = [negotiate(request, LIST_TYPES), request.key as Key]
+      reply.header('vary', 'Accept, Accept-Encoding')
+      if (type === 'application/x-ndjson' || type === 'text/csv') {
+        const pages = await openExport(app.db.read, key, request.query)
+        const chunks = type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
+        // Should it break off, the connection is cut without the last chunk of HTTP: no client takes it for the end.
+        return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 1 }))
+      }
+      const shape = type === 'application/json' ? 'record' : 'cloudevent'
+      const { records, next } = await readPage(app.db.read, key, request.query, config.MAX_PAGE_BYTES, shape)
+      if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
+      if (shape === 'cloudevent') return reply.type(type).send(`[${records.join()}]`)
+      return reply.sendJson(`{"records":[${records.join()}],"next":${JSON.stringify(next)}}`)
     },
   })
 
-  app.get('/v1/records/:source/:id', {
+  app.get<{ Params: Static<typeof IdentitySchema> }>('/v1/records/:source/:id', {
     schema: {
       ...common,
       operationId: 'getRecord',
       summary: 'One record; 404 answers "did it land?"',
       params: IdentitySchema,
-      response: { 200: Type.Ref(RecordSchema), default: problem },
+      response: {
+        200: {
+          description: 'The record',
+          content: {
+            'application/json': { schema: Type.Ref(RecordSchema) },
+            'application/cloudevents+json': { schema: Type.Any() },
+          },
+        },
+        default: problem,
+      },
     },
     onRequest: app.requireScope('read'),
     handler: async (request, reply) => {
       const { source, id } = request.params
-      return reply.sendJson(await readRecord(app.db.read, request.key as Key, source, id))
+      const type = negotiate(request, RECORD_TYPES)
+      const shape = type === 'application/json' ? 'record' : 'cloudevent'
+      const record = await readRecord(app.db.read, request.key as Key, source, id, shape)
+      return reply.header('vary', 'Accept').type(`${type}; charset=utf-8`).send(record)
     },
   })
 }
 
 export default routes
+
+/** The same request with another cursor (RFC 8288, "next"). */
+function nextUrl(request: FastifyRequest, cursor: string): string {
+  const url = new URL(request.url, 'http://sluice.invalid')
+  url.searchParams.set('cursor', cursor)
+  return `${url.pathname}${url.search}`
+}

@@ -4,6 +4,9 @@ import { RecordSchema } from './record.ts'
 const time = (description: string) => Type.Optional(Type.String({ description: `${description} (RFC 3339)` }))
 const text = (description: string) => Type.Optional(Type.String({ minLength: 1, description }))
 
+export const MAX_LIMIT = 1000
+export const DEFAULT_LIMIT = 100
+
 export const ListQuerySchema = Type.Object(
   {
     source: text('Records of this source'),
@@ -28,7 +31,7 @@ export const ListQuerySchema = Type.Object(
       }),
     ),
     limit: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'Most records on the page' }),
+      Type.Integer({ minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT, description: 'Most records on the page' }),
     ),
     cursor: text('`next` of the page before, with the same filters and order'),
   },

@@ -5,6 +5,8 @@ export const FaultSchema = Type.Object(
   {
     index: Type.Optional(Type.Integer({ description: 'Index of the record in the body' })),
     pointer: Type.Optional(Type.String({ description: 'JSON Pointer into the record' })),
+    source: Type.Optional(Type.String()),
+    id: Type.Optional(Type.String()),
     code: Type.String(),
     detail: Type.String(),
   },

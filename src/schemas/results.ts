@@ -15,7 +15,7 @@ export const ResultSchema = Type.Object(
     id: Type.Optional(Type.String()),
     status: StatusSchema,
     cursor: Type.Optional(Type.String()),
-    error: Type.Optional(Type.Ref(FaultSchema)),
+    error: Type.Optional(Type.Pick(FaultSchema, ['pointer', 'code', 'detail'], { $id: undefined })),
   },
   { $id: 'Result' },
 )
@@ -33,4 +33,17 @@ export const ResultsSchema = Type.Object(
     }),
   },
   { $id: 'Results' },
+)
+
+export const LinesReportSchema = Type.Object(
+  {
+    counts: Type.Ref(CountsSchema),
+    lines: Type.Integer({ description: 'Lines that were read' }),
+    committedLines: Type.Integer({ description: 'All lines up to this one are stored, or refused for good' }),
+    rejections: Type.Array(Type.Intersect([Type.Object({ line: Type.Integer() }), Type.Ref(FaultSchema)]), {
+      description: 'The first 1,000 lines that were refused',
+    }),
+    rejectionsOmitted: Type.Integer({ description: 'Refused lines beyond those' }),
+  },
+  { $id: 'LinesReport' },
 )

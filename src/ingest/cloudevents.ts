@@ -1,0 +1,99 @@
+import { isUtf8 } from 'node:buffer'
+import type { IncomingHttpHeaders } from 'node:http'
+import { type Fault, Problem } from '../lib/problems.ts'
+import { EXTENSION_NAME } from '../schemas/record.ts'
+import { decodeText } from './body.ts'
+import type { Defaults } from './envelope.ts'
+import { type Batch, isFault, type JsonFormat, type RecordLimits, readRecordText } from './json-records.ts'
+import { parseJson } from './parse-json.ts'
+
+/** CloudEvents 1.0.2, section 3.1: what an event must have; an id and a version are not made up for it here. */
+const REQUIRED = ['specversion', 'id', 'source', 'type'] as const
+
+/** application/cloudevents+json (HTTP binding 1.0.2, section 3.2) */
+export const STRUCTURED: JsonFormat = { top: 'object', required: REQUIRED }
+
+/** application/cloudevents-batch+json (section 3.3) */
+export const BATCHED: JsonFormat = { top: 'array', required: REQUIRED }
+
+/** Is this binary mode: are the attributes of an event in the headers? (section 3.1) */
+export const isBinary = (headers: IncomingHttpHeaders): boolean =>
+  REQUIRED.some((name) => headers[`ce-${name}`] !== undefined)
+
+/**
+ * Reads an event in binary mode (section 3.1): its attributes from the headers, the body as its data.
+ * @param rawHeaders names and values by turns, as IncomingMessage has them: elsewhere one that came twice is one
+ * @throws Problem invalid_header, invalid_json, invalid_utf8
+ */
+export function readBinaryEvent(
+  rawHeaders: readonly string[],
+  content: Buffer,
+  limits: RecordLimits,
+  defaults: Defaults,
+): Batch {
+  const attributes = readAttributes(rawHeaders)
+  const missing = REQUIRED.find((name) => attributes[name] === undefined)
+  if (missing !== undefined) {
+    const fault: Fault = {
+      index: 0,
+      pointer: `ce-${missing}`,
+      code: 'required',
+      detail: `The header ce-${missing} is required.`,
+    }
+    return { single: true, records: [fault] }
+  }
+  // As if it had come in structured mode: from here on all formats share one way, and one set of checks.
+  const envelope = JSON.stringify(attributes).slice(0, -1)
+  const record = readRecordText(`${envelope}${readData(attributes.datacontenttype, content)}}`, 0, limits, defaults)
+  const pointer = isFault(record) ? record.pointer?.replace(/^\/(?!data)/, 'ce-') : undefined
+  return { single: true, records: [pointer === undefined ? record : ({ ...record, pointer } as Fault)] }
+}
+
+function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
+  const attributes: Record<string, string> = {}
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const [header, value] = [(rawHeaders[at] as string).toLowerCase(), rawHeaders[at + 1] as string]
+    if (header === 'content-type') attributes.datacontenttype = value
+    if (!header.startsWith('ce-')) continue
+    const name = header.slice(3)
+    // Section 3.1.1: the content type is Content-Type, and has no header of its own.
+    if (name === 'datacontenttype') throw invalid(header, 'must not occur: Content-Type says it')
+    if (!EXTENSION_NAME.test(name) || name === 'data') throw invalid(header, 'is not the name of an attribute')
+    if (attributes[name] !== undefined) throw invalid(header, 'occurs twice')
+    attributes[name] = decodeValue(header, value)
+  }
+  return attributes
+}
+
+/** Section 3.1.3.2: take off the quotes, if there are any; decode percent-encoding, once; and that must be UTF-8. */
+function decodeValue(header: string, value: string): string {
+  const unquoted = /^"(.*)"$/s.exec(value)?.[1]?.replaceAll(/\\(.)/gs, '$1') ?? value
+  const bytes = Buffer.from(
+    unquoted.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
+    'latin1',
+  )
+  if (!isUtf8(bytes)) throw invalid(header, 'is not UTF-8 once it is percent-decoded')
+  return bytes.toString('utf8')
+}
+
+/** The member of the JSON format that holds this data without loss; none for an empty body. */
+function readData(contentType: string | undefined, content: Buffer): string {
+  if (content.length === 0) return ''
+  const [essence = '', ...parameters] = (contentType ?? '').toLowerCase().split(';')
+  if (/^[^/]+\/(?:.+\+)?json\s*$/.test(essence)) {
+    const text = decodeText(content)
+    // Valid by itself: else it could close our object and open its own.
+    parseJson(text)
+    return `,"data":${text}`
+  }
+  const charset = parameters.find((parameter) => parameter.trim().startsWith('charset='))
+  const isText = essence.startsWith('text/') && (charset === undefined || /utf-?8/.test(charset))
+  // A string of JSON holds the same bytes, and can be read by people; U+0000 it cannot hold.
+  if (isText && isUtf8(content) && !content.includes(0)) return `,"data":${JSON.stringify(content.toString('utf8'))}`
+  return `,"data_base64":"${content.toString('base64')}"`
+}
+
+function invalid(header: string, why: string): Problem {
+  const detail = `The header ${header} ${why}.`
+  return new Problem('invalid_header', detail, { errors: [{ pointer: header, code: 'invalid_header', detail }] })
+}

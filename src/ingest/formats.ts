@@ -1,0 +1,54 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { Problem } from '../lib/problems.ts'
+import { decodeText } from './body.ts'
+import { BATCHED, isBinary, readBinaryEvent, STRUCTURED } from './cloudevents.ts'
+import type { Defaults } from './envelope.ts'
+import { type Batch, type JsonFormat, PLAIN, type RecordLimits, readJsonRecords } from './json-records.ts'
+
+/** How the body of a request is read: as JSON, as lines, or as the data of an event whose attributes are headers. */
+export type Format = JsonFormat | 'lines' | 'binary'
+
+/** By media type, without parameters and in lower case. */
+const FORMATS: Record<string, Format> = {
+  'application/json': PLAIN,
+  'application/x-ndjson': 'lines',
+  'application/ndjson': 'lines',
+  'application/jsonl': 'lines',
+  'application/cloudevents+json': STRUCTURED,
+  'application/cloudevents-batch+json': BATCHED,
+}
+
+/**
+ * The format of a request, from its headers alone: it is refused before its body is read.
+ * @throws Problem unsupported_media_type, unsupported_charset
+ */
+export function chooseFormat(headers: IncomingHttpHeaders): Format {
+  const contentType = headers['content-type']?.toLowerCase() ?? ''
+  const essence = (contentType.split(';')[0] as string).trim()
+  // HTTP binding, section 3: the media type decides first; then any other is data of an event in binary mode.
+  const format = essence.startsWith('application/cloudevents') || !isBinary(headers) ? FORMATS[essence] : 'binary'
+  if (format === undefined) {
+    const types = Object.keys(FORMATS)
+    const detail = `Content-Type ${essence === '' ? 'is missing' : `${essence} is not supported`}; these are: ${types.join(', ')}.`
+    // RFC 9110, section 15.5.16, and RFC 5789 for the header.
+    throw new Problem('unsupported_media_type', detail, { headers: { 'accept-post': types.join(', ') } })
+  }
+  // RFC 8259, section 8.1: JSON between systems is UTF-8.
+  const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/.exec(contentType)?.[1]
+  if (format !== 'binary' && charset !== undefined && !/^(?:utf-?8|us-ascii)$/.test(charset)) {
+    throw new Problem('unsupported_charset', `The charset ${charset} is not supported; JSON is sent in UTF-8.`)
+  }
+  return format
+}
+
+/** Reads a body that is there as a whole. @throws Problem when nothing of it can be a record */
+export function readBatch(
+  format: Exclude<Format, 'lines'>,
+  rawHeaders: readonly string[],
+  content: Buffer,
+  limits: RecordLimits,
+  defaultsFor: (single: boolean) => Defaults,
+): Batch {
+  if (format === 'binary') return readBinaryEvent(rawHeaders, content, limits, defaultsFor(true))
+  return readJsonRecords(decodeText(content), format, limits, defaultsFor)
+}

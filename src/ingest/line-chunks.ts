@@ -1,0 +1,91 @@
+import type { Row } from '../data/row.ts'
+import type { Problem } from '../lib/problems.ts'
+import type { LineReport } from './line-report.ts'
+import type { Writer } from './writer.ts'
+
+/** Lines that go to the writer together: enough to make a flush of their own, few enough to hold several in memory. */
+const CHUNK_ROWS = 1000
+const CHUNK_BYTES = 1024 * 1024
+/** Chunks at the writer at once: one more than there are flushes, so that the next is ready when one ends. */
+const CHUNKS_IN_FLIGHT = 3
+
+/** What one stream holds in memory at most, reserved for as long as it lasts. */
+export const STREAM_BYTES = (CHUNKS_IN_FLIGHT + 1) * CHUNK_BYTES
+
+interface Chunk {
+  rows: Row[]
+  /** The line of each row. */
+  lines: number[]
+  bytes: number
+  /** The last line that was read when the chunk was sent; lines without a row count as well. */
+  lastLine: number
+  state: 'filling' | 'sent' | 'stored' | 'failed'
+}
+
+/** Gathers the rows of a stream into chunks, hands these to the writer, a few at a time, and reports what it says. */
+export class LineChunks {
+  readonly #writer: Writer
+  readonly #report: LineReport
+  /** In the order of the lines; done ones leave at the head only, since a gap ends what can be called committed. */
+  #sent: Chunk[] = []
+  #current = newChunk(0)
+  #onDone: () => void = () => {}
+  /** Why a chunk was not stored. */
+  problem: Problem | undefined
+
+  constructor(writer: Writer, report: LineReport) {
+    this.#writer = writer
+    this.#report = report
+  }
+
+  get isFull(): boolean {
+    return this.#current.rows.length >= CHUNK_ROWS || this.#current.bytes >= CHUNK_BYTES
+  }
+
+  /** All lines up to this one were read, whatever was in them. */
+  reachLine(line: number): void {
+    this.#current.lastLine = line
+    this.#report.lines = line
+  }
+
+  add(row: Row, line: number, bytes: number): void {
+    this.#current.rows.push(row)
+    this.#current.lines.push(line)
+    this.#current.bytes += bytes
+  }
+
+  /** Hands the chunk over, as soon as there is a place for it; does not wait until it is stored. */
+  async send(): Promise<void> {
+    while (this.#inFlight >= CHUNKS_IN_FLIGHT) await this.#nextDone()
+    const chunk = this.#current
+    this.#current = newChunk(chunk.lastLine)
+    this.#sent.push(chunk)
+    chunk.state = 'sent'
+    this.#writer.submit({ rows: chunk.rows, bytes: chunk.bytes, strict: false }, (error, outcomes) => {
+      if (error === undefined) this.#report.record(chunk.rows, chunk.lines, outcomes)
+      else this.problem ??= error as Problem
+      chunk.state = error === undefined ? 'stored' : 'failed'
+      while (this.#sent[0]?.state === 'stored') this.#report.committedLines = (this.#sent.shift() as Chunk).lastLine
+      this.#onDone()
+    })
+  }
+
+  /** Hands over what is left, and waits until all is stored or has failed. */
+  async finish(): Promise<void> {
+    if (this.#current.rows.length > 0 && this.problem === undefined) await this.send()
+    while (this.#inFlight > 0) await this.#nextDone()
+    if (this.#sent.length === 0) this.#report.committedLines = this.#report.lines
+  }
+
+  get #inFlight(): number {
+    return this.#sent.filter(({ state }) => state === 'sent').length
+  }
+
+  #nextDone(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onDone = resolve
+    })
+  }
+}
+
+const newChunk = (lastLine: number): Chunk => ({ rows: [], lines: [], bytes: 0, lastLine, state: 'filling' })

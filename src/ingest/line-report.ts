@@ -1,0 +1,59 @@
+import type { RowOutcome } from '../data/record-store.ts'
+import type { Row } from '../data/row.ts'
+import { type Fault, Problem } from '../lib/problems.ts'
+import { faultOf, noCounts } from './results.ts'
+
+/** Refused lines that are told one by one; the rest is counted. */
+const MAX_REJECTIONS = 1000
+
+export interface Rejection extends Omit<Fault, 'index'> {
+  /** From 1. */
+  line: number
+}
+
+/** What became of the lines of a stream. */
+export class LineReport {
+  readonly counts = noCounts()
+  /** Lines that were read, blank ones too. */
+  lines = 0
+  /** All lines up to this one are dealt with: stored or refused. */
+  committedLines = 0
+  readonly #rejections: Rejection[] = []
+
+  /** What the database said of the rows of a chunk; `lines` are theirs. */
+  record(rows: readonly Row[], lines: readonly number[], outcomes: readonly RowOutcome[]): void {
+    for (const [at, outcome] of outcomes.entries()) {
+      if (outcome.status === 'created' || outcome.status === 'duplicate') this.counts[outcome.status]++
+      else this.refuse(lines[at] as number, faultOf(outcome), rows[at])
+    }
+  }
+
+  refuse(line: number, fault: Fault, row?: Row): void {
+    this.counts[fault.code === 'conflict' ? 'conflict' : 'rejected']++
+    if (this.#rejections.length === MAX_REJECTIONS) return
+    const { index: _, ...rest } = fault
+    this.#rejections.push({ line, ...(row === undefined ? {} : { source: row.source, id: row.id }), ...rest })
+  }
+
+  /** The problem, with this report in it: what was stored before it came up stays stored. */
+  explain(problem: Problem): Problem {
+    const stored = this.counts.created + this.counts.duplicate > 0
+    return new Problem(problem.code, problem.message, {
+      outcome: stored ? 'unknown' : problem.outcome,
+      headers: problem.headers,
+      cause: problem.cause,
+      extra: this.toJSON(),
+    })
+  }
+
+  toJSON(): Record<string, unknown> {
+    const rejections = this.#rejections.toSorted((one, other) => one.line - other.line)
+    return {
+      counts: this.counts,
+      lines: this.lines,
+      committedLines: this.committedLines,
+      rejections,
+      rejectionsOmitted: this.counts.conflict + this.counts.rejected - rejections.length,
+    }
+  }
+}

@@ -1,0 +1,91 @@
+const NEWLINE = 0x0a
+
+/** Whole lines, and where they stand. */
+export interface Block {
+  /** Their bytes; the last line's newline may be missing at the end of the stream. */
+  bytes: Buffer
+  /** Number of the first line, from 1. */
+  firstLine: number
+  lines: number
+}
+
+/** A line of which only the beginning was kept, since it was too long. */
+export interface LongLine {
+  line: number
+}
+
+/**
+ * Cuts a stream into blocks of whole lines, however it was cut into chunks. Holds at most one line that is not
+ * complete: of one that grows past the limit the rest is dropped as it arrives, and its number is told.
+ */
+export class LineCutter {
+  readonly #maxLineBytes: number
+  #rest: Buffer[] = []
+  #restBytes = 0
+  #dropping = false
+  #line = 1
+
+  constructor(maxLineBytes: number) {
+    this.#maxLineBytes = maxLineBytes
+  }
+
+  /** The lines that this chunk completes. */
+  push(chunk: Buffer): (Block | LongLine)[] {
+    const out: (Block | LongLine)[] = []
+    let from = 0
+    if (this.#restBytes > 0 || this.#dropping) {
+      const end = chunk.indexOf(NEWLINE)
+      if (end === -1) {
+        this.#keep(chunk)
+        return out
+      }
+      this.#keep(chunk.subarray(0, end + 1))
+      out.push(this.#closeLine())
+      from = end + 1
+    }
+    const end = chunk.lastIndexOf(NEWLINE) + 1
+    if (end > from) {
+      const bytes = chunk.subarray(from, end)
+      const lines = count(bytes)
+      out.push({ bytes, firstLine: this.#line, lines })
+      this.#line += lines
+    }
+    if (chunk.length > Math.max(end, from)) this.#keep(chunk.subarray(Math.max(end, from)))
+    return out
+  }
+
+  /** The last line, where no newline ended it. */
+  end(): (Block | LongLine)[] {
+    return this.#restBytes > 0 || this.#dropping ? [this.#closeLine()] : []
+  }
+
+  #keep(part: Buffer): void {
+    if (this.#dropping) return
+    this.#rest.push(part)
+    this.#restBytes += part.length
+    // One byte more for the newline, and one for the carriage return before it.
+    if (this.#restBytes > this.#maxLineBytes + 2) {
+      this.#dropping = true
+      this.#rest = []
+      this.#restBytes = 0
+    }
+  }
+
+  #closeLine(): Block | LongLine {
+    const line = this.#line++
+    if (this.#dropping) {
+      this.#dropping = false
+      return { line }
+    }
+    const bytes = this.#rest.length === 1 ? (this.#rest[0] as Buffer) : Buffer.concat(this.#rest, this.#restBytes)
+    this.#rest = []
+    this.#restBytes = 0
+    return { bytes, firstLine: line, lines: 1 }
+  }
+}
+
+function count(bytes: Buffer): number {
+  let lines = 0
+  for (let at = bytes.indexOf(NEWLINE); at !== -1; at = bytes.indexOf(NEWLINE, at + 1)) lines++
+  return lines
+}

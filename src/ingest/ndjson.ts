@@ -1,0 +1,104 @@
+import { isUtf8 } from 'node:buffer'
+import type { Readable } from 'node:stream'
+import type { Row } from '../data/row.ts'
+import { type Fault, Problem } from '../lib/problems.ts'
+import { sourceFault } from '../operate/access.ts'
+import type { Key } from '../operate/keys.ts'
+import type { Defaults } from './envelope.ts'
+import { abandon, toBodyProblem } from './inflate.ts'
+import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
+import { LineChunks } from './line-chunks.ts'
+import { LineReport } from './line-report.ts'
+import { type Block, LineCutter, type LongLine } from './lines.ts'
+import { type Counts, statusOf } from './results.ts'
+import type { Writer } from './writer.ts'
+
+export interface LinesRequest {
+  key: Key
+  defaults: Defaults
+  limits: RecordLimits
+}
+
+export interface LinesAnswer {
+  status: 200 | 201 | 207
+  body: string
+  counts: Counts
+}
+
+/**
+ * Stores a stream of records, a line each, while it still arrives and in constant memory: while the writer is busy with
+ * enough of them, the body is not read, and so the sender waits.
+ * @throws Problem when no line was stored, or not all lines could be read or written; it carries the report, too
+ */
+export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
+  const report = new LineReport()
+  const chunks = new LineChunks(writer, report)
+  let problem: Problem | undefined
+  try {
+    await readLines(body, request, chunks, report)
+  } catch (error) {
+    // The sender is gone, or sends what cannot be inflated. The lines that were whole are stored all the same.
+    problem = toBodyProblem(error)
+  }
+  await chunks.finish()
+  abandon(body)
+  problem = chunks.problem ?? problem
+  if (problem !== undefined) throw report.explain(problem)
+  const status = statusOf(report.counts)
+  if (status === 'refused')
+    throw report.explain(new Problem('rejected', 'None of the lines was stored: rejections has the reasons.'))
+  return { status, body: JSON.stringify(report), counts: report.counts }
+}
+
+async function readLines(body: Readable, request: LinesRequest, chunks: LineChunks, report: LineReport): Promise<void> {
+  const { key, defaults, limits } = request
+  const cutter = new LineCutter(limits.maxRecordBytes)
+  // Leaving the loop must not destroy the connection: the answer travels on it.
+  for await (const bytes of body.iterator({ destroyOnReturn: false })) {
+    await take(cutter.push(bytes))
+    if (chunks.problem !== undefined) return
+  }
+  await take(cutter.end())
+
+  async function take(pieces: (Block | LongLine)[]): Promise<void> {
+    for (const piece of pieces) {
+      if (!('bytes' in piece)) {
+        chunks.reachLine(piece.line)
+        report.refuse(piece.line, tooLong(limits))
+        continue
+      }
+      for (const [at, text] of textOf(piece.bytes).entries()) {
+        takeLine(text, piece.firstLine + at)
+        if (chunks.isFull) await chunks.send()
+      }
+    }
+  }
+
+  function takeLine(text: string | undefined, line: number): void {
+    chunks.reachLine(line)
+    if (text !== undefined && /^[ \t\r]*$/.test(text)) return
+    const record = text === undefined ? NOT_UTF8 : readRecordText(text, line - 1, limits, defaults)
+    const fault = isFault(record) ? record : sourceFault(key, record.source, line - 1)
+    if (fault === undefined) chunks.add(record as Row, line, (text as string).length)
+    else report.refuse(line, fault)
+  }
+}
+
+const NOT_UTF8: Fault = { pointer: '', code: 'invalid_utf8', detail: 'The line is not UTF-8.' }
+
+const tooLong = ({ maxRecordBytes }: RecordLimits): Fault => {
+  return { pointer: '', code: 'record_too_large', detail: `The line is longer than ${maxRecordBytes} bytes.` }
+}
+
+/** The lines of a block; undefined for one that is not UTF-8. */
+function textOf(bytes: Buffer): (string | undefined)[] {
+  const valid = isUtf8(bytes)
+  const lines: (string | undefined)[] = bytes.toString(valid ? 'utf8' : 'latin1').split('\n')
+  if (lines.at(-1) === '') lines.pop()
+  if (valid) return lines
+  // Rare: each line by itself, so that only the guilty one is refused.
+  return lines.map((line) => {
+    const own = Buffer.from(line as string, 'latin1')
+    return isUtf8(own) ? own.toString('utf8') : undefined
+  })
+}

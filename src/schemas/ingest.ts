@@ -1,0 +1,49 @@
+import { Type } from '@sinclair/typebox'
+import { ProblemSchema } from './problem.ts'
+import { RecordInputSchema } from './record.ts'
+import { LinesReportSchema, ResultsSchema } from './results.ts'
+
+const record = Type.Ref(RecordInputSchema)
+const records = Type.Array(record)
+
+const answer = {
+  description: 'What became of each record; for lines, of all of them together',
+  content: { 'application/json': { schema: Type.Union([Type.Ref(ResultsSchema), Type.Ref(LinesReportSchema)]) } },
+}
+
+/** Of POST /v1/records, for the OpenAPI document. */
+export const INGEST_SCHEMA = {
+  operationId: 'ingest',
+  summary: 'Store records',
+  description:
+    'Answers after the commit. Sending the same records again is safe: the identity of a record is (source, id).\n\n' +
+    '201: something was created. 200: all were there already. 207: some records were refused, the others are stored.\n\n' +
+    'With any other media type and the headers `ce-specversion`, `ce-id`, `ce-source` and `ce-type` the body is the data ' +
+    'of a CloudEvent in binary mode.',
+  tags: ['ingest'],
+  security: [{ key: [] }],
+  headers: Type.Object({
+    'idempotency-key': Type.Optional(Type.String({ description: 'Makes the ids of records that have none' })),
+    prefer: Type.Optional(
+      Type.String({
+        description: '`return=minimal`: only counts and failures. `handling=strict`: all or nothing (RFC 7240)',
+      }),
+    ),
+    traceparent: Type.Optional(Type.String({ description: 'W3C trace context; kept with the records' })),
+    'content-encoding': Type.Optional(Type.String({ description: 'gzip, br, zstd or deflate' })),
+  }),
+  body: {
+    content: {
+      'application/json': { schema: Type.Union([record, records]) },
+      'application/x-ndjson': { schema: Type.String({ description: 'A record a line, any number of lines' }) },
+      'application/cloudevents+json': { schema: record },
+      'application/cloudevents-batch+json': { schema: records },
+    },
+  },
+  response: {
+    200: answer,
+    201: answer,
+    207: answer,
+    default: { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } },
+  },
+}
