@@ -5,6 +5,8 @@ import type { Test } from 'tap'
 export interface Clock {
   /** Lets time pass: runs the timers that are due then. */
   tick(milliseconds: number): Promise<void>
+  /** The same within this turn of the event loop: nothing happens before or after but the timers. */
+  jump(milliseconds: number): void
 }
 
 /** One turn of the event loop, after which everything that waits for nothing else has happened. */
@@ -20,11 +22,15 @@ export function stopClock(t: Test): Clock {
     mock.timers.reset()
     performance.now = now
   })
+  const jump = (milliseconds: number) => {
+    time += milliseconds
+    mock.timers.tick(milliseconds)
+  }
   return {
+    jump,
     async tick(milliseconds) {
       await turn()
-      time += milliseconds
-      mock.timers.tick(milliseconds)
+      jump(milliseconds)
       await turn()
     },
   }

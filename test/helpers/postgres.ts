@@ -19,7 +19,15 @@ export interface TestDatabase {
 /** A migrated database of its own, dropped when `t` is over. A copy of a template, so it takes a fraction of a second. */
 export async function createDatabase(t: Test): Promise<TestDatabase> {
   const server = await openTestServer()
-  const template = await ensureTemplate(server)
+  return makeDatabase(t, server, await ensureTemplate(server))
+}
+
+/** The same without a schema. */
+export async function createEmptyDatabase(t: Test): Promise<TestDatabase> {
+  return makeDatabase(t, await openTestServer())
+}
+
+async function makeDatabase(t: Test, server: Embedded, template?: string): Promise<TestDatabase> {
   const name = newName()
   const db = connect(server.superUrl)
   await ensureDatabase(db, name, 'sluice_owner', template).finally(() => db.destroy())

@@ -5,6 +5,9 @@ import { isProblem } from './problem.ts'
 
 let count = 0
 
+/** The beginning of a text, fit for the name of an assertion: TAP is lines. */
+export const shown = (text: string): string => text.slice(0, 60).replaceAll(/[^\x20-\x7e]/g, '?')
+
 /**
  * Asserts that a record is refused with this code at this place: alone, and between two neighbours, which are stored.
  * @param record JSON text
@@ -15,7 +18,7 @@ export async function isRefused(
   record: string,
   code: ProblemCode,
   pointer: string,
-  name = record.slice(0, 60),
+  name = shown(record),
 ): Promise<void> {
   isProblem(t, await post(record), code, { name, errors: [{ index: 0, pointer, code }] })
 
@@ -24,7 +27,11 @@ export async function isRefused(
   const answer = await post(`[${good(before)},${record} , ${good(after)}]`)
   t.equal(answer.status, 207, `${name}: in a batch`)
   t.match(answer.json.counts, { created: 2, rejected: 1 }, `${name}: neighbours are stored`)
-  t.match(answer.json.results[1], { index: 1, status: 'rejected', error: { index: 1, pointer, code } }, `${name}: result`)
+  t.match(
+    answer.json.results[1],
+    { index: 1, status: 'rejected', error: { index: 1, pointer, code } },
+    `${name}: result`,
+  )
   for (const id of [before, after]) t.equal((await get(`/v1/records/neighbour/${id}`)).status, 200, `${name}: ${id}`)
 }
 
@@ -34,7 +41,7 @@ export async function isKept(
   { post, get }: TestApp,
   record: string,
   expected: object,
-  name = record.slice(0, 60),
+  name = shown(record),
 ): Promise<string> {
   const answer = await post(record)
   t.equal(answer.status, 201, `${name}: stored`)

@@ -1,0 +1,562 @@
+import { Kysely, PostgresDialect, type PostgresPoolClient, sql } from 'kysely'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { connect } from '../../src/data/connect.ts'
+import { PLACES } from '../../src/data/insert-records.ts'
+import { createRecordStore, type RecordStore, type RowOutcome } from '../../src/data/record-store.ts'
+import type { Row } from '../../src/data/row.ts'
+import type { Database, Tables } from '../../src/data/schema.ts'
+import { selectRecord } from '../../src/data/select-records.ts'
+import { classifyFailure } from '../../src/data/sqlstate.ts'
+import type { Position } from '../../src/lib/cursor.ts'
+import { connect as connectAs } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { makeRow } from '../helpers/rows.ts'
+
+const { apiUrl, superUrl } = await createDatabase(t)
+// Two: one may hold a lock.
+const root = connectAs(superUrl, 2)
+t.teardown(() => root.destroy())
+
+t.beforeEach(() => sql`TRUNCATE sluice.records, sluice.epochs`.execute(root))
+
+// — one outcome a row —
+
+t.test('a new identity is created', async (t) => {
+  const { store, ids } = openStore(t)
+  const [outcome] = await store.write([makeRow()], store.newBase())
+  t.match(outcome, { status: 'created', position: { epoch: 1, xid: /^\d+$/ } })
+  t.same(await ids(), ['1'])
+})
+
+t.test(
+  'a stored identity with the same content is a duplicate, with other content a conflict; the stored one stands',
+  async (t) => {
+    const { store, api } = openStore(t)
+    const row = makeRow({
+      subject: 's',
+      time: '2026-01-02 03:04:05.678901+00',
+      extensions: '{"a":1,"b":"x"}',
+      data: '{"n":1}',
+    })
+    const [created] = await store.write([row], store.newBase())
+    const write = async (changes: Partial<Row>) => (await store.write([{ ...row, ...changes }], store.newBase()))[0]
+
+    t.same(await write({}), { ...created, status: 'duplicate' })
+    for (const changes of [
+      { type: 'other' },
+      { subject: null },
+      { subject: 'S' },
+      { time: '2026-01-02 03:04:05.678902+00' },
+      { dataschema: 'https://example.com/' },
+      { datacontenttype: 'application/json' },
+      { extensions: null },
+      { extensions: '{"a":1}' },
+      { data: '{"n":2}' },
+      { data: '{"n":"1"}' },
+      { data: null },
+      { data: 'null' },
+      { data: null, dataBase64: 'AA==' },
+    ]) {
+      t.same(await write(changes), { ...created, status: 'conflict' }, JSON.stringify(changes))
+    }
+    t.match(await selectRecord(api, 'shop', '1'), { type: 'order.placed', subject: 's', data: '{"n":1}' })
+  },
+)
+
+t.test(
+  'content is compared by its meaning: the order of keys and white space do not count, nor how a number is written',
+  async (t) => {
+    const { store } = openStore(t)
+    await store.write(
+      [makeRow({ data: '{"a":1,"b":[1.0,{"c":null}]}', extensions: '{"x":1,"y":true}' })],
+      store.newBase(),
+    )
+    t.same(
+      statuses(
+        await store.write(
+          [makeRow({ data: '{ "b": [1, {"c":null}], "a": 10e-1 }', extensions: '{"y":true,"x":1}' })],
+          store.newBase(),
+        ),
+      ),
+      ['duplicate'],
+    )
+  },
+)
+
+t.test('numbers that a double cannot tell apart are different content', async (t) => {
+  const { store } = openStore(t)
+  await store.write([makeRow({ data: '{"n":12345678901234567890}' })], store.newBase())
+  const again = (data: string) => store.write([makeRow({ data })], store.newBase())
+  t.same(statuses(await again('{"n":12345678901234567891}')), ['conflict'])
+  t.same(statuses(await again('{"n":12345678901234567890}')), ['duplicate'])
+})
+
+t.test('what the server filled in is no part of the comparison: the time, and the trace', async (t) => {
+  const { store } = openStore(t)
+  await store.write(
+    [
+      makeRow({ id: 'without' }),
+      makeRow({ id: 'with', time: '2026-01-02 03:04:05+00', extensions: '{"traceparent":"a"}' }),
+    ],
+    store.newBase(),
+  )
+  const again = [
+    makeRow({ id: 'without', time: '2026-01-02 03:04:05+00', extensions: '{"traceparent":"b","tracestate":"c"}' }),
+    makeRow({ id: 'with' }),
+    makeRow({ id: 'with', extensions: '{"traceparent":"a","other":1}' }),
+  ]
+  t.same(statuses(await store.write(again, store.newBase())), ['duplicate', 'duplicate', 'conflict'])
+})
+
+t.test('an identity is the pair: the same id from another source is another record', async (t) => {
+  const { store } = openStore(t)
+  const rows = [
+    makeRow({ source: 'a', id: 'bc' }),
+    makeRow({ source: 'ab', id: 'c' }),
+    makeRow({ source: 'a', id: 'BC' }),
+  ]
+  t.same(statuses(await store.write(rows, store.newBase())), ['created', 'created', 'created'])
+})
+
+t.test('an identity twice in one call: the first makes it, the other is compared with it', async (t) => {
+  const { store, ids } = openStore(t)
+  const rows = [makeRow(), makeRow({ id: '2' }), makeRow(), makeRow({ type: 'other' }), makeRow({ id: '2' })]
+  const outcomes = await store.write(rows, store.newBase())
+  t.same(statuses(outcomes), ['created', 'created', 'duplicate', 'conflict', 'duplicate'])
+  t.same(position(outcomes[2]), position(outcomes[0]))
+  t.same(position(outcomes[3]), position(outcomes[0]))
+  t.same(await ids(), ['1', '2'])
+})
+
+t.test('the positions of a call are those of the rows, in their order', async (t) => {
+  const { store, api } = openStore(t)
+  const base = store.newBase()
+  const outcomes = await store.write(
+    ['a', 'b', 'c'].map((id) => makeRow({ id })),
+    base,
+  )
+  for (const [place, id] of ['a', 'b', 'c'].entries()) {
+    const stored = await selectRecord(api, 'shop', id)
+    t.same(position(outcomes[place]), { epoch: stored?.epoch, xid: stored?.xid, n: Number(stored?.n) })
+    t.equal(position(outcomes[place]).n, base + place)
+  }
+})
+
+t.test('bases leave room for the largest flush, and stay whole numbers of a double', async (t) => {
+  const { store } = openStore(t)
+  const bases = Array.from({ length: 1000 }, () => store.newBase())
+  t.ok(bases.every((base) => base % PLACES === 0 && Number.isSafeInteger(base + PLACES)))
+})
+
+t.test('two connections write the same identities in opposite order: one creates each, whoever is first', async (t) => {
+  const { store, ids } = openStore(t)
+  const rows = Array.from({ length: 50 }, (_, index) => makeRow({ id: `${index}` }))
+  const [one, other] = await Promise.all([writeUntilItWorks(store, rows), writeUntilItWorks(store, rows.toReversed())])
+  const created = [...statuses(one), ...statuses(other)].filter((status) => status === 'created')
+  t.equal(created.length, 50)
+  t.equal((await ids()).length, 50)
+})
+
+// — nothing changes on the way —
+
+t.test(
+  'every column is read back as it was sent: nulls, empty texts, emoji, and payloads to the last character',
+  async (t) => {
+    const { store, api } = openStore(t)
+    const rows: Row[] = [
+      makeRow({ id: 'bare', data: null }),
+      makeRow({
+        source: 'https://example.com/a?b=c#d',
+        id: '👩‍👩‍👧 / %41',
+        type: '漢字',
+        subject: '',
+        time: '0001-01-01 00:00:00.000001+00',
+        dataschema: 'urn:x',
+        datacontenttype: 'text/plain; x="y"',
+        extensions: '{"flag": true, "text": ""}',
+        data: '{"b":1, "a":[12345678901234567890,0.1000000000000000055,-0,1e5],"b":"\\u00e9{},NULL\\"\\\\"}',
+      }),
+      makeRow({ id: 'bytes', data: null, dataBase64: 'AAH/gA==' }),
+      makeRow({ id: 'no bytes', data: null, dataBase64: '' }),
+      makeRow({ id: 'null', data: 'null' }),
+      makeRow({ id: 'text', data: '""' }),
+    ]
+    t.same(statuses(await store.write(rows, store.newBase())), new Array(rows.length).fill('created'))
+    for (const row of rows) {
+      const { dataBase64, time, extensions, ...same } = row
+      t.match(await selectRecord(api, row.source, row.id), {
+        ...same,
+        time: time?.startsWith('0001') ? '0001-01-01 00:00:00.000001+00' : null,
+        extensions: extensions === null ? null : '{"flag": true, "text": ""}',
+        data_base64: dataBase64,
+      })
+    }
+    t.same(statuses(await store.write(rows, store.newBase())), new Array(rows.length).fill('duplicate'))
+  },
+)
+
+t.test('a call of more rows than a statement has parameters is stored', async (t) => {
+  const { store } = openStore(t)
+  const rows = Array.from({ length: 70_000 }, (_, index) => makeRow({ id: `${index}` }))
+  const outcomes = await store.write(rows, store.newBase())
+  t.ok(outcomes.every(({ status }) => status === 'created'))
+})
+
+// — sent again, because the answer was lost —
+
+t.test(
+  'a flush that is sent again under its base is told created once more, by the position of its first try',
+  async (t) => {
+    const { store, ids } = openStore(t)
+    const rows = [makeRow(), makeRow({ id: '2' }), makeRow()]
+    const base = store.newBase()
+    const first = await store.write(rows, base)
+    t.same(await store.write(rows, base), first)
+    t.same(statuses(await store.write(rows, store.newBase())), ['duplicate', 'duplicate', 'duplicate'], 'another flush')
+    t.same(await ids(), ['1', '2'])
+  },
+)
+
+t.test('a flush that is sent again tells what it made from what was there', async (t) => {
+  const { store } = openStore(t)
+  await store.write([makeRow({ id: 'old' }), makeRow({ id: 'other', type: 'other' })], store.newBase())
+  const rows = ['new', 'old', 'other', 'newer'].map((id) => makeRow({ id }))
+  const base = store.newBase()
+  for (let tries = 0; tries < 2; tries++) {
+    t.same(statuses(await store.write(rows, base)), ['created', 'duplicate', 'conflict', 'created'])
+  }
+})
+
+t.test('a flush without some of its rows, since their time was up, still recognises the others', async (t) => {
+  const { store } = openStore(t)
+  const rows = ['a', 'b', 'c'].map((id) => makeRow({ id }))
+  const base = store.newBase()
+  await store.write(rows, base)
+  t.same(statuses(await store.write(rows.slice(1), base)), ['created', 'created'])
+})
+
+t.test('a strict write whose COMMIT was answered by nobody is told created when it is sent again', async (t) => {
+  const { store } = openStore(t)
+  const rows = [makeRow(), makeRow({ id: '2' })]
+  const base = store.newBase()
+  const first = await store.writeStrict(rows, base)
+  t.same(await store.writeStrict(rows, base), first)
+})
+
+// — strict —
+
+t.test('a strict write without fault commits all', async (t) => {
+  const { store, ids } = openStore(t)
+  await store.write([makeRow()], store.newBase())
+  const rows = [makeRow(), makeRow({ id: '2' }), makeRow({ id: '2' })]
+  t.same(statuses(await store.writeStrict(rows, store.newBase())), ['duplicate', 'created', 'duplicate'])
+  t.same(await ids(), ['1', '2'])
+})
+
+t.test('a conflict undoes a strict write, and says which row', async (t) => {
+  const { store, ids } = openStore(t)
+  await store.write([makeRow()], store.newBase())
+  const rows = [makeRow({ id: '2' }), makeRow({ type: 'other' }), makeRow({ id: '3' })]
+  t.same(statuses(await store.writeStrict(rows, store.newBase())), ['created', 'conflict', 'created'])
+  t.same(await ids(), ['1'])
+})
+
+t.test('a conflict within a strict write undoes it', async (t) => {
+  const { store, ids } = openStore(t)
+  const rows = [makeRow(), makeRow({ type: 'other' })]
+  t.same(statuses(await store.writeStrict(rows, store.newBase())), ['created', 'conflict'])
+  t.same(await ids(), [])
+})
+
+t.test(
+  'refused rows undo a strict write; all of them are found, and the other rows are told apart from them',
+  async (t) => {
+    const { store, ids } = openStore(t)
+    await store.write([makeRow({ id: 'old' }), makeRow({ id: 'other', type: 'other' })], store.newBase())
+    const rows = [
+      makeRow({ id: 'new' }),
+      makeRow({ id: 'a', data: '{' }),
+      makeRow({ id: 'old' }),
+      makeRow({ id: 'b', type: '' }),
+      makeRow({ id: 'other' }),
+      makeRow({ id: 'c', time: '2026-02-30 00:00:00+00' }),
+      makeRow({ id: 'newer' }),
+    ]
+    const outcomes = await store.writeStrict(rows, store.newBase())
+    t.same(
+      outcomes.map((outcome) => (outcome.status === 'refused' ? outcome.sqlstate : outcome.status)),
+      ['created', '22P02', 'duplicate', '23514', 'conflict', '22008', 'created'],
+    )
+    t.same(await ids(), ['old', 'other'])
+  },
+)
+
+// The row looks fine by itself, behind a savepoint, and is refused at the commit. To go by the savepoints alone was to
+// answer 201 for a batch of which nothing was stored.
+t.test('a row that is refused only at the commit undoes a strict write, and is found', async (t) => {
+  const { store, ids } = openStore(t)
+  await refuseAtCommit(t, 'late')
+  const rows = [makeRow(), makeRow({ id: '2', type: 'late' }), makeRow({ id: '3' })]
+  t.same(
+    (await store.writeStrict(rows, store.newBase())).map((outcome) =>
+      outcome.status === 'refused' ? outcome.sqlstate : outcome.status,
+    ),
+    ['created', '23514', 'created'],
+  )
+  t.same(await ids(), [])
+})
+
+t.test('a strict write that failed for rows of which none is found is a defect, never a success', async (t) => {
+  const { store, ids } = openStore(t, { before: removeFault })
+  await sql`ALTER TABLE sluice.records ADD CONSTRAINT passing CHECK (type <> 'passing')`.execute(root)
+  // The fault is gone by the time it is looked for.
+  async function removeFault(statement: string) {
+    if (statement.startsWith('savepoint'))
+      await sql`ALTER TABLE sluice.records DROP CONSTRAINT IF EXISTS passing`.execute(root)
+  }
+  const failure = await failureOf(store.writeStrict([makeRow({ type: 'passing' })], store.newBase()))
+  t.same(classifyFailure(failure), { kind: 'defect' })
+  t.same(await ids(), [])
+})
+
+t.test(
+  'the connection breaks while refused rows are looked for: it is told as such, and its place in the pool is free again',
+  async (t) => {
+    const { store, ids } = openStore(t, {
+      connections: 1,
+      async before(statement) {
+        if (statement.startsWith('savepoint')) await kill()
+      },
+    })
+    const kill = () =>
+      sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE application_name = 'record-store' AND datname = current_database()`.execute(root)
+    for (let tries = 0; tries < 3; tries++) {
+      const failure = await failureOf(store.writeStrict([makeRow({ data: '{' })], store.newBase()))
+      t.match(classifyFailure(failure), { kind: 'transient', written: 'unknown' })
+    }
+    t.same(statuses(await store.write([makeRow()], store.newBase())), ['created'])
+    t.same(await ids(), ['1'])
+  },
+)
+
+// — faults —
+
+t.test('a write with a row at fault fails as a whole and stores nothing', async (t) => {
+  const { store, ids } = openStore(t)
+  for (const fault of [
+    { data: '{' },
+    { type: '' },
+    { time: 'never' },
+    { dataBase64: '!', data: null },
+    { source: '' },
+  ]) {
+    const failure = await failureOf(store.write([makeRow(), makeRow({ id: '2', ...fault })], store.newBase()))
+    t.same(classifyFailure(failure), { kind: 'row' }, JSON.stringify(fault))
+  }
+  t.same(await ids(), [])
+})
+
+t.test('a killed backend is told as a broken connection, and the next write is served', async (t) => {
+  const { store, ids } = openStore(t)
+  const lock = await lockRecords()
+  const writing = failureOf(store.write([makeRow()], store.newBase()))
+  await lock.whenWaitedFor()
+  await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'record-store'`.execute(
+    root,
+  )
+  t.match(classifyFailure(await writing), { kind: 'transient', written: 'unknown' })
+  await lock.release()
+  t.same(statuses(await writeUntilItWorks(store, [makeRow()])), ['created'])
+  t.same(await ids(), ['1'])
+})
+
+t.test('no server: it is told that nothing was sent', async (t) => {
+  const api = connect({ url: 'postgres://sluice_api@127.0.0.1:1/none', ...SETTINGS })
+  t.teardown(() => api.destroy())
+  const failure = await failureOf(createRecordStore(api).write([makeRow()], 0))
+  t.match(classifyFailure(failure), { kind: 'transient', written: 'no' })
+})
+
+// — retention —
+
+for (const verb of ['write', 'writeStrict'] as const) {
+  t.test(
+    `${verb}: a row that retention removes between the insert and the comparison leaves its identity free: it is stored`,
+    async (t) => {
+      let removed = false
+      const { store, ids, api } = openStore(t, {
+        // The rows are compared because one of them was there; that one goes before the comparison.
+        async before(statement) {
+          if (removed || !statement.includes('AS same')) return
+          removed = true
+          await sql`DELETE FROM sluice.records WHERE id = 'old'`.execute(root)
+        },
+      })
+      await store.write([makeRow({ id: 'old' })], store.newBase())
+      const base = store.newBase()
+      const outcomes = await store[verb](
+        [makeRow({ id: 'new' }), makeRow({ id: 'old', data: '2' }), makeRow({ id: 'newer' })],
+        base,
+      )
+      t.ok(removed)
+      t.same(statuses(outcomes), ['created', 'created', 'created'])
+      t.same(await ids(), ['new', 'newer', 'old'])
+      const stored = await selectRecord(api, 'shop', 'old')
+      t.match(stored, { data: '2', n: String(position(outcomes[1]).n) })
+      t.ok(position(outcomes[1]).n >= base && position(outcomes[1]).n < base + PLACES, 'sent again, it would be known')
+    },
+  )
+}
+
+// — the place in the feed —
+
+t.test(
+  'a database that was restored into another cluster begins an epoch, and what is written then sorts after all before',
+  async (t) => {
+    const { store } = openStore(t)
+    const [before] = await store.write([makeRow({ id: 'before' })], store.newBase())
+    // The other cluster's transaction ids were far ahead of ours, as after a dump of an old server.
+    await sql`UPDATE sluice.records SET xid = '1152921504606846976'`.execute(root)
+    await sql`UPDATE sluice.epochs SET system_identifier = 1`.execute(root)
+    const [after] = await store.write([makeRow({ id: 'after' })], store.newBase())
+    const [later] = await store.write([makeRow({ id: 'later' })], store.newBase())
+
+    t.same(
+      [before, after, later].map((outcome) => position(outcome).epoch),
+      [1, 2, 2],
+    )
+    t.same(await feed(), ['before', 'after', 'later'])
+  },
+)
+
+t.test('a database that was restored to an earlier point begins an epoch: its timeline is new', async (t) => {
+  const { store } = openStore(t)
+  await store.write([makeRow({ id: 'before' })], store.newBase())
+  await sql`UPDATE sluice.epochs SET timeline = timeline + 1`.execute(root)
+  const [after] = await store.write([makeRow({ id: 'after' })], store.newBase())
+  t.equal(position(after).epoch, 2)
+  t.same(await feed(), ['before', 'after'])
+})
+
+t.test('several writers notice a new life of the database at once: they agree on one epoch', async (t) => {
+  const { store } = openStore(t, { connections: 8 })
+  await store.write([makeRow()], store.newBase())
+  await sql`UPDATE sluice.epochs SET system_identifier = 1`.execute(root)
+  const outcomes = await Promise.all(
+    Array.from({ length: 24 }, (_, index) => store.write([makeRow({ id: `new ${index}` })], store.newBase())),
+  )
+  t.ok(outcomes.every(([outcome]) => position(outcome).epoch === 2))
+  const { rows } = await sql`SELECT epoch FROM sluice.epochs ORDER BY epoch`.execute(root)
+  t.same(rows, [{ epoch: 1 }, { epoch: 2 }])
+})
+
+t.test('a duplicate from an earlier epoch is told with its position there', async (t) => {
+  const { store } = openStore(t)
+  const [before] = await store.write([makeRow()], store.newBase())
+  await sql`UPDATE sluice.epochs SET system_identifier = 1`.execute(root)
+  t.same(await store.write([makeRow()], store.newBase()), [{ ...before, status: 'duplicate' }])
+})
+
+// — helpers —
+
+const SETTINGS = { name: 'record-store', connections: 2, statementTimeoutMs: 0, prepare: true, onError: () => {} }
+
+/** The store as the API has it. `before` runs before each statement is sent. */
+function openStore(
+  t: Test,
+  { before, connections = 2 }: { before?: (statement: string) => Promise<unknown>; connections?: number } = {},
+) {
+  const api =
+    before === undefined ? connect({ url: apiUrl, ...SETTINGS, connections }) : connectWith(before, connections)
+  t.teardown(() => api.destroy())
+  return {
+    api,
+    store: createRecordStore(api),
+    async ids() {
+      const { rows } = await sql<{ id: string }>`SELECT id FROM sluice.records ORDER BY id`.execute(root)
+      return rows.map(({ id }) => id)
+    },
+  }
+}
+
+/** Connections on which something happens before each statement is sent. */
+function connectWith(before: (statement: string) => Promise<unknown>, connections: number): Database {
+  const pool = new pg.Pool({ connectionString: apiUrl, application_name: SETTINGS.name, max: connections })
+  pool.on('error', () => {}).on('connect', (client) => client.on('error', () => {}))
+  const connectClient = async () => {
+    const client = await pool.connect()
+    const query = async (text: string, values: unknown[]) => {
+      await before(text)
+      return client.query(text, values)
+    }
+    return { query, release: (destroy?: boolean) => client.release(destroy) } as unknown as PostgresPoolClient
+  }
+  return new Kysely<Tables>({
+    dialect: new PostgresDialect({ pool: { connect: connectClient, end: () => pool.end() } as never }),
+  })
+}
+
+/** Keeps writers out of the table until it is released. */
+async function lockRecords() {
+  const trx = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(trx)
+  return {
+    async whenWaitedFor() {
+      const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+      while ((await waiting.execute(trx)).rows.length === 0);
+    },
+    release: () => trx.rollback().execute(),
+  }
+}
+
+/** Rows of this type are refused by a constraint that is looked at when the transaction commits. */
+async function refuseAtCommit(t: Test, type: string): Promise<void> {
+  await sql
+    .raw(`
+      CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        RAISE EXCEPTION 'refused' USING ERRCODE = 'check_violation';
+      END $$;
+      CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON sluice.records DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.type = '${type}') EXECUTE FUNCTION public.refuse()`)
+    .execute(root)
+  t.teardown(() => sql`DROP FUNCTION public.refuse CASCADE`.execute(root))
+}
+
+/** The ids in the order of the feed. */
+async function feed(): Promise<string[]> {
+  const { rows } = await sql<{ id: string }>`SELECT id FROM sluice.records ORDER BY epoch, xid, n`.execute(root)
+  return rows.map(({ id }) => id)
+}
+
+function statuses(outcomes: RowOutcome[]): string[] {
+  return outcomes.map(({ status }) => status)
+}
+
+function position(outcome: RowOutcome | undefined): Position {
+  if (outcome === undefined || !('position' in outcome)) throw new Error('an outcome with a position was expected')
+  return outcome.position
+}
+
+async function failureOf(writing: Promise<RowOutcome[]>): Promise<unknown> {
+  return writing.then(
+    (outcomes) => {
+      throw new Error(`a failure was expected, not ${JSON.stringify(outcomes)}`)
+    },
+    (error) => error,
+  )
+}
+
+/** As the writer does: a deadlock is rolled back, a broken connection may be handed out once more before its end is seen. */
+async function writeUntilItWorks(store: RecordStore, rows: Row[]): Promise<RowOutcome[]> {
+  const base = store.newBase()
+  for (;;) {
+    try {
+      return await store.write(rows, base)
+    } catch (error) {
+      if (classifyFailure(error).kind !== 'transient') throw error
+    }
+  }
+}

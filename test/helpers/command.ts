@@ -1,0 +1,80 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+
+export interface Command {
+  child: ChildProcess
+  /** What it wrote so far. */
+  stdout(): string
+  stderr(): string
+  /** The lines of stdout so far, each parsed; throws when one is not JSON. */
+  logs(): Record<string, unknown>[]
+  /** The first log line, written or to come, that `matches`; rejects when the process ends without it. */
+  log(matches: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>
+  /** The exit code, or the name of the signal that ended it. */
+  exit: Promise<number | string>
+}
+
+/**
+ * `node src/main.ts …` as a process of its own, with no environment but `env`; killed when `t` is over.
+ * @param flags for node
+ */
+export function runCommand(t: Test, args: string[], env: Record<string, string>, flags: string[] = []): Command {
+  const child = spawn(process.execPath, [...flags, MAIN, ...args], {
+    env: { PATH: process.env.PATH ?? '', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let [stdout, stderr] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    stderr += text
+  })
+  // 'close' and not 'exit': by then all it wrote has arrived.
+  let over = false
+  const exit = once(child, 'close').then(([code, signal]) => {
+    over = true
+    return (code ?? signal) as number | string
+  })
+  t.teardown(async () => {
+    if (!over) child.kill('SIGKILL')
+    await exit
+  })
+
+  const logs = () =>
+    stdout
+      .slice(0, stdout.lastIndexOf('\n') + 1)
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+  return {
+    child,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    logs,
+    exit,
+    async log(matches) {
+      for (;;) {
+        const found = logs().find(matches)
+        if (found !== undefined) return found
+        if (over) throw new Error(`it ended without that line: ${stdout}${stderr}`)
+        await Promise.race([once(child.stdout, 'data'), exit])
+      }
+    },
+  }
+}
+
+/** `sluice serve` on a free port, listening. */
+export async function runServer(
+  t: Test,
+  env: Record<string, string>,
+  { args = [], flags = [] }: { args?: string[]; flags?: string[] } = {},
+): Promise<Command & { url: string }> {
+  const command = runCommand(t, ['serve', ...args], { PORT: '0', ...env }, flags)
+  const { msg } = await command.log(({ msg }) => String(msg).startsWith('Server listening at '))
+  return { ...command, url: String(msg).replace('Server listening at ', '') }
+}

@@ -1,0 +1,183 @@
+import { Readable } from 'node:stream'
+import fc from 'fast-check'
+import t from 'tap'
+import { readBody } from '../../src/ingest/body.ts'
+import { Budget } from '../../src/ingest/budget.ts'
+import { createApp } from '../helpers/app.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { chunked, exchange, head, listen } from '../helpers/socket.ts'
+
+const MiB = 1024 * 1024
+const { app, key, post, get } = await createApp(t)
+const small = await createApp(t, { MAX_RECORD_BYTES: '2048', MAX_BATCH_BYTES: '8192', QUEUE_MAX_BYTES: '10000' })
+const port = await listen(app)
+const smallPort = await listen(small.app)
+
+const json = (token: string, more: Record<string, string>) =>
+  head('POST', '/v1/records', { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json', ...more })
+/** A record of exactly so many bytes; the letters are of two bytes each. */
+const recordOf = (bytes: number, id: string) => {
+  const [before, after] = [`{"source":"size","type":"t","id":"${id}","data":"`, '"}']
+  const room = bytes - before.length - after.length
+  return `${before}${'\u00e9'.repeat(room >> 1)}${room % 2 === 1 ? 'x' : ''}${after}`
+}
+
+t.test('a record of 1 MiB is stored, one of a byte more is refused', async (t) => {
+  t.equal((await post(recordOf(MiB, '1'))).status, 201)
+  isProblem(t, await post(recordOf(MiB + 1, '2')), 'body_too_large')
+  t.equal((await get('/v1/records/size/2')).status, 404)
+})
+
+t.test('in a batch a record over 1 MiB is refused, its neighbours are stored', async (t) => {
+  const answer = await post(`[${recordOf(100, '3')},${recordOf(MiB + 1, '4')},${recordOf(MiB, '5')}]`)
+  t.equal(answer.status, 207)
+  t.match(answer.json.results, [
+    { status: 'created' },
+    { status: 'rejected', error: { index: 1, pointer: '', code: 'record_too_large' } },
+    { status: 'created' },
+  ])
+  isProblem(t, await post(`[${recordOf(MiB + 1, '4')}]`), 'record_too_large')
+})
+
+t.test('a batch of 16 MiB is stored, one of a byte more is refused', async (t) => {
+  const records = Array.from({ length: 16 }, (_, n) => recordOf(MiB - 2, `full${n}`))
+  const full = `[${records.join()} ]`.replace(' ]', ']'.padStart(16 * MiB - Buffer.byteLength(`[${records.join()}`)))
+  t.equal(Buffer.byteLength(full), 16 * MiB)
+  t.equal((await post(full)).status, 201)
+  isProblem(t, await post(`${full} `), 'body_too_large')
+})
+
+t.test('the bytes are counted, whatever the headers say: a chunked body has the same limits', async (t) => {
+  const chunkedHead = json(small.key, { 'Transfer-Encoding': 'chunked' })
+  const send = (body: string) => {
+    const bytes = Buffer.from(body)
+    const pieces = Array.from({ length: Math.ceil(bytes.length / 1000) }, (_, n) =>
+      bytes.subarray(n * 1000, n * 1000 + 1000),
+    )
+    return exchange(smallPort, chunkedHead, ...chunked(...pieces))
+  }
+  t.equal((await send(recordOf(2048, 'c1'))).status, 201)
+  isProblem(t, await send(recordOf(2049, 'c2')), 'body_too_large')
+  t.equal((await send(`[${recordOf(2048, 'c3')},${recordOf(2048, 'c4')},${recordOf(2048, 'c5')}]`)).status, 201)
+  isProblem(
+    t,
+    await send(`[${Array.from({ length: 8 }, (_, n) => recordOf(1100, `c${n}`)).join()}]`),
+    'body_too_large',
+    {
+      name: 'a batch',
+    },
+  )
+  t.equal((await small.get('/v1/records/size/c2')).status, 404)
+})
+
+t.test('an endless chunked body is answered as soon as it is over the limit', async (t) => {
+  const chunk = Buffer.from(`1000\r\n${' '.repeat(4096)}\r\n`)
+  isProblem(
+    t,
+    await exchange(smallPort, json(small.key, { 'Transfer-Encoding': 'chunked' }), chunk, chunk, chunk),
+    'body_too_large',
+  )
+})
+
+t.test('a body that announces too much is refused before it is sent', async (t) => {
+  const answer = await exchange(port, json(key, { 'Content-Length': String(16 * MiB + 1) }))
+  isProblem(t, answer, 'body_too_large')
+})
+
+// Only the first kilobyte was searched for the bracket that tells a record from a batch: behind that much white space
+// a record's own bracket could be taken for it, and a batch got the limit of a record.
+t.test('white space before a batch does not make it a record', async (t) => {
+  const bytes = Buffer.from(`${' '.repeat(1100)}[${recordOf(1500, 'w1')},${recordOf(1500, 'w2')}]`)
+  const bracket = bytes.indexOf('{')
+  const answer = await exchange(
+    smallPort,
+    json(small.key, { 'Transfer-Encoding': 'chunked' }),
+    ...chunked(bytes.subarray(0, bracket), bytes.subarray(bracket)),
+  )
+  t.equal(answer.status, 201)
+})
+
+t.test('a body cut short by a lost connection stores nothing and gives back its reservation', async (t) => {
+  const { budget } = small.app
+  const stream = new Readable({ read() {} })
+  stream.push('{"source":"cut",')
+  const limits = { maxBatchBytes: 8192, maxRecordBytes: 2048 }
+  const read = readBody(stream, 4096, limits, budget)
+  t.equal(budget.used, 4096)
+  stream.destroy()
+  await t.rejects(read, { code: 'incomplete_body' })
+  t.equal(budget.used, 0)
+})
+
+t.test('bodies that do not fit beside those being read are refused with 503 and Retry-After', async (t) => {
+  small.app.budget.take(6000)
+  const answer = await small.post(`[${recordOf(2000, 'q1')},${recordOf(2000, 'q2')},${recordOf(2000, 'q3')}]`)
+  isProblem(t, answer, 'overloaded')
+  t.equal(answer.headers['retry-after'], '1')
+  t.equal((await small.get('/v1/records/size/q1')).status, 404)
+  t.equal((await small.post(recordOf(2000, 'q4'))).status, 201, 'what fits is taken')
+  small.app.budget.give(6000)
+  t.equal((await small.post(recordOf(2000, 'q1'))).status, 201)
+})
+
+t.test('after any answer nothing stays reserved', async (t) => {
+  for (const body of [
+    recordOf(500, 'r1'),
+    '{',
+    '',
+    '[]',
+    '[5]',
+    Buffer.from([0xff]),
+    recordOf(2049, 'r2'),
+    ' '.repeat(9000),
+  ]) {
+    await small.post(body)
+    t.equal(small.app.budget.used, 0, String(body).slice(0, 20))
+  }
+})
+
+t.test('a body that is not UTF-8 is refused with the offset of the first wrong byte', async (t) => {
+  for (const [bytes, offset] of [
+    [[0xff], 0],
+    [[0x22, 0x80, 0x22], 1],
+    [[0x22, 0xc3, 0xa9, 0xc3, 0x22], 3],
+    [[0x22, 0xef, 0xbf, 0xbd, 0xed, 0xa0, 0x80, 0x22], 4],
+    [[0x22, 0xc0, 0x80, 0x22], 1],
+    [[0x22, 0xf4, 0x90, 0x80, 0x80, 0x22], 1],
+    [[0x22, 0x22, 0xf0, 0x9f, 0xa6], 2],
+  ] as const) {
+    const answer = await post(Buffer.from(bytes))
+    isProblem(t, answer, 'invalid_utf8', { name: Buffer.from(bytes).toString('hex') })
+    t.match(answer.json.detail, `at byte ${offset}.`)
+  }
+})
+
+t.test('the offset of the first wrong byte is right for any bytes', async (t) => {
+  const isUtf8 = (bytes: Uint8Array, stream: boolean) => {
+    try {
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream })
+      return true
+    } catch {
+      return false
+    }
+  }
+  const limits = { maxBatchBytes: MiB, maxRecordBytes: MiB }
+  const piece = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 4 }).map((text) => Buffer.from(text.toWellFormed())),
+    fc.constant(Buffer.from('\ufffd')),
+    fc.uint8Array({ minLength: 1, maxLength: 4 }).map((bytes) => Buffer.from(bytes)),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(piece, { minLength: 1, maxLength: 6 }), async (pieces) => {
+      const bytes = Buffer.concat(pieces)
+      if (bytes.length === 0 || isUtf8(bytes, false)) return true
+      const said = await readBody(Readable.from([bytes]), 0, limits, new Budget(MiB)).catch((error) => error.message)
+      // The longest beginning that whole characters make up.
+      let end = bytes.length
+      while (!isUtf8(bytes.subarray(0, end), false)) end--
+      return said.endsWith(` at byte ${end}.`)
+    }),
+    { numRuns: 500 },
+  )
+  t.pass('500 bodies')
+})

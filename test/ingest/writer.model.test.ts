@@ -1,0 +1,242 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import fc from 'fast-check'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { connect } from '../../src/data/connect.ts'
+import { createRecordStore, type RecordStore, type RowOutcome } from '../../src/data/record-store.ts'
+import type { Row } from '../../src/data/row.ts'
+import { Writer } from '../../src/ingest/writer.ts'
+import { Problem } from '../../src/lib/problems.ts'
+import { stopClock } from '../helpers/clock.ts'
+import { connect as connectAs } from '../helpers/connect.ts'
+import { contentOf, createMemoryStore, GUILTY, identity, sqlError } from '../helpers/memory-store.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { makeRow } from '../helpers/rows.ts'
+
+// Random requests meet random failures; afterwards every answer has to agree with what is stored. The model of the
+// store is small: for each identity the one row that is stored, and which request it came from.
+
+/** What becomes of a call of the store. */
+type Fate = 'commit' | 'fail before' | 'fail after'
+
+interface Scenario {
+  requests: Request[]
+  /** For the calls of the store, one after the other; then all commit. */
+  fates: { fate: Fate; turns: number }[]
+  maxRows: number
+  concurrency: number
+}
+
+interface Request {
+  rows: { id: string; type: string }[]
+  strict: boolean
+  /** Turns of the event loop before the next request arrives. */
+  turns: number
+}
+
+interface Answered {
+  rows: Row[]
+  strict: boolean
+  error: unknown
+  outcomes: RowOutcome[]
+  times: number
+}
+
+const scenario: fc.Arbitrary<Scenario> = fc.record({
+  requests: fc.array(
+    fc.record({
+      rows: fc.array(
+        fc.record({
+          id: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'),
+          type: fc.oneof(
+            { weight: 8, arbitrary: fc.constantFrom('x', 'y') },
+            { weight: 1, arbitrary: fc.constant(GUILTY) },
+          ),
+        }),
+        { minLength: 1, maxLength: 8 },
+      ),
+      strict: fc.oneof({ weight: 4, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
+      turns: fc.nat(3),
+    }),
+    { minLength: 1, maxLength: 12 },
+  ),
+  fates: fc.array(
+    fc.record({ fate: fc.constantFrom<Fate>('commit', 'commit', 'fail before', 'fail after'), turns: fc.nat(3) }),
+    { maxLength: 20 },
+  ),
+  maxRows: fc.integer({ min: 1, max: 20 }),
+  concurrency: fc.integer({ min: 1, max: 3 }),
+})
+
+t.test('whatever fails, and comes back in time: every answer agrees with what is stored', async (t) => {
+  const clock = stopClock(t)
+  await fc.assert(
+    fc.asyncProperty(scenario, async (scenario) => {
+      const store = createMemoryStore(fateful(scenario))
+      const answers = await play(store, scenario, { holdMs: 1e9, pass: () => clock.tick(100) })
+      check(answers, (row) => store.stored.get(identity(row)))
+      for (const { error } of answers) if (error !== undefined) throw new Error('all had time enough', { cause: error })
+    }),
+    { numRuns: 500 },
+  )
+})
+
+t.test('whatever fails, and some run out of time: no answer claims what is not stored', async (t) => {
+  const clock = stopClock(t)
+  await fc.assert(
+    fc.asyncProperty(scenario, fc.integer({ min: 0, max: 300 }), async (scenario, holdMs) => {
+      const store = createMemoryStore(fateful(scenario))
+      check(await play(store, scenario, { holdMs, pass: () => clock.tick(40) }), (row) =>
+        store.stored.get(identity(row)),
+      )
+    }),
+    { numRuns: 500 },
+  )
+})
+
+t.test('PostgreSQL agrees with the model', async (t) => {
+  const { store, reset, read } = await openStore(t)
+  await fc.assert(
+    fc.asyncProperty(scenario, async (scenario) => {
+      await reset()
+      const answers = await play(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextTurn })
+      const stored = await read()
+      check(answers, (row) => stored.get(identity(row)))
+      for (const { error } of answers) if (error !== undefined) throw new Error('all had time enough', { cause: error })
+    }),
+    { numRuns: 40, endOnFailure: true },
+  )
+})
+
+// — playing a scenario —
+
+/** Sends the requests and lets time pass until the writer is closed. */
+async function play(
+  store: RecordStore,
+  { requests, maxRows, concurrency }: Scenario,
+  { holdMs, pass }: { holdMs: number; pass: () => Promise<void> },
+): Promise<Answered[]> {
+  const writer = new Writer(store, { maxRows, maxBytes: 1e6, concurrency, holdMs })
+  let open = requests.length
+  const answers: Answered[] = []
+  for (const { rows, strict, turns } of requests) {
+    const answer: Answered = {
+      rows: rows.map(({ id, type }) => makeRow({ id, type })),
+      strict,
+      error: undefined,
+      outcomes: [],
+      times: 0,
+    }
+    answers.push(answer)
+    writer.submit({ rows: answer.rows, bytes: 1, strict }, (error, outcomes) => {
+      Object.assign(answer, { error, outcomes, times: answer.times + 1 })
+      open--
+    })
+    for (let turn = 0; turn < turns; turn++) await pass()
+  }
+  while (open > 0) await pass()
+  await writer.close()
+  return answers
+}
+
+function fateful({ fates }: Scenario) {
+  let next = 0
+  return async (call: { commit(): void; commitAndFail(error: unknown): void; fail(error: unknown): void }) => {
+    const { fate, turns } = fates[next++] ?? { fate: 'commit', turns: 0 }
+    for (let turn = 0; turn < turns; turn++) await nextTurn()
+    if (fate === 'commit') call.commit()
+    else if (fate === 'fail after') call.commitAndFail(sqlError('08006'))
+    else call.fail(sqlError('53300'))
+  }
+}
+
+/** The real store, behind a connection that breaks. */
+function failing(store: RecordStore, { fates }: Scenario): RecordStore {
+  let next = 0
+  const unsafe = async (write: () => Promise<RowOutcome[]>) => {
+    const { fate } = fates[next++] ?? { fate: 'commit' }
+    if (fate === 'fail before') throw sqlError('53300')
+    const outcomes = await write()
+    if (fate === 'fail after') throw sqlError('08006')
+    return outcomes
+  }
+  return {
+    newBase: () => store.newBase(),
+    write: (rows, base) => unsafe(() => store.write(rows, base)),
+    writeStrict: (rows, base) => unsafe(() => store.writeStrict(rows, base)),
+  }
+}
+
+// — the checks —
+
+type Position = { epoch: number; xid: string; n: number }
+
+function check(answers: Answered[], storedAs: (row: Row) => { row: Row; position: Position } | undefined): void {
+  const createdBy = new Map<string, number>()
+  const mayHaveCreated = new Set<string>()
+  for (const { rows, strict, error, outcomes, times } of answers) {
+    expect(times === 1, 'a request is answered exactly once')
+    if (error !== undefined) {
+      expect(error instanceof Problem && error.code === 'database_unavailable', 'the only error is an outage')
+      if ((error as Problem).outcome === 'unknown') for (const row of rows) mayHaveCreated.add(identity(row))
+      continue
+    }
+    expect(outcomes.length === rows.length, 'one outcome a row')
+    const rolledBack = strict && outcomes.some(({ status }) => status === 'conflict' || status === 'refused')
+    for (const [index, row] of rows.entries()) {
+      const outcome = outcomes[index] as RowOutcome
+      expect((outcome.status === 'refused') === (row.type === GUILTY), 'refused are the guilty rows and no others')
+      if (outcome.status === 'refused' || rolledBack) continue
+
+      const stored = storedAs(row)
+      if (stored === undefined) throw new Error(`${outcome.status}, but not stored: ${identity(row)}`)
+      const same = contentOf(stored.row) === contentOf(row)
+      expect(same === (outcome.status !== 'conflict'), `${outcome.status} says how it compares to what is stored`)
+      expect(
+        outcome.position.xid === stored.position.xid && outcome.position.n === stored.position.n,
+        'the position is that of what is stored',
+      )
+      if (outcome.status === 'created') createdBy.set(identity(row), (createdBy.get(identity(row)) ?? 0) + 1)
+    }
+  }
+  for (const id of new Set(answers.flatMap(({ rows }) => rows.map(identity)))) {
+    const created = createdBy.get(id) ?? 0
+    expect(created <= 1, 'an identity is created once')
+    const stored =
+      storedAs(makeRow({ source: id.split(' ')[0] as string, id: id.split(' ')[1] as string })) !== undefined
+    expect(!stored || created === 1 || mayHaveCreated.has(id), 'whoever created what is stored was told so')
+  }
+}
+
+function expect(condition: boolean, sentence: string): asserts condition {
+  if (!condition) throw new Error(`does not hold: ${sentence}`)
+}
+
+// — PostgreSQL —
+
+async function openStore(t: Test) {
+  const { apiUrl, superUrl } = await createDatabase(t)
+  const api = connect({
+    url: apiUrl,
+    name: 'test',
+    connections: 3,
+    statementTimeoutMs: 0,
+    prepare: true,
+    onError: () => {},
+  })
+  const root = connectAs(superUrl)
+  t.teardown(() => Promise.all([api.destroy(), root.destroy()]))
+  await sql`ALTER TABLE sluice.records ADD CONSTRAINT guilty CHECK (type <> ${sql.lit(GUILTY)})`.execute(root)
+
+  return {
+    store: createRecordStore(api),
+    reset: () => sql`TRUNCATE sluice.records`.execute(root),
+    async read() {
+      const { rows } = await sql<Row & Position>`
+        SELECT source, id, type, data::text AS data, epoch, xid::text AS xid, n FROM sluice.records`.execute(root)
+      return new Map(
+        rows.map((row) => [identity(row), { row, position: { epoch: row.epoch, xid: row.xid, n: Number(row.n) } }]),
+      )
+    },
+  }
+}

@@ -1,0 +1,695 @@
+import t, { type Test } from 'tap'
+import type { RowOutcome } from '../../src/data/record-store.ts'
+import type { Row } from '../../src/data/row.ts'
+import { Writer, type WriterOptions } from '../../src/ingest/writer.ts'
+import { Problem } from '../../src/lib/problems.ts'
+import { stopClock, turn } from '../helpers/clock.ts'
+import { createMemoryStore, GUILTY, type MemoryStore, sqlError } from '../helpers/memory-store.ts'
+import { makeRow } from '../helpers/rows.ts'
+
+const HOLD_MS = 20_000
+/** Longer than the longest pause between two tries. */
+const A_WHILE = 1_000
+
+/** The server said that it rolled back: too many connections. */
+const AWAY = sqlError('53300')
+/** The session ended: perhaps after the commit. */
+const CUT = sqlError('57P01')
+
+// — flushes are made by load —
+
+t.test('a lone request is written at once, without a timer', async (t) => {
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  await turn()
+  t.equal(store.calls.length, 1)
+  store.calls[0]?.commit()
+  t.same(statuses(await answer), ['created'])
+})
+
+t.test('requests of one turn of the event loop share a flush', async (t) => {
+  const { store, send } = setUp(t)
+  const answers = [send(['a']), send(['b', 'c']), send(['d'])]
+  const call = await store.next()
+  t.same(idsOf(call), ['a', 'b', 'c', 'd'])
+  call.commit()
+  t.same((await Promise.all(answers)).map(statuses), [['created'], ['created', 'created'], ['created']])
+})
+
+t.test('what arrives while flushes are at the database becomes one flush', async (t) => {
+  const { store, send } = setUp(t, { concurrency: 1 })
+  void send(['a'])
+  const first = await store.next()
+  for (const id of ['b', 'c', 'd']) {
+    void send([id])
+    await turn()
+  }
+  t.equal(store.calls.length, 1)
+  first.commit()
+  const second = await store.next()
+  t.same(idsOf(second), ['b', 'c', 'd'])
+  second.commit()
+})
+
+t.test('no request is answered before its flush is committed', async (t) => {
+  const { store, send, answered } = setUp(t)
+  void send(['a'])
+  const call = await store.next()
+  await turn()
+  t.equal(answered(), 0)
+  call.commit()
+  await turn()
+  t.equal(answered(), 1)
+})
+
+t.test('each request gets the outcomes of its own rows, in order', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  await send(['a', 'c'])
+  const [first, second] = await Promise.all([send(['b', 'a', 'd']), send([makeRow({ id: 'c', data: '7' }), 'b'])])
+  t.same(statuses(first), ['created', 'duplicate', 'created'])
+  t.same(statuses(second), ['conflict', 'duplicate'])
+  t.same(positions(second)[1], positions(first)[0], 'a duplicate has the position of what is stored')
+})
+
+t.test('what a flush held is told after its commit', async (t) => {
+  const flushes: { rows: number; requests: number }[] = []
+  const { store, send } = setUp(t, { onFlush: ({ rows, requests }) => flushes.push({ rows, requests }) })
+  commitAll(store)
+  await Promise.all([send(['a', 'b']), send(['c'])])
+  t.same(flushes, [{ rows: 3, requests: 2 }])
+})
+
+// — bounds —
+
+t.test('a flush takes no request that would take it past its bound on rows', async (t) => {
+  const { store, send } = setUp(t, { maxRows: 4, concurrency: 8 })
+  commitAll(store)
+  await Promise.all([send(['a', 'b']), send(['c', 'd']), send(['e']), send(['f', 'g', 'h', 'i']), send(['j'])])
+  t.same(store.calls.map(idsOf), [['a', 'b', 'c', 'd'], ['e'], ['f', 'g', 'h', 'i'], ['j']])
+})
+
+t.test('a flush takes no request that would take it past its bound on bytes', async (t) => {
+  const { store, send } = setUp(t, { maxBytes: 100, concurrency: 8 })
+  commitAll(store)
+  await Promise.all([send(['a'], { bytes: 60 }), send(['b'], { bytes: 40 }), send(['c'], { bytes: 1 })])
+  t.same(store.calls.map(idsOf), [['a', 'b'], ['c']])
+})
+
+t.test('a request that is larger than the bounds is written whole, and alone', async (t) => {
+  const { store, send } = setUp(t, { maxRows: 2, maxBytes: 100, concurrency: 8 })
+  commitAll(store)
+  await Promise.all([send(['a']), send(['b', 'c', 'd']), send(['e'], { bytes: 500 }), send(['f'])])
+  t.same(store.calls.map(idsOf), [['a'], ['b', 'c', 'd'], ['e'], ['f']])
+})
+
+t.test('no more flushes than allowed are at the database; the rest waits its turn', async (t) => {
+  const { store, send } = setUp(t, { maxRows: 1, concurrency: 2 })
+  for (const id of ['a', 'b', 'c', 'd']) void send([id])
+  const [a, b] = [await store.next(), await store.next()]
+  await turn()
+  t.equal(store.calls.length, 2)
+  b.commit()
+  const c = await store.next()
+  await turn()
+  t.same(store.calls.map(idsOf), [['a'], ['b'], ['c']])
+  a.commit()
+  c.commit()
+  const d = await store.next()
+  d.commit()
+})
+
+// — strict —
+
+t.test('a strict request has a flush of its own, between its neighbours', async (t) => {
+  const { store, send } = setUp(t, { concurrency: 8 })
+  commitAll(store)
+  await Promise.all([send(['a']), send(['b', 'c'], { strict: true }), send(['d'], { strict: true }), send(['e'])])
+  t.same(
+    store.calls.map((call) => [call.strict, ...idsOf(call)]),
+    [
+      [false, 'a'],
+      [true, 'b', 'c'],
+      [true, 'd'],
+      [false, 'e'],
+    ],
+  )
+})
+
+t.test(
+  'a strict request that cannot be stored whole gets the outcomes that say why, and nothing is split',
+  async (t) => {
+    const { store, send } = setUp(t)
+    commitAll(store)
+    t.same(statuses(await send(['a', guilty('b'), 'c'], { strict: true })), ['created', 'refused', 'created'])
+    t.equal(store.calls.length, 1)
+    t.equal(store.stored.size, 0)
+  },
+)
+
+t.test('a strict request is never split, even if the store fails it for a row', async (t) => {
+  const { store, send } = setUp(t)
+  const answer = send(['a', 'b'], { strict: true })
+  const call = await store.next()
+  // Such as a deferred constraint, which complains at the commit and names no row.
+  call.fail(sqlError('23514'))
+  commitAll(store)
+  t.match(problem(await answer), { status: 500, outcome: 'not_written' })
+  t.equal(store.stored.size, 0, 'half of a strict request must not be stored')
+})
+
+// — splitting down to the guilty row —
+
+t.test('the guilty row in the middle of a batch is refused, its neighbours are stored', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  const answer = await send(['a', 'b', 'c', guilty('d'), 'e', 'f', 'g'])
+  t.same(statuses(answer), ['created', 'created', 'created', 'refused', 'created', 'created', 'created'])
+  t.match(answer.outcomes[3], { status: 'refused', sqlstate: '23514' })
+  t.same(
+    [...store.stored.keys()].sort(),
+    ['a', 'b', 'c', 'e', 'f', 'g'].map((id) => `shop ${id}`),
+  )
+})
+
+t.test('a guilty row harms no request that shares its flush', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  const answers = await Promise.all([send(['a']), send(['b', guilty('c'), 'd']), send(['e', 'f']), send(['g'])])
+  t.same(answers.map(statuses), [['created'], ['created', 'refused', 'created'], ['created', 'created'], ['created']])
+  t.equal(store.calls[0]?.rows.length, 7, 'all in one flush to begin with')
+})
+
+t.test('several guilty rows are found, wherever they stand', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  const answers = await Promise.all([
+    send([guilty('a'), 'b']),
+    send(['c']),
+    send([guilty('d'), guilty('e'), 'f', guilty('g')]),
+  ])
+  t.same(answers.map(statuses), [['refused', 'created'], ['created'], ['refused', 'refused', 'created', 'refused']])
+})
+
+t.test('a flush of guilty rows only is refused row by row', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  t.same(statuses(await send([guilty('a')])), ['refused'])
+  t.same(statuses(await send([guilty('b'), guilty('c'), guilty('d')])), ['refused', 'refused', 'refused'])
+  t.equal(store.stored.size, 0)
+})
+
+t.test('a guilty row among 1000 costs a number of writes that grows with the logarithm', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  const rows = Array.from({ length: 1000 }, (_, index) => (index === 617 ? guilty('617') : `${index}`))
+  const answer = await send(rows)
+  t.same(
+    answer.outcomes.flatMap(({ status }, index) => (status === 'refused' ? [index] : [])),
+    [617],
+  )
+  t.ok(store.calls.length <= 2 * Math.ceil(Math.log2(1000)) + 1, `${store.calls.length} writes`)
+})
+
+t.test('while a flush is split, its pieces are written one after the other', async (t) => {
+  const { store, send } = setUp(t, { concurrency: 1 })
+  void send(['a', guilty('b')])
+  ;(await store.next()).commit()
+  const half = await store.next()
+  void send(['c'])
+  await turn()
+  t.same(idsOf(half), ['a'])
+  t.equal(store.calls.length, 2)
+  half.commit()
+  ;(await store.next()).commit()
+  const after = await store.next()
+  t.same(idsOf(after), ['c'])
+  after.commit()
+})
+
+t.test('the database goes away in the middle of a split: the piece is held, then the answer is exact', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a', 'b', guilty('c'), 'd'])
+  ;(await store.next()).commit()
+  const half = await store.next()
+  half.commitAndFail(CUT)
+  await clock.tick(A_WHILE)
+  const again = await store.next()
+  t.equal(again.base, half.base)
+  again.commit()
+  commitAll(store)
+  t.same(statuses(await answer), ['created', 'created', 'refused', 'created'])
+})
+
+t.test(
+  'a request that a split cut through is unknown when a piece cannot be written; one that was not cut is exact',
+  async (t) => {
+    const clock = stopClock(t)
+    const { store, send } = setUp(t)
+    const [cut, whole] = [send(['a', 'b', 'c']), send(['d'])]
+    ;(await store.next()).fail(sqlError('22P02'))
+    const first = await store.next()
+    t.same(idsOf(first), ['a', 'b'])
+    first.commit()
+    const second = await store.next()
+    t.same(idsOf(second), ['c', 'd'])
+    second.fail(AWAY)
+    await clock.tick(HOLD_MS)
+    ;(await store.next()).fail(AWAY)
+    t.match(problem(await cut), { code: 'database_unavailable', outcome: 'unknown' })
+    t.match(problem(await whole), { code: 'database_unavailable', outcome: 'not_written' })
+  },
+)
+
+t.test('a defect in one piece of a split leaves the requests of the other unharmed', async (t) => {
+  const { store, send } = setUp(t)
+  const [first, second] = [send(['a', 'b']), send(['c', 'd'])]
+  ;(await store.next()).fail(sqlError('22P02'))
+  ;(await store.next()).fail(sqlError('42P01'))
+  ;(await store.next()).commit()
+  t.match(problem(await first), { code: 'internal_error', outcome: 'not_written' })
+  t.same(statuses(await second), ['created', 'created'])
+})
+
+t.test('a request with defects in several pieces is answered once', async (t) => {
+  const { store, send } = setUp(t)
+  const answer = send(['a', 'b'])
+  ;(await store.next()).fail(sqlError('22P02'))
+  ;(await store.next()).fail(sqlError('42P01'))
+  ;(await store.next()).fail(sqlError('42P01'))
+  t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
+})
+
+// — holding while the database is away —
+
+t.test(
+  'the database goes away and comes back: the flush is sent again under its base, and everybody is answered',
+  async (t) => {
+    const clock = stopClock(t)
+    const { store, send, outages } = setUp(t)
+    const answers = [send(['a']), send(['b'])]
+    const first = await store.next()
+    first.fail(AWAY)
+    for (let tries = 0; tries < 5; tries++) {
+      await clock.tick(A_WHILE)
+      const again = await store.next()
+      t.equal(again.base, first.base)
+      t.same(idsOf(again), ['a', 'b'])
+      tries < 4 ? again.fail(AWAY) : again.commit()
+    }
+    t.same((await Promise.all(answers)).map(statuses), [['created'], ['created']])
+    await turn()
+    t.same(outages, ['away', 'back'], 'told once each')
+  },
+)
+
+t.test('the connection breaks after the commit: the rows are told created, not duplicate', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a', 'b'])
+  ;(await store.next()).commitAndFail(CUT)
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await answer), ['created', 'created'])
+})
+
+t.test('a held flush pauses between its tries, and longer each time up to a bound', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).fail(AWAY)
+  const pauses: number[] = []
+  for (let tries = 1; tries < 8; tries++) {
+    let pause = 0
+    for (; store.calls.length === tries; pause++) await clock.tick(1)
+    pauses.push(pause)
+    ;(await store.next()).fail(AWAY)
+  }
+  for (const [index, pause] of pauses.entries()) {
+    const most = Math.min(25 * 2 ** index, 500)
+    t.ok(pause >= most / 2 && pause <= most + 1, `pause ${index + 1} is ${pause} ms of ${most}`)
+  }
+  commitAll(store)
+  await clock.tick(A_WHILE)
+  await answer
+})
+
+t.test('one flush gets through: the others that are held try again at once', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { maxRows: 1, concurrency: 2 })
+  const answers = [send(['a']), send(['b'])]
+  const [a, b] = [await store.next(), await store.next()]
+  a.fail(AWAY)
+  await turn()
+  t.equal(store.calls.length, 2)
+  b.commit()
+  // No time passes: nothing but the commit of b can have woken it.
+  const again = await store.next()
+  t.same(idsOf(again), ['a'])
+  again.commit()
+  await Promise.all(answers)
+  await clock.tick(0)
+})
+
+t.test('a request whose time is up leaves its held flush alone; the others stay and are stored', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, answered } = setUp(t, { concurrency: 1 })
+  void send(['blocker'])
+  const blocker = await store.next()
+  const early = send(['early'])
+  await clock.tick(HOLD_MS / 2)
+  const late = send(['late'])
+  blocker.commit()
+  ;(await store.next()).fail(AWAY)
+  await clock.tick(A_WHILE)
+  const second = await store.next()
+  t.same(idsOf(second), ['early', 'late'])
+  await clock.tick(HOLD_MS / 2)
+  second.fail(AWAY)
+  t.match(problem(await early), { status: 503, code: 'database_unavailable', outcome: 'not_written' })
+  t.equal(answered(), 2)
+  await clock.tick(A_WHILE)
+  const third = await store.next()
+  t.same(idsOf(third), ['late'])
+  third.commit()
+  t.same(statuses(await late), ['created'])
+})
+
+t.test('a held request is answered when its own time is up, not at the end of a pause', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, answered } = setUp(t, { holdMs: 10 })
+  const answer = send(['a'])
+  ;(await store.next()).fail(AWAY)
+  await clock.tick(10)
+  ;(await store.next()).fail(AWAY)
+  await turn()
+  t.equal(answered(), 1)
+  t.match(problem(await answer), { status: 503 })
+})
+
+t.test('all requests of a flush run out of time: it ends, and the next flush is written', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const answers = [send(['a']), send(['b'])]
+  const call = await store.next()
+  await clock.tick(HOLD_MS)
+  call.fail(AWAY)
+  for (const answer of await Promise.all(answers)) t.match(problem(answer), { status: 503, outcome: 'not_written' })
+  const after = send(['c'])
+  ;(await store.next()).commit()
+  t.same(statuses(await after), ['created'])
+})
+
+t.test('with a hold of zero a request is tried once', async (t) => {
+  const { store, send } = setUp(t, { holdMs: 0 })
+  const answer = send(['a'])
+  ;(await store.next()).fail(AWAY)
+  t.match(problem(await answer), { status: 503, outcome: 'not_written', headers: { 'retry-after': '1' } })
+  t.equal(store.calls.length, 1)
+})
+
+t.test('a request that waits in the queue during an outage runs out of time there', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const held = send(['held'])
+  const first = await store.next()
+  const [queued, later] = [send(['queued']), send(['queued too'], { strict: true })]
+  first.fail(AWAY)
+  await clock.tick(A_WHILE)
+  const second = await store.next()
+  const fresh = send(['fresh'])
+  await clock.tick(HOLD_MS - A_WHILE)
+  await clock.tick(500)
+  for (const answer of [await queued, await later]) {
+    t.match(problem(answer), { code: 'database_unavailable', outcome: 'not_written' })
+  }
+  second.commit()
+  t.same(statuses(await held), ['created'], 'the try that was under way still counts')
+  ;(await store.next()).commit()
+  t.same(statuses(await fresh), ['created'])
+  t.notOk(store.stored.has('shop queued'))
+})
+
+t.test(
+  'a try that may have been committed makes the outcome unknown, and later ones do not take that back',
+  async (t) => {
+    const clock = stopClock(t)
+    const { store, send } = setUp(t)
+    const answer = send(['a'])
+    ;(await store.next()).fail(CUT)
+    await clock.tick(HOLD_MS)
+    ;(await store.next()).fail(AWAY)
+    t.match(problem(await answer), { status: 503, outcome: 'unknown', message: /may be stored.*safe/ })
+  },
+)
+
+t.test('a lost connection without an SQLSTATE may have been committed too', async (t) => {
+  const { store, send } = setUp(t, { holdMs: 0 })
+  const answer = send(['a'])
+  ;(await store.next()).fail(new Error('Connection terminated unexpectedly'))
+  t.match(problem(await answer), { status: 503, outcome: 'unknown' })
+})
+
+t.test('an answer is an answer: the database that refuses a row is back', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const answer = send([guilty('a')])
+  ;(await store.next()).fail(AWAY)
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await answer), ['refused'])
+  await turn()
+  t.same(outages, ['away', 'back'])
+})
+
+t.test('a deadlock is tried again, and is no outage', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).fail(sqlError('40P01'))
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await answer), ['created'])
+  await turn()
+  t.same(outages, [])
+})
+
+// — defects —
+
+t.test('a defect fails the requests of its flush at once, keeps its cause, and harms no later request', async (t) => {
+  const { store, send, outages } = setUp(t)
+  const answers = [send(['a']), send(['b', 'c'])]
+  const cause = sqlError('42501')
+  ;(await store.next()).fail(cause)
+  for (const answer of await Promise.all(answers)) {
+    t.match(problem(answer), { status: 500, code: 'internal_error', outcome: 'not_written' })
+    t.equal(problem(answer).cause, cause)
+  }
+  t.equal(store.calls.length, 1)
+  t.same(outages, [])
+  const after = send(['d'])
+  ;(await store.next()).commit()
+  t.same(statuses(await after), ['created'])
+})
+
+t.test('a defect of ours is not taken for a broken connection', async (t) => {
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).fail(new TypeError('undefined is not a function'))
+  t.match(problem(await answer), { status: 500 })
+})
+
+t.test('a defect after a try that may have been committed is unknown', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).commitAndFail(CUT)
+  await clock.tick(A_WHILE)
+  ;(await store.next()).fail(sqlError('42P01'))
+  t.match(problem(await answer), { status: 500, outcome: 'unknown' })
+})
+
+// — close —
+
+t.test('closing an idle writer ends at once, as often as it is asked for', async (t) => {
+  const { writer } = setUp(t)
+  await writer.close()
+  await writer.close()
+})
+
+t.test('closing writes what waits, answers it, and refuses what comes', async (t) => {
+  const { store, send, writer, answered } = setUp(t, { concurrency: 1 })
+  const first = send(['a'])
+  const call = await store.next()
+  const queued = [send(['b']), send(['c'], { strict: true })]
+  const closed = writer.close()
+  t.match(problem(await send(['d'])), { status: 503, code: 'draining', outcome: 'not_written' })
+  t.equal(answered(), 1)
+  commitAll(store)
+  call.commit()
+  await closed
+  t.equal(answered(), 4, 'closed after the last answer')
+  t.same((await Promise.all([first, ...queued])).map(statuses), [['created'], ['created'], ['created']])
+})
+
+t.test('closing in the turn in which a request arrived writes it', async (t) => {
+  const { store, send, writer } = setUp(t)
+  commitAll(store)
+  const answer = send(['a'])
+  await writer.close()
+  t.same(statuses(await answer), ['created'])
+})
+
+t.test('closing waits for a split to end', async (t) => {
+  const { store, send, writer } = setUp(t)
+  const answer = send(['a', guilty('b'), 'c'])
+  const call = await store.next()
+  const closed = writer.close()
+  commitAll(store)
+  call.commit()
+  await closed
+  t.same(statuses(await answer), ['created', 'refused', 'created'])
+})
+
+t.test('closing while the database is away tries once more, answers 503, and ends', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, writer } = setUp(t, { concurrency: 1 })
+  const [held, queued] = [send(['held']), send(['queued'], { strict: true })]
+  ;(await store.next()).fail(CUT)
+  await turn()
+  const closed = writer.close()
+  await clock.tick(A_WHILE)
+  for (let answers = 0; answers < 2; answers++) (await store.next()).fail(AWAY)
+  await closed
+  t.match(problem(await held), { status: 503, outcome: 'unknown' })
+  t.match(problem(await queued), { status: 503, outcome: 'not_written' })
+  t.equal(store.calls.length, 3)
+})
+
+t.test('closing ends also when the time of all that waits is up before it was tried', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, writer } = setUp(t, { holdMs: 0 })
+  const first = send(['a'])
+  ;(await store.next()).fail(AWAY)
+  t.match(problem(await first), { status: 503 })
+  const second = send(['b'])
+  const closed = writer.close()
+  clock.jump(A_WHILE)
+  await closed
+  t.match(problem(await second), { status: 503, outcome: 'not_written' })
+})
+
+t.test('a writer that was closed during an outage leaves no timer behind', async (t) => {
+  const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
+  const before = timers()
+  const { store, send, writer } = setUp(t)
+  const answer = send(['a'])
+  const call = await store.next()
+  const closed = writer.close()
+  call.fail(AWAY)
+  await closed
+  t.match(problem(await answer), { status: 503 })
+  t.equal(timers(), before)
+})
+
+// The batchers we looked at leave their retry loop at the first failure, or never leave it again: house-style.md.
+t.test('fail, recover, fail, close: every request is answered, and the outages are told apart', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, writer, outages, answered } = setUp(t, { concurrency: 1 })
+  const first = send(['a'])
+  ;(await store.next()).fail(CUT)
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await first), ['created'])
+  await turn()
+  t.same(outages, ['away', 'back'])
+
+  const between = send(['b'])
+  ;(await store.next()).commit()
+  t.same(statuses(await between), ['created'])
+
+  const [second, queued] = [send(['c']), send(['d'], { strict: true })]
+  ;(await store.next()).fail(AWAY)
+  await turn()
+  t.same(outages, ['away', 'back', 'away'])
+  const closed = writer.close()
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  ;(await store.next()).fail(AWAY)
+  await closed
+  t.same(statuses(await second), ['created'], 'it came back in time for this one')
+  t.match(problem(await queued), { status: 503 })
+  t.equal(answered(), 4)
+})
+
+// — helpers —
+
+interface Answer {
+  error: unknown
+  outcomes: RowOutcome[]
+}
+
+/** A writer on a store whose every call the test ends. When `t` is over, each request has been answered exactly once. */
+function setUp(t: Test, options: Partial<WriterOptions> = {}) {
+  const store = createMemoryStore()
+  const outages: ('away' | 'back')[] = []
+  const writer = new Writer(store, {
+    maxRows: 1000,
+    maxBytes: 1e6,
+    concurrency: 2,
+    holdMs: HOLD_MS,
+    onOutage: (error) => outages.push(error === undefined ? 'back' : 'away'),
+    ...options,
+  })
+  const timesAnswered: number[] = []
+  t.teardown(async () => {
+    await writer.close()
+    await turn()
+    if (timesAnswered.some((times) => times !== 1)) throw new Error(`answered other than once: ${timesAnswered}`)
+  })
+
+  const send = (rows: (string | Row)[], { strict = false, bytes = 1 } = {}): Promise<Answer> => {
+    const number = timesAnswered.push(0) - 1
+    return new Promise((resolve) => {
+      writer.submit({ rows: rows.map(toRow), bytes, strict }, (error, outcomes) => {
+        timesAnswered[number] = (timesAnswered[number] as number) + 1
+        resolve({ error, outcomes })
+      })
+    })
+  }
+  const answered = () => timesAnswered.filter((times) => times > 0).length
+  return { store, writer, send, outages, answered }
+}
+
+/** From now on every call commits as soon as it is made. */
+async function commitAll(store: MemoryStore): Promise<never> {
+  for (;;) (await store.next()).commit()
+}
+
+function toRow(row: string | Row): Row {
+  return typeof row === 'string' ? makeRow({ id: row }) : row
+}
+
+function guilty(id: string): Row {
+  return makeRow({ id, type: GUILTY })
+}
+
+function idsOf({ rows }: { rows: readonly Row[] }): string[] {
+  return rows.map(({ id }) => id)
+}
+
+function positions({ outcomes }: Answer) {
+  return outcomes.map((outcome) => 'position' in outcome && outcome.position)
+}
+
+/** The statuses of a request that was answered with outcomes. */
+function statuses({ error, outcomes }: Answer): string[] {
+  if (error !== undefined) throw error
+  return outcomes.map(({ status }) => status)
+}
+
+function problem({ error }: Answer): Problem {
+  if (!(error instanceof Problem)) throw new Error('a Problem was expected', { cause: error })
+  return error
+}

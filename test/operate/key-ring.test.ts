@@ -1,0 +1,229 @@
+import type { KyselyPlugin } from 'kysely'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { connect } from '../../src/data/connect.ts'
+import { revokeKey } from '../../src/data/keys.ts'
+import { Problem } from '../../src/lib/problems.ts'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import { KeyRing } from '../../src/operate/key-ring.ts'
+import type { Key } from '../../src/operate/keys.ts'
+import { turn } from '../helpers/clock.ts'
+import { connect as connectAs } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+
+t.test('a key is found by its token, with all that it may do', async (t) => {
+  const { ring, make } = await setUp(t)
+  const expiresAt = new Date('2999-01-02T03:04:05.678Z')
+  const { id, token } = await make({ scopes: ['ingest', 'read'], sourcePrefixes: ['shop/'], expiresAt })
+  t.same(await ring.find(token), {
+    id,
+    name: 'test',
+    scopes: ['ingest', 'read'],
+    sourcePrefixes: ['shop/'],
+    expiresAt,
+    revokedAt: null,
+  })
+})
+
+t.test('once the keys were read, a known token is answered at once and costs no query', async (t) => {
+  const { ring, make, queries } = await setUp(t)
+  const { id, token } = await make()
+  await ring.find(token)
+  const before = queries()
+  for (let count = 0; count < 1000; count++) {
+    const found = ring.find(token)
+    if (found instanceof Promise || found?.id !== id) throw new Error('not at once')
+  }
+  t.equal(queries(), before)
+})
+
+t.test('a token that nobody issued belongs to no key, nor does the hash of one that somebody did', async (t) => {
+  const { ring, make, root } = await setUp(t)
+  await make()
+  t.equal(await ring.find('sluice_000000000000_nothing'), undefined)
+  const { rows } = await sql<{ hash: Buffer }>`SELECT hash FROM sluice.keys`.execute(root)
+  t.equal(await ring.find((rows[0] as { hash: Buffer }).hash.toString('hex')), undefined)
+})
+
+t.test('a new key works at once, although another unknown token was just looked up', async (t) => {
+  const { ring, make } = await setUp(t)
+  t.equal(await ring.find('unknown'), undefined)
+  const { id, token } = await make()
+  t.equal((await ring.find(token))?.id, id)
+})
+
+t.test('a new key works at once, although a read that began before it was made is under way', async (t) => {
+  const { ring, make, hold } = await setUp(t)
+  await ring.find('unknown')
+  const held = hold()
+  const unknown = ring.find('another')
+  await held.begun
+  const { id, token } = await make()
+  const found = ring.find(token)
+  held.goOn()
+  t.equal(await unknown, undefined)
+  t.equal((await found)?.id, id)
+})
+
+t.test('a flood of unknown tokens costs a few queries, and everybody gets an answer', async (t) => {
+  const { ring, queries } = await setUp(t)
+  await ring.find('first')
+  const [before, started] = [queries(), performance.now()]
+  for (let wave = 0; wave < 5; wave++) {
+    const found = await Promise.all(Array.from({ length: 1000 }, (_, index) => ring.find(`${wave} ${index}`)))
+    t.ok(found.every((key) => key === undefined))
+  }
+  const tenths = Math.ceil((performance.now() - started) / 100)
+  t.ok(queries() - before <= tenths, `${queries() - before} queries in ${tenths} tenths of a second`)
+})
+
+t.test('a flood of unknown tokens does not slow down the known ones', async (t) => {
+  const { ring, make } = await setUp(t)
+  const { token } = await make()
+  await ring.find(token)
+  const flood = Array.from({ length: 1000 }, (_, index) => ring.find(`${index}`))
+  t.notOk(ring.find(token) instanceof Promise)
+  await Promise.all(flood)
+})
+
+t.test('the copy is read again by itself: a key that was revoked elsewhere is known to be', async (t) => {
+  const { ring, make, root, queries, nextQuery } = await setUp(t)
+  const { id, token } = await make()
+  await ring.find(token)
+  ring.start()
+  const [before, started] = [queries(), performance.now()]
+  await revokeKey(root as never, id)
+  t.equal((ring.find(token) as Key).revokedAt, null)
+  while ((ring.find(token) as Key).revokedAt === null) await nextQuery()
+  const seconds = (performance.now() - started) / 1000
+  t.ok(seconds < 4, `known after ${seconds} s`)
+  t.ok(queries() - before <= 2)
+})
+
+t.test('stopping waits for the read that is under way, so that the connections can be closed after it', async (t) => {
+  const { ring, hold } = await setUp(t)
+  const held = hold()
+  void ring.find('unknown')
+  await held.begun
+  let over = false
+  const stopped = ring.stop().then(() => {
+    over = true
+  })
+  await turn()
+  t.notOk(over)
+  held.goOn()
+  await stopped
+})
+
+t.test('while the database is away the last copy holds: known keys work, unknown ones do not', async (t) => {
+  const { ring, make, away, back } = await setUp(t)
+  const { id, token } = await make()
+  await ring.find(token)
+  await away()
+  t.equal(await ring.find('unknown'), undefined)
+  t.equal((ring.find(token) as Key).id, id)
+  await back()
+  const other = await make()
+  t.equal((await ring.find(other.token))?.id, other.id, 'and it recovers')
+})
+
+t.test('while the database is away the failed refresh is told, and the copy holds', async (t) => {
+  const { ring, make, away, nextFailure } = await setUp(t)
+  const { id, token } = await make()
+  await ring.find(token)
+  ring.start()
+  await away()
+  t.ok((await nextFailure()) instanceof Error)
+  t.equal((ring.find(token) as Key).id, id)
+})
+
+t.test('keys that could never be read are an outage, not a wrong key', async (t) => {
+  const { ring, make, away, back } = await setUp(t)
+  const { id, token } = await make()
+  await away()
+  const failure = await Promise.resolve(ring.find(token)).catch((error) => error)
+  t.ok(failure instanceof Problem)
+  t.match(failure, { status: 503, code: 'database_unavailable' })
+  await back()
+  t.equal((await ring.find(token))?.id, id)
+})
+
+// — helpers —
+
+async function setUp(t: Test) {
+  const { name, apiUrl, superUrl } = await createDatabase(t)
+  const root = connectAs(superUrl)
+  const elsewhere = connectAs(new URL('/postgres', superUrl).href)
+  const api = connect({ url: apiUrl, name: 'ring', connections: 2, statementTimeoutMs: 0, onError: () => {} })
+
+  let failed: ((error: unknown) => void) | undefined
+  const { plugin, ...watch } = watchQueries()
+  const ring = new KeyRing(api.withPlugin(plugin), (error) => failed?.(error))
+  t.teardown(async () => {
+    await ring.stop()
+    await Promise.all([api.destroy(), root.destroy(), elsewhere.destroy()])
+  })
+
+  return {
+    ring,
+    root,
+    ...watch,
+    make: ({
+      scopes = ['ingest'],
+      sourcePrefixes = [],
+      expiresAt = null,
+    }: Partial<Parameters<typeof issueKey>[1]> = {}) =>
+      issueKey(root as never, { name: 'test', scopes, sourcePrefixes, expiresAt }),
+    /** Resolves with the next failure of a refresh. */
+    nextFailure: () =>
+      new Promise((resolve) => {
+        failed = resolve
+      }),
+    /** The database ends its connections and lets nobody in. */
+    async away() {
+      await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
+      await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${name}`.execute(elsewhere)
+    },
+    back: () => sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS true`.execute(elsewhere),
+  }
+}
+
+/** Counts the ring's queries, tells of each, and holds back an answer on demand. */
+function watchQueries() {
+  let count = 0
+  let told: (() => void)[] = []
+  let holding: { begin: () => void; released: Promise<void> } | undefined
+  const plugin: KyselyPlugin = {
+    transformQuery: ({ node }) => {
+      count++
+      return node
+    },
+    async transformResult({ result }) {
+      const { begin, released } = holding ?? {}
+      holding = undefined
+      begin?.()
+      await released
+      // Told in the next turn, when the ring has taken it over.
+      setImmediate(() => {
+        for (const tell of told) tell()
+        told = []
+      })
+      return result
+    },
+  }
+  return {
+    plugin,
+    queries: () => count,
+    nextQuery: () =>
+      new Promise<void>((resolve) => {
+        told.push(resolve)
+      }),
+    /** The next answer of the database stays on its way until it may go on. */
+    hold() {
+      const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+      const { promise: released, resolve: goOn } = Promise.withResolvers<void>()
+      holding = { begin, released }
+      return { begun, goOn }
+    },
+  }
+}

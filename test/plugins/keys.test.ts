@@ -1,0 +1,122 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { revokeKey } from '../../src/data/keys.ts'
+import { createApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { exchange, head, listen } from '../helpers/socket.ts'
+
+const { app, post, get, makeKey, database } = await createApp(t)
+const port = await listen(app)
+const record = { source: 's', type: 't' }
+
+t.test('a request without a valid key is 401 and says how to send one', async (t) => {
+  const { token } = await makeKey()
+  for (const [name, authorization] of [
+    ['unknown', `Bearer sluice_000000000000_${'x'.repeat(43)}`],
+    ['a prefix of a key', `Bearer ${token.slice(0, -1)}`],
+    ['a key and more', `Bearer ${token}x`],
+    ['another scheme', `Basic ${token}`],
+    ['no scheme', token],
+    ['no token', 'Bearer'],
+    ['two tokens', `Bearer ${token} ${token}`],
+    ['odd characters', 'Bearer <script>'],
+  ] as const) {
+    for (const answer of [await post(record, { authorization }), await get('/v1/records', { authorization })]) {
+      isProblem(t, answer, 'unauthorized', { name })
+      t.match(answer.headers['www-authenticate'], /^Bearer realm="sluice"/, name)
+    }
+  }
+  for (const [method, url] of [
+    ['POST', '/v1/records'],
+    ['GET', '/v1/records'],
+    ['GET', '/v1/records/s/1'],
+  ] as const) {
+    const answer = await app.inject({ method, url })
+    isProblem(t, { status: answer.statusCode, headers: answer.headers, json: answer.json() }, 'unauthorized')
+  }
+  t.equal((await post(record, { authorization: `bearer ${token}` })).status, 201, 'the scheme has no case')
+})
+
+t.test('a scope opens what it names and nothing else', async (t) => {
+  const ingest = `Bearer ${(await makeKey({ scopes: ['ingest'] })).token}`
+  const read = `Bearer ${(await makeKey({ scopes: ['read'] })).token}`
+  const admin = `Bearer ${(await makeKey({ scopes: ['admin'] })).token}`
+  t.equal((await post(record, { authorization: ingest })).status, 201)
+  t.equal((await get('/v1/records', { authorization: read })).status, 200)
+  for (const authorization of [read, admin]) {
+    const answer = await post(record, { authorization })
+    isProblem(t, answer, 'forbidden')
+    t.match(answer.headers['www-authenticate'], 'error="insufficient_scope", scope="ingest"')
+  }
+  for (const authorization of [ingest, admin])
+    isProblem(t, await get('/v1/records/s/1', { authorization }), 'forbidden')
+})
+
+t.test('a key works until its expiry and not a moment longer', async (t) => {
+  const later = await makeKey({ expiresAt: new Date(Date.now() + 60_000) })
+  const over = await makeKey({ expiresAt: new Date(Date.now() - 1) })
+  t.equal((await get('/v1/records', { authorization: `Bearer ${later.token}` })).status, 200)
+  const answer = await get('/v1/records', { authorization: `Bearer ${over.token}` })
+  isProblem(t, answer, 'unauthorized')
+  t.match(answer.json.detail, 'expired')
+})
+
+t.test('a key that expires while the server runs stops working', async (t) => {
+  const { token } = await makeKey({ expiresAt: new Date(Date.now() + 1500) })
+  const ask = () => get('/v1/records?limit=1', { authorization: `Bearer ${token}` })
+  t.equal((await ask()).status, 200)
+  const started = Date.now()
+  let answer = await ask()
+  while (answer.status === 200 && Date.now() - started < 5000) answer = await ask()
+  isProblem(t, answer, 'unauthorized')
+})
+
+t.test('a new key works at once; a revoked one is refused within seconds, others stay', async (t) => {
+  const [old, fresh] = [await makeKey(), await makeKey()]
+  const ask = ({ token }: { token: string }) => get('/v1/records?limit=1', { authorization: `Bearer ${token}` })
+  t.equal((await ask(old)).status, 200)
+  t.equal((await ask(fresh)).status, 200, 'two are alive for a rotation')
+
+  const db = connect(database.ownerUrl)
+  t.equal(await revokeKey(db as never, old.id).finally(() => db.destroy()), true)
+  const started = Date.now()
+  let answer = await ask(old)
+  while (answer.status === 200 && Date.now() - started < 10_000) answer = await ask(old)
+  isProblem(t, answer, 'unauthorized')
+  t.match(answer.json.detail, 'revoked')
+  t.ok(Date.now() - started < 5000, 'within seconds')
+  t.equal((await ask(fresh)).status, 200)
+})
+
+t.test('no key, no body: the refusal comes while all of the body is still to be sent', async (t) => {
+  const big = { 'Content-Type': 'application/json', 'Content-Length': '1000000000' }
+  isProblem(t, await exchange(port, head('POST', '/v1/records', big)), 'unauthorized')
+  const read = { ...big, Authorization: `Bearer ${(await makeKey({ scopes: ['read'] })).token}` }
+  isProblem(t, await exchange(port, head('POST', '/v1/records', read)), 'forbidden')
+  const chunked = { 'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked' }
+  isProblem(t, await exchange(port, head('POST', '/v1/records', chunked)), 'unauthorized')
+  t.equal(app.budget.used, 0, 'and nothing was reserved for it')
+})
+
+t.test('the key is looked at before the media type and the headers are', async (t) => {
+  const authorization = 'Bearer nonsense'
+  const wrong: Record<string, string>[] = [
+    { 'content-type': 'text/xml' },
+    { 'content-encoding': 'zip' },
+    { 'idempotency-key': '' },
+  ]
+  for (const headers of wrong) {
+    isProblem(t, await post('<', { authorization, ...headers }), 'unauthorized')
+  }
+  isProblem(t, await get('/v1/records?nonsense=1', { authorization }), 'unauthorized')
+})
+
+t.test('a key is kept as a hash only', async (t) => {
+  const { token } = await makeKey()
+  const db = connect(database.superUrl)
+  t.teardown(() => db.destroy())
+  const { rows } = await sql<{ row: string }>`SELECT k::text AS row FROM sluice.keys AS k`.execute(db)
+  t.ok(rows.length > 1)
+  t.notOk(rows.some(({ row }) => row.includes(token) || row.includes(token.slice(20))))
+})

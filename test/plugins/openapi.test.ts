@@ -1,0 +1,112 @@
+import t from 'tap'
+import { PROBLEMS } from '../../src/lib/problems.ts'
+import { createApp } from '../helpers/app.ts'
+
+const { app, post } = await createApp(t)
+const answer = await app.inject({ url: '/openapi.json' })
+const document = answer.json()
+
+/** Every object of the document, with the way to it. */
+function* objects(value: unknown, path = ''): Generator<[string, Record<string, unknown>]> {
+  if (typeof value !== 'object' || value === null) return
+  if (!Array.isArray(value)) yield [path, value as Record<string, unknown>]
+  for (const [name, inner] of Object.entries(value)) yield* objects(inner, `${path}/${name}`)
+}
+
+t.test('the document is OpenAPI 3.1, served as JSON without a key', async (t) => {
+  t.equal(answer.statusCode, 200)
+  t.match(answer.headers['content-type'], 'application/json')
+  t.match(document.openapi, /^3\.1\.\d+$/)
+  t.match(document.info, { title: 'Sluice', version: /^\d+\.\d+\.\d+/, license: { name: 'MIT' } })
+})
+
+t.test('every reference leads somewhere', async (t) => {
+  let count = 0
+  for (const [path, object] of objects(document)) {
+    if (typeof object.$ref !== 'string') continue
+    count++
+    t.match(object.$ref, /^#\/components\/schemas\/\w+$/, path)
+    t.type(document.components.schemas[object.$ref.split('/').at(-1) as string], 'object', object.$ref)
+  }
+  t.ok(count > 10, `${count} references`)
+})
+
+t.test('every route is in it with its method, and nothing else is', async (t) => {
+  const described = Object.entries(document.paths as Record<string, object>).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method} ${path}`),
+  )
+  t.same(described.sort(), [
+    'get /healthz',
+    'get /readyz',
+    'get /v1/records',
+    'get /v1/records/{source}/{id}',
+    'post /v1/records',
+  ])
+  for (const route of described) {
+    const [method = '', path = ''] = route.split(' ')
+    const url = path.replaceAll(/\{(\w+)\}/g, ':$1')
+    t.ok(app.hasRoute({ method: method.toUpperCase() as 'GET', url }), route)
+  }
+})
+
+t.test('every operation has a summary and answers, and those under /v1 need a key', async (t) => {
+  for (const [path, methods] of Object.entries(document.paths as Record<string, Record<string, Operation>>)) {
+    for (const [method, operation] of Object.entries(methods)) {
+      t.match(operation.summary, /\S/, `${method} ${path}`)
+      t.ok(Object.keys(operation.responses).length > 0)
+      t.same(operation.security, path.startsWith('/v1') ? [{ key: [] }] : undefined, `${method} ${path}: security`)
+      const inPath = operation.parameters?.filter((parameter) => parameter.in === 'path') ?? []
+      t.same(
+        inPath.map(({ name, required }) => [name, required]),
+        [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => [name, true]),
+        `${method} ${path}: path parameters`,
+      )
+    }
+  }
+  t.match(document.components.securitySchemes, { key: { type: 'http', scheme: 'bearer' } })
+})
+
+t.test('it tells all that ingest takes and answers', async (t) => {
+  const { post } = document.paths['/v1/records']
+  t.same(Object.keys(post.requestBody.content), ['application/json'])
+  t.same(Object.keys(post.responses), ['200', '201', '207', 'default'])
+  t.ok('application/problem+json' in post.responses.default.content)
+  for (const code of Object.keys(PROBLEMS)) t.match(document.components.schemas.Problem.description, `\`${code}\``)
+})
+
+t.test('/docs is a page that needs nothing from elsewhere', async (t) => {
+  const page = await app.inject({ url: '/docs' })
+  const html = page.statusCode === 302 ? await app.inject({ url: String(page.headers.location) }) : page
+  t.equal(html.statusCode, 200)
+  t.match(html.headers['content-type'], 'text/html')
+  const parts = [...html.body.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, url]) => url as string)
+  t.ok(parts.length >= 4)
+  for (const part of parts) {
+    t.notMatch(part, /^(?:https?:)?\/\//, part)
+    const { pathname } = new URL(part, 'http://sluice/docs/')
+    const served = await app.inject({ url: pathname })
+    t.equal(served.statusCode, 200, pathname)
+    if (pathname.endsWith('initializer.js')) t.match(served.body, '"validatorUrl":null', 'no validator is called')
+  }
+  const policy = String(html.headers['content-security-policy'])
+  t.match(policy, /default-src 'self'/)
+  t.notMatch(policy, /\/\/|\*/, 'no other host is allowed')
+})
+
+t.test('a record made of the examples in the document is stored', async (t) => {
+  const { properties, required } = document.components.schemas.RecordInput as {
+    properties: Record<string, { examples?: unknown[] }>
+    required: string[]
+  }
+  const examples = Object.entries(properties).filter(([, { examples }]) => examples !== undefined)
+  const record = Object.fromEntries(examples.map(([name, { examples }]) => [name, examples?.[0]]))
+  t.ok(required.every((name) => name in record))
+  t.equal((await post(record)).status, 201)
+})
+
+interface Operation {
+  summary: string
+  responses: object
+  security?: object[]
+  parameters?: { in: string; name: string; required: boolean }[]
+}
