@@ -15,6 +15,13 @@ export const ConfigSchema = Type.Object({
       description: 'PostgreSQL 18 to use. Absent: an embedded one',
     }),
   ),
+  DATABASE_READ_URL: Type.Optional(
+    Type.String({
+      title: 'a URL like postgres://user:password@host:5432/database',
+      pattern: '^postgres(ql)?://.+',
+      description: 'A standby for lists and exports, which may lag a moment behind. Absent: DATABASE_URL',
+    }),
+  ),
   HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
   PORT: Type.Integer({
     default: 3000,
@@ -80,7 +87,7 @@ export const ConfigSchema = Type.Object({
 export type Config = Static<typeof ConfigSchema>
 
 /** Settings whose value no message may repeat. */
-const SECRET: ReadonlySet<string> = new Set(['DATABASE_URL', 'SLUICE_BOOTSTRAP_KEY'])
+const SECRET: ReadonlySet<string> = new Set(['DATABASE_URL', 'DATABASE_READ_URL', 'SLUICE_BOOTSTRAP_KEY'])
 
 /** A setting is wrong. The message is one line for each: its name, what it held, what is allowed. */
 export class ConfigError extends Error {
@@ -111,6 +118,10 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
     if (failures === undefined) throw error
     const names = new Set(failures.map(({ instancePath }) => instancePath.slice(1)))
     throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'))
+  }
+  // More than the pattern can say. The driver would say so at each new connection, and only there.
+  if (config.DATABASE_URL !== undefined && !URL.canParse(config.DATABASE_URL)) {
+    throw new ConfigError(complaint('DATABASE_URL', config.DATABASE_URL))
   }
   if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
     throw new ConfigError(

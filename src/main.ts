@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
-import { explain } from './commands/database.ts'
+import { explain } from './lib/explain.ts'
 
 // Each command's code is loaded when it is run: `keys list` needs no HTTP server.
 const program = new Command('sluice')
@@ -18,6 +18,16 @@ program
   .command('migrate')
   .description('bring the schema up to date; DATABASE_URL is the owner of the database')
   .action(async () => (await import('./commands/migrate.ts')).runMigrate())
+
+program
+  .command('bootstrap')
+  .description('make the roles and the database, or set changed passwords; DATABASE_URL is the superuser')
+  .option(
+    '--key',
+    'instead make sure that SLUICE_BOOTSTRAP_KEY is a key; DATABASE_URL is the owner of the database',
+    false,
+  )
+  .action(async (options) => (await import('./commands/bootstrap.ts')).runBootstrap(options))
 
 const keys = program.command('keys').description('make, list and revoke API keys')
 
@@ -40,6 +50,16 @@ keys
   .command('revoke <id>')
   .description('revoke a key; every instance refuses it within seconds')
   .action(async (id) => (await import('./commands/keys.ts')).revoke(id))
+
+program.command('load').description('store the records in files, or from stdin, on a server')
+
+program.command('export').description('write the records of a server to a file, or to stdout')
+
+// Their options are many, and are defined beside what they do.
+program.hook('preSubcommand', async (_program, command) => {
+  if (command.name() === 'load') (await import('./commands/load.ts')).defineLoad(command)
+  if (command.name() === 'export') (await import('./commands/export.ts')).defineExport(command)
+})
 
 program.parseAsync().catch((error) => {
   console.error(`sluice: ${explain(error)}.`)

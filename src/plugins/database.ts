@@ -4,7 +4,10 @@ import type { Config } from '../config.ts'
 import { connect } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
 
-/** Two pools, so that slow reads cannot keep a flush from its connection. Neither connects before it is used. */
+/**
+ * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; and for lists,
+ * where a standby is to answer them. None connects before it is used.
+ */
 export default fp(
   async function database(app: FastifyInstance, { config }: { config: Config }) {
     const onError = (err: Error) => app.log.warn({ err }, 'a connection to the database broke')
@@ -18,17 +21,20 @@ export default fp(
       prepare: true,
       onError,
     })
-    const read = connect({
-      url,
+    const forReading = {
       name: 'sluice-read',
       connections: config.READ_CONNECTIONS,
       statementTimeoutMs: config.READ_TIMEOUT_SECONDS * 1000,
       onError,
-    })
+    }
+    const read = connect({ ...forReading, url })
+    // "Did it land?", keys and migrations are asked of the primary always: a standby does not know yet.
+    const list =
+      config.DATABASE_READ_URL === undefined ? read : connect({ ...forReading, url: config.DATABASE_READ_URL })
 
-    app.decorate('db', { write, read })
+    app.decorate('db', { write, read, list })
     app.addHook('onClose', async () => {
-      await Promise.all([write.destroy(), read.destroy()])
+      await Promise.all([...new Set([write, read, list])].map((db) => db.destroy()))
     })
   },
   { name: 'database' },
@@ -36,6 +42,6 @@ export default fp(
 
 declare module 'fastify' {
   interface FastifyInstance {
-    db: { write: Database; read: Database }
+    db: { write: Database; read: Database; list: Database }
   }
 }

@@ -3,6 +3,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Key } from '../operate/keys.ts'
+import { COMPRESSION } from '../plugins/compression.ts'
 import { openExport, writeCsv, writeNdjson } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
@@ -45,19 +46,19 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         default: problem,
       },
     },
-    compress: {},
+    compress: COMPRESSION,
     onRequest: app.requireScope('read'),
     handler: async (request, reply) => {
       const [type, key] = [negotiate(request, LIST_TYPES), request.key as Key]
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
-        const pages = await openExport(app.db.read, key, request.query)
+        const pages = await openExport(app.db.list, key, request.query)
         const chunks = type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
         // Should it break off, the connection is cut without the last chunk of HTTP: no client takes it for the end.
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 1 }))
       }
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
-      const { records, next } = await readPage(app.db.read, key, request.query, config.MAX_PAGE_BYTES, shape)
+      const { records, next } = await readPage(app.db.list, key, request.query, config.MAX_PAGE_BYTES, shape)
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
       if (shape === 'cloudevent') return reply.type(type).send(`[${records.join()}]`)
       return reply.sendJson(`{"records":[${records.join()}],"next":${JSON.stringify(next)}}`)

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Brings an overlay of k8s/ into the cluster of the current context, and shows that it works.
+#
+#   scripts/deploy.sh OVERLAY [--dry-run]
+#
+#   --dry-run    check and show the differences, change nothing
+#   TIMEOUT      how long to wait for each part, as 10m (default), from the environment
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+namespace=sluice
+timeout=${TIMEOUT:-10m}
+overlay='' dry_run=false
+for argument; do
+  case $argument in
+    --dry-run) dry_run=true ;;
+    -*) overlay='' && break ;;
+    *) overlay=$argument ;;
+  esac
+done
+folder=k8s/overlays/$overlay
+secrets=$folder/secrets.sops.yaml
+
+main() {
+  check
+  differences
+  if $dry_run; then
+    say 'dry run: nothing was changed'
+    return
+  fi
+  trap 'report $?' EXIT
+  say "applying $folder"
+  # The Secrets need their namespace, and everything else needs them.
+  kubectl apply -k "$folder" -l app.kubernetes.io/component=namespace
+  # By a pipe. On the server's side, since kubectl's own way keeps a copy of the values in an annotation.
+  sops decrypt "$secrets" | kubectl apply --server-side --force-conflicts -f -
+  kubectl apply -k "$folder"
+  wait_for_rollout
+  smoke_test
+  say 'done'
+}
+
+check() {
+  if [ -z "$overlay" ]; then
+    sed -nE 's/^#   //p' "$0" >&2
+    exit 2
+  fi
+  local tool
+  for tool in kubectl sops curl base64; do
+    command -v "$tool" >/dev/null || die "$tool is needed, and not on the PATH"
+  done
+  [ -f "$folder/kustomization.yaml" ] || die "there is no overlay $folder"
+  grep -q '^ *mac: ENC\[' "$secrets" || die "$secrets is only the example: scripts/secrets.sh init $overlay"
+  scripts/secrets.sh check
+  sops decrypt "$secrets" >/dev/null || die "this machine has no key that decrypts $secrets"
+  say "context $(kubectl config current-context), $(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')"
+  kubectl get --raw=/readyz >/dev/null || die 'the cluster does not answer'
+  kubectl create --dry-run=client -k "$folder" -o name >/dev/null ||
+    die 'the cluster does not know all of these kinds of objects: is an operator missing? See k8s/README.md'
+}
+
+differences() {
+  if ! kubectl get namespace "$namespace" >/dev/null 2>&1; then
+    say "there is no namespace $namespace yet: everything is new"
+    return
+  fi
+  # kubectl diff: 0 none, 1 some, more than 1 it failed.
+  kubectl diff -k "$folder" || [ $? -eq 1 ] || die 'the differences cannot be told'
+}
+
+wait_for_rollout() {
+  local object objects
+  # In the order in which one waits for the other: database, roles, schema, API.
+  objects=$(kubectl get -k "$folder" -o name | awk '
+    /^statefulset|^cluster/ { print 1, $0 } /^job.*bootstrap/ { print 2, $0 }
+    /^job.*migration/ { print 3, $0 } /^deployment/ { print 4, $0 }' | sort | cut -d' ' -f2)
+  for object in $objects; do
+    say "waiting for $object"
+    case $object in
+      job*) kubectl -n "$namespace" wait --for=condition=Complete --timeout="$timeout" "$object" ;;
+      cluster*) kubectl -n "$namespace" wait --for=condition=Ready --timeout="$timeout" "$object" ;;
+      *) kubectl -n "$namespace" rollout status --timeout="$timeout" "$object" ;;
+    esac
+  done
+}
+
+# Stores a record and reads it back, through the Service. It stays: what was stored cannot be undone through the API.
+smoke_test() {
+  local line url id answer
+  coproc FORWARD { kubectl -n "$namespace" port-forward service/sluice-api :80 2>&1; }
+  read -r -t 30 line <&"${FORWARD[0]}" || die 'the Service cannot be reached'
+  url=http://$(sed -nE 's/^Forwarding from ([0-9.]+:[0-9]+).*/\1/p' <<<"$line")/v1/records
+  id=$(date -u +%Y%m%dT%H%M%SZ)-$$
+  call "$url" -H 'Content-Type: application/json' \
+    -d "{\"source\":\"sluice-deploy\",\"type\":\"sluice.deployed\",\"id\":\"$id\"}" >/dev/null
+  answer=$(call "$url/sluice-deploy/$id")
+  [[ $answer == *"\"$id\""* ]] || die 'the record that was stored was not read back'
+  say "stored and read back the record sluice-deploy/$id"
+}
+
+# The key goes to curl as its configuration, by a pipe: an argument would be seen in ps.
+call() {
+  kubectl -n "$namespace" get secret sluice-first-key -o 'jsonpath={.data.SLUICE_BOOTSTRAP_KEY}' | base64 -d |
+    sed 's/.*/header = "Authorization: Bearer &"/' |
+    curl --silent --show-error --fail-with-body --max-time 30 --retry 5 --retry-all-errors --config - "$@"
+}
+
+report() {
+  trap - EXIT
+  if [ -n "${FORWARD_PID:-}" ]; then kill "$FORWARD_PID" || true; fi
+  [ "$1" -eq 0 ] && exit 0
+  {
+    say "FAILED. What $namespace looks like:"
+    kubectl -n "$namespace" get pods,jobs,persistentvolumeclaims -o wide
+    say 'the latest events'
+    kubectl -n "$namespace" get events --sort-by=.lastTimestamp | tail -n 30
+    local pod
+    for pod in $(kubectl -n "$namespace" get pods --no-headers |
+      awk '{ split($2, ready, "/") } $3 != "Completed" && (ready[1] != ready[2] || $3 != "Running") { print $1 }'); do
+      say "the log of $pod"
+      kubectl -n "$namespace" logs "$pod" --all-containers --prefix --tail=50
+      kubectl -n "$namespace" logs "$pod" --all-containers --prefix --tail=20 --previous 2>/dev/null
+    done
+  } >&2 || true
+  exit "$1"
+}
+
+say() { printf -- '--- %s\n' "$*"; }
+die() {
+  printf 'deploy.sh: %s.\n' "$*" >&2
+  exit 1
+}
+
+main

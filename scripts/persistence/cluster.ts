@@ -1,0 +1,59 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import type { Target } from './verify.ts'
+
+const run = promisify(execFile)
+const POD = 'sluice-postgres-0'
+const CLAIM = `data-${POD}`
+
+/** As long as a node may take to come back. */
+const PATIENCE_MS = 15 * 60_000
+
+interface Options {
+  namespace: string
+  /** Instead of deleting the pod. */
+  restartCommand?: string
+}
+
+/** PostgreSQL as k8s/overlays/k3s runs it, through kubectl and its current context. */
+export function openCluster({ namespace, restartCommand }: Options): Target {
+  const kubectl = async (...args: string[]) => (await run('kubectl', ['-n', namespace, ...args])).stdout.trim()
+
+  async function volume(): Promise<string> {
+    return kubectl('get', 'pvc', CLAIM, '-o', 'jsonpath={.metadata.name} {.metadata.uid} {.status.phase}')
+  }
+
+  async function restart(): Promise<void> {
+    if (restartCommand !== undefined) {
+      await runInShell(restartCommand)
+      return untilReady()
+    }
+    const uid = () => kubectl('get', 'pod', POD, '-o', 'jsonpath={.metadata.uid}')
+    const before = await uid()
+    await kubectl('delete', 'pod', POD, '--wait')
+    await untilReady()
+    if ((await uid()) === before) throw new Error(`${POD} is still the pod that was deleted`)
+  }
+
+  // With the node the Kubernetes API restarts too, and the pod may not even be made yet: asked again and again.
+  async function untilReady(): Promise<void> {
+    for (const giveUp = Date.now() + PATIENCE_MS; ; await sleep(1000)) {
+      try {
+        await kubectl('wait', '--for=condition=Ready', `pod/${POD}`, '--timeout=30s')
+        return
+      } catch (error) {
+        if (Date.now() > giveUp) throw new Error(`${POD} does not get ready`, { cause: error })
+      }
+    }
+  }
+
+  return { volume, restart, close: async () => {} }
+}
+
+async function runInShell(command: string): Promise<void> {
+  const child = spawn(command, { shell: true, stdio: 'inherit' })
+  const [code] = await once(child, 'exit')
+  if (code !== 0) throw new Error(`"${command}" ended with ${code}`)
+}

@@ -1,0 +1,51 @@
+import { chmod, mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { openEmbedded } from '../../db/embedded/index.ts'
+import { buildApp } from '../../src/app.ts'
+import { withConnection } from '../../src/commands/database.ts'
+import { loadConfig } from '../../src/config.ts'
+import { migrate } from '../../src/data/migrate.ts'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import { SCOPES } from '../../src/operate/keys.ts'
+import type { Target } from './verify.ts'
+
+/** An embedded PostgreSQL in a folder of its own, removed at the end, and the API in this process. */
+export async function openLocal(): Promise<Target> {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-persistence-'))
+  // For root: the user that runs PostgreSQL has to get in.
+  await chmod(folder, 0o711)
+  const home = join(folder, '.sluice')
+  let server = await openEmbedded(home)
+  const key = await withConnection(server.ownerUrl, async (db) => {
+    await migrate(db)
+    return issueKey(db, { name: 'persistence', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })
+  })
+  const config = loadConfig({ DATABASE_URL: server.apiUrl, PORT: '0' })
+  const app = await buildApp(config, pino({ level: 'silent' }))
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+
+  async function volume(): Promise<string> {
+    const { dev, ino } = await stat(join(home, 'postgres', 'data'))
+    return `folder ${dev}:${ino}`
+  }
+
+  async function restart(): Promise<void> {
+    const noted = await readFile(join(home, 'postgres', 'data', 'postmaster.pid'), 'utf8')
+    process.kill(Number.parseInt(noted, 10), 'SIGKILL')
+    const killed = server
+    server = await openEmbedded(home)
+    await killed.release()
+  }
+
+  async function close(): Promise<void> {
+    await app.close()
+    await server.release()
+    await rm(folder, { recursive: true, force: true })
+  }
+
+  return { volume, restart, close, url: `http://127.0.0.1:${port}`, key: key.token }
+}

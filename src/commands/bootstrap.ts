@@ -1,0 +1,52 @@
+import { type Config, loadConfig } from '../config.ts'
+import { ensureDatabase, ensureRoles, type RoleName, roleNames } from '../data/roles.ts'
+import { createLogger } from '../logger.ts'
+import { ensureBootstrapKey } from '../operate/issue-key.ts'
+import { withConnection } from './database.ts'
+
+/** The environment of a process: names and values, as in process.env. */
+type Environment = Record<string, string | undefined>
+
+/**
+ * `sluice bootstrap`: makes the roles and the database that DATABASE_URL names, or makes them what they should be;
+ * DATABASE_URL is the superuser's. Passwords that changed are set, so that running it again rotates them.
+ * `--key`: makes sure that the API key SLUICE_BOOTSTRAP_KEY exists instead; DATABASE_URL is the schema's owner's.
+ */
+export async function runBootstrap({ key }: { key: boolean }, env: Environment = process.env): Promise<void> {
+  const config = loadConfig(env)
+  const logger = createLogger(config.LOG_LEVEL)
+  if (key) {
+    await withConnection(urlOf(config).href, (db) => ensureBootstrapKey(db, firstKey(config)))
+    logger.info('the first API key is there')
+    return
+  }
+  const passwords = readPasswords(env)
+  const url = urlOf(config)
+  const database = decodeURIComponent(url.pathname.slice(1))
+  // Every server has this one; the other may be what is missing.
+  await withConnection(Object.assign(url, { pathname: '/postgres' }).href, async (db) => {
+    await ensureRoles(db, passwords)
+    await ensureDatabase(db, database, 'sluice_owner')
+  })
+  logger.info({ roles: roleNames, database }, 'the roles and the database are there')
+}
+
+// Not among the settings in config.ts: no other command may be given all of them.
+function readPasswords(env: Environment): Record<RoleName, string> {
+  const named = roleNames.map((role) => [role, `${role.toUpperCase()}_PASSWORD`] as const)
+  const missing = named.filter(([, name]) => !env[name]).map(([, name]) => name)
+  if (missing.length > 0) throw new Error(`The passwords of the roles are missing: set ${missing.join(', ')}`)
+  return Object.fromEntries(named.map(([role, name]) => [role, env[name]])) as Record<RoleName, string>
+}
+
+function urlOf({ DATABASE_URL }: Config): URL {
+  if (DATABASE_URL === undefined) throw new Error('DATABASE_URL is not set; the embedded PostgreSQL needs no bootstrap')
+  const url = new URL(DATABASE_URL)
+  if (url.pathname.length < 2) throw new Error('DATABASE_URL names no database')
+  return url
+}
+
+function firstKey({ SLUICE_BOOTSTRAP_KEY }: Config): string {
+  if (SLUICE_BOOTSTRAP_KEY === undefined) throw new Error('SLUICE_BOOTSTRAP_KEY is not set')
+  return SLUICE_BOOTSTRAP_KEY
+}

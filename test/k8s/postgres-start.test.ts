@@ -1,0 +1,256 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { chmod, chown, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { Client } from 'pg'
+import t, { type Test } from 'tap'
+import { type Home, prepareHome } from '../../db/embedded/home.ts'
+import { missing } from '../helpers/kustomize.ts'
+
+// The container's own command, run as the container runs it: the script from the ConfigMap and its settings, on a real
+// PostgreSQL. The two programs that only the image has are stood in for by what they do.
+const component = new URL('../../k8s/components/postgres/', import.meta.url)
+const skip = process.platform === 'linux' ? missing('flock') : '/proc and the lock are Linux'
+
+const notIsolated =
+  spawnSync('unshare', ['--pid', '--fork', '--mount-proc', 'true']).status === 0 && process.getuid?.() === 0
+    ? false
+    : 'making a process namespace takes root'
+
+t.test('the server that start.sh starts', { skip }, async (t) => {
+  const volume = await makeVolume(t)
+
+  t.test('makes the database at its first start, and asks for passwords by scram', async (t) => {
+    const server = await start(t, volume)
+    await server.line(/database system is ready/)
+    await server.query('CREATE TABLE kept AS SELECT 1 AS a')
+    const [method] = await server.query(
+      "SELECT auth_method FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'",
+    )
+    t.equal(method, undefined)
+    await t.rejects(server.query('SELECT', 'wrong'), { code: '28P01' })
+  })
+
+  t.test('says nothing in its log that is not JSON, but for the lines before its collector', async (t) => {
+    const server = await start(t, volume)
+    await server.line(/database system is ready/)
+    await t.rejects(server.query("SELECT 'a secret value'::int"), { code: '22P02' })
+    await server.line(/invalid input syntax/)
+    const text = server.lines.filter((line) => !line.startsWith('{')).join('\n')
+    t.match(
+      text,
+      /^.*LOG: {2}redirecting log output to logging collector process\n.*LOG: {2}ending log output to stderr$/,
+    )
+    const entries = server.lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
+    t.ok(entries.every((entry) => entry.error_severity && entry.message && entry.timestamp))
+  })
+
+  t.test('is alone on the volume: a newcomer waits, says so, and starts once the other was killed', async (t) => {
+    const old = await start(t, volume)
+    await old.line(/database system is ready/)
+    await old.query('INSERT INTO kept VALUES (2)')
+
+    const newcomer = await start(t, volume)
+    await newcomer.line(/another PostgreSQL still runs on this volume/)
+    await old.query('INSERT INTO kept VALUES (3)')
+    t.equal(newcomer.lines.length, 1, 'it does nothing but wait')
+
+    old.kill('SIGKILL')
+    await newcomer.line(/database system is ready/)
+    t.strictSame(await newcomer.query('SELECT a FROM kept ORDER BY a'), [{ a: 1 }, { a: 2 }, { a: 3 }])
+  })
+
+  t.test(
+    'also where the two cannot see each other, each the first process of a namespace',
+    { skip: notIsolated },
+    async (t) => {
+      const old = await start(t, volume, { ISOLATED: '1' })
+      await old.line(/database system is ready/)
+      t.match(await readFile(join(volume.folder, 'volume/pgdata/postmaster.pid'), 'utf8'), /^1\n/, 'which says nothing')
+
+      const newcomer = await start(t, volume, { ISOLATED: '1' })
+      await newcomer.line(/another PostgreSQL still runs on this volume/)
+      t.strictSame(await old.query('SELECT 1 AS a'), [{ a: 1 }])
+      old.kill('SIGKILL')
+      await newcomer.line(/database system is ready/)
+    },
+  )
+
+  t.test('holds the lock until its last process is gone, not only its first', async (t) => {
+    const old = await start(t, volume)
+    await old.line(/database system is ready/)
+    const sleeping = old.query('SELECT pg_sleep(60)').catch(() => {})
+    const backend = await old.backend('SELECT pg_sleep')
+    process.kill(backend, 'SIGSTOP')
+    old.kill('SIGKILL')
+    await once(old.process, 'exit')
+
+    const newcomer = await start(t, volume)
+    await newcomer.line(/another PostgreSQL still runs on this volume/)
+    process.kill(backend, 'SIGKILL')
+    await newcomer.line(/database system is ready/)
+    t.strictSame(await newcomer.query('SELECT 1 AS a'), [{ a: 1 }])
+    await sleeping
+  })
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    t.test(`a newcomer that waits ends at ${signal}`, async (t) => {
+      const old = await start(t, volume)
+      await old.line(/database system is ready/)
+      const newcomer = await start(t, volume)
+      await newcomer.line(/another PostgreSQL still runs/)
+      newcomer.kill(signal)
+      const [code] = await once(newcomer.process, 'exit')
+      t.equal(code, signal === 'SIGTERM' ? 143 : 130)
+      t.strictSame(await old.query('SELECT 1 AS a'), [{ a: 1 }])
+    })
+  }
+
+  t.test('at SIGINT, which is fast shutdown, it disconnects everyone and ends cleanly', async (t) => {
+    const server = await start(t, volume)
+    await server.line(/database system is ready/)
+    const sleeping = t.rejects(server.query('SELECT pg_sleep(60)'), { code: '57P01' })
+    await server.backend('SELECT pg_sleep')
+    server.kill('SIGINT')
+    t.strictSame(await once(server.process, 'exit'), [0, null])
+    await sleeping
+    await server.line(/database system is shut down/)
+  })
+
+  t.test(
+    'at a start with another password in the Secret the superuser has that one, and the data is as it was',
+    async (t) => {
+      const killed = await start(t, volume)
+      await killed.line(/database system is ready/)
+      killed.kill('SIGKILL')
+      await once(killed.process, 'exit')
+      const password = `new "pass'word`
+      const server = await start(t, volume, { POSTGRES_PASSWORD: password })
+      await server.line(/database system is ready/)
+      t.equal((await server.query('SELECT FROM kept', encodeURIComponent(password))).length, 3)
+      await t.rejects(server.query('SELECT'), { code: '28P01' })
+      t.notMatch(server.lines.join('\n'), /pass'word/)
+    },
+  )
+
+  t.test('a first start that was cut short leaves nothing that looks like a database', async (t) => {
+    const volume = await makeVolume(t)
+    const cut = await start(t, volume, { CUT_SHORT: '1' })
+    await once(cut.process, 'exit')
+    t.strictSame((await readdir(join(volume.folder, 'volume'))).sort(), ['lock', 'pgdata.new'])
+    const server = await start(t, volume)
+    await server.line(/database system is ready/)
+    t.strictSame(await server.query('SELECT 1 AS a'), [{ a: 1 }])
+  })
+})
+
+interface Volume {
+  folder: string
+  port: number
+  home: Home
+}
+
+async function makeVolume(t: Test): Promise<Volume> {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-'))
+  await chmod(folder, 0o711)
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const home = await prepareHome(join(folder, '.sluice'))
+
+  for (const name of ['volume', 'config', 'tmp', 'bin']) await mkdir(join(folder, name))
+  for (const name of ['start.sh', 'pg_hba.conf']) await copyFile(new URL(name, component), join(folder, 'config', name))
+  const settings = (await readFile(new URL('postgresql.conf', component), 'utf8'))
+    .replace(/^listen_addresses = .*$/m, "listen_addresses = '127.0.0.1'")
+    .replace(/^unix_socket_directories = .*$/m, "unix_socket_directories = ''")
+  await writeFile(join(folder, 'config', 'postgresql.conf'), settings)
+
+  const programs = {
+    'docker-ensure-initdb.sh': `mkdir -p "$PGDATA" && [ -z "\${CUT_SHORT:-}" ] || kill -9 $PPID
+      initdb --username=postgres --pwfile=<(echo "$POSTGRES_PASSWORD") $POSTGRES_INITDB_ARGS >/dev/null`,
+    'docker-entrypoint.sh': 'exec "$@"',
+  }
+  for (const [name, text] of Object.entries(programs)) {
+    await writeFile(join(folder, 'bin', name), `#!/usr/bin/env bash\n${text}\n`, { mode: 0o755 })
+  }
+  if (home.user) {
+    for (const name of ['volume', 'tmp']) await chown(join(folder, name), home.user.uid, home.user.gid)
+  }
+  return { folder, port: await freePort(), home }
+}
+
+async function start(t: Test, { folder, port, home }: Volume, extra: Record<string, string> = {}) {
+  const env = {
+    PATH: `${join(folder, 'bin')}:${dirname(home.binaries.postgres)}:${process.env.PATH}`,
+    TMPDIR: join(folder, 'tmp'),
+    PGDATA: join(folder, 'volume', 'pgdata'),
+    PGPORT: String(port),
+    POSTGRES_USER: 'postgres',
+    POSTGRES_PASSWORD: 'secret',
+    POSTGRES_INITDB_ARGS: '--auth=scram-sha-256 --encoding=UTF8 --locale=C --data-checksums',
+    ...extra,
+  }
+  // A container's standard error is a pipe. Node would give it a socket, which cannot be opened a second time.
+  const script = join(folder, 'config', 'start.sh')
+  const command = ['bash', '-c', 'exec bash "$0" 2> >(exec cat)', script]
+  const [program, ...args] = extra.ISOLATED ? [...isolate(home), ...command] : command
+  const child = spawn(program as string, args, { env, cwd: '/', ...(extra.ISOLATED ? {} : home.user) })
+  // Of a namespace, the first process there, which is the only child of unshare.
+  const kill = (signal: NodeJS.Signals) =>
+    process.kill(
+      extra.ISOLATED ? Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`)) : (child.pid as number),
+      signal,
+    )
+  t.teardown(() => end(child, kill))
+
+  const lines: string[] = []
+  const reader = createInterface(child.stdout)
+  reader.on('line', (line) => lines.push(line))
+
+  const query = async (text: string, password = 'secret') => {
+    const client = new Client(`postgres://postgres:${password}@127.0.0.1:${port}/postgres`)
+    // The server's end, which these tests bring about.
+    client.on('error', () => {})
+    await client.connect()
+    return (await client.query(text).finally(() => client.end())).rows
+  }
+  return {
+    process: child,
+    kill,
+    lines,
+    query,
+    async line(pattern: RegExp) {
+      while (!lines.some((line) => pattern.test(line))) await once(reader, 'line')
+    },
+    /** The process id of the backend that runs a statement that starts so. */
+    async backend(statement: string): Promise<number> {
+      while (true) {
+        const [row] = await query(`SELECT pid FROM pg_stat_activity WHERE query LIKE '${statement}%'`)
+        if (row !== undefined) return (row as { pid: number }).pid
+      }
+    },
+  }
+}
+
+/** As a container is to others on its node: with processes of its own, of which it is the first. */
+function isolate({ user }: Home): string[] {
+  const as = ['setpriv', `--reuid=${user?.uid}`, `--regid=${user?.gid}`, '--clear-groups']
+  return ['unshare', '--pid', '--fork', '--mount-proc', ...as]
+}
+
+async function end(child: ChildProcess, kill: (signal: NodeJS.Signals) => void): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exit = once(child, 'exit')
+  kill('SIGINT')
+  await exit
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  return port
+}

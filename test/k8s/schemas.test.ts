@@ -1,0 +1,113 @@
+import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { type Manifest, missing, overlays, readManifests, render, repository } from '../helpers/kustomize.ts'
+
+// The API's own schemas, by npm package: types that know every field, and validators for what a type cannot say
+// (patterns, quantities). The API server refuses an unknown field as well: kubectl validates strictly.
+const packages: Record<string, string> = {
+  'postgresql.cnpg.io': '@kubernetes-models/cloudnative-pg/',
+  'monitoring.coreos.com': '@kubernetes-models/prometheus-operator/',
+  'kustomize.toolkit.fluxcd.io': '@kubernetes-models/flux-cd/',
+  'source.toolkit.fluxcd.io': '@kubernetes-models/flux-cd/',
+  'argoproj.io': '@kubernetes-models/argo-cd/',
+}
+
+// No package has this one yet. Its configuration is what the operator calls BarmanObjectStoreConfiguration; the rest:
+// https://cloudnative-pg.io/plugin-barman-cloud/docs/plugin-barman-cloud.v1
+const OBJECT_STORE = `{
+  apiVersion: 'barmancloud.cnpg.io/v1'
+  kind: 'ObjectStore'
+  metadata: import('@kubernetes-models/apimachinery/apis/meta/v1/ObjectMeta').IObjectMeta
+  spec: {
+    configuration: import('@kubernetes-models/cloudnative-pg/github.com/cloudnative-pg/barman-cloud/pkg/api/BarmanObjectStoreConfiguration').IBarmanObjectStoreConfiguration
+    retentionPolicy?: string
+    instanceSidecarConfiguration?: {
+      env?: import('kubernetes-models/v1/EnvVar').IEnvVar[]
+      resources?: import('kubernetes-models/v1/ResourceRequirements').IResourceRequirements
+      retentionPolicyIntervalSeconds?: number
+    }
+  }
+}`
+
+const skip = missing('kubectl')
+
+for (const overlay of overlays) {
+  t.test(`every object of ${overlay} has only fields that the API knows, with values that it takes`, { skip }, (t) =>
+    check(t, render(overlay)),
+  )
+}
+
+t.test('so do the examples for Flux and Argo CD', (t) =>
+  check(
+    t,
+    ['flux/sync.yaml', 'argo-cd/application.yaml'].flatMap((name) => readManifests(`k8s/gitops/${name}`)),
+  ),
+)
+
+t.test('an unknown field and a value of the wrong form are found', async (t) => {
+  const find = async (spec: Manifest, kind = 'Service') =>
+    (await complaints(t, [{ apiVersion: 'v1', kind, metadata: { name: 'a' }, spec }])).join('\n')
+  t.match(await find({ clusterIp: 'None' }), /clusterIp.*does not exist/)
+  t.match(await find({ type: 'Outside' }), /spec\/type must be equal to one of the allowed values/)
+  t.match(await find({ hard: { pods: 'many' } }, 'ResourceQuota'), /hard.*must match/)
+})
+
+async function check(t: Test, objects: Manifest[]): Promise<void> {
+  t.ok(objects.length > 0)
+  t.strictSame(await complaints(t, objects), [])
+}
+
+async function complaints(t: Test, objects: Manifest[]): Promise<string[]> {
+  const invalid = await Promise.all(objects.map(validate))
+  return [...invalid.flat(), ...typeErrors(t.testdir({}), objects)]
+}
+
+async function validate(object: Manifest): Promise<string[]> {
+  if (object.kind === 'ObjectStore') return []
+  const model = (await import(moduleOf(object)))[object.kind]
+  try {
+    new model(object).validate()
+    return []
+  } catch (error) {
+    return [`${object.kind} ${object.metadata.name}: ${(error as Error).message}`]
+  }
+}
+
+// An object literal with a property that its type lacks is an error of TypeScript: the one strict reader of these types.
+function typeErrors(folder: string, objects: Manifest[]): string[] {
+  const lines = objects.map((object) => {
+    const type = object.kind === 'ObjectStore' ? OBJECT_STORE : `import('${moduleOf(object)}').I${object.kind}`
+    return `void (${JSON.stringify(object, null, 1)} satisfies ${type})`
+  })
+
+  const file = join(folder, 'objects.ts')
+  writeFileSync(file, lines.join('\n'))
+  const options = [
+    '--ignoreConfig',
+    '--noEmit',
+    '--strict',
+    '--skipLibCheck',
+    '--types',
+    '',
+    '--module',
+    'esnext',
+    '--moduleResolution',
+    'bundler',
+  ]
+  try {
+    // env -i: tap loads itself into every Node through the environment, and tsc does not stand it.
+    const tsc = fileURLToPath(new URL('node_modules/.bin/tsc', repository))
+    execFileSync('env', ['-i', `PATH=${process.env.PATH}`, tsc, ...options, file], { encoding: 'utf8' })
+    return []
+  } catch (error) {
+    return [(error as { stdout: string }).stdout]
+  }
+}
+
+function moduleOf({ apiVersion, kind }: Manifest): string {
+  const group = apiVersion.split('/')[0]
+  return `${packages[group] ?? 'kubernetes-models/'}${apiVersion}/${kind}`
+}

@@ -1,0 +1,146 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+
+// Against programs that write down how they were called and fail on demand: what is shown is the order, where the
+// secrets go, and what a failure looks like. What a cluster makes of it needs one.
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const encrypted = readFileSync(join(root, 'test/fixtures/secret.sops.yaml'), 'utf8')
+
+const tools = 'bash sh awk base64 cat cut date dirname env find git grep sed sleep sort tail uname'.split(' ')
+
+const programs = {
+  kubectl: `case "$*" in
+    *' -o name') [[ $* == create* ]] || printf '%s\\n' deployment.apps/sluice-api job.batch/sluice-migration-1 \\
+      networkpolicy.networking.k8s.io/default-deny job.batch/sluice-bootstrap-1 statefulset.apps/sluice-postgres ;;
+    *'get secret'*) printf the-key | base64 ;;
+    *port-forward*) echo 'Forwarding from 127.0.0.1:4321 -> 3000'; sleep 5 ;;
+    *'get pods --no-headers'*) printf '%s\\n' 'sluice-api-1 0/1 Running 3 1m' 'sluice-postgres-0 1/1 Running 0 1m' \\
+      'sluice-migration-1-x 0/1 Completed 0 1m' ;;
+  esac`,
+  sops: 'echo the secret',
+  curl: `for last; do :; done; [[ $last == */sluice-deploy/* ]] && echo "{\\"id\\":\\"\${last##*/}\\"}" || echo '{}'`,
+}
+
+t.test('applies the namespace, the Secrets by a pipe, the overlay, waits in order, and stores a record', async (t) => {
+  const { status, calls } = deploy(t)
+  t.equal(status, 0)
+  const changes = calls.filter((call) => /^kubectl (apply|-n sluice (rollout|wait))|^curl/.test(call))
+  t.match(changes, [
+    /^kubectl apply -k k8s\/overlays\/k3s -l app\.kubernetes\.io\/component=namespace$/,
+    /^kubectl apply --server-side --force-conflicts -f - < 'the secret'$/,
+    /^kubectl apply -k k8s\/overlays\/k3s$/,
+    /rollout status .*statefulset\.apps\/sluice-postgres$/,
+    /wait --for=condition=Complete .*job\.batch\/sluice-bootstrap-1$/,
+    /wait --for=condition=Complete .*job\.batch\/sluice-migration-1$/,
+    /rollout status .*deployment\.apps\/sluice-api$/,
+    /^curl .*http:\/\/127\.0\.0\.1:4321\/v1\/records .*-d/,
+    /^curl .*http:\/\/127\.0\.0\.1:4321\/v1\/records\/sluice-deploy\//,
+  ])
+})
+
+t.test('passes no secret as an argument, writes none into a file, and prints none', async (t) => {
+  const { calls, output, files } = deploy(t)
+  for (const text of [...calls.map((call) => call.split(' < ')[0]), output, files]) {
+    t.notMatch(text, /the secret|the-key/)
+  }
+  t.ok(
+    calls.some((call) => /^curl .* < 'header = "Authorization: Bearer the-key"'$/.test(call)),
+    'curl got it by a pipe',
+  )
+})
+
+t.test('--dry-run shows the differences, and changes nothing', async (t) => {
+  const { status, calls } = deploy(t, {}, 'k3s', '--dry-run')
+  t.equal(status, 0)
+  t.ok(calls.includes('kubectl diff -k k8s/overlays/k3s'))
+  t.strictSame(
+    calls.filter((call) => /apply|rollout|curl/.test(call)),
+    [],
+  )
+})
+
+t.test('differences are no failure, and not being able to tell them is', async (t) => {
+  t.equal(deploy(t, { FAIL: 'diff', CODE: '1' }).status, 0)
+  t.equal(deploy(t, { FAIL: 'diff', CODE: '2' }).status, 1)
+})
+
+t.test('a rollout that fails ends in a report of events and logs, and a failure', async (t) => {
+  const { status, calls, output } = deploy(t, { FAIL: 'rollout status.*deployment', CODE: '1' })
+  t.equal(status, 1)
+  t.ok(calls.some((call) => call.includes('get events --sort-by')))
+  t.ok(
+    calls.some((call) => call.includes('logs sluice-api-1 --all-containers')),
+    'of the pod that is not ready',
+  )
+  t.notOk(
+    calls.some((call) => call.includes('logs sluice-postgres-0')),
+    'and of no other',
+  )
+  t.match(output, /FAILED/)
+})
+
+t.test('a record that is not read back is a failure', async (t) => {
+  t.equal(deploy(t, { FAIL: 'curl .*sluice-deploy/', CODE: '22' }).status, 22)
+})
+
+for (const tool of ['kubectl', 'sops', 'curl']) {
+  t.test(`without ${tool} it says so, before anything is done`, async (t) => {
+    const { status, calls, output } = deploy(t, { WITHOUT: tool })
+    t.equal(status, 1)
+    t.match(output, `${tool} is needed`)
+    t.strictSame(calls, [])
+  })
+}
+
+t.test('the example is not deployed, nor what cannot be decrypted, nor what is no overlay', async (t) => {
+  t.match(deploy(t, { EXAMPLE: '1' }), { status: 1, output: /only the example: scripts\/secrets\.sh init k3s/ })
+  t.match(deploy(t, { FAIL: 'sops', CODE: '128' }), { status: 1, output: /no key that decrypts/ })
+  t.match(deploy(t, {}, 'nowhere'), { status: 1, output: /there is no overlay/ })
+  t.match(deploy(t, {}, '--help'), { status: 2, output: /scripts\/deploy\.sh OVERLAY \[--dry-run\]/ })
+})
+
+function deploy(t: Test, env: Record<string, string> = {}, ...args: string[]) {
+  const home = t.testdir({ bin: {}, tmp: {} })
+  for (const part of ['scripts/secrets.sh', 'scripts/deploy.sh', 'k8s']) {
+    cpSync(join(root, part), join(home, 'repository', part), { recursive: true })
+  }
+  const file = join(home, 'repository/k8s/overlays/k3s/secrets.sops.yaml')
+  if (!env.EXAMPLE) writeFileSync(file, encrypted)
+  else writeFileSync(file, encrypted.replaceAll(/ENC\[.*?\]/g, ''))
+
+  const log = join(home, 'calls')
+  writeFileSync(log, '')
+  const make = (name: string, text: string) => writeFileSync(join(home, 'bin', name), text, { mode: 0o755 })
+  // A PATH of its own: what this machine has must not stand in for what is missing.
+  for (const tool of tools) {
+    symlinkSync(execFileSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim(), join(home, 'bin', tool))
+  }
+  for (const [name, text] of Object.entries(programs)) {
+    if (env.WITHOUT === name) continue
+    const body = `#!/usr/bin/env bash
+      input=; if [[ ! -t 0 && "$*" == *' -f -'* || "$*" == *'--config -'* ]]; then input=" < '$(cat)'"; fi
+      printf '%s\\n' "${name} $*$input" >>${log}
+      if [[ -n "\${FAIL:-}" && "${name} $*" =~ $FAIL ]]; then exit "$CODE"; fi
+      ${text}`
+    make(name, body)
+  }
+  mkdirSync(join(home, 'home'))
+
+  const result = spawnSync('scripts/deploy.sh', args.length > 0 ? args : ['k3s'], {
+    cwd: join(home, 'repository'),
+    encoding: 'utf8',
+    env: { PATH: join(home, 'bin'), HOME: join(home, 'home'), TMPDIR: join(home, 'tmp'), ...env },
+  })
+  const files = spawnSync('grep', ['-rl', 'the secret', join(home, 'repository'), join(home, 'tmp')], {
+    encoding: 'utf8',
+  }).stdout
+  return {
+    status: result.status,
+    output: result.stdout + result.stderr,
+    files,
+    calls: readFileSync(log, 'utf8').split('\n').filter(Boolean),
+  }
+}

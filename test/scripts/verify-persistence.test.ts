@@ -1,0 +1,62 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import t from 'tap'
+import type { Api, Sent } from '../../scripts/persistence/api.ts'
+import { type Target, verifyPersistence } from '../../scripts/persistence/verify.ts'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const script = join(root, 'scripts/verify-persistence.ts')
+
+t.test('--local kills an embedded PostgreSQL while records are stored, and finds them all', async (t) => {
+  const { stdout } = await promisify(execFile)(process.execPath, [script, '--local', '--records', '600'])
+  t.match(stdout, /Everything that was acknowledged is there/)
+  t.match(stdout, /records +│ 600 +│ 600 /)
+})
+
+t.test('without a word on what to restart it does nothing, and fails', async (t) => {
+  const { status, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8' })
+  t.equal(status, 2)
+  t.match(stderr, /--restart pod, --restart-command <command>, or --local/)
+})
+
+// A check that cannot fail shows nothing: each way of losing something, once.
+t.test('it notices', async (t) => {
+  t.strictSame(await complaintsAfter(() => {}), [], 'nothing, when all is well')
+  t.match(await complaintsAfter(({ stored }) => stored.delete('3')), [
+    /content is another/,
+    /of 50 records 49 are there/,
+  ])
+  t.match(await complaintsAfter(({ stored }) => stored.set('3', { n: 3, text: 'altered' })), [
+    /content/,
+    /not what was sent/,
+  ])
+  t.match(await complaintsAfter(({ ongoing }) => ongoing.delete('7')), [/acknowledged, and missing or altered: 7$/])
+  t.match(await complaintsAfter((world) => Object.assign(world, { volume: 'another' })), [/the volume is another/])
+})
+
+interface World {
+  stored: Map<string, Sent['data']>
+  ongoing: Map<string, Sent['data']>
+  volume: string
+}
+
+/** What the check says of a restart that does `harm`. */
+async function complaintsAfter(harm: (world: World) => unknown): Promise<string[]> {
+  const world: World = { stored: new Map(), ongoing: new Map(), volume: 'one' }
+  const of = (source: string) => (source.endsWith('/stored') ? world.stored : world.ongoing)
+  const api: Api = {
+    async store(source, records) {
+      await new Promise(setImmediate)
+      for (const { id, data } of records) of(source).set(id, data)
+    },
+    readAll: async (source) => new Map(of(source)),
+  }
+  const target: Target = {
+    volume: async () => world.volume,
+    restart: async () => void harm(world),
+    close: async () => {},
+  }
+  return (await verifyPersistence(api, target, 50)).complaints
+}
