@@ -21,6 +21,8 @@ BEGIN
       ('sluice_reader',      'GRANT SELECT ON sluice.records, sluice.epochs TO sluice_reader')
     ) AS wanted (role, s)
     WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.role)
+    -- A join has no order of its own: without this one, what was granted may be revoked afterwards.
+    ORDER BY s LIKE 'GRANT%'
   LOOP
     EXECUTE statement;
   END LOOP;

@@ -1,9 +1,11 @@
-import { Command, InvalidArgumentError, Option } from 'commander'
-import { explain } from '../src/commands/database.ts'
-import { type Counts, openClient } from './demo/client.ts'
+import { Command } from 'commander'
+import { findKey } from '../src/client/key.ts'
+import { showProgress } from '../src/client/progress.ts'
+import { reach, urlOption } from '../src/client/server.ts'
+import { toTable } from '../src/client/table.ts'
+import { explain } from '../src/lib/explain.ts'
+import { type Counts, store } from './demo/client.ts'
 import { readDeliveries } from './demo/deliveries.ts'
-import { findKey } from './demo/key.ts'
-import { showProgress } from './demo/progress.ts'
 
 /** Records in a request: of real webhooks, some 250 kB. */
 const BATCH = 25
@@ -12,9 +14,7 @@ const CONNECTIONS = 4
 
 const program = new Command('demo')
   .description('Stores the GitHub webhook deliveries of @octokit/webhooks-examples on a running server.')
-  .addOption(
-    new Option('--url <url>', 'the server').env('SLUICE_URL').default('http://127.0.0.1:3000').argParser(httpUrl),
-  )
+  .addOption(urlOption())
   .addHelpText('after', '\nThe API key is SLUICE_KEY, else the one that npm start made.')
 
 demo(program.parse().opts()).catch((error) => {
@@ -24,7 +24,7 @@ demo(program.parse().opts()).catch((error) => {
 
 async function demo({ url }: { url: string }): Promise<void> {
   const key = await findKey()
-  const client = await openClient(url, key.token)
+  await reach(url)
   const deliveries = readDeliveries()
   const counts: Counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
   const reasons = new Set<string>()
@@ -33,12 +33,14 @@ async function demo({ url }: { url: string }): Promise<void> {
   const begin = performance.now()
   // One generator for all: whoever is free takes the next batch.
   const batches = chunks(deliveries, BATCH)
+  let done = 0
   const senders = Array.from({ length: CONNECTIONS }, async () => {
     for (const batch of batches) {
-      const answer = await client.store(batch)
+      const answer = await store({ url, token: key.token }, batch)
       for (const status of Object.keys(counts) as (keyof Counts)[]) counts[status] += answer.counts[status]
       for (const reason of answer.reasons) reasons.add(reason)
-      progress.add(batch.length)
+      done += batch.length
+      progress.update(done, `${done} of ${deliveries.length} deliveries`)
     }
   })
   await Promise.all(senders).finally(progress.stop)
@@ -52,18 +54,6 @@ async function demo({ url }: { url: string }): Promise<void> {
   if (refused > 0) throw new Error(`${refused} were not stored: ${[...reasons].join(' ')}`)
 }
 
-function httpUrl(text: string): string {
-  if (!/^https?:/.test(text) || !URL.canParse(text))
-    throw new InvalidArgumentError('It must be an http: or https: URL.')
-  return new URL(text).origin
-}
-
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
   for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size)
-}
-
-function toTable(lines: Record<string, number>): string {
-  return Object.entries(lines)
-    .map(([name, value]) => `${name.padEnd(10)}${value.toLocaleString('en').padStart(8)}`)
-    .join('\n')
 }

@@ -4,26 +4,32 @@ import { withConnection } from '../../src/commands/database.ts'
 import { migrate } from '../../src/data/migrate.ts'
 import { ensureDatabase } from '../../src/data/roles.ts'
 import { issueKey } from '../../src/operate/issue-key.ts'
-import type { ServerName } from './table.ts'
 
-/** A database that only this run uses: ours in its schema `sluice`, and beside it a copy of the table for naive. */
+/** The table of our server, and one like it for those that it is compared with. */
+const TABLES = { ours: 'sluice.records', rival: 'rival.records' }
+type TableName = keyof typeof TABLES
+
+/** A database that only this run uses. */
 export interface BenchDatabase {
   /** For our server: the role that it has in production, where there is one. */
   apiUrl: string
-  /** For the naive server. */
+  /** For the naive server, and for COPY. */
   ownerUrl: string
-  /** A key that may ingest. */
+  /** A key that may ingest and read. */
   key: string
   /** What was measured against, in one line. */
   describe(): Promise<string>
-  count(server: Exclude<ServerName, 'limit'>): Promise<number>
+  count(table: TableName): Promise<number>
+  /** How many rows there are, and what says whether they are the same as others: their order does not matter. */
+  digest(table: TableName): Promise<{ count: number; digest: string }>
+  /** Empties both tables, and leaves the server with nothing to write in the background. */
+  empty(): Promise<void>
+  checkpoint(): Promise<void>
   /** Leaves the server as it was found. */
   drop(): Promise<void>
 }
 
 const FOLDER = new URL('../../.sluice/bench', import.meta.url).pathname
-
-const TABLES = { naive: 'naive.records', ours: 'sluice.records' }
 
 /** On the server of DATABASE_URL, whose user must be allowed to make databases; else on an embedded one. */
 export async function openBenchDatabase(): Promise<BenchDatabase> {
@@ -40,7 +46,17 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
         ? ensureDatabase(db, name, 'sluice_owner')
         : sql`CREATE DATABASE ${sql.id(name)} TEMPLATE template0`.execute(db))
     })
-    return { apiUrl: own(server.apiUrl), ownerUrl, key: await fill(ownerUrl), describe, count, drop }
+    return {
+      apiUrl: own(server.apiUrl),
+      ownerUrl,
+      key: await fill(ownerUrl),
+      describe,
+      count,
+      digest,
+      empty,
+      checkpoint,
+      drop,
+    }
   } catch (error) {
     await server.release()
     throw error
@@ -56,11 +72,33 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
     })
   }
 
-  async function count(server: Exclude<ServerName, 'limit'>): Promise<number> {
+  async function count(table: TableName): Promise<number> {
     return withConnection(ownerUrl, async (db) => {
-      const { rows } = await sql<{ n: string }>`SELECT count(*) AS n FROM ${sql.table(TABLES[server])}`.execute(db)
+      const { rows } = await sql<{ n: string }>`SELECT count(*) AS n FROM ${sql.table(TABLES[table])}`.execute(db)
       return Number(rows[0]?.n)
     })
+  }
+
+  async function digest(table: TableName): Promise<{ count: number; digest: string }> {
+    return withConnection(ownerUrl, async (db) => {
+      const { rows } = await sql<{ n: string; digest: string }>`
+        SELECT count(*) AS n,
+               sum(hashtextextended((source, id, type, subject, "time", dataschema, datacontenttype, extensions, data::text,
+                                     data_bytes)::text, 0))::text AS digest
+        FROM ${sql.table(TABLES[table])}`.execute(db)
+      const [{ n, digest } = { n: '0', digest: '' }] = rows
+      return { count: Number(n), digest }
+    })
+  }
+
+  async function empty(): Promise<void> {
+    const tables = Object.values(TABLES).map((name) => sql.table(name))
+    await withConnection(ownerUrl, (db) => sql`TRUNCATE ${sql.join(tables)}`.execute(db))
+    await checkpoint()
+  }
+
+  async function checkpoint(): Promise<void> {
+    await withConnection(superUrl, (db) => sql`CHECKPOINT`.execute(db))
   }
 
   async function drop(): Promise<void> {
@@ -80,10 +118,11 @@ async function openServer() {
 async function fill(ownerUrl: string): Promise<string> {
   return withConnection(ownerUrl, async (db) => {
     await migrate(db)
-    await sql`CREATE SCHEMA naive`.execute(db)
+    await sql`CREATE SCHEMA rival`.execute(db)
     // Defaults, constraints and indexes too.
-    await sql`CREATE TABLE naive.records (LIKE sluice.records INCLUDING ALL)`.execute(db)
-    const { token } = await issueKey(db, { name: 'bench', scopes: ['ingest'], sourcePrefixes: [], expiresAt: null })
+    await sql`CREATE TABLE rival.records (LIKE sluice.records INCLUDING ALL)`.execute(db)
+    const scopes = ['ingest', 'read'] as const
+    const { token } = await issueKey(db, { name: 'bench', scopes, sourcePrefixes: [], expiresAt: null })
     return token
   })
 }

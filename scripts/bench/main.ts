@@ -1,35 +1,35 @@
 import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { explain } from '../../src/commands/database.ts'
-import { type BenchDatabase, openBenchDatabase } from './database.ts'
-import type { Measurement, Order } from './load.ts'
-import { type Child, start, stopAll } from './processes.ts'
-import { type Row, SERVERS, type ServerName, toRows, toTable } from './table.ts'
+import { explain } from '../../src/lib/explain.ts'
+import { openBenchDatabase } from './database.ts'
+import { compareWithCopy } from './lines/compare.ts'
+import { measureMemory } from './memory/measure.ts'
+import { stopAll } from './processes.ts'
+import { compareServers } from './requests/compare.ts'
+import { type Measure, type Options, type Row, toTable } from './table.ts'
 
-/** Records in one request. */
-const SHAPES = { single: 1, batch: 100 } as const
-type Shape = keyof typeof SHAPES
-
-const CONNECTIONS = 64
-
-interface Options {
-  rounds: number
-  seconds: number
-  only?: Shape
-  json?: string
-  profile?: string
-}
+/** In the order in which they run. */
+const MEASURES = {
+  single: (run) => compareServers('single', run),
+  batch: (run) => compareServers('batch', run),
+  lines: compareWithCopy,
+  memory: measureMemory,
+} satisfies Record<string, Measure>
 
 const program = new Command('bench')
   .description(
-    `Records a second over ${CONNECTIONS} connections: a server that stores nothing (limit), one insert a request (naive), ` +
-      'and this program (ours). Uses DATABASE_URL, in a database of its own, else an embedded PostgreSQL.',
+    'single, batch: a server that stores nothing (limit), one insert a request (naive), and this program (ours), over 64 ' +
+      'connections. lines: NDJSON, sent once and once again, against COPY on one and on two connections. memory: the most ' +
+      'that this program holds while NDJSON streams in and out. Uses DATABASE_URL, whose user must be allowed to make ' +
+      'databases and to CHECKPOINT, in a database of its own, else an embedded PostgreSQL.',
   )
-  .option('--rounds <n>', 'measurements of each server, whose median is shown', positive, 3)
-  .option('--seconds <n>', 'length of a measurement', positive, 4)
-  .addOption(new Option('--only <shape>', 'one record a request, or 100').choices(Object.keys(SHAPES)))
-  .option('--json <file>', 'write the table there too')
-  .option('--profile <folder>', 'write a CPU profile of our server there')
+  .option('--rounds <n>', 'measurements of each, whose median is shown', positive, 3)
+  .option('--seconds <n>', 'length of a measurement of single and batch', positive, 4)
+  .option('--records <n>', 'lines of a measurement of lines', positive, 300_000)
+  .option('--gib <n>', 'size of the NDJSON for memory', positive, 1)
+  .addOption(new Option('--only <measure>', 'one of the four').choices(Object.keys(MEASURES)))
+  .option('--json <file>', 'write the tables there too')
+  .option('--profile <folder>', 'write CPU profiles of our server there')
 
 // Whoever waits for an answer of a process that was stopped fails, and so the run ends through its finally blocks.
 let interrupted: NodeJS.Signals | undefined
@@ -40,82 +40,34 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   })
 }
 
-bench(program.parse().opts<Options>()).catch((error) => {
+interface Arguments extends Options {
+  only?: keyof typeof MEASURES
+  json?: string
+}
+
+bench(program.parse().opts<Arguments>()).catch((error) => {
   console.error(interrupted === undefined ? `bench: ${explain(error)}.` : `bench: ended by ${interrupted}.`)
   process.exitCode = 1
 })
 
-async function bench({ rounds, seconds, only, json, profile }: Options): Promise<void> {
+async function bench({ only, json, ...options }: Arguments): Promise<void> {
   const database = await openBenchDatabase()
   const rows: Row[] = []
-  const acknowledged = { limit: 0, naive: 0, ours: 0 }
-  let failed = 0
+  const faults: string[] = []
   try {
-    const load = await start('load.ts')
-    for (const shape of only === undefined ? (Object.keys(SHAPES) as Shape[]) : [only]) {
-      const measured = await compare(shape, load)
-      rows.push(...toRows(shape, measured))
+    for (const measure of only === undefined ? Object.values(MEASURES) : [MEASURES[only]]) {
+      const outcome = await measure({ database, options })
+      console.log(`${toTable(outcome.rows)}\n`)
+      rows.push(...outcome.rows)
+      faults.push(...outcome.faults)
     }
-    await load.stop()
-
-    console.log(`${toTable(rows)}\n\n${await database.describe()}`)
+    console.log(await database.describe())
     if (json !== undefined) await writeFile(json, `${JSON.stringify(rows, null, 2)}\n`)
-    await checkNothingIsLost(database, acknowledged)
-    if (failed > 0) throw new Error(`${failed} requests failed: the rates cannot be compared`)
+    if (faults.length > 0) throw new Error(faults.join('; '))
   } finally {
     await stopAll()
     await database.drop()
   }
-
-  /** Alternates, so that whatever else the machine does meanwhile hits all three alike. */
-  async function compare(shape: Shape, load: Child): Promise<Record<ServerName, Measurement[]>> {
-    const measured: Record<ServerName, Measurement[]> = { limit: [], naive: [], ours: [] }
-    // New processes for each shape: code that was compiled for single records is not the best for batches.
-    const servers = await Promise.all(SERVERS.map((name) => startServer(name, database, profile)))
-    for (let round = 0; round <= rounds; round++) {
-      for (const [index, name] of SERVERS.entries()) {
-        const { port } = servers[index] as Server
-        const order: Order = { port, key: database.key, connections: CONNECTIONS, size: SHAPES[shape], seconds }
-        const measurement = await load.ask<Measurement>(order)
-        acknowledged[name] += measurement.acknowledged
-        failed += measurement.failures
-        // The first round lets the compiler and the caches warm up.
-        console.error(`${round === 0 ? 'warm-up' : `round ${round}`} ${shape} ${name}: ${inWords(measurement)}`)
-        if (round > 0) measured[name].push(measurement)
-      }
-    }
-    await Promise.all(servers.map(({ child }) => child.stop()))
-    return measured
-  }
-}
-
-interface Server {
-  child: Child
-  port: number
-}
-
-async function startServer(name: ServerName, { apiUrl, ownerUrl }: BenchDatabase, profile?: string): Promise<Server> {
-  const execArgv = name === 'ours' && profile !== undefined ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []
-  const child = await start(`servers/${name}.ts`, {
-    env: { DATABASE_URL: name === 'naive' ? ownerUrl : apiUrl },
-    execArgv,
-  })
-  return { child, port: child.ready as number }
-}
-
-/** 2xx means committed, under load too. The naive server is held to the same, else its rate would prove nothing. */
-async function checkNothingIsLost(database: BenchDatabase, acknowledged: Record<ServerName, number>): Promise<void> {
-  for (const name of ['naive', 'ours'] as const) {
-    const stored = await database.count(name)
-    if (stored !== acknowledged[name]) {
-      throw new Error(`The ${name} server acknowledged ${acknowledged[name]} records, but ${stored} are stored`)
-    }
-  }
-}
-
-function inWords({ rate, p99_ms, failures, failure }: Measurement): string {
-  const failed = failures > 0 ? `, ${failures} failed, the first with ${failure}` : ''
-  return `${Math.round(rate)} records/s, p99 ${p99_ms.toFixed(1)} ms${failed}`
 }
 
 function positive(text: string): number {

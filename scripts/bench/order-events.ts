@@ -27,17 +27,42 @@ export function buildRequest(port: number, key: string, size: number): { bytes: 
   return {
     bytes,
     renew: () => {
-      for (const at of marks) writeId(bytes, at)
+      for (const at of marks) writeDigits(bytes, at, scatter(made++))
     },
   }
+}
+
+/** So many lines of NDJSON; `number` gives them the ids of `first` and the numbers after it. */
+export function buildLines(lines: number): { bytes: Buffer; number(first: number): void } {
+  const length = RECORD.length + 1
+  const bytes = Buffer.alloc(lines * length, `${RECORD}\n`)
+  const mark = RECORD.indexOf(MARK)
+  return {
+    bytes,
+    number: (first) => {
+      for (let line = 0; line < lines; line++) writeDigits(bytes, line * length + mark, scatter(first + line))
+    },
+  }
+}
+
+/** The values of the record, its payload as text; `idOf` has its id. */
+export function readRecord(): Record<'source' | 'type' | 'subject' | 'time' | 'data', string> {
+  return { ...JSON.parse(RECORD), data: RECORD.slice(RECORD.indexOf('"data":') + '"data":'.length, -1) }
+}
+
+/** The id that `buildLines` gives to a number. */
+export function idOf(number: number): string {
+  const digits = scatter(number).toString(16).padStart(MARK.length, '0')
+  return (JSON.parse(RECORD).id as string).replace(MARK, digits)
 }
 
 /**
  * Each number once, but scattered: ids in rising order would flatter the index of identities, which meets random ones
  * in life. An odd factor permutes the numbers below 2^32.
  */
-function writeId(bytes: Buffer, at: number): void {
-  const id = Math.imul(made++, 0x9e3779b1)
+const scatter = (number: number) => Math.imul(number, 0x9e3779b1) >>> 0
+
+function writeDigits(bytes: Buffer, at: number, id: number): void {
   for (let digit = 0; digit < MARK.length; digit++) {
     bytes[at + digit] = HEX[(id >>> (28 - 4 * digit)) & 15] as number
   }

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 
 /** A process that we started. It tells when it is ready, answers what it is asked, and ends when we disconnect. */
 export interface Child {
+  pid: number
   /** What it said when it was ready. */
   ready: unknown
   ask<Answer>(question: object): Promise<Answer>
@@ -31,7 +32,7 @@ export async function start(file: string, { env = {}, execArgv = [] }: StartOpti
   running.add(child)
   child.once('exit', () => running.delete(child))
 
-  return { ready: await nextMessage(), ask, stop: () => stop(child) }
+  return { pid: child.pid as number, ready: await nextMessage(), ask, stop: () => stop(child) }
 
   async function ask<Answer>(question: object): Promise<Answer> {
     child.send(question)

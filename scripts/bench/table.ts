@@ -1,56 +1,76 @@
-import type { Measurement } from './load.ts'
+import type { BenchDatabase } from './database.ts'
 
-/** The three that are compared; each is measured in every round, in this order. */
-export const SERVERS = ['limit', 'naive', 'ours'] as const
-export type ServerName = (typeof SERVERS)[number]
+export interface Options {
+  rounds: number
+  seconds: number
+  records: number
+  gib: number
+  profile?: string
+}
 
-/** One line of the table: the medians of the rounds. */
+/** Measures one thing, and ends with one table of it. @throws when there is nothing to show, or it would prove nothing */
+export type Measure = (run: Run) => Promise<Outcome>
+
+export interface Run {
+  database: BenchDatabase
+  options: Options
+}
+
+export interface Outcome {
+  rows: Row[]
+  /** Why the run has failed, though it has rows to show. */
+  faults: string[]
+}
+
+/** One line of a table: the medians of the rounds. */
 export interface Row {
   name: string
   /** Records a second. */
   rate: number
   /** Of a request. */
-  p50_ms: number
-  p99_ms: number
-  /** The rate, as a multiple of theirs in the same round. */
-  ratios: { limit: number; naive: number }
+  p50_ms?: number
+  p99_ms?: number
+  /** The most memory that our process had. */
+  rss_mib?: number
+  /** The rate, as a multiple of another's in the same round. */
+  ratios: Record<string, number>
 }
 
-export function toRows(shape: string, measured: Record<ServerName, Measurement[]>): Row[] {
-  return SERVERS.map((name) => {
-    const own = measured[name]
-    // Round by round, not of the medians: what else the machine did in a round slowed down all three.
-    const ratioTo = (other: ServerName) =>
-      rounded(median(own.map(({ rate }, round) => rate / (measured[other][round] as Measurement).rate)))
-    return {
-      name: `${shape} ${name}`,
-      rate: Math.round(median(own.map(({ rate }) => rate))),
-      p50_ms: rounded(median(own.map(({ p50_ms }) => p50_ms))),
-      p99_ms: rounded(median(own.map(({ p99_ms }) => p99_ms))),
-      ratios: { limit: ratioTo('limit'), naive: ratioTo('naive') },
-    }
-  })
-}
-
+/** With the columns that its rows have. */
 export function toTable(rows: readonly Row[]): string {
-  const lines = [
-    ['', 'records/s', 'p50 ms', 'p99 ms', 'of limit', 'of naive'],
-    ...rows.map(({ name, rate, p50_ms, p99_ms, ratios }) => [
-      name,
-      rate.toLocaleString('en'),
-      p50_ms.toFixed(2),
-      p99_ms.toFixed(2),
-      ratios.limit.toFixed(2),
-      ratios.naive.toFixed(2),
-    ]),
+  const ratios = [...new Set(rows.flatMap((row) => Object.keys(row.ratios)))]
+  const columns: [string, (row: Row) => string | undefined][] = [
+    ['records/s', ({ rate }) => rate.toLocaleString('en')],
+    ['p50 ms', ({ p50_ms }) => p50_ms?.toFixed(2)],
+    ['p99 ms', ({ p99_ms }) => p99_ms?.toFixed(2)],
+    ['peak MiB', ({ rss_mib }) => rss_mib?.toFixed(0)],
+    ...ratios.map((name): (typeof columns)[number] => [`of ${name}`, (row) => row.ratios[name]?.toFixed(2)]),
   ]
-  return lines.map(([name = '', ...values]) => name.padEnd(14) + values.map((v) => v.padStart(11)).join('')).join('\n')
+  const shown = columns.filter(([, cell]) => rows.some((row) => cell(row) !== undefined))
+  return [
+    toLine(
+      '',
+      shown.map(([title]) => title),
+    ),
+    ...rows.map((row) =>
+      toLine(
+        row.name,
+        shown.map(([, cell]) => cell(row) ?? ''),
+      ),
+    ),
+  ].join('\n')
 }
 
-function median(values: readonly number[]): number {
+const toLine = (name: string, cells: string[]) => name.padEnd(16) + cells.map((cell) => cell.padStart(15)).join('')
+
+export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = (sorted.length - 1) / 2
   return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2
 }
 
-const rounded = (value: number) => Math.round(value * 100) / 100
+/** Round by round, not of the medians: what else the machine did in a round slowed down both. */
+export const medianRatio = (own: readonly number[], others: readonly number[]): number =>
+  rounded(median(own.map((rate, round) => rate / (others[round] as number))))
+
+export const rounded = (value: number): number => Math.round(value * 100) / 100

@@ -1,10 +1,7 @@
-import { fileURLToPath } from 'node:url'
 import type { Config } from '../config.ts'
 import { connect } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
-
-/** What a local run keeps, in the folder of the program and ignored by git. */
-export const LOCAL_FOLDER = fileURLToPath(new URL('../../.sluice', import.meta.url))
+import { LOCAL_FOLDER } from '../lib/local-folder.ts'
 
 export interface DatabaseUrls {
   /** For the server: may store and read records. */
@@ -38,17 +35,4 @@ export async function withConnection<T>(url: string, work: (db: Database) => Pro
   } finally {
     await db.destroy()
   }
-}
-
-/** The whole chain of a failure in one line: a connection error says why only in its cause. */
-export function explain(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  // Node gives a refused connection to a name with two addresses an empty message, and the reasons beside it.
-  const inner = error instanceof AggregateError ? error.errors[0] : error.cause
-  const own = error.message.replace(/\.$/, '')
-  return inner === undefined || own === ''
-    ? own || explain(inner)
-    : own.includes(explain(inner))
-      ? own
-      : `${own}: ${explain(inner)}`
 }

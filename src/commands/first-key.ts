@@ -1,13 +1,11 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { relative } from 'node:path'
 import type { Config } from '../config.ts'
 import { selectKeys } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
+import { KEY_FILE, LOCAL_FOLDER } from '../lib/local-folder.ts'
 import { ensureBootstrapKey, issueKey } from '../operate/issue-key.ts'
 import { hashKey, SCOPES } from '../operate/keys.ts'
-import { LOCAL_FOLDER } from './database.ts'
-
-const FILE = join(LOCAL_FOLDER, 'key')
 
 /**
  * Makes sure there is a key to begin with.
@@ -18,7 +16,7 @@ export async function ensureFirstKey(db: Database, config: Config, embedded: boo
     await ensureBootstrapKey(db, config.SLUICE_BOOTSTRAP_KEY)
     return '$SLUICE_BOOTSTRAP_KEY'
   }
-  const kept = await readFile(FILE, 'utf8').catch(() => undefined)
+  const kept = await readFile(KEY_FILE, 'utf8').catch(() => undefined)
   const keys = await selectKeys(db)
   const works = keys.some(
     (key) => key.revoked_at === null && kept !== undefined && key.hash.toString('hex') === hashKey(kept.trim()),
@@ -28,7 +26,7 @@ export async function ensureFirstKey(db: Database, config: Config, embedded: boo
     if (!embedded && keys.length > 0) return '$SLUICE_KEY'
     const { token } = await issueKey(db, { name: 'local', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })
     await mkdir(LOCAL_FOLDER, { recursive: true })
-    await writeFile(FILE, `${token}\n`, { mode: 0o600 })
+    await writeFile(KEY_FILE, `${token}\n`, { mode: 0o600 })
   }
-  return `$(cat '${relative(process.cwd(), FILE).replaceAll("'", `'\\''`)}')`
+  return `$(cat '${relative(process.cwd(), KEY_FILE).replaceAll("'", `'\\''`)}')`
 }

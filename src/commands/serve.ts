@@ -5,9 +5,11 @@ import type { Logger } from 'pino'
 import { buildApp } from '../app.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { migrate } from '../data/migrate.ts'
+import { explain } from '../lib/explain.ts'
 import { createLogger } from '../logger.ts'
-import { type DatabaseUrls, explain, openDatabase, withConnection } from './database.ts'
+import { type DatabaseUrls, openDatabase, withConnection } from './database.ts'
 import { ensureFirstKey } from './first-key.ts'
+import { onSignals } from './signals.ts'
 
 /** `sluice serve`: the API. With `--migrate` it first brings the schema up to date and makes sure there is a key. */
 export async function runServe(options: { migrate: boolean }): Promise<void> {
@@ -66,30 +68,26 @@ function firstRecord(app: FastifyInstance, key: string): string {
   return `curl -sS ${url} -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
 }
 
-/** Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. */
-const SAME_SIGNAL_MS = 300
-
 /**
  * SIGTERM: /readyz says 503 and requests are served on, until every proxy has noticed (DRAIN_SECONDS); then the server
  * stops listening, answers what is in flight, and writes what waits. SIGINT does the same without the wait. A second
  * signal ends the process at once: what was not answered was not promised.
  */
 function stopOnSignal(app: FastifyInstance, logger: Logger, config: Config, database: DatabaseUrls): void {
-  let first: number | undefined
-  const onSignal = (signal: NodeJS.Signals) => {
-    if (first !== undefined) {
-      if (performance.now() - first < SAME_SIGNAL_MS) return
+  onSignals(
+    ['SIGTERM', 'SIGINT'],
+    (signal) => {
+      logger.info({ signal }, 'draining')
+      void stop(signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0).catch((err) => {
+        logger.fatal({ err }, 'could not stop cleanly')
+        logger.flush(() => process.exit(1))
+      })
+    },
+    (signal) => {
       logger.warn({ signal }, 'second signal: the process ends at once')
-      return logger.flush(() => process.exit(1))
-    }
-    first = performance.now()
-    logger.info({ signal }, 'draining')
-    void stop(signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0).catch((err) => {
-      logger.fatal({ err }, 'could not stop cleanly')
       logger.flush(() => process.exit(1))
-    })
-  }
-  process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
+    },
+  )
 
   async function stop(seconds: number): Promise<void> {
     app.drain()

@@ -23,13 +23,22 @@ export interface RecordStore {
 }
 
 export function createRecordStore(db: Database): RecordStore {
+  // Were most rows of the last write there already? Then the next is likely to be more of the same, such as a file that
+  // is sent again, and is looked up first: an insert that conflicts has checked and converted its values for nothing.
+  let repeating = false
   return {
     newBase: () => randomInt(2 ** 32) * PLACES,
-    write: (rows, base) => write(db, rows, encodeColumns(rows), base),
+    write: async (rows, base) => {
+      const columns = encodeColumns(rows)
+      const outcomes = await (repeating ? compare : write)(db, rows, columns, base)
+      repeating = outcomes.filter(({ status }) => status === 'duplicate').length * 2 > rows.length
+      return outcomes
+    },
     writeStrict: (rows, base) => writeStrict(db, rows, base),
   }
 }
 
+/** Inserts, and compares where that was not all. */
 async function write(db: Database, rows: readonly Row[], columns: Columns, base: number): Promise<RowOutcome[]> {
   const { created, epoch, xid } = await insertRecords(db, columns, base)
   if (created === rows.length) {
@@ -38,25 +47,25 @@ async function write(db: Database, rows: readonly Row[], columns: Columns, base:
   return compare(db, rows, columns, base)
 }
 
-/** Some identities were there before, or came twice. After the insert each has a row to compare with. */
+/** Compares with what is stored under the same identities, and inserts those that nothing is stored under. */
 async function compare(db: Database, rows: readonly Row[], columns: Columns, base: number): Promise<RowOutcome[]> {
   const outcomes = new Array<RowOutcome>(rows.length)
   const creators = new Set<string>()
   for (const { index, epoch, xid, n, same } of await compareRecords(db, columns)) {
     const position = { epoch, xid, n: Number(n) }
     // Written under this base: by this try, or by an earlier one whose answer was lost. The first row with the identity
-    // is the one that made it.
-    const ours = position.n >= base && position.n < base + PLACES && !creators.has(n)
+    // is the one that made it; or one like it, when that one's request has left the flush meanwhile.
+    const ours = same && position.n >= base && position.n < base + PLACES && !creators.has(n)
     if (ours) creators.add(n)
     outcomes[index] = { status: ours ? 'created' : same ? 'duplicate' : 'conflict', position }
   }
-  // Retention removed a row between the two statements: its identity is free again.
-  const gone = rows.flatMap((_, index) => (outcomes[index] === undefined ? [index] : []))
-  if (gone.length > 0) {
-    const again = gone.map((index) => rows[index] as Row)
+  // Not inserted yet; or, after an insert, retention has removed a row meanwhile and its identity is free again.
+  const free = rows.flatMap((_, index) => (outcomes[index] === undefined ? [index] : []))
+  if (free.length > 0) {
+    const rest = free.map((index) => rows[index] as Row)
     // At further places: this may still be the same transaction.
-    for (const [at, outcome] of (await write(db, again, encodeColumns(again), base + rows.length)).entries()) {
-      outcomes[gone[at] as number] = outcome
+    for (const [at, outcome] of (await write(db, rest, encodeColumns(rest), base + rows.length)).entries()) {
+      outcomes[free[at] as number] = outcome
     }
   }
   return outcomes

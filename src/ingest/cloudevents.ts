@@ -45,15 +45,21 @@ export function readBinaryEvent(
   // As if it had come in structured mode: from here on all formats share one way, and one set of checks.
   const envelope = JSON.stringify(attributes).slice(0, -1)
   const record = readRecordText(`${envelope}${readData(attributes.datacontenttype, content)}}`, 0, limits, defaults)
-  const pointer = isFault(record) ? record.pointer?.replace(/^\/(?!data)/, 'ce-') : undefined
-  return { single: true, records: [pointer === undefined ? record : ({ ...record, pointer } as Fault)] }
+  return { single: true, records: [isFault(record) ? { ...record, pointer: headerOf(record.pointer ?? '') } : record] }
+}
+
+/** Where the sender finds what is wrong: in a header, unless it is the data. */
+function headerOf(pointer: string): string {
+  if (pointer === '/datacontenttype') return 'content-type'
+  return pointer.replace(/^\/(?!data(?:_base64)?(?:\/|$))/, 'ce-')
 }
 
 function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
-  const attributes: Record<string, string> = {}
+  // Without a prototype: `constructor` is the name of an attribute like any other.
+  const attributes: Record<string, string> = Object.create(null)
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const [header, value] = [(rawHeaders[at] as string).toLowerCase(), rawHeaders[at + 1] as string]
-    if (header === 'content-type') attributes.datacontenttype = value
+    if (header === 'content-type') attributes.datacontenttype ??= value
     if (!header.startsWith('ce-')) continue
     const name = header.slice(3)
     // Section 3.1.1: the content type is Content-Type, and has no header of its own.

@@ -46,7 +46,7 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
 
   for (const name of names) {
     // CloudEvents JSON format, section 2.2: an attribute that is null counts as absent. Data may be null.
-    if (record[name] === null && name !== 'data' && (ATTRIBUTES.has(name) || EXTENSION_NAME.test(name))) {
+    if (record[name] === null && name !== 'data' && isKnown(name)) {
       delete record[name]
     } else if (!ATTRIBUTES.has(name) && ADDED_BY_SERVER.get(name)?.(record[name]) !== true) {
       const fault = checkExtension(name, record[name], index)
@@ -83,6 +83,8 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
     dataBase64: record.data_base64 ?? null,
   }
 }
+
+const isKnown = (name: string) => ATTRIBUTES.has(name) || ADDED_BY_SERVER.has(name) || EXTENSION_NAME.test(name)
 
 function checkExtension(name: string, value: unknown, index: number): Fault | undefined {
   const pointer = `/${pointerToken(name)}`

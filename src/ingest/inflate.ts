@@ -1,4 +1,4 @@
-import { type Readable, Transform } from 'node:stream'
+import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { constants, createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { Problem } from '../lib/problems.ts'
 
@@ -42,27 +42,87 @@ const RATIO_COUNTS_FROM = 1024 * 1024
 /** The body, inflated as it is read and no faster. What goes wrong is an 'error' of the stream: see `toBodyProblem`. */
 export function inflate(body: Readable, encoding: Encoding | undefined): Readable {
   if (encoding === undefined) return body
-  const inflater = INFLATERS[encoding]()
-  let inflated = 0
-  const guard = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      inflated += chunk.length
-      if (inflated > RATIO_COUNTS_FROM && inflated > MAX_RATIO * inflater.bytesWritten) {
-        done(new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size.`))
-      } else done(null, chunk)
-    },
-  })
-  // Not stream.pipeline, which would destroy the request with the guard, and with it the connection for the answer.
-  const fail = (error: Error) => guard.destroy(error)
+  const inflated = new Inflation(encoding)
+  // A request can be refused before anybody reads this; an error without a listener would end the process.
+  inflated.on('error', () => {})
+  // Not stream.pipeline, which would destroy the request with the stream, and with it the connection for the answer.
+  const fail = (error: Error) => inflated.destroy(error)
   body.on('error', fail).on('close', () => body.readableEnded || fail(new Error('the sender is gone')))
-  inflater.on('error', fail)
-  guard.on('close', () => {
-    body.unpipe(inflater)
-    inflater.destroy()
+  inflated.on('close', () => {
+    body.unpipe(inflated)
     body.resume()
   })
-  body.pipe(inflater).pipe(guard)
-  return guard
+  return body.pipe(inflated)
+}
+
+/** More bytes come after the end of the compressed data. */
+class TrailingBytesError extends Error {
+  readonly code = 'ERR__TRAILING_BYTES'
+}
+
+/**
+ * What Node's streams do, and two things more: a bomb is refused while it goes off, and nothing is passed over in
+ * silence. Theirs stop at the end of the compressed data; of zstd, which may be several frames (RFC 8878, section 3; so
+ * do pzstd and `cat`), they stop at the end of the first, and what comes after it would be lost without a word.
+ */
+class Inflation extends Transform {
+  readonly #encoding: Encoding
+  #inflater: ReturnType<(typeof INFLATERS)[Encoding]>
+  /** Bytes that went into earlier inflaters, and that came out of all. */
+  #bytesIn = 0
+  #bytesOut = 0
+
+  constructor(encoding: Encoding) {
+    super()
+    this.#encoding = encoding
+    this.#inflater = this.#open()
+  }
+
+  #open() {
+    const inflater = INFLATERS[this.#encoding]()
+    inflater.on('error', (error) => this.destroy(error))
+    inflater.on('data', (bytes: Buffer) => {
+      this.#bytesOut += bytes.length
+      if (this.#bytesOut > RATIO_COUNTS_FROM && this.#bytesOut > MAX_RATIO * (this.#bytesIn + inflater.bytesWritten)) {
+        this.destroy(new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size.`))
+      } else if (!this.push(bytes)) inflater.pause()
+    })
+    return inflater
+  }
+
+  override _read(size: number): void {
+    this.#inflater.resume()
+    super._read(size)
+  }
+
+  override _transform(chunk: Buffer, encoding: BufferEncoding, done: TransformCallback): void {
+    const inflater = this.#inflater
+    const before = inflater.bytesWritten
+    inflater.write(chunk, (error) => {
+      if (error) return
+      const rest = chunk.subarray(inflater.bytesWritten - before)
+      if (rest.length === 0) return done()
+      if (this.#encoding !== 'zstd') return done(new TrailingBytesError('bytes after the end'))
+      // The next frame, as soon as this one is read.
+      const goOn = () => {
+        this.#bytesIn += inflater.bytesWritten
+        inflater.destroy()
+        this.#inflater = this.#open()
+        this._transform(rest, encoding, done)
+      }
+      if (inflater.readableEnded) goOn()
+      else inflater.on('end', goOn)
+    })
+  }
+
+  override _flush(done: TransformCallback): void {
+    this.#inflater.on('end', () => done()).end()
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#inflater.destroy()
+    done(error)
+  }
 }
 
 /** Nothing more of a body is wanted. What still comes is read and dropped, so that its sender gets to read the answer. */

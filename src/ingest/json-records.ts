@@ -59,10 +59,11 @@ export function readJsonRecords(
   const defaults = defaultsFor(single)
   return {
     single,
-    records: values.map(
-      (value, index) =>
-        findMissing(value, index, format) ?? readRecord(text, value, extents[index] as Extent, index, limits, defaults),
-    ),
+    records: values.map((value, index) => {
+      const record =
+        findMissing(value, index, format) ?? readRecord(text, value, extents[index] as Extent, index, limits, defaults)
+      return identify(record, value)
+    }),
   }
 }
 
@@ -92,7 +93,8 @@ function identify(record: Row | Fault, value: unknown): Row | Fault {
 }
 
 function findMissing(value: unknown, index: number, { required }: JsonFormat): Fault | undefined {
-  const name = required.find((one) => (value as Record<string, unknown> | null)?.[one] == null)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
+  const name = required.find((one) => (value as Record<string, unknown>)[one] == null)
   if (name === undefined) return undefined
   return { index, pointer: `/${name}`, code: 'required', detail: `${name} is required in a CloudEvent.` }
 }

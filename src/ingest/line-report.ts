@@ -1,7 +1,7 @@
 import type { RowOutcome } from '../data/record-store.ts'
 import type { Row } from '../data/row.ts'
-import { type Fault, Problem } from '../lib/problems.ts'
-import { faultOf, noCounts } from './results.ts'
+import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
+import { codeForAll, faultOf, noCounts } from './results.ts'
 
 /** Refused lines that are told one by one; the rest is counted. */
 const MAX_REJECTIONS = 1000
@@ -18,7 +18,8 @@ export class LineReport {
   lines = 0
   /** All lines up to this one are dealt with: stored or refused. */
   committedLines = 0
-  readonly #rejections: Rejection[] = []
+  #rejections: Rejection[] = []
+  readonly #codes = new Set<ProblemCode>()
 
   /** What the database said of the rows of a chunk; `lines` are theirs. */
   record(rows: readonly Row[], lines: readonly number[], outcomes: readonly RowOutcome[]): void {
@@ -30,9 +31,16 @@ export class LineReport {
 
   refuse(line: number, fault: Fault, row?: Row): void {
     this.counts[fault.code === 'conflict' ? 'conflict' : 'rejected']++
-    if (this.#rejections.length === MAX_REJECTIONS) return
+    this.#codes.add(fault.code)
     const { index: _, ...rest } = fault
     this.#rejections.push({ line, ...(row === undefined ? {} : { source: row.source, id: row.id }), ...rest })
+    // What the database refuses is known later than what is wrong with a line further down.
+    if (this.#rejections.length === 2 * MAX_REJECTIONS) this.#rejections = this.#first()
+  }
+
+  /** Why no line was stored. */
+  refusal(): Problem {
+    return new Problem(codeForAll(this.#codes), 'None of the lines was stored: rejections has the reasons.')
   }
 
   /** The problem, with this report in it: what was stored before it came up stays stored. */
@@ -47,7 +55,7 @@ export class LineReport {
   }
 
   toJSON(): Record<string, unknown> {
-    const rejections = this.#rejections.toSorted((one, other) => one.line - other.line)
+    const rejections = this.#first()
     return {
       counts: this.counts,
       lines: this.lines,
@@ -55,5 +63,9 @@ export class LineReport {
       rejections,
       rejectionsOmitted: this.counts.conflict + this.counts.rejected - rejections.length,
     }
+  }
+
+  #first(): Rejection[] {
+    return this.#rejections.toSorted((one, other) => one.line - other.line).slice(0, MAX_REJECTIONS)
   }
 }

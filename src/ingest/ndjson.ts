@@ -1,11 +1,11 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import type { Row } from '../data/row.ts'
-import { type Fault, Problem } from '../lib/problems.ts'
+import type { Fault, Problem } from '../lib/problems.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
 import type { Defaults } from './envelope.ts'
-import { abandon, toBodyProblem } from './inflate.ts'
+import { toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
 import { LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
@@ -41,12 +41,10 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
     problem = toBodyProblem(error)
   }
   await chunks.finish()
-  abandon(body)
   problem = chunks.problem ?? problem
   if (problem !== undefined) throw report.explain(problem)
   const status = statusOf(report.counts)
-  if (status === 'refused')
-    throw report.explain(new Problem('rejected', 'None of the lines was stored: rejections has the reasons.'))
+  if (status === 'refused') throw report.explain(report.refusal())
   return { status, body: JSON.stringify(report), counts: report.counts }
 }
 

@@ -95,9 +95,14 @@ const CODE_FOR_ALL: Partial<Record<number, ProblemCode>> = {
 export function refusal(faults: readonly Fault[], single: boolean): Problem {
   const [first] = faults as [Fault]
   if (single) return new Problem(first.code, first.detail, { errors: [first] })
-  const [status, ...others] = new Set(faults.map(({ code }) => PROBLEMS[code].status)) as unknown as [number]
-  const code = (others.length === 0 && CODE_FOR_ALL[status]) || 'rejected'
+  const code = codeForAll(new Set(faults.map(({ code }) => code)))
   return new Problem(code, 'None of the records was stored: errors has the reason for each.', { errors: [...faults] })
+}
+
+/** The code for all, where the faults of the records have these. */
+export function codeForAll(codes: ReadonlySet<ProblemCode>): ProblemCode {
+  const [status, ...others] = new Set([...codes].map((code) => PROBLEMS[code].status))
+  return (others.length === 0 && CODE_FOR_ALL[status as number]) || 'rejected'
 }
 
 /** The refusal of a batch with `handling=strict`, some of whose records would have been stored. */

@@ -3,6 +3,7 @@ import type { Database } from '../data/schema.ts'
 import { type PageRequest, type StoredRecord, selectHorizon, selectPage } from '../data/select-records.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import type { Key } from '../operate/keys.ts'
+import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
@@ -54,24 +55,9 @@ export async function* writeNdjson(pages: AsyncIterable<StoredRecord[]>): AsyncG
   for await (const records of pages) yield `${records.map(writeRecord).join('\n')}\n`
 }
 
-const COLUMNS = [
-  'source',
-  'id',
-  'type',
-  'time',
-  'subject',
-  'dataschema',
-  'datacontenttype',
-  'extensions',
-  'data',
-  'data_base64',
-  'receivedAt',
-  'cursor',
-]
-
 /** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */
 export async function* writeCsv(pages: AsyncIterable<StoredRecord[]>): AsyncGenerator<string> {
-  yield `${COLUMNS.join()}\r\n`
+  yield `${CSV_COLUMNS.join()}\r\n`
   for await (const records of pages) yield stringify(records.map(toRow), { record_delimiter: 'windows' })
 }
 

@@ -5,7 +5,7 @@ import { type Body, readBody } from '../ingest/body.ts'
 import { makeDefaults } from '../ingest/defaults.ts'
 import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
-import { type Encoding, inflate, readEncoding } from '../ingest/inflate.ts'
+import { abandon, type Encoding, inflate, readEncoding } from '../ingest/inflate.ts'
 import { ingest } from '../ingest/ingest.ts'
 import { STREAM_BYTES } from '../ingest/line-chunks.ts'
 import { ingestLines } from '../ingest/ndjson.ts'
@@ -75,24 +75,17 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
   }
 
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    if (readPrefer(request.headers.prefer).strict) {
-      throw new Problem(
-        'invalid_header',
-        'handling=strict is not for lines, which are committed while they arrive. Send an array, or leave it out.',
-      )
-    }
-    app.budget.take(STREAM_BYTES)
+    const body = request.body as Readable
     try {
       const defaults = defaultsOf(request)(false)
-      const answer = await ingestLines(request.body as Readable, app.writer, {
-        key: request.key as Key,
-        defaults,
-        limits,
-      })
+      app.budget.take(STREAM_BYTES)
+      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits })
+      const answer = await lines.finally(() => app.budget.give(STREAM_BYTES))
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)
     } finally {
-      app.budget.give(STREAM_BYTES)
+      // Whatever became of it: what nobody reads would hold up the next request of the connection.
+      abandon(body)
     }
   }
 }
@@ -103,6 +96,12 @@ export default routes
 async function checkHeaders(request: FastifyRequest): Promise<void> {
   request.format = chooseFormat(request.headers)
   request.encoding = readEncoding(request.headers['content-encoding'])
+  if (request.format === 'lines' && readPrefer(request.headers.prefer).strict) {
+    throw new Problem(
+      'invalid_header',
+      'handling=strict is not for lines, which are committed while they arrive. Send an array, or leave it out.',
+    )
+  }
 }
 
 const defaultsOf = (request: FastifyRequest) =>

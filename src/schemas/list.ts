@@ -31,7 +31,11 @@ export const ListQuerySchema = Type.Object(
       }),
     ),
     limit: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT, description: 'Most records on the page' }),
+      Type.Integer({
+        minimum: 1,
+        maximum: MAX_LIMIT,
+        description: 'Most records; absent: 100 on a page, all in a stream',
+      }),
     ),
     cursor: text('`next` of the page before, with the same filters and order'),
   },

@@ -170,7 +170,7 @@ t.test('the database finds fault with one record of a batch', async (t) => {
       index: 2,
       id: 'c',
       status: 'rejected',
-      error: { code: 'refused_by_database', index: 2 },
+      error: { code: 'refused_by_database' },
     })
     t.same(await stored('some'), ['a', 'b', 'd', 'e'])
   })

@@ -10,6 +10,7 @@ import { selectRecord } from '../../src/data/select-records.ts'
 import { classifyFailure } from '../../src/data/sqlstate.ts'
 import type { Position } from '../../src/lib/cursor.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
+import { sqlError } from '../helpers/memory-store.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 
@@ -83,6 +84,16 @@ t.test(
     )
   },
 )
+
+t.test('bytes are compared too', async (t) => {
+  const { store } = openStore(t)
+  const write = async (dataBase64: string) =>
+    statuses(await store.write([makeRow({ data: null, dataBase64 })], store.newBase()))
+  t.same(await write('AAH/'), ['created'])
+  t.same(await write('AAH/'), ['duplicate'])
+  t.same(await write('AAH+'), ['conflict'])
+  t.same(await write(''), ['conflict'])
+})
 
 t.test('numbers that a double cannot tell apart are different content', async (t) => {
   const { store } = openStore(t)
@@ -236,6 +247,40 @@ t.test('a flush without some of its rows, since their time was up, still recogni
   t.same(statuses(await store.write(rows.slice(1), base)), ['created', 'created'])
 })
 
+// Two requests shared a flush; the first one's time was up before it was sent again. The second was told `created` for a
+// record that is stored with the other's content.
+t.test(
+  'a row of a flush that is sent again is not told created for what another of its rows, now gone, has stored',
+  async (t) => {
+    const { store, api } = openStore(t)
+    const [gone, rest] = [makeRow({ data: '1' }), makeRow({ data: '2' })]
+    const base = store.newBase()
+    await store.write([gone, rest], base)
+    t.same(statuses(await store.write([rest, gone], base)), ['conflict', 'created'])
+    t.match(await selectRecord(api, 'shop', '1'), { data: '1' })
+  },
+)
+
+// Where the second try found fault with a row that the first had passed over, the flush was split, its pieces were
+// written as flushes of their own, and what the first try had created was told as duplicate.
+t.test(
+  'a flush that is sent again meets the same faults as the first time, whatever was written between',
+  async (t) => {
+    const { store } = openStore(t)
+    const known = ['1', '2'].map((id) => makeRow({ id }))
+    const told = (writing: Promise<RowOutcome[]>) => writing.then(statuses, classifyFailure)
+    await store.write(known, store.newBase())
+    for (const between of [known, ['3', '4'].map((id) => makeRow({ id }))]) {
+      await store.write(known, store.newBase())
+      const base = store.newBase()
+      const rows = [makeRow({ id: '1', type: '' }), makeRow({ id: `new ${between.length} ${between[0]?.id}` })]
+      const first = await told(store.write(rows, base))
+      await store.write(between, store.newBase())
+      t.same(await told(store.write(rows, base)), first)
+    }
+  },
+)
+
 t.test('a strict write whose COMMIT was answered by nobody is told created when it is sent again', async (t) => {
   const { store } = openStore(t)
   const rows = [makeRow(), makeRow({ id: '2' })]
@@ -340,6 +385,19 @@ t.test(
     t.same(await ids(), ['1'])
   },
 )
+
+t.test("a deadlock while refused rows are looked for is no row's fault", async (t) => {
+  let searching = false
+  const { store, ids } = openStore(t, {
+    async before(statement) {
+      searching ||= statement.startsWith('savepoint')
+      if (searching && statement.includes('INSERT')) throw sqlError('40P01')
+    },
+  })
+  const failure = await failureOf(store.writeStrict([makeRow({ data: '{' })], store.newBase()))
+  t.match(classifyFailure(failure), { kind: 'transient', written: 'no' })
+  t.same(await ids(), [])
+})
 
 // — faults —
 

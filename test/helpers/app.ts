@@ -65,7 +65,7 @@ export async function createApp(t: Test, settings: Record<string, string> = {}):
       headers: { authorization: `Bearer ${key}`, ...headers },
       ...(payload === undefined ? {} : { payload }),
     })
-    const isJson = String(response.headers['content-type']).includes('json')
+    const isJson = /[/+]json\b/.test(String(response.headers['content-type']))
     return {
       status: response.statusCode,
       headers: response.headers,

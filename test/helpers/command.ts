@@ -21,12 +21,22 @@ export interface Command {
 /**
  * `node src/main.ts …` as a process of its own, with no environment but `env`; killed when `t` is over.
  * @param flags for node
+ * @param stdin what it reads there; null: that is left open, for the test to write to
  */
-export function runCommand(t: Test, args: string[], env: Record<string, string>, flags: string[] = []): Command {
+export function runCommand(
+  t: Test,
+  args: string[],
+  env: Record<string, string>,
+  flags: string[] = [],
+  stdin: string | Buffer | null = '',
+): Command {
   const child = spawn(process.execPath, [...flags, MAIN, ...args], {
     env: { PATH: process.env.PATH ?? '', ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   })
+  // It may end without having read it all.
+  child.stdin.on('error', () => {})
+  if (stdin !== null) child.stdin.end(stdin)
   let [stdout, stderr] = ['', '']
   child.stdout.setEncoding('utf8').on('data', (text) => {
     stdout += text

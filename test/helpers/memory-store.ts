@@ -80,9 +80,9 @@ export function createMemoryStore(onCall?: (call: StoreCall) => void): MemorySto
       const key = identity(row)
       const found = stored.get(key) ?? { row, base, position: { epoch: 1, xid, n: base + place } }
       stored.set(key, found)
-      const ours = found.base === base && !creators.has(key)
-      creators.add(key)
       const same = contentOf(found.row) === contentOf(row)
+      const ours = same && found.base === base && !creators.has(key)
+      if (ours) creators.add(key)
       return { status: ours ? 'created' : same ? 'duplicate' : 'conflict', position: found.position }
     })
     if (strict && (guilty || outcomes.some(({ status }) => status === 'conflict'))) {

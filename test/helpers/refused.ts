@@ -8,6 +8,13 @@ let count = 0
 /** The beginning of a text, fit for the name of an assertion: TAP is lines. */
 export const shown = (text: string): string => text.slice(0, 60).replaceAll(/[^\x20-\x7e]/g, '?')
 
+/** The record's identity, as far as it can be told: what names it where it is refused. */
+function identityOf(record: string): { source?: string; id?: string } {
+  const { source, id } = JSON.parse(record)
+  const isName = (name: unknown) => typeof name === 'string' && name.length <= 512 && name.isWellFormed()
+  return { ...(isName(source) ? { source } : {}), ...(isName(id) ? { id } : {}) }
+}
+
 /**
  * Asserts that a record is refused with this code at this place: alone, and between two neighbours, which are stored.
  * @param record JSON text
@@ -20,18 +27,18 @@ export async function isRefused(
   pointer: string,
   name = shown(record),
 ): Promise<void> {
-  isProblem(t, await post(record), code, { name, errors: [{ index: 0, pointer, code }] })
+  const identity = identityOf(record)
+  isProblem(t, await post(record), code, { name, errors: [{ index: 0, pointer, ...identity, code }] })
 
   const [before, after] = [`before${++count}`, `after${count}`]
   const good = (id: string) => JSON.stringify({ source: 'neighbour', type: 't', id })
   const answer = await post(`[${good(before)},${record} , ${good(after)}]`)
   t.equal(answer.status, 207, `${name}: in a batch`)
   t.match(answer.json.counts, { created: 2, rejected: 1 }, `${name}: neighbours are stored`)
-  t.match(
-    answer.json.results[1],
-    { index: 1, status: 'rejected', error: { index: 1, pointer, code } },
-    `${name}: result`,
-  )
+  const { error, ...result } = answer.json.results[1]
+  t.same(result, { index: 1, ...identity, status: 'rejected' }, `${name}: result`)
+  t.match(error, { pointer, code, detail: /\S/ }, `${name}: error`)
+  t.same(Object.keys(error), ['pointer', 'code', 'detail'], `${name}: nothing else`)
   for (const id of [before, after]) t.equal((await get(`/v1/records/neighbour/${id}`)).status, 200, `${name}: ${id}`)
 }
 

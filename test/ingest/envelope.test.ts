@@ -18,7 +18,7 @@ t.test('a record that is no object is refused', async (t) => {
   for (const value of ['null', '5', 'true', '"{}"', '[]', '[{}]', '-1e5', '[[],{"a":[]}]']) {
     const answer = await app.post(`[{${base}},${value},{${base}}]`)
     t.equal(answer.status, 207, value)
-    t.match(answer.json.results[1], { status: 'rejected', error: { index: 1, pointer: '', code: 'wrong_type' } }, value)
+    t.match(answer.json.results[1], { index: 1, status: 'rejected', error: { pointer: '', code: 'wrong_type' } }, value)
     t.equal(answer.json.counts.created, 2, value)
   }
 })
@@ -257,4 +257,42 @@ t.test('a time that does not exist or cannot be kept is refused; any other is ke
   ] as const) {
     await isKept(t, app, JSON.stringify({ source: 's', type: 't', time }), { time: kept }, `time ${time}`)
   }
+})
+
+t.test('cursor and receivedAt are taken as the server writes them, and passed over', async (t) => {
+  const text = await isKept(t, app, `{${base},"id":"returned","data":{"n":1.50}}`, {})
+  const { cursor, receivedAt } = JSON.parse(text)
+  for (const body of [
+    text,
+    `{${base},"id":"returned","data":{"n":1.5},"cursor":"${cursor}"}`,
+    `{${base},"id":"returned","data":{"n":1.5},"receivedAt":"${receivedAt}"}`,
+    `{${base},"id":"returned","data":{"n":1.5},"receivedAt":"2001-01-01T00:00:00.5Z"}`,
+    `{${base},"id":"returned","data":{"n":1.5},"receivedAt":null,"cursor":null}`,
+  ]) {
+    const answer = await app.post(body)
+    t.equal(answer.status, 200, body)
+    t.match(answer.json.results, [{ status: 'duplicate', cursor }], body)
+  }
+  t.equal((await app.get('/v1/records/s/returned')).text, text, 'what is stored stands')
+
+  const foreign = await isKept(
+    t,
+    app,
+    `{${base},"id":"copied","receivedAt":"2001-01-01T00:00:00Z","cursor":"${cursor}"}`,
+    {},
+  )
+  t.notMatch(foreign, '2001-01-01', 'it says when this server received it')
+  t.not(JSON.parse(foreign).cursor, cursor, 'and where it stands here')
+})
+
+// Anything else under these names would be lost without a word.
+t.test('cursor and receivedAt of any other make are refused', async (t) => {
+  for (const value of ['"x"', '""', '5', 'true', '{}', '"2026-01-31"', `"${'A'.repeat(32)}"`]) {
+    await isRefused(t, app, `{${base},"cursor":${value}}`, 'invalid_value', '/cursor')
+    await isRefused(t, app, `{${base},"receivedAt":${value}}`, 'invalid_value', '/receivedAt')
+  }
+  const { cursor } = JSON.parse(await isKept(t, app, `{${base}}`, {}))
+  const damaged = `${cursor.slice(0, -1)}${cursor.endsWith('A') ? 'B' : 'A'}`
+  await isRefused(t, app, `{${base},"cursor":"${damaged}"}`, 'invalid_value', '/cursor')
+  await isRefused(t, app, `{${base},"receivedAt":"${cursor}"}`, 'invalid_value', '/receivedAt')
 })

@@ -185,5 +185,5 @@ t.test('a record that is nested too deeply harms nobody in a large batch either'
   const large = `{${base},"id":"large","data":"${'x'.repeat(500_000)}"}`
   const answer = await app.post(`[${large},{${base},"data":${'['.repeat(10_000)}${']'.repeat(10_000)}}]`)
   t.equal(answer.status, 207)
-  t.match(answer.json.results, [{ status: 'created' }, { error: { index: 1, pointer: '/data', code: 'too_deep' } }])
+  t.match(answer.json.results, [{ status: 'created' }, { index: 1, error: { pointer: '/data', code: 'too_deep' } }])
 })

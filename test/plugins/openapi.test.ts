@@ -40,6 +40,7 @@ t.test('every route is in it with its method, and nothing else is', async (t) =>
     'get /readyz',
     'get /v1/records',
     'get /v1/records/{source}/{id}',
+    'options /v1/records',
     'post /v1/records',
   ])
   for (const route of described) {
@@ -49,12 +50,13 @@ t.test('every route is in it with its method, and nothing else is', async (t) =>
   }
 })
 
-t.test('every operation has a summary and answers, and those under /v1 need a key', async (t) => {
+t.test('every operation has a summary and answers, and those under /v1 need a key but for the handshake', async (t) => {
   for (const [path, methods] of Object.entries(document.paths as Record<string, Record<string, Operation>>)) {
     for (const [method, operation] of Object.entries(methods)) {
       t.match(operation.summary, /\S/, `${method} ${path}`)
       t.ok(Object.keys(operation.responses).length > 0)
-      t.same(operation.security, path.startsWith('/v1') ? [{ key: [] }] : undefined, `${method} ${path}: security`)
+      const open = !path.startsWith('/v1') || method === 'options'
+      t.same(operation.security, open ? undefined : [{ key: [] }], `${method} ${path}: security`)
       const inPath = operation.parameters?.filter((parameter) => parameter.in === 'path') ?? []
       t.same(
         inPath.map(({ name, required }) => [name, required]),
@@ -68,10 +70,27 @@ t.test('every operation has a summary and answers, and those under /v1 need a ke
 
 t.test('it tells all that ingest takes and answers', async (t) => {
   const { post } = document.paths['/v1/records']
-  t.same(Object.keys(post.requestBody.content), ['application/json'])
+  t.same(Object.keys(post.requestBody.content), [
+    'application/json',
+    'application/x-ndjson',
+    'application/cloudevents+json',
+    'application/cloudevents-batch+json',
+  ])
   t.same(Object.keys(post.responses), ['200', '201', '207', 'default'])
   t.ok('application/problem+json' in post.responses.default.content)
   for (const code of Object.keys(PROBLEMS)) t.match(document.components.schemas.Problem.description, `\`${code}\``)
+})
+
+t.test('it tells all that the list answers', async (t) => {
+  const { get } = document.paths['/v1/records']
+  t.same(Object.keys(get.responses['200'].content), [
+    'application/json',
+    'application/x-ndjson',
+    'text/csv',
+    'application/cloudevents-batch+json',
+  ])
+  const one = document.paths['/v1/records/{source}/{id}'].get
+  t.same(Object.keys(one.responses['200'].content), ['application/json', 'application/cloudevents+json'])
 })
 
 t.test('/docs is a page that needs nothing from elsewhere', async (t) => {

@@ -180,11 +180,12 @@ t.test('a batch', async (t) => {
     t.same(answer.json.counts, { created: 1, duplicate: 1, conflict: 1, rejected: 2 })
     t.match(answer.json.results, [
       { index: 0, id: 'm0', status: 'created' },
-      { index: 1, status: 'rejected', error: { index: 1, pointer: '/type', code: 'required' } },
-      { index: 2, id: 'taken', status: 'conflict', error: { index: 2, pointer: '/id', code: 'conflict' } },
+      { index: 1, status: 'rejected', source: 'shop', error: { pointer: '/type', code: 'required' } },
+      { index: 2, id: 'taken', status: 'conflict', error: { pointer: '/id', code: 'conflict' } },
       { index: 3, id: 'b0', status: 'duplicate' },
-      { index: 4, status: 'rejected', error: { index: 4, pointer: '', code: 'wrong_type' } },
+      { index: 4, status: 'rejected', error: { pointer: '', code: 'wrong_type' } },
     ])
+    for (const { error } of answer.json.results) t.equal(error?.index, undefined, 'the result has it already')
     t.equal((await get('/v1/records/shop/m0')).status, 200)
     t.equal((await get('/v1/records/shop/taken')).json.data, 1)
   })
@@ -338,16 +339,62 @@ t.test('the media type', async (t) => {
     const answer = await post(body, { 'content-type': `application/json; charset=${charset}` })
     isProblem(t, answer, 'unsupported_charset', { name: charset })
   }
-  isProblem(t, await post(body, { 'content-encoding': 'gzip' }), 'unsupported_encoding')
 })
 
-t.test('a body without a Content-Type is unsupported, no body at all is empty', async (t) => {
+t.test('a media type that is not supported is answered with those that are', async (t) => {
+  const answer = await post('{}', { 'content-type': 'text/plain' })
+  isProblem(t, answer, 'unsupported_media_type')
+  t.same(String(answer.headers['accept-post']).split(', ').sort(), [
+    'application/cloudevents+json',
+    'application/cloudevents-batch+json',
+    'application/json',
+    'application/jsonl',
+    'application/ndjson',
+    'application/x-ndjson',
+  ])
+})
+
+t.test('a record that is refused is named as far as its names can be read', async (t) => {
+  const answer = await post(
+    '[{"source":"s","type":5,"id":"named"},{"source":5,"type":"t","id":"half"},{"source":"\\ud800","type":"t"},[],{"source":"s","type":"t"}]',
+  )
+  t.equal(answer.status, 207)
+  t.match(answer.json.results.map(({ error, ...rest }: { error: unknown }) => rest).slice(0, 4), [
+    { index: 0, source: 's', id: 'named', status: 'rejected' },
+    { index: 1, id: 'half', status: 'rejected' },
+    { index: 2, status: 'rejected' },
+    { index: 3, status: 'rejected' },
+  ])
+  isProblem(t, await post('[{"source":"s","type":5,"id":"named"},{"source":"s","id":"untyped"}]'), 'rejected', {
+    errors: [
+      { index: 0, source: 's', id: 'named', pointer: '/type', code: 'wrong_type' },
+      { index: 1, source: 's', id: 'untyped', pointer: '/type', code: 'required' },
+    ],
+  })
+})
+
+t.test('an encoding that is unknown, or several of them, is unsupported, and the answer says which are', async (t) => {
+  for (const encoding of ['compress', 'gzip, br', 'gzip,gzip', 'identity, gzip', 'snappy', 'gzip;q=1', 'aes128gcm']) {
+    const answer = await post('{"source":"media","type":"t"}', { 'content-encoding': encoding })
+    isProblem(t, answer, 'unsupported_encoding', { name: encoding })
+    t.equal(answer.headers['accept-encoding'], 'gzip, br, zstd, deflate', encoding)
+  }
+  for (const encoding of ['identity', 'Identity', '']) {
+    const answer = await post('{"source":"media","type":"t"}', { 'content-encoding': encoding })
+    t.equal(answer.status, 201, `"${encoding}" is none`)
+  }
+})
+
+t.test('a request without a Content-Type is unsupported, whether it has a body or not', async (t) => {
   const authorization = `Bearer ${(await makeKey()).token}`
   const bare = await app.inject({ method: 'POST', url: '/v1/records', headers: { authorization }, payload: '{}' })
   t.equal(bare.statusCode, 415)
   t.equal(bare.json().code, 'unsupported_media_type')
   const none = await app.inject({ method: 'POST', url: '/v1/records', headers: { authorization } })
-  t.equal(none.statusCode, 400)
-  t.equal(none.json().code, 'empty_body')
+  t.equal(none.statusCode, 415)
+  t.equal(none.json().code, 'unsupported_media_type')
+})
+
+t.test('an empty body is refused as such', async (t) => {
   isProblem(t, await post(''), 'empty_body')
 })

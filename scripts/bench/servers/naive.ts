@@ -9,14 +9,14 @@ const CONNECTIONS = 10
 
 // Naive: every request is an insert of its own, and a transaction of its own.
 const pool = new Pool({ connectionString: process.env.DATABASE_URL, max: CONNECTIONS })
-const db = new Kysely<{ 'naive.records': Tables['sluice.records'] }>({ dialect: new PostgresDialect({ pool }) })
+const db = new Kysely<{ 'rival.records': Tables['sluice.records'] }>({ dialect: new PostgresDialect({ pool }) })
 
 let n = 0
 
 const app = bareServer(async (records) => {
   const rows = records.map(toRow)
   const created = await db
-    .insertInto('naive.records')
+    .insertInto('rival.records')
     .values(rows)
     .onConflict((conflict) => conflict.columns(['source', 'id']).doNothing())
     .returning('n')

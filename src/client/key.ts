@@ -1,9 +1,6 @@
 import { readFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
-import { LOCAL_FOLDER } from '../../src/commands/database.ts'
-
-/** Where `npm start` leaves the first key. */
-const FILE = join(LOCAL_FOLDER, 'key')
+import { relative } from 'node:path'
+import { KEY_FILE } from '../lib/local-folder.ts'
 
 /**
  * SLUICE_KEY, else the key of `npm start`. Not an argument: those are seen by everyone on the machine, and kept by shells.
@@ -13,9 +10,9 @@ export async function findKey(): Promise<{ token: string; shell: string }> {
   const { SLUICE_KEY } = process.env
   if (SLUICE_KEY !== undefined && SLUICE_KEY !== '') return { token: SLUICE_KEY, shell: '$SLUICE_KEY' }
 
-  const file = relative(process.cwd(), FILE)
-  const token = await readFile(FILE, 'utf8').catch(() => {
+  const file = relative(process.cwd(), KEY_FILE)
+  const token = await readFile(KEY_FILE, 'utf8').catch(() => {
     throw new Error(`There is no key. Set SLUICE_KEY, or run npm start, which leaves one in ${file}`)
   })
-  return { token: token.trim(), shell: `$(cat '${file}')` }
+  return { token: token.trim(), shell: `$(cat '${file.replaceAll("'", `'\\''`)}')` }
 }

@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net'
-import { buildRequest } from './order-events.ts'
+import { buildRequest } from '../order-events.ts'
 
 /** What to measure. */
 export interface Order {

@@ -1,0 +1,29 @@
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
+import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+
+export interface Answer {
+  status: number
+  body: string
+}
+
+/** Posts NDJSON on a connection of its own, piece after piece, as fast as the server takes it. */
+export async function postLines(port: number, key: string, length: number, pieces: Iterable<Buffer>): Promise<Answer> {
+  const post = request({
+    host: '127.0.0.1',
+    port,
+    agent: false,
+    method: 'POST',
+    path: '/v1/records',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/x-ndjson', 'content-length': length },
+  })
+  const answered = once(post, 'response')
+  // A server that refuses may answer, and close, before all is sent: then the answer says more than this error.
+  const sent = pipeline(Readable.from(pieces), post).catch(() => {})
+  const [response] = (await answered) as [IncomingMessage]
+  const body = await text(response)
+  await sent
+  return { status: response.statusCode as number, body }
+}

@@ -1,0 +1,34 @@
+import { readFile } from 'node:fs/promises'
+import type { BenchDatabase } from '../database.ts'
+import { type Child, start } from '../processes.ts'
+
+/** Those that are compared; each is measured in every round, in this order. */
+export const SERVERS = ['limit', 'naive', 'ours'] as const
+export type ServerName = (typeof SERVERS)[number]
+
+export interface Server {
+  child: Child
+  port: number
+}
+
+export async function startServer(
+  name: ServerName,
+  { apiUrl, ownerUrl }: BenchDatabase,
+  profile?: string,
+): Promise<Server> {
+  const execArgv = name === 'ours' ? await readStartFlags() : []
+  if (name === 'ours' && profile !== undefined) execArgv.push('--cpu-prof', `--cpu-prof-dir=${profile}`)
+  const child = await start(`servers/${name}.ts`, {
+    env: { DATABASE_URL: name === 'naive' ? ownerUrl : apiUrl },
+    execArgv,
+  })
+  return { child, port: child.ready as number }
+}
+
+/** What `npm start` tells Node: ours is measured as it runs in production. */
+async function readStartFlags(): Promise<string[]> {
+  const { scripts } = JSON.parse(await readFile(new URL('../../../package.json', import.meta.url), 'utf8'))
+  const [, flags] = /^node ((?:--\S+ )*)src\/main\.ts\b/.exec(scripts.start) ?? []
+  if (flags === undefined) throw new Error(`"npm start" is no longer node with flags: ${scripts.start}`)
+  return flags.split(' ').filter((flag) => flag !== '')
+}

@@ -1,0 +1,134 @@
+import { CSV_COLUMNS } from '../schemas/csv.ts'
+
+/** How the columns of a CSV file become records; columns and cells are text. */
+export interface Mapping {
+  /** Attribute → column; an empty column: the attribute is not read from the file. */
+  map: ReadonlyMap<string, string>
+  /** Attribute → its value in all records. */
+  set: ReadonlyMap<string, string>
+  /** Columns whose cells are JSON; the others are text. */
+  json: ReadonlySet<string>
+}
+
+/** What a column of the same name fills, when nothing else is said. */
+const ATTRIBUTES = ['source', 'type', 'id', 'time', 'subject', 'dataschema', 'datacontenttype']
+
+/** Not attributes, but may be mapped: the column is the data then, and not a member of it. */
+const PAYLOADS = ['data', 'data_base64']
+
+/** A row as a record in JSON, or why it is none. */
+export type ToRecord = (cells: readonly string[]) => { record: string } | { reason: string }
+
+/**
+ * Plans how the rows of a file are turned into records.
+ * @throws Error with a sentence when the header and the mapping do not go together
+ */
+export function planRecords(header: readonly string[], mapping: Mapping): ToRecord {
+  const twice = header.find((name, at) => header.indexOf(name) !== at)
+  if (twice !== undefined) throw new Error(`it has two columns ${JSON.stringify(twice)}`)
+  if (isExport(header) && mapping.map.size + mapping.set.size + mapping.json.size === 0) return toExportedRecord
+
+  const attributes = readAttributes(header, mapping)
+  for (const name of ['source', 'type']) {
+    if (!mapping.set.has(name) && !attributes.has(name))
+      throw new Error(`no column is the ${name}: say which with --map ${name}=COLUMN, or --set ${name}=TEXT for all`)
+  }
+  const json = readJsonColumns(header, mapping)
+  const mapped = new Set(attributes.values())
+  const members = header.flatMap((_, at) => (mapped.has(at) ? [] : [at]))
+  if (members.length > 0 && PAYLOADS.some((name) => attributes.has(name)))
+    throw new Error(
+      `with --map data=… every other column has to be mapped, too; ${header[members[0] as number]} is not`,
+    )
+  const constants = [...mapping.set].map(([name, value]) => member(name, JSON.stringify(value)))
+
+  return (cells) => {
+    if (cells.length !== header.length) return wrongLength(cells, header)
+    const parts = [...constants]
+    for (const [name, at] of attributes) {
+      const cell = cells[at] as string
+      // An attribute is never empty text; data may be.
+      if (cell === '' && !(name === 'data' && !json.has(at))) continue
+      const value = json.has(at) ? toJson(cell) : JSON.stringify(cell)
+      if (value === undefined) return notJson(header[at] as string, cell)
+      parts.push(member(name, value))
+    }
+    const data: string[] = []
+    for (const at of members) {
+      const cell = cells[at] as string
+      const value = json.has(at) ? toJson(cell) : JSON.stringify(cell)
+      if (value === undefined) return notJson(header[at] as string, cell)
+      data.push(member(header[at] as string, value))
+    }
+    if (members.length > 0) parts.push(`"data":{${data.join()}}`)
+    return { record: `{${parts.join()}}` }
+  }
+}
+
+/** The column of each attribute that has one. */
+function readAttributes(header: readonly string[], { map, set }: Mapping): Map<string, number> {
+  const taken = new Set(map.values())
+  const own = ATTRIBUTES.filter((name) => !map.has(name) && !set.has(name) && header.includes(name) && !taken.has(name))
+  const attributes = new Map(own.map((name) => [name, header.indexOf(name)]))
+  for (const [name, column] of map) {
+    if (set.has(name)) throw new Error(`${name} is both mapped and set`)
+    if (column === '') continue
+    if (!header.includes(column)) throw new Error(`it has no column ${JSON.stringify(column)}; it has ${list(header)}`)
+    attributes.set(name, header.indexOf(column))
+  }
+  return attributes
+}
+
+function readJsonColumns(header: readonly string[], { json }: Mapping): Set<number> {
+  return new Set(
+    [...json].map((column) => {
+      if (!header.includes(column))
+        throw new Error(`it has no column ${JSON.stringify(column)}; it has ${list(header)}`)
+      return header.indexOf(column)
+    }),
+  )
+}
+
+const isExport = (header: readonly string[]) => header.join() === CSV_COLUMNS.join()
+
+/** What `sluice export` wrote: `data` and `extensions` are JSON, and an empty cell is an absent member. */
+function toExportedRecord(cells: readonly string[]): ReturnType<ToRecord> {
+  if (cells.length !== CSV_COLUMNS.length) return wrongLength(cells, CSV_COLUMNS)
+  const parts: string[] = []
+  for (const [at, name] of CSV_COLUMNS.entries()) {
+    const cell = cells[at] as string
+    if (cell === '') continue
+    if (name !== 'data' && name !== 'extensions') parts.push(member(name, JSON.stringify(cell)))
+    else {
+      const value = toJson(cell)
+      if (value === undefined || (name === 'extensions' && !value.startsWith('{'))) return notJson(name, cell)
+      // The extension attributes are members of the record: its braces are left out.
+      parts.push(name === 'data' ? member(name, value) : value.slice(1, -1))
+    }
+  }
+  return { record: `{${parts.join()}}` }
+}
+
+const member = (name: string, value: string) => `${JSON.stringify(name)}:${value}`
+
+const list = (names: readonly string[]) => names.map((name) => JSON.stringify(name)).join(', ')
+
+/** The very text, so that every digit of a number stays, on one line; an empty cell is null. */
+function toJson(cell: string): string | undefined {
+  if (cell === '') return 'null'
+  try {
+    JSON.parse(cell)
+    // It is JSON: outside of its strings a newline is white space, and inside there is none.
+    return cell.replaceAll(/[\r\n]/g, ' ').trim()
+  } catch {
+    return undefined
+  }
+}
+
+function wrongLength(cells: readonly string[], header: readonly string[]): { reason: string } {
+  return { reason: `It has ${cells.length} cells, and the header ${header.length}.` }
+}
+
+function notJson(column: string, cell: string): { reason: string } {
+  return { reason: `${JSON.stringify(cell.slice(0, 40))} in the column ${column} is not JSON.` }
+}

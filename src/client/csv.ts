@@ -1,0 +1,125 @@
+import { isUtf8 } from 'node:buffer'
+import { parse } from 'csv-parse/sync'
+import { type Mapping, planRecords, type ToRecord } from './csv-mapping.ts'
+import { cutLines, type Format, type InputLine, isBlank, MAX_LINE_BYTES } from './lines.ts'
+
+const QUOTE = 0x22
+const RETURN = 0x0d
+const NEWLINE = Buffer.from('\n')
+
+/** A row as it stands in the file: a cell in quotes may hold newlines. */
+interface Row {
+  number: number
+  original: Buffer
+}
+
+/**
+ * CSV (RFC 4180) with a header. Cut into rows first, which are then parsed: so that each row that is wrong is refused by
+ * itself, with its line and its text.
+ */
+export function csv(delimiter: string, mapping: Mapping): Format {
+  const options = { delimiter, record_delimiter: '\n', relax_column_count: true }
+  const format: Format = { read, header: undefined }
+  return format
+
+  async function* read(bytes: AsyncIterable<Buffer>) {
+    const cutter = new RowCutter()
+    let toRecord: ToRecord | undefined
+    for await (const lines of cutLines(bytes)) {
+      const rows = cutter.push(lines)
+      if (toRecord === undefined) {
+        const header = rows.shift()
+        if (header === undefined) continue
+        const cells = parseRow(header)
+        if ('reason' in cells) throw new Error(`its header cannot be read: ${cells.reason}`)
+        toRecord = planRecords(cells.cells, mapping)
+        format.header = header.original
+      }
+      yield { lines: toLines(rows, toRecord), reached: cutter.reached }
+    }
+    cutter.end()
+    if (toRecord === undefined) throw new Error('it is empty: CSV begins with a header')
+    yield { lines: [], reached: cutter.reached }
+  }
+
+  function toLines(rows: Row[], toRecord: ToRecord): InputLine[] {
+    const parsed = parseAll(rows)
+    return rows.map((row, at) => {
+      const cells = parsed === undefined ? parseRow(row) : { cells: parsed[at] as string[] }
+      const made = 'reason' in cells ? cells : toRecord(cells.cells)
+      return 'reason' in made ? { ...row, ...made } : { ...row, record: Buffer.from(made.record) }
+    })
+  }
+
+  /** All at once, when nothing is wrong with any of them. */
+  function parseAll(rows: readonly Row[]): string[][] | undefined {
+    const text = Buffer.concat(rows.flatMap(({ original }) => [original, NEWLINE]))
+    if (!isUtf8(text)) return undefined
+    try {
+      const parsed: string[][] = parse(text, options)
+      return parsed.length === rows.length ? parsed : undefined
+    } catch {
+      return undefined
+    }
+  }
+
+  function parseRow({ original }: Row): { cells: string[] } | { reason: string } {
+    if (!isUtf8(original)) return { reason: 'It is not UTF-8.' }
+    try {
+      const [cells, ...others] = parse(original, options)
+      return others.length > 0 || cells === undefined ? { reason: 'Its quotes do not match.' } : { cells }
+    } catch (error) {
+      // Its line is that of the text that was parsed.
+      return { reason: `${(error as Error).message.replace(/ (?:at|on) line \d+/, '')}.` }
+    }
+  }
+}
+
+/** Joins lines until their quotes are even: so long a cell goes on. */
+class RowCutter {
+  /** The last line that is in a row, or blank. */
+  reached = 0
+  #line = 0
+  #parts: Buffer[] = []
+  #size = 0
+  #open = false
+
+  push(lines: readonly (Buffer | undefined)[]): Row[] {
+    const rows: Row[] = []
+    for (const line of lines) {
+      this.#line++
+      this.#size += line?.length ?? Number.POSITIVE_INFINITY
+      if (line === undefined || this.#size > MAX_LINE_BYTES)
+        throw new Error(`the row that begins on line ${this.reached + 1} is longer than ${MAX_LINE_BYTES} bytes`)
+      this.#parts.push(line)
+      if (countQuotes(line) % 2 === 1) this.#open = !this.#open
+      if (!this.#open) rows.push(...this.#take())
+    }
+    return rows
+  }
+
+  /** @throws when the last row is not complete */
+  end(): void {
+    if (this.#open) throw new Error(`a quote that opens on line ${this.reached + 1} is never closed`)
+  }
+
+  #take(): Row[] {
+    const original = withoutReturn(
+      Buffer.concat(this.#parts.flatMap((part, at) => (at > 0 ? [NEWLINE, part] : [part]))),
+    )
+    const number = this.reached + 1
+    this.reached = this.#line
+    this.#parts = []
+    this.#size = 0
+    return isBlank(original) ? [] : [{ number, original }]
+  }
+}
+
+function countQuotes(line: Buffer): number {
+  let quotes = 0
+  for (let at = line.indexOf(QUOTE); at !== -1; at = line.indexOf(QUOTE, at + 1)) quotes++
+  return quotes
+}
+
+/** The end of a row, not of a cell. */
+const withoutReturn = (row: Buffer) => (row.at(-1) === RETURN ? row.subarray(0, -1) : row)

@@ -1,0 +1,86 @@
+import { createReadStream, type Stats } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { inflateByName, readName } from './compression.ts'
+import { csv } from './csv.ts'
+import type { Mapping } from './csv-mapping.ts'
+import { JSON_VALUES } from './json.ts'
+import { type Format, NDJSON, type Piece } from './lines.ts'
+
+export const FORMAT_NAMES = ['ndjson', 'json', 'csv'] as const
+export type FormatName = (typeof FORMAT_NAMES)[number]
+
+export interface InputOptions {
+  /** For all inputs; else each is what its name says. */
+  format?: FormatName | undefined
+  delimiter: string
+  mapping: Mapping
+}
+
+/** A file, or what comes on stdin. */
+export interface Input {
+  name: string
+  /** What stat says of it; undefined of stdin. */
+  stats: Stats | undefined
+  formatName: FormatName
+  format: Format
+  /** Bytes of it that were read so far. */
+  position: number
+}
+
+/** Reads blocks of this size: each costs a turn of the event loop. */
+const BLOCK_BYTES = 256 * 1024
+
+/** @throws when it is not there, or no file */
+export async function openInput(name: string, options: InputOptions): Promise<Input> {
+  const stats = name === '-' ? undefined : await statOf(name)
+  const formatName = options.format ?? formatByName(name)
+  const format = { ndjson: NDJSON, json: JSON_VALUES, csv: csv(options.delimiter, options.mapping) }[formatName]
+  return { name: name === '-' ? 'stdin' : name, stats, formatName, format, position: 0 }
+}
+
+/**
+ * The pieces of an input.
+ * @param stop ends it where it is, as if nothing more had come
+ * @throws when it cannot be read to its end, with its name and the line that it was read up to
+ */
+export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerator<Piece> {
+  const stream =
+    input.stats === undefined ? process.stdin : createReadStream(input.name, { highWaterMark: BLOCK_BYTES })
+  // A terminal or a pipe may have nothing for a long time.
+  const end = () => stream.destroy()
+  stop.addEventListener('abort', end)
+  let reached = 0
+  try {
+    if (stop.aborted) return
+    for await (const piece of input.format.read(inflateByName(bytes(), readName(input.name).endings))) {
+      reached = piece.reached
+      yield piece
+    }
+  } catch (error) {
+    if (stop.aborted) return
+    throw new Error(`${input.name} cannot be read beyond line ${reached}`, { cause: error })
+  } finally {
+    stop.removeEventListener('abort', end)
+    stream.destroy()
+  }
+
+  async function* bytes(): AsyncGenerator<Buffer> {
+    for await (const chunk of stream) {
+      input.position += chunk.length
+      yield chunk
+    }
+  }
+}
+
+async function statOf(name: string): Promise<Stats> {
+  const stats = await stat(name).catch((error: NodeJS.ErrnoException) => {
+    throw new Error(error.code === 'ENOENT' ? `There is no file ${name}` : `${name} cannot be read (${error.code})`)
+  })
+  if (stats.isDirectory()) throw new Error(`${name} is a folder; name the files in it`)
+  return stats
+}
+
+function formatByName(path: string): FormatName {
+  const { name } = readName(path.toLowerCase())
+  return FORMAT_NAMES.find((format) => name.endsWith(`.${format}`)) ?? 'ndjson'
+}

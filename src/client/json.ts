@@ -1,0 +1,147 @@
+import { type Format, type InputLine, MAX_LINE_BYTES, type Piece, withoutMark } from './lines.ts'
+
+const [NEWLINE, RETURN, SPACE, TAB] = [0x0a, 0x0d, 0x20, 0x09]
+const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c]
+const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d]
+
+const isSpace = (byte: number) => byte === SPACE || byte === NEWLINE || byte === RETURN || byte === TAB
+
+/**
+ * An array of records, or records one after the other, however they are broken into lines. Holds one record at a time.
+ * Only looks for where each ends: the bytes between are sent as they are, since parsing would round numbers, and the
+ * server says what is wrong with them.
+ */
+export const JSON_VALUES: Format = {
+  async *read(bytes) {
+    const cutter = new ValueCutter()
+    for await (const chunk of bytes) yield cutter.push(chunk)
+    yield cutter.end()
+  },
+}
+
+/**
+ * Where it stands, from one byte to the next: at the `top`, outside of everything; in the `array`, between its elements;
+ * or within a value, which is `bracketed`, a `string` or `bare` (a number or a word), and after which it is back at the
+ * top or in the array.
+ */
+class ValueCutter {
+  #state: 'top' | 'array' | 'bracketed' | 'string' | 'bare' = 'top'
+  #inArray = false
+  /** Of a bracketed value: the brackets that are open, and whether this is in a string, or after a backslash in one. */
+  #depth = 0
+  #inString = false
+  #escaped = false
+  #brokenString = false
+  #line = 1
+  /** Of the value: where it began, and what there was of it in earlier chunks. */
+  #valueLine = 1
+  #parts: Buffer[] = []
+  #size = 0
+  #atStart = true
+
+  /** @throws when this cannot be JSON */
+  push(chunk: Buffer): Piece {
+    const bytes = this.#atStart ? (withoutMark(chunk) as Buffer) : chunk
+    this.#atStart = false
+    const lines: InputLine[] = []
+    let start = 0
+    for (let at = 0; at < bytes.length; at++) {
+      const byte = bytes[at] as number
+      // What ends a bare value is no part of it.
+      if (this.#state === 'bare' && (isSpace(byte) || byte === COMMA || byte === CLOSE_ARRAY)) {
+        lines.push(this.#take(bytes.subarray(start, at)))
+      }
+      if (byte === NEWLINE) this.#line++
+      if (this.#state === 'top' || this.#state === 'array') {
+        if (this.#begin(byte)) start = at
+      } else if (this.#state !== 'bare' && this.#isLast(byte)) {
+        lines.push(this.#take(bytes.subarray(start, at + 1)))
+      }
+    }
+    if (this.#isWithin) this.#keep(bytes.subarray(start))
+    return { lines, reached: (this.#isWithin ? this.#valueLine : this.#line) - 1 }
+  }
+
+  /** @throws when this was not all */
+  end(): Piece {
+    const lines = this.#state === 'bare' ? [this.#take(Buffer.alloc(0))] : []
+    if (this.#isWithin) throw new Error(`it ends within the record that begins on line ${this.#valueLine}`)
+    if (this.#state === 'array') throw new Error(`it ends on line ${this.#line}, but its array does not`)
+    return { lines, reached: this.#line }
+  }
+
+  get #isWithin(): boolean {
+    return this.#state !== 'top' && this.#state !== 'array'
+  }
+
+  /** Outside of values: does one begin here? */
+  #begin(byte: number): boolean {
+    if (isSpace(byte) || byte === COMMA) return false
+    if (byte === OPEN_ARRAY && !this.#inArray) {
+      this.#inArray = true
+      this.#state = 'array'
+      return false
+    }
+    if (byte === CLOSE_ARRAY && this.#inArray) {
+      this.#inArray = false
+      this.#state = 'top'
+      return false
+    }
+    if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT)
+      throw new Error(`on line ${this.#line} is a ${String.fromCharCode(byte)} that closes nothing`)
+    const isBracket = byte === OPEN_OBJECT || byte === OPEN_ARRAY
+    this.#state = isBracket ? 'bracketed' : byte === QUOTE ? 'string' : 'bare'
+    this.#depth = isBracket ? 1 : 0
+    this.#inString = byte === QUOTE
+    this.#valueLine = this.#line
+    return true
+  }
+
+  /** Within a bracketed value or a string: does it end with this byte? */
+  #isLast(byte: number): boolean {
+    if (this.#inString) {
+      if (this.#escaped) this.#escaped = false
+      else if (byte === BACKSLASH) this.#escaped = true
+      else if (byte === QUOTE) this.#inString = false
+      else if (byte === NEWLINE || byte === RETURN) this.#brokenString = true
+      return this.#state === 'string' && !this.#inString
+    }
+    if (byte === QUOTE) this.#inString = true
+    else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) this.#depth++
+    else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) this.#depth--
+    return this.#depth === 0
+  }
+
+  #keep(part: Buffer): void {
+    this.#parts.push(part)
+    this.#size += part.length
+    if (this.#size > MAX_LINE_BYTES)
+      throw new Error(`the record that begins on line ${this.#valueLine} is longer than ${MAX_LINE_BYTES} bytes`)
+  }
+
+  /** The value is complete. */
+  #take(last: Buffer): InputLine {
+    this.#keep(last)
+    const value = Buffer.concat(this.#parts, this.#size)
+    const line: InputLine = this.#brokenString
+      ? {
+          number: this.#valueLine,
+          original: value,
+          reason: 'A string in it holds a line break, which JSON writes \\n.',
+        }
+      : { number: this.#valueLine, original: value, record: onOneLine(value) }
+    this.#parts = []
+    this.#size = 0
+    this.#brokenString = false
+    this.#state = this.#inArray ? 'array' : 'top'
+    return line
+  }
+}
+
+/** Outside of strings a newline is white space. Changes the buffer. */
+function onOneLine(value: Buffer): Buffer {
+  for (let at = 0; at < value.length; at++) {
+    if (value[at] === NEWLINE || value[at] === RETURN) value[at] = SPACE
+  }
+  return value
+}

@@ -1,0 +1,71 @@
+import { SingleBar } from 'cli-progress'
+
+/** How often a line is written where there is no terminal: a log of a long run stays readable. */
+const LINE_MS = 5_000
+
+export interface Progress {
+  /**
+   * @param done of the total
+   * @param shown in words
+   */
+  update(done: number, shown: string): void
+  /** What there is to know at this moment. */
+  note(text: string): void
+  stop(): void
+}
+
+/**
+ * How far something is, on stderr: a bar on a terminal, a line now and then elsewhere.
+ * @param total undefined when nobody knows; then there is neither a percentage nor a time left
+ */
+export function showProgress(total: number | undefined): Progress {
+  const begin = performance.now()
+  const bar = process.stderr.isTTY === true ? startBar(total) : startLines()
+  return {
+    update: (done, shown) => bar.update(done, [shown, ...(total === undefined ? [] : expect(done, total))].join(', ')),
+    note: bar.note,
+    stop: bar.stop,
+  }
+
+  function expect(done: number, total: number): string[] {
+    const seconds = (performance.now() - begin) / 1000
+    const left = done === 0 ? [] : [`${duration((seconds * (total - done)) / done)} left`]
+    return [`${Math.floor((100 * done) / Math.max(total, 1))}%`, ...left]
+  }
+}
+
+function startBar(total: number | undefined): Progress {
+  const format = total === undefined ? '{shown}{note}' : '{bar} {shown}{note}'
+  const bar = new SingleBar({ format, barsize: 24, linewrap: false, hideCursor: true })
+  bar.start(total ?? 0, 0, { shown: '', note: '' })
+  return {
+    // News make a note old.
+    update: (done, shown) => bar.update(done, { shown, note: '' }),
+    note: (text) => bar.update({ note: ` – ${text}` }),
+    stop: () => bar.stop(),
+  }
+}
+
+function startLines(): Progress {
+  let line = ''
+  const timer = setInterval(() => {
+    if (line !== '') console.error(line)
+    line = ''
+  }, LINE_MS)
+  return {
+    update: (_done, shown) => {
+      line = shown
+    },
+    note: (text) => console.error(text),
+    stop: () => clearInterval(timer),
+  }
+}
+
+function duration(seconds: number): string {
+  const whole = Math.ceil(seconds)
+  if (whole < 60) return `${whole}s`
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${String(whole % 60).padStart(2, '0')}s`
+  return `${Math.floor(whole / 3600)}h${String(Math.floor(whole / 60) % 60).padStart(2, '0')}m`
+}
+
+export const count = (value: number) => value.toLocaleString('en')

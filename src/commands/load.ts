@@ -1,0 +1,165 @@
+import { stat } from 'node:fs/promises'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { Mapping } from '../client/csv-mapping.ts'
+import { FORMAT_NAMES, type FormatName, type Input, openInput } from '../client/input.ts'
+import { findKey } from '../client/key.ts'
+import { count } from '../client/progress.ts'
+import { openRefusedLines, reasonsOf } from '../client/refused-lines.ts'
+import { reach, type Server, urlOption } from '../client/server.ts'
+import { storeInputs } from '../client/store-inputs.ts'
+import { toTable } from '../client/table.ts'
+import { Tally } from '../client/tally.ts'
+import { explain } from '../lib/explain.ts'
+import { onSignals } from './signals.ts'
+
+interface Options {
+  url: string
+  format?: FormatName
+  connections: number
+  map?: Map<string, string>
+  set?: Map<string, string>
+  json?: Set<string>
+  delimiter: string
+  rejected?: string
+}
+
+const HELP = `
+The API key is SLUICE_KEY, else the one that npm start made; it needs the scope ingest.
+
+Formats, by name or with --format; in front of .gz or .zst as well (orders.csv.gz):
+  ndjson  a record a line; also what any other name is taken for
+  json    an array of records, or records one after the other; one record is in memory at a time
+  csv     a header, then a record a row. The columns source, type, id, time, subject, dataschema and datacontenttype
+          are these attributes, unless --map or --set says otherwise; every other column is a member of data. Cells stay
+          text, 12.50 and true too, but for the columns named with --json. What sluice export wrote needs no options.
+
+Loading the same input again stores nothing twice: records are known by (source, id), and those without an id get one
+from their place in the input and the lines around it. So do not edit an input that was loaded in part and holds
+records without ids: take the refused lines from --rejected, mend them, and load that file.
+
+  sluice load orders.ndjson
+  sluice load orders.csv --set source=shop --set type=order.placed --map id=number --json total
+  zcat logs/*.gz | sluice load - --rejected refused.ndjson
+
+The exit code is 0 when every record is stored, created now or a duplicate of what was there; else 1.`
+
+/** Arguments and options of `sluice load`. */
+export function defineLoad(command: Command): void {
+  command
+    .argument('<file...>', 'what to load; - is stdin')
+    .addOption(urlOption())
+    .addOption(new Option('--format <format>', 'of all files, whatever their names say').choices(FORMAT_NAMES))
+    .option('--connections <n>', 'requests at once', connections, 4)
+    .option('--rejected <file>', 'write the refused lines there, as they are, and the reasons to <file>.reasons')
+    .option('--map <attribute=column>', 'CSV: take an attribute from this column; repeatable', pair)
+    .option('--set <attribute=text>', 'CSV: the same for all records; repeatable', pair)
+    .option('--json <column>', 'CSV: its cells are JSON, numbers for one; repeatable', add)
+    .option('--delimiter <character>', 'CSV: what is between cells', delimiter, ',')
+    .addHelpText('after', HELP)
+    .action(runLoad)
+}
+
+/** Stores what is in files. @throws Error with a sentence, when not every record is stored */
+async function runLoad(names: string[], options: Options): Promise<void> {
+  const { map = new Map(), set = new Map(), json = new Set() } = options
+  const mapping: Mapping = { map, set, json }
+  const inputs = await Promise.all(names.map((name) => openInput(name, { ...options, mapping })))
+  await checkTogether(inputs, options)
+  const server: Server = { url: options.url, token: (await findKey()).token }
+  await reach(server.url)
+
+  const refused = await openRefusedLines(options.rejected)
+  const tally = new Tally()
+  const stop = new AbortController()
+  let interrupted = false
+  onSignals(
+    ['SIGINT', 'SIGTERM'],
+    () => {
+      interrupted = true
+      stop.abort()
+    },
+    () => process.exit(1),
+  )
+  const begin = performance.now()
+  const failure = await storeInputs(inputs, server, { connections: options.connections, stop, refused, tally })
+  const seconds = (performance.now() - begin) / 1000
+  await refused.close()
+
+  for (const reason of refused.shown) console.error(reason)
+  console.log(summarize(tally, seconds))
+  if (tally.perhapsOurs > 0) console.error(`${perhaps(tally.perhapsOurs)}.`)
+  if (failure !== undefined || interrupted) throw new Error(tellEnd(failure, tally))
+  if (tally.refused > 0) throw new Error(tellRefused(tally, options.rejected))
+}
+
+/** What would be found out too late. */
+async function checkTogether(
+  inputs: readonly Input[],
+  { rejected, map, set, json, delimiter }: Options,
+): Promise<void> {
+  const formats = new Set(inputs.map(({ formatName }) => formatName))
+  if (!formats.has('csv') && (map !== undefined || set !== undefined || json !== undefined || delimiter !== ','))
+    throw new Error('--map, --set, --json and --delimiter are for CSV, and none of the files is: see --format')
+  if (inputs.filter(({ stats }) => stats === undefined).length > 1) throw new Error('- can be loaded only once')
+  if (rejected === undefined) return
+  if (inputs.length > 1 && (formats.size > 1 || formats.has('csv')))
+    throw new Error('--rejected holds lines of one format and one CSV header: load the files one by one')
+  for (const path of [rejected, reasonsOf(rejected)]) {
+    const there = await stat(path).catch(() => undefined)
+    const same = inputs.find(
+      ({ stats }) => there?.ino === stats?.ino && there?.dev === stats?.dev && stats !== undefined,
+    )
+    if (same !== undefined) throw new Error(`--rejected would overwrite ${same.name}, which is to be loaded`)
+  }
+}
+
+function summarize(tally: Tally, seconds: number): string {
+  return toTable({
+    ...tally.counts,
+    lines: tally.lines,
+    seconds: Math.round(seconds * 10) / 10,
+    'records/s': Math.round(tally.records / seconds),
+  })
+}
+
+/** Why not everything was dealt with, and what to do. */
+function tellEnd(failure: unknown, { reached }: Tally): string {
+  const why = failure === undefined ? 'Interrupted' : explain(failure)
+  if (reached === undefined) return why
+  const place = `Everything up to line ${count(reached.line)} of ${reached.name} was dealt with`
+  return `${why}. ${place}. To go on, run the same command again: what is stored shows as duplicates then`
+}
+
+function tellRefused({ refused, unnamed }: Tally, rejected: string | undefined): string {
+  const where = rejected === undefined ? '' : `: they are in ${rejected}, the reasons in ${reasonsOf(rejected)}`
+  const rest = unnamed === 0 ? '' : `. ${count(unnamed)} of them the server counted, but did not name`
+  return `${count(refused)} records were not stored${where}${rest}`
+}
+
+const perhaps = (duplicates: number) =>
+  `Up to ${count(duplicates)} of the duplicates may have been created by this run, whose connection broke before the answer`
+
+function connections(text: string): number {
+  const value = Number(text)
+  // The server reserves memory for each of them, and refuses what is too much.
+  if (!Number.isInteger(value) || value < 1 || value > 16) throw new InvalidArgumentError('It must be from 1 to 16.')
+  return value
+}
+
+const ATTRIBUTES = ['source', 'type', 'id', 'time', 'subject', 'dataschema', 'datacontenttype', 'data', 'data_base64']
+
+function pair(text: string, before: Map<string, string> = new Map()): Map<string, string> {
+  const at = text.indexOf('=')
+  const name = text.slice(0, Math.max(at, 0))
+  // CloudEvents 1.0.2, section 3.1: the name of an extension attribute.
+  if (!ATTRIBUTES.includes(name) && !/^[a-z0-9]+$/.test(name))
+    throw new InvalidArgumentError(`It must be an attribute, = and a text; attributes are ${ATTRIBUTES.join(', ')}.`)
+  return new Map([...before, [name, text.slice(at + 1)]])
+}
+
+const add = (text: string, before: Set<string> = new Set()) => new Set([...before, text])
+
+function delimiter(text: string): string {
+  if (text === '' || /["\r\n]/.test(text)) throw new InvalidArgumentError('It must be a character, and no quote.')
+  return text
+}

@@ -1,0 +1,120 @@
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { hashKey } from '../../src/operate/keys.ts'
+import { runCommand } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+
+const { apiUrl, superUrl } = await createDatabase(t)
+const root = connect(superUrl)
+t.teardown(() => root.destroy())
+
+t.test('keys create prints the key alone on stdout, and keeps its hash only', async (t) => {
+  const { stdout, stderr, code } = await run(t, [
+    'create',
+    '--name',
+    'the shop',
+    '--scope',
+    'ingest',
+    'read',
+    '--source-prefix',
+    'shop/',
+    'https://shop.example/',
+    '--expires',
+    '2999-01-31T12:00:00Z',
+  ])
+  t.equal(code, 0)
+  t.match(stdout, /^sluice_[0-9a-f]{12}_[\w-]{43}\n$/)
+  t.match(stderr, /^Key [0-9a-f]{12} \(ingest, read\), until 2999-01-31T12:00:00\.000Z\. .*not shown again.*\n$/)
+  const token = stdout.trim()
+  t.notMatch(stderr, token)
+
+  const { rows } = await sql<{
+    text: string
+    hash: Buffer
+  }>`SELECT k::text AS text, hash FROM sluice.keys AS k`.execute(root)
+  t.equal(rows[0]?.hash.toString('hex'), hashKey(token))
+  t.notMatch(rows[0]?.text, token.slice('sluice_'.length + 13), 'the secret is nowhere')
+})
+
+t.test('keys list shows every key, its state, and nothing of its secret', async (t) => {
+  const { stdout: token } = await run(t, ['create', '--name', 'listed', '--scope', 'admin', '--expires', '90d'])
+  const id = token.split('_')[1] as string
+  const { rows } = await sql<{
+    hash: string
+  }>`SELECT encode(hash, 'hex') AS hash FROM sluice.keys WHERE id = ${id}`.execute(root)
+
+  const json = await run(t, ['list', '--json'])
+  t.equal(json.code, 0)
+  const listed = JSON.parse(json.stdout).find((key: { id: string }) => key.id === id)
+  t.match(listed, { name: 'listed', scopes: 'admin', sourcePrefixes: '', state: 'active', expiresAt: /^\d{4}-.*Z$/ })
+  const days = (new Date(listed.expiresAt).getTime() - new Date(listed.createdAt).getTime()) / 86_400_000
+  t.ok(days > 89.9 && days < 90.1, `it expires after ${days} days`)
+
+  const table = await run(t, ['list'])
+  t.match(table.stdout, id)
+  for (const { stdout } of [json, table]) {
+    t.notMatch(stdout, token.trim())
+    t.notMatch(stdout, (rows[0] as { hash: string }).hash)
+    t.notMatch(stdout, (rows[0] as { hash: string }).hash.slice(0, 16))
+  }
+})
+
+t.test('keys revoke ends a key, and may be said twice', async (t) => {
+  const { stdout: token } = await run(t, ['create', '--name', 'revoked', '--scope', 'ingest'])
+  const id = token.split('_')[1] as string
+  for (let times = 0; times < 2; times++) {
+    t.match(await run(t, ['revoke', id]), { code: 0, stdout: '', stderr: `Key ${id} is revoked.\n` })
+  }
+  const keys = JSON.parse((await run(t, ['list', '--json'])).stdout)
+  t.match(
+    keys.find((key: { id: string }) => key.id === id),
+    { state: 'revoked' },
+  )
+})
+
+t.test('what cannot be done is one sentence on stderr and exit code 1', async (t) => {
+  for (const [args, sentence] of [
+    [['revoke', 'none'], /^sluice: There is no key none; "sluice keys list" shows all\.\n$/],
+    [
+      ['create', '--name', 'x', '--scope', 'write'],
+      /^sluice: There is no scope write; there are ingest, read, admin\.\n$/,
+    ],
+    [
+      ['create', '--name', 'x', '--scope', 'read', '--expires', 'soon'],
+      /^sluice: --expires soon is neither a time like .*\n$/,
+    ],
+    [
+      ['create', '--name', 'x', '--scope', 'read', '--expires', '2001-01-01'],
+      /^sluice: --expires 2001-01-01 is in the past\.\n$/,
+    ],
+    [['create', '--scope', 'read'], /^error: required option '--name <name>' not specified\n$/],
+  ] as [string[], RegExp][]) {
+    const { code, stdout, stderr } = await run(t, args)
+    t.equal(code, 1, args.join(' '))
+    t.equal(stdout, '')
+    t.match(stderr, sentence)
+  }
+})
+
+t.test('a database that cannot be reached is said in one line, without its password', async (t) => {
+  const { code, stdout, stderr } = await run(t, ['list'], 'postgres://sluice:hush@127.0.0.1:1/none')
+  t.equal(code, 1)
+  t.equal(stdout, '')
+  t.match(stderr, /^sluice: .*ECONNREFUSED 127\.0\.0\.1:1\.\n$/)
+  t.notMatch(stderr, 'hush')
+})
+
+t.test('a wrong password is said in one line, without it', async (t) => {
+  const url = Object.assign(new URL(apiUrl), { password: 'hush' }).href
+  const { code, stderr } = await run(t, ['list'], url)
+  t.equal(code, 1)
+  t.match(stderr, /^sluice: .*password authentication failed.*\.\n$/)
+  t.notMatch(stderr, 'hush')
+})
+
+async function run(t: Test, args: string[], url = apiUrl) {
+  const { stdout, stderr, exit } = runCommand(t, ['keys', ...args], { DATABASE_URL: url })
+  const code = await exit
+  return { stdout: stdout(), stderr: stderr(), code }
+}

@@ -1,0 +1,272 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { runCommand, runServer } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
+
+const BOOTSTRAP_KEY = 'a-key-that-somebody-chose'
+
+// — settings —
+
+t.test('a wrong setting is named, with what it held and what is allowed; the process ends with 1', async (t) => {
+  for (const [name, value, allowed] of [
+    ['PORT', 'abc', 'a whole number from 0 to 65535'],
+    ['PORT', '65536', 'a whole number from 0 to 65535'],
+    ['LOG_LEVEL', 'loud', 'one of trace, debug, info, warn, error, fatal, silent'],
+    ['FLUSH_MAX_ROWS', '0', 'a whole number from 1 to 500000'],
+    ['MAX_RECORD_BYTES', '1e3', 'a whole number of at least 1024'],
+    ['DRAIN_SECONDS', '-1', 'a number from 0 to 600'],
+  ] as const) {
+    const { code, logs } = await serveInVain(t, { [name]: value })
+    t.equal(code, 1)
+    t.match(logs, [{ level: 'fatal', msg: `${name} is "${value}", but must be ${allowed}` }], `${name}=${value}`)
+    t.equal(logs.length, 1)
+    t.notOk('err' in (logs[0] as object), 'no stack trace')
+  }
+})
+
+t.test('all wrong settings are named at once', async (t) => {
+  const { logs } = await serveInVain(t, { PORT: 'x', LOG_LEVEL: 'y' })
+  t.match(logs, [{ msg: /PORT is "x".*\n.*LOG_LEVEL is "y"|LOG_LEVEL is "y".*\n.*PORT is "x"/ }])
+})
+
+t.test('a secret is never shown, however wrong it is', async (t) => {
+  for (const [name, value] of [
+    ['DATABASE_URL', 'mysql://root:hush@db/x'],
+    ['DATABASE_URL', 'postgres://root:hush@db:port/x'],
+    ['SLUICE_BOOTSTRAP_KEY', 'hush'],
+  ] as const) {
+    const { code, logs, output } = await serveInVain(t, { [name]: value })
+    t.equal(code, 1)
+    t.match(logs, [{ level: 'fatal', msg: new RegExp(`^${name} is a value that is not shown here, but must be `) }])
+    t.notMatch(output, 'hush')
+  }
+})
+
+t.test('keys and migrate say the same of a wrong setting, on stderr', async (t) => {
+  for (const args of [['keys', 'list'], ['migrate']]) {
+    const { exit, stderr, stdout } = runCommand(t, args, { DATABASE_URL: 'postgres://x/y', PORT: 'abc' })
+    t.equal(await exit, 1)
+    t.equal(stderr(), 'sluice: PORT is "abc", but must be a whole number from 0 to 65535.\n')
+    t.equal(stdout(), '')
+  }
+})
+
+// — starting —
+
+t.test('with DATABASE_URL nothing of the embedded database is loaded', async (t) => {
+  const { apiUrl } = await createDatabase(t)
+  const tell = `import { registerHooks } from 'node:module'
+    registerHooks({ load: (url, context, next) => (process._rawDebug('LOADED ' + url), next(url, context)) })`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const { log, stderr, child, exit } = await runServer(t, { DATABASE_URL: apiUrl }, { flags })
+  await log(({ msg }) => msg === 'ready')
+  child.kill('SIGINT')
+  await exit
+  const loaded = stderr()
+    .split('\n')
+    .filter((line) => line.startsWith('LOADED '))
+  t.ok(
+    loaded.some((url) => url.endsWith('/src/app.ts')),
+    'the hook sees what is loaded',
+  )
+  t.same(
+    loaded.filter((url) => /embedded/.test(url)),
+    [],
+  )
+})
+
+t.test('a port that is in use is one clear sentence, and exit code 1', async (t) => {
+  const { apiUrl } = await createDatabase(t)
+  const blocker = createServer().listen(0, '127.0.0.1')
+  await once(blocker, 'listening')
+  t.teardown(() => blocker.close())
+  const { port } = blocker.address() as AddressInfo
+  const { code, logs, output } = await serveInVain(t, { DATABASE_URL: apiUrl, PORT: String(port) })
+  t.equal(code, 1)
+  t.match(logs.at(-1), {
+    level: 'fatal',
+    msg: new RegExp(
+      `^Port ${port} on 127.0.0.1 is in use, perhaps by another sluice. Stop that one, or choose another port: PORT=${port + 1} npm start.?$`,
+    ),
+  })
+  t.notMatch(output, /\n\s+at |node:net/)
+})
+
+t.test('an address that is not ours is one clear sentence too', async (t) => {
+  const { apiUrl } = await createDatabase(t)
+  const { code, logs } = await serveInVain(t, { DATABASE_URL: apiUrl, HOST: '192.0.2.1' })
+  t.equal(code, 1)
+  t.match(logs.at(-1), { level: 'fatal', msg: /^Cannot listen on HOST 192\.0\.2\.1, PORT 0: .*EADDRNOTAVAIL/ })
+})
+
+t.test(
+  'serve --migrate makes the schema and the bootstrap key, and prints a line to copy that does not hold it',
+  async (t) => {
+    const { ownerUrl } = await createEmptyDatabase(t)
+    const env = { DATABASE_URL: ownerUrl, SLUICE_BOOTSTRAP_KEY: BOOTSTRAP_KEY }
+    for (const status of [201, 200]) {
+      const server = await runServer(t, env, { args: ['--migrate'] })
+      const answer = await store(server.url, { id: '1' })
+      t.equal(answer.status, status, 'a second start keeps the records and the key')
+      await server.log(({ msg }) => msg === 'ready')
+      t.match(server.stderr(), `curl -sS ${server.url}/v1/records -H "Authorization: Bearer $SLUICE_BOOTSTRAP_KEY"`)
+      server.child.kill('SIGINT')
+      t.equal(await server.exit, 0)
+      t.notMatch(server.stdout() + server.stderr(), BOOTSTRAP_KEY)
+    }
+  },
+)
+
+t.test('a bootstrap key that was revoked stays so over a restart', async (t) => {
+  const { ownerUrl } = await createEmptyDatabase(t)
+  const env = { DATABASE_URL: ownerUrl, SLUICE_BOOTSTRAP_KEY: BOOTSTRAP_KEY }
+  const first = await runServer(t, env, { args: ['--migrate'] })
+  first.child.kill('SIGINT')
+  await first.exit
+  const keys = runCommand(t, ['keys', 'list', '--json'], env)
+  await keys.exit
+  const [{ id }] = JSON.parse(keys.stdout())
+  t.equal(await runCommand(t, ['keys', 'revoke', id], env).exit, 0)
+  const second = await runServer(t, env, { args: ['--migrate'] })
+  t.equal((await store(second.url, {})).status, 401)
+})
+
+// — the log —
+
+t.test(
+  'stdout holds nothing but JSON lines, with level names and neither payloads nor keys nor the connection string',
+  async (t) => {
+    const { server, database } = await startServer(t, { LOG_LEVEL: 'debug' })
+    await store(server.url, { id: 'the-id', data: { secret: 'the-payload' } })
+    await fetch(`${server.url}/v1/records/shop/the-id`, { headers: { authorization: `Bearer ${BOOTSTRAP_KEY}` } })
+    await fetch(`${server.url}/nowhere`)
+    server.child.kill('SIGINT')
+    t.equal(await server.exit, 0)
+    t.ok(server.stdout().endsWith('\n'))
+    const logs = server.logs()
+    t.ok(logs.every(({ level }) => ['debug', 'info', 'warn', 'error'].includes(String(level))))
+    const access = logs.filter(({ msg }) => msg === 'request')
+    t.match(
+      access.map(({ method, route, status }) => [method, route, status]),
+      [
+        ['POST', '/v1/records', 201],
+        ['GET', '/v1/records/:source/:id', 200],
+        ['GET', null, 404],
+      ],
+    )
+    t.match(access[0], { requestId: String, durationMs: Number, counts: { created: 1 } })
+    const password = new URL(database.apiUrl).password
+    for (const secret of ['the-payload', 'the-id', BOOTSTRAP_KEY, password])
+      t.notMatch(server.stdout() + server.stderr(), secret)
+  },
+)
+
+// — stopping —
+
+t.test('SIGTERM: /readyz says 503 while records are still stored, then the process ends with 0', async (t) => {
+  const { server, ids } = await startServer(t, { DRAIN_SECONDS: '1' })
+  server.child.kill('SIGTERM')
+  t.equal(await whenNotReady(server.url), 'draining\n')
+  t.equal((await store(server.url, { id: 'while draining' })).status, 201)
+  t.equal((await fetch(`${server.url}/healthz`)).status, 200)
+  t.equal(await server.exit, 0)
+  t.same(await ids(), ['while draining'])
+  t.match(
+    server.logs().filter(({ msg }) => msg === 'draining' || msg === 'stopped'),
+    [{ msg: 'draining', signal: 'SIGTERM' }, { msg: 'stopped' }],
+  )
+})
+
+t.test(
+  'SIGTERM while a record waits for the database: it is stored and answered before the process ends',
+  async (t) => {
+    const { server, database, ids } = await startServer(t, { DRAIN_SECONDS: '0' })
+    await store(server.url, { id: 'first' })
+    const root = connect(database.superUrl)
+    t.teardown(() => root.destroy())
+    const lock = await root.startTransaction().execute()
+    await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
+    const answer = store(server.url, { id: 'in flight' })
+    const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+    while ((await waiting.execute(lock)).rows.length === 0);
+    server.child.kill('SIGTERM')
+    await server.log(({ msg }) => msg === 'draining')
+    await lock.rollback().execute()
+    t.equal((await answer).status, 201)
+    t.equal(await server.exit, 0)
+    t.same(await ids(), ['first', 'in flight'])
+  },
+)
+
+t.test('a second signal ends the process at once', async (t) => {
+  const { server } = await startServer(t, { DRAIN_SECONDS: '600' })
+  server.child.kill('SIGTERM')
+  await whenNotReady(server.url)
+  let over = false
+  void server.exit.then(() => {
+    over = true
+  })
+  // Within the first moments it counts as the same signal, passed on by npm; so it is sent until it is heard.
+  while (!over) {
+    server.child.kill('SIGTERM')
+    await fetch(`${server.url}/healthz`).catch(() => undefined)
+  }
+  t.equal(await server.exit, 1)
+  t.match(server.logs().at(-1), { level: 'warn', msg: /second signal/ })
+})
+
+t.test('Ctrl-C under npm arrives twice: the process still ends with 0', async (t) => {
+  const { server } = await startServer(t)
+  server.child.kill('SIGINT')
+  server.child.kill('SIGINT')
+  t.equal(await server.exit, 0)
+  t.match(server.logs().at(-1), { msg: 'stopped' })
+})
+
+// — helpers —
+
+/** A server with a key, ready. */
+async function startServer(t: Test, env: Record<string, string> = {}) {
+  const database = await createDatabase(t)
+  const settings = { DATABASE_URL: database.ownerUrl, SLUICE_BOOTSTRAP_KEY: BOOTSTRAP_KEY, ...env }
+  const server = await runServer(t, settings, { args: ['--migrate'] })
+  await server.log(({ msg }) => msg === 'ready')
+  return {
+    server,
+    database,
+    async ids() {
+      const db = connect(database.superUrl)
+      const { rows } = await sql<{ id: string }>`SELECT id FROM sluice.records ORDER BY id`
+        .execute(db)
+        .finally(() => db.destroy())
+      return rows.map(({ id }) => id)
+    },
+  }
+}
+
+/** `serve` with settings that it cannot start with. */
+async function serveInVain(t: Test, env: Record<string, string>) {
+  const command = runCommand(t, ['serve'], { DATABASE_URL: 'postgres://127.0.0.1:1/none', PORT: '0', ...env })
+  const code = await command.exit
+  return { code, logs: command.logs(), output: command.stdout() + command.stderr() }
+}
+
+function store(url: string, record: Record<string, unknown>): Promise<Response> {
+  return fetch(`${url}/v1/records`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${BOOTSTRAP_KEY}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ source: 'shop', type: 'order.placed', ...record }),
+  })
+}
+
+/** Asks until /readyz says 503; what it says then. */
+async function whenNotReady(url: string): Promise<string> {
+  for (;;) {
+    const answer = await fetch(`${url}/readyz`)
+    const text = await answer.text()
+    if (answer.status === 503) return text
+  }
+}

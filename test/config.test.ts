@@ -1,0 +1,84 @@
+import t from 'tap'
+import { ConfigError, ConfigSchema, loadConfig } from '../src/config.ts'
+
+/** The message of the ConfigError that these variables bring about. */
+function complaintOf(env: Record<string, string>): string {
+  try {
+    loadConfig(env)
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message
+    throw error
+  }
+  return 'no complaint'
+}
+
+t.test('without any variable every setting but DATABASE_URL and SLUICE_BOOTSTRAP_KEY has a default', async (t) => {
+  const config = loadConfig({})
+  const without = Object.keys(ConfigSchema.properties).filter((name) => !(name in config))
+  t.same(without, ['DATABASE_URL', 'SLUICE_BOOTSTRAP_KEY'])
+  t.match(config, { PORT: 3000, HOST: '127.0.0.1', LOG_LEVEL: 'info', MAX_BATCH_BYTES: 16 * 1024 * 1024 })
+})
+
+t.test(
+  'variables are read as what they mean: numbers as numbers, empty ones as absent, others not at all',
+  async (t) => {
+    const config = loadConfig({ PORT: '8080', OUTAGE_HOLD_SECONDS: '0.5', LOG_LEVEL: '', HOME: '/root' })
+    t.equal(config.PORT, 8080)
+    t.equal(config.OUTAGE_HOLD_SECONDS, 0.5)
+    t.equal(config.LOG_LEVEL, 'info')
+    t.notOk('HOME' in config)
+  },
+)
+
+t.test('a wrong setting is named, with what it held and what is allowed', async (t) => {
+  for (const [name, value, allowed] of [
+    ['PORT', 'abc', 'a whole number from 0 to 65535'],
+    ['PORT', '65536', 'a whole number from 0 to 65535'],
+    ['PORT', '-1', 'a whole number from 0 to 65535'],
+    ['LOG_LEVEL', 'loud', 'one of trace, debug, info, warn, error, fatal, silent'],
+    ['MAX_RECORD_BYTES', '1023', 'a whole number of at least 1024'],
+    ['MAX_RECORD_BYTES', '1MiB', 'a whole number of at least 1024'],
+    ['MAX_BATCH_BYTES', '1024.5', 'a whole number of at least 1024'],
+    ['MAX_BATCH_RECORDS', '0', 'a whole number from 1 to 500000'],
+    ['MAX_PAGE_BYTES', 'x', 'a whole number of at least 1024'],
+    ['FLUSH_MAX_ROWS', '500001', 'a whole number from 1 to 500000'],
+    ['FLUSH_MAX_BYTES', 'x', 'a whole number of at least 1024'],
+    ['FLUSH_CONCURRENCY', '65', 'a whole number from 1 to 64'],
+    ['QUEUE_MAX_BYTES', '12', 'a whole number of at least 1024'],
+    ['OUTAGE_HOLD_SECONDS', '-0.1', 'a number from 0 to 3600'],
+    ['READ_CONNECTIONS', '0', 'a whole number from 1 to 100'],
+    ['READ_TIMEOUT_SECONDS', '0.5', 'a number from 1 to 3600'],
+    ['DRAIN_SECONDS', '601', 'a number from 0 to 600'],
+  ] as const) {
+    t.equal(complaintOf({ [name]: value }), `${name} is "${value}", but must be ${allowed}`)
+  }
+})
+
+t.test('a secret that is wrong is not repeated', async (t) => {
+  for (const [name, value] of [
+    ['DATABASE_URL', 'mysql://root:hush@db/x'],
+    ['SLUICE_BOOTSTRAP_KEY', 'hush'],
+    ['SLUICE_BOOTSTRAP_KEY', `${'hush'.repeat(8)}\n`],
+  ] as const) {
+    const message = complaintOf({ [name]: value })
+    t.match(message, new RegExp(`^${name} is a value that is not shown here, but must be `), name)
+    t.notMatch(message, 'hush', name)
+  }
+})
+
+t.test('several wrong settings are named at once, a line each', async (t) => {
+  const lines = complaintOf({ PORT: 'x', LOG_LEVEL: 'y', DATABASE_URL: 'hush', FLUSH_MAX_ROWS: '10' }).split('\n')
+  t.same(lines.map((line) => line.split(' ')[0]).sort(), ['DATABASE_URL', 'LOG_LEVEL', 'PORT'])
+})
+
+// The default queue of 64 MiB took no body of a batch that was allowed to be larger, unless it came alone.
+t.test('a queue that the largest body does not fit into is refused', async (t) => {
+  const name =
+    'QUEUE_MAX_BYTES is 67108864, but must be at least MAX_BATCH_BYTES, 67108865: the largest body has to fit'
+  t.equal(complaintOf({ MAX_BATCH_BYTES: String(64 * 1024 * 1024 + 1) }), name)
+  t.match(
+    complaintOf({ QUEUE_MAX_BYTES: '2048', MAX_BATCH_BYTES: '4096' }),
+    /^QUEUE_MAX_BYTES is 2048, .* MAX_BATCH_BYTES, 4096/,
+  )
+  t.equal(loadConfig({ QUEUE_MAX_BYTES: '4096', MAX_BATCH_BYTES: '4096' }).QUEUE_MAX_BYTES, 4096)
+})

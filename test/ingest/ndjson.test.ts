@@ -1,0 +1,330 @@
+import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
+import fc from 'fast-check'
+import t from 'tap'
+import { makeDefaults } from '../../src/ingest/defaults.ts'
+import { STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
+import { ingestLines, type LinesAnswer } from '../../src/ingest/ndjson.ts'
+import { Writer } from '../../src/ingest/writer.ts'
+import type { Problem } from '../../src/lib/problems.ts'
+import type { Key } from '../../src/operate/keys.ts'
+import { turn } from '../helpers/clock.ts'
+import { createMemoryStore, GUILTY, type MemoryStore, type StoreCall, sqlError } from '../helpers/memory-store.ts'
+import { makeRow } from '../helpers/rows.ts'
+
+const KEY: Key = { id: 'k', name: 'k', scopes: ['ingest'], sourcePrefixes: [], expiresAt: null, revokedAt: null }
+const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
+
+/** Stores these chunks as a stream of lines. @returns the report, or the problem with it */
+async function send(
+  body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  store: MemoryStore,
+  { key = KEY, idempotencyKey = undefined as string | undefined } = {},
+) {
+  const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs: 0 })
+  const request = { key, limits, defaults: makeDefaults(idempotencyKey, undefined)(false) }
+  const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
+  const answer = await ingestLines(stream, writer, request).then(
+    (answer: LinesAnswer) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),
+    (problem: Problem) => {
+      if (problem.name !== 'Problem') throw problem
+      return { status: problem.status, code: problem.code, outcome: problem.outcome, report: problem.extra }
+    },
+  )
+  // An outage ends with the next flush.
+  if (answer.status === 503) writer.submit({ rows: [makeRow({ type: 'after' })], bytes: 1, strict: false }, () => {})
+  await writer.close()
+  // biome-ignore lint/suspicious/noExplicitAny: the report's fields are what the tests are about
+  return answer as { status: number; code: string | undefined; outcome?: string; report: any }
+}
+
+const commitAll = () => createMemoryStore((call) => call.commit())
+const line = (id: string | number, more = '') => `{"source":"s","type":"t","id":"${id}"${more}}`
+const storedIds = (store: MemoryStore) => [...store.stored.values()].map(({ row }) => row.id)
+
+// — cutting —
+
+const MIXED = Buffer.from(
+  [
+    line('caf\u00e9 \u{1f980}', ',"data":{"text":"\u{1f980}\u00e9","n":0.10}'),
+    `${line(2)}\r`,
+    '',
+    ' \t\r',
+    '{"source":"s"}\r',
+    '{broken',
+    line(7, `,"data":"${'x'.repeat(2000)}"`),
+    line(8),
+  ].join('\n'),
+)
+
+t.test('a body cut at any byte into two chunks stores the same and is answered the same', async (t) => {
+  for (const body of [
+    MIXED,
+    Buffer.concat([MIXED, Buffer.from('\n')]),
+    Buffer.concat([MIXED, Buffer.from('\r\n\r\n')]),
+  ]) {
+    const whole = commitAll()
+    const expected = await send([body], whole)
+    t.match(expected, {
+      status: 207,
+      report: {
+        counts: { created: 3, duplicate: 0, conflict: 0, rejected: 3 },
+        rejections: [
+          { line: 5, source: 's', pointer: '/type', code: 'required' },
+          { line: 6, pointer: '', code: 'invalid_json' },
+          { line: 7, pointer: '', code: 'record_too_large' },
+        ],
+      },
+    })
+    const firstTwo = (report: { rejections: unknown[] }) => ({ ...report, rejections: report.rejections.slice(0, 2) })
+    for (let at = 0; at <= body.length; at++) {
+      const store = commitAll()
+      const found = await send([body.subarray(0, at), body.subarray(at)], store)
+      assert.equal(found.status, 207)
+      // Of a line that is dropped while it arrives nobody reads whose it was.
+      assert.deepEqual(firstTwo(found.report), firstTwo(expected.report), `at ${at}`)
+      assert.equal(found.report.rejections[2].line, 7)
+      assert.equal(found.report.rejections[2].code, 'record_too_large')
+      const rowsOf = ({ stored }: MemoryStore) => [...stored.values()].map(({ row }) => row)
+      assert.deepEqual(rowsOf(store), rowsOf(whole), `at ${at}: rows`)
+    }
+  }
+})
+
+t.test('any body, in any chunks, is answered as it is in one', async (t) => {
+  const piece = fc.oneof(
+    fc.nat({ max: 30 }).map((id) => line(id)),
+    fc.nat({ max: 30 }).map((id) => line(id, ',"data":"\u{1f980}"')),
+    fc.constantFrom(
+      '',
+      '\r',
+      '{',
+      '[]',
+      '5',
+      '[{},{}]',
+      '\ufeff',
+      line('g').replace('"t"', `"${GUILTY}"`),
+      `${line('cr')}\r`,
+    ),
+    fc.string({ unit: 'grapheme', maxLength: 8 }),
+  )
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(piece, { maxLength: 20 }),
+      fc.array(fc.nat(), { maxLength: 8 }),
+      async (pieces, places) => {
+        const body = Buffer.from(pieces.join('\n'))
+        const cuts = [0, ...places.map((place) => place % (body.length + 1)).sort((a, b) => a - b), body.length]
+        const chunks = cuts.slice(1).map((end, at) => body.subarray(cuts[at], end))
+        const [whole, cut] = [commitAll(), commitAll()]
+        const [expected, found] = [await send([body], whole), await send(chunks, cut)]
+        assert.deepEqual(found, expected)
+        assert.deepEqual(storedIds(cut), storedIds(whole))
+      },
+    ),
+    { numRuns: 100 },
+  )
+  t.pass('100 bodies')
+})
+
+t.test('a line that is not UTF-8 is refused alone', async (t) => {
+  const store = commitAll()
+  const bad = Buffer.concat([
+    Buffer.from('{"source":"s","type":"t","data":"'),
+    Buffer.from([0xc3, 0x28]),
+    Buffer.from('"}\n'),
+  ])
+  const { status, report } = await send(
+    [Buffer.concat([Buffer.from(`${line('\u00e9')}\n`), bad, Buffer.from(line(3))])],
+    store,
+  )
+  t.equal(status, 207)
+  t.match(report.rejections, [{ line: 2, code: 'invalid_utf8', pointer: '' }])
+  t.same(storedIds(store), ['\u00e9', '3'])
+})
+
+t.test('a body without a line, or of blank lines only, is a success that stores nothing', async (t) => {
+  for (const body of ['', '\n', '\r\n\r\n', '  \n\t']) {
+    const { status, report } = await send([Buffer.from(body)], commitAll())
+    t.equal(status, 200, JSON.stringify(body))
+    t.match(report, { counts: { created: 0, rejected: 0 }, rejections: [], rejectionsOmitted: 0 })
+    t.equal(report.lines, report.committedLines)
+  }
+})
+
+t.test('the Idempotency-Key with the number of the line, from 0, makes the ids that are missing', async (t) => {
+  const store = commitAll()
+  const body = Buffer.from(`{"source":"s","type":"t"}\n\n${line('own')}\n{"source":"s","type":"t"}`)
+  t.equal((await send([body], store, { idempotencyKey: 'k' })).status, 201)
+  t.same(storedIds(store), ['k.0', 'own', 'k.3'])
+  const again = await send([body], store, { idempotencyKey: 'k' })
+  t.match(again, { status: 200, report: { counts: { duplicate: 3 } } })
+})
+
+// — memory —
+
+t.test('while the database is busy no more is read than the stream has reserved', async (t) => {
+  const store = createMemoryStore()
+  const text = Buffer.from(
+    `${Array.from({ length: 60 }, (_, n) => line(`0000${n}`, `,"data":"${'x'.repeat(900)}"`)).join('\n')}\n`,
+  )
+  let [read, sent] = [0, 0]
+  const CHUNKS = 400
+  function* body() {
+    for (; sent < CHUNKS; sent++) {
+      read += text.length
+      yield Buffer.from(text.toString().replaceAll('"0000', `"${sent}/`))
+    }
+  }
+  const answer = send(body(), store)
+  const calls = [await store.next(), await store.next()]
+  await quiet(() => read)
+  t.equal(store.calls.length, 2, 'two flushes are at the database')
+  t.ok(read < STREAM_BYTES, `${read} of ${CHUNKS * text.length} bytes were read`)
+
+  // One flush commits: what it held is read anew, and no more.
+  const before = read
+  calls[0]?.commit()
+  await quiet(() => read)
+  t.ok(read > before, 'it goes on')
+  t.ok(read < STREAM_BYTES + 2 * 1024 * 1024, `${read} bytes`)
+
+  calls[1]?.commit()
+  endWith(store, (call) => call.commit())
+  t.match(await answer, {
+    status: 201,
+    report: { counts: { created: CHUNKS * 60 }, lines: CHUNKS * 60, committedLines: CHUNKS * 60 },
+  })
+  t.equal(read, CHUNKS * text.length)
+})
+
+/** Resolves when a number has stopped growing: nothing happens any more until somebody does something. */
+async function quiet(of: () => number): Promise<void> {
+  for (let [last, same] = [of(), 0]; same < 50; same++) {
+    await turn()
+    if (of() !== last) [last, same] = [of(), 0]
+  }
+}
+
+/** All further calls end like this. */
+function endWith(store: MemoryStore, how: (call: StoreCall) => void): void {
+  void store.next().then((call) => {
+    how(call)
+    endWith(store, how)
+  })
+}
+
+// — failures —
+
+t.test('when the database fails midway, the problem tells what is stored and how far it was committed', async (t) => {
+  const store = createMemoryStore()
+  async function* body() {
+    for (let n = 1; n <= 2000; n++) yield Buffer.from(`${n === 3 ? '{broken' : line(n)}\n`)
+    const first = await store.next()
+    first.commit()
+    endWith(store, (call) => (call.rows[0]?.type === 'after' ? call.commit() : call.fail(sqlError('57P01'))))
+    for (let n = 2001; n <= 5000; n++) yield Buffer.from(`${line(n)}\n`)
+  }
+  const { status, code, outcome, report } = await send(body(), store)
+  t.equal(status, 503)
+  t.equal(code, 'database_unavailable')
+  t.equal(outcome, 'unknown', 'some lines are stored')
+  const stored = store.calls[0]?.rows.length as number
+  t.ok(stored > 0 && stored < 5000, `${stored} lines are stored`)
+  t.match(report, {
+    counts: { created: stored, rejected: 1 },
+    committedLines: stored + 1,
+    rejections: [{ line: 3, code: 'invalid_json' }],
+  })
+})
+
+t.test('what is stored behind a gap is not called committed', async (t) => {
+  const store = createMemoryStore()
+  const body = Buffer.from(`${Array.from({ length: 5000 }, (_, n) => line(n + 1)).join('\n')}\n`)
+  const answer = send([body.subarray(0, 120_000), body.subarray(120_000)], store)
+  const first = await store.next()
+  first.fail(sqlError('42501'))
+  endWith(store, (call) => call.commit())
+  const { status, report } = await answer
+  t.equal(status, 500)
+  t.equal(report.committedLines, 0)
+  t.equal(report.counts.created, store.stored.size)
+})
+
+t.test('a body that breaks off stores its whole lines, and of the last one nothing', async (t) => {
+  const store = commitAll()
+  async function* body() {
+    yield Buffer.from(`${line(1)}\n${line(2)}\n${line(3)}`)
+    await turn()
+    throw Object.assign(new Error('aborted'), { code: 'ECONNRESET' })
+  }
+  const { code, outcome, report } = await send(body(), store)
+  t.equal(code, 'incomplete_body')
+  t.equal(outcome, 'unknown')
+  t.same(storedIds(store), ['1', '2'], 'the third line may go on, for all that is known')
+  t.match(report, { counts: { created: 2 }, committedLines: 2 })
+})
+
+t.test('a row that the database refuses is refused by its line', async (t) => {
+  const bad = line('bad').replace('"t"', `"${GUILTY}"`)
+  const { status, report } = await send([Buffer.from(`${line(1)}\n\n${bad}\n${line(4)}`)], commitAll())
+  t.equal(status, 207)
+  t.match(report, {
+    counts: { created: 2, rejected: 1 },
+    rejections: [{ line: 3, source: 's', id: 'bad', code: 'refused_by_database' }],
+  })
+})
+
+// — the report —
+
+t.test('the first 1,000 rejections are told, by line, and the others counted', async (t) => {
+  const body = Array.from({ length: 3500 }, (_, n) => `{"line":${n + 1}}`).join('\n')
+  const { status, report } = await send([Buffer.from(`${line('good')}\n${body}`)], commitAll())
+  t.equal(status, 207)
+  t.equal(report.rejections.length, 1000)
+  t.same(
+    report.rejections.map((rejection: { line: number }) => rejection.line),
+    Array.from({ length: 1000 }, (_, n) => n + 2),
+  )
+  t.equal(report.rejectionsOmitted, 2500)
+  t.equal(report.counts.rejected, 3500)
+})
+
+// A conflict is known when the database has answered, and by then a thousand lines below it could have been refused:
+// it was counted, but not told.
+t.test('a conflict in the first line is told, however many lines are broken below it', async (t) => {
+  const store = commitAll()
+  await send([Buffer.from(line('taken', ',"data":1'))], store)
+  const body = `${line('taken', ',"data":2')}\n${'{\n'.repeat(5000)}${line('new')}`
+  const { report } = await send([Buffer.from(body)], store)
+  t.match(report.rejections[0], { line: 1, source: 's', id: 'taken', pointer: '/id', code: 'conflict' })
+  t.equal(report.rejections.length, 1000)
+  t.match(report, { counts: { created: 1, conflict: 1, rejected: 5000 }, rejectionsOmitted: 4001 })
+})
+
+t.test(
+  'all lines refused is an error as it is for a batch: 409, 413, 403 where that goes for all, else 422',
+  async (t) => {
+    const store = commitAll()
+    await send([Buffer.from(line('taken', ',"data":1'))], store)
+    const conflict = line('taken', ',"data":2')
+    const large = line('large', `,"data":"${'x'.repeat(2000)}"`)
+    for (const [lines, code, status] of [
+      [[conflict, conflict], 'conflict', 409],
+      [[large], 'record_too_large', 413],
+      [['{}', '{'], 'rejected', 422],
+      [[conflict, '{}'], 'rejected', 422],
+      [[conflict, large], 'rejected', 422],
+    ] as const) {
+      const answer = await send([Buffer.from(lines.join('\n'))], store)
+      t.match(answer, { status, code, outcome: 'not_written' }, code)
+      t.equal(answer.report.rejections.length, lines.length, 'with the report')
+    }
+    const forbidden = await send([Buffer.from(conflict)], store, { key: { ...KEY, sourcePrefixes: ['mine'] } })
+    t.match(forbidden, {
+      status: 403,
+      code: 'source_forbidden',
+      report: { rejections: [{ line: 1, pointer: '/source' }] },
+    })
+  },
+)

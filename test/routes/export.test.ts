@@ -1,0 +1,272 @@
+import type { IncomingMessage } from 'node:http'
+import { createGunzip } from 'node:zlib'
+import { parse } from 'csv-parse/sync'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { createApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { openClient } from '../helpers/http.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { settled } from '../helpers/settled.ts'
+import { listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+const NDJSON = { accept: 'application/x-ndjson' }
+const CSV = { accept: 'text/csv' }
+const server = await createApp(t)
+const { post, get, makeKey } = server
+
+/** What is hard to write as a cell of CSV, or as a number that JavaScript has. */
+const HARD = [
+  '{"text":"a,b\\"c\\"\\nd\\r\\n;e"}',
+  '"caf\u00e9 \u{1f980} \\u2028"',
+  '12345678901234567890',
+  '0.1000000000000000055',
+  '[]',
+  'null',
+  '""',
+  '"=1+1"',
+  '" leading"',
+]
+const record = (n: number) =>
+  `{"source":"exp/${n % 7}","type":"t${n % 2}","id":"${n}","subject":"s, \\"${n}\\"","ext":${n},"flag":true,"data":${HARD[n % HARD.length]}}`
+
+const TOTAL = 2500
+await post(Array.from({ length: TOTAL }, (_, n) => record(n)).join('\n'), { 'content-type': 'application/x-ndjson' })
+await post([
+  { source: 'bytes', type: 't', id: 'b', data_base64: 'AAH/', datacontenttype: 'image/png' },
+  { source: 'bytes', type: 't', id: 'none', time: '2026-01-31T12:00:00.123456Z', dataschema: 'https://example.com/s' },
+])
+await settled(server.database)
+
+const linesOf = (text: string): string[] => {
+  t.ok(text === '' || text.endsWith('\n'), 'the last line has its newline')
+  return text.split('\n').slice(0, -1)
+}
+/** All that the list has, page after page: what an export must be equal to. */
+async function listed(query: string): Promise<object[]> {
+  const records: object[] = []
+  for (let path: string | null = `/v1/records?limit=1000&${query}`; path !== null; ) {
+    const { json } = await get(path)
+    records.push(...json.records)
+    path = json.next === null ? null : `/v1/records?limit=1000&${query}&cursor=${json.next}`
+  }
+  return records
+}
+
+// — what is in it —
+
+t.test('as NDJSON the whole selection comes, a record a line, with any filter and in both orders', async (t) => {
+  for (const [query, count] of [
+    ['', TOTAL + 2],
+    ['order=asc', TOTAL + 2],
+    ['sourcePrefix=exp/', TOTAL],
+    ['sourcePrefix=exp/&order=asc&type=t1', TOTAL / 2],
+    ['source=exp/3&data="=1%2B1"', undefined],
+    ['source=nobody', 0],
+    ['id=b', 1],
+  ] as const) {
+    const answer = await get(`/v1/records?${query}`, NDJSON)
+    t.equal(answer.status, 200, query)
+    t.equal(answer.headers['content-type'], 'application/x-ndjson; charset=utf-8')
+    const records = linesOf(answer.text).map((line) => JSON.parse(line))
+    t.same(records, await listed(query), `${query}: the same as the list`)
+    if (count !== undefined) t.equal(records.length, count, query)
+    t.equal(answer.headers['content-length'], undefined, 'nobody knows beforehand how long it is')
+  }
+})
+
+t.test('as CSV the whole selection comes, and is read back as it was', async (t) => {
+  for (const query of ['', 'order=asc&sourcePrefix=exp/', 'source=bytes', 'source=nobody']) {
+    const answer = await get(`/v1/records?${query}`, CSV)
+    t.equal(answer.status, 200)
+    t.equal(answer.headers['content-type'], 'text/csv; charset=utf-8')
+    const rows = parse(answer.text, { columns: true, record_delimiter: '\r\n' }) as Record<string, string>[]
+    const found = rows.map(({ extensions, data, data_base64, ...cells }) => {
+      const present = Object.fromEntries(Object.entries(cells).filter(([, cell]) => cell !== ''))
+      return {
+        specversion: '1.0',
+        ...present,
+        ...(extensions === '' ? {} : JSON.parse(extensions as string)),
+        ...(data === '' ? {} : { data: JSON.parse(data as string) }),
+        ...(data_base64 === '' ? {} : { data_base64 }),
+      }
+    })
+    t.same(found, await listed(query), query)
+    t.match(
+      answer.text.split('\r\n')[0],
+      'source,id,type,time,subject,dataschema,datacontenttype,extensions,data,data_base64,receivedAt,cursor',
+    )
+  }
+  t.match((await get('/v1/records?id=2', CSV)).text, ',12345678901234567890,', 'every digit')
+})
+
+t.test('limit and cursor bound it', async (t) => {
+  const all = linesOf((await get('/v1/records', NDJSON)).text)
+  t.same(linesOf((await get('/v1/records?limit=3', NDJSON)).text), all.slice(0, 3))
+  const { cursor } = JSON.parse(all[1499] as string)
+  t.same(linesOf((await get(`/v1/records?cursor=${cursor}`, NDJSON)).text), all.slice(1500))
+  const upwards = linesOf((await get(`/v1/records?order=asc&cursor=${cursor}`, NDJSON)).text)
+  t.same(upwards, all.slice(0, 1499).reverse())
+})
+
+t.test('an export is posted back as it is, and is all duplicates', async (t) => {
+  for (const query of ['', 'order=asc']) {
+    const { text } = await get(`/v1/records?${query}`, NDJSON)
+    const answer = await post(text, { 'content-type': 'application/x-ndjson' })
+    t.equal(answer.status, 200)
+    t.same(answer.json.counts, { created: 0, duplicate: TOTAL + 2, conflict: 0, rejected: 0 })
+  }
+  const other = await createApp(t)
+  const { text } = await get('/v1/records?order=asc', NDJSON)
+  const moved = await other.post(text, { 'content-type': 'application/x-ndjson' })
+  t.match(moved.json.counts, { created: TOTAL + 2 }, 'and it is all new to another server')
+  await settled(other.database)
+  const withoutServer = (line: string) => line.slice(0, line.lastIndexOf(',"receivedAt"'))
+  const copy = linesOf((await other.get('/v1/records', NDJSON)).text).map(withoutServer)
+  t.same(copy.sort(), linesOf(text).map(withoutServer).sort(), 'to the last digit')
+})
+
+t.test('a key with source prefixes exports these only', async (t) => {
+  const authorization = `Bearer ${(await makeKey({ sourcePrefixes: ['exp/3', 'bytes'] })).token}`
+  const sources = linesOf((await get('/v1/records', { ...NDJSON, authorization })).text).map(
+    (line) => JSON.parse(line).source,
+  )
+  t.same([...new Set(sources)].sort(), ['bytes', 'exp/3'])
+})
+
+t.test('what is wrong with the request is an answer of its own, before anything is streamed', async (t) => {
+  for (const accept of [NDJSON, CSV]) {
+    isProblem(t, await get('/v1/records?cursor=x', accept), 'invalid_cursor')
+    isProblem(t, await get('/v1/records?timeFrom=x', accept), 'invalid_query')
+    isProblem(
+      t,
+      await get('/v1/records', { ...accept, authorization: 'Bearer unknown-unknown-unknown' }),
+      'unauthorized',
+    )
+    const writeOnly = (await makeKey({ scopes: ['ingest'] })).token
+    isProblem(t, await get('/v1/records', { ...accept, authorization: `Bearer ${writeOnly}` }), 'forbidden')
+  }
+  isProblem(t, await get('/v1/records', { accept: 'text/html' }), 'not_acceptable')
+})
+
+t.test('Accept decides, and JSON is what comes without it', async (t) => {
+  for (const [accept, type] of [
+    ['*/*', 'application/json'],
+    ['application/*', 'application/json'],
+    ['text/*', 'text/csv'],
+    ['application/json;q=0.5, application/x-ndjson', 'application/x-ndjson'],
+    ['text/html, application/x-ndjson;q=0.1', 'application/x-ndjson'],
+  ] as const) {
+    t.match((await get('/v1/records?limit=1', { accept })).headers['content-type'], type, accept)
+  }
+  t.match((await get('/v1/records?limit=1')).headers['content-type'], 'application/json')
+})
+
+// — while it is read —
+
+const LARGE = 12_000
+// More than any buffer on the way holds, compressed or not.
+const large = await createApp(t)
+const filler = () => Array.from({ length: 270 }, () => Math.random().toString(36).slice(2)).join('')
+const body = Array.from({ length: LARGE }, (_, n) => `{"source":"large","type":"t","id":"${n}","data":"${filler()}"}`)
+await large.post(body.join('\n'), { 'content-type': 'application/x-ndjson' })
+await settled(large.database)
+const db = connect(large.database.superUrl)
+t.teardown(() => db.destroy())
+
+/** An export whose reader stops at the head of the answer. */
+async function stalled(t: Test, headers: Record<string, string>, query = '') {
+  const client = openClient(t, await listen(large.app), large.key)
+  const answer = await client.read(`/v1/records?source=large${query}`, headers)
+  t.equal(answer.statusCode, 200)
+  return { answer, client }
+}
+
+const readAll = async (answer: IncomingMessage) => Buffer.concat(await answer.toArray()).toString()
+
+t.test(
+  'a reader that stopped reading holds no connection to the database, and gets the rest when it goes on',
+  async (t) => {
+    const { answer } = await stalled(t, NDJSON)
+    t.equal(await idle(), 0, 'no read is under way')
+    // Others read meanwhile, more often than there are connections.
+    for (let n = 0; n < 10; n++) t.equal((await large.get('/v1/records?limit=1')).status, 200)
+    // Nor does it mind that its connections are gone.
+    await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${large.database.name} AND application_name = 'sluice-read'`.execute(
+      db,
+    )
+    await until('the pool to notice', () => large.logs.some(({ msg }) => msg === 'a connection to the database broke'))
+    t.equal(linesOf(await readAll(answer)).length, LARGE)
+  },
+)
+
+/** Waits until no reading connection of the server is in a transaction. @returns those that are */
+async function idle(): Promise<number> {
+  let same = 0
+  return until('the reads to come to rest', async () => {
+    const { rows } = await sql<{ n: number }>`
+      SELECT count(*)::integer AS n FROM pg_stat_activity
+      WHERE datname = ${large.database.name} AND application_name = 'sluice-read'
+        AND (state <> 'idle' OR backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)`.execute(db)
+    same = rows[0]?.n === 0 ? same + 1 : 0
+    // Between two pages it would be idle for a moment only.
+    return same === 100 && { n: 0 }
+  }).then(({ n }) => n)
+}
+
+t.test('records that arrive during an export do not get into it, in either order, and it ends', async (t) => {
+  for (const [order, before] of [
+    ['asc', LARGE],
+    ['desc', LARGE + 50],
+  ] as const) {
+    const { answer } = await stalled(t, NDJSON, `&order=${order}`)
+    const late = Array.from({ length: 50 }, (_, n) => ({ source: 'large', type: 't', id: `${order} ${n}` }))
+    t.equal((await large.post(late)).status, 201)
+    await settled(large.database)
+    const records = linesOf(await readAll(answer)).map((line) => JSON.parse(line))
+    t.equal(records.length, before, order)
+    t.equal(new Set(records.map(({ id }) => id)).size, before, `${order}: each once`)
+    t.notOk(
+      records.some(({ id }) => id.startsWith(`${order} `)),
+      `${order}: none of the late ones`,
+    )
+  }
+})
+
+t.test('an export that breaks off cannot be taken for one that ended', async (t) => {
+  for (const [name, headers] of [
+    ['NDJSON', NDJSON],
+    ['CSV', CSV],
+    ['NDJSON, gzip', { ...NDJSON, 'accept-encoding': 'gzip' }],
+    ['CSV, zstd', { ...CSV, 'accept-encoding': 'zstd' }],
+  ] as const) {
+    const { answer, client } = await stalled(t, headers)
+    await idle()
+    await sql`ALTER TABLE sluice.records RENAME TO away`.execute(db)
+    await t.rejects(readAll(answer), { code: 'ECONNRESET' }, `${name}: the reader gets an error`)
+    t.notOk(answer.complete, `${name}: the answer is not complete`)
+    await until(`${name}: the reason in the log`, () =>
+      large.logs.some((line) => JSON.stringify(line).includes('42P01')),
+    )
+    await sql`ALTER TABLE sluice.away RENAME TO records`.execute(db)
+    t.equal((await client.send('GET', '/v1/records?limit=1')).status, 200, `${name}: the server goes on`)
+  }
+})
+
+t.test('a compressed export that is cut cannot be inflated to its end', async (t) => {
+  const { answer } = await stalled(t, { ...NDJSON, 'accept-encoding': 'gzip' })
+  await idle()
+  await sql`ALTER TABLE sluice.records RENAME TO away`.execute(db)
+  const inflated = answer.on('error', () => inflated.end()).pipe(createGunzip())
+  await t.rejects(inflated.toArray(), { code: 'Z_BUF_ERROR' })
+  await sql`ALTER TABLE sluice.away RENAME TO records`.execute(db)
+})
+
+t.test('a reader who leaves in the middle ends the export', async (t) => {
+  const { answer, client } = await stalled(t, NDJSON)
+  answer.on('error', () => {})
+  answer.destroy()
+  t.equal(await idle(), 0)
+  t.equal((await client.send('GET', '/v1/records?limit=1')).status, 200)
+})

@@ -1,0 +1,97 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
+import { createGzip } from 'node:zlib'
+import t from 'tap'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import { runServer } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { openClient } from '../helpers/http.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { settled } from '../helpers/settled.ts'
+
+// A server in a process of its own, since only a whole process can be weighed; and by /proc, which only Linux has.
+const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here' }
+
+const MiB = 1024 * 1024
+/** Of which a server that kept a body, or an export, would have to hold all. */
+const BODY = 192 * MiB
+const LINES_IN_CHUNK = 16
+/** Different enough for a body to be no bomb when it is compressed. */
+const DATA = Array.from({ length: 8 }, () => randomBytes(8 * 1024 - 30).toString('hex'))
+/** What the API may take at most, whatever is sent to it. */
+const MOST = 256 * MiB
+/** What a body or an export may add to it: heap that V8 has not swept yet, mostly. */
+const GROWTH = 120 * MiB
+
+t.test('192 MiB in and out again, plain and compressed, pass through a server that stays small', options, async (t) => {
+  const database = await createDatabase(t)
+  const owner = connect(database.ownerUrl)
+  const { token } = await issueKey(owner as never, {
+    name: 'memory',
+    scopes: ['ingest', 'read'],
+    sourcePrefixes: [],
+    expiresAt: null,
+  }).finally(() => owner.destroy())
+  const { url, child } = await runServer(t, { DATABASE_URL: database.apiUrl })
+  const client = openClient(t, Number(new URL(url).port), token)
+
+  let peak = 0
+  const weigh = () => {
+    const kilobytes = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'latin1'))?.[1]
+    peak = Math.max(peak, Number(kilobytes) * 1024)
+    return peak
+  }
+  /** Chunks of lines; the server is weighed before each. */
+  function* lines(source: string) {
+    for (let [n, bytes] = [0, 0]; bytes < BODY; n++) {
+      weigh()
+      let chunk = ''
+      for (let at = 0; at < LINES_IN_CHUNK; at++) {
+        chunk += `{"source":"${source}","type":"t","id":"${n * LINES_IN_CHUNK + at}","data":"${DATA[at % DATA.length]}"}\n`
+      }
+      bytes += chunk.length
+      yield Buffer.from(chunk)
+    }
+  }
+  /** Lines that come out of an answer, weighed at each piece. */
+  async function drain(answer: IncomingMessage): Promise<number> {
+    let bytes = 0
+    for await (const piece of answer) {
+      weigh()
+      bytes += (piece as Buffer).length
+    }
+    t.ok(answer.complete)
+    return bytes
+  }
+
+  await client.send('GET', '/v1/records')
+  const before = weigh()
+  const isSmall = (name: string) => {
+    t.comment(`${name}: ${Math.round(before / MiB)} MiB before, ${Math.round(peak / MiB)} MiB at most`)
+    t.ok(peak < MOST, `${name}: ${peak} bytes`)
+    t.ok(peak - before < GROWTH, `${name}: grew by ${peak - before} bytes`)
+  }
+
+  const headers = { 'content-type': 'application/x-ndjson' }
+  const sent = await client.send('POST', '/v1/records', headers, lines('plain'))
+  t.equal(sent.status, 201)
+  t.ok(sent.json.counts.created >= 12_000)
+  isSmall('NDJSON in')
+
+  const again = createGzip({ level: 1 })
+  const packed = client.send('POST', '/v1/records', { ...headers, 'content-encoding': 'gzip' }, again)
+  for (const chunk of lines('plain'))
+    if (!again.write(chunk)) await new Promise((resolve) => again.once('drain', resolve))
+  again.end()
+  const duplicates = await packed
+  t.equal(duplicates.status, 200)
+  t.same(duplicates.json.counts.duplicate, sent.json.counts.created)
+  isSmall('NDJSON in, again and compressed')
+
+  await settled(database)
+  t.ok((await drain(await client.read('/v1/records', { accept: 'application/x-ndjson' }))) > BODY)
+  isSmall('NDJSON out')
+  t.ok((await drain(await client.read('/v1/records?order=asc', { accept: 'text/csv' }))) > BODY)
+  isSmall('CSV out')
+})
