@@ -47,8 +47,7 @@ export async function* cutLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<(B
     yield lines
   }
   const lines = cutter.end().flatMap(split)
-  if (first) lines[0] = withoutMark(lines[0])
-  if (lines.length > 0) yield lines
+  if (lines.length > 0) yield first ? lines.map(withoutMark) : lines
 }
 
 function split(piece: Block | LongLine): (Buffer | undefined)[] {

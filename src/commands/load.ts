@@ -77,6 +77,7 @@ async function runLoad(names: string[], options: Options): Promise<void> {
     () => {
       interrupted = true
       stop.abort()
+      console.error('Ending after the requests under way; once more ends it at once.')
     },
     () => process.exit(1),
   )

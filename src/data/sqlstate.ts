@@ -3,15 +3,18 @@
  * appendix A), never by message, which is translated and changes.
  */
 export type Failure =
-  /** The database is away or cannot serve now: the same statement may succeed later. */
-  | { kind: 'transient'; written: 'no' | 'unknown' }
+  /** The same statement may succeed later. `away`: the database cannot serve now, and not this statement alone. */
+  | { kind: 'transient'; written: 'no' | 'unknown'; away: boolean }
   /** The values are at fault: the same statement fails for ever. */
   | { kind: 'row' }
   /** Neither: a missing privilege, a missing table, a defect of ours. */
   | { kind: 'defect' }
 
-/** Rolled back by the server, which told us so: nothing was written. */
-const ROLLED_BACK = /^(?:40001|40P01|55P03|53...)$/
+/** Rolled back because of what others did at the same time; the server is well. */
+const CONTENTION = /^(?:40001|40P01|55P03)$/
+
+/** The server lacks what it needs (connections, memory, disk): rolled back, and it told us so. */
+const EXHAUSTED = /^53...$/
 
 /** The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. */
 const CUT_OFF = /^(?:08...|57P0[1-5]|57014|25006)$/
@@ -38,12 +41,13 @@ export class NotConnectedError extends Error {
 }
 
 export function classifyFailure(error: unknown): Failure {
-  if (error instanceof NotConnectedError) return { kind: 'transient', written: 'no' }
+  if (error instanceof NotConnectedError) return { kind: 'transient', written: 'no', away: true }
   const code = sqlstateOf(error)
   if (code === undefined || NETWORK.has(code))
-    return isDriverError(error) ? { kind: 'transient', written: 'unknown' } : { kind: 'defect' }
-  if (ROLLED_BACK.test(code)) return { kind: 'transient', written: 'no' }
-  if (CUT_OFF.test(code)) return { kind: 'transient', written: 'unknown' }
+    return isDriverError(error) ? { kind: 'transient', written: 'unknown', away: true } : { kind: 'defect' }
+  if (CONTENTION.test(code)) return { kind: 'transient', written: 'no', away: false }
+  if (EXHAUSTED.test(code)) return { kind: 'transient', written: 'no', away: true }
+  if (CUT_OFF.test(code)) return { kind: 'transient', written: 'unknown', away: true }
   if (ROW.test(code)) return { kind: 'row' }
   return { kind: 'defect' }
 }

@@ -14,7 +14,8 @@ import { Problem } from '../lib/problems.ts'
  *
  *   writing ──committed──────────────▶ answered   every request gets one outcome a row
  *      │ ├───a row is at fault───────▶ split      halves are written each by itself, down to the guilty row
- *      │ ├───the database is away────▶ holding    waits, with growing pauses, then writing again
+ *      │ ├───the database is away,
+ *      │ │   or others were in the way▶ holding    waits, with growing pauses, then writing again
  *      │ └───anything else───────────▶ failed     every request gets the error
  *   holding ──a request's time is up─▶            that request alone leaves, with 503; the others stay
  *           ──none is left───────────▶ failed
@@ -103,8 +104,10 @@ export class Writer {
   /** Refuses new requests, and resolves when all that were handed over are answered. */
   async close(): Promise<void> {
     this.#closing = true
-    if (this.#flushes === 0 && this.#queue.length === 0) return
-    await new Promise<void>((resolve) => this.#whenIdle.push(resolve))
+    await new Promise<void>((resolve) => {
+      this.#whenIdle.push(resolve)
+      if (this.#flushes === 0 && this.#queue.length === 0) this.#noteIdle()
+    })
   }
 
   /** At the end of the turn of the event loop, so that requests which arrived together share a flush. */
@@ -123,9 +126,14 @@ export class Writer {
       void this.#flush(this.#takeRequests()).then(() => {
         this.#flushes--
         this.#startFlushes()
-        if (this.#flushes === 0 && this.#queue.length === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
+        if (this.#flushes === 0 && this.#queue.length === 0) this.#noteIdle()
       })
     }
+  }
+
+  #noteIdle(): void {
+    if (this.#closing) clearInterval(this.#outage)
+    for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
   #takeRequests(): Part[] {
@@ -154,10 +162,12 @@ export class Writer {
         return
       } catch (error) {
         const failure = classifyFailure(error)
-        if (failure.kind === 'row') return this.#split(parts, error)
-        if (failure.kind === 'defect') return fail(parts, error)
+        if (failure.kind === 'row') this.#noteBack()
+        if (failure.kind === 'row' && !isStrict(parts)) return this.#split(parts, error)
+        // A strict request is all or nothing: what its store could not pin on a row is no fault of a row.
+        if (failure.kind !== 'transient') return fail(parts, error)
         if (failure.written === 'unknown') for (const { request } of parts) request.unsure = true
-        this.#noteAway(error)
+        if (failure.away) this.#noteAway(error)
         parts = this.#closing ? expire(parts, Number.POSITIVE_INFINITY, error) : expire(parts, performance.now(), error)
         // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
         if (parts.length > 0) await this.#sleep(pause * (0.5 + Math.random() / 2), parts)
@@ -167,9 +177,8 @@ export class Writer {
 
   async #write(parts: Part[], base: number): Promise<void> {
     const rows = parts.length === 1 ? rowsOf(parts[0] as Part) : parts.flatMap(rowsOf)
-    const strict = parts[0]?.request.strict === true
     const started = performance.now()
-    const outcomes = await (strict ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))
+    const outcomes = await (isStrict(parts) ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))
     this.#options.onFlush?.({ rows: rows.length, requests: parts.length, milliseconds: performance.now() - started })
     let at = 0
     for (const { request, from, to } of parts) {
@@ -229,6 +238,9 @@ export class Writer {
     })
   }
 }
+
+/** A strict request has a flush of its own. */
+const isStrict = (parts: readonly Part[]): boolean => parts[0]?.request.strict === true
 
 const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
   from === 0 && to === request.rows.length ? request.rows : request.rows.slice(from, to)

@@ -10,7 +10,7 @@ import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 
 /** What is fetched at a time. Two of them are in memory: one being sent, the next being fetched. */
 const PAGE_ROWS = 1000
-const PAGE_BYTES = 4 * 1024 * 1024
+const PAGE_BYTES = 1024 * 1024
 
 /**
  * The whole selection, page after page, as it stood when it was asked for. Each page continues at the position where
@@ -52,7 +52,12 @@ export async function openExport(db: Database, key: Key, query: ListQuery): Prom
 
 /** application/x-ndjson: can be posted back as it is, and is all duplicates then. */
 export async function* writeNdjson(pages: AsyncIterable<StoredRecord[]>): AsyncGenerator<string> {
-  for await (const records of pages) yield `${records.map(writeRecord).join('\n')}\n`
+  for await (const records of pages) yield `${records.map(writeLine).join('\n')}\n`
+}
+
+/** Outside of its strings a newline in JSON is white space, and inside there is none: payloads are kept as they came. */
+function writeLine(record: StoredRecord): string {
+  return writeRecord(record).replaceAll(/[\r\n]/g, ' ')
 }
 
 /** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */

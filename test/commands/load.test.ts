@@ -1,0 +1,679 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import type { IncomingMessage } from 'node:http'
+import { join } from 'node:path'
+import { gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import t, { type Test } from 'tap'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { type Command, runCommand } from '../helpers/command.ts'
+import { forward, sendProblem, startStub } from '../helpers/proxy.ts'
+
+// — what is stored —
+
+t.test('a file is stored; loaded again it is all duplicates, and both times the exit code is 0', async (t) => {
+  const server = await start(t)
+  const file = await write(t, 'orders.ndjson', orders(2500))
+  const first = await load(t, server, [file])
+  t.equal(first.code, 0)
+  t.match(first.counts, { created: 2500, duplicate: 0, conflict: 0, rejected: 0, lines: 2500 })
+  t.match(first.stdout, /^seconds +[\d.]+\nrecords\/s +[\d,]+$/m)
+  t.equal(first.stderr, '', 'stdout has the summary, and there was nothing else to say')
+  t.equal((await stored(server)).length, 2500)
+
+  const second = await load(t, server, [file])
+  t.equal(second.code, 0)
+  t.match(second.counts, { created: 0, duplicate: 2500 })
+  t.equal((await stored(server)).length, 2500)
+})
+
+t.test('records without an id are stored once, however often and from wherever the same input is loaded', async (t) => {
+  const server = await start(t)
+  const content = orders(2500, () => ({ id: undefined }))
+  t.match((await load(t, server, [await write(t, 'a.ndjson', content)])).counts, { created: 2500 })
+  t.match((await load(t, server, [await write(t, 'b.ndjson.gz', gzipSync(content))])).counts, { duplicate: 2500 })
+  t.match((await load(t, server, ['-'], content)).counts, { created: 0, duplicate: 2500 })
+})
+
+t.test('lines that say the same and have no id are records of their own, however many there are', async (t) => {
+  const server = await start(t)
+  const content = '{"source":"clock","type":"tick"}\n'.repeat(3100)
+  t.match(await load(t, server, ['-'], content), { code: 0, counts: { created: 3100, duplicate: 0 } })
+  t.match(await load(t, server, ['-'], content), { code: 0, counts: { created: 0, duplicate: 3100 } })
+})
+
+t.test(
+  'several files are one run; CRLF, blank lines, a byte order mark, a missing last newline are fine',
+  async (t) => {
+    const server = await start(t)
+    const files = [
+      await write(t, 'windows.ndjson', `\ufeff${order(1)}\r\n\r\n${order(2)}\r\n`),
+      await write(t, 'unix.jsonl', `\n${order(3)}\n   \n${order(4)}`),
+      await write(t, 'empty.ndjson', ''),
+    ]
+    t.match(await load(t, server, files), { code: 0, counts: { created: 4, lines: 7 } })
+  },
+)
+
+t.test('NDJSON, a JSON array, JSON values and CSV, plain, gzip, zstd and both, all store the same', async (t) => {
+  const server = await start(t)
+  const records = [order(1), order(2, { data: { n: 1 } }), order(3)]
+  const array = `[\n  ${records.map((record) => record.replaceAll(',', ',\n   ')).join(',\n  ')}\n]\n`
+  const csv = 'source,type,id,n\nshop,order.placed,1,1\nshop,order.placed,2,1\nshop,order.placed,3,1\n'
+  const ndjson = `${records.join('\n')}\n`
+  const zstd = zstdCompressSync(ndjson)
+  t.match(await load(t, server, [await write(t, 'a.ndjson', ndjson)]), { code: 0, counts: { created: 3 } })
+  const inputs = [
+    ['a.json', array],
+    ['loose.json', records.join('\n\n')],
+    ['A.JSON.GZ', gzipSync(array)],
+    ['a.ndjson.gz', gzipSync(ndjson)],
+    ['a.ndjson.gz', Buffer.concat([gzipSync(`${records[0]}\n`), gzipSync(`${records[1]}\n${records[2]}`)])],
+    ['a.zst', zstd],
+    [
+      'frames.zst',
+      Buffer.concat([zstdCompressSync(`${records[0]}\n`), zstdCompressSync(`${records[1]}\n${records[2]}`)]),
+    ],
+    ['a.jsonl.gz.zst', zstdCompressSync(gzipSync(ndjson))],
+    ['a.txt', ndjson],
+    ['array.txt', array, '--format', 'json'],
+    ['a.csv', csv, '--json', 'n'],
+    ['a.csv.zst', zstdCompressSync(csv), '--json', 'n'],
+    ['semicolons.txt', csv.replaceAll(',', ';'), '--format', 'csv', '--delimiter', ';', '--json', 'n'],
+  ] as const
+  await several(inputs, async ([name, content, ...options], at) => {
+    const { code, counts } = await load(t, server, [await write(t, `${at}-${name}`, content), ...options])
+    t.match({ code, counts }, { code: 0, counts: { created: 0, duplicate: 3 } }, `${name} ${options.join(' ')}`)
+  })
+})
+
+t.test('no digit of a number changes on the way, in no format', async (t) => {
+  const server = await start(t)
+  const data = '{"n":12345678901234567890,"x":0.1000000000000000055,"z":-0}'
+  const record = (id: string) => `{"source":"s","type":"t","id":"${id}","data":${data}}`
+  await load(t, server, ['-'], record('ndjson'))
+  await load(t, server, ['-', '--format', 'json'], `[${record('json')}]`)
+  const cell = `"${data.replaceAll('"', '""')}"`
+  const csv = `source,type,id,payload\ns,t,csv,${cell}\n`
+  await load(t, server, ['-', '--format', 'csv', '--map', 'data=payload', '--json', 'payload'], csv)
+  for (const id of ['ndjson', 'json', 'csv']) t.match((await server.get(`/v1/records/s/${id}`)).text, data, id)
+})
+
+// — CSV —
+
+t.test('CSV: mapped columns are attributes, the others data; cells are text unless asked', async (t) => {
+  const server = await start(t)
+  const csv =
+    'number,kind,total,paid,"says ""hello"""\r\n' +
+    '0012,order.placed,12.50,true,"two\r\nlines, a comma"\r\n' +
+    '\r\n' +
+    '0013,order.placed,,,\r\n'
+  const options = ['--map', 'id=number', '--map', 'type=kind', '--set', 'source=shop', '--json', 'total']
+  t.match(await load(t, server, [await write(t, 'orders.csv', csv), ...options]), { code: 0, counts: { created: 2 } })
+  const { text, json } = await server.get('/v1/records/shop/0012')
+  t.match(json.type, 'order.placed')
+  t.match(text, '"data":{"total":12.50,"paid":"true","says \\"hello\\"":"two\\r\\nlines, a comma"}')
+  const other = await server.get('/v1/records/shop/0013')
+  t.same(other.json.data, { total: null, paid: '', 'says "hello"': '' })
+})
+
+t.test('CSV: --set and --map come before a column of that name, and --map id= leaves it in data', async (t) => {
+  const server = await start(t)
+  const csv = 'source,type,id,kind\nx,credit,7,order.paid\n'
+  const options = ['--format', 'csv', '--set', 'source=shop', '--map', 'type=kind', '--map', 'id=']
+  t.match(await load(t, server, ['-', ...options], csv), { code: 0 })
+  t.match(await stored(server), [
+    { source: 'shop', type: 'order.paid', data: { source: 'x', type: 'credit', id: '7' } },
+  ])
+})
+
+t.test('CSV: a row that is wrong is refused by itself, with its line; its neighbours are stored', async (t) => {
+  const server = await start(t)
+  const rows = [
+    'source,type,id,total,note',
+    's,t,1,1,fine',
+    's,t,2,1',
+    's,t,3,1,"a',
+    '',
+    '""note"" of three lines"',
+    's,t,4,one,fine',
+    's,t,5,1,"x"y',
+    's,t,6,1,fine',
+  ]
+  const file = await write(t, 'rows.csv', `${rows.join('\n')}\n`)
+  const rejected = join(folderOf(t), 'refused.csv')
+  const { code, counts, stderr } = await load(t, server, [file, '--json', 'total', '--rejected', rejected])
+  t.equal(code, 1)
+  t.match(counts, { created: 3, rejected: 3, lines: 9 })
+  for (const reason of [
+    `${file}:3: It has 4 cells, and the header 5.`,
+    `${file}:7: "one" in the column total is not JSON.`,
+    `${file}:8: Invalid Closing Quote`,
+  ])
+    t.match(stderr, reason)
+  t.equal(await readFile(rejected, 'utf8'), `${[rows[0], rows[2], rows[6], rows[7]].join('\n')}\n`)
+})
+
+t.test('CSV: a header that does not fit the mapping is told before anything is sent', async (t) => {
+  const server = await start(t)
+  const csv = 'number,kind\n1,order\n'
+  for (const [options, sentence] of [
+    [
+      ['--map', 'type=kind'],
+      'no column is the source: say which with --map source=COLUMN, or --set source=TEXT for all',
+    ],
+    [['--map', 'type=sort', '--set', 'source=s'], 'it has no column "sort"; it has "number", "kind"'],
+    [['--json', 'total', '--set', 'source=s', '--map', 'type=kind'], 'it has no column "total"'],
+    [['--map', 'type=kind', '--set', 'type=x', '--set', 'source=s'], 'type is both mapped and set'],
+  ] as const) {
+    const { code, stderr } = await load(t, server, ['-', '--format', 'csv', ...options], csv)
+    t.equal(code, 1)
+    t.match(stderr, sentence)
+  }
+  t.match((await load(t, server, ['-', '--set', 'source=s'], '{}')).stderr, /^sluice: --map, --set, .* are for CSV/)
+  t.same(await stored(server), [])
+})
+
+// — what is refused —
+
+t.test(
+  'a file with one refused line: exit code 1, and the line and its reason are in files of their own',
+  async (t) => {
+    const server = await start(t)
+    const bad = '{"source":"shop","id":"2", "data":{"total":1.50}}'
+    const file = await write(t, 'orders.ndjson', `${order(1)}\n\n${bad}\n${order(3)}\n`)
+    const rejected = join(folderOf(t), 'refused.ndjson')
+    const { code, counts, stderr } = await load(t, server, [file, '--rejected', rejected])
+    t.equal(code, 1)
+    t.match(counts, { created: 2, rejected: 1, conflict: 0, lines: 4 })
+    t.match(stderr, `${file}:3: /type: `, 'the line is that of the file')
+    t.match(stderr, `sluice: 1 records were not stored: they are in ${rejected}, the reasons in`)
+    t.equal(await readFile(rejected, 'utf8'), `${bad}\n`)
+    t.match(await readFile(`${rejected}.reasons`, 'utf8'), /^\S+orders\.ndjson:3: \/type: .*\.\n$/)
+
+    await writeFile(rejected, `${bad.replace('"id"', '"type":"order.placed","id"')}\n`)
+    t.match(await load(t, server, [rejected]), { code: 0, counts: { created: 1 } }, 'mended, it is loaded')
+  },
+)
+
+t.test('a conflict is refused as well, and what is stored stands', async (t) => {
+  const server = await start(t)
+  await server.post({ source: 'shop', type: 'order.placed', id: '2', data: 'first' })
+  const { code, counts, stderr } = await load(t, server, ['-'], orders(3))
+  t.equal(code, 1)
+  t.match(counts, { created: 2, conflict: 1, rejected: 0 })
+  t.match(stderr, 'stdin:2: /id: Another record with this source and id is stored')
+  t.equal((await server.get('/v1/records/shop/2')).json.data, 'first')
+})
+
+t.test('when all lines are refused, that is told for each, and the run goes on to its end', async (t) => {
+  const server = await start(t)
+  const rejected = join(folderOf(t), 'refused.ndjson')
+  const content = '{"nothing":"here"}\n'.repeat(2600)
+  const { code, counts, stderr } = await load(t, server, ['-', '--rejected', rejected], content)
+  t.equal(code, 1)
+  t.match(counts, { created: 0, rejected: 2600, lines: 2600 })
+  t.equal(await readFile(rejected, 'utf8'), content, 'every one of them is kept')
+  t.equal((await readFile(`${rejected}.reasons`, 'utf8')).split('\n').length, 2601)
+  t.match(stderr, '… and 2,580 more')
+})
+
+t.test('the refused lines of a run replace those of the run before, also when there are none', async (t) => {
+  const server = await start(t)
+  const rejected = await write(t, 'refused.ndjson', 'of another day\n')
+  t.match(await load(t, server, ['-', '--rejected', rejected], order(1)), { code: 0 })
+  t.equal(await readFile(rejected, 'utf8'), '')
+})
+
+t.test('--rejected never overwrites what is to be loaded', async (t) => {
+  const server = await start(t)
+  const file = await write(t, 'orders.ndjson', orders(2))
+  const { code, stderr } = await load(t, server, [file, '--rejected', file])
+  t.equal(code, 1)
+  t.match(stderr, `sluice: --rejected would overwrite ${file}, which is to be loaded.`)
+  t.equal(await readFile(file, 'utf8'), orders(2))
+})
+
+t.test('JSON: a refused record is kept as a line, which loads as JSON and as NDJSON', async (t) => {
+  const server = await start(t)
+  const folder = folderOf(t)
+  const file = await write(t, 'a.json', `[\n${order(1)},\n{\n  "source": "s",\n  "id": "2"\n}\n]`)
+  const { code, stderr } = await load(t, server, [file, '--rejected', join(folder, 'r.json')])
+  t.equal(code, 1)
+  t.match(stderr, `${file}:3: /type:`, 'the line where the record begins')
+  const line = await readFile(join(folder, 'r.json'), 'utf8')
+  t.equal(line, '{   "source": "s",   "id": "2" }\n')
+  const mended = line.replace('{', '{"type":"t",')
+  t.match(await load(t, server, [await write(t, 'm.json', mended)]), { code: 0, counts: { created: 1 } })
+  t.match(await load(t, server, [await write(t, 'm.ndjson', mended)]), { code: 0, counts: { duplicate: 1 } })
+})
+
+t.test('a line that no server takes is refused by itself, also when it is the last and has no end', async (t) => {
+  const server = await start(t)
+  const long = 'x'.repeat(17 * 1024 * 1024)
+  const { code, counts, stderr } = await load(t, server, ['-'], `${order(1)}\n${long}\n${order(3)}\n${long}`)
+  t.equal(code, 1)
+  t.match(counts, { created: 2, rejected: 2, lines: 4 })
+  t.match(stderr, 'stdin:2: It is longer than 16777216 bytes.\nstdin:4: It is longer than 16777216 bytes.\n')
+})
+
+// — what cannot be read to its end —
+
+t.test('a damaged or unfinished input is an error that names it, and the exit code is 1', async (t) => {
+  const server = await start(t)
+  const content = Buffer.from(orders(5000, () => ({ data: Math.random() })))
+  const damaged = [
+    [
+      'cut.ndjson.gz',
+      gzipSync(content).subarray(0, -20_000),
+      /cut\.ndjson\.gz cannot be read beyond line \d+: unexpected end/,
+    ],
+    [
+      'cut.zst',
+      zstdCompressSync(content).subarray(0, -20_000),
+      /cut\.zst cannot be read beyond line \d+: unexpected end/,
+    ],
+    ['plain.gz', content, /plain\.gz cannot be read beyond line 0: incorrect header check/],
+    [
+      'cut.json',
+      `[${order(1)},\n{"source":"s`,
+      /cut\.json cannot be read beyond line 1: it ends within the record that begins on line 2/,
+    ],
+    ['open.json', `[${order(1)}\n`, /open\.json .*: it ends on line 2, but its array does not/],
+    ['wrong.json', `${order(1)}}`, /wrong\.json .*: on line 1 is a } that closes nothing/],
+    ['open.csv', 'source,type\ns,t\ns,"t\n', /open\.csv .*: a quote that opens on line 3 is never closed/],
+    ['empty.csv', '', /empty\.csv .*: it is empty: CSV begins with a header/],
+  ] as const
+  await several(damaged, async ([name, bytes, sentence]) => {
+    const { code, stderr } = await load(t, server, [await write(t, name, bytes)])
+    t.equal(code, 1, name)
+    t.match(stderr, sentence)
+    isCalm(t, stderr)
+  })
+})
+
+t.test('what is missing is told in a sentence, before anything is sent', async (t) => {
+  const server = await start(t)
+  const file = await write(t, 'orders.ndjson', orders(2))
+  const folder = folderOf(t)
+  await mkdir(join(folder, 'sub'))
+  const readOnly = await server.makeKey({ scopes: ['read'] })
+  const missing: [string[], string | RegExp, string?][] = [
+    [[file, 'gone.ndjson'], 'sluice: There is no file gone.ndjson.'],
+    [[folder], `sluice: ${folder} is a folder; name the files in it.`],
+    [['-', '-'], 'sluice: - can be loaded only once.'],
+    [[file, '--rejected', join(folder, 'no', 'where')], /cannot be written: ENOENT/],
+    [[file, '--rejected', join(folder, 'sub')], /sub is a folder; name a file/],
+    [[file], 'sluice: The API key is not known.', 'sluice_unknown'],
+    [[file], /sluice: .*scope.*ingest/, readOnly.token],
+    [
+      [file, '--url', 'http://127.0.0.1:1'],
+      /^sluice: Nothing answers at http:\/\/127\.0\.0\.1:1 \(.*\)\. Run npm start/m,
+    ],
+    [[file, '--connections', '0'], /--connections <n>.* It must be from 1 to 16\./],
+    [[file, '--url', 'ftp://x'], /--url <url>.* It must be an http: or https: URL\./],
+    [[], /missing required argument 'file'/],
+  ]
+  await several(missing, async ([args, sentence, key]) => {
+    const { code, stderr } = await load(t, { ...server, key: key ?? server.key }, args)
+    t.equal(code, 1, args.join(' '))
+    t.match(stderr, sentence)
+    isCalm(t, stderr)
+  })
+  t.same(await stored(server), [])
+})
+
+t.test('another server is not taken for Sluice, whatever it answers', async (t) => {
+  const file = await write(t, 'orders.ndjson', orders(2))
+  for (const [status, headers, body, sentence] of [
+    [200, { 'content-type': 'text/html' }, '<html>', 'answered 200 and not as Sluice does: is it another server?'],
+    [200, { 'content-type': 'application/json' }, '{}', 'answered 200 and not as Sluice does'],
+    [404, {}, '', 'answered 404 and not as Sluice does'],
+    [301, { location: 'https://elsewhere.example/' }, '', 'redirects to https://elsewhere.example/: name that server'],
+  ] as const) {
+    const url = await startStub(t, (_request, response) => response.writeHead(status, headers).end(body))
+    const { code, stderr } = await load(t, { url, key: 'k' }, [file])
+    t.equal(code, 1)
+    t.match(stderr, sentence)
+  }
+})
+
+t.test('a server that counts fewer records than it was sent is not believed', async (t) => {
+  const url = await startStub(t, (_request, response) => report(response, { created: 1 }))
+  const { code, stderr } = await load(t, { url, key: 'k' }, ['-'], orders(2))
+  t.equal(code, 1)
+  t.match(stderr, 'was sent 2 records, and says what became of 1')
+})
+
+// — trying again —
+
+t.test('a 503 is tried again, and not before Retry-After is over', async (t) => {
+  const server = await start(t)
+  const times: number[] = []
+  const url = await startStub(t, async (request, response, body) => {
+    times.push(performance.now())
+    if (times.length > 2) return (await forward(server.url, request, body))(response)
+    // A proxy without a server behind it knows nothing of problems.
+    if (times.length === 2) return response.writeHead(502).end('Bad Gateway')
+    sendProblem(response, 503, { detail: 'The database is away.', retryable: true }, { 'retry-after': '1' })
+  })
+  const { code, counts, stderr } = await load(t, { url, key: server.key }, ['-'], orders(3))
+  t.equal(code, 0)
+  t.match(counts, { created: 3 })
+  t.match(stderr, 'The database is away; trying again in 1.0 s')
+  t.match(stderr, `${url} answered 502; trying again in 1.0 s`)
+  const [first, second] = times as [number, number]
+  t.ok(second - first >= 990, 'a second')
+})
+
+t.test('a server that asks for more patience than anyone has is not asked again', async (t) => {
+  let requests = 0
+  const url = await startStub(t, (_request, response) => {
+    requests++
+    sendProblem(response, 503, { detail: 'Closed.', retryable: true }, { 'retry-after': '86400' })
+  })
+  const { code, stderr } = await load(t, { url, key: 'k' }, ['-'], orders(3))
+  t.equal(code, 1)
+  t.equal(stderr, 'sluice: Closed.\n')
+  t.equal(requests, 1)
+})
+
+t.test('an answer that is lost stores nothing twice, and the summary says what nobody knows', async (t) => {
+  const server = await start(t)
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    const answer = await forward(server.url, request, body)
+    if (++requests === 1) response.destroy()
+    else answer(response)
+  })
+  const content = orders(1500, () => ({ id: undefined }))
+  const { code, counts, stderr } = await load(t, { url, key: server.key }, ['-', '--connections', '1'], content)
+  t.equal(code, 0)
+  t.match(counts, { created: 500, duplicate: 1000 })
+  t.match(stderr, 'Up to 1,000 of the duplicates may have been created by this run')
+  t.equal((await stored(server)).length, 1500)
+})
+
+t.test('what a request stored before it failed counts as created', async (t) => {
+  let requests = 0
+  const url = await startStub(t, (_request, response) => {
+    if (++requests > 1) return report(response, { created: 1, duplicate: 3 })
+    const counts = { created: 2, duplicate: 0, conflict: 0, rejected: 0 }
+    const extra = { counts, lines: 4, committedLines: 2, rejections: [], rejectionsOmitted: 0 }
+    sendProblem(
+      response,
+      503,
+      { detail: 'Full.', retryable: true, outcome: 'unknown', ...extra },
+      { 'retry-after': '0' },
+    )
+  })
+  const { counts, code } = await load(t, { url, key: 'k' }, ['-'], orders(4))
+  t.equal(code, 0)
+  t.match(counts, { created: 3, duplicate: 1 })
+})
+
+t.test('a request that fails for good ends the run after those under way, and tells how far it came', async (t) => {
+  const server = await start(t)
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    if (++requests <= 2) return (await forward(server.url, request, body))(response)
+    sendProblem(response, 401, { detail: 'The API key was revoked.', retryable: false })
+  })
+  const file = await write(t, 'orders.ndjson', orders(9000))
+  const { code, counts, stderr } = await load(t, { url, key: server.key }, [file, '--connections', '1'])
+  t.equal(code, 1)
+  t.match(counts, { created: 2000, lines: 2000 })
+  t.match(
+    stderr,
+    `sluice: The API key was revoked. Everything up to line 2,000 of ${file} was dealt with. To go on, run`,
+  )
+  t.equal(requests, 3)
+})
+
+// — interruptions —
+
+t.test('Ctrl-C: the requests under way end, the rest is not sent; the same command goes on from there', async (t) => {
+  const server = await start(t)
+  const held = hold()
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    const answer = await forward(server.url, request, body)
+    if (++requests === 3) await held.arrive()
+    answer(response)
+  })
+  const content = orders(8000, (n) => (n % 2 === 0 ? { id: undefined } : {}))
+  const file = await write(t, 'orders.ndjson', content)
+  const args = ['load', file, '--connections', '1']
+  const command = runCommand(t, args, { SLUICE_URL: url, SLUICE_KEY: server.key })
+  await held.arrived
+  command.child.kill('SIGINT')
+  // Under npm it arrives twice.
+  command.child.kill('SIGINT')
+  await says(command, 'Ending after the requests under way')
+  held.release()
+  const first = await ended(command)
+  t.equal(first.code, 1)
+  t.match(first.stderr, `sluice: Interrupted. Everything up to line 3,000 of ${file} was dealt with.`)
+  t.match(first.counts, { created: 3000, lines: 3000 })
+  t.equal(requests, 3)
+
+  const second = await load(t, server, [file])
+  t.match(second, { code: 0, counts: { created: 5000, duplicate: 3000 } })
+  t.equal((await stored(server)).length, 8000)
+})
+
+t.test('killed in the middle, it is the same: the next run stores the rest only', async (t) => {
+  const server = await start(t)
+  const held = hold()
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    const answer = await forward(server.url, request, body)
+    if (++requests === 6) await held.arrive()
+    answer(response)
+  })
+  const content = orders(12_000, () => ({ id: undefined }))
+  const file = await write(t, 'orders.ndjson.zst', zstdCompressSync(content))
+  const command = runCommand(t, ['load', file], { SLUICE_URL: url, SLUICE_KEY: server.key })
+  await held.arrived
+  command.child.kill('SIGKILL')
+  t.equal(await command.exit, 'SIGKILL')
+  held.release()
+  const before = (await stored(server)).length
+  t.ok(before >= 6000)
+  const { code, counts } = await load(t, server, [file])
+  t.equal(code, 0)
+  t.equal(Number(counts.created) + Number(counts.duplicate), 12_000)
+  t.equal((await stored(server)).length, 12_000)
+})
+
+t.test('Ctrl-C while stdin has nothing more to say ends it as well, and half a chunk is not sent', async (t) => {
+  const server = await start(t)
+  const requested = hold()
+  const url = await startStub(t, async (request, response, body) => {
+    ;(await forward(server.url, request, body))(response)
+    void requested.arrive()
+  })
+  const env = { SLUICE_URL: url, SLUICE_KEY: server.key }
+  const command = runCommand(t, ['load', '-'], env, [], null)
+  command.child.stdin?.write(orders(1500))
+  await requested.arrived
+  command.child.kill('SIGINT')
+  const { code, counts, stderr } = await ended(command)
+  t.equal(code, 1)
+  t.match(counts, { created: 1000, lines: 1000 })
+  t.match(stderr, 'sluice: Interrupted. Everything up to line 1,000 of stdin was dealt with.')
+})
+
+t.test('Ctrl-C while it waits to try again ends it at once', async (t) => {
+  const url = await startStub(t, (_request, response) =>
+    sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '100' }),
+  )
+  const command = runCommand(t, ['load', '-'], { SLUICE_URL: url, SLUICE_KEY: 'k' }, [], orders(3))
+  await says(command, 'trying again in 100.0 s')
+  command.child.kill('SIGINT')
+  const { code, stderr } = await ended(command)
+  t.equal(code, 1)
+  t.match(stderr, /^sluice: Interrupted\.$/m)
+})
+
+// — what it takes —
+
+t.test('neither the server nor a database driver is loaded', async (t) => {
+  const server = await start(t)
+  const tell = `import { registerHooks } from 'node:module'
+    registerHooks({ load: (url, context, next) => (process._rawDebug('LOADED ' + url), next(url, context)) })`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const env = { SLUICE_URL: server.url, SLUICE_KEY: server.key }
+  const command = runCommand(t, ['load', '-'], env, flags, orders(1))
+  t.equal(await command.exit, 0)
+  const loaded = command.stderr().split('\n')
+  t.ok(loaded.some((line) => line.endsWith('/src/commands/load.ts')))
+  t.same(
+    loaded.filter((line) => /node_modules\/(pg|kysely|fastify|@fastify)|src\/(app|data|plugins|routes)/.test(line)),
+    [],
+  )
+})
+
+t.test('as many requests are under way as there are connections', async (t) => {
+  const answers: (() => void)[] = []
+  const url = await startStub(t, (_request, response) => {
+    answers.push(() => report(response, { created: 1000 }))
+    // None is answered before all have come.
+    if (answers.length % 3 === 0) for (const answer of answers.splice(0)) answer()
+  })
+  const { code, counts } = await load(t, { url, key: 'k' }, ['-', '--connections', '3'], orders(6000))
+  t.equal(code, 0)
+  t.match(counts, { created: 6000 })
+})
+
+t.test('memory does not grow with the input', async (t) => {
+  let lines = 0
+  const url = await startStub(t, (request, response, body) => {
+    const created = countLines(request, body)
+    lines += created
+    report(response, { created })
+  })
+  const tell = `process.on('exit', () => process._rawDebug('RSS ' + process.resourceUsage().maxRSS))`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const command = runCommand(t, ['load', '-'], { SLUICE_URL: url, SLUICE_KEY: 'k' }, flags, null)
+  const block = orders(1000, () => ({ data: 'x'.repeat(900) }))
+  for (let n = 0; n < 400; n++) {
+    if (command.child.stdin?.write(block) === false) {
+      await new Promise((resolve) => command.child.stdin?.once('drain', resolve))
+    }
+  }
+  command.child.stdin?.end()
+  t.equal(await command.exit, 0)
+  t.equal(lines, 400_000)
+  const kilobytes = Number(/RSS (\d+)/.exec(command.stderr())?.[1])
+  t.ok(kilobytes < 320 * 1024, `${Math.round(kilobytes / 1024)} MiB for 400 MB`)
+})
+
+t.test('the help says what an option does, and that the key is no argument', async (t) => {
+  const command = runCommand(t, ['load', '--help'], {})
+  t.equal(await command.exit, 0)
+  t.match(command.stdout(), /--rejected <file>/)
+  t.match(command.stdout(), /SLUICE_KEY/)
+  t.notMatch(command.stdout(), /--key/)
+})
+
+// — helpers —
+
+/** The machine has two processors, and most of a short run is the start of Node. */
+async function several<T>(items: readonly T[], work: (item: T, at: number) => Promise<void>): Promise<void> {
+  const left = items.entries()
+  const worker = async () => {
+    for (const [at, item] of left) await work(item, at)
+  }
+  await Promise.all([worker(), worker(), worker()])
+}
+
+interface Target {
+  url: string
+  key: string
+}
+
+async function start(t: Test): Promise<TestApp & Target> {
+  const server = await createApp(t)
+  return { ...server, url: await server.app.listen({ port: 0 }) }
+}
+
+interface Ended {
+  code: number | string
+  stdout: string
+  stderr: string
+  counts: Record<string, number>
+}
+
+function load(t: Test, { url, key }: Target, args: string[], stdin: string | Buffer = ''): Promise<Ended> {
+  return ended(runCommand(t, ['load', ...args], { SLUICE_URL: url, SLUICE_KEY: key }, [], stdin))
+}
+
+async function ended({ exit, stdout, stderr }: Command): Promise<Ended> {
+  const code = await exit
+  const lines = stdout().matchAll(/^(created|duplicate|conflict|rejected|lines) +([\d,]+)$/gm)
+  const counts = Object.fromEntries([...lines].map(([, name, n]) => [name, Number(n?.replaceAll(',', ''))]))
+  return { code, stdout: stdout(), stderr: stderr(), counts }
+}
+
+/** Until it has written this on stderr. */
+async function says({ child, stderr }: Command, text: string): Promise<void> {
+  while (!stderr().includes(text)) await new Promise((resolve) => child.stderr?.once('data', resolve))
+}
+
+function isCalm(t: Test, stderr: string): void {
+  t.notMatch(stderr, /\n\s+at |node:internal/, 'no stack trace')
+}
+
+const order = (n: number, fields: Record<string, unknown> = {}) =>
+  JSON.stringify({ source: 'shop', type: 'order.placed', id: String(n), data: { n: 1 }, ...fields })
+
+const orders = (count: number, fields: (n: number) => Record<string, unknown> = () => ({})) =>
+  Array.from({ length: count }, (_, at) => `${order(at + 1, fields(at + 1))}\n`).join('')
+
+async function write(t: Test, name: string, content: string | Buffer): Promise<string> {
+  const path = join(folderOf(t), name)
+  await writeFile(path, content)
+  return path
+}
+
+const folders = new WeakMap<Test, string>()
+
+/** A folder of this test; t.testdir() makes it anew each time it is called. */
+function folderOf(t: Test): string {
+  const folder = folders.get(t) ?? t.testdir()
+  folders.set(t, folder)
+  return folder
+}
+
+/** All records. */
+// biome-ignore lint/suspicious/noExplicitAny: what came, parsed; each test knows what it asks for
+async function stored({ get }: TestApp): Promise<any[]> {
+  const { text } = await get('/v1/records', { accept: 'application/x-ndjson' })
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+}
+
+/** A place where something waits until the test lets it go on. */
+function hold() {
+  const [arrival, departure] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  return {
+    arrived: arrival.promise,
+    release: departure.resolve,
+    arrive() {
+      arrival.resolve()
+      return departure.promise
+    },
+  }
+}
+
+function countLines(request: IncomingMessage, body: Buffer): number {
+  const bytes = request.headers['content-encoding'] === 'zstd' ? zstdDecompressSync(body) : body
+  return bytes.toString('latin1').split('\n').length - 1
+}
+
+function report(response: Parameters<typeof sendProblem>[0], counts: Record<string, number>): void {
+  response.writeHead(201, { 'content-type': 'application/json' })
+  const all = { created: 0, duplicate: 0, conflict: 0, rejected: 0, ...counts }
+  response.end(JSON.stringify({ counts: all, lines: 0, committedLines: 0, rejections: [], rejectionsOmitted: 0 }))
+}
