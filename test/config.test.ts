@@ -12,7 +12,7 @@ function complaintOf(env: Record<string, string>): string {
   return 'no complaint'
 }
 
-t.test('without any variable every setting but the database's and the first key has a default', async (t) => {
+t.test('without any variable every setting but the URLs and the first key has a default', async (t) => {
   const config = loadConfig({})
   const without = Object.keys(ConfigSchema.properties).filter((name) => !(name in config))
   t.same(without, ['DATABASE_URL', 'DATABASE_READ_URL', 'SLUICE_BOOTSTRAP_KEY'])
