@@ -1,4 +1,4 @@
-import { type Format, type InputLine, MAX_LINE_BYTES, type Piece, withoutMark } from './lines.ts'
+import { BYTE_ORDER_MARK, type Format, type InputLine, MAX_LINE_BYTES, type Piece } from './lines.ts'
 
 const [NEWLINE, RETURN, SPACE, TAB] = [0x0a, 0x0d, 0x20, 0x09]
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c]
@@ -37,16 +37,19 @@ class ValueCutter {
   #valueLine = 1
   #parts: Buffer[] = []
   #size = 0
-  #atStart = true
+  /** Bytes of a byte order mark that were passed over; the whole of it when nothing of one can come any more. */
+  #mark = 0
 
   /** @throws when this cannot be JSON */
-  push(chunk: Buffer): Piece {
-    const bytes = this.#atStart ? (withoutMark(chunk) as Buffer) : chunk
-    this.#atStart = false
+  push(bytes: Buffer): Piece {
     const lines: InputLine[] = []
     let start = 0
     for (let at = 0; at < bytes.length; at++) {
       const byte = bytes[at] as number
+      if (this.#mark < BYTE_ORDER_MARK.length) {
+        if (byte === BYTE_ORDER_MARK[this.#mark++]) continue
+        this.#mark = BYTE_ORDER_MARK.length
+      }
       // What ends a bare value is no part of it.
       if (this.#state === 'bare' && (isSpace(byte) || byte === COMMA || byte === CLOSE_ARRAY)) {
         lines.push(this.#take(bytes.subarray(start, at)))

@@ -33,7 +33,9 @@ export const tooLong = `It is longer than ${MAX_LINE_BYTES} bytes.`
 
 const NEWLINE = 0x0a
 const RETURN = 0x0d
-const BYTE_ORDER_MARK = Buffer.from('\ufeff')
+
+/** What some programs on Windows begin a file with. */
+export const BYTE_ORDER_MARK = Buffer.from('\ufeff')
 
 /** The lines of a stream, without their newlines (but with a return before it); undefined for one that is too long. */
 export async function* cutLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<(Buffer | undefined)[]> {
@@ -63,8 +65,7 @@ function split(piece: Block | LongLine): (Buffer | undefined)[] {
   return lines
 }
 
-/** What some programs on Windows begin a file with. */
-export function withoutMark(bytes: Buffer | undefined): Buffer | undefined {
+function withoutMark(bytes: Buffer | undefined): Buffer | undefined {
   return bytes?.subarray(0, 3).equals(BYTE_ORDER_MARK) ? bytes.subarray(3) : bytes
 }
 

@@ -1,4 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+// The object and not its member: the clock of a test replaces that.
+import timers from 'node:timers/promises'
 import { explain } from '../lib/explain.ts'
 import { TryAgain } from './server.ts'
 
@@ -29,7 +30,7 @@ export async function retry<T>(work: () => Promise<T>, { stop, onWait }: RetryOp
       const backoff = Math.min(FIRST_WAIT_MS * 2 ** (tries - 1), LONGEST_WAIT_MS)
       const wait = Math.max(error.waitMs ?? 0, backoff)
       onWait?.(`${explain(error)}; trying again in ${(wait / 1000).toFixed(1)} s`)
-      await sleep(wait, undefined, stop === undefined ? {} : { signal: stop })
+      await timers.setTimeout(wait, undefined, stop === undefined ? {} : { signal: stop })
     }
   }
 }

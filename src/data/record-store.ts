@@ -20,6 +20,8 @@ export interface RecordStore {
   write(rows: readonly Row[], base: number): Promise<RowOutcome[]>
   /** Commits all rows, or none when one is a conflict or refused; the outcomes say which and are otherwise void. */
   writeStrict(rows: readonly Row[], base: number): Promise<RowOutcome[]>
+  /** Resolves when the database can be reached. */
+  ping(): Promise<void>
 }
 
 export function createRecordStore(db: Database): RecordStore {
@@ -36,6 +38,7 @@ export function createRecordStore(db: Database): RecordStore {
       return outcomes
     },
     writeStrict: (rows, base) => writeStrict(db, rows, base),
+    ping: async () => void (await sql`SELECT 1`.execute(db)),
   }
 }
 

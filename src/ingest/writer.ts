@@ -7,22 +7,31 @@ import { Problem } from '../lib/problems.ts'
  * The writer turns many waiting requests into few transactions.
  *
  * A request (its checked rows) waits in a queue. A flush takes requests from the head of the queue, whole, until a bound
- * on rows or bytes is reached, and is written in one transaction. There is no timer: a lone request is flushed at once,
- * and while flushes are at the database whatever arrives becomes the next one, so flushes grow with the load.
+ * on rows or bytes is reached, and is written in one transaction. No timer decides that: a lone request is flushed at
+ * once, and while flushes are at the database whatever arrives becomes the next one, so flushes grow with the load.
  *
  * A flush is in one of these states:
  *
- *   writing ──committed──────────────▶ answered   every request gets one outcome a row
- *      │ ├───a row is at fault───────▶ split      halves are written each by itself, down to the guilty row
- *      │ ├───the database is away,
- *      │ │   or others were in the way▶ holding    waits, with growing pauses, then writing again
- *      │ └───anything else───────────▶ failed     every request gets the error
- *   holding ──a request's time is up─▶            that request alone leaves, with 503; the others stay
- *           ──none is left───────────▶ failed
+ *   writing ──committed─────────────────────▶ writing its next piece; ended, when that was the last
+ *      │ ├───a row is at fault──────────────▶ writing the first half of the piece, the second comes after it
+ *      │ ├───the database is away, or busy──▶ holding
+ *      │ └───anything else──────────────────▶ writing its next piece, or ended; the piece's requests get the error
+ *   holding ──the pause is over─────────────▶ writing the same piece, under the same base; pauses grow
+ *           ──the database is back──────────▶ the same, at once
+ *           ──no request is left────────────▶ writing its next piece, or ended
  *
- * A flush that is sent again, because its connection broke, keeps its `base`: the store recognises rows that the first
- * try had committed after all as this flush's own, so each request gets the exact answer.
- * A strict request has a flush of its own.
+ * A piece is all of the flush to begin with. Halved again and again, it comes down to the guilty row, which alone is
+ * refused. A strict request is a flush by itself, and never halved.
+ *
+ * A piece that is sent again keeps its `base`: the store recognises rows that an earlier try had committed after all as
+ * this piece's own, so each request gets the exact answer.
+ *
+ * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
+ * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
+ * answer. Its rows may be stored then; the flush goes on without it. Its neighbours have their own time.
+ *
+ * The database is away from the first failure that says so until the first answer of any kind. While it is away and
+ * nothing is there to be written, the writer asks for it.
  */
 
 export interface WriterOptions {
@@ -61,20 +70,43 @@ interface Part {
   to: number
 }
 
+/** What one of the two is at a time; see above. */
+type State = 'writing' | 'holding' | 'ended'
+
+interface Flush {
+  state: State
+  /** The first is the one that is written; the others wait for it. */
+  pieces: Part[][]
+  /** Ends the pause of one that holds. */
+  wake: () => void
+}
+
+const TRANSITIONS: Record<State, readonly State[]> = {
+  writing: ['writing', 'holding', 'ended'],
+  holding: ['writing', 'ended'],
+  ended: [],
+}
+
 const FIRST_PAUSE_MS = 25
+/** The return of the database is noticed within this and the time of a login. */
 const LONGEST_PAUSE_MS = 500
+/** How long after the hold window a request waits for the try that is under way. */
+const GRACE_MS = 2_000
+/** How often deadlines are looked at; those of requests that hold are kept to the millisecond. */
+const WATCH_MS = 500
 
 export class Writer {
   readonly #store: RecordStore
   readonly #options: WriterOptions
   readonly #queue: Waiting[] = []
+  readonly #flushes = new Set<Flush>()
   readonly #whenIdle: (() => void)[] = []
-  #flushes = 0
   #scheduled = false
   #closing = false
-  /** Runs while the database is away. */
-  #outage: NodeJS.Timeout | undefined
-  readonly #sleeping = new Set<() => void>()
+  #away = false
+  #asking = false
+  /** Runs while requests wait, and while the database is away. */
+  #watch: NodeJS.Timeout | undefined
 
   constructor(store: RecordStore, options: WriterOptions) {
     this.#store = store
@@ -98,21 +130,20 @@ export class Writer {
       missing: request.rows.length,
       done,
     })
+    this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
     this.#schedule()
   }
 
   /** Refuses new requests, and resolves when all that were handed over are answered. */
   async close(): Promise<void> {
     this.#closing = true
-    await new Promise<void>((resolve) => {
-      this.#whenIdle.push(resolve)
-      if (this.#flushes === 0 && this.#queue.length === 0) this.#noteIdle()
-    })
+    if (!this.#isIdle()) await new Promise<void>((resolve) => this.#whenIdle.push(resolve))
+    this.#stopWatch()
   }
 
   /** At the end of the turn of the event loop, so that requests which arrived together share a flush. */
   #schedule(): void {
-    if (this.#scheduled || this.#flushes >= this.#options.concurrency) return
+    if (this.#scheduled || this.#flushes.size >= this.#options.concurrency) return
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
@@ -121,19 +152,15 @@ export class Writer {
   }
 
   #startFlushes(): void {
-    while (this.#flushes < this.#options.concurrency && this.#queue.length > 0) {
-      this.#flushes++
-      void this.#flush(this.#takeRequests()).then(() => {
-        this.#flushes--
+    while (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) {
+      const flush: Flush = { state: 'writing', pieces: [this.#takeRequests()], wake: () => {} }
+      this.#flushes.add(flush)
+      void this.#run(flush).then(() => {
+        this.#flushes.delete(flush)
         this.#startFlushes()
-        if (this.#flushes === 0 && this.#queue.length === 0) this.#noteIdle()
+        this.#noteIdle()
       })
     }
-  }
-
-  #noteIdle(): void {
-    if (this.#closing) clearInterval(this.#outage)
-    for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
   #takeRequests(): Part[] {
@@ -152,25 +179,41 @@ export class Writer {
     return this.#queue.splice(0, count).map((request) => ({ request, from: 0, to: request.rows.length }))
   }
 
-  /** Writes the parts until each is answered. Never rejects. */
-  async #flush(parts: Part[]): Promise<void> {
+  /** Writes the flush's pieces, one after the other, until each request is answered. Never rejects. */
+  async #run(flush: Flush): Promise<void> {
+    for (let piece = flush.pieces[0]; piece !== undefined; piece = flush.pieces[0]) {
+      const halves = await this.#writePiece(flush, piece)
+      flush.pieces.splice(0, 1, ...halves)
+      enter(flush, flush.pieces.length > 0 ? 'writing' : 'ended')
+    }
+  }
+
+  /** @returns what is left to be written of it: its halves, when a row is at fault */
+  async #writePiece(flush: Flush, piece: Part[]): Promise<Part[][]> {
     const base = this.#store.newBase()
-    for (let pause = FIRST_PAUSE_MS; parts.length > 0; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      const parts = piece.filter(isOpen)
+      if (parts.length === 0) return []
       try {
         await this.#write(parts, base)
         this.#noteBack()
-        return
+        return []
       } catch (error) {
         const failure = classifyFailure(error)
-        if (failure.kind === 'row') this.#noteBack()
-        if (failure.kind === 'row' && !isStrict(parts)) return this.#split(parts, error)
-        // A strict request is all or nothing: what its store could not pin on a row is no fault of a row.
-        if (failure.kind !== 'transient') return fail(parts, error)
+        if (failure.kind !== 'transient') {
+          // An answer is an answer.
+          this.#noteBack()
+          if (failure.kind === 'row' && !isStrict(parts)) return split(parts, error)
+          for (const { request } of parts) answerDefect(request, error)
+          return []
+        }
         if (failure.written === 'unknown') for (const { request } of parts) request.unsure = true
         if (failure.away) this.#noteAway(error)
-        parts = this.#closing ? expire(parts, Number.POSITIVE_INFINITY, error) : expire(parts, performance.now(), error)
+        else this.#noteBack()
+        const now = this.#closing ? Number.POSITIVE_INFINITY : performance.now()
+        for (const { request } of parts) if (request.deadline <= now) answerLate(request, error)
         // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
-        if (parts.length > 0) await this.#sleep(pause * (0.5 + Math.random() / 2), parts)
+        await hold(flush, parts.filter(isOpen), pause * (0.5 + Math.random() / 2))
       }
     }
   }
@@ -181,66 +224,97 @@ export class Writer {
     const outcomes = await (isStrict(parts) ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))
     this.#options.onFlush?.({ rows: rows.length, requests: parts.length, milliseconds: performance.now() - started })
     let at = 0
-    for (const { request, from, to } of parts) {
-      for (let index = from; index < to; index++) request.outcomes[index] = outcomes[at++] as RowOutcome
-      request.missing -= to - from
-      if (request.missing === 0) request.done(undefined, request.outcomes)
+    for (const part of parts) {
+      const next = at + part.to - part.from
+      answer(part, outcomes, at)
+      at = next
     }
   }
 
-  /** A row is at fault: writes each half by itself, one after the other, until that row stands alone. */
-  async #split(parts: Part[], error: unknown): Promise<void> {
-    const [first, second] = halve(parts)
-    if (second.length === 0) {
-      const { request, from } = first[0] as Part
-      request.outcomes[from] = { status: 'refused', sqlstate: sqlstateOf(error) as string }
-      if (--request.missing === 0) request.done(undefined, request.outcomes)
-      return
-    }
-    await this.#flush(first)
-    await this.#flush(second)
-  }
-
-  /** The first failure of an outage. While it lasts, requests in the queue run out of time too. */
+  /** The first failure of an outage. */
   #noteAway(error: unknown): void {
-    if (this.#outage !== undefined) return
+    if (this.#away) return
+    this.#away = true
     this.#options.onOutage?.(error)
-    this.#outage = setInterval(() => this.#expireQueue(error), LONGEST_PAUSE_MS)
   }
 
-  /** One flush got through: those that pause need not wait any longer. */
+  /** The database answered: those that pause need not wait any longer. */
   #noteBack(): void {
-    if (this.#outage === undefined) return
-    clearInterval(this.#outage)
-    this.#outage = undefined
+    if (!this.#away) return
+    this.#away = false
     this.#options.onOutage?.()
-    for (const wake of this.#sleeping) wake()
+    for (const flush of this.#flushes) flush.wake()
   }
 
-  #expireQueue(error: unknown): void {
+  /** Answers those whose time is up, and asks for a database that nobody else is waiting for. */
+  #look(): void {
     const now = performance.now()
-    const late = this.#queue.findIndex((request) => request.deadline > now)
-    const expired = this.#queue.splice(0, late === -1 ? this.#queue.length : late)
-    for (const request of expired) answerUnavailable(request, error)
+    const first = this.#queue.findIndex(({ deadline }) => deadline > now)
+    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first)) answerLate(request)
+    for (const { state, pieces } of this.#flushes) {
+      for (const { request } of pieces.flat()) {
+        if (request.deadline + GRACE_MS > now) continue
+        if (state === 'writing') request.unsure = true
+        answerLate(request)
+      }
+    }
+    this.#noteIdle()
+    if (this.#isIdle() && this.#away) this.#ask()
+    else if (this.#isIdle()) this.#stopWatch()
   }
 
-  /** Until the time is up, the next deadline has come, or the database is back. */
-  async #sleep(milliseconds: number, parts: Part[]): Promise<void> {
-    const deadline = Math.min(...parts.map(({ request }) => request.deadline))
-    await new Promise<void>((resolve) => {
-      const wake = () => {
-        clearTimeout(timer)
-        this.#sleeping.delete(wake)
-        resolve()
-      }
-      const timer = setTimeout(wake, Math.max(0, Math.min(milliseconds, deadline - performance.now())))
-      this.#sleeping.add(wake)
-    })
+  #ask(): void {
+    if (this.#asking) return
+    this.#asking = true
+    void this.#store
+      .ping()
+      .then(
+        () => this.#noteBack(),
+        () => {},
+      )
+      .finally(() => {
+        this.#asking = false
+      })
+  }
+
+  #isIdle(): boolean {
+    return this.#flushes.size === 0 && this.#queue.length === 0
+  }
+
+  #noteIdle(): void {
+    if (this.#isIdle()) for (const resolve of this.#whenIdle.splice(0)) resolve()
+  }
+
+  #stopWatch(): void {
+    clearInterval(this.#watch)
+    this.#watch = undefined
   }
 }
 
-/** A strict request has a flush of its own. */
-const isStrict = (parts: readonly Part[]): boolean => parts[0]?.request.strict === true
+function enter(flush: Flush, state: State): void {
+  if (!TRANSITIONS[flush.state].includes(state)) throw new Error(`a flush that is ${flush.state} is to be ${state}`)
+  flush.state = state
+}
+
+/** Until the time is up, the next deadline has come, or the database is back. */
+async function hold(flush: Flush, parts: Part[], milliseconds: number): Promise<void> {
+  if (parts.length === 0) return
+  enter(flush, 'holding')
+  const deadline = Math.min(...parts.map(({ request }) => request.deadline))
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, Math.max(0, Math.min(milliseconds, deadline - performance.now())))
+    flush.wake = () => {
+      clearTimeout(timer)
+      resolve()
+    }
+  })
+  flush.wake = () => {}
+  enter(flush, 'writing')
+}
+
+const isOpen = ({ request }: Part): boolean => request.missing > 0
+
+const isStrict = (parts: Part[]): boolean => parts[0]?.request.strict === true
 
 const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
   from === 0 && to === request.rows.length ? request.rows : request.rows.slice(from, to)
@@ -260,16 +334,24 @@ function halve(parts: Part[]): [Part[], Part[]] {
   return halves
 }
 
-/** Answers the requests whose time is up; returns the parts that go on. */
-function expire(parts: Part[], now: number, error: unknown): Part[] {
-  return parts.filter(({ request }) => {
-    if (request.missing > 0 && request.deadline > now) return true
-    answerUnavailable(request, error)
-    return false
-  })
+/** A row is at fault: the two halves; of a piece that is one row, none, and that row is refused. */
+function split(parts: Part[], error: unknown): Part[][] {
+  const [first, second] = halve(parts)
+  if (second.length > 0) return [first, second]
+  answer(first[0] as Part, [{ status: 'refused', sqlstate: sqlstateOf(error) as string }], 0)
+  return []
 }
 
-function answerUnavailable(request: Waiting, cause: unknown): void {
+/** Gives a part its outcomes, from place `at` on; the request is answered with the last of them. */
+function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at: number): void {
+  // Told meanwhile that its time was up.
+  if (request.missing <= 0) return
+  for (let index = from; index < to; index++) request.outcomes[index] = outcomes[at + index - from] as RowOutcome
+  request.missing -= to - from
+  if (request.missing === 0) request.done(undefined, request.outcomes)
+}
+
+function answerLate(request: Waiting, cause?: unknown): void {
   const detail = request.unsure
     ? 'The database went away while the records were being written; they may be stored. Sending the same request again is safe: its records are stored once.'
     : 'The database is away. Nothing was written; send the request again.'
@@ -279,17 +361,9 @@ function answerUnavailable(request: Waiting, cause: unknown): void {
   )
 }
 
-function fail(parts: Part[], error: unknown): void {
-  for (const { request } of parts) {
-    const outcome = request.unsure ? 'unknown' : 'not_written'
-    answerError(
-      request,
-      new Problem('internal_error', 'The records could not be written. The log has the reason, under this requestId.', {
-        outcome,
-        cause: error,
-      }),
-    )
-  }
+function answerDefect(request: Waiting, cause: unknown): void {
+  const detail = 'The records could not be written. The log has the reason, under this requestId.'
+  answerError(request, new Problem('internal_error', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }))
 }
 
 /** At most once: a request that was split can fail in several places. */

@@ -14,8 +14,7 @@ const PAGE_BYTES = 1024 * 1024
 
 /**
  * The whole selection, page after page, as it stood when it was asked for. Each page continues at the position where
- * the one before ended: between two of them no connection and no snapshot is held, however slowly the reader reads,
- * and a restart of the database is a pause.
+ * the one before ended: between two of them no connection and no snapshot is held, however slowly the reader reads.
  * @returns after the first page is there, so that what is wrong with the request is still an answer of its own
  * @throws Problem invalid_query, invalid_cursor
  */

@@ -221,7 +221,8 @@ t.test('a second signal ends the process at once', async (t) => {
 t.test('Ctrl-C under npm arrives twice: the process still ends with 0', async (t) => {
   const { server } = await startServer(t)
   server.child.kill('SIGINT')
-  server.child.kill('SIGINT')
+  // Not SIGINT again: the system may make one of two equal signals that wait for a process.
+  server.child.kill('SIGTERM')
   t.equal(await server.exit, 0)
   t.match(server.logs().at(-1), { msg: 'stopped' })
 })

@@ -849,7 +849,11 @@ t.test('SDK: bytes, in both modes', async (t) => {
     })
     t.equal(read.json.data_base64, Buffer.from(bytes).toString('base64'), `${mode}: read back`)
     const [back] = toEvents(read)
-    t.same(Buffer.from((back as unknown as CloudEvent<Uint8Array>).data as Uint8Array), Buffer.from(bytes), `${mode}: by the SDK`)
+    t.same(
+      Buffer.from((back as unknown as CloudEvent<Uint8Array>).data as Uint8Array),
+      Buffer.from(bytes),
+      `${mode}: by the SDK`,
+    )
   }
 })
 

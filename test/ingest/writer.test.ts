@@ -573,6 +573,7 @@ t.test('closing ends also when the time of all that waits is up before it was tr
   const first = send(['a'])
   ;(await store.next()).fail(AWAY)
   t.match(problem(await first), { status: 503 })
+  await turn()
   const second = send(['b'])
   const closed = writer.close()
   clock.jump(A_WHILE)

@@ -165,7 +165,7 @@ t.test('Accept decides, and JSON is what comes without it', async (t) => {
 
 // — while it is read —
 
-const LARGE = 12_000
+const LARGE = 8000
 // More than any buffer on the way holds, compressed or not.
 const large = await createApp(t)
 const filler = () => Array.from({ length: 270 }, () => Math.random().toString(36).slice(2)).join('')
@@ -193,10 +193,12 @@ t.test(
     // Others read meanwhile, more often than there are connections.
     for (let n = 0; n < 10; n++) t.equal((await large.get('/v1/records?limit=1')).status, 200)
     // Nor does it mind that its connections are gone.
-    await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${large.database.name} AND application_name = 'sluice-read'`.execute(
-      db,
-    )
-    await until('the pool to notice', () => large.logs.some(({ msg }) => msg === 'a connection to the database broke'))
+    const { rows } = await sql`
+      SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = ${large.database.name} AND application_name = 'sluice-read'`.execute(db)
+    t.ok(rows.length > 0)
+    const broken = () => large.logs.filter(({ msg }) => msg === 'a connection to the database broke').length
+    await until('the pool to notice', () => broken() >= rows.length)
     t.equal(linesOf(await readAll(answer)).length, LARGE)
   },
 )

@@ -1,0 +1,45 @@
+import { spawnSync } from 'node:child_process'
+import t from 'tap'
+import { showProgress } from '../../src/client/progress.ts'
+import { stopClock } from '../helpers/clock.ts'
+
+t.test('where there is no terminal, it is a line now and then, with how far it is and the time left', async (t) => {
+  const lines = t.capture(console, 'error').args
+  const clock = stopClock(t)
+  const progress = showProgress(1000)
+  progress.update(100, '10 records')
+  await clock.tick(2500)
+  progress.update(250, '25 records')
+  await clock.tick(2500)
+  progress.note('Away; trying again in 1.0 s')
+  // Nothing new.
+  await clock.tick(5000)
+  progress.update(500, '50 records')
+  await clock.tick(5000)
+  progress.stop()
+  await clock.tick(20_000)
+  t.same(lines(), [['25 records, 25%, 8s left'], ['Away; trying again in 1.0 s'], ['50 records, 50%, 10s left']])
+})
+
+t.test('of what nobody knows the end there is neither a percentage nor a time left', async (t) => {
+  const lines = t.capture(console, 'error').args
+  const clock = stopClock(t)
+  const progress = showProgress(undefined)
+  progress.update(100, '10 records')
+  await clock.tick(5000)
+  progress.stop()
+  t.same(lines(), [['10 records']])
+})
+
+// util-linux has it, and so nearly every Linux; it runs a command on a terminal of its own.
+const hasScript = spawnSync('script', ['--version']).status === 0
+
+t.test('on a terminal it is a bar', { skip: !hasScript && 'there is no script(1)' }, async (t) => {
+  const program = `import { showProgress } from './src/client/progress.ts'
+    const progress = showProgress(1000)
+    progress.update(500, '50 records')
+    progress.stop()`
+  const command = `${process.execPath} --input-type=module -e "${program.replaceAll('\n', ' ; ')}"`
+  const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
+  t.match(stdout, /={12}-{12} 50 records, 50%, \d+s left/)
+})
