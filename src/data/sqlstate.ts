@@ -17,7 +17,7 @@ const CONTENTION = /^(?:40001|40P01|55P03)$/
 const EXHAUSTED = /^53...$/
 
 /** The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. */
-const CUT_OFF = /^(?:08...|57P0[1-5]|57014|25006)$/
+const CUT_OFF = /^(?:08...|57P0[1-5]|25006)$/
 
 /** Data exceptions, integrity constraints, program limits (54: an index row too long, a stack too deep). */
 const ROW = /^(?:22|23|54)...$/

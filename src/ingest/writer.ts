@@ -252,10 +252,12 @@ export class Writer {
     const first = this.#queue.findIndex(({ deadline }) => deadline > now)
     for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first)) answerLate(request)
     for (const { state, pieces } of this.#flushes) {
-      for (const { request } of pieces.flat()) {
-        if (request.deadline + GRACE_MS > now) continue
-        if (state === 'writing') request.unsure = true
-        answerLate(request)
+      for (const [index, piece] of pieces.entries()) {
+        for (const { request } of piece) {
+          if (request.deadline + GRACE_MS > now) continue
+          if (index === 0 && state === 'writing') request.unsure = true
+          answerLate(request)
+        }
       }
     }
     this.#noteIdle()
@@ -363,7 +365,10 @@ function answerLate(request: Waiting, cause?: unknown): void {
 
 function answerDefect(request: Waiting, cause: unknown): void {
   const detail = 'The records could not be written. The log has the reason, under this requestId.'
-  answerError(request, new Problem('internal_error', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }))
+  answerError(
+    request,
+    new Problem('internal_error', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }),
+  )
 }
 
 /** At most once: a request that was split can fail in several places. */

@@ -36,8 +36,12 @@ export const GUILTY = 'guilty'
 /**
  * A RecordStore that keeps the promises of data/record-store.ts in a Map, for what PostgreSQL does not do on demand.
  * @param onCall what becomes of each call; without it a test takes the calls one by one with `next()`
+ * @param ping whether the database can be reached when it is asked for
  */
-export function createMemoryStore(onCall?: (call: StoreCall) => void): MemoryStore {
+export function createMemoryStore(
+  onCall?: (call: StoreCall) => void,
+  ping: () => Promise<void> = async () => {},
+): MemoryStore {
   const calls: StoreCall[] = []
   const untaken: StoreCall[] = []
   const takers: ((call: StoreCall) => void)[] = []
@@ -102,5 +106,6 @@ export function createMemoryStore(onCall?: (call: StoreCall) => void): MemorySto
     newBase: () => ++bases * 2 ** 20,
     write: (rows, base) => open(rows, base, false),
     writeStrict: (rows, base) => open(rows, base, true),
+    ping: () => ping(),
   }
 }

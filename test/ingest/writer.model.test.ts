@@ -162,6 +162,7 @@ function failing(store: RecordStore, { fates }: Scenario): RecordStore {
   }
   return {
     newBase: () => store.newBase(),
+    ping: () => store.ping(),
     write: (rows, base) => unsafe(() => store.write(rows, base)),
     writeStrict: (rows, base) => unsafe(() => store.writeStrict(rows, base)),
   }

@@ -1,0 +1,237 @@
+import { zstdCompressSync } from 'node:zlib'
+import t from 'tap'
+import { runCommand } from '../helpers/command.ts'
+import { countLines, ended, hold, load, orders, report, says, start, stored, write } from '../helpers/load.ts'
+import { forward, sendProblem, startStub } from '../helpers/proxy.ts'
+
+// — trying again —
+
+t.test('a 503 is tried again, and not before Retry-After is over', async (t) => {
+  const server = await start(t)
+  const times: number[] = []
+  const url = await startStub(t, async (request, response, body) => {
+    times.push(performance.now())
+    if (times.length > 2) return (await forward(server.url, request, body))(response)
+    // A proxy without a server behind it knows nothing of problems.
+    if (times.length === 2) return response.writeHead(502).end('Bad Gateway')
+    sendProblem(response, 503, { detail: 'The database is away.', retryable: true }, { 'retry-after': '1' })
+  })
+  const { code, counts, stderr } = await load(t, { url, key: server.key }, ['-'], orders(3))
+  t.equal(code, 0)
+  t.match(counts, { created: 3 })
+  t.match(stderr, 'The database is away; trying again in 1.0 s')
+  t.match(stderr, `${url} answered 502; trying again in 1.0 s`)
+  const [first, second] = times as [number, number]
+  t.ok(second - first >= 990, 'a second')
+})
+
+t.test('a server that asks for more patience than anyone has is not asked again', async (t) => {
+  let requests = 0
+  const url = await startStub(t, (_request, response) => {
+    requests++
+    sendProblem(response, 503, { detail: 'Closed.', retryable: true }, { 'retry-after': '86400' })
+  })
+  const { code, stderr } = await load(t, { url, key: 'k' }, ['-'], orders(3))
+  t.equal(code, 1)
+  t.equal(stderr, 'sluice: Closed.\n')
+  t.equal(requests, 1)
+})
+
+t.test('an answer that is lost stores nothing twice, and the summary says what nobody knows', async (t) => {
+  const server = await start(t)
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    const answer = await forward(server.url, request, body)
+    if (++requests === 1) response.destroy()
+    else answer(response)
+  })
+  const content = orders(1500, () => ({ id: undefined }))
+  const { code, counts, stderr } = await load(t, { url, key: server.key }, ['-', '--connections', '1'], content)
+  t.equal(code, 0)
+  t.match(counts, { created: 500, duplicate: 1000 })
+  t.match(stderr, 'Up to 1,000 of the duplicates may have been created by this run')
+  t.equal((await stored(server)).length, 1500)
+})
+
+t.test('what a request stored before it failed counts as created', async (t) => {
+  let requests = 0
+  const url = await startStub(t, (_request, response) => {
+    if (++requests > 1) return report(response, { created: 1, duplicate: 3 })
+    const counts = { created: 2, duplicate: 0, conflict: 0, rejected: 0 }
+    const extra = { counts, lines: 4, committedLines: 2, rejections: [], rejectionsOmitted: 0 }
+    sendProblem(
+      response,
+      503,
+      { detail: 'Full.', retryable: true, outcome: 'unknown', ...extra },
+      { 'retry-after': '0' },
+    )
+  })
+  const { counts, code } = await load(t, { url, key: 'k' }, ['-'], orders(4))
+  t.equal(code, 0)
+  t.match(counts, { created: 3, duplicate: 1 })
+})
+
+t.test('a request that fails for good ends the run after those under way, and tells how far it came', async (t) => {
+  const server = await start(t)
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    if (++requests <= 2) return (await forward(server.url, request, body))(response)
+    sendProblem(response, 401, { detail: 'The API key was revoked.', retryable: false })
+  })
+  const file = await write(t, 'orders.ndjson', orders(9000))
+  const { code, counts, stderr } = await load(t, { url, key: server.key }, [file, '--connections', '1'])
+  t.equal(code, 1)
+  t.match(counts, { created: 2000, lines: 2000 })
+  t.match(
+    stderr,
+    `sluice: The API key was revoked. Everything up to line 2,000 of ${file} was dealt with. To go on, run`,
+  )
+  t.equal(requests, 3)
+})
+
+// — interruptions —
+
+t.test('Ctrl-C: the requests under way end, the rest is not sent; the same command goes on from there', async (t) => {
+  const server = await start(t)
+  const held = hold()
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    const answer = await forward(server.url, request, body)
+    if (++requests === 3) await held.arrive()
+    answer(response)
+  })
+  const content = orders(8000, (n) => (n % 2 === 0 ? { id: undefined } : {}))
+  const file = await write(t, 'orders.ndjson', content)
+  const args = ['load', file, '--connections', '1']
+  const command = runCommand(t, args, { SLUICE_URL: url, SLUICE_KEY: server.key })
+  await held.arrived
+  command.child.kill('SIGINT')
+  // Under npm it arrives twice.
+  command.child.kill('SIGINT')
+  await says(command, 'Ending after the requests under way')
+  held.release()
+  const first = await ended(command)
+  t.equal(first.code, 1)
+  t.match(first.stderr, `sluice: Interrupted. Everything up to line 3,000 of ${file} was dealt with.`)
+  t.match(first.counts, { created: 3000, lines: 3000 })
+  t.equal(requests, 3)
+
+  const second = await load(t, server, [file])
+  t.match(second, { code: 0, counts: { created: 5000, duplicate: 3000 } })
+  t.equal((await stored(server)).length, 8000)
+})
+
+t.test('killed in the middle, it is the same: the next run stores the rest only', async (t) => {
+  const server = await start(t)
+  const held = hold()
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    const answer = await forward(server.url, request, body)
+    if (++requests === 6) await held.arrive()
+    answer(response)
+  })
+  const content = orders(12_000, () => ({ id: undefined }))
+  const file = await write(t, 'orders.ndjson.zst', zstdCompressSync(content))
+  const command = runCommand(t, ['load', file], { SLUICE_URL: url, SLUICE_KEY: server.key })
+  await held.arrived
+  command.child.kill('SIGKILL')
+  t.equal(await command.exit, 'SIGKILL')
+  held.release()
+  const before = (await stored(server)).length
+  t.ok(before >= 6000)
+  const { code, counts } = await load(t, server, [file])
+  t.equal(code, 0)
+  t.equal(Number(counts.created) + Number(counts.duplicate), 12_000)
+  t.equal((await stored(server)).length, 12_000)
+})
+
+t.test('Ctrl-C while stdin has nothing more to say ends it as well, and half a chunk is not sent', async (t) => {
+  const server = await start(t)
+  const requested = hold()
+  const url = await startStub(t, async (request, response, body) => {
+    ;(await forward(server.url, request, body))(response)
+    void requested.arrive()
+  })
+  const env = { SLUICE_URL: url, SLUICE_KEY: server.key }
+  const command = runCommand(t, ['load', '-'], env, [], null)
+  command.child.stdin?.write(orders(1500))
+  await requested.arrived
+  command.child.kill('SIGINT')
+  const { code, counts, stderr } = await ended(command)
+  t.equal(code, 1)
+  t.match(counts, { created: 1000, lines: 1000 })
+  t.match(stderr, 'sluice: Interrupted. Everything up to line 1,000 of stdin was dealt with.')
+})
+
+t.test('Ctrl-C while it waits to try again ends it at once', async (t) => {
+  const url = await startStub(t, (_request, response) =>
+    sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '100' }),
+  )
+  const command = runCommand(t, ['load', '-'], { SLUICE_URL: url, SLUICE_KEY: 'k' }, [], orders(3))
+  await says(command, 'trying again in 100.0 s')
+  command.child.kill('SIGINT')
+  const { code, stderr } = await ended(command)
+  t.equal(code, 1)
+  t.match(stderr, /^sluice: Interrupted\.$/m)
+})
+
+// — what it takes —
+
+t.test('neither the server nor a database driver is loaded', async (t) => {
+  const server = await start(t)
+  const tell = `import { registerHooks } from 'node:module'
+    registerHooks({ load: (url, context, next) => (process._rawDebug('LOADED ' + url), next(url, context)) })`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const env = { SLUICE_URL: server.url, SLUICE_KEY: server.key }
+  const command = runCommand(t, ['load', '-'], env, flags, orders(1))
+  t.equal(await command.exit, 0)
+  const loaded = command.stderr().split('\n')
+  t.ok(loaded.some((line) => line.endsWith('/src/commands/load.ts')))
+  t.same(
+    loaded.filter((line) => /node_modules\/(pg|kysely|fastify|@fastify)|src\/(app|data|plugins|routes)/.test(line)),
+    [],
+  )
+})
+
+t.test('as many requests are under way as there are connections', async (t) => {
+  const answers: (() => void)[] = []
+  const url = await startStub(t, (_request, response) => {
+    answers.push(() => report(response, { created: 1000 }))
+    // None is answered before all have come.
+    if (answers.length % 3 === 0) for (const answer of answers.splice(0)) answer()
+  })
+  const { code, counts } = await load(t, { url, key: 'k' }, ['-', '--connections', '3'], orders(6000))
+  t.equal(code, 0)
+  t.match(counts, { created: 6000 })
+})
+
+t.test('memory does not grow with the input', async (t) => {
+  let lines = 0
+  const url = await startStub(t, (request, response, body) => {
+    const created = countLines(request, body)
+    lines += created
+    report(response, { created })
+  })
+  const tell = `process.on('exit', () => process._rawDebug('RSS ' + process.resourceUsage().maxRSS))`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const command = runCommand(t, ['load', '-'], { SLUICE_URL: url, SLUICE_KEY: 'k' }, flags, null)
+  const block = orders(1000, () => ({ data: 'x'.repeat(900) }))
+  for (let n = 0; n < 400; n++) {
+    if (command.child.stdin?.write(block) === false) {
+      await new Promise((resolve) => command.child.stdin?.once('drain', resolve))
+    }
+  }
+  command.child.stdin?.end()
+  t.equal(await command.exit, 0)
+  t.equal(lines, 400_000)
+  const kilobytes = Number(/RSS (\d+)/.exec(command.stderr())?.[1])
+  t.ok(kilobytes < 320 * 1024, `${Math.round(kilobytes / 1024)} MiB for 400 MB`)
+})
+
+t.test('the help says what an option does, and that the key is no argument', async (t) => {
+  const command = runCommand(t, ['load', '--help'], {})
+  t.equal(await command.exit, 0)
+  t.match(command.stdout(), /--rejected <file>/)
+  t.match(command.stdout(), /SLUICE_KEY/)
+  t.notMatch(command.stdout(), /--key/)
+})
