@@ -72,17 +72,18 @@ class Pool extends pg.Pool {
 /** timestamptz, json, jsonb; int8 and xid8 are text already. */
 const TEXT_TYPES: ReadonlySet<number> = new Set([1184, 114, 3802])
 
-/** Does not wait for its login as long as it would for a connection of the pool. */
+/** Does not wait for its login as long as it may for a connection that is in use. */
 class HastyClient extends pg.Client {
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which its pool uses the callback
   override connect(callback?: any): any {
-    const { stream } = (this as unknown as { connection: { stream: Socket } }).connection
-    // The answer may be there, unread, when this process was busy all the while.
-    const timer = setTimeout(
-      () => setImmediate(() => !over && stream.destroy(new Error('the login took too long'))),
-      loginTimeoutMs(),
-    )
     let over = false
+    const giveUp = () => {
+      if (over) return
+      const { connection } = this as unknown as { connection: { stream: Socket } }
+      connection.stream.destroy(new Error('the login took too long'))
+    }
+    // Not at once: where this process was busy all the while, the answer is there, and is read first.
+    const timer = setTimeout(() => setImmediate(giveUp), loginTimeoutMs())
     const stop = () => {
       over = true
       clearTimeout(timer)

@@ -2,7 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import t from 'tap'
-import { folderOf, isCalm, load, order, orders, report, says, several, start, stored, write } from '../helpers/load.ts'
+import { folderOf, isCalm, load, order, orders, report, several, start, stored, write } from '../helpers/load.ts'
 import { startStub } from '../helpers/proxy.ts'
 
 // — what is stored —
