@@ -1,8 +1,6 @@
-import type { Socket } from 'node:net'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import type { Database, Tables } from './schema.ts'
-import { SilenceWatch } from './silence.ts'
 import { NotConnectedError } from './sqlstate.ts'
 
 export interface ConnectOptions {
@@ -19,14 +17,8 @@ export interface ConnectOptions {
   onError: (error: Error) => void
 }
 
-/** How long one waits for a connection that is not in use. */
+/** How long a TCP connection and the login may take before the next try. */
 const CONNECT_TIMEOUT_MS = 5_000
-
-/**
- * How long TCP and the login may take. Mostly little: when the network has dropped what was sent, only another try can
- * notice that it works again. One in four is patient, for a database that is slow to let anybody in.
- */
-const loginTimeoutMs = () => (Math.random() < 0.25 ? CONNECT_TIMEOUT_MS : 1_000)
 
 /** A pool of connections, behind Kysely. It connects when first used. */
 export function connect(options: ConnectOptions): Database {
@@ -35,11 +27,12 @@ export function connect(options: ConnectOptions): Database {
 
 class Pool extends pg.Pool {
   constructor({ url, name, connections, statementTimeoutMs, prepare, onError }: ConnectOptions) {
-    const login = { connectionString: url, application_name: name, keepAlive: true }
     super({
-      ...login,
+      connectionString: url,
+      application_name: name,
       max: connections,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      keepAlive: true,
       statement_timeout: statementTimeoutMs,
       // Answers are read as text: see Tables.
       options: '-c TimeZone=UTC -c DateStyle=ISO',
@@ -47,16 +40,12 @@ class Pool extends pg.Pool {
         getTypeParser: ((oid: number, format?: 'text') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,
       },
-      Client: prepare === true ? PreparingClient : HastyClient,
+      ...(prepare === true ? { Client: PreparingClient } : {}),
     } as pg.PoolConfig)
     // Without a listener on the pool (idle clients) and on every client (busy ones) a lost connection ends the process:
     // node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
-
-    const watch = new SilenceWatch(login)
-    this.on('connect', (client) => watch.add(client))
-    this.on('remove', (client) => watch.remove(client))
   }
 
   /** Tells "never sent" from "sent, and then the connection broke". */
@@ -72,29 +61,8 @@ class Pool extends pg.Pool {
 /** timestamptz, json, jsonb; int8 and xid8 are text already. */
 const TEXT_TYPES: ReadonlySet<number> = new Set([1184, 114, 3802])
 
-/** Does not wait for its login as long as it may for a connection that is in use. */
-class HastyClient extends pg.Client {
-  // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which its pool uses the callback
-  override connect(callback?: any): any {
-    let over = false
-    const giveUp = () => {
-      if (over) return
-      const { connection } = this as unknown as { connection: { stream: Socket } }
-      connection.stream.destroy(new Error('the login took too long'))
-    }
-    // Not at once: where this process was busy all the while, the answer is there, and is read first.
-    const timer = setTimeout(() => setImmediate(giveUp), loginTimeoutMs())
-    const stop = () => {
-      over = true
-      clearTimeout(timer)
-    }
-    this.once('connect', stop).once('end', stop)
-    return super.connect(callback)
-  }
-}
-
 /** Gives each statement text a name, by which the server finds its plan again. */
-class PreparingClient extends HastyClient {
+class PreparingClient extends pg.Client {
   static readonly #names = new Map<string, string>()
 
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)

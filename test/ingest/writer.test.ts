@@ -476,6 +476,59 @@ t.test('a deadlock is tried again, and is no outage', async (t) => {
   t.same(outages, [])
 })
 
+t.test('a try that gets no answer at all: the request is told so, a moment after its window', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, answered } = setUp(t, { concurrency: 1 })
+  const [silent, queued] = [send(['silent']), send(['queued'], { strict: true })]
+  const call = await store.next()
+  await clock.tick(HOLD_MS + 500)
+  t.match(problem(await queued), { code: 'database_unavailable', outcome: 'not_written' })
+  t.equal(answered(), 1, 'the try may still give the exact answer')
+  await clock.tick(2_000)
+  t.match(problem(await silent), { code: 'database_unavailable', outcome: 'unknown' })
+  call.commit()
+  const after = send(['after'])
+  ;(await store.next()).commit()
+  t.same(statuses(await after), ['created'], 'the flush was not in the way for ever')
+})
+
+t.test('a request that was answered late is taken out of the next try; its neighbours are in it', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  void send(['blocker'])
+  const blocker = await store.next()
+  const early = send(['early'])
+  await clock.tick(10_000)
+  const late = send(['late'])
+  blocker.commit()
+  const call = await store.next()
+  await clock.tick(HOLD_MS - 7_000)
+  t.match(problem(await early), { outcome: 'unknown' })
+  call.fail(CUT)
+  await clock.tick(A_WHILE)
+  const again = await store.next()
+  t.same(idsOf(again), ['late'])
+  again.commit()
+  t.same(statuses(await late), ['created'])
+})
+
+t.test('the database is away and nothing waits: the writer asks for it until it is back', async (t) => {
+  const clock = stopClock(t)
+  let asked = 0
+  const ping = async () => {
+    if (++asked < 3) throw AWAY
+  }
+  const { store, send, outages } = setUp(t, { holdMs: 0, ping })
+  const answer = send(['a'])
+  ;(await store.next()).fail(AWAY)
+  await answer
+  for (let looks = 0; looks < 5; looks++) {
+    t.same(outages, looks < 3 ? ['away'] : ['away', 'back'])
+    await clock.tick(500)
+  }
+  t.equal(asked, 3)
+})
+
 // — defects —
 
 t.test('a defect fails the requests of its flush at once, keeps its cause, and harms no later request', async (t) => {
@@ -633,8 +686,8 @@ interface Answer {
 }
 
 /** A writer on a store whose every call the test ends. When `t` is over, each request has been answered exactly once. */
-function setUp(t: Test, options: Partial<WriterOptions> = {}) {
-  const store = createMemoryStore()
+function setUp(t: Test, { ping, ...options }: Partial<WriterOptions> & { ping?: () => Promise<void> } = {}) {
+  const store = createMemoryStore(undefined, ping)
   const outages: ('away' | 'back')[] = []
   const writer = new Writer(store, {
     maxRows: 1000,

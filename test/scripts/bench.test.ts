@@ -13,7 +13,7 @@ const DATABASE = `${name}_bench`
 
 t.test('a run prints the table, writes it as JSON, and leaves no database behind', async (t) => {
   const file = join(t.testdir(), 'bench.json')
-  const { code, stdout, stderr } = await bench('--seconds', '0.2', '--json', file)
+  const { code, stdout, stderr } = await bench('single', '--seconds', '0.2', '--json', file)
   t.equal(code, 0, 'exit code', { stderr })
   t.match(stdout, /^single ours +[\d,]+ +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d$/m)
 
@@ -30,16 +30,35 @@ t.test('a run prints the table, writes it as JSON, and leaves no database behind
 
 t.test('a run that loses one acknowledged record fails', async (t) => {
   const over = new AbortController()
-  const running = bench('--seconds', '0.2').finally(() => over.abort())
+  const running = bench('single', '--seconds', '0.2').finally(() => over.abort())
   await deleteARecord(over.signal)
   const { code, stderr } = await running
   t.equal(code, 1)
   t.match(stderr, /bench: The ours server acknowledged \d+ records, but \d+ are stored\./)
 })
 
-function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+t.test('lines and memory are measured too, and everything arrives', async (t) => {
+  const folder = t.testdir()
+  const lines = await bench('lines', '--records', '3000', '--json', join(folder, 'lines.json'))
+  t.equal(lines.code, 0, 'exit code of lines', lines)
+  t.match(JSON.parse(await readFile(join(folder, 'lines.json'), 'utf8')), [
+    { name: 'lines ours', rate: Number, ratios: { copy: Number, 'two copies': Number } },
+    { name: 'lines resend', rate: Number, ratios: { first: Number } },
+    { name: 'lines copy', rate: Number, ratios: { copy: 1 } },
+    { name: 'lines two copies', rate: Number, ratios: { 'two copies': 1 } },
+  ])
+
+  const memory = await bench('memory', '--gib', '0.002', '--json', join(folder, 'memory.json'))
+  t.equal(memory.code, 0, 'exit code of memory', memory)
+  t.match(JSON.parse(await readFile(join(folder, 'memory.json'), 'utf8')), [
+    { name: 'memory in', rate: Number, rss_mib: Number },
+    { name: 'memory out', rate: Number, rss_mib: Number },
+  ])
+})
+
+function bench(only: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const env = { ...process.env, DATABASE_URL: superUrl }
-  const all = ['scripts/bench/main.ts', '--rounds', '1', '--only', 'single', ...args]
+  const all = ['scripts/bench/main.ts', '--rounds', '1', '--only', only, ...args]
   return new Promise((resolve) => {
     const child = execFile(process.execPath, all, { env }, (_error, stdout, stderr) =>
       resolve({ code: child.exitCode ?? -1, stdout, stderr }),
