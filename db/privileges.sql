@@ -1,6 +1,6 @@
 -- What each role may do. Runs after every migration, as the owner, and says everything again: a role made after the
--- tables still gets what it needs, and what is no longer said here is taken away. A role that does not exist is passed over: a server of your own may
--- run everything as one user.
+-- tables still gets what it needs, and what is no longer said here is taken away. A role that does not exist is passed
+-- over: a server of your own may run everything as one user.
 DO $$
 DECLARE
   statement text;
@@ -16,6 +16,11 @@ BEGIN
       ('sluice_maintenance', 'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_maintenance'),
       ('sluice_maintenance', 'GRANT USAGE ON SCHEMA sluice TO sluice_maintenance'),
       ('sluice_maintenance', 'GRANT SELECT, DELETE ON sluice.records TO sluice_maintenance'),
+      -- A job says how it went, and adds to what was said before.
+      ('sluice_maintenance', 'GRANT SELECT, INSERT, UPDATE ON sluice.jobs TO sluice_maintenance'),
+      -- It reads everything as a member of pg_read_all_data.
+      ('sluice_backup',      'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_backup'),
+      ('sluice_backup',      'GRANT INSERT, UPDATE ON sluice.jobs TO sluice_backup'),
       ('sluice_reader',      'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_reader'),
       ('sluice_reader',      'GRANT USAGE ON SCHEMA sluice TO sluice_reader'),
       ('sluice_reader',      'GRANT SELECT ON sluice.records, sluice.epochs TO sluice_reader')

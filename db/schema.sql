@@ -9,6 +9,20 @@ CREATE TABLE sluice.epochs (
   CONSTRAINT epochs_epoch_positive CHECK ((epoch > 0))
 );
 
+CREATE TABLE sluice.jobs (
+  job          text                     COLLATE "C" NOT NULL,
+  finished_at  timestamp with time zone NOT NULL,
+  succeeded    boolean                  NOT NULL,
+  succeeded_at timestamp with time zone,
+  seconds      double precision         NOT NULL,
+  figures      jsonb                    NOT NULL DEFAULT '{}'::jsonb,
+  totals       jsonb                    NOT NULL DEFAULT '{}'::jsonb,
+  CONSTRAINT jobs_pkey PRIMARY KEY (job),
+  CONSTRAINT jobs_figures_map CHECK ((jsonb_typeof(figures) = 'object'::text)),
+  CONSTRAINT jobs_job_known CHECK ((job = ANY (ARRAY['backup'::text, 'restore_drill'::text, 'retention'::text]))),
+  CONSTRAINT jobs_totals_map CHECK ((jsonb_typeof(totals) = 'object'::text))
+);
+
 CREATE TABLE sluice.keys (
   id              text                     COLLATE "C" NOT NULL,
   name            text                     NOT NULL,
@@ -93,11 +107,14 @@ $function$;
 GRANT EXECUTE ON FUNCTION sluice.current_epoch() TO PUBLIC;
 GRANT USAGE ON SCHEMA sluice TO sluice_api;
 GRANT SELECT ON sluice.epochs TO sluice_api;
+GRANT SELECT ON sluice.jobs TO sluice_api;
 GRANT INSERT, SELECT, UPDATE ON sluice.keys TO sluice_api;
 GRANT SELECT ON sluice.migrations TO sluice_api;
 GRANT SELECT ON sluice.migrations_lock TO sluice_api;
 GRANT INSERT, SELECT ON sluice.records TO sluice_api;
+GRANT INSERT, UPDATE ON sluice.jobs TO sluice_backup;
 GRANT USAGE ON SCHEMA sluice TO sluice_maintenance;
+GRANT INSERT, SELECT, UPDATE ON sluice.jobs TO sluice_maintenance;
 GRANT DELETE, SELECT ON sluice.records TO sluice_maintenance;
 GRANT USAGE ON SCHEMA sluice TO sluice_reader;
 GRANT SELECT ON sluice.epochs TO sluice_reader;

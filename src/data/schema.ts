@@ -7,6 +7,7 @@ import type { ColumnType, Generated, Kysely } from 'kysely'
 export interface Tables {
   'sluice.records': RecordTable
   'sluice.keys': KeyTable
+  'sluice.jobs': JobTable
   'sluice.epochs': { epoch: number; system_identifier: string; timeline: number; started_at: Generated<string> }
 }
 
@@ -38,4 +39,14 @@ interface KeyTable {
   created_at: Generated<string>
   expires_at: ColumnType<string | null, Date | null | undefined, Date | null>
   revoked_at: ColumnType<string | null, never, unknown>
+}
+
+interface JobTable {
+  job: string
+  finished_at: string
+  succeeded: boolean
+  succeeded_at: string | null
+  seconds: number
+  figures: string
+  totals: string
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
+import { recordJobRun } from '../../src/data/jobs.ts'
 import { ensureRoles, type RoleName, roleNames } from '../../src/data/roles.ts'
 import { connect } from '../helpers/connect.ts'
 import { openOwnServer } from '../helpers/own-server.ts'
@@ -66,7 +67,14 @@ t.test('sluice_maintenance deletes records and cannot insert one', async (t) => 
   })
 })
 
-t.test('sluice_backup reads every table and writes none', async (t) => {
+t.test('sluice_maintenance and sluice_backup say how their jobs went', async (t) => {
+  for (const role of ['sluice_maintenance', 'sluice_backup'] as const) {
+    const run = { job: 'retention', succeeded: true, seconds: 1, figures: {}, totals: {} } as const
+    await as(root, role, (db) => t.resolves(recordJobRun(db as never, run)))
+  }
+})
+
+t.test('sluice_backup reads every table and writes none but that', async (t) => {
   await as(root, 'sluice_backup', async (backup) => {
     await sql`SELECT FROM sluice.records, sluice.keys, sluice.epochs, sluice.migrations`.execute(backup)
     await t.rejects(record.execute(backup), INSUFFICIENT_PRIVILEGE)
