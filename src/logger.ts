@@ -11,13 +11,33 @@ export function createLogger(level: string, stream: DestinationStream = destinat
     {
       level,
       base: undefined,
-      timestamp: pino.stdTimeFunctions.isoTime,
+      timestamp: () => `,"time":"${isoNow()}"`,
       // Names, as collectors expect them, not pino's numbers.
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: serializeError },
     },
     stream,
   )
+}
+
+/**
+ * Logs a line whose fields are JSON text already, as pino would: for the one line a request, where taking an object apart
+ * costs more than all the rest of it.
+ * @param fields members, without the braces
+ */
+export function logLine(logger: Logger, level: 'debug' | 'info', fields: string, msg: string): void {
+  if (!logger.isLevelEnabled(level)) return
+  const stream = logger[pino.symbols.streamSym as never] as DestinationStream
+  stream.write(`{"level":"${level}","time":"${isoNow()}",${fields},"msg":"${msg}"}\n`)
+}
+
+let last = { at: 0, text: '' }
+
+/** The time in RFC 3339; written out once a millisecond. */
+function isoNow(): string {
+  const at = Date.now()
+  if (last.at !== at) last = { at, text: new Date(at).toISOString() }
+  return last.text
 }
 
 function destination(): DestinationStream {
