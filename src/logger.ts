@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
+
 import pretty from 'pino-pretty'
 
 /**
@@ -42,8 +43,43 @@ function isoNow(): string {
 
 function destination(): DestinationStream {
   if (process.stdout.isTTY) return pretty({ sync: true, ignore: 'pid,hostname' })
-  // Lines are gathered for at most half a second: a write call each would cost more than the request it tells of.
-  return pino.destination({ dest: 1, sync: false, minLength: 16_383, periodicFlush: 500 })
+  return gather(pino.destination({ dest: 1, sync: false }))
+}
+
+/** How many characters of lines are gathered, and for how long at most. */
+const GATHER = 16_384
+const GATHER_MS = 500
+
+/**
+ * Gathers lines: a write call each would cost more than the request it tells of. pino's own `minLength` does the same,
+ * but counts all that it has gathered anew with each line.
+ */
+function gather(
+  target: ReturnType<typeof pino.destination>,
+): DestinationStream & { flush(done?: (error?: Error) => void): void } {
+  let lines = ''
+  let timer: NodeJS.Timeout | undefined
+  const pass = () => {
+    clearTimeout(timer)
+    timer = undefined
+    if (lines !== '') target.write(lines)
+    lines = ''
+  }
+  process.once('exit', () => {
+    pass()
+    target.flushSync()
+  })
+  return {
+    write(line) {
+      lines += line
+      if (lines.length >= GATHER) pass()
+      else timer ??= setTimeout(pass, GATHER_MS).unref()
+    },
+    flush(done) {
+      pass()
+      target.flush(done)
+    },
+  }
 }
 
 /**
