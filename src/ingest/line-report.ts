@@ -6,6 +6,9 @@ import { codeForAll, faultOf, noCounts } from './results.ts'
 /** Refused lines that are told one by one; the rest is counted. */
 const MAX_REJECTIONS = 1000
 
+/** What is told of one, in characters: a name in a record can be as long as a line. */
+const LONGEST_TEXT = 1024
+
 export interface Rejection extends Omit<Fault, 'index'> {
   /** From 1. */
   line: number
@@ -32,8 +35,7 @@ export class LineReport {
   refuse(line: number, fault: Fault, row?: Row): void {
     this.counts[fault.code === 'conflict' ? 'conflict' : 'rejected']++
     this.#codes.add(fault.code)
-    const { index: _, ...rest } = fault
-    this.#rejections.push({ line, ...(row === undefined ? {} : { source: row.source, id: row.id }), ...rest })
+    this.#rejections.push(toRejection(line, fault, row))
     // What the database refuses is known later than what is wrong with a line further down.
     if (this.#rejections.length === 2 * MAX_REJECTIONS) this.#rejections = this.#first()
   }
@@ -68,4 +70,21 @@ export class LineReport {
   #first(): Rejection[] {
     return this.#rejections.toSorted((one, other) => one.line - other.line).slice(0, MAX_REJECTIONS)
   }
+}
+
+function toRejection(line: number, { index: _, pointer, detail, ...rest }: Fault, row: Row | undefined): Rejection {
+  const rejection = {
+    line,
+    ...(row === undefined ? {} : { source: row.source, id: row.id }),
+    ...(pointer === undefined ? {} : { pointer: shortenPointer(pointer) }),
+    detail: detail.length > LONGEST_TEXT ? `${detail.slice(0, LONGEST_TEXT)}…` : detail,
+    ...rest,
+  }
+  // A copy: V8 cuts text out of a text without copying, and so a detail with a number in it would keep its line in memory.
+  return JSON.parse(JSON.stringify(rejection))
+}
+
+/** To what is around the place, where the place itself is too long to be told. */
+function shortenPointer(pointer: string): string {
+  return pointer.length > LONGEST_TEXT ? pointer.slice(0, pointer.lastIndexOf('/', LONGEST_TEXT)) : pointer
 }
