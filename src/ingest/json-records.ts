@@ -33,7 +33,7 @@ export const PLAIN: JsonFormat = { top: 'either', required: [] }
  * Reads one record or an array of records.
  * Parsed once, for the checks; the payloads of the rows are slices of the text, since JSON.parse rounds what a double
  * cannot hold.
- * @throws Problem invalid_json, too_deep, wrong_type, too_many_records
+ * @throws Problem invalid_json, too_deep, too_complex, wrong_type, too_many_records
  */
 export function readJsonRecords(
   text: string,

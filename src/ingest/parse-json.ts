@@ -1,19 +1,30 @@
 import { Problem } from '../lib/problems.ts'
 import { skipSpace } from './json.ts'
 
-/** Below this size JSON.parse takes milliseconds at any depth; 16 MiB of `[` take it seconds. */
-const CHECK_DEPTH_ABOVE = 262_144
+/** Below this size JSON.parse takes milliseconds, whatever is in it; 16 MiB of `[` take it seconds. */
+const COUNT_BRACKETS_ABOVE = 262_144
 /** Far above MAX_DEPTH: a record that is merely too deep must not take the others of its batch with it. */
 const MAX_DEPTH_PARSED = 100_000
+/**
+ * Objects and arrays cost 50 bytes of memory and more, each: 16 MiB of `[]` are more than the process has, and stop
+ * everybody for seconds. Of real records, 16 MiB hold some 600,000.
+ */
+const MAX_BRACKETS_PARSED = 1_000_000
 
 /**
  * JSON.parse, with an error that names the place and quotes nothing: the text around a fault is payload.
  * @param what names the text in the error's message
- * @throws Problem invalid_json, too_deep
+ * @throws Problem invalid_json, too_deep, too_complex
  */
 export function parseJson(text: string, what = 'body'): unknown {
-  if (text.length > CHECK_DEPTH_ABOVE && isDeeper(text, MAX_DEPTH_PARSED)) {
-    throw new Problem('too_deep', `The ${what} is nested more than ${MAX_DEPTH_PARSED} levels deep.`)
+  if (text.length > COUNT_BRACKETS_ABOVE) {
+    const { deepest, total } = countBrackets(text, MAX_DEPTH_PARSED, MAX_BRACKETS_PARSED)
+    if (deepest > MAX_DEPTH_PARSED)
+      throw new Problem('too_deep', `The ${what} is nested more than ${MAX_DEPTH_PARSED} levels deep.`)
+    if (total > MAX_BRACKETS_PARSED) {
+      const detail = `The ${what} holds more than ${MAX_BRACKETS_PARSED} objects and arrays. Send it in several requests.`
+      throw new Problem('too_complex', detail)
+    }
   }
   try {
     return JSON.parse(text)
@@ -25,20 +36,24 @@ export function parseJson(text: string, what = 'body'): unknown {
 }
 
 /** Are there more than `max` brackets open at once? Takes any text. */
-export function isDeeper(text: string, max: number): boolean {
-  let depth = 0
-  for (let at = 0; at < text.length; at++) {
+export const isDeeper = (text: string, max: number) => countBrackets(text, max, Number.POSITIVE_INFINITY).deepest > max
+
+/** Brackets that are open at once, and that open at all; counted until one of them is past its bound. Takes any text. */
+function countBrackets(text: string, maxDepth: number, maxTotal: number): { deepest: number; total: number } {
+  let [depth, deepest, total] = [0, 0, 0]
+  for (let at = 0; at < text.length && deepest <= maxDepth && total <= maxTotal; at++) {
     const code = text.charCodeAt(at)
     if (code === 0x5b || code === 0x7b) {
-      if (++depth > max) return true
+      total++
+      if (++depth > deepest) deepest = depth
     } else if (code === 0x5d || code === 0x7d) depth--
     else if (code === 0x22) {
       do at = text.indexOf('"', at + 1)
       while (at !== -1 && isEscaped(text, at))
-      if (at === -1) return false // an unclosed string: JSON.parse will say so
+      if (at === -1) break // an unclosed string: JSON.parse will say so
     }
   }
-  return false
+  return { deepest, total }
 }
 
 function isEscaped(text: string, at: number): boolean {

@@ -125,6 +125,33 @@ t.test('16 MiB of opening brackets are refused before they are parsed', async (t
   isProblem(t, await post(`[${'{"a":'.repeat(3_000_000)}`), 'too_deep', { name: 'as objects' })
 })
 
+// Shallow ones were parsed: 5 million arrays take more memory than the process is given, and it ended.
+t.test('a body of brackets is refused before it is parsed, however shallow they are', async (t) => {
+  const pile = `${'['.repeat(500)}${']'.repeat(500)}`
+  for (const [name, element] of [
+    ['arrays', '[]'],
+    ['objects', '{}'],
+    ['piles', pile],
+    ['objects with a member', '{"a":1}'],
+  ] as const) {
+    const body = `[${`${element},`.repeat(16_777_000 / (element.length + 1))}1]`
+    isProblem(t, await post(body), 'too_complex', { name })
+  }
+  t.same(parseJson(`"${'[{'.repeat(1_000_000)}"`), '[{'.repeat(1_000_000), 'brackets in strings are no matter')
+})
+
+t.test('16 MiB of real records are parsed', (t) => {
+  const record = {
+    source: 's',
+    type: 't',
+    id: '1',
+    data: { items: [{ sku: 'abc', qty: 1, price: 12.5, tags: ['a'] }] },
+  }
+  const text = JSON.stringify(record)
+  t.equal((parseJson(`[${`${text},`.repeat(16_777_000 / (text.length + 1))}{}]`) as []).length > 100_000, true)
+  t.end()
+})
+
 t.test('10,000 nested arrays are one record that is refused', async (t) => {
   isProblem(t, await post('['.repeat(10_000) + ']'.repeat(10_000)), 'rejected')
   const body = `[{"source":"deep","type":"t","id":"1"},${'['.repeat(10_000)}${']'.repeat(10_000)}]`
