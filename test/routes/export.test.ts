@@ -157,10 +157,16 @@ t.test('Accept decides, and JSON is what comes without it', async (t) => {
     ['text/*', 'text/csv'],
     ['application/json;q=0.5, application/x-ndjson', 'application/x-ndjson'],
     ['text/html, application/x-ndjson;q=0.1', 'application/x-ndjson'],
+    ['application/json; charset=utf-8', 'application/json'],
+    ['Application/JSON;q=0.1;charset=utf-8, TEXT/CSV; Header = "a, b;c\\"" ;Q=0.2', 'text/csv'],
+    ['application/x-ndjson; charset="utf-8", application/json;q=0.9', 'application/x-ndjson'],
+    ['', 'application/json'],
   ] as const) {
     t.match((await get('/v1/records?limit=1', { accept })).headers['content-type'], type, accept)
   }
   t.match((await get('/v1/records?limit=1')).headers['content-type'], 'application/json')
+  for (const accept of ['text/html', 'application/json;q=0', ';,;', 'a;b="c'])
+    isProblem(t, await get('/v1/records?limit=1', { accept }), 'not_acceptable', { name: accept })
 })
 
 // — while it is read —
