@@ -46,7 +46,7 @@ export class KeyRing {
 
   /**
    * The key a token belongs to, if any. Answers at once, but for the first calls and for tokens it does not know.
-   * @throws Problem database_unavailable when the keys could never be read
+   * @throws Problem database_unavailable when it is not in the copy, and the keys cannot be read: it may be a new one
    */
   find(token: string): Key | undefined | Promise<Key | undefined> {
     const found = this.#found.get(token)
@@ -67,8 +67,9 @@ export class KeyRing {
         return this.#read()
       })
     await this.#nextRead.catch((cause) => {
-      if (this.#keys === undefined)
-        throw new Problem('database_unavailable', 'The API keys could not be read yet.', { cause })
+      throw new Problem('database_unavailable', 'The API key is not known, and the database cannot be asked for it.', {
+        cause,
+      })
     })
     return this.#keys?.get(hash)
   }

@@ -5,8 +5,9 @@ import { connect } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
 
 /**
- * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; and for lists,
- * where a standby is to answer them. None connects before it is used.
+ * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; for keys, so
+ * that they cannot keep a revoked one alive; and for lists, where a standby is to answer them. None connects before it is
+ * used.
  */
 export default fp(
   async function database(app: FastifyInstance, { config }: { config: Config }) {
@@ -28,13 +29,14 @@ export default fp(
       onError,
     }
     const read = connect({ ...forReading, url })
+    const keys = connect({ ...forReading, name: 'sluice-keys', connections: 1, url })
     // "Did it land?", keys and migrations are asked of the primary always: a standby does not know yet.
     const list =
       config.DATABASE_READ_URL === undefined ? read : connect({ ...forReading, url: config.DATABASE_READ_URL })
 
-    app.decorate('db', { write, read, list })
+    app.decorate('db', { write, read, keys, list })
     app.addHook('onClose', async () => {
-      await Promise.all([...new Set([write, read, list])].map((db) => db.destroy()))
+      await Promise.all([...new Set([write, read, keys, list])].map((db) => db.destroy()))
     })
   },
   { name: 'database' },
@@ -42,6 +44,6 @@ export default fp(
 
 declare module 'fastify' {
   interface FastifyInstance {
-    db: { write: Database; read: Database; list: Database }
+    db: Record<'write' | 'read' | 'keys' | 'list', Database>
   }
 }

@@ -7,7 +7,7 @@ import type { Key, Scope } from '../operate/keys.ts'
 /** API keys: `onRequest: app.requireScope('ingest')` on a route refuses a request before its body is read. */
 export default fp(
   async function keys(app: FastifyInstance) {
-    const ring = new KeyRing(app.db.read, (err) =>
+    const ring = new KeyRing(app.db.keys, (err) =>
       app.log.warn({ err }, 'the API keys could not be read; the last copy holds'),
     )
     ring.start()

@@ -5,6 +5,7 @@ import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { exchange, head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
 
 const { app, post, get, makeKey, database } = await createApp(t)
 const port = await listen(app)
@@ -87,6 +88,25 @@ t.test('a new key works at once; a revoked one is refused within seconds, others
   t.match(answer.json.detail, 'revoked')
   t.ok(Date.now() - started < 5000, 'within seconds')
   t.equal((await ask(fresh)).status, 200)
+})
+
+// The keys were read on a connection like any list: five lists that took their time kept revoked keys alive for half a
+// minute.
+t.test('a revoked key is refused within seconds also while all reads are slow', async (t) => {
+  const slow = await createApp(t, { READ_CONNECTIONS: '1' })
+  const { id, token } = await slow.makeKey()
+  const status = async () => (await slow.get('/v1/records?limit=0', { authorization: `Bearer ${token}` })).status
+  t.equal(await status(), 400)
+  const [db, other] = [connect(slow.database.ownerUrl), connect(slow.database.ownerUrl)]
+  t.teardown(() => Promise.all([db.destroy(), other.destroy()]))
+  let list: Promise<{ status: number }> | undefined
+  await db.transaction().execute(async (trx) => {
+    await sql`LOCK TABLE sluice.records`.execute(trx)
+    list = slow.get('/v1/records')
+    await revokeKey(other as never, id)
+    await until('the key to be refused', async () => (await status()) === 401)
+  })
+  t.equal((await list)?.status, 200, 'the list waited all the time')
 })
 
 t.test('no key, no body: the refusal comes while all of the body is still to be sent', async (t) => {
