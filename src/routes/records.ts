@@ -63,7 +63,9 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
         const pages = await openExport(app.db.list, key, request.query)
-        const chunks = withLog(type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages), request)
+        // Fastify would read all of it, as fast as it can, to send the head alone.
+        const wanted = request.method === 'HEAD' ? [] : type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
+        const chunks = withLog(wanted, request)
         // Should it break off, the connection is cut without the last chunk of HTTP: no client takes it for the end.
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 1 }))
       }
@@ -106,7 +108,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 export default routes
 
 /** Nobody else tells why: the status is sent already, and Fastify's own line is off (app.ts). */
-async function* withLog(chunks: AsyncIterable<string>, request: FastifyRequest): AsyncGenerator<string> {
+async function* withLog(chunks: AsyncIterable<string> | string[], request: FastifyRequest): AsyncGenerator<string> {
   try {
     yield* chunks
   } catch (err) {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { createGunzip } from 'node:zlib'
 import { parse } from 'csv-parse/sync'
-import { sql } from 'kysely'
+import { type KyselyPlugin, sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
@@ -277,4 +277,30 @@ t.test('a reader who leaves in the middle ends the export', async (t) => {
   answer.destroy()
   t.equal(await idle(), 0)
   t.equal((await client.send('GET', '/v1/records?limit=1')).status, 200)
+})
+
+// It read all of the selection, and nobody could stop it.
+t.test('HEAD of an export reads its first page, and no more', async (t) => {
+  const { list } = large.app.db
+  t.teardown(() => Object.assign(large.app.db, { list }))
+  let queries = 0
+  const plugin: KyselyPlugin = {
+    transformQuery: ({ node }) => {
+      queries++
+      return node
+    },
+    transformResult: async ({ result }) => result,
+  }
+  large.app.db.list = list.withPlugin(plugin)
+  const client = openClient(t, await listen(large.app), large.key)
+  for (const headers of [NDJSON, CSV, { ...NDJSON, 'accept-encoding': 'gzip' }]) {
+    queries = 0
+    const head = await client.send('HEAD', '/v1/records?source=large', headers)
+    t.equal(head.status, 200)
+    t.match(head.headers['content-type'], headers.accept)
+    t.equal(head.bytes.length, 0)
+    t.equal(await idle(), 0)
+    t.equal(queries, 1)
+  }
+  isProblem(t, await client.send('GET', '/v1/records?source=', NDJSON), 'invalid_query')
 })
