@@ -6,6 +6,7 @@ import { buildApp } from '../app.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { migrate } from '../data/migrate.ts'
 import { explain } from '../lib/explain.ts'
+import { KEY_FILE } from '../lib/local-folder.ts'
 import { createLogger } from '../logger.ts'
 import { type DatabaseUrls, openDatabase, withConnection } from './database.ts'
 import { ensureFirstKey } from './first-key.ts'
@@ -48,7 +49,7 @@ async function prepare(config: Config, logger: Logger, database: DatabaseUrls): 
   return withConnection(database.owner, async (db) => {
     const migrations = await migrate(db)
     if (migrations.length > 0) logger.info({ migrations }, 'migrated')
-    return ensureFirstKey(db, config, database.embedded)
+    return ensureFirstKey(db, config, { embedded: database.embedded, file: KEY_FILE })
   })
 }
 
