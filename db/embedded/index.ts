@@ -30,8 +30,7 @@ export interface EmbeddedOptions {
  * crashed one is not counted. A server that outlived its users is taken over by the next. Throws EmbeddedError.
  */
 export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOptions = {}): Promise<Embedded> {
-  const home = await prepareHome(resolve(folder))
-  const passwordOf = await ensureCluster(home)
+  const { home, passwordOf } = await prepare(resolve(folder))
   const url = (port: number, role: string, database: string) =>
     `postgres://${role}:${passwordOf(role)}@127.0.0.1:${port}/${database}`
 
@@ -89,6 +88,20 @@ export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOp
     } finally {
       await db.destroy()
     }
+  }
+}
+
+/** A folder that cannot be written, a full disk: what the system says of it names the place, but not what to do. */
+async function prepare(folder: string) {
+  try {
+    const home = await prepareHome(folder)
+    return { home, passwordOf: await ensureCluster(home) }
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).syscall === undefined) throw cause
+    throw new EmbeddedError(
+      `The local database needs a folder ${folder} that it can write (${(cause as Error).message}). ` +
+        'Make that possible, or set DATABASE_URL to a PostgreSQL 18 of your own.',
+    )
   }
 }
 

@@ -174,6 +174,19 @@ t.test('a server that refuses to start is reported with the end of its log', asy
   })
 })
 
+t.test('a folder that cannot be made is told in a sentence, with what to do', async (t) => {
+  const around = await mkdtemp(join(tmpdir(), 'sluice-file-'))
+  t.teardown(() => rm(around, { recursive: true }))
+  const file = join(around, 'file')
+  await writeFile(file, '')
+  for (const folder of [file, join(file, 'below')]) {
+    await t.rejects(open(folder), {
+      name: 'EmbeddedError',
+      message: /^The local database needs a folder .*DATABASE_URL/,
+    })
+  }
+})
+
 t.test(
   'as root, below a folder that no other user can enter',
   { skip: !root && 'only root changes users' },
