@@ -120,8 +120,8 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
     throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'))
   }
   // More than the pattern can say. The driver would say so at each new connection, and only there.
-  if (config.DATABASE_URL !== undefined && !URL.canParse(config.DATABASE_URL)) {
-    throw new ConfigError(complaint('DATABASE_URL', config.DATABASE_URL))
+  for (const name of ['DATABASE_URL', 'DATABASE_READ_URL'] as const) {
+    if (config[name] !== undefined && !URL.canParse(config[name])) throw new ConfigError(complaint(name, config[name]))
   }
   if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
     throw new ConfigError(

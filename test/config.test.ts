@@ -57,6 +57,7 @@ t.test('a wrong setting is named, with what it held and what is allowed', async 
 t.test('a secret that is wrong is not repeated', async (t) => {
   for (const [name, value] of [
     ['DATABASE_URL', 'mysql://root:hush@db/x'],
+    ['DATABASE_READ_URL', 'postgres://root:hush@db:99999/x'],
     ['SLUICE_BOOTSTRAP_KEY', 'hush'],
     ['SLUICE_BOOTSTRAP_KEY', `${'hush'.repeat(8)}\n`],
   ] as const) {

@@ -17,6 +17,8 @@ export interface CreateOptions {
 export async function createKey({ name, scope, sourcePrefix, expires }: CreateOptions): Promise<void> {
   const unknown = scope.filter((one) => !SCOPES.includes(one as Scope))
   if (unknown.length > 0) throw new Error(`There is no scope ${unknown.join(', ')}; there are ${SCOPES.join(', ')}`)
+  // An unset variable of a shell: it would be a prefix of everything.
+  if (sourcePrefix.includes('')) throw new Error('--source-prefix is empty; leave it out for a key for every source')
   const expiresAt = expires === undefined ? null : readExpiry(expires)
 
   const { id, token } = await withDatabase((db) =>

@@ -88,6 +88,10 @@ t.test('what cannot be done is one sentence on stderr and exit code 1', async (t
       ['create', '--name', 'x', '--scope', 'read', '--expires', '2001-01-01'],
       /^sluice: --expires 2001-01-01 is in the past\.\n$/,
     ],
+    [
+      ['create', '--name', 'x', '--scope', 'read', '--source-prefix', 'shop/', ''],
+      /^sluice: --source-prefix is empty; leave it out for a key for every source\.\n$/,
+    ],
     [['create', '--scope', 'read'], /^error: required option '--name <name>' not specified\n$/],
   ] as [string[], RegExp][]) {
     const { code, stdout, stderr } = await run(t, args)
