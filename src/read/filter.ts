@@ -51,7 +51,10 @@ function text(name: string, value: string | undefined): string | undefined {
 function time(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const parsed = parseTime(value)
-  return 'utc' in parsed ? parsed.utc : wrong(name, parsed.problem)
+  if ('utc' in parsed) return parsed.utc
+  // What becomes of 12:00:00+02:00 when its plus is not percent-encoded.
+  const hint = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + is written %2B' : ''
+  return wrong(name, `${parsed.problem}${hint}`)
 }
 
 function json(name: string, value: string | undefined): string | undefined {

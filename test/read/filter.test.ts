@@ -99,6 +99,14 @@ t.test('a filter that cannot be read is refused by name', async (t) => {
   t.equal(await idsOf({ data: nested(512) }), '')
 })
 
+t.test('a time whose plus the URL turned into a space is told how to write it', async (t) => {
+  const answer = await get('/v1/records?timeFrom=2026-01-31T12:00:00+02:00')
+  isProblem(t, answer, 'invalid_query', { errors: [{ pointer: 'timeFrom' }] })
+  t.match(answer.json.detail, /\+ is written %2B\.$/)
+  t.equal((await get('/v1/records?timeFrom=2026-01-31T12:00:00%2B02:00')).status, 200)
+  t.notMatch((await get('/v1/records?timeFrom=yesterday')).json.detail, '%2B')
+})
+
 t.test('a choice that is none names those there are', async (t) => {
   t.match((await get('/v1/records?order=up')).json.detail, 'order must be one of desc, asc.')
   t.match((await get('/v1/records?sorce=shop')).json.detail, 'There is no parameter sorce.')
