@@ -68,5 +68,9 @@ const faultsOf = (results: readonly Result[]) => results.flatMap((result) => ('e
 
 function locationOf([result]: readonly Result[], single: boolean): string | undefined {
   if (!single || result?.status !== 'created') return undefined
-  return `/v1/records/${encodeURIComponent(result.row.source)}/${encodeURIComponent(result.row.id)}`
+  const { source, id } = result.row
+  // Clients take steps of dots out of a path, encoded ones too (WHATWG URL, section 4.1): they would arrive elsewhere.
+  if ([source, id].some((step) => step === '.' || step === '..'))
+    return `/v1/records?${new URLSearchParams({ source, id })}`
+  return `/v1/records/${encodeURIComponent(source)}/${encodeURIComponent(id)}`
 }

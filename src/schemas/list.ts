@@ -54,5 +54,8 @@ export const PageSchema = Type.Object(
 
 export const IdentitySchema = Type.Object({
   source: Type.String({ description: 'Percent-encoded, slashes too' }),
-  id: Type.String({ description: 'Percent-encoded, slashes too' }),
+  id: Type.String({
+    description:
+      'Percent-encoded, slashes too. Clients take `.` and `..` out of a path: ask the list for such a record',
+  }),
 })

@@ -19,6 +19,19 @@ t.test('a new record is answered with 201, its result and where to find it', asy
   t.equal((await get(String(answer.headers.location))).json.id, 'new/1')
 })
 
+t.test('a record whose name a client would take out of a path is found by the list', async (t) => {
+  for (const [source, id] of [
+    ['shop', '..'],
+    ['shop', '.'],
+    ['..', 'a b'],
+  ] as const) {
+    const location = String((await post({ source, id, type: 't' })).headers.location)
+    const { pathname, search } = new URL(location, 'http://sluice.invalid')
+    t.equal(pathname + search, location, 'a client asks for what the answer said')
+    t.match((await get(location)).json.records, [{ source, id }])
+  }
+})
+
 t.test('a record that names neither id nor time gets a UUIDv7 and the time of receipt', async (t) => {
   const before = Date.now()
   const answer = await post('{"source":"shop","type":"order.placed"}')
