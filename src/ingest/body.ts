@@ -88,11 +88,14 @@ function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) =
   })
 }
 
+/** A byte order mark, which some programs on Windows begin a file with, is no part of the text (RFC 8259, section 8.1). */
+export const withoutMark = (text: string) => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text)
+
 /** @throws Problem empty_body, invalid_utf8 */
 export function decodeText(content: Buffer): string {
   if (content.length === 0)
     throw new Problem('empty_body', 'The body is empty; a record or an array of records is expected.')
-  if (isUtf8(content)) return content.toString('utf8')
+  if (isUtf8(content)) return withoutMark(content.toString('utf8'))
   throw new Problem('invalid_utf8', `The body is not UTF-8: no character begins at byte ${firstInvalid(content)}.`)
 }
 

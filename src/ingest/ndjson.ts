@@ -4,6 +4,7 @@ import type { Row } from '../data/row.ts'
 import type { Fault, Problem } from '../lib/problems.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
+import { withoutMark } from './body.ts'
 import type { Defaults } from './envelope.ts'
 import { toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
@@ -66,7 +67,8 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
         continue
       }
       for (const [at, text] of textOf(piece.bytes).entries()) {
-        takeLine(text, piece.firstLine + at)
+        const line = piece.firstLine + at
+        takeLine(line === 1 && text !== undefined ? withoutMark(text) : text, line)
         if (chunks.isFull) await chunks.send()
       }
     }

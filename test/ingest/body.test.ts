@@ -135,6 +135,12 @@ t.test('after any answer nothing stays reserved', async (t) => {
   }
 })
 
+t.test('a byte order mark before a body is passed over', async (t) => {
+  t.equal((await post('\ufeff{"source":"s","type":"t","id":"mark"}')).status, 201)
+  t.equal((await post(`\ufeff[{"source":"s","type":"t","data":"\ufeff"}]`)).status, 201)
+  isProblem(t, await post('\ufeff'), 'invalid_json')
+})
+
 t.test('a body that is not UTF-8 is refused with the offset of the first wrong byte', async (t) => {
   for (const [bytes, offset] of [
     [[0xff], 0],

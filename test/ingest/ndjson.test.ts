@@ -127,6 +127,16 @@ t.test('any body, in any chunks, is answered as it is in one', async (t) => {
   t.pass('100 bodies')
 })
 
+// Of a file that some program on Windows wrote, the first line was refused, and all others stored.
+t.test('a byte order mark before the first line is passed over, and only there', async (t) => {
+  const store = commitAll()
+  const mark = '\ufeff'
+  const { report } = await send([Buffer.from(`${mark}${line(1)}\n${mark}${line(2)}\n${line(3)}`)], store)
+  t.same(storedIds(store), ['1', '3'])
+  t.match(report, { rejections: [{ line: 2, code: 'invalid_json' }] })
+  t.match(await send([Buffer.from(`${mark}\n`)], store), { status: 200, report: { lines: 1 } })
+})
+
 t.test('a line that is not UTF-8 is refused alone', async (t) => {
   const store = commitAll()
   const bad = Buffer.concat([
