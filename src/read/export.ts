@@ -6,6 +6,7 @@ import type { Key } from '../operate/keys.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
+import { throughOutages } from './through-outages.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 
 /** What is fetched at a time. Two of them are in memory: one being sent, the next being fetched. */
@@ -14,11 +15,18 @@ const PAGE_BYTES = 1024 * 1024
 
 /**
  * The whole selection, page after page, as it stood when it was asked for. Each page continues at the position where
- * the one before ended: between two of them no connection and no snapshot is held, however slowly the reader reads.
- * @returns after the first page is there, so that what is wrong with the request is still an answer of its own
+ * the one before ended: between two of them no connection and no snapshot is held, however slowly the reader reads; and
+ * so it goes on after an outage.
+ * @param holdMs how long it waits for a database that is away, once it has begun
+ * @returns after the first page is there, so that what is wrong until then is still an answer of its own
  * @throws Problem invalid_query, invalid_cursor
  */
-export async function openExport(db: Database, key: Key, query: ListQuery): Promise<AsyncIterable<StoredRecord[]>> {
+export async function openExport(
+  db: Database,
+  key: Key,
+  query: ListQuery,
+  holdMs: number,
+): Promise<AsyncIterable<StoredRecord[]>> {
   const order = query.order ?? 'desc'
   let left = query.limit === undefined ? Number.POSITIVE_INFINITY : readLimit(query.limit)
   const request: Omit<PageRequest, 'limit'> = {
@@ -38,7 +46,7 @@ export async function openExport(db: Database, key: Key, query: ListQuery): Prom
       const last = page.records.at(-1)
       if (last === undefined) return
       request.after = { epoch: last.epoch, xid: last.xid, n: Number(last.n) }
-      const next = page.more && left > 0 ? fetch() : undefined
+      const next = page.more && left > 0 ? throughOutages(fetch, holdMs) : undefined
       // A reader who leaves makes nobody wait for it; one who goes on gets the error below.
       next?.catch(() => {})
       yield page.records

@@ -62,7 +62,8 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const [type, key] = [negotiate(request, LIST_TYPES), request.key as Key]
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
-        const pages = await openExport(app.db.list, key, request.query)
+        const holdMs = config.OUTAGE_HOLD_SECONDS * 1000
+        const pages = await openExport(app.db.list, key, request.query, holdMs)
         // Fastify would read all of it, as fast as it can, to send the head alone.
         const wanted = request.method === 'HEAD' ? [] : type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
         const chunks = withLog(wanted, request)

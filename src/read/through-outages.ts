@@ -1,0 +1,22 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { classifyFailure } from '../data/sqlstate.ts'
+
+const FIRST_PAUSE_MS = 50
+const LONGEST_PAUSE_MS = 500
+
+/**
+ * Tries a read again while the database is away, or when a standby cancelled it for what it had to replay (40001): for who
+ * cannot be told to try again himself any more, since his answer has begun.
+ * @param holdMs how long; what fails after that fails
+ */
+export async function throughOutages<T>(read: () => Promise<T>, holdMs: number): Promise<T> {
+  const end = performance.now() + holdMs
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    try {
+      return await read()
+    } catch (error) {
+      if (classifyFailure(error).kind !== 'transient' || performance.now() + pause > end) throw error
+    }
+    await sleep(pause)
+  }
+}

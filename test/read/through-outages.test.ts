@@ -1,0 +1,39 @@
+import { DatabaseError } from 'pg'
+import t from 'tap'
+import { NotConnectedError } from '../../src/data/sqlstate.ts'
+import { Problem } from '../../src/lib/problems.ts'
+import { throughOutages } from '../../src/read/through-outages.ts'
+
+const sqlError = (code: string) => Object.assign(new DatabaseError('', 0, 'error'), { code })
+
+/** Fails with each of these, one try after the other, and then succeeds. */
+function failing(...errors: Error[]) {
+  let tries = 0
+  const read = async () => {
+    const error = errors[tries++]
+    if (error !== undefined) throw error
+    return tries
+  }
+  return { read, tries: () => tries }
+}
+
+t.test('a read is tried again while the database is away, or a standby has to replay what it read', async (t) => {
+  const { read } = failing(new NotConnectedError('away'), sqlError('57P01'), sqlError('40001'))
+  t.equal(await throughOutages(read, 60_000), 4)
+})
+
+t.test('what fails for good fails at once', async (t) => {
+  for (const error of [sqlError('42P01'), sqlError('57014'), sqlError('22P02'), new Problem('not_found', 'No.')]) {
+    const { read, tries } = failing(error)
+    await t.rejects(throughOutages(read, 60_000), error)
+    t.equal(tries(), 1)
+  }
+})
+
+t.test('when the hold window is over, the outage is told', async (t) => {
+  const { read, tries } = failing(...Array.from({ length: 50 }, () => new NotConnectedError('away')))
+  await t.rejects(throughOutages(read, 0), { name: 'NotConnectedError' })
+  t.equal(tries(), 1)
+  await t.rejects(throughOutages(read, 200), { name: 'NotConnectedError' })
+  t.ok(tries() > 2 && tries() < 10)
+})
