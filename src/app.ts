@@ -2,6 +2,7 @@ import env from '@fastify/env'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
+import closing from './plugins/closing.ts'
 import database from './plugins/database.ts'
 import keys from './plugins/keys.ts'
 import openapi from './plugins/openapi.ts'
@@ -45,6 +46,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(openapi)
   await app.register(problems)
 
+  await app.register(closing, { config })
   await app.register(database, { config })
   await app.register(readiness)
   await app.register(writer, { config })

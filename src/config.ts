@@ -82,6 +82,12 @@ export const ConfigSchema = Type.Object({
     maximum: 600,
     description: 'After SIGTERM, how long requests are still served while /readyz says 503',
   }),
+  CLOSE_SECONDS: Type.Number({
+    default: 30,
+    minimum: 0,
+    maximum: 600,
+    description: 'After that, how long what is in flight may still take before it is cut',
+  }),
 })
 
 export type Config = Static<typeof ConfigSchema>

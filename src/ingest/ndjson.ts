@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import type { Row } from '../data/row.ts'
-import type { Fault, Problem } from '../lib/problems.ts'
+import { type Fault, Problem } from '../lib/problems.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
 import { withoutMark } from './body.ts'
@@ -18,6 +18,8 @@ export interface LinesRequest {
   key: Key
   defaults: Defaults
   limits: RecordLimits
+  /** Ends the stream where it is, since the server closes. */
+  stop: AbortSignal
 }
 
 export interface LinesAnswer {
@@ -50,12 +52,13 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
 }
 
 async function readLines(body: Readable, request: LinesRequest, chunks: LineChunks, report: LineReport): Promise<void> {
-  const { key, defaults, limits } = request
+  const { key, defaults, limits, stop } = request
   const cutter = new LineCutter(limits.maxRecordBytes)
   // Leaving the loop must not destroy the connection: the answer travels on it.
   for await (const bytes of body.iterator({ destroyOnReturn: false })) {
     await take(cutter.push(bytes))
     if (chunks.problem !== undefined) return
+    if (stop.aborted) throw new Problem('draining', 'This instance is shutting down; send the lines again.')
   }
   await take(cutter.end())
 

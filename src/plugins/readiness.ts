@@ -4,7 +4,6 @@ import fp from 'fastify-plugin'
 import { pendingMigrations } from '../data/migrate.ts'
 
 const LOOK_AGAIN_MS = 500
-const CUT_IDLE_MS = 50
 
 /**
  * Ready: the database was reached once and has all migrations, and this instance is not draining. A database that goes
@@ -20,14 +19,7 @@ export default fp(
       Object.assign(state, { ready: false, reason: 'draining' })
     })
     app.addHook('onReady', async () => void watch())
-    // Idle connections are cut once, when the server begins to close. One that was busy then would be kept alive after
-    // its answer, for a request that never comes: 72 seconds (Fastify, keepAliveTimeout) in which the process cannot end.
-    let cutIdle: NodeJS.Timeout | undefined
-    app.addHook('preClose', async () => {
-      stop.abort()
-      cutIdle = setInterval(() => app.server.closeIdleConnections(), CUT_IDLE_MS)
-    })
-    app.addHook('onClose', async () => clearInterval(cutIdle))
+    app.addHook('preClose', async () => stop.abort())
 
     async function watch(): Promise<void> {
       for (

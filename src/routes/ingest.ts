@@ -79,7 +79,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     try {
       const defaults = defaultsOf(request)(false)
       app.budget.take(STREAM_BYTES)
-      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits })
+      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits, stop: app.overdue })
       const answer = await lines.finally(() => app.budget.give(STREAM_BYTES))
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)

@@ -2,8 +2,10 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
+import { turn } from '../helpers/clock.ts'
 import { runCommand, runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
+import { openClient } from '../helpers/http.ts'
 import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
 
 const BOOTSTRAP_KEY = 'a-key-that-somebody-chose'
@@ -225,6 +227,37 @@ t.test('Ctrl-C under npm arrives twice: the process still ends with 0', async (t
   server.child.kill('SIGTERM')
   t.equal(await server.exit, 0)
   t.match(server.logs().at(-1), { msg: 'stopped' })
+})
+
+// Either kept the process from ending, until somebody killed it: then nobody was told how far his lines were stored.
+t.test('lines without end are told how far they came, a reader who stopped is cut, and the process ends', async (t) => {
+  const { server, ids } = await startServer(t, { CLOSE_SECONDS: '0.5' })
+  const { port } = new URL(server.url)
+  const client = () => openClient(t, Number(port), BOOTSTRAP_KEY)
+  const lines = { 'content-type': 'application/x-ndjson' }
+  const line = (id: string, text = '') => Buffer.from(`{"source":"shop","type":"t","id":"${id}","data":"${text}"}\n`)
+  // More than any buffer between the server and a reader holds.
+  const large = Array.from({ length: 5000 }, (_, n) => line(`large ${n}`, `${Math.random()}`.repeat(200)))
+  t.equal((await client().send('POST', '/v1/records', lines, Buffer.concat(large))).status, 201)
+  const stalled = await client().read('/v1/records', { accept: 'application/x-ndjson' })
+  t.equal(stalled.statusCode, 200)
+
+  let sent = 0
+  async function* endless() {
+    for (;;) {
+      yield line(`endless ${sent++}`)
+      if (sent === 3000) server.child.kill('SIGINT')
+      await turn()
+    }
+  }
+  const answer = await client().send('POST', '/v1/records', lines, endless())
+  t.match(answer, { status: 503, json: { code: 'draining', retryable: true, outcome: 'unknown' } })
+  const { counts, committedLines } = answer.json
+  t.ok(committedLines >= 2000 && committedLines <= sent, `${committedLines} of ${sent} lines`)
+  t.equal(counts.created, committedLines)
+  await t.rejects(stalled.toArray(), { code: 'ECONNRESET' }, 'what was not all is not taken for all')
+  t.equal(await server.exit, 0)
+  t.equal((await ids()).length, large.length + committedLines)
 })
 
 // — helpers —

@@ -22,7 +22,12 @@ async function send(
   { key = KEY, idempotencyKey = undefined as string | undefined } = {},
 ) {
   const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs: 0 })
-  const request = { key, limits, defaults: makeDefaults(idempotencyKey, undefined)(false) }
+  const request = {
+    key,
+    limits,
+    stop: new AbortController().signal,
+    defaults: makeDefaults(idempotencyKey, undefined)(false),
+  }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const answer = await ingestLines(stream, writer, request).then(
     (answer: LinesAnswer) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),

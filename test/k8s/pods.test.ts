@@ -88,7 +88,9 @@ for (const overlay of overlays) {
     const { periodSeconds, failureThreshold } = api.readinessProbe
     t.ok(drain >= periodSeconds * (failureThreshold + 1), 'every proxy has noticed before the server stops listening')
     const inFlight = Math.max(Number(data.OUTAGE_HOLD_SECONDS), Number(data.READ_TIMEOUT_SECONDS))
-    t.ok(pod.terminationGracePeriodSeconds >= drain + inFlight + 5, 'what is in flight is answered')
+    const close = Number(data.CLOSE_SECONDS)
+    t.ok(close >= inFlight, 'nothing is cut that has an end of its own')
+    t.ok(pod.terminationGracePeriodSeconds >= drain + close + 10, 'what is in flight is answered')
   })
 
   t.test(`${overlay}: the settings of ours are settings that there are`, { skip }, async (t) => {
