@@ -27,6 +27,8 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
     )
   }
   request.problemCode = problem.code
+  // Whether its body will come, nobody knows: what comes next on this connection could be either.
+  if (request.headers.expect !== undefined) reply.header('connection', 'close')
   const instance = request.url.split('?')[0] as string
   void reply
     .code(problem.status)

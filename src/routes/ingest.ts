@@ -24,6 +24,8 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
 
+  // Node itself would ask for the body at once, before anybody has looked at the key.
+  app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response))
   app.removeAllContentTypeParsers()
   // Any media type: which ones there are, and what is read how, was settled from the headers.
   app.addContentTypeParser('*', (request, payload, done) => {
@@ -39,7 +41,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
   app.post('/v1/records', {
     schema: INGEST_SCHEMA,
-    onRequest: [app.requireScope('ingest'), checkHeaders],
+    onRequest: [app.requireScope('ingest'), checkHeaders, letContinue],
     // The body is checked record by record, each with its own result: see ingest/envelope.ts.
     validatorCompiler: () => () => true,
     handler: (request, reply) => (request.format === 'lines' ? storeLines(request, reply) : storeBatch(request, reply)),
@@ -108,6 +110,12 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
     refusal = error as Error
   }
   done(refusal)
+}
+
+/** A sender who waits to be asked for the body (RFC 9110, section 10.1.1) is asked when nothing more stands against it. */
+function letContinue(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
+  if (request.headers.expect !== undefined) reply.raw.writeContinue()
+  done()
 }
 
 const defaultsOf = (request: FastifyRequest) =>

@@ -3,11 +3,12 @@ import t from 'tap'
 import { revokeKey } from '../../src/data/keys.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { openClient } from '../helpers/http.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { exchange, head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
-const { app, post, get, makeKey, database } = await createApp(t)
+const { app, key, post, get, makeKey, database } = await createApp(t)
 const port = await listen(app)
 const record = { source: 's', type: 't' }
 
@@ -117,6 +118,26 @@ t.test('no key, no body: the refusal comes while all of the body is still to be 
   const chunked = { 'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked' }
   isProblem(t, await exchange(port, head('POST', '/v1/records', chunked)), 'unauthorized')
   t.equal(app.budget.used, 0, 'and nothing was reserved for it')
+})
+
+t.test('a sender who waits to be asked for the body is asked when the key is good, and else refused', async (t) => {
+  const expecting = { 'Content-Type': 'application/json', 'Content-Length': '1000000', Expect: '100-continue' }
+  for (const [code, headers] of [
+    ['unauthorized', expecting],
+    ['unsupported_media_type', { ...expecting, 'Content-Type': 'text/xml', Authorization: `Bearer ${key}` }],
+  ] as const) {
+    const refused = await exchange(port, head('POST', '/v1/records', headers))
+    isProblem(t, refused, code)
+    t.equal(refused.headers.connection, 'close', 'whether the body comes nonetheless, nobody knows')
+  }
+  const client = openClient(t, port, key)
+  const body = JSON.stringify({ source: 's', type: 't', id: 'asked for' })
+  const { request, answer } = client.open('POST', '/v1/records', {
+    ...expecting,
+    'Content-Length': String(body.length),
+  })
+  request.on('continue', () => request.end(body))
+  t.equal((await answer).status, 201)
 })
 
 t.test('the key is looked at before the media type and the headers are', async (t) => {
