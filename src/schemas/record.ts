@@ -1,4 +1,4 @@
-import { type Static, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import type { FormatName } from './formats.ts'
 
 const text = (format: FormatName, description: string, examples: string[] = []) =>
@@ -10,8 +10,6 @@ export const ExtensionValueSchema = Type.Union([
   Type.Boolean(),
   Type.Integer({ minimum: -2147483648, maximum: 2147483647 }),
 ])
-
-export type ExtensionValue = Static<typeof ExtensionValueSchema>
 
 /** CloudEvents 1.0.2, section 3.1: lower-case letters and digits. */
 export const EXTENSION_NAME = /^[a-z0-9]+$/
