@@ -36,13 +36,20 @@ export function showProgress(total: number | undefined): Progress {
 
 function startBar(total: number | undefined): Progress {
   const format = total === undefined ? '{shown}{note}' : '{bar} {shown}{note}'
-  const bar = new SingleBar({ format, barsize: 24, linewrap: false, hideCursor: true })
+  // It would end with the first Ctrl-C, after which requests are still under way.
+  const bar = new SingleBar({ format, barsize: 24, linewrap: false, hideCursor: true, gracefulExit: false })
   bar.start(total ?? 0, 0, { shown: '', note: '' })
+  const end = () => bar.stop()
+  // Else a second one would leave a terminal without a cursor.
+  process.once('exit', end)
   return {
     // News make a note old.
     update: (done, shown) => bar.update(done, { shown, note: '' }),
     note: (text) => bar.update({ note: ` – ${text}` }),
-    stop: () => bar.stop(),
+    stop: () => {
+      process.off('exit', end)
+      end()
+    },
   }
 }
 

@@ -10,7 +10,7 @@ import type { Tally } from './tally.ts'
 export interface Run {
   /** Requests at once. */
   connections: number
-  /** Ends the run after the requests that are under way. */
+  /** Ends the run after the requests that are under way; a reason that is text is told. */
   stop: AbortController
   refused: RefusedLines
   tally: Tally
@@ -24,6 +24,10 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
   const { connections, stop, refused, tally } = run
   const progress = showProgress(sizeOf(inputs))
   const begin = performance.now()
+  stop.signal.addEventListener('abort', ({ target }) => {
+    const { reason } = target as AbortSignal
+    if (typeof reason === 'string') progress.note(reason)
+  })
   let [failure, position, noted]: [unknown, number, string] = [undefined, 0, '']
   // One generator for all: whoever is free takes the next chunk.
   const chunks = cutChunks(inputs, stop.signal)

@@ -76,8 +76,7 @@ async function runLoad(names: string[], options: Options): Promise<void> {
     ['SIGINT', 'SIGTERM'],
     () => {
       interrupted = true
-      stop.abort()
-      console.error('Ending after the requests under way; once more ends it at once.')
+      stop.abort('Ending after the requests under way; once more ends it at once')
     },
     () => process.exit(1),
   )

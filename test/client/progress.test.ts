@@ -43,3 +43,23 @@ t.test('on a terminal it is a bar', { skip: !hasScript && 'there is no script(1)
   const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
   t.match(stdout, /={12}-{12} 50 records, 50%, \d+s left/)
 })
+
+// The library ended the bar at the first Ctrl-C, after which requests are still under way, and the summary was written over
+// what was left of it.
+t.test(
+  'on a terminal it goes on after Ctrl-C, and the cursor is back at the end',
+  { skip: !hasScript && 'there is no script(1)' },
+  async (t) => {
+    const program = `import { showProgress } from './src/client/progress.ts'
+    process.on('SIGINT', () => { progress.note('Ending'); progress.update(700, '70 records'); progress.note('Ending'); process.exit(0) })
+    const progress = showProgress(1000)
+    progress.update(500, '50 records')
+    process.kill(process.pid, 'SIGINT')
+    setTimeout(() => {}, 60000)`
+    const command = `${process.execPath} --input-type=module -e "${program.replaceAll('\n', ' ; ')}"`
+    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
+    t.match(stdout, /70 records, 70%, \d+s left – Ending/)
+    t.ok(stdout.lastIndexOf('\u001b[?25h') > stdout.lastIndexOf('70 records'), 'the cursor is shown')
+    t.match(stdout.slice(stdout.lastIndexOf('70 records')), '\n', 'on a line of its own')
+  },
+)
