@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { Problem } from '../lib/problems.ts'
+import { LINE_TYPES } from '../schemas/media-types.ts'
 import { decodeText } from './body.ts'
 import { BATCHED, isBinary, readBinaryEvent, STRUCTURED } from './cloudevents.ts'
 import type { Defaults } from './envelope.ts'
@@ -11,9 +12,7 @@ export type Format = JsonFormat | 'lines' | 'binary'
 /** By media type, without parameters and in lower case. */
 const FORMATS: Record<string, Format> = {
   'application/json': PLAIN,
-  'application/x-ndjson': 'lines',
-  'application/ndjson': 'lines',
-  'application/jsonl': 'lines',
+  ...Object.fromEntries(LINE_TYPES.map((type) => [type, 'lines'])),
   'application/cloudevents+json': STRUCTURED,
   'application/cloudevents-batch+json': BATCHED,
 }

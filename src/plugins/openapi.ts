@@ -46,5 +46,7 @@ export default fp(async function openapi(app: FastifyInstance) {
     routePrefix: '/docs',
     staticCSP: true,
     uiConfig: { validatorUrl: null, tryItOutEnabled: true },
+    // Without the bar on top, which shows other documents under the sign of the library.
+    theme: { title: 'Sluice', css: [{ filename: 'theme.css', content: '.topbar { display: none }' }] },
   })
 })

@@ -1,4 +1,7 @@
+import { Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync } from 'fastify'
+
+const text = (description: string) => ({ description, content: { 'text/plain': { schema: Type.String() } } })
 
 /** GET /healthz and /readyz, for probes: no key. */
 const routes: FastifyPluginAsync = async (app) => {
@@ -6,7 +9,10 @@ const routes: FastifyPluginAsync = async (app) => {
 
   app.get(
     '/healthz',
-    { ...options, schema: { summary: 'The process is alive', tags: ['health'] } },
+    {
+      ...options,
+      schema: { summary: 'The process is alive', tags: ['health'], response: { 200: text('It is') } },
+    },
     (_request, reply) => {
       reply.type('text/plain; charset=utf-8').send('ok\n')
     },
@@ -14,7 +20,14 @@ const routes: FastifyPluginAsync = async (app) => {
 
   app.get(
     '/readyz',
-    { ...options, schema: { summary: 'Requests may be sent here', tags: ['health'] } },
+    {
+      ...options,
+      schema: {
+        summary: 'Requests may be sent here',
+        tags: ['health'],
+        response: { 200: text('They may'), 503: text('They may not, and why') },
+      },
+    },
     (_request, reply) => {
       const { ready, reason } = app.readiness
       reply

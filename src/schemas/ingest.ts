@@ -1,10 +1,12 @@
 import { Type } from '@sinclair/typebox'
+import { LINE_TYPES } from './media-types.ts'
 import { ProblemSchema } from './problem.ts'
 import { RecordInputSchema } from './record.ts'
 import { LinesReportSchema, ResultsSchema } from './results.ts'
 
 const record = Type.Ref(RecordInputSchema)
 const records = Type.Array(record)
+const lines = Type.String({ description: 'A record a line, any number of lines' })
 
 const answer = {
   description: 'What became of each record; for lines, of all of them together',
@@ -35,7 +37,7 @@ export const INGEST_SCHEMA = {
   body: {
     content: {
       'application/json': { schema: Type.Union([record, records]) },
-      'application/x-ndjson': { schema: Type.String({ description: 'A record a line, any number of lines' }) },
+      ...Object.fromEntries(LINE_TYPES.map((type) => [type, { schema: lines }])),
       'application/cloudevents+json': { schema: record },
       'application/cloudevents-batch+json': { schema: records },
     },

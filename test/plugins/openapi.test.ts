@@ -73,6 +73,8 @@ t.test('it tells all that ingest takes and answers', async (t) => {
   t.same(Object.keys(post.requestBody.content), [
     'application/json',
     'application/x-ndjson',
+    'application/ndjson',
+    'application/jsonl',
     'application/cloudevents+json',
     'application/cloudevents-batch+json',
   ])
@@ -93,6 +95,17 @@ t.test('it tells all that the list answers', async (t) => {
   t.same(Object.keys(one.responses['200'].content), ['application/json', 'application/cloudevents+json'])
 })
 
+t.test('it tells what probes are answered', async (t) => {
+  const statuses = (path: string) => Object.keys(document.paths[path].get.responses)
+  t.same(statuses('/healthz'), ['200'])
+  t.same(statuses('/readyz'), ['200', '503'])
+  for (const path of ['/healthz', '/readyz']) {
+    const answer = await app.inject({ url: path })
+    const { content } = document.paths[path].get.responses[answer.statusCode]
+    t.match(answer.headers['content-type'], Object.keys(content)[0], path)
+  }
+})
+
 t.test('/docs is a page that needs nothing from elsewhere', async (t) => {
   const page = await app.inject({ url: '/docs' })
   const html = page.statusCode === 302 ? await app.inject({ url: String(page.headers.location) }) : page
@@ -105,8 +118,10 @@ t.test('/docs is a page that needs nothing from elsewhere', async (t) => {
     const { pathname } = new URL(part, 'http://sluice/docs/')
     const served = await app.inject({ url: pathname })
     t.equal(served.statusCode, 200, pathname)
+    if (pathname.endsWith('theme.css')) t.match(served.body, '.topbar')
     if (pathname.endsWith('initializer.js')) t.match(served.body, '"validatorUrl":null', 'no validator is called')
   }
+  t.match(html.body, '<title>Sluice</title>')
   const policy = String(html.headers['content-security-policy'])
   t.match(policy, /default-src 'self'/)
   t.notMatch(policy, /\/\/|\*/, 'no other host is allowed')
