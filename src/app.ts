@@ -9,6 +9,7 @@ import openapi from './plugins/openapi.ts'
 import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
 import requests, { logRequest, requestId } from './plugins/requests.ts'
+import unread from './plugins/unread.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
@@ -47,6 +48,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(problems)
 
   await app.register(closing, { config })
+  await app.register(unread, { config })
   await app.register(database, { config })
   await app.register(readiness)
   await app.register(writer, { config })

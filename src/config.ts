@@ -63,6 +63,7 @@ export const ConfigSchema = Type.Object({
     description: 'Flushes at the database at once; one connection each',
   }),
   QUEUE_MAX_BYTES: bytes(64 * MiB, 'All bodies that are being read or wait for their commit; beyond it 503'),
+  UNREAD_MAX_BYTES: bytes(64 * MiB, 'All pages and exports that their readers have not taken yet; beyond it 503'),
   OUTAGE_HOLD_SECONDS: Type.Number({
     default: 20,
     minimum: 0,

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
+import type { Budget } from '../lib/budget.ts'
 import { Problem } from '../lib/problems.ts'
-import type { Budget } from './budget.ts'
 import { abandon, toBodyProblem } from './inflate.ts'
 
 export interface BodyLimits {

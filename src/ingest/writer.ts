@@ -114,7 +114,7 @@ export class Writer {
   }
 
   /**
-   * Hands over a request's rows; none of its bytes are counted here, the body's reservation does that (ingest/budget.ts).
+   * Hands over a request's rows; none of its bytes are counted here, the body's reservation does that (lib/budget.ts).
    * @param done called once: after the commit with one outcome a row, or with a Problem or a defect
    */
   submit(request: { rows: readonly Row[]; bytes: number; strict: boolean }, done: Waiting['done']): void {

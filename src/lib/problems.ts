@@ -69,7 +69,7 @@ export const PROBLEMS = {
 
   // Ours
   internal_error: { status: 500, title: 'A defect of this service', retryable: true },
-  overloaded: { status: 503, title: 'Too much is waiting to be written', retryable: true },
+  overloaded: { status: 503, title: 'Too much is waiting to be written or read', retryable: true },
   draining: { status: 503, title: 'This instance is shutting down', retryable: true },
   database_unavailable: { status: 503, title: 'The database is not available', retryable: true },
   query_timeout: { status: 503, title: 'The query took too long', retryable: true },

@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { createRecordStore } from '../data/record-store.ts'
-import { Budget } from '../ingest/budget.ts'
 import { Writer } from '../ingest/writer.ts'
+import { Budget } from '../lib/budget.ts'
 
 /** The one writer of this process. Registered after the database, it is closed, and so drained, before it. */
 export default fp(
@@ -19,7 +19,8 @@ export default fp(
       },
     })
     app.decorate('writer', instance)
-    app.decorate('budget', new Budget(config.QUEUE_MAX_BYTES))
+    const refusal = 'Too many bytes wait to be written. Nothing of this request was; send it again later.'
+    app.decorate('budget', new Budget(config.QUEUE_MAX_BYTES, refusal))
     app.addHook('onClose', () => instance.close())
   },
   { name: 'writer', dependencies: ['database'] },

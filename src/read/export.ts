@@ -13,6 +13,9 @@ import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 const PAGE_ROWS = 1000
 const PAGE_BYTES = 1024 * 1024
 
+/** What an export holds in memory, but for records that are larger than a page. */
+export const EXPORT_BYTES = 2 * PAGE_BYTES
+
 /**
  * The whole selection, page after page, as it stood when it was asked for. Each page continues at the position where
  * the one before ended: between two of them no connection and no snapshot is held, however slowly the reader reads; and

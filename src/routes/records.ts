@@ -4,7 +4,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Key } from '../operate/keys.ts'
-import { openExport, writeCsv, writeNdjson } from '../read/export.ts'
+import { EXPORT_BYTES, openExport, writeCsv, writeNdjson } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
 import { ProblemSchema } from '../schemas/problem.ts'
@@ -62,6 +62,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const [type, key] = [negotiate(request, LIST_TYPES), request.key as Key]
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
+        reply.reserve(EXPORT_BYTES)
         const holdMs = config.OUTAGE_HOLD_SECONDS * 1000
         const pages = await openExport(app.db.list, key, request.query, holdMs)
         // Fastify would read all of it, as fast as it can, to send the head alone.
@@ -72,6 +73,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       }
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const { records, next } = await readPage(app.db.list, key, request.query, config.MAX_PAGE_BYTES, shape)
+      reply.reserve(records.reduce((sum, { length }) => sum + length, 0))
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
       if (shape === 'cloudevent') return reply.type(type).send(`[${records.join()}]`)
       return reply.sendJson(`{"records":[${records.join()}],"next":${JSON.stringify(next)}}`)
@@ -101,6 +103,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const type = negotiate(request, RECORD_TYPES)
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const record = await readRecord(app.db.read, request.key as Key, source, id, shape)
+      reply.reserve(record.length)
       return reply.header('vary', 'Accept').type(`${type}; charset=utf-8`).send(record)
     },
   })
