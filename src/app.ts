@@ -8,6 +8,7 @@ import keys from './plugins/keys.ts'
 import openapi from './plugins/openapi.ts'
 import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
+import refusals from './plugins/refusals.ts'
 import requests, { logRequest, requestId } from './plugins/requests.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
@@ -20,7 +21,7 @@ const LONGEST_PARAM = 512 * 3
 
 /** The one way to make the server: the commands, the tests and the bench all call it. DATABASE_URL must be set. */
 export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {
-  const app = Fastify({
+  const app: FastifyInstance = Fastify({
     loggerInstance: logger,
     // The access log of plugins/requests.ts is one line a request; a child logger for each would cost more than the line.
     logController: new LogController({ disableRequestLogging: true }),
@@ -32,16 +33,17 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     // What is in flight while closing is answered; only idle connections are cut.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    clientErrorHandler: onClientError,
+    clientErrorHandler: (error, socket) => onClientError(app, error, socket),
     // A path that no route can be found for: here no hook has run, nor will.
     frameworkErrors: (error, request, reply) => {
       reply.header('x-request-id', request.id)
       sendProblem(toProblem(error), request as never, reply as never)
       logRequest(request as never, reply as never)
     },
-  })
+  }) as unknown as FastifyInstance
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
+  await app.register(refusals)
   await app.register(requests)
   await app.register(openapi)
   await app.register(problems)
@@ -57,5 +59,5 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(ingest, { config })
   await app.register(records, { config })
   app.refuseOtherMethods()
-  return app as unknown as FastifyInstance
+  return app
 }

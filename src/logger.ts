@@ -1,5 +1,11 @@
+import type { EventEmitter } from 'node:events'
 import { type DestinationStream, type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
+
+/** Lines that wait for a reader of stdout take no more memory than this; what is beyond it is dropped, and counted. */
+const MAX_WAITING_BYTES = 16 * 1024 * 1024
+/** How long the end of the process waits for such a reader. */
+const LAST_LINES_MS = 5_000
 
 /**
  * The program's log: one JSON object a line on stdout; for people when stdout is a terminal.
@@ -7,7 +13,7 @@ import pretty from 'pino-pretty'
  * error only what `serializeError` picks. (pino's `redact` would cost a tenth of the time of a request to look for them.)
  */
 export function createLogger(level: string, stream: DestinationStream = destination()): Logger {
-  return pino(
+  const logger = pino(
     {
       level,
       base: undefined,
@@ -18,24 +24,52 @@ export function createLogger(level: string, stream: DestinationStream = destinat
     },
     stream,
   )
+  if ('on' in stream) tellDropped(stream as unknown as EventEmitter, logger)
+  return logger
+}
+
+/** Ends the process when the last line is out. */
+export function exit(logger: Logger, code: number): void {
+  setTimeout(() => process.exit(code), LAST_LINES_MS)
+  logger.flush(() => process.exit(code))
 }
 
 function destination(): DestinationStream {
   if (process.stdout.isTTY) return pretty({ sync: true, ignore: 'pid,hostname' })
   // Lines are gathered for at most half a second: a write call each would cost more than the request it tells of.
-  return pino.destination({ dest: 1, sync: false, minLength: 16_383, periodicFlush: 500 })
+  return pino.destination({
+    dest: 1,
+    sync: false,
+    minLength: 16_383,
+    maxLength: MAX_WAITING_BYTES,
+    periodicFlush: 500,
+  })
+}
+
+function tellDropped(stream: EventEmitter, logger: Logger): void {
+  let dropped = 0
+  stream.on('drop', () => dropped++)
+  stream.on('drain', () => {
+    if (dropped === 0) return
+    const suppressed = dropped
+    dropped = 0
+    logger.warn({ suppressed }, 'stdout was not read in time: lines were dropped')
+  })
 }
 
 /**
  * PostgreSQL puts a row's values into an error's `detail` and `where`, and into the message of class 22 (data
  * exceptions, PostgreSQL manual, appendix A). Those are payload: only the SQLSTATE and the rest are kept.
  */
-function serializeError(error: Error & { code?: unknown }): Record<string, unknown> {
-  const payload = typeof error.code === 'string' && /^22...$/.test(error.code)
+function serializeError(error: unknown): Record<string, unknown> {
+  // Anything can be thrown.
+  if (!(error instanceof Error)) return { type: typeof error, message: String(error) }
+  const { code } = error as { code?: unknown }
+  const payload = typeof code === 'string' && /^22...$/.test(code)
   return {
     type: error.name,
     message: payload ? 'a value was refused' : error.message,
-    code: error.code,
+    code,
     stack: payload ? undefined : error.stack,
     ...(error.cause instanceof Error ? { cause: serializeError(error.cause) } : {}),
   }

@@ -12,7 +12,6 @@ program
   .command('serve')
   .description('serve the API; every setting is an environment variable')
   .option('--migrate', 'first bring the schema up to date and make sure there is a key', false)
-  .action(async (options) => (await import('./commands/serve.ts')).runServe(options))
 
 program
   .command('migrate')
@@ -55,8 +54,13 @@ program.command('load').description('store the records in files, or from stdin, 
 
 program.command('export').description('write the records of a server to a file, or to stdout')
 
-// Their options are many, and are defined beside what they do.
 program.hook('preSubcommand', async (_program, command) => {
+  // Its log comes first: what the rest has to say while it is loaded belongs into it.
+  if (command.name() === 'serve') {
+    const logger = (await import('./commands/serve-log.ts')).openServeLog(command)
+    command.action(async (options) => (await import('./commands/serve.ts')).runServe(logger, options))
+  }
+  // Their options are many, and are defined beside what they do.
   if (command.name() === 'load') (await import('./commands/load.ts')).defineLoad(command)
   if (command.name() === 'export') (await import('./commands/export.ts')).defineExport(command)
 })

@@ -6,29 +6,25 @@ import { buildApp } from '../app.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { migrate } from '../data/migrate.ts'
 import { explain } from '../lib/explain.ts'
-import { createLogger } from '../logger.ts'
+import { exit } from '../logger.ts'
 import { type DatabaseUrls, openDatabase, withConnection } from './database.ts'
 import { ensureFirstKey } from './first-key.ts'
 import { onSignals } from './signals.ts'
 
 /** `sluice serve`: the API. With `--migrate` it first brings the schema up to date and makes sure there is a key. */
-export async function runServe(options: { migrate: boolean }): Promise<void> {
-  let logger = createLogger('info')
+export async function runServe(logger: Logger, options: { migrate: boolean }): Promise<void> {
+  const stop = stopOnSignal(logger)
   try {
     const config = loadConfig()
-    logger = createLogger(config.LOG_LEVEL)
-    await serve(config, logger, options)
+    logger.level = config.LOG_LEVEL
+    await serve(config, logger, stop, options)
   } catch (error) {
     logger.fatal(explain(error))
-    logger.flush(() => process.exit(1))
+    exit(logger, 1)
   }
 }
 
-async function serve(config: Config, logger: Logger, options: { migrate: boolean }): Promise<void> {
-  process.on('uncaughtException', (err) => {
-    logger.fatal({ err }, 'a defect: the process ends')
-    logger.flush(() => process.exit(1))
-  })
+async function serve(config: Config, logger: Logger, stop: Stop, options: { migrate: boolean }): Promise<void> {
   const database = await openDatabase(config)
   try {
     const key = options.migrate ? await prepare(config, logger, database) : undefined
@@ -36,7 +32,7 @@ async function serve(config: Config, logger: Logger, options: { migrate: boolean
     await app.listen({ host: config.HOST, port: config.PORT }).catch((error) => {
       throw new Error(listenProblem(error, config), { cause: undefined })
     })
-    stopOnSignal(app, logger, config, database)
+    stop.run = (signal) => drain(app, database, signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0)
     if (key !== undefined) process.stderr.write(`\n${firstRecord(app, key)}\n\n`)
   } catch (error) {
     await database.release()
@@ -68,36 +64,47 @@ function firstRecord(app: FastifyInstance, key: string): string {
   return `curl -sS ${url} -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
 }
 
+/** What has to be done before the process may end; nothing, until the server listens. */
+interface Stop {
+  run(signal: NodeJS.Signals): Promise<void>
+}
+
 /**
  * SIGTERM: /readyz says 503 and requests are served on, until every proxy has noticed (DRAIN_SECONDS); then the server
  * stops listening, answers what is in flight, and writes what waits. SIGINT does the same without the wait. A second
  * signal ends the process at once: what was not answered was not promised.
  */
-function stopOnSignal(app: FastifyInstance, logger: Logger, config: Config, database: DatabaseUrls): void {
+function stopOnSignal(logger: Logger): Stop {
+  const stop: Stop = { run: async () => {} }
   onSignals(
     ['SIGTERM', 'SIGINT'],
     (signal) => {
       logger.info({ signal }, 'draining')
-      void stop(signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0).catch((err) => {
-        logger.fatal({ err }, 'could not stop cleanly')
-        logger.flush(() => process.exit(1))
-      })
+      stop.run(signal).then(
+        () => {
+          logger.info('stopped')
+          exit(logger, 0)
+        },
+        (err) => {
+          logger.fatal({ err }, 'could not stop cleanly')
+          exit(logger, 1)
+        },
+      )
     },
     (signal) => {
       logger.warn({ signal }, 'second signal: the process ends at once')
-      logger.flush(() => process.exit(1))
+      exit(logger, 1)
     },
   )
+  return stop
+}
 
-  async function stop(seconds: number): Promise<void> {
-    app.drain()
-    // Answers say "Connection: close" from now on: clients leave one by one, each between two of its requests, and none
-    // has just sent one when the rest is cut. (Node answers each connection once more, and then closes it.)
-    app.server.maxRequestsPerSocket = 1
-    await sleep(seconds * 1000)
-    await app.close()
-    await database.release()
-    logger.info('stopped')
-    logger.flush(() => process.exit(0))
-  }
+async function drain(app: FastifyInstance, database: DatabaseUrls, seconds: number): Promise<void> {
+  app.drain()
+  // Answers say "Connection: close" from now on: clients leave one by one, each between two of its requests, and none
+  // has just sent one when the rest is cut. (Node answers each connection once more, and then closes it.)
+  app.server.maxRequestsPerSocket = 1
+  await sleep(seconds * 1000)
+  await app.close()
+  await database.release()
 }

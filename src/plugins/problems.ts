@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -7,26 +8,30 @@ import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 const MEDIA_TYPE = 'application/problem+json'
 
 /** Renders every error, ours, Fastify's and the driver's, as a problem document; and what no route answers. */
-export default fp(async function problems(app: FastifyInstance) {
-  app.setErrorHandler((error: FastifyError, request, reply) => {
-    // Fastify parses a body even where no route is; that it is broken as well helps nobody.
-    sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
-  })
-  app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
-  refuseOtherMethods(app)
-})
+export default fp(
+  async function problems(app: FastifyInstance) {
+    app.setErrorHandler((error: FastifyError, request, reply) => {
+      // Fastify parses a body even where no route is; that it is broken as well helps nobody.
+      sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
+    })
+    app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
+    refuseOtherMethods(app)
+  },
+  { dependencies: ['refusals'] },
+)
 
 const nothingAt = ({ url }: FastifyRequest) =>
   new Problem('not_found', `There is nothing at ${url.split('?')[0]}. The API is described at /openapi.json.`)
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
-  if (problem.status >= 500) {
+  request.problemCode = problem.code
+  request.isLogged = request.server.hasRoomInLog(problem.code)
+  if (problem.status >= 500 && request.isLogged) {
     request.log[problem.code === 'internal_error' ? 'error' : 'warn'](
       { requestId: request.id, code: problem.code, err: problem.cause },
       problem.message,
     )
   }
-  request.problemCode = problem.code
   const instance = request.url.split('?')[0] as string
   void reply
     .code(problem.status)
@@ -112,14 +117,16 @@ function refuseOtherMethods(app: FastifyInstance): void {
 }
 
 /** What is not even HTTP never reaches a route: answered on the bare socket. */
-export function onClientError(error: Error & { code?: string }, socket: Socket): void {
+export function onClientError(app: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const code = error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : 'invalid_request'
   const problem = new Problem(
     code,
     code === 'invalid_request' ? 'The request is not valid HTTP, or it came too slowly.' : 'The headers are too large.',
   )
-  const body = JSON.stringify(problem.toDocument('', ''))
+  const requestId = randomUUID()
+  if (app.hasRoomInLog(code)) app.log.info({ requestId, status: problem.status, code }, 'request')
+  const body = JSON.stringify(problem.toDocument('', requestId))
   const reason = code === 'invalid_request' ? '400 Bad Request' : '431 Request Header Fields Too Large'
   socket.end(
     `HTTP/1.1 ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
@@ -134,5 +141,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For the log. */
     problemCode: ProblemCode | undefined
+    /** Is it told of? A flood of refusals is counted instead: see refusals.ts. */
+    isLogged: boolean
   }
 }

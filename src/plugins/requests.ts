@@ -12,6 +12,7 @@ export default fp(async function requests(app: FastifyInstance) {
   app.decorateRequest('traceparent', undefined)
   app.decorateRequest('counts', undefined)
   app.decorateRequest('problemCode', undefined)
+  app.decorateRequest('isLogged', true)
 
   app.decorateReply('sendJson', function (text) {
     return this.type('application/json; charset=utf-8').send(text)
@@ -32,6 +33,7 @@ export default fp(async function requests(app: FastifyInstance) {
 
 /** The one line of a request. Fields are fixed: nothing of a payload or a key can get into it. */
 export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
+  if (!request.isLogged) return
   const { url, config } = request.routeOptions
   // Probes come every few seconds from every node, and say nothing while they succeed.
   const level = config?.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'

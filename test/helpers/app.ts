@@ -41,7 +41,7 @@ export interface Answer {
 export async function createApp(t: Test, settings: Record<string, string> = {}): Promise<TestApp> {
   const database = await createDatabase(t)
   const logs: Record<string, unknown>[] = []
-  const logger = createLogger('debug', { write: (line) => logs.push(JSON.parse(line)) })
+  const logger = createLogger(settings.LOG_LEVEL ?? 'debug', { write: (line) => logs.push(JSON.parse(line)) })
   const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...settings }), logger)
   t.teardown(() => app.close())
 
