@@ -1,4 +1,3 @@
-import type { EventEmitter } from 'node:events'
 import { type DestinationStream, type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
 
@@ -24,37 +23,53 @@ export function createLogger(level: string, stream: DestinationStream = destinat
     },
     stream,
   )
-  if ('on' in stream) tellDropped(stream as unknown as EventEmitter, logger)
+  if (stream instanceof Stdout) stream.tellDropped(logger)
   return logger
 }
 
 /** Ends the process when the last line is out. */
 export function exit(logger: Logger, code: number): void {
-  setTimeout(() => process.exit(code), LAST_LINES_MS)
+  // At its exit it would wait for whoever reads stdout, for ever.
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), LAST_LINES_MS)
   logger.flush(() => process.exit(code))
 }
 
 function destination(): DestinationStream {
   if (process.stdout.isTTY) return pretty({ sync: true, ignore: 'pid,hostname' })
-  // Lines are gathered for at most half a second: a write call each would cost more than the request it tells of.
-  return pino.destination({
+  return new Stdout()
+}
+
+/**
+ * Lines are gathered for at most half a second: a write call each would cost more than the request it tells of.
+ * Has no flushSync, with which pino would write a fatal line at once: past the write that is under way, and so into the
+ * middle of another line.
+ */
+class Stdout implements DestinationStream {
+  readonly #stream = pino.destination({
     dest: 1,
     sync: false,
     minLength: 16_383,
     maxLength: MAX_WAITING_BYTES,
     periodicFlush: 500,
   })
-}
 
-function tellDropped(stream: EventEmitter, logger: Logger): void {
-  let dropped = 0
-  stream.on('drop', () => dropped++)
-  stream.on('drain', () => {
-    if (dropped === 0) return
-    const suppressed = dropped
-    dropped = 0
-    logger.warn({ suppressed }, 'stdout was not read in time: lines were dropped')
-  })
+  write(line: string): void {
+    this.#stream.write(line)
+  }
+
+  flush(done: () => void): void {
+    this.#stream.flush(done)
+  }
+
+  tellDropped(logger: Logger): void {
+    let suppressed = 0
+    this.#stream.on('drop', () => suppressed++)
+    this.#stream.on('drain', () => {
+      if (suppressed === 0) return
+      logger.warn({ suppressed }, 'stdout was not read in time: lines were dropped')
+      suppressed = 0
+    })
+  }
 }
 
 /**

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
+import type { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { type Command, runCommand, runServer } from '../helpers/command.ts'
 import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
+import { until } from '../helpers/until.ts'
 
 // — the end of the process —
 
@@ -24,29 +26,39 @@ for (const [name, deed, err] of [
   })
 }
 
-// More than a pipe holds: a process that does not wait for its reader loses the rest.
-const MANY = `for (let n = 0; n < 5000; n++) console.log(n + 'x'.repeat(100));`
-for (const [name, end, code] of [
+// More than a pipe holds, while nobody reads it: what is written with no regard to the write under way gets into the
+// middle of a line, or is lost.
+for (const [name, deed, code] of [
   ['an exception', `throw new Error('boom')`, 1],
-  ['process.exit', 'process.exit(3)', 3],
   ['SIGINT', `process.kill(process.pid, 'SIGINT')`, 0],
 ] as const) {
   t.test(`no line is lost at the end of the process, by ${name}`, async (t) => {
-    const server = await startWith(t, `${MANY} ${end}`)
-    server.child.stdout?.pause()
+    const many = `for (let n = 0; n < 5000; n++) console.log(n + 'x'.repeat(100))`
+    const server = await startWith(t, `if (!globalThis.once) { globalThis.once = true; ${many} } else ${deed}`)
+    const stdout = server.child.stdout as Readable
+    stdout.pause()
     server.child.kill('SIGHUP')
-    await new Promise((resolve) => setImmediate(resolve))
-    server.child.stdout?.resume()
+    await until('the pipe to be full', () => stdout.readableLength >= stdout.readableHighWaterMark)
+    server.child.kill('SIGHUP')
+    // The deed is done before the reader goes on: it answers nothing any more, or at least not this.
+    await fetch(`${server.url}/healthz`).catch(() => undefined)
+    stdout.resume()
     t.equal(await server.exit, code)
     const lines = server.logs().filter(({ msg }) => /x{100}$/.test(String(msg)))
-    t.same(
+    t.strictSame(
       lines.map(({ msg }) => Number.parseInt(String(msg), 10)),
       [...Array(5000).keys()],
-      'in order',
     )
     isClean(t, server)
   })
 }
+
+t.test('no line is lost when something else ends the process', async (t) => {
+  const server = await startWith(t, `console.log('the last line'); process.exit(3)`)
+  server.child.kill('SIGHUP')
+  t.equal(await server.exit, 3)
+  t.match(server.logs().at(-1), { msg: 'the last line' })
+})
 
 t.test('a signal while it starts ends the process, and says so', async (t) => {
   // A database that takes connections, and then says nothing.
@@ -78,6 +90,7 @@ t.test('warnings and deprecations are lines of the log', async (t) => {
   })
   server.child.kill('SIGINT')
   t.equal(await server.exit, 0)
+  t.equal(server.stdout().match(/DEP0005/g)?.length, 1, 'once')
   isClean(t, server)
 })
 
