@@ -10,6 +10,7 @@ import problems, { onClientError, sendProblem, toProblem } from './plugins/probl
 import readiness from './plugins/readiness.ts'
 import refusals from './plugins/refusals.ts'
 import requests, { logRequest, requestId } from './plugins/requests.ts'
+import tracing from './plugins/tracing.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
@@ -45,6 +46,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
   await app.register(refusals)
   await app.register(requests)
+  await app.register(tracing, { config })
   await app.register(openapi)
   await app.register(problems)
   await app.register(compression)

@@ -6,6 +6,61 @@ const MiB = 1024 * 1024
 const bytes = (value: number, description: string) =>
   Type.Integer({ default: value, minimum: 1024, description: `${description}, in bytes` })
 
+const otlpUrl = (description: string) =>
+  Type.Optional(Type.String({ title: 'a URL like http://collector:4318', pattern: '^https?://.+', description }))
+
+const choice = <T extends string>(values: readonly T[], options: Record<string, unknown>) =>
+  Type.Unsafe<T>(
+    Type.Union(
+      values.map((value) => Type.Literal(value)),
+      options,
+    ),
+  )
+
+/** OpenTelemetry's own names, defaults and meanings (specification, environment variables). */
+const TRACES = {
+  OTEL_EXPORTER_OTLP_ENDPOINT: otlpUrl('Collector that traces are sent to, by OTLP over HTTP. Absent: no traces'),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: otlpUrl('Instead: the whole URL, with its path'),
+  OTEL_EXPORTER_OTLP_PROTOCOL: Type.Optional(
+    choice(['http/protobuf'], { title: 'http/protobuf', description: 'There is no gRPC here: port 4318, not 4317' }),
+  ),
+  OTEL_TRACES_EXPORTER: choice(['otlp', 'none'], { default: 'otlp', description: 'none: no traces' }),
+  OTEL_SDK_DISABLED: choice(['true', 'false'], { default: 'false', description: 'true: no traces' }),
+  OTEL_TRACES_SAMPLER: choice(
+    [
+      'always_on',
+      'always_off',
+      'traceidratio',
+      'parentbased_always_on',
+      'parentbased_always_off',
+      'parentbased_traceidratio',
+    ],
+    { default: 'parentbased_always_on', description: 'Which requests are traced; parentbased: as the caller decided' },
+  ),
+  OTEL_TRACES_SAMPLER_ARG: Type.Number({
+    default: 1,
+    minimum: 0,
+    maximum: 1,
+    description: 'The share of them for traceidratio',
+  }),
+  OTEL_BSP_SCHEDULE_DELAY: Type.Integer({
+    default: 5000,
+    minimum: 1,
+    description: 'Spans are sent after so many milliseconds at the latest',
+  }),
+  OTEL_BSP_MAX_QUEUE_SIZE: Type.Integer({
+    default: 2048,
+    minimum: 1,
+    description: 'Spans that wait to be sent; further ones are dropped',
+  }),
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Type.Integer({ default: 512, minimum: 1, description: 'Spans sent at once' }),
+  OTEL_BSP_EXPORT_TIMEOUT: Type.Integer({
+    default: 30_000,
+    minimum: 1,
+    description: 'How long sending them may take, in milliseconds',
+  }),
+}
+
 /** Every setting there is. The README's table is made from these descriptions (`node scripts/config-table.ts`). */
 export const ConfigSchema = Type.Object({
   DATABASE_URL: Type.Optional(
@@ -82,12 +137,25 @@ export const ConfigSchema = Type.Object({
     maximum: 600,
     description: 'After SIGTERM, how long requests are still served while /readyz says 503',
   }),
+  ...TRACES,
 })
 
 export type Config = Static<typeof ConfigSchema>
 
 /** Settings whose value no message may repeat. */
-const SECRET: ReadonlySet<string> = new Set(['DATABASE_URL', 'DATABASE_READ_URL', 'SLUICE_BOOTSTRAP_KEY'])
+const SECRET: ReadonlySet<string> = new Set([
+  'DATABASE_URL',
+  'DATABASE_READ_URL',
+  'SLUICE_BOOTSTRAP_KEY',
+  'OTEL_EXPORTER_OTLP_ENDPOINT',
+  'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+])
+
+/** Are traces wanted? */
+export const isTraced = (config: Config): boolean =>
+  config.OTEL_SDK_DISABLED === 'false' &&
+  config.OTEL_TRACES_EXPORTER === 'otlp' &&
+  (config.OTEL_EXPORTER_OTLP_ENDPOINT ?? config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) !== undefined
 
 /** A setting is wrong. The message is one line for each: its name, what it held, what is allowed. */
 export class ConfigError extends Error {

@@ -1,4 +1,4 @@
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, type LogEvent, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import type { Database, Tables } from './schema.ts'
 import { NotConnectedError } from './sqlstate.ts'
@@ -15,6 +15,17 @@ export interface ConnectOptions {
   prepare?: boolean
   /** Told of connections that break, idle ones and busy ones. */
   onError: (error: Error) => void
+  /** Told of each statement when it has ended. */
+  onQuery?: ((query: Query) => void) | undefined
+}
+
+/** A statement that has ended, well or with an error. */
+export interface Query {
+  sql: string
+  milliseconds: number
+  error: unknown
+  /** Of the database. */
+  url: string
 }
 
 /** How long a TCP connection and the login may take before the next try. */
@@ -22,8 +33,19 @@ const CONNECT_TIMEOUT_MS = 5_000
 
 /** A pool of connections, behind Kysely. It connects when first used. */
 export function connect(options: ConnectOptions): Database {
-  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool: new Pool(options) as never }) })
+  const { url, onQuery } = options
+  return new Kysely<Tables>({
+    dialect: new PostgresDialect({ pool: new Pool(options) as never }),
+    ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, url)) }),
+  })
 }
+
+const toQuery = (event: LogEvent, url: string): Query => ({
+  sql: event.query.sql,
+  milliseconds: event.queryDurationMillis,
+  error: event.level === 'error' ? event.error : undefined,
+  url,
+})
 
 class Pool extends pg.Pool {
   constructor({ url, name, connections, statementTimeoutMs, prepare, onError }: ConnectOptions) {

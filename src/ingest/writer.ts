@@ -47,6 +47,11 @@ export interface WriterOptions {
   onOutage?: (error?: unknown) => void
   /** Called once for each committed flush. */
   onFlush?: (flush: { rows: number; requests: number; milliseconds: number }) => void
+  /** Where flushes are traced: knows the request at whose hands rows come, and is around the work of each flush. */
+  traces?: {
+    current(): unknown
+    flush(requests: readonly unknown[], rows: number, work: () => Promise<void>): Promise<void>
+  }
 }
 
 interface Waiting {
@@ -60,6 +65,7 @@ interface Waiting {
   outcomes: RowOutcome[]
   /** Outcomes still to come. */
   missing: number
+  trace: unknown
   done: (error: unknown, outcomes: RowOutcome[]) => void
 }
 
@@ -128,6 +134,7 @@ export class Writer {
       unsure: false,
       outcomes: new Array(request.rows.length),
       missing: request.rows.length,
+      trace: this.#options.traces?.current(),
       done,
     })
     this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
@@ -155,7 +162,7 @@ export class Writer {
     while (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) {
       const flush: Flush = { state: 'writing', pieces: [this.#takeRequests()], wake: () => {} }
       this.#flushes.add(flush)
-      void this.#run(flush).then(() => {
+      void this.#runTraced(flush).then(() => {
         this.#flushes.delete(flush)
         this.#startFlushes()
         this.#noteIdle()
@@ -177,6 +184,18 @@ export class Writer {
       if (request.strict) break
     }
     return this.#queue.splice(0, count).map((request) => ({ request, from: 0, to: request.rows.length }))
+  }
+
+  #runTraced(flush: Flush): Promise<void> {
+    const { traces } = this.#options
+    if (traces === undefined) return this.#run(flush)
+    const requests = (flush.pieces[0] as Part[]).map(({ request }) => request)
+    const rows = requests.reduce((sum, request) => sum + request.rows.length, 0)
+    return traces.flush(
+      requests.map(({ trace }) => trace),
+      rows,
+      () => this.#run(flush),
+    )
   }
 
   /** Writes the flush's pieces, one after the other, until each request is answered. Never rejects. */

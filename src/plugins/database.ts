@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
-import { connect } from '../data/connect.ts'
+import { connect, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
 
 /**
@@ -11,6 +11,8 @@ import type { Database } from '../data/schema.ts'
 export default fp(
   async function database(app: FastifyInstance, { config }: { config: Config }) {
     const onError = (err: Error) => app.log.warn({ err }, 'a connection to the database broke')
+    const { traces } = app
+    const onQuery = traces && ((query: Query) => traces.noteQuery(query))
     const url = config.DATABASE_URL as string
 
     const write = connect({
@@ -20,12 +22,14 @@ export default fp(
       statementTimeoutMs: 0,
       prepare: true,
       onError,
+      onQuery,
     })
     const forReading = {
       name: 'sluice-read',
       connections: config.READ_CONNECTIONS,
       statementTimeoutMs: config.READ_TIMEOUT_SECONDS * 1000,
       onError,
+      onQuery,
     }
     const read = connect({ ...forReading, url })
     // "Did it land?", keys and migrations are asked of the primary always: a standby does not know yet.
@@ -37,7 +41,7 @@ export default fp(
       await Promise.all([...new Set([write, read, list])].map((db) => db.destroy()))
     })
   },
-  { name: 'database' },
+  { name: 'database', dependencies: ['tracing'] },
 )
 
 declare module 'fastify' {

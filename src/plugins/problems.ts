@@ -28,7 +28,13 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   request.isLogged = request.server.hasRoomInLog(problem.code)
   if (problem.status >= 500 && request.isLogged) {
     request.log[problem.code === 'internal_error' ? 'error' : 'warn'](
-      { requestId: request.id, code: problem.code, err: problem.cause },
+      {
+        requestId: request.id,
+        traceId: request.traceId,
+        spanId: request.spanId,
+        code: problem.code,
+        err: problem.cause,
+      },
       problem.message,
     )
   }

@@ -5,31 +5,39 @@ import fp from 'fastify-plugin'
 import type { Counts } from '../ingest/results.ts'
 
 /** W3C Trace Context, section 3.2; all zeros are invalid ids there. */
-const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/
+const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/
 
 /** Gives each request its id and its trace, and logs one line when it is answered. */
-export default fp(async function requests(app: FastifyInstance) {
-  app.decorateRequest('traceparent', undefined)
-  app.decorateRequest('counts', undefined)
-  app.decorateRequest('problemCode', undefined)
-  app.decorateRequest('isLogged', true)
+export default fp(
+  async function requests(app: FastifyInstance) {
+    app.decorateRequest('traceparent', undefined)
+    app.decorateRequest('traceId', undefined)
+    app.decorateRequest('spanId', undefined)
+    app.decorateRequest('counts', undefined)
+    app.decorateRequest('problemCode', undefined)
+    app.decorateRequest('isLogged', true)
 
-  app.decorateReply('sendJson', function (text) {
-    return this.type('application/json; charset=utf-8').send(text)
-  })
+    app.decorateReply('sendJson', function (text) {
+      return this.type('application/json; charset=utf-8').send(text)
+    })
 
-  app.addHook('onRequest', (request, reply, done) => {
-    reply.header('x-request-id', request.id)
-    const { traceparent } = request.headers
-    if (typeof traceparent === 'string' && TRACEPARENT.test(traceparent)) request.traceparent = traceparent
-    done()
-  })
+    app.addHook('onRequest', (request, reply, done) => {
+      reply.header('x-request-id', request.id)
+      const { traceparent } = request.headers
+      if (typeof traceparent === 'string' && TRACEPARENT.test(traceparent)) {
+        request.traceparent = traceparent
+        request.traceId = traceparent.slice(3, 35)
+      }
+      done()
+    })
 
-  app.addHook('onResponse', (request, reply, done) => {
-    logRequest(request, reply)
-    done()
-  })
-})
+    app.addHook('onResponse', (request, reply, done) => {
+      logRequest(request, reply)
+      done()
+    })
+  },
+  { name: 'requests' },
+)
 
 /** The one line of a request. Fields are fixed: nothing of a payload or a key can get into it. */
 export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
@@ -40,7 +48,8 @@ export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
   request.log[level](
     {
       requestId: request.id,
-      traceId: request.traceparent?.slice(3, 35),
+      traceId: request.traceId,
+      spanId: request.spanId,
       method: request.method,
       // The template, never the path: that holds ids.
       route: url ?? null,
@@ -62,7 +71,11 @@ export function requestId(raw: IncomingMessage): string {
 
 declare module 'fastify' {
   interface FastifyRequest {
+    /** What goes into its records. */
     traceparent: string | undefined
+    /** For the log. */
+    traceId: string | undefined
+    spanId: string | undefined
     counts: Counts | undefined
   }
   interface FastifyReply {

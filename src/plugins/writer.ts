@@ -13,6 +13,7 @@ export default fp(
       maxBytes: config.FLUSH_MAX_BYTES,
       concurrency: config.FLUSH_CONCURRENCY,
       holdMs: config.OUTAGE_HOLD_SECONDS * 1000,
+      ...(app.traces === undefined ? {} : { traces: app.traces }),
       onOutage: (err) => {
         if (err === undefined) app.log.info('the database is back: writing goes on')
         else app.log.warn({ err }, 'the database is away: requests wait')
