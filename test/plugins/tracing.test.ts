@@ -1,3 +1,4 @@
+import net from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
@@ -5,6 +6,7 @@ import { type Command, runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { type SentSpan, startCollector } from '../helpers/otlp.ts'
 import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
+import { head } from '../helpers/socket.ts'
 
 const KEY = 'a-key-that-somebody-chose'
 const [TRACE, CALLER] = ['a'.repeat(32), 'b'.repeat(16)]
@@ -72,11 +74,21 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
   // The writers are held up, so that what comes meanwhile shares the next flush.
   const lock = await root.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
-  const answers = Array.from({ length: 200 }, (_, n) => post({ id: `many-${n}` }))
+  const names = Array.from({ length: 200 }, (_, n) => `many-${n}`)
+  const sent = names.map((id) => {
+    const body = JSON.stringify({ source: 'shop', type: 'order.placed', id })
+    const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', 'x-request-id': id }
+    return `${head('POST', '/v1/records', { ...headers, 'content-length': String(body.length) })}${body}`
+  })
+  const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  socket.resume().write(sent.join(''))
   const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
-  while ((await waiting.execute(lock)).rows.length < 2);
+  while ((await waiting.execute(lock)).rows.length === 0);
+  // Answered after all that came before it has been read.
+  await fetch(`${server.url}/healthz`)
   await lock.rollback().execute()
-  const logs = await Promise.all(answers.map(async (answer) => logOf(await answer)))
+  const logs = await Promise.all(names.map((id) => server.log(({ requestId }) => requestId === id)))
   const of = (name: string) => collector.spans.slice(before).filter((span) => span.name === name)
   const ids = logs.map(({ spanId }) => spanId)
   const linked = () => of('flush').flatMap(({ links }) => links.map(({ spanId }) => spanId))
