@@ -1,5 +1,7 @@
+import { readFile } from 'node:fs/promises'
 import { sql } from 'kysely'
 import t from 'tap'
+import { dumpSchema } from '../../db/dump.ts'
 import { migrate } from '../../src/data/migrate.ts'
 import { decodeCursor } from '../../src/lib/cursor.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
@@ -50,6 +52,12 @@ t.test('everything is lost, a backup restored, and ingestion goes on', { skip },
 
   t.test('the feed shows all of it at once, record by record as it was, with the cursors it had', async (t) => {
     t.same(await walk(after), everything)
+  })
+
+  t.test('the schema is that of db/schema.sql, and each role may what it may elsewhere', async (t) => {
+    const db = connect(fresh.ownerUrl)
+    t.teardown(() => db.destroy())
+    t.equal(await dumpSchema(db), await readFile(new URL('../../db/schema.sql', import.meta.url), 'utf8'))
   })
 
   t.test('the keys of before are the keys of now', async (t) => {

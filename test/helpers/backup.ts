@@ -2,16 +2,19 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { sql } from 'kysely'
 import type { Test } from 'tap'
-import { ensureRoles } from '../../src/data/roles.ts'
+import { prepareHome } from '../../db/embedded/home.ts'
+import { ensureDatabase, ensureRoles } from '../../src/data/roles.ts'
 import { connect } from './connect.ts'
 import { missing } from './kustomize.ts'
 import { openOwnServer } from './own-server.ts'
 import type { TestDatabase } from './postgres.ts'
 
-const component = fileURLToPath(new URL('../../k8s/components/backup/', import.meta.url))
+export const script = (name: 'backup' | 'restore' | 'drill'): string =>
+  fileURLToPath(new URL(`../../k8s/components/backup/${name}.sh`, import.meta.url))
 
 /** For `skip` of a test: false, or why it cannot run here. The embedded server comes without these programs. */
 export const withoutBackup = missing('flock') || missing('pg_dump') || withoutPostgres18()
@@ -29,6 +32,10 @@ export interface Lived extends TestDatabase {
   backup: Record<string, string>
   /** As the restoring pod has it. */
   owner: Record<string, string>
+  /** Another database on the same server, without a schema. */
+  emptyDatabase(t: Test): Promise<Pick<Lived, 'ownerUrl' | 'owner'>>
+  /** The server's own programs, for one more server, and the user that may run them. */
+  programs: { PATH: string; user: { uid?: number; gid?: number } }
   /** Stops the server and throws away all it had. */
   lose(): Promise<void>
 }
@@ -36,6 +43,8 @@ export interface Lived extends TestDatabase {
 /** A server of its own, with the roles and an empty database: what a new cluster has before its migration. */
 export async function newCluster(t: Test): Promise<Lived> {
   const server = await openOwnServer(t)
+  const { binaries, user } = await prepareHome(server.folder)
+  let databases = 0
   const root = connect(server.superUrl)
   const password = 'of-the-backup'
   await ensureRoles(root, { sluice_backup: password }).finally(() => root.destroy())
@@ -45,6 +54,18 @@ export async function newCluster(t: Test): Promise<Lived> {
     name: 'sluice',
     backup: environment(backupUrl),
     owner: environment(server.ownerUrl),
+    async emptyDatabase(t) {
+      const name = `empty_${++databases}`
+      const root = connect(server.superUrl)
+      await ensureDatabase(root, name, 'sluice_owner').finally(() => root.destroy())
+      t.teardown(async () => {
+        const root = connect(server.superUrl)
+        await sql`DROP DATABASE ${sql.id(name)} WITH (FORCE)`.execute(root).finally(() => root.destroy())
+      })
+      const ownerUrl = Object.assign(new URL(server.ownerUrl), { pathname: `/${name}` }).href
+      return { ownerUrl, owner: environment(ownerUrl) }
+    },
+    programs: { PATH: `${dirname(binaries.postgres)}:${process.env.PATH}`, user: user ?? {} },
     async lose() {
       await server.release()
       await rm(server.folder, { recursive: true, force: true })
@@ -61,11 +82,11 @@ export interface Ran {
 
 /** One of the component's scripts, run to its end. */
 export async function runScript(
-  script: 'backup' | 'restore' | 'drill',
+  name: Parameters<typeof script>[0],
   env: Record<string, string>,
   { args = [], user = {} }: { args?: string[]; user?: { uid?: number; gid?: number } } = {},
 ): Promise<Ran> {
-  const child = spawn('bash', [join(component, `${script}.sh`), ...args], {
+  const child = spawn('bash', [script(name), ...args], {
     cwd: '/',
     env: { PATH: process.env.PATH ?? '', KEEP: '3', KEEP_DAYS: '30', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -22,7 +22,7 @@ main() {
 
   name=sluice-$(date -u +%Y%m%dT%H%M%SZ)
   new=$BACKUPS/.new-$name
-  mkdir "$new"
+  try mkdir "$new"
   dump
   check
   put_in_place
@@ -55,9 +55,9 @@ check() {
 }
 
 put_in_place() {
-  sync "$new"/* "$new"
-  mv --no-target-directory "$new" "$BACKUPS/$name"
-  sync "$BACKUPS"
+  try sync "$new"/* "$new"
+  try mv --no-target-directory "$new" "$BACKUPS/$name"
+  try sync "$BACKUPS"
 }
 
 prune() {
@@ -67,8 +67,8 @@ prune() {
     place=$((place + 1))
     if [ "$place" -lt "$KEEP" ] && [[ ! $other < $oldest ]]; then continue; fi
     # In one step: half a backup must not look like one.
-    mv --no-target-directory "$BACKUPS/$other" "$BACKUPS/.old-$other"
-    rm -rf "$BACKUPS/.old-$other"
+    try mv --no-target-directory "$BACKUPS/$other" "$BACKUPS/.old-$other"
+    try rm -rf "$BACKUPS/.old-$other"
     say info "removed $other"
   done
 }

@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # What the backup and the restore drill share: their log, their end, and what they leave behind in sluice.jobs.
 
+# The log is where stdout was at the start, also for a function whose own goes elsewhere.
+exec 5>&1
+
 # A line of JSON, as the API's log has them. LEVEL TEXT [NAME NUMBER]...
 say() {
   local text=${2//\\/\\\\} fields=''
@@ -8,7 +11,7 @@ say() {
   text=${text//$'\n'/\\n}
   local level=$1 && shift 2
   while [ $# -gt 0 ]; do fields+=",\"$1\":$2" && shift 2; done
-  printf '{"level":"%s","time":"%s","msg":"%s"%s}\n' "$level" "$(date -u +%FT%TZ)" "${text//[[:cntrl:]]/ }" "$fields"
+  printf '{"level":"%s","time":"%s","msg":"%s"%s}\n' "$level" "$(date -u +%FT%TZ)" "${text//[[:cntrl:]]/ }" "$fields" >&5
 }
 
 die() {
