@@ -43,8 +43,9 @@ export interface Pod {
 /** The pods that the objects would make. */
 export function podsOf(objects: Manifest[]): Pod[] {
   return objects
-    .filter(({ spec }) => spec?.template?.spec?.containers)
-    .map(({ kind, metadata, spec: { template } }) => ({
+    .map((object) => ({ ...object, template: (object.spec?.jobTemplate?.spec ?? object.spec)?.template }))
+    .filter(({ template }) => template?.spec?.containers)
+    .map(({ kind, metadata, template }) => ({
       of: `${kind} ${metadata.name.replace(/-[a-z0-9]{10}$/, '')}`,
       kind,
       labels: template.metadata.labels,

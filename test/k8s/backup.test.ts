@@ -231,8 +231,9 @@ t.test('drill.sh', async (t) => {
   await backup(BACKUPS)
 
   t.test('restores the newest into a server of its own, and tells how old it is and what was in it', async (t) => {
-    const { code, logs, scratch } = await drill(t, BACKUPS)
+    const { code, logs, output, scratch } = await drill(t, BACKUPS)
     t.equal(code, 0)
+    t.equal(logs.length, output.trim().split('\n').length, 'its log is JSON')
     t.match(logs, [{ level: 'info', msg: /^restored sluice-/, records: 60 }])
     const { succeeded, figures } = await job('restore_drill')
     t.ok(succeeded)

@@ -11,6 +11,7 @@
 set -euo pipefail
 shopt -s nullglob
 here=$(dirname "$0")
+# shellcheck source-path=SCRIPTDIR source=job.sh
 . "$here/job.sh"
 
 main() {

@@ -3,6 +3,7 @@
 # server of its own in the folder SCRATCH, which nobody can reach from outside. Tells the database at DATABASE_URL.
 set -euo pipefail
 here=$(dirname "$0")
+# shellcheck source-path=SCRIPTDIR source=job.sh
 . "$here/job.sh"
 
 main() {
@@ -18,10 +19,10 @@ main() {
 
 start_server() {
   # It lives for minutes, and has to survive nothing: no fsync, and no more WAL than must be.
-  try initdb --pgdata="$SCRATCH/data" --username=postgres --auth-local=trust --encoding=UTF8 --locale=C --no-sync >&2
+  try initdb --pgdata="$SCRATCH/data" --username=postgres --auth-local=trust --encoding=UTF8 --locale=C --no-sync >/dev/null
   try pg_ctl start --silent --wait --pgdata="$SCRATCH/data" --log="$SCRATCH/log" --options="-c listen_addresses= \
     -c unix_socket_directories=$SCRATCH -c unix_socket_permissions=0700 -c fsync=off -c full_page_writes=off \
-    -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=128MB -c shared_buffers=64MB"
+    -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=128MB -c shared_buffers=64MB" >/dev/null
   try query --command='CREATE DATABASE sluice' "host=$SCRATCH user=postgres dbname=postgres"
 }
 

@@ -8,6 +8,7 @@
 # The database has to be empty, or to hold no more than its first migration put there.
 set -euo pipefail
 here=$(dirname "$0")
+# shellcheck source-path=SCRIPTDIR source=job.sh
 . "$here/job.sh"
 
 main() {
@@ -20,7 +21,7 @@ main() {
   folder=$BACKUPS/$backup
   if [ -z "$backup" ] || [ ! -f "$folder/sluice.dump" ]; then die "there is no backup ${backup:-at all} in $BACKUPS"; fi
 
-  (cd "$folder" && sha256sum --quiet --check SHA256SUMS) >&2 ||
+  (cd "$folder" && sha256sum --quiet --check SHA256SUMS) >/dev/null 2>&1 ||
     die "$backup is damaged: its files are not those that were written. Nothing was changed; take another"
   contents=$(manifest "$backup" records)
   if [ "${2:-}" = --dry-run ]; then
