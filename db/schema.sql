@@ -19,7 +19,7 @@ CREATE TABLE sluice.jobs (
   totals       jsonb                    NOT NULL DEFAULT '{}'::jsonb,
   CONSTRAINT jobs_pkey PRIMARY KEY (job),
   CONSTRAINT jobs_figures_map CHECK ((jsonb_typeof(figures) = 'object'::text)),
-  CONSTRAINT jobs_job_known CHECK ((job = ANY (ARRAY['backup'::text, 'restore_drill'::text, 'retention'::text]))),
+  CONSTRAINT jobs_job_known CHECK ((job = ANY (ARRAY['backup'::text, 'backup_upload'::text, 'restore_drill'::text, 'retention'::text]))),
   CONSTRAINT jobs_totals_map CHECK ((jsonb_typeof(totals) = 'object'::text))
 );
 
