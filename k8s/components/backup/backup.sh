@@ -15,6 +15,7 @@ here=$(dirname "$0")
 . "$here/job.sh"
 
 main() {
+  [ -w "$BACKUPS" ] || die "$BACKUPS cannot be written to"
   exec 9>>"$BACKUPS/lock"
   flock --nonblock 9 || die 'another backup is being made in this folder: this one was not begun'
   trap finish EXIT
