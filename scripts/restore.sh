@@ -61,8 +61,8 @@ in_cluster() {
   fi
   kubectl -n "$namespace" create job "$job" --from=cronjob/sluice-restore --dry-run=client -o yaml |
     kubectl patch --local -f - --type=json -p "$(changes)" -o yaml |
-    kubectl create -f - >&2
-
+    kubectl create -f - >/dev/null
+  say "waiting for the Job $job"
   # Whichever comes first: kubectl waits for one condition at a time.
   local status
   until status=$(kubectl -n "$namespace" get job "$job" -o 'jsonpath={.status.conditions[?(@.status=="True")].type}') &&

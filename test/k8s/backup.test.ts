@@ -70,6 +70,16 @@ t.test('a dump that fails, or is cut short, is no backup, and is told', async (t
   }
 })
 
+t.test('a disk that it would nearly fill is left alone: the database may be on it', async (t) => {
+  const BACKUPS = await makeFolder(t)
+  const PATH = await standIn(t, 'df', 'echo Avail; echo 20000')
+  t.match(await backup(BACKUPS, { PATH }), { code: 0 }, 'how much the first takes is not known before')
+  const name = await age(BACKUPS, 1)
+  t.ok((await readFile(join(BACKUPS, name, 'sluice.dump'))).length > 20_000 / 3)
+  t.match(await backup(BACKUPS, { PATH }), { code: 1, logs: [{ msg: /^there are 20000 bytes left/ }, {}] })
+  t.strictSame(await backupsIn(BACKUPS), [name])
+})
+
 t.test('a database that cannot be reached is an error with its reason', async (t) => {
   const BACKUPS = await makeFolder(t)
   const { code, logs } = await backup(BACKUPS, { DATABASE_URL: 'postgres://sluice_backup@127.0.0.1:1/sluice' })

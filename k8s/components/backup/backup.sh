@@ -22,6 +22,7 @@ main() {
   # Of runs that were killed: with the lock in our hands, there are no others.
   rm -rf "$BACKUPS"/.new-* "$BACKUPS"/.old-*
 
+  room
   name=sluice-$(date -u +%Y%m%dT%H%M%SZ)
   new=$BACKUPS/.new-$name
   try mkdir "$new"
@@ -32,6 +33,17 @@ main() {
   bytes=$(wc -c <"$BACKUPS/$name/sluice.dump")
   kept=$(backups | wc -l)
   succeeded=true
+}
+
+# The disk may be the database's too, and a full one stops it: rather no backup than that.
+room() {
+  local newest free bytes
+  newest=$(backups | sed -n 1p)
+  [ -n "$newest" ] || return 0
+  free=$(df --output=avail --block-size=1 "$BACKUPS" | tail -n 1)
+  bytes=$(wc -c <"$BACKUPS/$newest/sluice.dump")
+  [ "$free" -ge $((3 * bytes)) ] ||
+    die "there are $free bytes left on the disk of $BACKUPS, which is less than three times the newest backup. Make room, or lower KEEP"
 }
 
 # The dump and its manifest, of one and the same snapshot, while others go on writing.
