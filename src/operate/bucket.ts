@@ -18,7 +18,7 @@ export interface BucketOptions {
 export type Bucket = ReturnType<typeof openBucket>
 
 /** What is in memory at once, and what is sent again when it fails. A part has to be at least 5 MiB. */
-const PART_BYTES = 16 * 1024 * 1024
+const PART_BYTES = 8 * 1024 * 1024
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */
 const MAX_PARTS = 10_000
 /** Of one request; a part over a slow line takes its time. */

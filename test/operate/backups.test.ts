@@ -36,7 +36,7 @@ t.test('a large file goes in parts, and arrives as one', async (t) => {
   const { 'sluice.dump': dump } = await makeBackup(folder, NAME, 40 * 2 ** 20 + 1)
   await uploadBackups(bucket, folder)
   t.ok(storage.objects.get(`${FOLDER}/${NAME}/sluice.dump`)?.equals(dump))
-  t.equal(storage.requests.filter((request) => /^PUT .*partNumber=\d&/.test(request)).length, 3)
+  t.equal(storage.requests.filter((request) => /^PUT .*partNumber=\d&/.test(request)).length, 6)
   t.equal(storage.open.size, 0)
 })
 
