@@ -16,8 +16,11 @@ const CONTENTION = /^(?:40001|40P01|55P03)$/
 /** The server lacks what it needs (connections, memory, disk): rolled back, and it told us so. */
 const EXHAUSTED = /^53...$/
 
-/** The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. */
-const CUT_OFF = /^(?:08...|57P0[1-5]|25006)$/
+/**
+ * The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. 25P03: it
+ * did not hear from us amid a transaction.
+ */
+const CUT_OFF = /^(?:08...|57P0[1-5]|25006|25P03)$/
 
 /** Data exceptions, integrity constraints, program limits (54: an index row too long, a stack too deep). */
 const ROW = /^(?:22|23|54)...$/
