@@ -11,6 +11,8 @@ export interface Fault {
   /** Settings of the API that differ from the default. */
   env?: Record<string, string>
   quickEnv?: Record<string, string>
+  /** Instances of the API, if more than one. */
+  instances?: number
   /** A PostgreSQL of its own, below this folder; it resolves with undefined where the machine does not allow it. */
   open?(folder: string): Promise<Postgres | undefined>
   /** May clients see errors? Only where the window is exceeded, or the API itself is killed. */

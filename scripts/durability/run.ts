@@ -38,7 +38,12 @@ const GRACE_MS = 5_000
 /** Inflicts a fault on processes under load, and compares what clients were told with what is stored then. */
 export async function runFault(fault: Fault, { postgres, folder, quick }: RunOptions): Promise<Result> {
   const env: Record<string, string> = { DRAIN_SECONDS: '0', ...fault.env, ...(quick ? fault.quickEnv : {}) }
-  const { proxy, servers, start, route, rows, close } = await openStage({ postgres, folder, env })
+  const { proxy, servers, start, route, rows, close } = await openStage({
+    postgres,
+    folder,
+    env,
+    instances: fault.instances ?? 1,
+  })
   const source = `durability/${fault.name}/${randomUUID()}`
   const holdMs = Number(env.OUTAGE_HOLD_SECONDS ?? HOLD_SECONDS) * 1000
   let writers: Writers | undefined

@@ -29,13 +29,15 @@ export interface StageOptions {
   folder: string
   /** Settings of the API. */
   env: Record<string, string>
+  /** How many of it. */
+  instances: number
 }
 
 /** How often a Service looks whether its pods are ready. */
 const PROBE_MS = 100
 
-/** The network and one API, and what routes new connections to it; the writers are not there yet. */
-export async function openStage({ postgres, folder, env }: StageOptions) {
+/** The network and the API, and what routes new connections to it; the writers are not there yet. */
+export async function openStage({ postgres, folder, env, instances }: StageOptions) {
   await mkdir(folder, { recursive: true })
   const { hostname, port } = new URL(postgres.apiUrl)
   const proxy = await openNetwork({ host: hostname, port: Number(port) })
@@ -46,7 +48,7 @@ export async function openStage({ postgres, folder, env }: StageOptions) {
   const probing = probe()
   let turn = 0
   try {
-    await start()
+    for (let count = 0; count < instances; count++) await start()
   } catch (error) {
     await close()
     throw error

@@ -24,19 +24,21 @@ export const API_FAULTS: Fault[] = [
   },
   {
     name: 'api-replace',
-    title: 'SIGTERM of the API, a second instance takes over, 4 times',
-    quickTitle: 'SIGTERM of the API, a second instance takes over',
+    title: 'SIGTERM of the API: two instances replaced, one after the other, 3 times',
+    quickTitle: 'SIGTERM of the API: two instances replaced, one after the other',
+    instances: 2,
     env: { DRAIN_SECONDS: '3' },
     quickEnv: { DRAIN_SECONDS: '1' },
     async inflict({ servers, startServer, writers }, quick) {
-      for (let round = 0; round < (quick ? 1 : 4); round++) {
-        const [old] = servers as [Server]
-        await startServer()
-        await writers.acknowledged(BREATH)
-        old.signal('SIGTERM')
-        const code = await old.exit
-        if (code !== 0) throw new Error(`The API ended with ${code} after SIGTERM`)
-        await writers.acknowledged(BREATH)
+      for (let round = 0; round < (quick ? 1 : 3); round++) {
+        for (const old of [...servers]) {
+          await startServer()
+          await writers.acknowledged(BREATH)
+          old.signal('SIGTERM')
+          const code = await old.exit
+          if (code !== 0) throw new Error(`The API ended with ${code} after SIGTERM`)
+          await writers.acknowledged(BREATH)
+        }
       }
       return undefined
     },
