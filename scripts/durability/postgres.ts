@@ -19,7 +19,7 @@ export interface Postgres {
   key: string
   /** Where its files are. */
   data: string
-  /** kill -9 of the postmaster: its children find out, and end. */
+  /** kill -9 of all its processes, as when a container is killed. */
   kill(): Promise<void>
   /** Starts it unless it runs; returns when it accepts connections, after recovery. */
   start(): Promise<void>
@@ -64,7 +64,7 @@ export async function openPostgres(folder: string, settings: Record<string, stri
   }
 
   async function kill(): Promise<void> {
-    process.kill(await postmaster(), 'SIGKILL')
+    await signalAll('SIGKILL')
   }
 
   async function start(): Promise<void> {
@@ -91,16 +91,19 @@ export async function openPostgres(folder: string, settings: Record<string, stri
   }
 
   async function freeze(): Promise<void> {
-    const pid = await postmaster()
-    // First of all, so that it has no further children.
-    process.kill(pid, 'SIGSTOP')
-    for (const child of await childrenOf(pid)) signal(child, 'SIGSTOP')
+    await signalAll('SIGSTOP')
   }
 
   async function thaw(): Promise<void> {
+    await signalAll('SIGCONT')
+  }
+
+  async function signalAll(name: NodeJS.Signals): Promise<void> {
     const pid = await postmaster()
-    for (const child of await childrenOf(pid)) signal(child, 'SIGCONT')
-    process.kill(pid, 'SIGCONT')
+    // It has no further children then, and keeps those that it has until they are listed.
+    process.kill(pid, 'SIGSTOP')
+    for (const child of await childrenOf(pid)) signal(child, name)
+    process.kill(pid, name)
   }
 
   async function close(): Promise<void> {

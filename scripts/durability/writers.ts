@@ -23,7 +23,7 @@ export interface Writers {
   slowestMs(): number
   /** From the first try to store some records to the answer that ended it, the longest. */
   longestMs(): number
-  /** Resolves with the time of the next acknowledged request: so many more of them. @throws when it takes a minute */
+  /** Resolves when so many more requests were acknowledged. @throws when it takes a minute */
   acknowledged(more: number): Promise<void>
   /** Waits for the answer to what each client is sending, and ends them. */
   stop(): Promise<void>
