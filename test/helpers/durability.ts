@@ -5,16 +5,19 @@ import { complaintsOf, runFault } from '../../scripts/durability/run.ts'
 import { stopServers } from '../../scripts/durability/server.ts'
 import { FAST, ownFolder } from './own-server.ts'
 
+/** A few seconds each; this is for a machine that is busy. */
+const LONGEST_MS = 120_000
+
 /** Inflicts the short form of each fault on processes of this test's own, and asserts that the bar is met. */
 export async function keepsPromises(faults: readonly Fault[]): Promise<void> {
+  t.setTimeout(faults.length * LONGEST_MS)
   const folder = await ownFolder(t)
   const postgres = await openPostgres(folder, FAST)
   t.teardown(() => postgres.close())
   t.teardown(() => stopServers())
   for (const fault of faults) {
-    await t.test(`${fault.quickTitle}: nothing is lost, doubled or answered wrongly`, (t) =>
-      keeps(t, fault, postgres, folder),
-    )
+    const name = `${fault.quickTitle}: nothing is lost, doubled or answered wrongly`
+    await t.test(name, { timeout: LONGEST_MS }, (t) => keeps(t, fault, postgres, folder))
   }
 }
 
