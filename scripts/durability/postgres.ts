@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
@@ -115,11 +115,22 @@ export async function openPostgres(folder: string, settings: Record<string, stri
 }
 
 async function childrenOf(pid: number): Promise<number[]> {
-  const { output } = await run('ps', ['-A', '-o', 'ppid=,pid='])
-  return output
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/).map(Number))
-    .flatMap(([parent, child]) => (parent === pid ? [child as number] : []))
+  const pairs = process.platform === 'linux' ? await parentsFromProc() : await parentsFromPs()
+  return pairs.flatMap(([child, parent]) => (parent === pid ? [child] : []))
+}
+
+type Pair = [pid: number, parent: number]
+
+/** proc_pid_stat(5): the pid, the name in parentheses, the state, the parent. Minimal images have no ps. */
+async function parentsFromProc(): Promise<Pair[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const stats = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')))
+  return stats.map((stat, at) => [Number(pids[at]), Number(stat.slice(stat.lastIndexOf(')')).split(' ')[2])])
+}
+
+async function parentsFromPs(): Promise<Pair[]> {
+  const { output } = await run('ps', ['-A', '-o', 'pid=,ppid='])
+  return output.split('\n').map((line) => line.trim().split(/\s+/).map(Number) as Pair)
 }
 
 /** To a process that may have ended since it was listed. */
