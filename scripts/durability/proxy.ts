@@ -38,7 +38,8 @@ interface Link {
   dead: boolean
 }
 
-export async function openNetwork(target: { host: string; port: number }): Promise<Network> {
+/** @param pooler connections get numbers of the network's own, which are not those of their backends */
+export async function openNetwork(target: { host: string; port: number }, { pooler = false } = {}): Promise<Network> {
   const links = new Set<Link>()
   let [dropping, delayMs] = [false, 0]
   let [tellLost, lost] = [() => {}, Promise.resolve()]
@@ -111,6 +112,8 @@ export async function openNetwork(target: { host: string; port: number }): Promi
     })
     forward(link, database, api, (bytes) => {
       for (const { type, message } of answers.read(bytes)) {
+        // BackendKeyData
+        if (type === 'K' && pooler) message.writeInt32BE(1, 5)
         if (type === 'Z') {
           state = String.fromCharCode(message[5] as number)
           committing = false

@@ -49,7 +49,7 @@ async function askAfter(stream: Socket, pid: number, config: pg.ClientConfig): P
   stream.destroy(Object.assign(error, { code: 'ETIMEDOUT' }))
 }
 
-/** @returns whether that backend works on a statement; true as well when PostgreSQL is there and lets nobody in */
+/** @returns whether that backend works on a statement; true as well when PostgreSQL is there and does not tell */
 async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean> {
   const client = new pg.Client({
     ...config,
@@ -62,13 +62,17 @@ async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean>
     await client.connect()
     // One that waits for us, to send or to read on, waits for a connection that is dead: it is ended, or what is sent again
     // would wait for its locks. Should the number be another's by now, that one tries again, as we do.
-    const { rows } = await client.query(
-      `SELECT CASE WHEN state LIKE 'idle%' OR wait_event_type = 'Client' THEN NOT pg_terminate_backend(pid)
-                   ELSE true END AS working
-       FROM pg_stat_activity WHERE pid = $1 AND usename = current_user`,
+    const { rows } = await client.query<{ self: number; working: boolean | null }>(
+      `SELECT pg_backend_pid() AS self, (
+         SELECT CASE WHEN state LIKE 'idle%' OR wait_event_type = 'Client' THEN NOT pg_terminate_backend(pid)
+                     ELSE true END
+         FROM pg_stat_activity WHERE pid = $1 AND usename = current_user
+       ) AS working`,
       [pid],
     )
-    return rows[0]?.working === true
+    const [{ self, working }] = rows as [(typeof rows)[0]]
+    // A pooler between gives numbers of its own, and nobody can tell.
+    return self !== internalsOf(client).processID || working === true
   } catch (error) {
     // 57P is its end and its start: whatever it was working on is over.
     const sqlstate = error instanceof pg.DatabaseError ? error.code : undefined

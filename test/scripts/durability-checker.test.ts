@@ -1,6 +1,7 @@
 import t from 'tap'
 import { type Answer, check, type Stored } from '../../scripts/durability/checker.ts'
 import { contentOf } from '../../scripts/durability/records.ts'
+import { complaintsOf, type Result } from '../../scripts/durability/run.ts'
 
 const row = (number: number): Stored => ({ number, content: contentOf(number) })
 const created = (...numbers: number[]): Answer => ({ numbers, status: 201, results: numbers.map(() => 'created') })
@@ -52,4 +53,29 @@ t.test('an answer that leaves it open cannot be wrong', async (t) => {
     t.match(check([unanswered(1)], rows), { missing: 0, wrong: 0, errors: 1 })
   }
   t.match(check([refused(1, 'unknown'), duplicate(1)], [row(1)]), { missing: 0, wrong: 0 })
+})
+
+t.test('the bar: nothing missing, twice or wrong, whatever broke; no errors, and answers in time', async (t) => {
+  const kept: Result = {
+    ...check([created(1, 2)], [row(1), row(2)]),
+    name: 'fault',
+    title: 'a fault',
+    slowest_ms: 100,
+    allowed_ms: 1_000,
+    longest_ms: 100,
+    errorsExpected: false,
+  }
+  t.same(complaintsOf(kept), [])
+  const cases: Partial<Result>[] = [
+    check([created(1)], []),
+    check([created(1)], [row(1), row(1)]),
+    check([refused(1, 'not_written')], [row(1)]),
+    { slowest_ms: 1_001 },
+    { sent: 0 },
+  ]
+  for (const change of cases) {
+    t.equal(complaintsOf({ ...kept, ...change, errorsExpected: true }).length, 1, JSON.stringify(change))
+  }
+  t.equal(complaintsOf({ ...kept, errors: 1 }).length, 1, 'inside the window nobody sees an error')
+  t.same(complaintsOf({ ...kept, errors: 1, errorsExpected: true }), [])
 })
