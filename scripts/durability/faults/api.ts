@@ -7,12 +7,13 @@ const BREATH = 30
 export const API_FAULTS: Fault[] = [
   {
     name: 'api-kill',
-    title: 'kill -9 of the API, 5 times',
-    quickTitle: 'kill -9 of the API, twice',
+    title: 'kill -9 of the API between a commit and its answers, 5 times',
+    quickTitle: 'kill -9 of the API between a commit and its answers, twice',
     errors: 'expected',
-    async inflict({ servers, startServer, writers, back }, quick) {
+    async inflict({ proxy, servers, startServer, writers, back }, quick) {
       for (let round = 0; round < (quick ? 2 : 5); round++) {
         const [server] = servers as [Server]
+        await proxy.cutCommit('after', true)
         server.signal('SIGKILL')
         await server.exit
         await startServer(server.port)
