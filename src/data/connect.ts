@@ -63,7 +63,7 @@ class Pool extends pg.Pool {
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
     this.#impatient = impatient
-    if (impatient) this.on('connect', (client) => watchSilence(client, { connectionString: url, keepAlive: true }))
+    if (impatient) this.on('connect', (client) => watchSilence(client, { connectionString: url }))
   }
 
   /** Tells "never sent" from "sent, and then the connection broke". */

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import pg from 'pg'
 
 /** How long a connection that owes an answer may be silent before somebody asks after it, and then again. */
@@ -42,7 +43,8 @@ export function watchSilence(client: pg.ClientBase, config: pg.ClientConfig): vo
 async function askAfter(stream: Socket, pid: number, config: pg.ClientConfig): Promise<void> {
   const { bytesRead } = stream
   const working = await isWorking(pid, config)
-  // It may have spoken meanwhile.
+  // It may have spoken meanwhile. Where this process was busy all the while, that is read first.
+  await nextTurn()
   if (working || stream.bytesRead !== bytesRead) return void stream.setTimeout(SILENT_MS)
   const error = new Error('the connection is dead: PostgreSQL does not answer on it')
   // As the kernel would have it, if it knew.
