@@ -7,7 +7,7 @@ export interface Fault {
   name: string
   title: string
   /** The same, as it is when it is quick. */
-  quickTitle?: string
+  quickTitle: string
   /** Settings of the API that differ from the default. */
   env?: Record<string, string>
   quickEnv?: Record<string, string>

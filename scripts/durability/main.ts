@@ -48,7 +48,7 @@ async function main({ quick, markdown, json, only }: Options): Promise<void> {
   const postgres = await openPostgres(FOLDER)
   try {
     for (const fault of faults) {
-      process.stderr.write(`${quick ? (fault.quickTitle ?? fault.title) : fault.title} …`)
+      process.stderr.write(`${quick ? fault.quickTitle : fault.title} …`)
       const own = fault.open === undefined ? postgres : await fault.open(FOLDER)
       if (own === undefined) {
         process.stderr.write(' not possible on this machine\n')

@@ -13,7 +13,6 @@ import { issueKey } from '../../src/operate/issue-key.ts'
 /** A PostgreSQL of our own, to be broken. It keeps its port over a restart. */
 export interface Postgres {
   superUrl: string
-  ownerUrl: string
   apiUrl: string
   /** An API key that may ingest and read. */
   key: string
@@ -56,7 +55,7 @@ export async function openPostgres(folder: string, settings: Record<string, stri
     await sql`TRUNCATE sluice.records`.execute(db)
     return token
   })
-  return { superUrl, ownerUrl, apiUrl, key, data: home.data, kill, start, stop, restart, freeze, thaw, close }
+  return { superUrl, apiUrl, key, data: home.data, kill, start, stop, restart, freeze, thaw, close }
 
   async function postmaster(): Promise<number> {
     const noted = await readFile(join(home.data, 'postmaster.pid'), 'utf8')

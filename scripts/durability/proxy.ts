@@ -12,8 +12,6 @@ export interface Network {
    */
   drop(): void
   heal(): void
-  /** Resolves when something was lost. */
-  lost(): Promise<void>
   /** Everything takes so long, in milliseconds and at most: each piece anew. 0: as fast as it goes. */
   delay(milliseconds: number): void
   /** Ends one direction of every connection, and leaves the other open. */
@@ -26,7 +24,7 @@ export interface Network {
   cutCommit(at: CommitCut, silently?: boolean): Promise<void>
   /** Resolves when a connection of this application_name comes, the next one. */
   loggedIn(name: string): Promise<void>
-  close(): Promise<void>
+  close(): void
 }
 
 export type CommitCut = 'before' | 'after' | 'half'
@@ -42,7 +40,6 @@ interface Link {
 export async function openNetwork(target: { host: string; port: number }, { pooler = false } = {}): Promise<Network> {
   const links = new Set<Link>()
   let [dropping, delayMs] = [false, 0]
-  let [tellLost, lost] = [() => {}, Promise.resolve()]
   let cut: { at: CommitCut; silently: boolean; done: () => void } | undefined
   const logins = new EventEmitter()
   // allowHalfOpen: an end is passed on, or made, one direction at a time.
@@ -53,14 +50,10 @@ export async function openNetwork(target: { host: string; port: number }, { pool
     port: (server.address() as AddressInfo).port,
     drop: () => {
       dropping = true
-      lost = new Promise((resolve) => {
-        tellLost = resolve
-      })
     },
     heal: () => {
       dropping = false
     },
-    lost: () => lost,
     delay: (milliseconds) => {
       delayMs = milliseconds
     },
@@ -73,10 +66,9 @@ export async function openNetwork(target: { host: string; port: number }, { pool
       return promise
     },
     loggedIn: async (name) => void (await once(logins, name)),
-    async close() {
+    close() {
       server.close()
       for (const link of links) end(link)
-      if (server.listening) await once(server, 'close')
     },
   }
 
@@ -139,10 +131,7 @@ export async function openNetwork(target: { host: string; port: number }, { pool
       waiting--
     }
     const pass = (bytes: Buffer) => {
-      if (dropping) {
-        link.dead = true
-        tellLost()
-      }
+      link.dead ||= dropping
       if (!link.dead && !to.destroyed) send(bytes)
     }
     const close = () => {

@@ -62,7 +62,7 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     await writers.stop()
     return {
       name: fault.name,
-      title: (quick ? fault.quickTitle : undefined) ?? fault.title,
+      title: quick ? fault.quickTitle : fault.title,
       ...check(writers.answers, await rows(source)),
       slowest_ms: Math.round(writers.slowestMs()),
       allowed_ms: holdMs + GRACE_MS,

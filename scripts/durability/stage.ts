@@ -99,6 +99,6 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
         await server.exit
       }),
     )
-    await proxy.close()
+    proxy.close()
   }
 }
