@@ -16,8 +16,7 @@ import { Problem } from '../lib/problems.ts'
  *      │ ├───a row is at fault──────────────▶ writing the first half of the piece, the second comes after it
  *      │ ├───the database is away, or busy──▶ holding
  *      │ └───anything else──────────────────▶ writing its next piece, or ended; the piece's requests get the error
- *   holding ──the pause is over─────────────▶ writing the same piece, under the same base; the pauses, from the begin of a
- *                                             try to the next, grow
+ *   holding ──the pause is over─────────────▶ writing the same piece, under the same base
  *           ──the database is back──────────▶ the same, at once
  *           ──no request is left────────────▶ writing its next piece, or ended
  *
@@ -25,7 +24,8 @@ import { Problem } from '../lib/problems.ts'
  * refused. A strict request is a flush by itself, and never halved.
  *
  * A piece that is sent again keeps its `base`: the store recognises rows that an earlier try had committed after all as
- * this piece's own, so each request gets the exact answer.
+ * this piece's own, so each request gets the exact answer. Pauses count from the beginning of one try to the next, and
+ * grow: a try that took its time was pause enough.
  *
  * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
  * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
