@@ -12,13 +12,17 @@ function complaintOf(env: Record<string, string>): string {
   return 'no complaint'
 }
 
-t.test('without any variable every setting but the URLs, the first key and the protocol has a default', async (t) => {
+t.test('without any variable every setting but the URLs, the keys and the protocol has a default', async (t) => {
   const config = loadConfig({})
   const without = Object.keys(ConfigSchema.properties).filter((name) => !(name in config))
   t.same(without, [
     'DATABASE_URL',
     'DATABASE_READ_URL',
     'SLUICE_BOOTSTRAP_KEY',
+    'BACKUP_BUCKET_URL',
+    'AWS_ACCESS_KEY_ID',
+    'AWS_SECRET_ACCESS_KEY',
+    'AWS_REGION',
     'OTEL_EXPORTER_OTLP_ENDPOINT',
     'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
     'OTEL_EXPORTER_OTLP_PROTOCOL',

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { sql } from 'kysely'
 import t from 'tap'
 import { configTable } from '../scripts/config-table.ts'
+import { FAULTS } from '../scripts/durability/faults.ts'
 import { runServer } from './helpers/command.ts'
 import { connect } from './helpers/connect.ts'
 import { createEmptyDatabase } from './helpers/postgres.ts'
@@ -55,5 +56,15 @@ t.test("the log's fields are those of the README's table, with these types, and 
     server.child.kill('SIGINT')
     t.equal(await server.exit, 0)
     return server.logs()
+  }
+})
+
+t.test("the README's report on faults has each that there is", async (t) => {
+  const rows = readme.split('\n')
+  for (const { title } of FAULTS) {
+    t.ok(
+      rows.some((row) => row.startsWith(`| ${title} `)),
+      `renew it with: npm run -s durability -- --markdown; ${title}`,
+    )
   }
 })
