@@ -5,6 +5,7 @@ import { connect } from '../data/connect.ts'
 import { recordJobRun } from '../data/jobs.ts'
 import { beginRetention, selectRights } from '../data/maintenance.ts'
 import type { Database } from '../data/schema.ts'
+import { classifyFailure, NotConnectedError } from '../data/sqlstate.ts'
 import { vacuumRecords } from '../data/vacuum.ts'
 import { createLogger } from '../logger.ts'
 import { type Policy, parsePolicies } from '../operate/policies.ts'
@@ -90,7 +91,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
   }
   tell(removed, policies, logger, false)
   await record()
-  if (failure !== undefined) throw failure
+  if (failure !== undefined) throw isBroken(failure) ? new Error(BROKEN, { cause: failure }) : failure
   if (!whole) throw new Error(`Interrupted by ${stop.reason}. To go on, run it again`)
 
   function onBatch(batch: Parameters<Removed['add']>[0]): void {
@@ -115,6 +116,13 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
       totals: { removed_records: removed.records, removed_bytes: removed.bytes },
     }).catch((err) => logger.warn({ err }, 'how it went could not be kept'))
   }
+}
+
+const BROKEN = 'The connection to the database broke, and this run with it. The next one goes on where it ended'
+
+function isBroken(failure: unknown): boolean {
+  const { kind, ...rest } = classifyFailure(failure)
+  return kind === 'transient' && 'away' in rest && rest.away && !(failure instanceof NotConnectedError)
 }
 
 /** A table for people; a line for each policy, and one for all together, for everybody else. */

@@ -26,7 +26,9 @@ export interface Rights {
 
 export async function selectRights(db: Database): Promise<Rights> {
   const { rows } = await sql<Rights>`
-    SELECT current_user AS role, has_table_privilege('sluice.records', 'SELECT, DELETE') AS "mayRemove",
+    SELECT current_user AS role,
+           -- Not both names in one call, which asks for either.
+           has_table_privilege('sluice.records', 'SELECT') AND has_table_privilege('sluice.records', 'DELETE') AS "mayRemove",
            has_table_privilege('sluice.records', 'MAINTAIN') AS "mayVacuum"`.execute(db)
   return rows[0] as Rights
 }

@@ -261,7 +261,7 @@ t.test('what is removed is what the policies say', async (t) => {
         assert.equal(removed.records, gone.size)
       },
     ),
-    { numRuns: 25 },
+    { numRuns: 15 },
   )
   t.pass()
 })
