@@ -24,11 +24,12 @@ export const missing = (program: string): string | false => {
 /** What `kubectl apply -k` would apply. */
 export function render(overlay: string): Manifest[] {
   const folder = fileURLToPath(new URL(`k8s/overlays/${overlay}`, repository))
-  return parse(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
+  return parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
 }
 
 /** The documents of a YAML file in the repository. */
-export const readManifests = (path: string): Manifest[] => parse(readFileSync(new URL(path, repository), 'utf8'))
+export const readManifests = (path: string): Manifest[] =>
+  parseManifests(readFileSync(new URL(path, repository), 'utf8'))
 
 export interface Pod {
   /** As `Deployment sluice-api`. */
@@ -43,8 +44,9 @@ export interface Pod {
 /** The pods that the objects would make. */
 export function podsOf(objects: Manifest[]): Pod[] {
   return objects
-    .filter(({ spec }) => spec?.template?.spec?.containers)
-    .map(({ kind, metadata, spec: { template } }) => ({
+    .map(({ kind, metadata, spec }) => ({ kind, metadata, template: (spec?.jobTemplate?.spec ?? spec)?.template }))
+    .filter(({ template }) => template?.spec?.containers)
+    .map(({ kind, metadata, template }) => ({
       of: `${kind} ${metadata.name.replace(/-[a-z0-9]{10}$/, '')}`,
       kind,
       labels: template.metadata.labels,
@@ -56,6 +58,6 @@ export function podsOf(objects: Manifest[]): Pod[] {
 export const find = (objects: Manifest[], kind: string, name: string): Manifest =>
   objects.find((object) => object.kind === kind && object.metadata.name === name)
 
-function parse(text: string): Manifest[] {
+export function parseManifests(text: string): Manifest[] {
   return parseAllDocuments(text).map((document) => document.toJS())
 }

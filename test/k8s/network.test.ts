@@ -8,6 +8,7 @@ const common = [
   'api ← kube-system/traefik 3000',
   'api ← monitoring/* 9464',
   'api → kube-system/kube-dns 53',
+  'maintenance → kube-system/kube-dns 53',
   'migration → kube-system/kube-dns 53',
 ]
 const pairs: Record<string, string[]> = {
@@ -18,7 +19,9 @@ const pairs: Record<string, string[]> = {
     'bootstrap → kube-system/kube-dns 53',
     'database ← api 5432',
     'database ← bootstrap 5432',
+    'database ← maintenance 5432',
     'database ← migration 5432',
+    'maintenance → database 5432',
     'migration → database 5432',
   ],
   ha: [
@@ -27,12 +30,14 @@ const pairs: Record<string, string[]> = {
     'cnpg ← api 5432',
     'cnpg ← cnpg 5432',
     'cnpg ← cnpg-system/cloudnative-pg 8000',
+    'cnpg ← maintenance 5432',
     'cnpg ← migration 5432',
     'cnpg ← monitoring/* 9187',
     'cnpg → anywhere 443',
     'cnpg → anywhere 6443',
     'cnpg → cnpg 5432',
     'cnpg → kube-system/kube-dns 53',
+    'maintenance → cnpg 5432',
     'migration → cnpg 5432',
   ],
 }
