@@ -81,7 +81,11 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
       if (!mayRemove)
         throw new Error(`The role ${role} may not remove records: DATABASE_URL must be sluice_maintenance's`)
       if (!(await beginRetention(session))) return false
-      whole = await retain(session, policies, { dryRun: false, stop, onBatch })
+      try {
+        whole = await retain(session, policies, { dryRun: false, stop, onBatch })
+      } finally {
+        tell(removed, policies, logger, false)
+      }
       if (whole && removed.records > 0) await reuse(session, mayVacuum)
       return true
     })
@@ -89,7 +93,6 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
   } catch (error) {
     failure = error
   }
-  tell(removed, policies, logger, false)
   await record()
   if (failure !== undefined) throw isBroken(failure) ? new Error(BROKEN, { cause: failure }) : failure
   if (!whole) throw new Error(`Interrupted by ${stop.reason}. To go on, run it again`)
@@ -103,7 +106,9 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
     if (!mayVacuum)
       return logger.warn('the role may not VACUUM: the space is free for new records after the next autovacuum only')
     const done = await vacuumRecords(session, db, stop)
-    if (!done) logger.info('VACUUM gave way: the space that is left is free after the next one')
+    logger.info(
+      done ? 'its space is free for new records' : 'VACUUM gave way: what is left to it is free after the next',
+    )
   }
 
   /** For /metrics. A database that is away learns nothing of this run. */

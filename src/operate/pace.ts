@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 
 /** A step is sized to take this long. As long as a transaction is open that removes records, the feed waits for it. */
-const STEP_MS = 25
+const STEP_MS = 100
 /** After a step, so many times what it took is left to others: retention has a fifth of one connection. */
 const REST = 4
 const LONGEST_REST_MS = 5_000
 
-const ROWS = { first: 500, least: 50, most: 10_000 }
+const ROWS = { first: 500, least: 200, most: 10_000 }
 
 /** Failures in a row after which it is given up. */
 const MOST_FAILURES = 5

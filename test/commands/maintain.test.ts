@@ -20,6 +20,7 @@ t.test('removes what the policies say, tells what that was, and keeps it for /me
   t.match(logs, [
     { level: 'info', msg: 'removed', policy: 0, type: 'click', maxAge: '30d', records: 3, oldest: /Z$/, newest: /Z$/ },
     { level: 'info', msg: 'removed, all together', records: 3, bytes: Number },
+    { level: 'info', msg: 'its space is free for new records' },
   ])
   const [job] = await jobs(database)
   t.match(job, { job: 'retention', succeeded: true, totals: { removed_records: 3, removed_bytes: logs[1]?.bytes } })
