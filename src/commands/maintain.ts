@@ -5,7 +5,7 @@ import { connect } from '../data/connect.ts'
 import { recordJobRun } from '../data/jobs.ts'
 import { beginRetention, selectRights } from '../data/maintenance.ts'
 import type { Database } from '../data/schema.ts'
-import { classifyFailure, NotConnectedError } from '../data/sqlstate.ts'
+import { classifyFailure } from '../data/sqlstate.ts'
 import { vacuumRecords } from '../data/vacuum.ts'
 import { createLogger } from '../logger.ts'
 import { type Policy, parsePolicies } from '../operate/policies.ts'
@@ -71,22 +71,21 @@ async function tryOut(db: Database, policies: Policy[], logger: Logger, stop: Ab
 }
 
 async function maintain(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
+  const { role, mayRemove, mayVacuum } = await selectRights(db)
+  if (!mayRemove) throw new Error(`The role ${role} may not remove records: DATABASE_URL must be sluice_maintenance's`)
   const begin = performance.now()
   const removed = new Removed(policies)
   let failure: unknown
   let whole = false
   try {
     const alone = await db.connection().execute(async (session) => {
-      const { role, mayRemove, mayVacuum } = await selectRights(session)
-      if (!mayRemove)
-        throw new Error(`The role ${role} may not remove records: DATABASE_URL must be sluice_maintenance's`)
       if (!(await beginRetention(session))) return false
       try {
         whole = await retain(session, policies, { dryRun: false, stop, onBatch })
       } finally {
         tell(removed, policies, logger, false)
       }
-      if (whole && removed.records > 0) await reuse(session, mayVacuum)
+      if (whole && removed.records > 0) await reuse(session)
       return true
     })
     if (!alone) return logger.info('another maintain is at it: nothing is left to do')
@@ -102,7 +101,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
     logger.debug({ seen: batch.seen, records: batch.records, bytes: batch.bytes }, 'a batch')
   }
 
-  async function reuse(session: Database, mayVacuum: boolean): Promise<void> {
+  async function reuse(session: Database): Promise<void> {
     if (!mayVacuum)
       return logger.warn('the role may not VACUUM: the space is free for new records after the next autovacuum only')
     const done = await vacuumRecords(session, db, stop)
@@ -125,19 +124,19 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
 
 const BROKEN = 'The connection to the database broke, and this run with it. The next one goes on where it ended'
 
-function isBroken(failure: unknown): boolean {
-  const { kind, ...rest } = classifyFailure(failure)
-  return kind === 'transient' && 'away' in rest && rest.away && !(failure instanceof NotConnectedError)
+function isBroken(error: unknown): boolean {
+  const failure = classifyFailure(error)
+  return failure.kind === 'transient' && failure.away
 }
 
 /** A table for people; a line for each policy, and one for all together, for everybody else. */
 function tell({ records, bytes, shares }: Removed, policies: Policy[], logger: Logger, dryRun: boolean): void {
-  const lines = shares.map(({ policy, ...share }) => ({ ...policies[policy]?.written, ...share }))
   if (process.stdout.isTTY) {
-    console.table([...lines, { policy: 'all', records, bytes }])
+    const rows = shares.map((share, policy) => [`${policy} ${JSON.stringify(policies[policy]?.written)}`, share])
+    console.table(Object.fromEntries([...rows, ['all together', { records, bytes }]]))
   } else {
-    for (const [policy, line] of lines.entries())
-      logger.info({ policy, ...line }, dryRun ? 'would be removed' : 'removed')
+    for (const [policy, share] of shares.entries())
+      logger.info({ policy, ...policies[policy]?.written, ...share }, dryRun ? 'would be removed' : 'removed')
   }
   logger.info({ records, bytes }, dryRun ? 'dry run: nothing was removed' : 'removed, all together')
 }

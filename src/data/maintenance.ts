@@ -10,7 +10,7 @@ const RETENTION = 7_582_004
  */
 export async function beginRetention(session: Database): Promise<boolean> {
   const { rows } = await sql<{ alone: boolean }>`SELECT pg_try_advisory_lock(${RETENTION}) AS alone`.execute(session)
-  // Behind a migration that waits for its own locks: retention can wait longer than the records that queue behind both.
+  // A table that a migration holds is waited for in short tries, between which a SIGTERM is noticed.
   await sql`SET lock_timeout = '2s'`.execute(session)
   // What a crash undoes is removed again by the next run; meanwhile no batch waits for the disk or for a standby.
   await sql`SET synchronous_commit = off`.execute(session)

@@ -102,25 +102,28 @@ const isBefore = (one: Place, other: Place): boolean => {
   return at !== -1 && (left[at] as bigint) < (right[at] as bigint)
 }
 
-/** What was removed so far, all together and for each policy. */
+/** What a policy removed so far; times are undefined as long as that is nothing. */
+export type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>>
+
+/** What was removed so far, all together and by each policy. */
 export class Removed {
   records = 0
   bytes = 0
-  readonly shares: Share[]
+  readonly shares: Sum[]
 
   constructor(policies: readonly Policy[]) {
-    this.shares = policies.map((_, policy) => ({ policy, records: 0, bytes: 0, oldest: '', newest: '' }))
+    this.shares = policies.map(() => ({ records: 0, bytes: 0 }))
   }
 
   add(batch: Batch): void {
     this.records += batch.records
     this.bytes += batch.bytes
     for (const { policy, records, bytes, oldest, newest } of batch.shares) {
-      const sum = this.shares[policy] as Share
+      const sum = this.shares[policy] as Sum
       sum.records += records
       sum.bytes += bytes
-      if (sum.oldest === '' || oldest < sum.oldest) sum.oldest = oldest
-      if (newest > sum.newest) sum.newest = newest
+      if (sum.oldest === undefined || oldest < sum.oldest) sum.oldest = oldest
+      if (sum.newest === undefined || newest > sum.newest) sum.newest = newest
     }
   }
 }
