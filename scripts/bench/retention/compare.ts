@@ -108,7 +108,7 @@ function toRows(measured: Record<Way, Measurement[]>): Row[] {
       p99_ms: rounded(median(all('p99_ms'))),
       ratios: {
         without: medianRatio(all('rate'), all('rate', 'without')),
-        "without's p99": medianRatio(all('p99_ms'), all('p99_ms', 'without')),
+        'its p99': medianRatio(all('p99_ms'), all('p99_ms', 'without')),
       },
     }
   })
