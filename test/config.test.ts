@@ -12,10 +12,19 @@ function complaintOf(env: Record<string, string>): string {
   return 'no complaint'
 }
 
-t.test('without any variable every setting but the URLs, the first key and the policies has a default', async (t) => {
+t.test('without any variable every setting but the URLs, the keys and the policies has a default', async (t) => {
   const config = loadConfig({})
   const without = Object.keys(ConfigSchema.properties).filter((name) => !(name in config))
-  t.same(without, ['DATABASE_URL', 'DATABASE_READ_URL', 'SLUICE_BOOTSTRAP_KEY', 'RETENTION_POLICIES'])
+  t.same(without, [
+    'DATABASE_URL',
+    'DATABASE_READ_URL',
+    'SLUICE_BOOTSTRAP_KEY',
+    'RETENTION_POLICIES',
+    'BACKUP_BUCKET_URL',
+    'AWS_ACCESS_KEY_ID',
+    'AWS_SECRET_ACCESS_KEY',
+    'AWS_REGION',
+  ])
   t.match(config, { PORT: 3000, HOST: '127.0.0.1', LOG_LEVEL: 'info', MAX_BATCH_BYTES: 16 * 1024 * 1024 })
 })
 

@@ -19,9 +19,9 @@ const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
 async function send(
   body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   store: MemoryStore,
-  { key = KEY, idempotencyKey = undefined as string | undefined } = {},
+  { key = KEY, idempotencyKey = undefined as string | undefined, holdMs = 0 } = {},
 ) {
-  const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs: 0 })
+  const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs })
   const request = { key, limits, defaults: makeDefaults(idempotencyKey, undefined)(false) }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const answer = await ingestLines(stream, writer, request).then(
@@ -176,7 +176,7 @@ t.test('while the database is busy no more is read than the stream has reserved'
       yield Buffer.from(text.toString().replaceAll('"0000', `"${sent}/`))
     }
   }
-  const answer = send(body(), store)
+  const answer = send(body(), store, { holdMs: 600_000 })
   const calls = [await store.next(), await store.next()]
   await quiet(() => read)
   t.equal(store.calls.length, 2, 'two flushes are at the database')

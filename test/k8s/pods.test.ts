@@ -14,12 +14,13 @@ import {
   podsOf,
   render,
   repository,
+  variants,
 } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')
 
-for (const overlay of overlays) {
+for (const overlay of variants) {
   const objects = skip ? [] : render(overlay)
   const pods = podsOf(objects)
 
@@ -135,7 +136,7 @@ for (const overlay of overlays) {
     const secrets = JSON.stringify(api?.spec).match(/"secret\w+":\{[^}]*\}/gi)
     t.strictSame(secrets, ['"secretKeyRef":{"key":"password","name":"sluice-api"}'])
     const withSuperuser = pods.filter(({ spec }) => JSON.stringify(spec).includes('"POSTGRES_PASSWORD"'))
-    const expected = overlay === 'k3s' ? ['Job sluice-bootstrap', 'StatefulSet sluice-postgres'] : []
+    const expected = overlay.startsWith('k3s') ? ['Job sluice-bootstrap', 'StatefulSet sluice-postgres'] : []
     t.strictSame(withSuperuser.map(({ of }) => of).sort(), expected)
   })
 
