@@ -131,6 +131,12 @@ export const ConfigSchema = Type.Object({
     maximum: 3600,
     description: 'How long one read may take at the database',
   }),
+  RETENTION_POLICIES: Type.Optional(
+    Type.String({
+      title: 'the path of a file',
+      description: 'Policies of `maintain`, which --policies may say instead',
+    }),
+  ),
   DRAIN_SECONDS: Type.Number({
     default: 10,
     minimum: 0,

@@ -28,6 +28,15 @@ program
   )
   .action(async (options) => (await import('./commands/bootstrap.ts')).runBootstrap(options))
 
+program
+  .command('maintain')
+  .description(
+    'remove the records that the policies of retention say; DATABASE_URL is a role that may, sluice_maintenance',
+  )
+  .option('--policies <file>', 'JSON; instead of the setting RETENTION_POLICIES')
+  .option('--dry-run', 'say what would be removed, and change nothing', false)
+  .action(async (options) => (await import('./commands/maintain.ts')).runMaintain(options))
+
 const keys = program.command('keys').description('make, list and revoke API keys')
 
 keys

@@ -12,13 +12,14 @@ function complaintOf(env: Record<string, string>): string {
   return 'no complaint'
 }
 
-t.test('without any variable every setting but the URLs, the keys and the protocol has a default', async (t) => {
+t.test('without any variable every setting has a default, but for those whose absence means something', async (t) => {
   const config = loadConfig({})
   const without = Object.keys(ConfigSchema.properties).filter((name) => !(name in config))
   t.same(without, [
     'DATABASE_URL',
     'DATABASE_READ_URL',
     'SLUICE_BOOTSTRAP_KEY',
+    'RETENTION_POLICIES',
     'BACKUP_BUCKET_URL',
     'AWS_ACCESS_KEY_ID',
     'AWS_SECRET_ACCESS_KEY',

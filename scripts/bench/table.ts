@@ -5,6 +5,7 @@ export interface Options {
   seconds: number
   records: number
   gib: number
+  stored: number
   profile?: string
 }
 
@@ -32,7 +33,7 @@ export interface Row {
   p99_ms?: number
   /** The most memory that our process had. */
   rss_mib?: number
-  /** The rate, as a multiple of another's in the same round. */
+  /** The rate, or what the name says, as a multiple of another's in the same round. */
   ratios: Record<string, number>
 }
 

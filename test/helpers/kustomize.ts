@@ -28,7 +28,7 @@ export const missing = (program: string): string | false => {
 
 /** What `kubectl apply -k` would apply. */
 export function render(variant: string): Manifest[] {
-  const build = (folder: string) => parse(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
+  const build = (folder: string) => parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
   const k8s = fileURLToPath(new URL('k8s', repository))
   if (variant !== 'k3s with object storage') return build(join(k8s, 'overlays', variant))
 
@@ -48,7 +48,8 @@ export function render(variant: string): Manifest[] {
 }
 
 /** The documents of a YAML file in the repository. */
-export const readManifests = (path: string): Manifest[] => parse(readFileSync(new URL(path, repository), 'utf8'))
+export const readManifests = (path: string): Manifest[] =>
+  parseManifests(readFileSync(new URL(path, repository), 'utf8'))
 
 export interface Pod {
   /** As `Deployment sluice-api`. */
@@ -77,6 +78,6 @@ export function podsOf(objects: Manifest[]): Pod[] {
 export const find = (objects: Manifest[], kind: string, name: string): Manifest =>
   objects.find((object) => object.kind === kind && object.metadata.name === name)
 
-function parse(text: string): Manifest[] {
+export function parseManifests(text: string): Manifest[] {
   return parseAllDocuments(text).map((document) => document.toJS())
 }

@@ -1,7 +1,21 @@
-import { readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { ConfigSchema } from '../../src/config.ts'
-import { find, type Manifest, missing, podsOf, render, repository, variants } from '../helpers/kustomize.ts'
+import { parsePolicies } from '../../src/operate/policies.ts'
+import {
+  find,
+  type Manifest,
+  missing,
+  overlays,
+  parseManifests,
+  podsOf,
+  render,
+  repository,
+  variants,
+} from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')
@@ -137,6 +151,45 @@ for (const overlay of variants) {
     },
   )
 }
+
+for (const overlay of overlays) {
+  t.test(
+    `${overlay}: retention runs alone, ends in time, and removes nothing before it is told to`,
+    { skip },
+    async (t) => {
+      const objects = render(overlay)
+      const { spec } = find(objects, 'CronJob', 'sluice-maintenance')
+      t.match(spec, { concurrencyPolicy: 'Forbid', timeZone: 'Etc/UTC', schedule: /^\d+ \d+ \* \* \*$/ })
+      // https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#job-creation: none below ten seconds is ever seen.
+      t.ok(spec.startingDeadlineSeconds >= 600)
+      const job = spec.jobTemplate.spec
+      t.ok(job.activeDeadlineSeconds < 20 * 3600, 'before the next one')
+      const pod = job.template.spec
+      const [maintain] = pod.containers
+      t.strictSame(maintain.args, ['maintain'])
+      const secrets = JSON.stringify(pod).match(/"secret\w+":\{[^}]*\}/gi)
+      t.strictSame(secrets, ['"secretKeyRef":{"key":"password","name":"sluice-maintenance"}'])
+
+      const { value: path } = maintain.env.find(({ name }: Manifest) => name === 'RETENTION_POLICIES')
+      const [mount] = maintain.volumeMounts
+      const { configMap } = pod.volumes.find(({ name }: Manifest) => name === mount.name)
+      const { data } = find(objects, 'ConfigMap', configMap.name)
+      t.strictSame(parsePolicies(data[path.slice(mount.mountPath.length + 1)], path), [])
+    },
+  )
+}
+
+t.test("an overlay of one's own puts its policies in the place of the empty ones", { skip }, async (t) => {
+  const folder = t.testdir({ 'policies.json': '[{ "type": "click", "maxAge": "30d" }]' })
+  const base = relative(folder, fileURLToPath(new URL('k8s/overlays/k3s', repository)))
+  // As k8s/README.md has it.
+  const [, example] = /```yaml\n(resources:[^`]*policies\.json[^`]*)```/.exec(read('k8s/README.md')) ?? []
+  writeFileSync(join(folder, 'kustomization.yaml'), `${example}`.replace('../k3s', base))
+  const objects = parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
+  const pod = find(objects, 'CronJob', 'sluice-maintenance').spec.jobTemplate.spec.template.spec
+  const { data } = find(objects, 'ConfigMap', pod.volumes[0].configMap.name)
+  t.match(parsePolicies(data['policies.json'], 'policies.json'), [{ selection: { type: 'click' } }])
+})
 
 t.test('k3s: PostgreSQL is the StatefulSet of the seed', { skip }, async (t) => {
   const objects = render('k3s')

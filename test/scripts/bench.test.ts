@@ -56,6 +56,22 @@ t.test('lines and memory are measured too, and everything arrives', async (t) =>
   ])
 })
 
+t.test('retention is measured against the same without it, and removes half of what is stored', async (t) => {
+  const file = join(t.testdir(), 'retention.json')
+  const { code, stderr } = await bench('retention', '--stored', '4000', '--seconds', '0.3', '--json', file)
+  t.equal(code, 0, 'exit code', { stderr })
+  const row = { rate: Number, p50_ms: Number, p99_ms: Number }
+  t.match(JSON.parse(await readFile(file, 'utf8')), [
+    { name: 'retention without', ...row },
+    { name: 'retention with', ...row, ratios: { without: Number, 'its p99': Number } },
+  ])
+  const removed = [...stderr.matchAll(/removed (\d+) records/g)].map(([, records]) => Number(records))
+  t.equal(
+    removed.reduce((sum, records) => sum + records, 0),
+    2000,
+  )
+})
+
 function bench(only: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const env = { ...process.env, DATABASE_URL: superUrl }
   const all = ['scripts/bench/main.ts', '--rounds', '1', '--only', only, ...args]
