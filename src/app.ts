@@ -4,7 +4,9 @@ import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
 import compression from './plugins/compression.ts'
 import database from './plugins/database.ts'
+import jobs from './plugins/jobs.ts'
 import keys from './plugins/keys.ts'
+import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
@@ -38,10 +40,12 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
       reply.header('x-request-id', request.id)
       sendProblem(toProblem(error), request as never, reply as never)
       logRequest(request as never, reply as never)
+      app.measureRequest(request as never, reply as never)
     },
   })
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
+  await app.register(metrics)
   await app.register(requests)
   await app.register(openapi)
   await app.register(problems)
@@ -51,6 +55,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(readiness)
   await app.register(writer, { config })
   await app.register(keys)
+  await app.register(jobs)
 
   await app.register(health)
   await app.register(openapiRoute)

@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { explain } from './lib/explain.ts'
+import { VERSION } from './lib/version.ts'
 
 // Each command's code is loaded when it is run: `keys list` needs no HTTP server.
 const program = new Command('sluice')
   .description('A lightweight, durable ingestion API for PostgreSQL.')
-  .version(JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version)
+  .version(VERSION)
 
 program
   .command('serve')

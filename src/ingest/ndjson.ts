@@ -17,6 +17,8 @@ export interface LinesRequest {
   key: Key
   defaults: Defaults
   limits: RecordLimits
+  /** What became of the lines is added here, while they are stored. */
+  totals: Counts
 }
 
 export interface LinesAnswer {
@@ -31,7 +33,7 @@ export interface LinesAnswer {
  * @throws Problem when no line was stored, or not all lines could be read or written; it carries the report, too
  */
 export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
-  const report = new LineReport()
+  const report = new LineReport(request.totals)
   const chunks = new LineChunks(writer, report)
   let problem: Problem | undefined
   try {

@@ -45,8 +45,21 @@ export interface WriterOptions {
   holdMs: number
   /** Called when the database goes away (with the error) and when it is back (without). */
   onOutage?: (error?: unknown) => void
-  /** Called once for each committed flush. */
-  onFlush?: (flush: { rows: number; requests: number; milliseconds: number }) => void
+  /** Called once for each committed flush. `bytes` are those of the bodies; of one that was cut, its share. */
+  onFlush?: (flush: { rows: number; requests: number; bytes: number; milliseconds: number }) => void
+  /** Called when a flush failed for no fault of its own, and is to be sent again. */
+  onRetry?: () => void
+}
+
+/** How it stands, for those who watch. */
+export interface WriterStatus {
+  /** Requests without an answer. */
+  waiting: number
+  /** How long the oldest of them has waited, in milliseconds; 0 when there is none. */
+  oldestMs: number
+  /** Flushes by their state. */
+  writing: number
+  holding: number
 }
 
 interface Waiting {
@@ -134,6 +147,20 @@ export class Writer {
     this.#schedule()
   }
 
+  get status(): WriterStatus {
+    const flushes = [...this.#flushes]
+    const written = new Set(flushes.flatMap(({ pieces }) => pieces.flat().filter(isOpen)).map(({ request }) => request))
+    // The queue is in the order of arrival.
+    const candidates = [...written, ...this.#queue.slice(0, 1)]
+    const first = Math.min(...candidates.map(({ deadline }) => deadline))
+    return {
+      waiting: written.size + this.#queue.length,
+      oldestMs: candidates.length === 0 ? 0 : performance.now() - first + this.#options.holdMs,
+      writing: flushes.filter(({ state }) => state === 'writing').length,
+      holding: flushes.filter(({ state }) => state === 'holding').length,
+    }
+  }
+
   /** Refuses new requests, and resolves when all that were handed over are answered. */
   async close(): Promise<void> {
     this.#closing = true
@@ -207,6 +234,7 @@ export class Writer {
           for (const { request } of parts) answerDefect(request, error)
           return []
         }
+        this.#options.onRetry?.()
         if (failure.written === 'unknown') for (const { request } of parts) request.unsure = true
         if (failure.away) this.#noteAway(error)
         else this.#noteBack()
@@ -222,7 +250,8 @@ export class Writer {
     const rows = parts.length === 1 ? rowsOf(parts[0] as Part) : parts.flatMap(rowsOf)
     const started = performance.now()
     const outcomes = await (isStrict(parts) ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))
-    this.#options.onFlush?.({ rows: rows.length, requests: parts.length, milliseconds: performance.now() - started })
+    const milliseconds = performance.now() - started
+    this.#options.onFlush?.({ rows: rows.length, requests: parts.length, bytes: bytesOf(parts), milliseconds })
     let at = 0
     for (const part of parts) {
       const next = at + part.to - part.from
@@ -320,6 +349,9 @@ const isStrict = (parts: Part[]): boolean => parts[0]?.request.strict === true
 
 const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
   from === 0 && to === request.rows.length ? request.rows : request.rows.slice(from, to)
+
+const bytesOf = (parts: Part[]): number =>
+  parts.reduce((sum, { request, from, to }) => sum + (request.bytes * (to - from)) / request.rows.length, 0)
 
 function halve(parts: Part[]): [Part[], Part[]] {
   const total = parts.reduce((sum, { from, to }) => sum + to - from, 0)

@@ -19,6 +19,8 @@ export class KeyRing {
   readonly #onError: (error: unknown) => void
   #keys: ReadonlyMap<string, Key> | undefined
   #readAt = Number.NEGATIVE_INFINITY
+  /** When the copy was made; before there is one, when this began. */
+  #copiedAt = performance.now()
   /** The read that is under way. */
   #reading: Promise<void> | undefined
   /** One that has not begun, and will see whatever exists now. */
@@ -28,6 +30,11 @@ export class KeyRing {
   constructor(db: Database, onError: (error: unknown) => void) {
     this.#db = db
     this.#onError = onError
+  }
+
+  /** How old the copy is, in milliseconds. */
+  get ageMs(): number {
+    return performance.now() - this.#copiedAt
   }
 
   /** Begins to keep the copy fresh. */
@@ -73,9 +80,11 @@ export class KeyRing {
   }
 
   async #readKeys(): Promise<void> {
-    this.#readAt = performance.now()
+    const now = performance.now()
+    this.#readAt = now
     const rows = await selectKeys(this.#db)
     this.#keys = new Map(rows.map((row) => [row.hash.toString('hex'), toKey(row)]))
+    this.#copiedAt = now
   }
 }
 

@@ -1,8 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
-import { connect } from '../data/connect.ts'
+import { connect, poolStatus } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
+import { tellPools } from '../metrics/pools.ts'
 
 /**
  * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; and for lists,
@@ -33,11 +34,16 @@ export default fp(
       config.DATABASE_READ_URL === undefined ? read : connect({ ...forReading, url: config.DATABASE_READ_URL })
 
     app.decorate('db', { write, read, list })
+    const pools = { write, read, ...(list === read ? {} : { list }) }
+    tellPools(
+      app.metrics,
+      Object.entries(pools).map(([pool, db]) => ({ pool, status: () => poolStatus(db) })),
+    )
     app.addHook('onClose', async () => {
       await Promise.all([...new Set([write, read, list])].map((db) => db.destroy()))
     })
   },
-  { name: 'database' },
+  { name: 'database', dependencies: ['metrics'] },
 )
 
 declare module 'fastify' {

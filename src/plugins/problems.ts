@@ -5,9 +5,12 @@ import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 
 const MEDIA_TYPE = 'application/problem+json'
+const API = 'The API is described at /openapi.json.'
 
 /** Renders every error, ours, Fastify's and the driver's, as a problem document; and what no route answers. */
-export default fp(async function problems(app: FastifyInstance) {
+export default fp(async function problems(app: FastifyInstance, { whatIsHere = API }: { whatIsHere?: string }) {
+  const nothingAt = ({ url }: FastifyRequest) =>
+    new Problem('not_found', `There is nothing at ${url.split('?')[0]}. ${whatIsHere}`)
   app.setErrorHandler((error: FastifyError, request, reply) => {
     // Fastify parses a body even where no route is; that it is broken as well helps nobody.
     sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
@@ -15,9 +18,6 @@ export default fp(async function problems(app: FastifyInstance) {
   app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
   refuseOtherMethods(app)
 })
-
-const nothingAt = ({ url }: FastifyRequest) =>
-  new Problem('not_found', `There is nothing at ${url.split('?')[0]}. The API is described at /openapi.json.`)
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   if (problem.status >= 500) {

@@ -21,6 +21,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     maxBatchBytes: config.MAX_BATCH_BYTES,
     maxBatchRecords: config.MAX_BATCH_RECORDS,
   }
+  const totals = app.recordCounts
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
 
@@ -62,7 +63,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const preferences = readPrefer(request.headers.prefer)
       const format = request.format as Exclude<Format, 'lines'>
       const batch = readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
-      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences })
+      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences, totals })
       request.counts = answer.counts
       reply.code(answer.status)
       if (answer.location !== undefined) reply.header('location', answer.location)
@@ -79,7 +80,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     try {
       const defaults = defaultsOf(request)(false)
       app.budget.take(STREAM_BYTES)
-      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits })
+      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits, totals })
       const answer = await lines.finally(() => app.budget.give(STREAM_BYTES))
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)

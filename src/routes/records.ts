@@ -1,7 +1,9 @@
 import { Readable } from 'node:stream'
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { Gauge } from 'prom-client'
 import type { Config } from '../config.ts'
+import { countExports } from '../metrics/exports.ts'
 import type { Key } from '../operate/keys.ts'
 import { COMPRESSION } from '../plugins/compression.ts'
 import { openExport, writeCsv, writeNdjson } from '../read/export.ts'
@@ -25,6 +27,8 @@ const common = { tags: ['read'], security: [{ key: [] }] }
 
 /** GET /v1/records and GET /v1/records/{source}/{id} */
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
+  const exports = countExports(app.metrics)
+
   app.get<{ Querystring: ListQuery }>('/v1/records', {
     schema: {
       ...common,
@@ -53,7 +57,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
         const pages = await openExport(app.db.list, key, request.query)
-        const chunks = withLog(type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages), request)
+        const chunks = watched(type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages), request, exports)
         // Should it break off, the connection is cut without the last chunk of HTTP: no client takes it for the end.
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 1 }))
       }
@@ -95,13 +99,20 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
 export default routes
 
-/** Nobody else tells why: the status is sent already, and Fastify's own line is off (app.ts). */
-async function* withLog(chunks: AsyncIterable<string>, request: FastifyRequest): AsyncGenerator<string> {
+/** Counts it while it is sent. Nobody else tells why it breaks off: the status is sent, and Fastify's own line off (app.ts). */
+async function* watched(
+  chunks: AsyncIterable<string>,
+  { id, log }: FastifyRequest,
+  inProgress: Gauge,
+): AsyncGenerator<string> {
+  inProgress.inc()
   try {
     yield* chunks
   } catch (err) {
-    request.log.warn({ requestId: request.id, err }, 'an export broke off')
+    log.warn({ requestId: id, err }, 'an export broke off')
     throw err
+  } finally {
+    inProgress.dec()
   }
 }
 
