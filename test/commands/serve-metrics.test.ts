@@ -31,14 +31,6 @@ t.test('metrics are served before the database was ever reached, and while the s
   t.equal((await fetch(metrics)).status, 200)
 })
 
-t.test('a scraper that keeps its connection does not keep the server from stopping', async (t) => {
-  const { server, metrics } = await startReady(t)
-  // fetch keeps its connection.
-  await (await fetch(metrics)).text()
-  server.child.kill('SIGINT')
-  t.equal(await server.exit, 0)
-})
-
 t.test("promtool has nothing to say about the program's metrics", { skip: missing('promtool') }, async (t) => {
   const { metrics } = await startReady(t)
   const input = await (await fetch(metrics)).text()

@@ -1,11 +1,14 @@
 import { once } from 'node:events'
+import { connect as connectTo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { sql } from 'kysely'
+import { Gauge } from 'prom-client'
 import t from 'tap'
 import { recordJobRun } from '../../src/data/jobs.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
+import { hold } from '../helpers/load.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { scrape } from '../helpers/scrape.ts'
 import { exchange, head, listen } from '../helpers/socket.ts'
@@ -37,6 +40,25 @@ t.test('two servers in a process count for themselves', async (t) => {
   await one.post(record(1))
   t.equal((await scrape(one.app)).value('sluice_records_total', { outcome: 'created' }), 1)
   t.equal((await scrape(other.app)).value('sluice_records_total', { outcome: 'created' }), 0)
+})
+
+t.test('a scrape that is under way does not keep the server from stopping', async (t) => {
+  const { app } = await createApp(t)
+  const slow = hold()
+  new Gauge({ name: 'slow', help: 'Slow.', registers: [app.metrics], collect: () => slow.arrive() })
+  const socket = connectTo(await listen(app.metricsServer), '127.0.0.1')
+  let received = ''
+  socket.on('data', (text) => {
+    received += text
+  })
+  socket.write(head('GET', '/metrics'))
+  await slow.arrived
+  const closed = app.close()
+  // Answered, it would be kept alive for a scrape that never comes.
+  await once(socket, 'close')
+  slow.release()
+  await closed
+  t.equal(received, '')
 })
 
 // — requests —
