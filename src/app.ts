@@ -2,7 +2,6 @@ import env from '@fastify/env'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
-import compression from './plugins/compression.ts'
 import database from './plugins/database.ts'
 import jobs from './plugins/jobs.ts'
 import keys from './plugins/keys.ts'
@@ -49,7 +48,6 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(requests)
   await app.register(openapi)
   await app.register(problems)
-  await app.register(compression)
 
   await app.register(database, { config })
   await app.register(readiness)

@@ -1,5 +1,6 @@
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
+import { bindInPlace } from './bind.ts'
 import type { Database, Tables } from './schema.ts'
 import { NotConnectedError } from './sqlstate.ts'
 
@@ -83,9 +84,14 @@ class Pool extends pg.Pool {
 /** timestamptz, json, jsonb; int8 and xid8 are text already. */
 const TEXT_TYPES: ReadonlySet<number> = new Set([1184, 114, 3802])
 
-/** Gives each statement text a name, by which the server finds its plan again. */
+/** Gives each statement text a name, by which the server finds its plan again, and sends large parameters well. */
 class PreparingClient extends pg.Client {
   static readonly #names = new Map<string, string>()
+
+  constructor(config: pg.ClientConfig) {
+    super(config)
+    bindInPlace(this)
+  }
 
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
   override query(text: any, values?: any): any {

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Row } from './row.ts'
 import type { Database } from './schema.ts'
-import { encodeTextArray } from './text-array.ts'
+import { TextArray } from './text-array.ts'
 
 /** A flush owns 2^20 places from `base` on; see `n` in db/migrations/0001_records.sql. */
 export const PLACES = 2 ** 20
@@ -13,11 +13,11 @@ export interface Inserted {
   xid: string
 }
 
-/** The columns of many rows, encoded once and sent as often as it takes. */
-export type Columns = ReturnType<typeof encodeColumns>
+/** The columns of many rows, sent as often as it takes. */
+export type Columns = ReturnType<typeof toColumns>
 
-export function encodeColumns(rows: readonly Row[]) {
-  const column = (name: keyof Row) => encodeTextArray(rows.map((row) => row[name]))
+export function toColumns(rows: readonly Row[]) {
+  const column = (name: keyof Row) => new TextArray(rows.map((row) => row[name]))
   return {
     source: column('source'),
     id: column('id'),

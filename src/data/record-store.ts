@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { compareRecords } from './compare-records.ts'
-import { type Columns, encodeColumns, insertRecords, PLACES } from './insert-records.ts'
+import { type Columns, insertRecords, PLACES, toColumns } from './insert-records.ts'
 import type { Row } from './row.ts'
 import type { Database } from './schema.ts'
 import { classifyFailure, sqlstateOf } from './sqlstate.ts'
@@ -33,7 +33,7 @@ export function createRecordStore(db: Database): RecordStore {
     newBase: () => (randomInt(2 ** 31) * 2 + (repeating ? 1 : 0)) * PLACES,
     write: async (rows, base) => {
       const way = (base / PLACES) % 2 === 1 ? compare : write
-      const outcomes = await way(db, rows, encodeColumns(rows), base)
+      const outcomes = await way(db, rows, toColumns(rows), base)
       repeating = outcomes.filter(({ status }) => status === 'duplicate').length * 2 > rows.length
       return outcomes
     },
@@ -68,7 +68,7 @@ async function compare(db: Database, rows: readonly Row[], columns: Columns, bas
   if (free.length > 0) {
     const rest = free.map((index) => rows[index] as Row)
     // At further places: this may still be the same transaction.
-    for (const [at, outcome] of (await write(db, rest, encodeColumns(rest), base + rows.length)).entries()) {
+    for (const [at, outcome] of (await write(db, rest, toColumns(rest), base + rows.length)).entries()) {
       outcomes[free[at] as number] = outcome
     }
   }
@@ -92,7 +92,7 @@ class UnexplainedError extends Error {
 async function writeStrict(db: Database, rows: readonly Row[], base: number): Promise<RowOutcome[]> {
   try {
     return await db.transaction().execute(async (trx) => {
-      const outcomes = await write(trx, rows, encodeColumns(rows), base)
+      const outcomes = await write(trx, rows, toColumns(rows), base)
       if (outcomes.some(({ status }) => status === 'conflict')) throw new Refused(outcomes)
       return outcomes
     })
@@ -115,7 +115,7 @@ async function findRefused(db: Database, rows: readonly Row[], base: number): Pr
     for (const [place, row] of rows.entries()) {
       const attempt = await trx.savepoint('row').execute()
       try {
-        outcomes.push(...(await write(attempt, [row], encodeColumns([row]), base + place)))
+        outcomes.push(...(await write(attempt, [row], toColumns([row]), base + place)))
         await attempt.releaseSavepoint('row').execute()
       } catch (error) {
         if (classifyFailure(error).kind !== 'row') throw error

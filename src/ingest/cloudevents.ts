@@ -16,9 +16,11 @@ export const STRUCTURED: JsonFormat = { top: 'object', required: REQUIRED }
 /** application/cloudevents-batch+json (section 3.3) */
 export const BATCHED: JsonFormat = { top: 'array', required: REQUIRED }
 
+const REQUIRED_HEADERS = REQUIRED.map((name) => `ce-${name}`)
+
 /** Is this binary mode: are the attributes of an event in the headers? (section 3.1) */
 export const isBinary = (headers: IncomingHttpHeaders): boolean =>
-  REQUIRED.some((name) => headers[`ce-${name}`] !== undefined)
+  REQUIRED_HEADERS.some((name) => headers[name] !== undefined)
 
 /**
  * Reads an event in binary mode (section 3.1): its attributes from the headers, the body as its data.

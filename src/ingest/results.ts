@@ -93,9 +93,11 @@ export function writeResults(results: readonly Result[], counts: Counts, minimal
     }
     list += '}'
   }
-  const { created, duplicate, conflict, rejected } = counts
-  return `{"counts":{"created":${created},"duplicate":${duplicate},"conflict":${conflict},"rejected":${rejected}},"results":[${list}]}`
+  return `{"counts":${writeCounts(counts)},"results":[${list}]}`
 }
+
+export const writeCounts = ({ created, duplicate, conflict, rejected }: Counts): string =>
+  `{"created":${created},"duplicate":${duplicate},"conflict":${conflict},"rejected":${rejected}}`
 
 /** The code for a batch that was refused as a whole, where all its records have this status; else `rejected`. */
 const CODE_FOR_ALL: Partial<Record<number, ProblemCode>> = {

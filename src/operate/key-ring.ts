@@ -11,13 +11,16 @@ const REFRESH_MS = 2_000
 const LOOK_AGAIN_MS = 100
 
 /**
- * All keys, in memory: a request costs a hash and no query. Read again every two seconds, so that a key that is revoked
+ * All keys, in memory: a request costs no query, and a hash only the first time. Read again every two seconds, so that a key that is revoked
  * on one instance is refused on all. While the database is away the last copy holds, so that requests can wait for it.
  */
 export class KeyRing {
   readonly #db: Database
   readonly #onError: (error: unknown) => void
+  /** By hash. */
   #keys: ReadonlyMap<string, Key> | undefined
+  /** By token: those that were asked for since the copy was made, so that each is hashed once. */
+  #found = new Map<string, Key>()
   #readAt = Number.NEGATIVE_INFINITY
   /** When the copy was made; before there is one, when this began. */
   #copiedAt = performance.now()
@@ -53,8 +56,13 @@ export class KeyRing {
    * @throws Problem database_unavailable when the keys could never be read
    */
   find(token: string): Key | undefined | Promise<Key | undefined> {
+    const found = this.#found.get(token)
+    if (found !== undefined) return found
     const hash = hashKey(token)
-    return this.#keys?.get(hash) ?? this.#look(hash)
+    const key = this.#keys?.get(hash)
+    if (key === undefined) return this.#look(hash)
+    this.#found.set(token, key)
+    return key
   }
 
   /** The key may be newer than the copy. Those who ask meanwhile wait for the same read. */
@@ -85,6 +93,7 @@ export class KeyRing {
     const rows = await selectKeys(this.#db)
     this.#keys = new Map(rows.map((row) => [row.hash.toString('hex'), toKey(row)]))
     this.#copiedAt = now
+    this.#found = new Map()
   }
 }
 

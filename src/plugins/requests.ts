@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Counts } from '../ingest/results.ts'
+import type { Logger } from 'pino'
+import { type Counts, writeCounts } from '../ingest/results.ts'
+import { logLine } from '../logger.ts'
 
 /** W3C Trace Context, section 3.2; all zeros are invalid ids there. */
 const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/
@@ -35,21 +37,16 @@ export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
   const { url, config } = request.routeOptions
   // Probes come every few seconds from every node, and say nothing while they succeed.
   const level = config?.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'
-  request.log[level](
-    {
-      requestId: request.id,
-      traceId: request.traceparent?.slice(3, 35),
-      method: request.method,
-      // The template, never the path: that holds ids.
-      route: url ?? null,
-      status: reply.statusCode,
-      durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
-      code: request.problemCode,
-      key: request.key?.id,
-      counts: request.counts,
-    },
-    'request',
-  )
+  const { traceparent, problemCode, key, counts } = request
+  let fields = `"requestId":${JSON.stringify(request.id)}`
+  if (traceparent !== undefined) fields += `,"traceId":"${traceparent.slice(3, 35)}"`
+  // The template, never the path: that holds ids.
+  fields += `,"method":"${request.method}","route":${JSON.stringify(url ?? null)},"status":${reply.statusCode}`
+  fields += `,"durationMs":${Math.round(reply.elapsedTime * 1000) / 1000}`
+  if (problemCode !== undefined) fields += `,"code":"${problemCode}"`
+  if (key !== undefined) fields += `,"key":"${key.id}"`
+  if (counts !== undefined) fields += `,"counts":${writeCounts(counts)}`
+  logLine(request.log as Logger, level, fields, 'request')
 }
 
 /** The caller's X-Request-Id where it is fit for a header and a log, else a new one. */

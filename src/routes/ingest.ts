@@ -94,15 +94,21 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 export default routes
 
 /** What can be refused before the body is read. */
-async function checkHeaders(request: FastifyRequest): Promise<void> {
-  request.format = chooseFormat(request.headers)
-  request.encoding = readEncoding(request.headers['content-encoding'])
-  if (request.format === 'lines' && readPrefer(request.headers.prefer).strict) {
-    throw new Problem(
-      'invalid_header',
-      'handling=strict is not for lines, which are committed while they arrive. Send an array, or leave it out.',
-    )
+function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
+  let refusal: Error | undefined
+  try {
+    request.format = chooseFormat(request.headers)
+    request.encoding = readEncoding(request.headers['content-encoding'])
+    if (request.format === 'lines' && readPrefer(request.headers.prefer).strict) {
+      throw new Problem(
+        'invalid_header',
+        'handling=strict is not for lines, which are committed while they arrive. Send an array, or leave it out.',
+      )
+    }
+  } catch (error) {
+    refusal = error as Error
   }
+  done(refusal)
 }
 
 const defaultsOf = (request: FastifyRequest) =>

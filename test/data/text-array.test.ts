@@ -1,19 +1,40 @@
 import fc from 'fast-check'
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import t from 'tap'
-import { encodeTextArray } from '../../src/data/text-array.ts'
+import { connect as connectToWrite } from '../../src/data/connect.ts'
+import { TextArray } from '../../src/data/text-array.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
 const { apiUrl } = await createDatabase(t)
-const db = connect(apiUrl)
-t.teardown(() => db.destroy())
+const plain = connect(apiUrl)
+const writing = connectToWrite({
+  url: apiUrl,
+  name: 'test',
+  connections: 1,
+  statementTimeoutMs: 0,
+  prepare: true,
+  onError: () => {},
+}) as unknown as Kysely<unknown>
+t.teardown(() => Promise.all([plain.destroy(), writing.destroy()]))
 
-/** What PostgreSQL makes of an encoded array. */
-async function readBack(values: (string | null)[]): Promise<(string | null)[] | null> {
-  const { rows } = await sql<{ values: (string | null)[] | null }>`
-    SELECT ${encodeTextArray(values)}::text[] AS values`.execute(db)
-  return (rows[0] as { values: (string | null)[] | null }).values
+type Values = (string | null)[]
+
+/** What PostgreSQL makes of an encoded array: on a connection that writes it into its message, and on one that does not. */
+async function readBack(values: Values): Promise<Values | null> {
+  const [one, other] = await Promise.all([writing, plain].map((db) => select(db, values)))
+  if (JSON.stringify(one) !== JSON.stringify(other)) throw new Error('the two connections differ')
+  return one as Values | null
+}
+
+async function select(db: Kysely<unknown>, values: Values): Promise<Values | null> {
+  // Beside parameters of other kinds.
+  const { rows } = await sql<{ values: Values | null; rest: string }>`
+    SELECT ${new TextArray(values)}::text[] AS values,
+           concat(${'é'}::text, ${7}::integer, encode(${Buffer.from('x')}::bytea, 'hex'), ${null}::text) AS rest
+  `.execute(db)
+  if (rows[0]?.rest !== 'é778') throw new Error(`its neighbours became ${rows[0]?.rest}`)
+  return rows[0].values
 }
 
 t.test('texts arrive as they are: empty, quoted, of many lines, with braces, emoji and the word NULL', async (t) => {
@@ -32,8 +53,8 @@ t.test('nulls stay null, beside empty texts, wherever they stand', async (t) => 
 })
 
 t.test('a column without any value costs no array: it is null as a whole', async (t) => {
-  t.equal(encodeTextArray([null, null]), null)
-  t.equal(encodeTextArray([]), null)
+  t.equal(await readBack([null, null]), null)
+  t.equal(await readBack([]), null)
 })
 
 t.test('a text larger than a page and an array of 10,000 values arrive whole', async (t) => {
@@ -41,6 +62,16 @@ t.test('a text larger than a page and an array of 10,000 values arrive whole', a
   t.same(await readBack([large, null, 'x']), [large, null, 'x'])
   const many = Array.from({ length: 10_000 }, (_, index) => (index % 7 === 0 ? null : `value ${index}`))
   t.same(await readBack(many), many)
+})
+
+t.test('the memory of one message is used again by the next, whichever is larger, and shows in neither', async (t) => {
+  const of = (letter: string, mebibytes: number) => [letter.repeat(mebibytes * 1024 * 1024), letter]
+  for (const values of [['x'], of('a', 9), ['y'], of('b', 1), of('c', 2), ['z', null]]) {
+    t.ok(
+      (await readBack(values))?.every((value, index) => value === values[index]),
+      `${values[0]?.length}`,
+    )
+  }
 })
 
 t.test('whatever PostgreSQL can hold is read back equal', async () => {
