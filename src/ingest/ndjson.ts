@@ -7,7 +7,7 @@ import type { Key } from '../operate/keys.ts'
 import type { Defaults } from './envelope.ts'
 import { toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
-import { LineChunks } from './line-chunks.ts'
+import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
 import { type Block, LineCutter, type LongLine } from './lines.ts'
 import { type Counts, statusOf } from './results.ts'
@@ -17,6 +17,7 @@ export interface LinesRequest {
   key: Key
   defaults: Defaults
   limits: RecordLimits
+  admit?: Admit
 }
 
 export interface LinesAnswer {
@@ -32,7 +33,7 @@ export interface LinesAnswer {
  */
 export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
   const report = new LineReport()
-  const chunks = new LineChunks(writer, report)
+  const chunks = new LineChunks(writer, report, request.admit)
   let problem: Problem | undefined
   try {
     await readLines(body, request, chunks, report)
