@@ -30,8 +30,8 @@ const MEASURE_AFTER = 0.01
 const LEAST_PAUSE_MS = 1_000
 /** What a byte of a body becomes in the files, with the row around it and its entries in the indexes. */
 const GROWTH = 2
-/** Rows that were just deleted are free space only when they are vacuumed, and PostgreSQL counts them some seconds late. */
-const SETTLE_MS = 15_000
+/** Rows that were just deleted are no free space before they are vacuumed, and PostgreSQL counts them ten seconds late. */
+const SETTLE_MS = 12_000
 
 export interface StorageBudgetOptions {
   /** undefined: no budget, and nothing is measured. */
@@ -80,8 +80,7 @@ export class StorageBudget {
   start(): void {
     if (this.budgetBytes === undefined) return
     void this.#measure()
-    // Twice as often as is measured, so that a measurement that came early does not make the next one late.
-    this.#timer = setInterval(() => this.#measureWhenDue(MEASURE_MS), LEAST_PAUSE_MS)
+    this.#timer = setInterval(() => this.#measure(), MEASURE_MS)
     this.#timer.unref()
   }
 
@@ -94,7 +93,7 @@ export class StorageBudget {
   add(bytes: number): void {
     if (this.budgetBytes === undefined) return
     this.#added += bytes
-    if (this.#added * GROWTH > this.budgetBytes * MEASURE_AFTER) this.#measureWhenDue(LEAST_PAUSE_MS)
+    if (this.#added * GROWTH > this.budgetBytes * MEASURE_AFTER) this.#measureEarly()
   }
 
   /** @throws Problem storage_full */
@@ -103,15 +102,15 @@ export class StorageBudget {
     if (budget === undefined || this.#measured === undefined) return
     const expected = this.#measured.used + (this.#added + this.#options.inFlight()) * GROWTH
     if (this.#state !== 'full' && expected < budget * FULL) return
-    this.#measureWhenDue(LEAST_PAUSE_MS)
+    this.#measureEarly()
     throw new Problem(
       'storage_full',
       'The database has used the space it may use. Nothing of this request was written; reading goes on.',
     )
   }
 
-  #measureWhenDue(pause: number): void {
-    if (performance.now() - this.#measuredAt >= pause) void this.#measure()
+  #measureEarly(): void {
+    if (performance.now() - this.#measuredAt >= LEAST_PAUSE_MS) void this.#measure()
   }
 
   #measure(): Promise<void> {
