@@ -21,9 +21,11 @@ export default fp(async function timeouts(app: FastifyInstance, { config }: { co
   // Nothing has moved on the connection for that long.
   app.server.setTimeout(stallMs, (socket: Socket) => {
     // Between two requests Node sets the time to keepAliveTimeout, and leaves it to this listener to end it.
-    const idle = socket.timeout !== stallMs
-    if (idle || socket.writableLength > 0) socket.destroy()
-    else socket.setTimeout(stallMs)
+    if (socket.timeout !== stallMs) return void socket.destroy()
+    if (socket.writableLength === 0) return void socket.setTimeout(stallMs)
+    // Fastify calls no onResponse for it: this is its only line.
+    app.log.warn(`a reader took no byte of an answer for ${config.STALL_SECONDS} s: the connection is closed`)
+    socket.destroy()
   })
 
   app.decorate('watchUpload', (body) => {
