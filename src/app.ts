@@ -5,11 +5,15 @@ import { type Config, ConfigSchema } from './config.ts'
 import database from './plugins/database.ts'
 import jobs from './plugins/jobs.ts'
 import keys from './plugins/keys.ts'
+import limits from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
 import requests, { logRequest, requestId } from './plugins/requests.ts'
+import shedding from './plugins/shedding.ts'
+import storage from './plugins/storage.ts'
+import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
@@ -33,6 +37,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     // What is in flight while closing is answered; only idle connections are cut.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
+    http: headerTimeouts(config),
     clientErrorHandler: onClientError,
     // A path that no route can be found for: here no hook has run, nor will.
     frameworkErrors: (error, request, reply) => {
@@ -45,14 +50,18 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
   await app.register(metrics)
+  await app.register(timeouts, { config })
   await app.register(requests)
   await app.register(openapi)
   await app.register(problems)
+  await app.register(shedding, { config })
 
   await app.register(database, { config })
   await app.register(readiness)
   await app.register(writer, { config })
   await app.register(keys)
+  await app.register(storage, { config })
+  await app.register(limits, { config })
   await app.register(jobs)
 
   await app.register(health)

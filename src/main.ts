@@ -37,6 +37,7 @@ keys
   .requiredOption('--name <name>', 'what it is for')
   .requiredOption('--scope <scope...>', 'ingest, read, admin')
   .option('--source-prefix <prefix...>', 'what the source of a record must begin with', [])
+  .option('--rate <records>', 'how many records a second each instance takes from it')
   .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a span (90d, 12h)')
   .action(async (options) => (await import('./commands/keys.ts')).createKey(options))
 

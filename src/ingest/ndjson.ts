@@ -7,7 +7,7 @@ import type { Key } from '../operate/keys.ts'
 import type { Defaults } from './envelope.ts'
 import { toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
-import { LineChunks } from './line-chunks.ts'
+import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
 import { type Block, LineCutter, type LongLine } from './lines.ts'
 import { type Counts, statusOf } from './results.ts'
@@ -19,6 +19,7 @@ export interface LinesRequest {
   limits: RecordLimits
   /** What became of the lines is added here, while they are stored. */
   totals: Counts
+  admit?: Admit
 }
 
 export interface LinesAnswer {
@@ -34,7 +35,7 @@ export interface LinesAnswer {
  */
 export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
   const report = new LineReport(request.totals)
-  const chunks = new LineChunks(writer, report)
+  const chunks = new LineChunks(writer, report, request.admit)
   let problem: Problem | undefined
   try {
     await readLines(body, request, chunks, report)

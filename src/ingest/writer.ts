@@ -117,6 +117,8 @@ export class Writer {
   #scheduled = false
   #closing = false
   #away = false
+  /** The last failure that said so. */
+  #awayBecause: unknown
   #asking = false
   /** Runs while requests wait, and while the database is away. */
   #watch: NodeJS.Timeout | undefined
@@ -262,6 +264,7 @@ export class Writer {
 
   /** The first failure of an outage. */
   #noteAway(error: unknown): void {
+    this.#awayBecause = error
     if (this.#away) return
     this.#away = true
     this.#options.onOutage?.(error)
@@ -271,6 +274,7 @@ export class Writer {
   #noteBack(): void {
     if (!this.#away) return
     this.#away = false
+    this.#awayBecause = undefined
     this.#options.onOutage?.()
     for (const flush of this.#flushes) flush.wake()
   }
@@ -279,13 +283,14 @@ export class Writer {
   #look(): void {
     const now = performance.now()
     const first = this.#queue.findIndex(({ deadline }) => deadline > now)
-    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first)) answerLate(request)
+    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first))
+      answerLate(request, this.#awayBecause)
     for (const { state, pieces } of this.#flushes) {
       for (const [index, piece] of pieces.entries()) {
         for (const { request } of piece) {
           if (request.deadline + GRACE_MS > now) continue
           if (index === 0 && state === 'writing') request.unsure = true
-          answerLate(request)
+          answerLate(request, this.#awayBecause)
         }
       }
     }
@@ -385,13 +390,20 @@ function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at
   if (request.missing === 0) request.done(undefined, request.outcomes)
 }
 
-function answerLate(request: Waiting, cause?: unknown): void {
+/** disk_full */
+const DISK_FULL = '53100'
+
+function answerLate(request: Waiting, cause: unknown): void {
+  const full = sqlstateOf(cause) === DISK_FULL
   const detail = request.unsure
     ? 'The database went away while the records were being written; they may be stored. Sending the same request again is safe: its records are stored once.'
-    : 'The database is away. Nothing was written; send the request again.'
+    : `The database ${full ? 'has no space left on its disk' : 'is away'}. Nothing was written; send the request again.`
   answerError(
     request,
-    new Problem('database_unavailable', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }),
+    new Problem(full ? 'storage_full' : 'database_unavailable', detail, {
+      outcome: request.unsure ? 'unknown' : 'not_written',
+      cause,
+    }),
   )
 }
 

@@ -103,6 +103,7 @@ function toKey(row: KeyRow): Key {
     name: row.name,
     scopes: row.scopes,
     sourcePrefixes: row.source_prefixes,
+    recordsPerSecond: row.records_per_second,
     expiresAt: row.expires_at === null ? null : new Date(toRfc3339(row.expires_at)),
     revokedAt: row.revoked_at === null ? null : new Date(toRfc3339(row.revoked_at)),
   }

@@ -111,18 +111,21 @@ function refuseOtherMethods(app: FastifyInstance): void {
   })
 }
 
+/** Node's, each with its reason phrase. */
+const CLIENT_ERRORS: Record<string, [ProblemCode, string, string]> = {
+  HPE_HEADER_OVERFLOW: ['headers_too_large', 'The headers are too large.', 'Request Header Fields Too Large'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers came too slowly.', 'Request Timeout'],
+}
+const NOT_HTTP: [ProblemCode, string, string] = ['invalid_request', 'The request is not valid HTTP.', 'Bad Request']
+
 /** What is not even HTTP never reaches a route: answered on the bare socket. */
 export function onClientError(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const code = error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : 'invalid_request'
-  const problem = new Problem(
-    code,
-    code === 'invalid_request' ? 'The request is not valid HTTP, or it came too slowly.' : 'The headers are too large.',
-  )
+  const [code, detail, reason] = CLIENT_ERRORS[error.code as string] ?? NOT_HTTP
+  const problem = new Problem(code, detail)
   const body = JSON.stringify(problem.toDocument('', ''))
-  const reason = code === 'invalid_request' ? '400 Bad Request' : '431 Request Header Fields Too Large'
   socket.end(
-    `HTTP/1.1 ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${problem.status} ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   )
 }
 

@@ -60,6 +60,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       },
     },
     compress: COMPRESSION,
+    config: { shed: 'read' },
     onRequest: app.requireScope('read'),
     handler: async (request, reply) => {
       const [type, key] = [negotiate(request, LIST_TYPES), request.key as Key]
@@ -95,6 +96,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         default: problem,
       },
     },
+    config: { shed: 'read' },
     onRequest: app.requireScope('read'),
     handler: async (request, reply) => {
       const { source, id } = request.params

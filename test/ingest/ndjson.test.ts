@@ -13,7 +13,15 @@ import { turn } from '../helpers/clock.ts'
 import { createMemoryStore, GUILTY, type MemoryStore, type StoreCall, sqlError } from '../helpers/memory-store.ts'
 import { makeRow } from '../helpers/rows.ts'
 
-const KEY: Key = { id: 'k', name: 'k', scopes: ['ingest'], sourcePrefixes: [], expiresAt: null, revokedAt: null }
+const KEY: Key = {
+  id: 'k',
+  name: 'k',
+  scopes: ['ingest'],
+  sourcePrefixes: [],
+  recordsPerSecond: null,
+  expiresAt: null,
+  revokedAt: null,
+}
 const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
 
 /** Stores these chunks as a stream of lines. @returns the report, or the problem with it */
