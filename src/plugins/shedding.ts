@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { Problem } from '../lib/problems.ts'
+import { tellShed } from '../metrics/overload.ts'
 
 /** What is shed first, and what later. */
 export type Sheddable = 'ingest' | 'read'
@@ -18,6 +19,7 @@ export type Sheddable = 'ingest' | 'read'
 export default fp(async function shedding(app: FastifyInstance, { config }: { config: Config }) {
   const limits = { ingest: config.SHED_INGEST_SECONDS * 1000, read: config.SHED_READ_SECONDS * 1000 }
   const shed = { ingest: 0, read: 0 }
+  tellShed(app.metrics, shed)
 
   await app.register(underPressure, {
     maxEventLoopDelay: limits.ingest,

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
+import { tellStorage } from '../metrics/overload.ts'
 import { measureStorage, StorageBudget, type StorageState } from '../operate/storage-budget.ts'
 
 /** The storage budget, measured on the primary. */
@@ -26,10 +27,11 @@ export default fp(
       },
     })
     app.decorate('storage', instance)
+    tellStorage(app.metrics, instance)
     app.addHook('onReady', async () => instance.start())
     app.addHook('onClose', () => instance.stop())
   },
-  { name: 'storage', dependencies: ['database', 'writer'] },
+  { name: 'storage', dependencies: ['metrics', 'database', 'writer'] },
 )
 
 const MESSAGES: Record<StorageState, ['info' | 'warn' | 'error', string]> = {

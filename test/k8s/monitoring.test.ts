@@ -10,6 +10,7 @@ import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { find, type Manifest, missing, podsOf, render, repository } from '../helpers/kustomize.ts'
 import { type Scrape, scrape } from '../helpers/scrape.ts'
+import { until } from '../helpers/until.ts'
 
 const skip = missing('kubectl')
 const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')
@@ -208,7 +209,9 @@ function readPromql(text: string) {
 
 /** What /metrics says once everything that there is to tell of has happened. */
 async function scrapeUnderLoad(t: Test): Promise<Scrape> {
-  const { app, post, get, database } = await createApp(t)
+  const { app, post, get, database } = await createApp(t, { STORAGE_BUDGET: '1099511627776' })
+  await app.ready()
+  await until('the storage to be measured', () => app.storage.usedBytes !== undefined)
   const record = { source: 's', type: 't', id: '1' }
   for (const body of [record, record, { ...record, data: 1 }, {}]) await post(body)
   await post(`${JSON.stringify(record)}\n`, { 'content-type': 'application/x-ndjson' })

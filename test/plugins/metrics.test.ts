@@ -288,6 +288,29 @@ t.test(
   },
 )
 
+t.test('the storage budget is told of where there is one, and what was shed', async (t) => {
+  const without = await createApp(t)
+  const none = await scrape(without.app)
+  t.same(
+    none.samples.filter(({ name }) => name.startsWith('sluice_storage_')),
+    [],
+  )
+  const { app, post } = await createApp(t, { STORAGE_BUDGET: '1024', SHED_INGEST_SECONDS: '0.01' })
+  await app.ready()
+  await until('a measurement', () => app.storage.state === 'full')
+  const { value } = await scrape(app)
+  t.equal(value('sluice_storage_budget_bytes'), 1024)
+  t.equal(value('sluice_storage_used_bytes'), app.storage.usedBytes)
+  t.equal(value('sluice_storage_full'), 1)
+  await until('an event loop that lags', async () => {
+    const end = performance.now() + 100
+    while (performance.now() < end);
+    return (await post(record(1))).status === 503
+  })
+  t.equal((await scrape(app)).value('sluice_shed_requests_total', { kind: 'ingest' }), app.shedding.shed.ingest)
+  t.ok(app.shedding.shed.ingest > 0)
+})
+
 t.test('an export counts for as long as it is sent', async (t) => {
   const { app, key, post } = await createApp(t)
   for (let n = 0; n < 8; n++) await post([record(n, { data: 'x'.repeat(900_000) })])
