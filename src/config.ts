@@ -70,13 +70,13 @@ export const ConfigSchema = Type.Object({
   }),
   QUEUE_MAX_BYTES: bytes(64 * MiB, 'All bodies that are being read or wait for their commit; beyond it 503'),
   SHED_INGEST_SECONDS: Type.Number({
-    default: 0.5,
+    default: 1,
     minimum: 0.01,
     maximum: 60,
-    description: 'Mean lag of the event loop, over a second, beyond which ingestion gets 503',
+    description: 'Mean turn of the event loop, over two seconds, beyond which ingestion gets 503',
   }),
   SHED_READ_SECONDS: Type.Number({
-    default: 1,
+    default: 2,
     minimum: 0.01,
     maximum: 60,
     description: 'The same for reading; not less',

@@ -91,8 +91,8 @@ t.test('a queue that the largest body does not fit into is refused', async (t) =
 
 t.test('reading that would be shed before ingestion is refused', async (t) => {
   t.equal(
-    complaintOf({ SHED_READ_SECONDS: '0.4' }),
-    'SHED_READ_SECONDS is 0.4, but must be at least SHED_INGEST_SECONDS, 0.5: ingestion is shed first',
+    complaintOf({ SHED_READ_SECONDS: '0.9' }),
+    'SHED_READ_SECONDS is 0.9, but must be at least SHED_INGEST_SECONDS, 1: ingestion is shed first',
   )
-  t.equal(loadConfig({ SHED_READ_SECONDS: '0.5' }).SHED_READ_SECONDS, 0.5)
+  t.equal(loadConfig({ SHED_READ_SECONDS: '1' }).SHED_READ_SECONDS, 1)
 })

@@ -9,10 +9,16 @@ import { tellShed } from '../metrics/overload.ts'
 export type Sheddable = 'ingest' | 'read'
 
 /**
+ * Longer than any one turn: the largest batch takes half a second where the processor is not ours alone, and one turn in
+ * an interval by itself would be the mean.
+ */
+const SAMPLE_MS = 2_000
+
+/**
  * Sheds load when the event loop lags: ingestion first, reading later, probes never. A route says what it is with
  * `config: { shed: 'ingest' }`.
  *
- * The lag is how long a turn of the event loop takes, on average over a second: how late everything is that this process
+ * The lag is how long a turn of the event loop takes, on average over two seconds: how late everything is that this process
  * does. One long turn, such as a body of 16 MiB makes, is one among many. While it is not too long, a request pays with
  * one comparison.
  */
@@ -23,6 +29,7 @@ export default fp(async function shedding(app: FastifyInstance, { config }: { co
 
   await app.register(underPressure, {
     maxEventLoopDelay: limits.ingest,
+    sampleInterval: SAMPLE_MS,
     pressureHandler: (request, _reply, _type, lag) => {
       const kind = request.routeOptions.config.shed
       if (kind === undefined || (lag as number) <= limits[kind]) return

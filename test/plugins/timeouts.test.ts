@@ -154,7 +154,7 @@ t.test('a connection that is asked nothing more is closed when its time is over'
   const { socket, closed } = await dial(t, await listen(own.app))
   // Node adds a second to it.
   own.app.server.keepAliveTimeout = 10
-  socket.write(head('GET', '/healthz'))
+  socket.resume().write(head('GET', '/healthz'))
   await closed
 })
 
