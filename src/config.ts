@@ -122,12 +122,29 @@ export const ConfigSchema = Type.Object({
     maximum: 600,
     description: 'After SIGTERM, how long requests are still served while /readyz says 503',
   }),
+  BACKUP_BUCKET_URL: Type.Optional(
+    Type.String({
+      title: 'a URL like https://s3.example.com/bucket/folder',
+      pattern: '^https?://[^/?#]+/[^?#]+$',
+      description: 'Where `sluice backups` keeps copies: a storage that speaks S3',
+    }),
+  ),
+  AWS_ACCESS_KEY_ID: Type.Optional(Type.String({ minLength: 1, description: "Id of that storage's key" })),
+  AWS_SECRET_ACCESS_KEY: Type.Optional(Type.String({ minLength: 1, description: "Secret of that storage's key" })),
+  AWS_REGION: Type.Optional(
+    Type.String({ minLength: 1, description: 'Region of that storage. Absent: as its URL says, else us-east-1' }),
+  ),
 })
 
 export type Config = Static<typeof ConfigSchema>
 
 /** Settings whose value no message may repeat. */
-const SECRET: ReadonlySet<string> = new Set(['DATABASE_URL', 'DATABASE_READ_URL', 'SLUICE_BOOTSTRAP_KEY'])
+const SECRET: ReadonlySet<string> = new Set([
+  'DATABASE_URL',
+  'DATABASE_READ_URL',
+  'SLUICE_BOOTSTRAP_KEY',
+  'AWS_SECRET_ACCESS_KEY',
+])
 
 /** A setting is wrong. The message is one line for each: its name, what it held, what is allowed. */
 export class ConfigError extends Error {

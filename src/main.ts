@@ -52,6 +52,23 @@ keys
   .description('revoke a key; every instance refuses it within seconds')
   .action(async (id) => (await import('./commands/keys.ts')).revoke(id))
 
+const backups = program.command('backups').description('keep copies of backups in the bucket of BACKUP_BUCKET_URL')
+
+backups
+  .command('upload <folder>')
+  .description('store the backups in a folder that the bucket does not have')
+  .action(async (folder) => (await import('./commands/backups.ts')).runUpload(folder))
+
+backups
+  .command('list')
+  .description('list the backups in the bucket, newest last')
+  .action(async () => (await import('./commands/backups.ts')).runList())
+
+backups
+  .command('download <name> <folder>')
+  .description('fetch a backup into a folder')
+  .action(async (name, folder) => (await import('./commands/backups.ts')).runDownload(name, folder))
+
 program.command('load').description('store the records in files, or from stdin, on a server')
 
 program.command('export').description('write the records of a server to a file, or to stdout')

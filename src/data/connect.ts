@@ -2,6 +2,7 @@ import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { bindInPlace } from './bind.ts'
 import type { Database, Tables } from './schema.ts'
+import { watchSilence } from './silence.ts'
 import { NotConnectedError } from './sqlstate.ts'
 
 export interface ConnectOptions {
@@ -14,12 +15,24 @@ export interface ConnectOptions {
   statementTimeoutMs: number
   /** Parse and plan each statement once a connection: for the few statements that are sent all the time. */
   prepare?: boolean
+  /** Notice within seconds that nobody answers any more, and that somebody does: for whoever can try again. */
+  impatient?: boolean
   /** Told of connections that break, idle ones and busy ones. */
   onError: (error: Error) => void
 }
 
-/** How long a TCP connection and the login may take before the next try. */
-const CONNECT_TIMEOUT_MS = 5_000
+/** How long a TCP connection and the login may take, and how long one waits for a connection that is in use. */
+const CONNECT_TIMEOUT_MS = 3_000
+/**
+ * How long the impatient wait for a login. When the network loses what is sent, only another try can notice that it works
+ * again. A login that is merely slow goes on meanwhile, and is there for a later try.
+ */
+const LOGIN_MS = 1_000
+/**
+ * A connection that vanished amid a transaction leaves its locks behind, and what is sent again waits for them. Between
+ * two statements of a transaction we do nothing else, so that silence is not ours.
+ */
+const IDLE_IN_TRANSACTION_MS = 5_000
 
 /** The pool behind each, which Kysely does not give away. */
 const pools = new WeakMap<Database, Pool>()
@@ -49,7 +62,9 @@ export function poolStatus(db: Database): PoolStatus {
 }
 
 class Pool extends pg.Pool {
-  constructor({ url, name, connections, statementTimeoutMs, prepare, onError }: ConnectOptions) {
+  readonly #impatient: boolean
+
+  constructor({ url, name, connections, statementTimeoutMs, prepare, impatient = false, onError }: ConnectOptions) {
     super({
       connectionString: url,
       application_name: name,
@@ -57,6 +72,7 @@ class Pool extends pg.Pool {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
       statement_timeout: statementTimeoutMs,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
       // Answers are read as text: see Tables.
       options: '-c TimeZone=UTC -c DateStyle=ISO',
       types: {
@@ -69,16 +85,31 @@ class Pool extends pg.Pool {
     // node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
+    this.#impatient = impatient
+    if (impatient) this.on('connect', (client) => watchSilence(client, { connectionString: url }))
   }
 
   /** Tells "never sent" from "sent, and then the connection broke". */
   override async connect(): Promise<never> {
+    const logsIn = this.idleCount === 0 && this.totalCount < this.options.max
+    const connecting = super.connect()
     try {
-      return (await super.connect()) as never
+      return (await (this.#impatient && logsIn ? within(LOGIN_MS, connecting) : connecting)) as never
     } catch (error) {
+      // Should it get in after all, whoever asks next takes it.
+      connecting.then(
+        (client) => client.release(),
+        () => {},
+      )
       throw new NotConnectedError('no connection to PostgreSQL', { cause: error })
     }
   }
+}
+
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`nothing in ${milliseconds} ms`)), milliseconds)
+  return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer))
 }
 
 /** timestamptz, json, jsonb; int8 and xid8 are text already. */

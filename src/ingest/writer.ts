@@ -16,7 +16,7 @@ import { Problem } from '../lib/problems.ts'
  *      │ ├───a row is at fault──────────────▶ writing the first half of the piece, the second comes after it
  *      │ ├───the database is away, or busy──▶ holding
  *      │ └───anything else──────────────────▶ writing its next piece, or ended; the piece's requests get the error
- *   holding ──the pause is over─────────────▶ writing the same piece, under the same base; pauses grow
+ *   holding ──the pause is over─────────────▶ writing the same piece, under the same base
  *           ──the database is back──────────▶ the same, at once
  *           ──no request is left────────────▶ writing its next piece, or ended
  *
@@ -24,7 +24,8 @@ import { Problem } from '../lib/problems.ts'
  * refused. A strict request is a flush by itself, and never halved.
  *
  * A piece that is sent again keeps its `base`: the store recognises rows that an earlier try had committed after all as
- * this piece's own, so each request gets the exact answer.
+ * this piece's own, so each request gets the exact answer. Pauses count from the beginning of one try to the next, and
+ * grow: a try that took its time was pause enough.
  *
  * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
  * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
@@ -101,7 +102,10 @@ const TRANSITIONS: Record<State, readonly State[]> = {
 }
 
 const FIRST_PAUSE_MS = 25
-/** The return of the database is noticed within this and the time of a login. */
+/**
+ * The return of the database is noticed within this and the time of a login; within a second, when the try that was under
+ * way then is lost (data/connect.ts).
+ */
 const LONGEST_PAUSE_MS = 500
 /** How long after the hold window a request waits for the try that is under way. */
 const GRACE_MS = 2_000
@@ -223,6 +227,8 @@ export class Writer {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       const parts = piece.filter(isOpen)
       if (parts.length === 0) return []
+      // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
+      const next = performance.now() + pause * (0.5 + Math.random() / 2)
       try {
         await this.#write(parts, base)
         this.#noteBack()
@@ -242,8 +248,7 @@ export class Writer {
         else this.#noteBack()
         const now = this.#closing ? Number.POSITIVE_INFINITY : performance.now()
         for (const { request } of parts) if (request.deadline <= now) answerLate(request, error)
-        // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
-        await hold(flush, parts.filter(isOpen), pause * (0.5 + Math.random() / 2))
+        await hold(flush, parts.filter(isOpen), next)
       }
     }
   }
@@ -332,13 +337,13 @@ function enter(flush: Flush, state: State): void {
   flush.state = state
 }
 
-/** Until the time is up, the next deadline has come, or the database is back. */
-async function hold(flush: Flush, parts: Part[], milliseconds: number): Promise<void> {
+/** Until it is time for the next try, the next deadline has come, or the database is back. */
+async function hold(flush: Flush, parts: Part[], next: number): Promise<void> {
   if (parts.length === 0) return
   enter(flush, 'holding')
-  const deadline = Math.min(...parts.map(({ request }) => request.deadline))
+  const until = Math.min(next, ...parts.map(({ request }) => request.deadline))
   await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, Math.max(0, Math.min(milliseconds, deadline - performance.now())))
+    const timer = setTimeout(resolve, Math.max(0, until - performance.now()))
     flush.wake = () => {
       clearTimeout(timer)
       resolve()

@@ -29,7 +29,10 @@ export class KeyRing {
   /** One that has not begun, and will see whatever exists now. */
   #nextRead: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
+  /** The last refresh failed. */
+  #failing = false
 
+  /** @param onError told of the first of refreshes that fail one after the other */
   constructor(db: Database, onError: (error: unknown) => void) {
     this.#db = db
     this.#onError = onError
@@ -42,8 +45,18 @@ export class KeyRing {
 
   /** Begins to keep the copy fresh. */
   start(): void {
-    this.#timer = setInterval(() => this.#read().catch(this.#onError), REFRESH_MS)
+    this.#timer = setInterval(() => this.#refresh(), REFRESH_MS)
     this.#timer.unref()
+  }
+
+  async #refresh(): Promise<void> {
+    try {
+      await this.#read()
+      this.#failing = false
+    } catch (error) {
+      if (!this.#failing) this.#onError(error)
+      this.#failing = true
+    }
   }
 
   async stop(): Promise<void> {

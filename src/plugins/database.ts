@@ -6,6 +6,12 @@ import type { Database } from '../data/schema.ts'
 import { tellPools } from '../metrics/pools.ts'
 
 /**
+ * Logins that a flush may have under way: one a try, since a try does not wait for the login of the one before, which may
+ * never be answered. More than one of them is in use only after such an outage, for ten seconds.
+ */
+const LOGINS = 3
+
+/**
  * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; and for lists,
  * where a standby is to answer them. None connects before it is used.
  */
@@ -17,15 +23,17 @@ export default fp(
     const write = connect({
       url,
       name: 'sluice-write',
-      connections: config.FLUSH_CONCURRENCY,
+      connections: config.FLUSH_CONCURRENCY * LOGINS,
       statementTimeoutMs: 0,
       prepare: true,
+      impatient: true,
       onError,
     })
     const forReading = {
       name: 'sluice-read',
       connections: config.READ_CONNECTIONS,
       statementTimeoutMs: config.READ_TIMEOUT_SECONDS * 1000,
+      impatient: true,
       onError,
     }
     const read = connect({ ...forReading, url })

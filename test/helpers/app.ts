@@ -38,9 +38,10 @@ export interface Answer {
  * The production server on a database of its own; both are gone when `t` is over. Requests go through Fastify's inject;
  * what needs a socket calls `app.listen({ port: 0 })`.
  * @param settings environment variables
+ * @param own a migrated database that is there already
  */
-export async function createApp(t: Test, settings: Record<string, string> = {}): Promise<TestApp> {
-  const database = await createDatabase(t)
+export async function createApp(t: Test, settings: Record<string, string> = {}, own?: TestDatabase): Promise<TestApp> {
+  const database = own ?? (await createDatabase(t))
   const logs: Record<string, unknown>[] = []
   const logger = createLogger('debug', { write: (line) => logs.push(JSON.parse(line)) })
   const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...settings }), logger)

@@ -336,6 +336,22 @@ t.test('a held flush pauses between its tries, and longer each time up to a boun
   await answer
 })
 
+t.test('a try that took its time was pause enough', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  for (let tries = 0; tries < 8; tries++) {
+    const call = await store.next()
+    await clock.tick(1_000)
+    call.fail(AWAY)
+    await turn()
+    clock.jump(0)
+  }
+  // No time passed since the last of them failed.
+  ;(await store.next()).commit()
+  t.same(statuses(await answer), ['created'])
+})
+
 t.test('one flush gets through: the others that are held try again at once', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { maxRows: 1, concurrency: 2 })

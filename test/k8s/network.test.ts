@@ -1,5 +1,5 @@
 import t from 'tap'
-import { find, type Manifest, missing, overlays, podsOf, render } from '../helpers/kustomize.ts'
+import { find, type Manifest, missing, podsOf, render, variants } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 
@@ -10,16 +10,33 @@ const common = [
   'api → kube-system/kube-dns 53',
   'migration → kube-system/kube-dns 53',
 ]
+const k3s = [
+  ...common,
+  'api → database 5432',
+  'backup → database 5432',
+  'backup → kube-system/kube-dns 53',
+  'bootstrap → database 5432',
+  'bootstrap → kube-system/kube-dns 53',
+  'database ← api 5432',
+  'database ← backup 5432',
+  'database ← bootstrap 5432',
+  'database ← migration 5432',
+  'database ← restore 5432',
+  'database ← restore-drill 5432',
+  'migration → database 5432',
+  'restore → database 5432',
+  'restore → kube-system/kube-dns 53',
+  'restore-drill → database 5432',
+  'restore-drill → kube-system/kube-dns 53',
+]
 const pairs: Record<string, string[]> = {
-  k3s: [
-    ...common,
-    'api → database 5432',
-    'bootstrap → database 5432',
-    'bootstrap → kube-system/kube-dns 53',
-    'database ← api 5432',
-    'database ← bootstrap 5432',
-    'database ← migration 5432',
-    'migration → database 5432',
+  k3s,
+  'k3s with object storage': [
+    ...k3s,
+    'backup-upload → anywhere 443',
+    'backup-upload → database 5432',
+    'backup-upload → kube-system/kube-dns 53',
+    'database ← backup-upload 5432',
   ],
   ha: [
     ...common,
@@ -37,7 +54,7 @@ const pairs: Record<string, string[]> = {
   ],
 }
 
-for (const overlay of overlays) {
+for (const overlay of variants) {
   t.test(`${overlay}: exactly the pairs that are needed may talk`, { skip }, async (t) => {
     const objects = render(overlay)
     const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy')

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { ConfigSchema } from '../../src/config.ts'
-import { find, type Manifest, missing, overlays, podsOf, render, repository } from '../helpers/kustomize.ts'
+import { find, type Manifest, missing, podsOf, render, repository, variants } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')
 
-for (const overlay of overlays) {
+for (const overlay of variants) {
   const objects = skip ? [] : render(overlay)
   const pods = podsOf(objects)
 
@@ -122,7 +122,7 @@ for (const overlay of overlays) {
     const secrets = JSON.stringify(api?.spec).match(/"secret\w+":\{[^}]*\}/gi)
     t.strictSame(secrets, ['"secretKeyRef":{"key":"password","name":"sluice-api"}'])
     const withSuperuser = pods.filter(({ spec }) => JSON.stringify(spec).includes('"POSTGRES_PASSWORD"'))
-    const expected = overlay === 'k3s' ? ['Job sluice-bootstrap', 'StatefulSet sluice-postgres'] : []
+    const expected = overlay.startsWith('k3s') ? ['Job sluice-bootstrap', 'StatefulSet sluice-postgres'] : []
     t.strictSame(withSuperuser.map(({ of }) => of).sort(), expected)
   })
 

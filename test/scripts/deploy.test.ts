@@ -62,6 +62,18 @@ t.test('--dry-run shows the differences, and changes nothing', async (t) => {
   )
 })
 
+t.test(
+  '--no-api brings everything but the API, and stores no record: for a restore, before anybody writes',
+  async (t) => {
+    const { status, calls } = deploy(t, {}, 'k3s', '--no-api')
+    t.equal(status, 0)
+    t.ok(calls.includes('kubectl apply -k k8s/overlays/k3s -l app.kubernetes.io/component!=api'))
+    t.notOk(calls.includes('kubectl apply -k k8s/overlays/k3s'))
+    t.ok(calls.includes('kubectl get -k k8s/overlays/k3s -l app.kubernetes.io/component!=api -o name'))
+    t.notOk(calls.some((call) => call.startsWith('curl')))
+  },
+)
+
 t.test('differences are no failure, and not being able to tell them is', async (t) => {
   t.equal(deploy(t, { FAIL: 'diff', CODE: '1' }).status, 0)
   t.equal(deploy(t, { FAIL: 'diff', CODE: '2' }).status, 1)
@@ -99,7 +111,7 @@ t.test('the example is not deployed, nor what cannot be decrypted, nor what is n
   t.match(deploy(t, { EXAMPLE: '1' }), { status: 1, output: /only the example: scripts\/secrets\.sh init k3s/ })
   t.match(deploy(t, { FAIL: 'sops', CODE: '128' }), { status: 1, output: /no key that decrypts/ })
   t.match(deploy(t, {}, 'nowhere'), { status: 1, output: /there is no overlay/ })
-  t.match(deploy(t, {}, '--help'), { status: 2, output: /scripts\/deploy\.sh OVERLAY \[--dry-run\]/ })
+  t.match(deploy(t, {}, '--help'), { status: 2, output: /scripts\/deploy\.sh OVERLAY \[--dry-run\] \[--no-api\]/ })
 })
 
 function deploy(t: Test, env: Record<string, string> = {}, ...args: string[]) {
