@@ -175,7 +175,11 @@ t.test('a flush tells its records, requests and bytes, and how long it took', as
 })
 
 t.test('what waits is told: bytes, requests, the age of the oldest, flushes, connections', async (t) => {
-  const { app, post, database } = await createApp(t, { FLUSH_CONCURRENCY: '1', QUEUE_MAX_BYTES: '16777216' })
+  const { app, post, database } = await createApp(t, {
+    FLUSH_CONCURRENCY: '1',
+    QUEUE_MAX_BYTES: '16777216',
+    READ_CONNECTIONS: '4',
+  })
   const root = connect(database.superUrl)
   t.teardown(() => root.destroy())
   const lock = await root.startTransaction().execute()
@@ -191,7 +195,7 @@ t.test('what waits is told: bytes, requests, the age of the oldest, flushes, con
   t.equal(value('sluice_queue_bytes'), bodies.join('').length)
   t.equal(value('sluice_queue_max_bytes'), 16777216)
   t.equal(value('sluice_pool_connections', { pool: 'write', state: 'used' }), 1)
-  t.equal(value('sluice_pool_max_connections', { pool: 'write' }), 1)
+  t.equal(value('sluice_pool_max_connections', { pool: 'read' }), 4)
   const age = value('sluice_oldest_waiting_seconds') as number
   t.ok(age > 0 && age < 60, `${age} s`)
   t.ok(((await scrape(app)).value('sluice_oldest_waiting_seconds') as number) > age, 'it grows')
