@@ -24,17 +24,19 @@ CREATE TABLE sluice.jobs (
 );
 
 CREATE TABLE sluice.keys (
-  id              text                     COLLATE "C" NOT NULL,
-  name            text                     NOT NULL,
-  hash            bytea                    NOT NULL,
-  scopes          text[]                   NOT NULL,
-  source_prefixes text[]                   NOT NULL DEFAULT '{}'::text[],
-  created_at      timestamp with time zone NOT NULL DEFAULT now(),
-  expires_at      timestamp with time zone,
-  revoked_at      timestamp with time zone,
+  id                 text                     COLLATE "C" NOT NULL,
+  name               text                     NOT NULL,
+  hash               bytea                    NOT NULL,
+  scopes             text[]                   NOT NULL,
+  source_prefixes    text[]                   NOT NULL DEFAULT '{}'::text[],
+  created_at         timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at         timestamp with time zone,
+  revoked_at         timestamp with time zone,
+  records_per_second integer,
   CONSTRAINT keys_pkey PRIMARY KEY (id),
   CONSTRAINT keys_hash UNIQUE (hash),
   CONSTRAINT keys_hash_size CHECK ((octet_length(hash) = 32)),
+  CONSTRAINT keys_records_per_second_positive CHECK ((records_per_second > 0)),
   CONSTRAINT keys_scopes_known CHECK (((scopes <@ '{ingest,read,admin}'::text[]) AND (cardinality(scopes) > 0)))
 );
 

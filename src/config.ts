@@ -84,6 +84,12 @@ export const ConfigSchema = Type.Object({
     maximum: 65535,
     description: 'Port to listen on; 0 takes a free one',
   }),
+  METRICS_PORT: Type.Integer({
+    default: 9464,
+    minimum: 0,
+    maximum: 65535,
+    description: 'Port of /metrics, on the same address; 0 takes a free one',
+  }),
   LOG_LEVEL: Type.Union(
     ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map((level) => Type.Literal(level)),
     { default: 'info', description: 'Least level that is logged' },
@@ -118,6 +124,40 @@ export const ConfigSchema = Type.Object({
     description: 'Flushes at the database at once; one connection each',
   }),
   QUEUE_MAX_BYTES: bytes(64 * MiB, 'All bodies that are being read or wait for their commit; beyond it 503'),
+  SHED_INGEST_SECONDS: Type.Number({
+    default: 1,
+    minimum: 0.01,
+    maximum: 60,
+    description: 'Mean turn of the event loop, over two seconds, beyond which ingestion gets 503',
+  }),
+  SHED_READ_SECONDS: Type.Number({
+    default: 2,
+    minimum: 0.01,
+    maximum: 60,
+    description: 'The same for reading; not less',
+  }),
+  KEY_RECORDS_PER_SECOND: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 1_000_000,
+      description:
+        'Records a second and an instance for keys without a rate of their own, beyond it 429. Absent: any number',
+    }),
+  ),
+  STORAGE_BUDGET: Type.Optional(
+    Type.Integer({
+      minimum: 1024,
+      description:
+        'What the database may occupy, its write-ahead log included, in bytes: a warning at 80 %, 507 at 90 %. Absent: anything',
+    }),
+  ),
+  STALL_SECONDS: Type.Integer({
+    default: 30,
+    minimum: 1,
+    // Less than Fastify's keepAliveTimeout, which it has to be told from: see plugins/timeouts.ts.
+    maximum: 60,
+    description: 'How long a sender or a reader may stand still before it is cut off, and headers may take',
+  }),
   OUTAGE_HOLD_SECONDS: Type.Number({
     default: 20,
     minimum: 0,
@@ -213,6 +253,11 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
   if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
     throw new ConfigError(
       `QUEUE_MAX_BYTES is ${config.QUEUE_MAX_BYTES}, but must be at least MAX_BATCH_BYTES, ${config.MAX_BATCH_BYTES}: the largest body has to fit`,
+    )
+  }
+  if (config.SHED_READ_SECONDS < config.SHED_INGEST_SECONDS) {
+    throw new ConfigError(
+      `SHED_READ_SECONDS is ${config.SHED_READ_SECONDS}, but must be at least SHED_INGEST_SECONDS, ${config.SHED_INGEST_SECONDS}: ingestion is shed first`,
     )
   }
   return config

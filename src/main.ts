@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { explain } from './lib/explain.ts'
+import { VERSION } from './lib/version.ts'
 
 // Each command's code is loaded when it is run: `keys list` needs no HTTP server.
 const program = new Command('sluice')
   .description('A lightweight, durable ingestion API for PostgreSQL.')
-  .version(JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version)
+  .version(VERSION)
 
 program
   .command('serve')
@@ -45,6 +45,7 @@ keys
   .requiredOption('--name <name>', 'what it is for')
   .requiredOption('--scope <scope...>', 'ingest, read, admin')
   .option('--source-prefix <prefix...>', 'what the source of a record must begin with', [])
+  .option('--rate <records>', 'how many records a second each instance takes from it')
   .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a span (90d, 12h)')
   .action(async (options) => (await import('./commands/keys.ts')).createKey(options))
 

@@ -62,7 +62,7 @@ export function toTable(rows: readonly Row[]): string {
   ].join('\n')
 }
 
-const toLine = (name: string, cells: string[]) => name.padEnd(16) + cells.map((cell) => cell.padStart(15)).join('')
+const toLine = (name: string, cells: string[]) => name.padEnd(26) + cells.map((cell) => cell.padStart(15)).join('')
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)

@@ -29,9 +29,7 @@ async function serve(config: Config, logger: Logger, stop: Stop, options: { migr
   try {
     const key = options.migrate ? await prepare(config, logger, database) : undefined
     const app = await buildApp({ ...config, DATABASE_URL: database.api }, logger)
-    await app.listen({ host: config.HOST, port: config.PORT }).catch((error) => {
-      throw new Error(listenProblem(error, config), { cause: undefined })
-    })
+    await listen(app, config)
     stop.run = (signal) => drain(app, database, signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0)
     if (key !== undefined) process.stderr.write(`\n${firstRecord(app, key)}\n\n`)
   } catch (error) {
@@ -48,11 +46,24 @@ async function prepare(config: Config, logger: Logger, database: DatabaseUrls): 
   })
 }
 
-function listenProblem(error: NodeJS.ErrnoException, { HOST, PORT }: Config): string {
+/** Metrics first: whatever the API waits for can be seen. */
+async function listen(app: FastifyInstance, { HOST: host, PORT, METRICS_PORT }: Config): Promise<void> {
+  const listenTextResolver = (address: string) => `Metrics at ${address}/metrics`
+  await app.metricsServer.listen({ host, port: METRICS_PORT, listenTextResolver }).catch((error) => {
+    // Whoever has that one has most likely the other as well.
+    const others = `other ports: PORT=${PORT + 1} METRICS_PORT=${METRICS_PORT + 1}`
+    throw new Error(listenProblem(error, host, 'METRICS_PORT', METRICS_PORT, others), { cause: undefined })
+  })
+  await app.listen({ host, port: PORT }).catch((error) => {
+    throw new Error(listenProblem(error, host, 'PORT', PORT, `another port: PORT=${PORT + 1}`), { cause: undefined })
+  })
+}
+
+function listenProblem(error: NodeJS.ErrnoException, host: string, name: string, port: number, others: string): string {
   if (error.code === 'EADDRINUSE') {
-    return `Port ${PORT} on ${HOST} is in use, perhaps by another sluice. Stop that one, or choose another port: PORT=${PORT + 1} npm start.`
+    return `Port ${port} on ${host} is in use, perhaps by another sluice. Stop that one, or choose ${others} npm start.`
   }
-  return `Cannot listen on HOST ${HOST}, PORT ${PORT}: ${error.message}.`
+  return `Cannot listen on HOST ${host}, ${name} ${port}: ${error.message}.`
 }
 
 /** A line to copy: it stores a record. On stderr, since stdout is the log's. */

@@ -45,13 +45,35 @@ const LOGIN_MS = 1_000
  */
 const IDLE_IN_TRANSACTION_MS = 5_000
 
+/** The pool behind each, which Kysely does not give away. */
+const pools = new WeakMap<Database, Pool>()
+
 /** A pool of connections, behind Kysely. It connects when first used. */
 export function connect(options: ConnectOptions): Database {
   const { url, onQuery } = options
-  return new Kysely<Tables>({
-    dialect: new PostgresDialect({ pool: new Pool(options) as never }),
+  const pool = new Pool(options)
+  const db: Database = new Kysely<Tables>({
+    dialect: new PostgresDialect({ pool: pool as never }),
     ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, url)) }),
   })
+  pools.set(db, pool)
+  return db
+}
+
+export interface PoolStatus {
+  /** Connections that there are, and that there may be. */
+  total: number
+  max: number
+  /** Of them those that nobody uses. */
+  idle: number
+  /** Queries that wait for one. */
+  waiting: number
+}
+
+/** @param db made by `connect` */
+export function poolStatus(db: Database): PoolStatus {
+  const { totalCount, idleCount, waitingCount, options } = pools.get(db) as Pool
+  return { total: totalCount, max: options.max, idle: idleCount, waiting: waitingCount }
 }
 
 const toQuery = (event: LogEvent, url: string): Query => ({

@@ -5,11 +5,11 @@ import { Problem } from '../lib/problems.ts'
  * claim: what does not fit is refused at once, before it is read.
  */
 export class Budget {
-  readonly #max: number
+  readonly max: number
   #used = 0
 
   constructor(max: number) {
-    this.#max = max
+    this.max = max
   }
 
   get used(): number {
@@ -18,7 +18,7 @@ export class Budget {
 
   /** @throws Problem overloaded */
   take(bytes: number): void {
-    if (this.#used + bytes > this.#max && this.#used > 0) {
+    if (this.#used + bytes > this.max && this.#used > 0) {
       throw new Problem(
         'overloaded',
         'Too many bytes wait to be written. Nothing of this request was; send it again later.',

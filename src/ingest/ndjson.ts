@@ -7,7 +7,7 @@ import type { Key } from '../operate/keys.ts'
 import type { Defaults } from './envelope.ts'
 import { toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
-import { LineChunks } from './line-chunks.ts'
+import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
 import { type Block, LineCutter, type LongLine } from './lines.ts'
 import { type Counts, statusOf } from './results.ts'
@@ -17,6 +17,9 @@ export interface LinesRequest {
   key: Key
   defaults: Defaults
   limits: RecordLimits
+  /** What became of the lines is added here, while they are stored. */
+  totals: Counts
+  admit?: Admit
 }
 
 export interface LinesAnswer {
@@ -31,8 +34,8 @@ export interface LinesAnswer {
  * @throws Problem when no line was stored, or not all lines could be read or written; it carries the report, too
  */
 export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
-  const report = new LineReport()
-  const chunks = new LineChunks(writer, report)
+  const report = new LineReport(request.totals)
+  const chunks = new LineChunks(writer, report, request.admit)
   let problem: Problem | undefined
   try {
     await readLines(body, request, chunks, report)

@@ -46,13 +46,26 @@ export interface WriterOptions {
   holdMs: number
   /** Called when the database goes away (with the error) and when it is back (without). */
   onOutage?: (error?: unknown) => void
-  /** Called once for each committed flush. */
-  onFlush?: (flush: { rows: number; requests: number; milliseconds: number }) => void
+  /** Called once for each committed flush. `bytes` are those of the bodies; of one that was cut, its share. */
+  onFlush?: (flush: { rows: number; requests: number; bytes: number; milliseconds: number }) => void
+  /** Called when a flush failed for no fault of its own, and is to be sent again. */
+  onRetry?: () => void
   /** Where flushes are traced: knows the request at whose hands rows come, and is around the work of each flush. */
   traces?: {
     current(): unknown
     flush(requests: readonly unknown[], rows: number, work: () => Promise<void>): Promise<void>
   }
+}
+
+/** How it stands, for those who watch. */
+export interface WriterStatus {
+  /** Requests without an answer. */
+  waiting: number
+  /** How long the oldest of them has waited, in milliseconds; 0 when there is none. */
+  oldestMs: number
+  /** Flushes by their state. */
+  writing: number
+  holding: number
 }
 
 interface Waiting {
@@ -114,6 +127,8 @@ export class Writer {
   #scheduled = false
   #closing = false
   #away = false
+  /** The last failure that said so. */
+  #awayBecause: unknown
   #asking = false
   /** Runs while requests wait, and while the database is away. */
   #watch: NodeJS.Timeout | undefined
@@ -143,6 +158,20 @@ export class Writer {
     })
     this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
     this.#schedule()
+  }
+
+  get status(): WriterStatus {
+    const flushes = [...this.#flushes]
+    const written = new Set(flushes.flatMap(({ pieces }) => pieces.flat().filter(isOpen)).map(({ request }) => request))
+    // The queue is in the order of arrival.
+    const candidates = [...written, ...this.#queue.slice(0, 1)]
+    const first = Math.min(...candidates.map(({ deadline }) => deadline))
+    return {
+      waiting: written.size + this.#queue.length,
+      oldestMs: candidates.length === 0 ? 0 : performance.now() - first + this.#options.holdMs,
+      writing: flushes.filter(({ state }) => state === 'writing').length,
+      holding: flushes.filter(({ state }) => state === 'holding').length,
+    }
   }
 
   /** Refuses new requests, and resolves when all that were handed over are answered. */
@@ -232,6 +261,7 @@ export class Writer {
           for (const { request } of parts) answerDefect(request, error)
           return []
         }
+        this.#options.onRetry?.()
         if (failure.written === 'unknown') for (const { request } of parts) request.unsure = true
         if (failure.away) this.#noteAway(error)
         else this.#noteBack()
@@ -246,7 +276,8 @@ export class Writer {
     const rows = parts.length === 1 ? rowsOf(parts[0] as Part) : parts.flatMap(rowsOf)
     const started = performance.now()
     const outcomes = await (isStrict(parts) ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))
-    this.#options.onFlush?.({ rows: rows.length, requests: parts.length, milliseconds: performance.now() - started })
+    const milliseconds = performance.now() - started
+    this.#options.onFlush?.({ rows: rows.length, requests: parts.length, bytes: bytesOf(parts), milliseconds })
     let at = 0
     for (const part of parts) {
       const next = at + part.to - part.from
@@ -257,6 +288,7 @@ export class Writer {
 
   /** The first failure of an outage. */
   #noteAway(error: unknown): void {
+    this.#awayBecause = error
     if (this.#away) return
     this.#away = true
     this.#options.onOutage?.(error)
@@ -266,6 +298,7 @@ export class Writer {
   #noteBack(): void {
     if (!this.#away) return
     this.#away = false
+    this.#awayBecause = undefined
     this.#options.onOutage?.()
     for (const flush of this.#flushes) flush.wake()
   }
@@ -274,13 +307,14 @@ export class Writer {
   #look(): void {
     const now = performance.now()
     const first = this.#queue.findIndex(({ deadline }) => deadline > now)
-    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first)) answerLate(request)
+    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first))
+      answerLate(request, this.#awayBecause)
     for (const { state, pieces } of this.#flushes) {
       for (const [index, piece] of pieces.entries()) {
         for (const { request } of piece) {
           if (request.deadline + GRACE_MS > now) continue
           if (index === 0 && state === 'writing') request.unsure = true
-          answerLate(request)
+          answerLate(request, this.#awayBecause)
         }
       }
     }
@@ -345,6 +379,9 @@ const isStrict = (parts: Part[]): boolean => parts[0]?.request.strict === true
 const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
   from === 0 && to === request.rows.length ? request.rows : request.rows.slice(from, to)
 
+const bytesOf = (parts: Part[]): number =>
+  parts.reduce((sum, { request, from, to }) => sum + (request.bytes * (to - from)) / request.rows.length, 0)
+
 function halve(parts: Part[]): [Part[], Part[]] {
   const total = parts.reduce((sum, { from, to }) => sum + to - from, 0)
   const halves: [Part[], Part[]] = [[], []]
@@ -377,13 +414,20 @@ function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at
   if (request.missing === 0) request.done(undefined, request.outcomes)
 }
 
-function answerLate(request: Waiting, cause?: unknown): void {
+/** disk_full */
+const DISK_FULL = '53100'
+
+function answerLate(request: Waiting, cause: unknown): void {
+  const full = sqlstateOf(cause) === DISK_FULL
   const detail = request.unsure
     ? 'The database went away while the records were being written; they may be stored. Sending the same request again is safe: its records are stored once.'
-    : 'The database is away. Nothing was written; send the request again.'
+    : `The database ${full ? 'has no space left on its disk' : 'is away'}. Nothing was written; send the request again.`
   answerError(
     request,
-    new Problem('database_unavailable', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }),
+    new Problem(full ? 'storage_full' : 'database_unavailable', detail, {
+      outcome: request.unsure ? 'unknown' : 'not_written',
+      cause,
+    }),
   )
 }
 

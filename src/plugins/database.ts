@@ -1,8 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
-import { connect, type Query } from '../data/connect.ts'
+import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
+import { tellPools } from '../metrics/pools.ts'
 
 /**
  * Logins that a flush may have under way: one a try, since a try does not wait for the login of the one before, which may
@@ -45,11 +46,16 @@ export default fp(
       config.DATABASE_READ_URL === undefined ? read : connect({ ...forReading, url: config.DATABASE_READ_URL })
 
     app.decorate('db', { write, read, list })
+    const pools = { write, read, ...(list === read ? {} : { list }) }
+    tellPools(
+      app.metrics,
+      Object.entries(pools).map(([pool, db]) => ({ pool, status: () => poolStatus(db) })),
+    )
     app.addHook('onClose', async () => {
       await Promise.all([...new Set([write, read, list])].map((db) => db.destroy()))
     })
   },
-  { name: 'database', dependencies: ['tracing'] },
+  { name: 'database', dependencies: ['metrics', 'tracing'] },
 )
 
 declare module 'fastify' {

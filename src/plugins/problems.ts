@@ -6,10 +6,13 @@ import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 
 const MEDIA_TYPE = 'application/problem+json'
+const API = 'The API is described at /openapi.json.'
 
 /** Renders every error, ours, Fastify's and the driver's, as a problem document; and what no route answers. */
 export default fp(
-  async function problems(app: FastifyInstance) {
+  async function problems(app: FastifyInstance, { whatIsHere = API }: { whatIsHere?: string }) {
+    const nothingAt = ({ url }: FastifyRequest) =>
+      new Problem('not_found', `There is nothing at ${url.split('?')[0]}. ${whatIsHere}`)
     app.setErrorHandler((error: FastifyError, request, reply) => {
       // Fastify parses a body even where no route is; that it is broken as well helps nobody.
       sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
@@ -19,9 +22,6 @@ export default fp(
   },
   { dependencies: ['refusals'] },
 )
-
-const nothingAt = ({ url }: FastifyRequest) =>
-  new Problem('not_found', `There is nothing at ${url.split('?')[0]}. The API is described at /openapi.json.`)
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   request.problemCode = problem.code
@@ -122,20 +122,23 @@ function refuseOtherMethods(app: FastifyInstance): void {
   })
 }
 
+/** Node's, each with its reason phrase. */
+const CLIENT_ERRORS: Record<string, [ProblemCode, string, string]> = {
+  HPE_HEADER_OVERFLOW: ['headers_too_large', 'The headers are too large.', 'Request Header Fields Too Large'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers came too slowly.', 'Request Timeout'],
+}
+const NOT_HTTP: [ProblemCode, string, string] = ['invalid_request', 'The request is not valid HTTP.', 'Bad Request']
+
 /** What is not even HTTP never reaches a route: answered on the bare socket. */
 export function onClientError(app: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const code = error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : 'invalid_request'
-  const problem = new Problem(
-    code,
-    code === 'invalid_request' ? 'The request is not valid HTTP, or it came too slowly.' : 'The headers are too large.',
-  )
+  const [code, detail, reason] = CLIENT_ERRORS[error.code as string] ?? NOT_HTTP
+  const problem = new Problem(code, detail)
   const requestId = randomUUID()
   if (app.hasRoomInLog(code)) app.log.info({ requestId, status: problem.status, code }, 'request')
   const body = JSON.stringify(problem.toDocument('', requestId))
-  const reason = code === 'invalid_request' ? '400 Bad Request' : '431 Request Header Fields Too Large'
   socket.end(
-    `HTTP/1.1 ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${problem.status} ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   )
 }
 

@@ -21,12 +21,14 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     maxBatchBytes: config.MAX_BATCH_BYTES,
     maxBatchRecords: config.MAX_BATCH_RECORDS,
   }
+  const totals = app.recordCounts
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
 
   app.removeAllContentTypeParsers()
   // Any media type: which ones there are, and what is read how, was settled from the headers.
   app.addContentTypeParser('*', (request, payload, done) => {
+    app.watchUpload(payload)
     const stream = inflate(payload, request.encoding)
     if (request.format === 'lines') return done(null, stream)
     const declared = request.encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
@@ -39,13 +41,15 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
   app.post('/v1/records', {
     schema: INGEST_SCHEMA,
-    onRequest: [app.requireScope('ingest'), checkHeaders],
+    config: { shed: 'ingest' },
+    onRequest: [app.requireScope('ingest'), app.admit, checkHeaders],
     // The body is checked record by record, each with its own result: see ingest/envelope.ts.
     validatorCompiler: () => () => true,
     handler: (request, reply) => (request.format === 'lines' ? storeLines(request, reply) : storeBatch(request, reply)),
   })
 
-  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that; the rate is not limited.
+  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that; requests are not
+  // limited, but for some keys their records.
   app.options(
     '/v1/records',
     { schema: { summary: 'CloudEvents webhook handshake', tags: ['ingest'] } },
@@ -62,7 +66,11 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const preferences = readPrefer(request.headers.prefer)
       const format = request.format as Exclude<Format, 'lines'>
       const batch = readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
-      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences })
+      if (request.rateLimit !== undefined) {
+        request.rateLimit.charge(batch.records.length - 1)
+        reply.headers(request.rateLimit.headers)
+      }
+      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences, totals })
       request.counts = answer.counts
       reply.code(answer.status)
       if (answer.location !== undefined) reply.header('location', answer.location)
@@ -71,6 +79,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       return reply.sendJson(answer.body)
     } finally {
       app.budget.give(bytes)
+      app.storage.add(bytes)
     }
   }
 
@@ -79,7 +88,8 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     try {
       const defaults = defaultsOf(request)(false)
       app.budget.take(STREAM_BYTES)
-      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits })
+      const admit = app.admitLines(request)
+      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits, totals, admit })
       const answer = await lines.finally(() => app.budget.give(STREAM_BYTES))
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)

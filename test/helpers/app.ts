@@ -18,6 +18,7 @@ export interface TestApp {
   makeKey(options?: {
     scopes?: Scope[]
     sourcePrefixes?: string[]
+    recordsPerSecond?: number
     expiresAt?: Date
   }): Promise<{ id: string; token: string }>
   post(body: unknown, headers?: Record<string, string>): Promise<Answer>
@@ -46,11 +47,15 @@ export async function createApp(t: Test, settings: Record<string, string> = {}, 
   const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...settings }), logger)
   t.teardown(() => app.close())
 
-  const makeKey: TestApp['makeKey'] = async ({ scopes = [...SCOPES], sourcePrefixes = [], expiresAt } = {}) => {
+  const makeKey: TestApp['makeKey'] = async ({
+    scopes = [...SCOPES],
+    sourcePrefixes = [],
+    recordsPerSecond,
+    expiresAt,
+  } = {}) => {
     const db = connect(database.ownerUrl)
-    return issueKey(db as never, { name: 'test', scopes, sourcePrefixes, expiresAt: expiresAt ?? null }).finally(() =>
-      db.destroy(),
-    )
+    const request = { name: 'test', scopes, sourcePrefixes, recordsPerSecond, expiresAt: expiresAt ?? null }
+    return issueKey(db as never, request).finally(() => db.destroy())
   }
   const key = (await makeKey()).token
 

@@ -508,6 +508,22 @@ t.test('a try that gets no answer at all: the request is told so, a moment after
   t.same(statuses(await after), ['created'], 'the flush was not in the way for ever')
 })
 
+t.test('a disk that stays full past the hold window is told as that, in the flush and in the queue', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const flushed = send(['a'])
+  const call = await store.next()
+  const queued = send(['b'])
+  call.fail(sqlError('53100'))
+  const failing = (async () => {
+    for (;;) (await store.next()).fail(sqlError('53100'))
+  })()
+  for (let waited = 0; waited <= HOLD_MS; waited += A_WHILE) await clock.tick(A_WHILE)
+  for (const answer of [await flushed, await queued])
+    t.match(problem(answer), { status: 507, code: 'storage_full', outcome: 'not_written' })
+  void failing
+})
+
 t.test('a request that was answered late is taken out of the next try; its neighbours are in it', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })

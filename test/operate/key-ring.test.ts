@@ -15,12 +15,18 @@ import { createDatabase } from '../helpers/postgres.ts'
 t.test('a key is found by its token, with all that it may do', async (t) => {
   const { ring, make } = await setUp(t)
   const expiresAt = new Date('2999-01-02T03:04:05.678Z')
-  const { id, token } = await make({ scopes: ['ingest', 'read'], sourcePrefixes: ['shop/'], expiresAt })
+  const { id, token } = await make({
+    scopes: ['ingest', 'read'],
+    sourcePrefixes: ['shop/'],
+    recordsPerSecond: 50,
+    expiresAt,
+  })
   t.same(await ring.find(token), {
     id,
     name: 'test',
     scopes: ['ingest', 'read'],
     sourcePrefixes: ['shop/'],
+    recordsPerSecond: 50,
     expiresAt,
     revokedAt: null,
   })
@@ -182,9 +188,10 @@ async function setUp(t: Test) {
     make: ({
       scopes = ['ingest'],
       sourcePrefixes = [],
+      recordsPerSecond,
       expiresAt = null,
     }: Partial<Parameters<typeof issueKey>[1]> = {}) =>
-      issueKey(root as never, { name: 'test', scopes, sourcePrefixes, expiresAt }),
+      issueKey(root as never, { name: 'test', scopes, sourcePrefixes, recordsPerSecond, expiresAt }),
     /** The database ends its connections and lets nobody in. */
     async away() {
       await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)

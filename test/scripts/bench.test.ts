@@ -28,6 +28,16 @@ t.test('a run prints the table, writes it as JSON, and leaves no database behind
   t.notOk(await benchDatabaseExists())
 })
 
+t.test('our server is compared with itself without metrics and log', async (t) => {
+  const file = join(t.testdir(), 'observability.json')
+  const { code, stderr } = await bench('observability', '--seconds', '0.2', '--json', file)
+  t.equal(code, 0, 'exit code', { stderr })
+  t.match(JSON.parse(await readFile(file, 'utf8')), [
+    { name: 'observability unobserved', rate: Number, ratios: { unobserved: 1 } },
+    { name: 'observability ours', rate: Number, ratios: { unobserved: Number } },
+  ])
+})
+
 t.test('a run that loses one acknowledged record fails', async (t) => {
   const over = new AbortController()
   const running = bench('single', '--seconds', '0.2').finally(() => over.abort())
