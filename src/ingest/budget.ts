@@ -30,4 +30,14 @@ export class Budget {
   give(bytes: number): void {
     this.#used -= bytes
   }
+
+  /** A share whose size changes: tell it how many bytes are held now. It throws what `take` does, and keeps what it had. */
+  openShare(): (bytes: number) => void {
+    let held = 0
+    return (bytes) => {
+      if (bytes > held) this.take(bytes - held)
+      else this.give(held - bytes)
+      held = bytes
+    }
+  }
 }

@@ -9,7 +9,7 @@ const CHUNK_BYTES = 1024 * 1024
 /** Chunks at the writer at once: one more than there are flushes, so that the next is ready when one ends. */
 const CHUNKS_IN_FLIGHT = 3
 
-/** What one stream holds in memory at most, reserved for as long as it lasts. */
+/** What the chunks of one stream hold in memory at most. */
 export const STREAM_BYTES = (CHUNKS_IN_FLIGHT + 1) * CHUNK_BYTES
 
 /** Asked before lines go to the writer; may take its time. Rejects with a Problem when they may not. */
@@ -45,6 +45,15 @@ export class LineChunks {
 
   get isFull(): boolean {
     return this.#current.rows.length >= CHUNK_ROWS || this.#current.bytes >= CHUNK_BYTES
+  }
+
+  /** Are there rows to send, and does nothing of this stream wait for the writer? */
+  get isIdle(): boolean {
+    return this.#current.rows.length > 0 && this.#inFlight === 0
+  }
+
+  get heldBytes(): number {
+    return this.#sent.reduce((sum, { bytes }) => sum + bytes, this.#current.bytes)
   }
 
   /** All lines up to this one were read, whatever was in them. */

@@ -7,7 +7,6 @@ import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
 import { abandon, type Encoding, inflate, readEncoding } from '../ingest/inflate.ts'
 import { ingest } from '../ingest/ingest.ts'
-import { STREAM_BYTES } from '../ingest/line-chunks.ts'
 import { ingestLines } from '../ingest/ndjson.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
@@ -85,15 +84,16 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const body = request.body as Readable
+    const hold = app.budget.openShare()
     try {
       const defaults = defaultsOf(request)(false)
-      app.budget.take(STREAM_BYTES)
       const admit = app.admitLines(request)
-      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits, totals, admit })
-      const answer = await lines.finally(() => app.budget.give(STREAM_BYTES))
+      const lines = { key: request.key as Key, defaults, limits, totals, admit, hold }
+      const answer = await ingestLines(body, app.writer, lines)
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)
     } finally {
+      hold(0)
       // Whatever became of it: what nobody reads would hold up the next request of the connection.
       abandon(body)
     }
