@@ -171,6 +171,7 @@ t.test('k3s: PostgreSQL is stopped by fast shutdown, and its probes take recover
   const [postgres] = spec.containers
   t.strictSame(postgres.lifecycle.preStop.exec.command, ['pg_ctl', 'stop', '--mode=fast', '--no-wait'])
   t.ok(spec.terminationGracePeriodSeconds >= 60)
+  t.equal(spec.shareProcessNamespace, true, 'it inherits no other process: see postgres-start.test.ts')
 
   const { startupProbe, livenessProbe, readinessProbe } = postgres
   for (const probe of [startupProbe, readinessProbe]) t.equal(probe.exec.command[0], 'pg_isready')
