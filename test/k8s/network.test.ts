@@ -1,5 +1,6 @@
 import t from 'tap'
-import { find, type Manifest, missing, overlays, podsOf, render } from '../helpers/kustomize.ts'
+import { parse } from 'yaml'
+import { find, type Manifest, missing, overlays, podsOf, readManifests, render } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 
@@ -110,3 +111,13 @@ for (const overlay of overlays) {
     t.strictSame(paths, ['Prefix /v1', 'Prefix /docs', 'Exact /openapi.json'])
   })
 }
+
+t.test('Traefik can be told, apart from the overlays, not to cut what is sent for longer than a minute', async (t) => {
+  const [{ kind, metadata, spec }, ...others] = readManifests('k8s/components/ingress/traefik-timeouts.yaml')
+  t.strictSame(others, [])
+  t.match({ kind, metadata }, { kind: 'HelmChartConfig', metadata: { name: 'traefik', namespace: 'kube-system' } })
+  const argument = (entryPoint: string) => `--entryPoints.${entryPoint}.transport.respondingTimeouts.readTimeout=0`
+  t.strictSame(parse(spec.valuesContent), { additionalArguments: [argument('web'), argument('websecure')] })
+  const read = readManifests('k8s/components/ingress/kustomization.yaml')[0].resources
+  t.notOk(read.includes('traefik-timeouts.yaml'), 'kustomize would move it into our namespace')
+})
