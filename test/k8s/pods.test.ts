@@ -191,6 +191,9 @@ t.test('k3s: the settings of PostgreSQL fit its limits', { skip }, async (t) => 
   const sorts = settings.max_connections * megabytes('work_mem')
   t.ok(megabytes('shared_buffers') + megabytes('maintenance_work_mem') + sorts <= 1024 * 0.6, 'memory')
   t.ok(megabytes('max_wal_size') + megabytes('temp_file_limit') <= 1024 / 2, 'disk')
+  const { value } = postgres.env.find(({ name }: Manifest) => name === 'POSTGRES_INITDB_ARGS')
+  t.ok(!('hugepages-2Mi' in postgres.resources.limits) && settings.huge_pages === 'off', 'it may have no huge pages')
+  t.match(value, / --set=huge_pages=off/, 'from the beginning')
   t.notOk('fsync' in settings || 'synchronous_commit' in settings || 'full_page_writes' in settings, 'durability')
 })
 

@@ -9,11 +9,12 @@ import { createInterface } from 'node:readline'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { type Home, prepareHome } from '../../db/embedded/home.ts'
-import { missing } from '../helpers/kustomize.ts'
+import { type Manifest, missing, readManifests } from '../helpers/kustomize.ts'
 
 // The container's own command, run as the container runs it: the script from the ConfigMap and its settings, on a real
 // PostgreSQL. The two programs that only the image has are stood in for by what they do.
 const component = new URL('../../k8s/components/postgres/', import.meta.url)
+const [container] = readManifests('k8s/components/postgres/statefulset.yaml')[0].spec.template.spec.containers
 const skip = process.platform === 'linux' ? missing('flock') : '/proc and the lock are Linux'
 
 const notIsolated =
@@ -221,7 +222,7 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
     PGPORT: String(port),
     POSTGRES_USER: 'postgres',
     POSTGRES_PASSWORD: 'secret',
-    POSTGRES_INITDB_ARGS: '--auth=scram-sha-256 --encoding=UTF8 --locale=C --data-checksums',
+    POSTGRES_INITDB_ARGS: container.env.find(({ name }: Manifest) => name === 'POSTGRES_INITDB_ARGS').value,
     ...extra,
   }
   // A container's standard error is a pipe. Node would give it a socket, which cannot be opened a second time.
