@@ -16,6 +16,8 @@ COPY LICENSE ./
 COPY db/privileges.sql db/privileges.sql
 COPY db/migrations db/migrations
 COPY src src
+# Whatever the umask of the machine that cloned them: the user below only reads.
+RUN chmod -R a+rX package.json LICENSE db src
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown

@@ -40,6 +40,19 @@ t.test('.dockerignore lets through what is copied, and nothing else', async (t) 
   t.strictSame(kept.map((line) => line.replace('!', '')).sort(), sources.sort())
 })
 
+t.test(
+  'everything that is copied can be read by its user, also where the clone was made with a strict umask',
+  async (t) => {
+    const [readable] = instructions.filter((line) => line.startsWith('RUN chmod -R a+rX'))
+    const copied = copies.flatMap((paths) => paths.slice(0, -1)).map((path) => path.split('/')[0] as string)
+    for (const name of new Set(copied)) {
+      // Removed once it was used.
+      if (name !== 'package-lock.json') t.ok(readable?.split(' ').includes(name), name)
+    }
+    t.ok(instructions.indexOf(readable as string) > instructions.findLastIndex((line) => line.startsWith('COPY ')))
+  },
+)
+
 t.test('the version in its label is that of the package', async (t) => {
   t.match(dockerfile, `ARG VERSION=${JSON.parse(await read('package.json')).version}\n`)
 })
