@@ -142,6 +142,7 @@ t.test('k3s: PostgreSQL is the StatefulSet of the seed', { skip }, async (t) => 
   const objects = render('k3s')
   const { spec } = find(objects, 'StatefulSet', 'sluice-postgres')
   t.equal(spec.replicas, 1)
+  t.equal(spec.podManagementPolicy, 'Parallel', 'a broken pod does not keep its successor out')
   t.strictSame(spec.persistentVolumeClaimRetentionPolicy, { whenDeleted: 'Retain', whenScaled: 'Retain' })
   t.strictSame(spec.volumeClaimTemplates, [
     {
