@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { decryptSops } from 'sops-age'
 import t from 'tap'
-import { parse } from 'yaml'
-import { missing, overlays, podsOf, readManifests, render, repository } from '../helpers/kustomize.ts'
+import { parse, parseAllDocuments } from 'yaml'
+import { type Manifest, missing, overlays, readManifests, render, repository } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 const fixture = readFileSync(new URL('test/fixtures/secret.sops.yaml', repository), 'utf8')
@@ -90,13 +90,30 @@ t.test('a value that was moved to another key, or altered, is refused by it', as
 })
 
 t.test('what Flux builds holds the Secrets, encrypted, beside all that kubectl applies', { skip }, async (t) => {
+  const objects = renderForFlux()
+  const secrets = objects.filter(({ kind }) => kind === 'Secret')
+  t.equal(secrets.length, readManifests('k8s/overlays/k3s/secrets.sops.yaml').length)
+  const names = ({ kind, metadata }: Manifest) => `${kind} ${metadata.name}`
+  t.strictSame(objects.filter(({ kind }) => kind !== 'Secret').map(names), render('k3s').map(names))
+})
+
+// Its claim goes with a namespace, and with the claim the data: local-path reclaims.
+t.test('neither Flux nor Argo CD deletes the namespace with the rest', { skip }, async (t) => {
+  const [namespace] = renderForFlux().filter(({ kind }) => kind === 'Namespace')
+  t.strictSame(namespace.metadata.annotations, { 'kustomize.toolkit.fluxcd.io/prune': 'disabled' })
+
+  // kubectl cannot build it, for KSOPS.
+  const [{ patches }] = readManifests('k8s/gitops/argo-cd/kustomization.yaml')
+  t.equal(patches[0].target.kind, 'Namespace')
+  t.strictSame(JSON.parse(patches[0].patch)[0].value, {
+    'argocd.argoproj.io/sync-options': 'Prune=false,Delete=false',
+  })
+})
+
+function renderForFlux(): Manifest[] {
   const folder = fileURLToPath(new URL('k8s/gitops/flux', repository))
   // As Flux has it.
   const args = ['kustomize', '--load-restrictor', 'LoadRestrictionsNone', folder]
   const text = execFileSync('kubectl', args, { encoding: 'utf8' })
-  t.equal(text.match(/^kind: Secret$/gm)?.length, readManifests('k8s/overlays/k3s/secrets.sops.yaml').length)
-  t.equal(
-    text.match(/^kind: StatefulSet$/gm)?.length,
-    podsOf(render('k3s')).filter((p) => p.kind === 'StatefulSet').length,
-  )
-})
+  return parseAllDocuments(text).map((document) => document.toJS())
+}
