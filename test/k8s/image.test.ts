@@ -21,6 +21,7 @@ t.test('the image is one stage on the verified Node, without a root user and wit
     instructions.filter((line) => line.startsWith('FROM')),
     ['FROM node:24.21.0-bookworm-slim@sha256:2fe369e969550cde8e867afc3fe370b260140cab4a23d467074295b42163d553'],
   )
+  t.notMatch(dockerfile, /^# *syntax *=/im, 'it is built without another image, which would be one by tag')
   t.match(instructions.at(-2), /^ENTRYPOINT \["node", .*"\/app\/src\/main\.ts"\]$/)
   t.equal(instructions.at(-1), 'CMD ["serve"]')
   t.equal(
