@@ -91,7 +91,8 @@ smoke_test() {
   local line url id answer
   coproc FORWARD { kubectl -n "$namespace" port-forward service/sluice-api :80 2>&1; }
   read -r -t 30 line <&"${FORWARD[0]}" || die 'the Service cannot be reached'
-  url=http://$(sed -nE 's/^Forwarding from ([0-9.]+:[0-9]+).*/\1/p' <<<"$line")/v1/records
+  [[ $line =~ ^Forwarding\ from\ ([0-9.]+:[0-9]+) ]] || die "the Service cannot be reached: $line"
+  url=http://${BASH_REMATCH[1]}/v1/records
   id=$(date -u +%Y%m%dT%H%M%SZ)-$$
   call "$url" -H 'Content-Type: application/json' \
     -d "{\"source\":\"sluice-deploy\",\"type\":\"sluice.deployed\",\"id\":\"$id\"}" >/dev/null

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { find, type Manifest, missing, podsOf, render, variants } from '../helpers/kustomize.ts'
+import { parse } from 'yaml'
+import { find, type Manifest, missing, podsOf, readManifests, render, variants } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 
@@ -46,6 +47,7 @@ const pairs: Record<string, string[]> = {
     'api → cnpg 5432',
     'cnpg ← api 5432',
     'cnpg ← cnpg 5432',
+    'cnpg ← cnpg 8000',
     'cnpg ← cnpg-system/cloudnative-pg 8000',
     'cnpg ← maintenance 5432',
     'cnpg ← migration 5432',
@@ -53,6 +55,7 @@ const pairs: Record<string, string[]> = {
     'cnpg → anywhere 443',
     'cnpg → anywhere 6443',
     'cnpg → cnpg 5432',
+    'cnpg → cnpg 8000',
     'cnpg → kube-system/kube-dns 53',
     'maintenance → cnpg 5432',
     'migration → cnpg 5432',
@@ -130,3 +133,13 @@ for (const overlay of variants) {
     t.strictSame(paths, ['Prefix /v1', 'Prefix /docs', 'Exact /openapi.json'])
   })
 }
+
+t.test('Traefik can be told, apart from the overlays, not to cut what is sent for longer than a minute', async (t) => {
+  const [{ kind, metadata, spec }, ...others] = readManifests('k8s/components/ingress/traefik-timeouts.yaml')
+  t.strictSame(others, [])
+  t.match({ kind, metadata }, { kind: 'HelmChartConfig', metadata: { name: 'traefik', namespace: 'kube-system' } })
+  const argument = (entryPoint: string) => `--entryPoints.${entryPoint}.transport.respondingTimeouts.readTimeout=0`
+  t.strictSame(parse(spec.valuesContent), { additionalArguments: [argument('web'), argument('websecure')] })
+  const read = readManifests('k8s/components/ingress/kustomization.yaml')[0].resources
+  t.notOk(read.includes('traefik-timeouts.yaml'), 'kustomize would move it into our namespace')
+})

@@ -195,6 +195,7 @@ t.test('k3s: PostgreSQL is the StatefulSet of the seed', { skip }, async (t) => 
   const objects = render('k3s')
   const { spec } = find(objects, 'StatefulSet', 'sluice-postgres')
   t.equal(spec.replicas, 1)
+  t.equal(spec.podManagementPolicy, 'Parallel', 'a broken pod does not keep its successor out')
   t.strictSame(spec.persistentVolumeClaimRetentionPolicy, { whenDeleted: 'Retain', whenScaled: 'Retain' })
   t.strictSame(spec.volumeClaimTemplates, [
     {
@@ -224,6 +225,7 @@ t.test('k3s: PostgreSQL is stopped by fast shutdown, and its probes take recover
   const [postgres] = spec.containers
   t.strictSame(postgres.lifecycle.preStop.exec.command, ['pg_ctl', 'stop', '--mode=fast', '--no-wait'])
   t.ok(spec.terminationGracePeriodSeconds >= 60)
+  t.equal(spec.shareProcessNamespace, true, 'it inherits no other process: see postgres-start.test.ts')
 
   const { startupProbe, livenessProbe, readinessProbe } = postgres
   for (const probe of [startupProbe, readinessProbe]) t.equal(probe.exec.command[0], 'pg_isready')
@@ -243,6 +245,9 @@ t.test('k3s: the settings of PostgreSQL fit its limits', { skip }, async (t) => 
   const sorts = settings.max_connections * megabytes('work_mem')
   t.ok(megabytes('shared_buffers') + megabytes('maintenance_work_mem') + sorts <= 1024 * 0.6, 'memory')
   t.ok(megabytes('max_wal_size') + megabytes('temp_file_limit') <= 1024 / 2, 'disk')
+  const { value } = postgres.env.find(({ name }: Manifest) => name === 'POSTGRES_INITDB_ARGS')
+  t.ok(!('hugepages-2Mi' in postgres.resources.limits) && settings.huge_pages === 'off', 'it may have no huge pages')
+  t.match(value, / --set=huge_pages=off/, 'from the beginning')
   t.notOk('fsync' in settings || 'synchronous_commit' in settings || 'full_page_writes' in settings, 'durability')
 })
 

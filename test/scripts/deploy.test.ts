@@ -16,7 +16,7 @@ const programs = {
     *' -o name') [[ $* == create* ]] || printf '%s\\n' deployment.apps/sluice-api job.batch/sluice-migration-1 \\
       networkpolicy.networking.k8s.io/default-deny job.batch/sluice-bootstrap-1 statefulset.apps/sluice-postgres ;;
     *'get secret'*) printf the-key | base64 ;;
-    *port-forward*) echo 'Forwarding from 127.0.0.1:4321 -> 3000'; sleep 5 ;;
+    *port-forward*) echo "\${FORWARD_SAYS:-Forwarding from 127.0.0.1:4321 -> 3000}"; sleep 5 ;;
     *'get pods --no-headers'*) printf '%s\\n' 'sluice-api-1 0/1 Running 3 1m' 'sluice-postgres-0 1/1 Running 0 1m' \\
       'sluice-migration-1-x 0/1 Completed 0 1m' ;;
   esac`,
@@ -96,6 +96,14 @@ t.test('a rollout that fails ends in a report of events and logs, and a failure'
 
 t.test('a record that is not read back is a failure', async (t) => {
   t.equal(deploy(t, { FAIL: 'curl .*sluice-deploy/', CODE: '22' }).status, 22)
+})
+
+t.test('a Service that cannot be reached is a failure, with what kubectl said of it', async (t) => {
+  const said = 'error: unable to forward port because pod is not running'
+  const { status, output, calls } = deploy(t, { FORWARD_SAYS: said })
+  t.equal(status, 1)
+  t.match(output, `the Service cannot be reached: ${said}`)
+  t.notOk(calls.some((call) => call.startsWith('curl')))
 })
 
 for (const tool of ['kubectl', 'sops', 'curl']) {
