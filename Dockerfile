@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One image, all commands: docker run sluice [serve | migrate | bootstrap | keys …]. Node runs the sources as they are,
 # so there is nothing to build.
 FROM node:24.21.0-bookworm-slim@sha256:2fe369e969550cde8e867afc3fe370b260140cab4a23d467074295b42163d553
@@ -16,6 +15,8 @@ COPY LICENSE ./
 COPY db/privileges.sql db/privileges.sql
 COPY db/migrations db/migrations
 COPY src src
+# Whatever the umask of the machine that cloned them: the user below only reads.
+RUN chmod -R a+rX package.json LICENSE db src
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown

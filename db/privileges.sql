@@ -15,7 +15,10 @@ BEGIN
       ('sluice_api',         'GRANT INSERT, UPDATE ON sluice.keys TO sluice_api'),
       ('sluice_maintenance', 'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_maintenance'),
       ('sluice_maintenance', 'GRANT USAGE ON SCHEMA sluice TO sluice_maintenance'),
-      ('sluice_maintenance', 'GRANT SELECT, DELETE ON sluice.records TO sluice_maintenance'),
+      -- MAINTAIN is for VACUUM, without which the space of what was deleted is not used again.
+      ('sluice_maintenance', 'GRANT SELECT, DELETE, MAINTAIN ON sluice.records TO sluice_maintenance'),
+      -- Where the feed ends, beyond which retention does not go.
+      ('sluice_maintenance', 'GRANT SELECT ON sluice.epochs TO sluice_maintenance'),
       -- A job says how it went, and adds to what was said before.
       ('sluice_maintenance', 'GRANT SELECT, INSERT, UPDATE ON sluice.jobs TO sluice_maintenance'),
       -- It reads everything as a member of pg_read_all_data.

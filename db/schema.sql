@@ -19,22 +19,24 @@ CREATE TABLE sluice.jobs (
   totals       jsonb                    NOT NULL DEFAULT '{}'::jsonb,
   CONSTRAINT jobs_pkey PRIMARY KEY (job),
   CONSTRAINT jobs_figures_map CHECK ((jsonb_typeof(figures) = 'object'::text)),
-  CONSTRAINT jobs_job_known CHECK ((job = ANY (ARRAY['backup'::text, 'restore_drill'::text, 'retention'::text]))),
+  CONSTRAINT jobs_job_known CHECK ((job = ANY (ARRAY['backup'::text, 'backup_upload'::text, 'restore_drill'::text, 'retention'::text]))),
   CONSTRAINT jobs_totals_map CHECK ((jsonb_typeof(totals) = 'object'::text))
 );
 
 CREATE TABLE sluice.keys (
-  id              text                     COLLATE "C" NOT NULL,
-  name            text                     NOT NULL,
-  hash            bytea                    NOT NULL,
-  scopes          text[]                   NOT NULL,
-  source_prefixes text[]                   NOT NULL DEFAULT '{}'::text[],
-  created_at      timestamp with time zone NOT NULL DEFAULT now(),
-  expires_at      timestamp with time zone,
-  revoked_at      timestamp with time zone,
+  id                 text                     COLLATE "C" NOT NULL,
+  name               text                     NOT NULL,
+  hash               bytea                    NOT NULL,
+  scopes             text[]                   NOT NULL,
+  source_prefixes    text[]                   NOT NULL DEFAULT '{}'::text[],
+  created_at         timestamp with time zone NOT NULL DEFAULT now(),
+  expires_at         timestamp with time zone,
+  revoked_at         timestamp with time zone,
+  records_per_second integer,
   CONSTRAINT keys_pkey PRIMARY KEY (id),
   CONSTRAINT keys_hash UNIQUE (hash),
   CONSTRAINT keys_hash_size CHECK ((octet_length(hash) = 32)),
+  CONSTRAINT keys_records_per_second_positive CHECK ((records_per_second > 0)),
   CONSTRAINT keys_scopes_known CHECK (((scopes <@ '{ingest,read,admin}'::text[]) AND (cardinality(scopes) > 0)))
 );
 
@@ -89,17 +91,25 @@ BEGIN
   SELECT c.system_identifier, ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline
     INTO here FROM pg_control_system() AS c;
 
-  SELECT e.epoch, e.system_identifier, e.timeline
-    INTO latest FROM sluice.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
+  FOR attempt IN 1..2 LOOP
+    SELECT e.epoch, e.system_identifier, e.timeline
+      INTO latest FROM sluice.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
 
-  IF latest IS NULL OR (latest.system_identifier, latest.timeline) <> (here.system_identifier, here.timeline) THEN
-    -- Two writers that notice at once agree: the second waits for the first, and finds its row.
-    INSERT INTO sluice.epochs (epoch, system_identifier, timeline)
-    VALUES (coalesce(latest.epoch, 0) + 1, here.system_identifier, here.timeline)
-    ON CONFLICT (epoch) DO NOTHING;
-    RETURN coalesce(latest.epoch, 0) + 1;
-  END IF;
+    IF (latest.system_identifier, latest.timeline) = (here.system_identifier, here.timeline) THEN
+      RETURN latest.epoch;
+    END IF;
+    -- Several writers notice at once: the others wait here for the first, and then find its row.
+    LOCK TABLE sluice.epochs IN EXCLUSIVE MODE;
+  END LOOP;
 
+  INSERT INTO sluice.epochs AS e (epoch, system_identifier, timeline)
+  VALUES (
+    CASE WHEN latest IS NULL THEN 1
+         ELSE greatest(latest.epoch + 1, extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz)::integer)
+    END,
+    here.system_identifier, here.timeline
+  )
+  RETURNING e.epoch INTO latest;
   RETURN latest.epoch;
 END
 $function$;
@@ -114,8 +124,9 @@ GRANT SELECT ON sluice.migrations_lock TO sluice_api;
 GRANT INSERT, SELECT ON sluice.records TO sluice_api;
 GRANT INSERT, UPDATE ON sluice.jobs TO sluice_backup;
 GRANT USAGE ON SCHEMA sluice TO sluice_maintenance;
+GRANT SELECT ON sluice.epochs TO sluice_maintenance;
 GRANT INSERT, SELECT, UPDATE ON sluice.jobs TO sluice_maintenance;
-GRANT DELETE, SELECT ON sluice.records TO sluice_maintenance;
+GRANT DELETE, MAINTAIN, SELECT ON sluice.records TO sluice_maintenance;
 GRANT USAGE ON SCHEMA sluice TO sluice_reader;
 GRANT SELECT ON sluice.epochs TO sluice_reader;
 GRANT SELECT ON sluice.records TO sluice_reader;

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Brings an overlay of k8s/ into the cluster of the current context, and shows that it works.
 #
-#   scripts/deploy.sh OVERLAY [--dry-run]
+#   scripts/deploy.sh OVERLAY [--dry-run] [--no-api]
 #
 #   --dry-run    check and show the differences, change nothing
+#   --no-api     all but the API: a database that nobody writes to, for scripts/restore.sh
 #   TIMEOUT      how long to wait for each part, as 10m (default), from the environment
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 namespace=sluice
 timeout=${TIMEOUT:-10m}
-overlay='' dry_run=false
+overlay='' dry_run=false parts=()
 for argument; do
   case $argument in
     --dry-run) dry_run=true ;;
+    --no-api) parts=(-l 'app.kubernetes.io/component!=api') ;;
     -*) overlay='' && break ;;
     *) overlay=$argument ;;
   esac
@@ -34,9 +36,9 @@ main() {
   kubectl apply -k "$folder" -l app.kubernetes.io/component=namespace
   # By a pipe. On the server's side, since kubectl's own way keeps a copy of the values in an annotation.
   sops decrypt "$secrets" | kubectl apply --server-side --force-conflicts -f -
-  kubectl apply -k "$folder"
+  kubectl apply -k "$folder" ${parts[@]+"${parts[@]}"}
   wait_for_rollout
-  smoke_test
+  if [ ${#parts[@]} -eq 0 ]; then smoke_test; fi
   say 'done'
 }
 
@@ -71,7 +73,7 @@ differences() {
 wait_for_rollout() {
   local object objects
   # In the order in which one waits for the other: database, roles, schema, API.
-  objects=$(kubectl get -k "$folder" -o name | awk '
+  objects=$(kubectl get -k "$folder" ${parts[@]+"${parts[@]}"} -o name | awk '
     /^statefulset|^cluster/ { print 1, $0 } /^job.*bootstrap/ { print 2, $0 }
     /^job.*migration/ { print 3, $0 } /^deployment/ { print 4, $0 }' | sort | cut -d' ' -f2)
   for object in $objects; do
@@ -89,7 +91,8 @@ smoke_test() {
   local line url id answer
   coproc FORWARD { kubectl -n "$namespace" port-forward service/sluice-api :80 2>&1; }
   read -r -t 30 line <&"${FORWARD[0]}" || die 'the Service cannot be reached'
-  url=http://$(sed -nE 's/^Forwarding from ([0-9.]+:[0-9]+).*/\1/p' <<<"$line")/v1/records
+  [[ $line =~ ^Forwarding\ from\ ([0-9.]+:[0-9]+) ]] || die "the Service cannot be reached: $line"
+  url=http://${BASH_REMATCH[1]}/v1/records
   id=$(date -u +%Y%m%dT%H%M%SZ)-$$
   call "$url" -H 'Content-Type: application/json' \
     -d "{\"source\":\"sluice-deploy\",\"type\":\"sluice.deployed\",\"id\":\"$id\"}" >/dev/null

@@ -4,11 +4,19 @@ import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
 import closing from './plugins/closing.ts'
 import database from './plugins/database.ts'
+import jobs from './plugins/jobs.ts'
 import keys from './plugins/keys.ts'
+import limits from './plugins/limits.ts'
+import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
+import refusals from './plugins/refusals.ts'
 import requests, { logRequest, requestId } from './plugins/requests.ts'
+import shedding from './plugins/shedding.ts'
+import storage from './plugins/storage.ts'
+import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
+import tracing from './plugins/tracing.ts'
 import unread from './plugins/unread.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
@@ -21,7 +29,7 @@ const LONGEST_PARAM = 512 * 3
 
 /** The one way to make the server: the commands, the tests and the bench all call it. DATABASE_URL must be set. */
 export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {
-  const app = Fastify({
+  const app: FastifyInstance = Fastify({
     loggerInstance: logger,
     // The access log of plugins/requests.ts is one line a request; a child logger for each would cost more than the line.
     logController: new LogController({ disableRequestLogging: true }),
@@ -33,19 +41,26 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     // What is in flight while closing is answered; only idle connections are cut.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    clientErrorHandler: onClientError,
+    http: headerTimeouts(config),
+    clientErrorHandler: (error, socket) => onClientError(app, error, socket),
     // A path that no route can be found for: here no hook has run, nor will.
     frameworkErrors: (error, request, reply) => {
       reply.header('x-request-id', request.id)
       sendProblem(toProblem(error), request as never, reply as never)
       logRequest(request as never, reply as never)
+      app.measureRequest(request as never, reply as never)
     },
-  })
+  }) as unknown as FastifyInstance
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
+  await app.register(metrics)
+  await app.register(timeouts, { config })
+  await app.register(refusals)
   await app.register(requests)
+  await app.register(tracing, { config })
   await app.register(openapi)
   await app.register(problems)
+  await app.register(shedding, { config })
 
   await app.register(closing, { config })
   await app.register(unread, { config })
@@ -53,11 +68,14 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(readiness)
   await app.register(writer, { config })
   await app.register(keys)
+  await app.register(storage, { config })
+  await app.register(limits, { config })
+  await app.register(jobs)
 
   await app.register(health)
   await app.register(openapiRoute)
   await app.register(ingest, { config })
   await app.register(records, { config })
   app.refuseOtherMethods()
-  return app as unknown as FastifyInstance
+  return app
 }

@@ -6,6 +6,61 @@ const MiB = 1024 * 1024
 const bytes = (value: number, description: string) =>
   Type.Integer({ default: value, minimum: 1024, description: `${description}, in bytes` })
 
+const otlpUrl = (description: string) =>
+  Type.Optional(Type.String({ title: 'a URL like http://collector:4318', pattern: '^https?://.+', description }))
+
+const choice = <T extends string>(values: readonly T[], options: Record<string, unknown>) =>
+  Type.Unsafe<T>(
+    Type.Union(
+      values.map((value) => Type.Literal(value)),
+      options,
+    ),
+  )
+
+/** OpenTelemetry's own names, defaults and meanings (specification, environment variables). */
+const TRACES = {
+  OTEL_EXPORTER_OTLP_ENDPOINT: otlpUrl('Collector that traces are sent to, by OTLP over HTTP. Absent: no traces'),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: otlpUrl('Instead: the whole URL, with its path'),
+  OTEL_EXPORTER_OTLP_PROTOCOL: Type.Optional(
+    choice(['http/protobuf'], { title: 'http/protobuf', description: 'There is no gRPC here: port 4318, not 4317' }),
+  ),
+  OTEL_TRACES_EXPORTER: choice(['otlp', 'none'], { default: 'otlp', description: 'none: no traces' }),
+  OTEL_SDK_DISABLED: choice(['true', 'false'], { default: 'false', description: 'true: no traces' }),
+  OTEL_TRACES_SAMPLER: choice(
+    [
+      'always_on',
+      'always_off',
+      'traceidratio',
+      'parentbased_always_on',
+      'parentbased_always_off',
+      'parentbased_traceidratio',
+    ],
+    { default: 'parentbased_always_on', description: 'Which requests are traced; parentbased: as the caller decided' },
+  ),
+  OTEL_TRACES_SAMPLER_ARG: Type.Number({
+    default: 1,
+    minimum: 0,
+    maximum: 1,
+    description: 'The share of them for traceidratio',
+  }),
+  OTEL_BSP_SCHEDULE_DELAY: Type.Integer({
+    default: 5000,
+    minimum: 1,
+    description: 'Spans are sent after so many milliseconds at the latest',
+  }),
+  OTEL_BSP_MAX_QUEUE_SIZE: Type.Integer({
+    default: 2048,
+    minimum: 1,
+    description: 'Spans that wait to be sent; further ones are dropped',
+  }),
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Type.Integer({ default: 512, minimum: 1, description: 'Spans sent at once' }),
+  OTEL_BSP_EXPORT_TIMEOUT: Type.Integer({
+    default: 30_000,
+    minimum: 1,
+    description: 'How long sending them may take, in milliseconds',
+  }),
+}
+
 /** Every setting there is. The README's table is made from these descriptions (`node scripts/config-table.ts`). */
 export const ConfigSchema = Type.Object({
   DATABASE_URL: Type.Optional(
@@ -28,6 +83,12 @@ export const ConfigSchema = Type.Object({
     minimum: 0,
     maximum: 65535,
     description: 'Port to listen on; 0 takes a free one',
+  }),
+  METRICS_PORT: Type.Integer({
+    default: 9464,
+    minimum: 0,
+    maximum: 65535,
+    description: 'Port of /metrics, on the same address; 0 takes a free one',
   }),
   LOG_LEVEL: Type.Union(
     ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map((level) => Type.Literal(level)),
@@ -64,6 +125,40 @@ export const ConfigSchema = Type.Object({
   }),
   QUEUE_MAX_BYTES: bytes(64 * MiB, 'All bodies that are being read or wait for their commit; beyond it 503'),
   UNREAD_MAX_BYTES: bytes(64 * MiB, 'All pages and exports that their readers have not taken yet; beyond it 503'),
+  SHED_INGEST_SECONDS: Type.Number({
+    default: 1,
+    minimum: 0.01,
+    maximum: 60,
+    description: 'Mean turn of the event loop, over two seconds, beyond which ingestion gets 503',
+  }),
+  SHED_READ_SECONDS: Type.Number({
+    default: 2,
+    minimum: 0.01,
+    maximum: 60,
+    description: 'The same for reading; not less',
+  }),
+  KEY_RECORDS_PER_SECOND: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 1_000_000,
+      description:
+        'Records a second and an instance for keys without a rate of their own, beyond it 429. Absent: any number',
+    }),
+  ),
+  STORAGE_BUDGET: Type.Optional(
+    Type.Integer({
+      minimum: 1024,
+      description:
+        'What the database may occupy, its write-ahead log included, in bytes: a warning at 80 %, 507 at 90 %. Absent: anything',
+    }),
+  ),
+  STALL_SECONDS: Type.Integer({
+    default: 30,
+    minimum: 1,
+    // Less than Fastify's keepAliveTimeout, which it has to be told from: see plugins/timeouts.ts.
+    maximum: 60,
+    description: 'How long a sender or a reader may stand still before it is cut off, and headers may take',
+  }),
   OUTAGE_HOLD_SECONDS: Type.Number({
     default: 20,
     minimum: 0,
@@ -77,6 +172,12 @@ export const ConfigSchema = Type.Object({
     maximum: 3600,
     description: 'How long one read may take at the database',
   }),
+  RETENTION_POLICIES: Type.Optional(
+    Type.String({
+      title: 'the path of a file',
+      description: 'Policies of `maintain`, which --policies may say instead',
+    }),
+  ),
   DRAIN_SECONDS: Type.Number({
     default: 10,
     minimum: 0,
@@ -89,12 +190,38 @@ export const ConfigSchema = Type.Object({
     maximum: 600,
     description: 'After that, how long what is in flight may still take before it is cut',
   }),
+  BACKUP_BUCKET_URL: Type.Optional(
+    Type.String({
+      title: 'a URL like https://s3.example.com/bucket/folder',
+      pattern: '^https?://[^/?#]+/[^?#]+$',
+      description: 'Where `sluice backups` keeps copies: a storage that speaks S3',
+    }),
+  ),
+  AWS_ACCESS_KEY_ID: Type.Optional(Type.String({ minLength: 1, description: "Id of that storage's key" })),
+  AWS_SECRET_ACCESS_KEY: Type.Optional(Type.String({ minLength: 1, description: "Secret of that storage's key" })),
+  AWS_REGION: Type.Optional(
+    Type.String({ minLength: 1, description: 'Region of that storage. Absent: as its URL says, else us-east-1' }),
+  ),
+  ...TRACES,
 })
 
 export type Config = Static<typeof ConfigSchema>
 
 /** Settings whose value no message may repeat. */
-const SECRET: ReadonlySet<string> = new Set(['DATABASE_URL', 'DATABASE_READ_URL', 'SLUICE_BOOTSTRAP_KEY'])
+const SECRET: ReadonlySet<string> = new Set([
+  'DATABASE_URL',
+  'DATABASE_READ_URL',
+  'SLUICE_BOOTSTRAP_KEY',
+  'AWS_SECRET_ACCESS_KEY',
+  'OTEL_EXPORTER_OTLP_ENDPOINT',
+  'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+])
+
+/** Are traces wanted? */
+export const isTraced = (config: Config): boolean =>
+  config.OTEL_SDK_DISABLED === 'false' &&
+  config.OTEL_TRACES_EXPORTER === 'otlp' &&
+  (config.OTEL_EXPORTER_OTLP_ENDPOINT ?? config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) !== undefined
 
 /** A setting is wrong. The message is one line for each: its name, what it held, what is allowed. */
 export class ConfigError extends Error {
@@ -133,6 +260,11 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
   if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
     throw new ConfigError(
       `QUEUE_MAX_BYTES is ${config.QUEUE_MAX_BYTES}, but must be at least MAX_BATCH_BYTES, ${config.MAX_BATCH_BYTES}: the largest body has to fit`,
+    )
+  }
+  if (config.SHED_READ_SECONDS < config.SHED_INGEST_SECONDS) {
+    throw new ConfigError(
+      `SHED_READ_SECONDS is ${config.SHED_READ_SECONDS}, but must be at least SHED_INGEST_SECONDS, ${config.SHED_INGEST_SECONDS}: ingestion is shed first`,
     )
   }
   return config

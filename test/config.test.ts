@@ -12,10 +12,24 @@ function complaintOf(env: Record<string, string>): string {
   return 'no complaint'
 }
 
-t.test('without any variable every setting but the URLs and the first key has a default', async (t) => {
+t.test('without any variable every setting has a default, but for those whose absence means something', async (t) => {
   const config = loadConfig({})
   const without = Object.keys(ConfigSchema.properties).filter((name) => !(name in config))
-  t.same(without, ['DATABASE_URL', 'DATABASE_READ_URL', 'SLUICE_BOOTSTRAP_KEY'])
+  t.same(without.sort(), [
+    'AWS_ACCESS_KEY_ID',
+    'AWS_REGION',
+    'AWS_SECRET_ACCESS_KEY',
+    'BACKUP_BUCKET_URL',
+    'DATABASE_READ_URL',
+    'DATABASE_URL',
+    'KEY_RECORDS_PER_SECOND',
+    'OTEL_EXPORTER_OTLP_ENDPOINT',
+    'OTEL_EXPORTER_OTLP_PROTOCOL',
+    'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+    'RETENTION_POLICIES',
+    'SLUICE_BOOTSTRAP_KEY',
+    'STORAGE_BUDGET',
+  ])
   t.match(config, { PORT: 3000, HOST: '127.0.0.1', LOG_LEVEL: 'info', MAX_BATCH_BYTES: 16 * 1024 * 1024 })
 })
 
@@ -45,6 +59,11 @@ t.test('a wrong setting is named, with what it held and what is allowed', async 
     ['FLUSH_MAX_BYTES', 'x', 'a whole number of at least 1024'],
     ['FLUSH_CONCURRENCY', '65', 'a whole number from 1 to 64'],
     ['QUEUE_MAX_BYTES', '12', 'a whole number of at least 1024'],
+    ['SHED_INGEST_SECONDS', '0', 'a number from 0.01 to 60'],
+    ['SHED_READ_SECONDS', '61', 'a number from 0.01 to 60'],
+    ['KEY_RECORDS_PER_SECOND', '0', 'a whole number from 1 to 1000000'],
+    ['STORAGE_BUDGET', '1Gi', 'a whole number of at least 1024'],
+    ['STALL_SECONDS', '61', 'a whole number from 1 to 60'],
     ['OUTAGE_HOLD_SECONDS', '-0.1', 'a number from 0 to 3600'],
     ['READ_CONNECTIONS', '0', 'a whole number from 1 to 100'],
     ['READ_TIMEOUT_SECONDS', '0.5', 'a number from 1 to 3600'],
@@ -82,4 +101,12 @@ t.test('a queue that the largest body does not fit into is refused', async (t) =
     /^QUEUE_MAX_BYTES is 2048, .* MAX_BATCH_BYTES, 4096/,
   )
   t.equal(loadConfig({ QUEUE_MAX_BYTES: '4096', MAX_BATCH_BYTES: '4096' }).QUEUE_MAX_BYTES, 4096)
+})
+
+t.test('reading that would be shed before ingestion is refused', async (t) => {
+  t.equal(
+    complaintOf({ SHED_READ_SECONDS: '0.9' }),
+    'SHED_READ_SECONDS is 0.9, but must be at least SHED_INGEST_SECONDS, 1: ingestion is shed first',
+  )
+  t.equal(loadConfig({ SHED_READ_SECONDS: '1' }).SHED_READ_SECONDS, 1)
 })

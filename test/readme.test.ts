@@ -1,8 +1,70 @@
 import { readFile } from 'node:fs/promises'
+import { sql } from 'kysely'
 import t from 'tap'
 import { configTable } from '../scripts/config-table.ts'
+import { FAULTS } from '../scripts/durability/faults.ts'
+import { runServer } from './helpers/command.ts'
+import { connect } from './helpers/connect.ts'
+import { createEmptyDatabase } from './helpers/postgres.ts'
+
+const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
 
 t.test("the README's table of settings is the one that the schema makes", async (t) => {
-  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
   t.ok(readme.includes(configTable()), 'renew it with: node scripts/config-table.ts')
+})
+
+t.test("the log's fields are those of the README's table, with these types, and each is there", async (t) => {
+  const table = readme.slice(readme.indexOf('## Logs'), readme.indexOf('- **Level.**'))
+  const documented = [...table.matchAll(/^\| `(\w+)` \| (\w+) \| (.*) \|$/gm)]
+  const types = Object.fromEntries(documented.map(([, field, type]) => [field, type]))
+  const membersOf = (name: string) => {
+    const [, , , meaning = ''] = documented.find(([, field]) => field === name) ?? []
+    return [...meaning.matchAll(/`(\w+)`/g)].map(([, member]) => member)
+  }
+
+  const seen = new Set<string>()
+  for (const line of await logEverything()) {
+    for (const [field, value] of Object.entries(line)) {
+      seen.add(field)
+      if (value !== null) t.equal(typeof value, types[field], field)
+    }
+    for (const name of ['err', 'counts']) {
+      for (const member of Object.keys((line[name] as object | undefined) ?? {})) {
+        t.ok(membersOf(name).includes(member), `${name}.${member}`)
+      }
+    }
+  }
+  t.strictSame([...seen].sort(), Object.keys(types).sort())
+
+  /** What a server logs that migrates, traces, stores, refuses, fails, and is stopped. */
+  async function logEverything(): Promise<Record<string, unknown>[]> {
+    const { ownerUrl } = await createEmptyDatabase(t)
+    const key = 'a-key-that-somebody-chose'
+    const env = {
+      DATABASE_URL: ownerUrl,
+      SLUICE_BOOTSTRAP_KEY: key,
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1',
+    }
+    const server = await runServer(t, env, { args: ['--migrate'] })
+    const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
+    const post = (body: string) => fetch(`${server.url}/v1/records`, { method: 'POST', headers, body })
+    t.equal((await post('{"source":"shop","type":"t"}')).status, 201)
+    await Promise.all(Array.from({ length: 20 }, () => post('{')))
+    const db = connect(ownerUrl)
+    await sql`ALTER TABLE sluice.records RENAME COLUMN subject TO renamed`.execute(db).finally(() => db.destroy())
+    t.equal((await fetch(`${server.url}/v1/records/shop/1`, { headers })).status, 500)
+    server.child.kill('SIGINT')
+    t.equal(await server.exit, 0)
+    return server.logs()
+  }
+})
+
+t.test("the README's report on faults has each that there is", async (t) => {
+  const rows = readme.split('\n')
+  for (const { title } of FAULTS) {
+    t.ok(
+      rows.some((row) => row.startsWith(`| ${title} `)),
+      `renew it with: npm run -s durability -- --markdown; ${title}`,
+    )
+  }
 })

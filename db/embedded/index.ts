@@ -13,6 +13,7 @@ export interface Embedded {
   superUrl: string
   ownerUrl: string
   apiUrl: string
+  maintenanceUrl: string
   /** Ends our use of the server, and the server too if nobody else uses it. */
   release(): Promise<void>
 }
@@ -47,6 +48,7 @@ export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOp
     superUrl: url(port, 'postgres', 'sluice'),
     ownerUrl: url(port, 'sluice_owner', 'sluice'),
     apiUrl: url(port, 'sluice_api', 'sluice'),
+    maintenanceUrl: url(port, 'sluice_maintenance', 'sluice'),
     release,
   }
 

@@ -4,6 +4,7 @@ import { withConnection } from '../../src/commands/database.ts'
 import { migrate } from '../../src/data/migrate.ts'
 import { ensureDatabase } from '../../src/data/roles.ts'
 import { issueKey } from '../../src/operate/issue-key.ts'
+import { idOf, readRecord } from './order-events.ts'
 
 /** The table of our server, and one like it for those that it is compared with. */
 const TABLES = { ours: 'sluice.records', rival: 'rival.records' }
@@ -13,6 +14,8 @@ type TableName = keyof typeof TABLES
 export interface BenchDatabase {
   /** For our server: the role that it has in production, where there is one. */
   apiUrl: string
+  /** For retention. */
+  maintenanceUrl: string
   /** For the naive server, and for COPY. */
   ownerUrl: string
   /** A key that may ingest and read. */
@@ -22,6 +25,8 @@ export interface BenchDatabase {
   count(table: TableName): Promise<number>
   /** How many rows there are, and what says whether they are the same as others: their order does not matter. */
   digest(table: TableName): Promise<{ count: number; digest: string }>
+  /** Stores so many records, half of them as if received two months ago. Their identities are those of `idOf(from)` on. */
+  seed(records: number, from: number): Promise<void>
   /** Empties both tables, and leaves the server with nothing to write in the background. */
   empty(): Promise<void>
   checkpoint(): Promise<void>
@@ -48,11 +53,13 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
     })
     return {
       apiUrl: own(server.apiUrl),
+      maintenanceUrl: own(server.maintenanceUrl),
       ownerUrl,
       key: await fill(ownerUrl),
       describe,
       count,
       digest,
+      seed,
       empty,
       checkpoint,
       drop,
@@ -91,6 +98,23 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
     })
   }
 
+  async function seed(records: number, from: number): Promise<void> {
+    const { source, type, subject, time, data } = readRecord()
+    const [, rest] = /^[0-9a-f]{8}(.*)$/.exec(idOf(from)) as RegExpExecArray
+    await withConnection(ownerUrl, async (db) => {
+      for (const [age, first] of [[60, from] as const, [0, from + records / 2] as const]) {
+        // The digits of `idOf`, made where they are needed.
+        await sql`
+          INSERT INTO sluice.records (epoch, n, received_at, source, id, type, subject, "time", data)
+          SELECT sluice.current_epoch(), n, now() - make_interval(days => ${age}), ${source},
+                 lpad(to_hex((n * 2654435761) & 4294967295), 8, '0') || ${rest}, ${type}, ${subject}, ${time}, ${data}
+          FROM generate_series(${first}::bigint, ${first + records / 2 - 1}::bigint) AS n`.execute(db)
+      }
+      await sql`VACUUM (ANALYZE) sluice.records`.execute(db)
+    })
+    await checkpoint()
+  }
+
   async function empty(): Promise<void> {
     const tables = Object.values(TABLES).map((name) => sql.table(name))
     await withConnection(ownerUrl, (db) => sql`TRUNCATE ${sql.join(tables)}`.execute(db))
@@ -111,7 +135,7 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
 async function openServer() {
   const url = process.env.DATABASE_URL
   if (url === undefined || url === '') return { embedded: true, ...(await openEmbedded(FOLDER)) }
-  return { embedded: false, superUrl: url, ownerUrl: url, apiUrl: url, release: async () => {} }
+  return { embedded: false, superUrl: url, ownerUrl: url, apiUrl: url, maintenanceUrl: url, release: async () => {} }
 }
 
 /** @returns a key */

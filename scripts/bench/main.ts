@@ -6,28 +6,34 @@ import { compareWithCopy } from './lines/compare.ts'
 import { measureMemory } from './memory/measure.ts'
 import { stopAll } from './processes.ts'
 import { compareServers } from './requests/compare.ts'
+import { compareWithRetention } from './retention/compare.ts'
 import { type Measure, type Options, type Row, toTable } from './table.ts'
 
 /** In the order in which they run. */
 const MEASURES = {
   single: (run) => compareServers('single', run),
   batch: (run) => compareServers('batch', run),
+  observability: (run) => compareServers('observability', run),
   lines: compareWithCopy,
   memory: measureMemory,
+  retention: compareWithRetention,
 } satisfies Record<string, Measure>
 
 const program = new Command('bench')
   .description(
     'single, batch: a server that stores nothing (limit), one insert a request (naive), and this program (ours), over 64 ' +
-      'connections. lines: NDJSON, sent once and once again, against COPY on one and on two connections. memory: the most ' +
-      'that this program holds while NDJSON streams in and out. Uses DATABASE_URL, whose user must be allowed to make ' +
-      'databases and to CHECKPOINT, in a database of its own, else an embedded PostgreSQL.',
+      'connections. observability: ours beside itself without metrics and log (unobserved). lines: NDJSON, sent once and once ' +
+      'again, against COPY on one and on two connections. memory: the most that this program holds while NDJSON streams in ' +
+      'and out. retention: single records while half of what is stored is removed, against the same without. Uses ' +
+      'DATABASE_URL, whose user must be allowed to make databases and to CHECKPOINT, in a database of its own, else an ' +
+      'embedded PostgreSQL.',
   )
   .option('--rounds <n>', 'measurements of each, whose median is shown', positive, 3)
-  .option('--seconds <n>', 'length of a measurement of single and batch', positive, 4)
+  .option('--seconds <n>', 'length of a measurement of single, batch, observability and retention', positive, 4)
   .option('--records <n>', 'lines of a measurement of lines', positive, 300_000)
   .option('--gib <n>', 'size of the NDJSON for memory', positive, 1)
-  .addOption(new Option('--only <measure>', 'one of the four').choices(Object.keys(MEASURES)))
+  .option('--stored <n>', 'records that are there before retention removes half of them', positive, 2_000_000)
+  .addOption(new Option('--only <measure>', 'one of them').choices(Object.keys(MEASURES)))
   .option('--json <file>', 'write the tables there too')
   .option('--profile <folder>', 'write CPU profiles of our server there')
 

@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
@@ -52,6 +52,52 @@ export async function start(file: string, { env = {}, execArgv = [] }: StartOpti
   }
 }
 
+/** A command of the program itself, as it is run by hand. */
+export interface Program {
+  /** What it wrote to stdout so far. */
+  output(): string
+  /** Resolves when it has written this, or has ended. */
+  says(text: string): Promise<void>
+  /** What it wrote to stderr so far. */
+  errors(): string
+  /** The exit code, as soon as there is one. */
+  code(): number | null
+  /** Asks it to end, by SIGTERM, unless it has. */
+  stop(): Promise<void>
+}
+
+export function run(args: string[], env: Record<string, string>): Program {
+  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+  const child = spawn(process.execPath, [main, ...args], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  running.add(child)
+  child.once('exit', () => running.delete(child))
+  let [output, errors] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    output += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    errors += text
+  })
+  let over = false
+  const end = once(child, 'close').then(() => {
+    over = true
+  })
+  return {
+    output: () => output,
+    errors: () => errors,
+    says,
+    code: () => child.exitCode,
+    stop: () => stop(child).then(() => end),
+  }
+
+  async function says(text: string): Promise<void> {
+    while (!output.includes(text) && !over) await Promise.race([once(child.stdout, 'data'), end])
+  }
+}
+
 export async function stopAll(): Promise<void> {
   await Promise.all([...running].map(stop))
 }
@@ -61,6 +107,7 @@ async function stop(child: ChildProcess): Promise<void> {
   const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS)
   const exit = once(child, 'exit')
   if (child.connected) child.disconnect()
+  else child.kill('SIGTERM')
   await exit
   clearTimeout(timer)
 }

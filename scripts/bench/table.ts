@@ -5,6 +5,7 @@ export interface Options {
   seconds: number
   records: number
   gib: number
+  stored: number
   profile?: string
 }
 
@@ -32,7 +33,7 @@ export interface Row {
   p99_ms?: number
   /** The most memory that our process had. */
   rss_mib?: number
-  /** The rate, as a multiple of another's in the same round. */
+  /** The rate, or what the name says, as a multiple of another's in the same round. */
   ratios: Record<string, number>
 }
 
@@ -61,7 +62,7 @@ export function toTable(rows: readonly Row[]): string {
   ].join('\n')
 }
 
-const toLine = (name: string, cells: string[]) => name.padEnd(16) + cells.map((cell) => cell.padStart(15)).join('')
+const toLine = (name: string, cells: string[]) => name.padEnd(26) + cells.map((cell) => cell.padStart(15)).join('')
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)

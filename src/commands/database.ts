@@ -8,6 +8,8 @@ export interface DatabaseUrls {
   api: string
   /** For migrations. */
   owner: string
+  /** For retention: may remove records. */
+  maintenance: string
   embedded: boolean
   release(): Promise<void>
 }
@@ -15,7 +17,8 @@ export interface DatabaseUrls {
 /** The database of DATABASE_URL, else the embedded one, started if need be. @throws EmbeddedError */
 export async function openDatabase({ DATABASE_URL }: Config): Promise<DatabaseUrls> {
   if (DATABASE_URL !== undefined) {
-    return { api: DATABASE_URL, owner: DATABASE_URL, embedded: false, release: async () => {} }
+    const one = { api: DATABASE_URL, owner: DATABASE_URL, maintenance: DATABASE_URL }
+    return { ...one, embedded: false, release: async () => {} }
   }
   // A development dependency: with a database of one's own none of it is loaded, and the image does not have it.
   const { openEmbedded } = await import('../../db/embedded/index.ts').catch((cause) => {
@@ -23,8 +26,8 @@ export async function openDatabase({ DATABASE_URL }: Config): Promise<DatabaseUr
       cause,
     })
   })
-  const { apiUrl, ownerUrl, release } = await openEmbedded(LOCAL_FOLDER)
-  return { api: apiUrl, owner: ownerUrl, embedded: true, release }
+  const { apiUrl, ownerUrl, maintenanceUrl, release } = await openEmbedded(LOCAL_FOLDER)
+  return { api: apiUrl, owner: ownerUrl, maintenance: maintenanceUrl, embedded: true, release }
 }
 
 /** Runs a piece of work on a connection of its own. */

@@ -10,19 +10,21 @@ export interface CreateOptions {
   name: string
   scope: string[]
   sourcePrefix: string[]
+  rate?: string
   expires?: string
 }
 
 /** `sluice keys create`: prints the key on stdout, for the only time. */
-export async function createKey({ name, scope, sourcePrefix, expires }: CreateOptions): Promise<void> {
+export async function createKey({ name, scope, sourcePrefix, rate, expires }: CreateOptions): Promise<void> {
   const unknown = scope.filter((one) => !SCOPES.includes(one as Scope))
   if (unknown.length > 0) throw new Error(`There is no scope ${unknown.join(', ')}; there are ${SCOPES.join(', ')}`)
   // An unset variable of a shell: it would be a prefix of everything.
   if (sourcePrefix.includes('')) throw new Error('--source-prefix is empty; leave it out for a key for every source')
+  const recordsPerSecond = rate === undefined ? undefined : readRate(rate)
   const expiresAt = expires === undefined ? null : readExpiry(expires)
 
   const { id, token } = await withDatabase((db) =>
-    issueKey(db, { name, scopes: scope as Scope[], sourcePrefixes: sourcePrefix, expiresAt }),
+    issueKey(db, { name, scopes: scope as Scope[], sourcePrefixes: sourcePrefix, recordsPerSecond, expiresAt }),
   )
   console.log(token)
   console.error(
@@ -37,6 +39,7 @@ export async function listKeys({ json }: { json?: boolean }): Promise<void> {
     name: key.name,
     scopes: key.scopes.join(' '),
     sourcePrefixes: key.source_prefixes.join(' '),
+    recordsPerSecond: key.records_per_second ?? '',
     createdAt: toRfc3339(key.created_at),
     expiresAt: key.expires_at === null ? '' : toRfc3339(key.expires_at),
     state: stateOf(key.revoked_at, key.expires_at),
@@ -59,6 +62,13 @@ async function withDatabase<T>(work: (db: Database) => Promise<T>): Promise<T> {
   } finally {
     await database.release()
   }
+}
+
+/** Records a second. */
+function readRate(text: string): number {
+  const rate = Number(text)
+  if (Number.isInteger(rate) && rate >= 1 && rate <= 1_000_000) return rate
+  throw new Error(`--rate ${text} is not a whole number of records a second, from 1 to 1000000`)
 }
 
 /** A time (RFC 3339 or a date), or a span from now: 90d, 12h. */

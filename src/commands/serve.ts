@@ -7,37 +7,31 @@ import { type Config, loadConfig } from '../config.ts'
 import { migrate } from '../data/migrate.ts'
 import { explain } from '../lib/explain.ts'
 import { KEY_FILE } from '../lib/local-folder.ts'
-import { createLogger } from '../logger.ts'
+import { exit } from '../logger.ts'
 import { type DatabaseUrls, openDatabase, withConnection } from './database.ts'
 import { ensureFirstKey } from './first-key.ts'
 import { onSignals } from './signals.ts'
 
 /** `sluice serve`: the API. With `--migrate` it first brings the schema up to date and makes sure there is a key. */
-export async function runServe(options: { migrate: boolean }): Promise<void> {
-  let logger = createLogger('info')
+export async function runServe(logger: Logger, options: { migrate: boolean }): Promise<void> {
+  const stop = stopOnSignal(logger)
   try {
     const config = loadConfig()
-    logger = createLogger(config.LOG_LEVEL)
-    await serve(config, logger, options)
+    logger.level = config.LOG_LEVEL
+    await serve(config, logger, stop, options)
   } catch (error) {
     logger.fatal(explain(error))
-    logger.flush(() => process.exit(1))
+    exit(logger, 1)
   }
 }
 
-async function serve(config: Config, logger: Logger, options: { migrate: boolean }): Promise<void> {
-  process.on('uncaughtException', (err) => {
-    logger.fatal({ err }, 'a defect: the process ends')
-    logger.flush(() => process.exit(1))
-  })
+async function serve(config: Config, logger: Logger, stop: Stop, options: { migrate: boolean }): Promise<void> {
   const database = await openDatabase(config)
   try {
     const key = options.migrate ? await prepare(config, logger, database) : undefined
     const app = await buildApp({ ...config, DATABASE_URL: database.api }, logger)
-    await app.listen({ host: config.HOST, port: config.PORT }).catch((error) => {
-      throw new Error(listenProblem(error, config), { cause: undefined })
-    })
-    stopOnSignal(app, logger, config, database)
+    await listen(app, config)
+    stop.run = (signal) => drain(app, database, signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0)
     if (key !== undefined) process.stderr.write(`\n${firstRecord(app, key)}\n\n`)
   } catch (error) {
     await database.release()
@@ -53,11 +47,24 @@ async function prepare(config: Config, logger: Logger, database: DatabaseUrls): 
   })
 }
 
-function listenProblem(error: NodeJS.ErrnoException, { HOST, PORT }: Config): string {
+/** Metrics first: whatever the API waits for can be seen. */
+async function listen(app: FastifyInstance, { HOST: host, PORT, METRICS_PORT }: Config): Promise<void> {
+  const listenTextResolver = (address: string) => `Metrics at ${address}/metrics`
+  await app.metricsServer.listen({ host, port: METRICS_PORT, listenTextResolver }).catch((error) => {
+    // Whoever has that one has most likely the other as well.
+    const others = `other ports: PORT=${PORT + 1} METRICS_PORT=${METRICS_PORT + 1}`
+    throw new Error(listenProblem(error, host, 'METRICS_PORT', METRICS_PORT, others), { cause: undefined })
+  })
+  await app.listen({ host, port: PORT }).catch((error) => {
+    throw new Error(listenProblem(error, host, 'PORT', PORT, `another port: PORT=${PORT + 1}`), { cause: undefined })
+  })
+}
+
+function listenProblem(error: NodeJS.ErrnoException, host: string, name: string, port: number, others: string): string {
   if (error.code === 'EADDRINUSE') {
-    return `Port ${PORT} on ${HOST} is in use, perhaps by another sluice. Stop that one, or choose another port: PORT=${PORT + 1} npm start.`
+    return `Port ${port} on ${host} is in use, perhaps by another sluice. Stop that one, or choose ${others} npm start.`
   }
-  return `Cannot listen on HOST ${HOST}, PORT ${PORT}: ${error.message}.`
+  return `Cannot listen on HOST ${host}, ${name} ${port}: ${error.message}.`
 }
 
 /** A line to copy: it stores a record. On stderr, since stdout is the log's. */
@@ -69,36 +76,47 @@ function firstRecord(app: FastifyInstance, key: string): string {
   return `curl -sS ${url} -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
 }
 
+/** What has to be done before the process may end; nothing, until the server listens. */
+interface Stop {
+  run(signal: NodeJS.Signals): Promise<void>
+}
+
 /**
  * SIGTERM: /readyz says 503 and requests are served on, until every proxy has noticed (DRAIN_SECONDS); then the server
  * stops listening, answers what is in flight, and writes what waits. SIGINT does the same without the wait. A second
  * signal ends the process at once: what was not answered was not promised.
  */
-function stopOnSignal(app: FastifyInstance, logger: Logger, config: Config, database: DatabaseUrls): void {
+function stopOnSignal(logger: Logger): Stop {
+  const stop: Stop = { run: async () => {} }
   onSignals(
     ['SIGTERM', 'SIGINT'],
     (signal) => {
       logger.info({ signal }, 'draining')
-      void stop(signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0).catch((err) => {
-        logger.fatal({ err }, 'could not stop cleanly')
-        logger.flush(() => process.exit(1))
-      })
+      stop.run(signal).then(
+        () => {
+          logger.info('stopped')
+          exit(logger, 0)
+        },
+        (err) => {
+          logger.fatal({ err }, 'could not stop cleanly')
+          exit(logger, 1)
+        },
+      )
     },
     (signal) => {
       logger.warn({ signal }, 'second signal: the process ends at once')
-      logger.flush(() => process.exit(1))
+      exit(logger, 1)
     },
   )
+  return stop
+}
 
-  async function stop(seconds: number): Promise<void> {
-    app.drain()
-    // Answers say "Connection: close" from now on: clients leave one by one, each between two of its requests, and none
-    // has just sent one when the rest is cut. (Node answers each connection once more, and then closes it.)
-    app.server.maxRequestsPerSocket = 1
-    await sleep(seconds * 1000)
-    await app.close()
-    await database.release()
-    logger.info('stopped')
-    logger.flush(() => process.exit(0))
-  }
+async function drain(app: FastifyInstance, database: DatabaseUrls, seconds: number): Promise<void> {
+  app.drain()
+  // Answers say "Connection: close" from now on: clients leave one by one, each between two of its requests, and none
+  // has just sent one when the rest is cut. (Node answers each connection once more, and then closes it.)
+  app.server.maxRequestsPerSocket = 1
+  await sleep(seconds * 1000)
+  await app.close()
+  await database.release()
 }

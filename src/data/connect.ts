@@ -1,7 +1,8 @@
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, type LogEvent, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { bindInPlace } from './bind.ts'
 import type { Database, Tables } from './schema.ts'
+import { watchSilence } from './silence.ts'
 import { NotConnectedError } from './sqlstate.ts'
 
 export interface ConnectOptions {
@@ -14,20 +15,78 @@ export interface ConnectOptions {
   statementTimeoutMs: number
   /** Parse and plan each statement once a connection: for the few statements that are sent all the time. */
   prepare?: boolean
+  /** Notice within seconds that nobody answers any more, and that somebody does: for whoever can try again. */
+  impatient?: boolean
   /** Told of connections that break, idle ones and busy ones. */
   onError: (error: Error) => void
+  /** Told of each statement when it has ended. */
+  onQuery?: ((query: Query) => void) | undefined
 }
 
-/** How long a TCP connection and the login may take before the next try. */
-const CONNECT_TIMEOUT_MS = 5_000
+/** A statement that has ended, well or with an error. */
+export interface Query {
+  sql: string
+  milliseconds: number
+  error: unknown
+  /** Of the database. */
+  url: string
+}
+
+/** How long a TCP connection and the login may take, and how long one waits for a connection that is in use. */
+const CONNECT_TIMEOUT_MS = 3_000
+/**
+ * How long the impatient wait for a login. When the network loses what is sent, only another try can notice that it works
+ * again. A login that is merely slow goes on meanwhile, and is there for a later try.
+ */
+const LOGIN_MS = 1_000
+/**
+ * A connection that vanished amid a transaction leaves its locks behind, and what is sent again waits for them. Between
+ * two statements of a transaction we do nothing else, so that silence is not ours.
+ */
+const IDLE_IN_TRANSACTION_MS = 5_000
+
+/** The pool behind each, which Kysely does not give away. */
+const pools = new WeakMap<Database, Pool>()
 
 /** A pool of connections, behind Kysely. It connects when first used. */
 export function connect(options: ConnectOptions): Database {
-  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool: new Pool(options) as never }) })
+  const { url, onQuery } = options
+  const pool = new Pool(options)
+  const db: Database = new Kysely<Tables>({
+    dialect: new PostgresDialect({ pool: pool as never }),
+    ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, url)) }),
+  })
+  pools.set(db, pool)
+  return db
 }
 
+export interface PoolStatus {
+  /** Connections that there are, and that there may be. */
+  total: number
+  max: number
+  /** Of them those that nobody uses. */
+  idle: number
+  /** Queries that wait for one. */
+  waiting: number
+}
+
+/** @param db made by `connect` */
+export function poolStatus(db: Database): PoolStatus {
+  const { totalCount, idleCount, waitingCount, options } = pools.get(db) as Pool
+  return { total: totalCount, max: options.max, idle: idleCount, waiting: waitingCount }
+}
+
+const toQuery = (event: LogEvent, url: string): Query => ({
+  sql: event.query.sql,
+  milliseconds: event.queryDurationMillis,
+  error: event.level === 'error' ? event.error : undefined,
+  url,
+})
+
 class Pool extends pg.Pool {
-  constructor({ url, name, connections, statementTimeoutMs, prepare, onError }: ConnectOptions) {
+  readonly #impatient: boolean
+
+  constructor({ url, name, connections, statementTimeoutMs, prepare, impatient = false, onError }: ConnectOptions) {
     super({
       connectionString: url,
       application_name: name,
@@ -35,6 +94,7 @@ class Pool extends pg.Pool {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
       statement_timeout: statementTimeoutMs,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
       // Answers are read as text: see Tables.
       options: '-c TimeZone=UTC -c DateStyle=ISO',
       types: {
@@ -47,16 +107,31 @@ class Pool extends pg.Pool {
     // node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
+    this.#impatient = impatient
+    if (impatient) this.on('connect', (client) => watchSilence(client, { connectionString: url }))
   }
 
   /** Tells "never sent" from "sent, and then the connection broke". */
   override async connect(): Promise<never> {
+    const logsIn = this.idleCount === 0 && this.totalCount < this.options.max
+    const connecting = super.connect()
     try {
-      return (await super.connect()) as never
+      return (await (this.#impatient && logsIn ? within(LOGIN_MS, connecting) : connecting)) as never
     } catch (error) {
+      // Should it get in after all, whoever asks next takes it.
+      connecting.then(
+        (client) => client.release(),
+        () => {},
+      )
       throw new NotConnectedError('no connection to PostgreSQL', { cause: error })
     }
   }
+}
+
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`nothing in ${milliseconds} ms`)), milliseconds)
+  return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer))
 }
 
 /** timestamptz, json, jsonb; int8 and xid8 are text already. */

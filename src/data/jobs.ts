@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Database } from './schema.ts'
 
-export const JOBS = ['backup', 'restore_drill', 'retention'] as const
+export const JOBS = ['backup', 'backup_upload', 'restore_drill', 'retention'] as const
 export type JobName = (typeof JOBS)[number]
 
 /** What one run of a job has to tell. */

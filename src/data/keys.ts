@@ -7,6 +7,7 @@ export interface KeyRow {
   hash: Buffer
   scopes: string[]
   source_prefixes: string[]
+  records_per_second: number | null
   created_at: string
   expires_at: string | null
   revoked_at: string | null
@@ -20,7 +21,9 @@ export async function selectKeys(db: Database): Promise<KeyRow[]> {
 /** @returns false when a key with this hash exists already; it is left as it is */
 export async function insertKey(
   db: Database,
-  key: { id: string; name: string; hash: Buffer; scopes: string[]; source_prefixes: string[]; expires_at: Date | null },
+  key: Pick<KeyRow, 'id' | 'name' | 'hash' | 'scopes' | 'source_prefixes' | 'records_per_second'> & {
+    expires_at: Date | null
+  },
 ): Promise<boolean> {
   const result = await db
     .insertInto('sluice.keys')

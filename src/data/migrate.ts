@@ -7,9 +7,10 @@ const folder = new URL('../../db/migrations/', import.meta.url)
 const privileges = new URL('../../db/privileges.sql', import.meta.url)
 
 /**
- * Brings the schema up to date and says again what each role may do. `db`: connected as the owner of the database.
- * Returns the names that were run, in order. Throws with the name of the one that failed; then none of them was run. A
- * database that is ahead of this code is left as it is: in a rolling update the old version may start once more.
+ * Brings the schema up to date, says again what each role may do, and begins a new epoch where the database was restored.
+ * `db`: connected as the owner of the database. Returns the names that were run, in order. Throws with the name of the one
+ * that failed; then none of them was run. A database that is ahead of this code is left as it is: in a rolling update
+ * the old version may start once more.
  */
 export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<string[]> {
   return db.connection().execute(async (session) => {
@@ -19,6 +20,9 @@ export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<strin
       if (await isAhead(session, files)) return []
       const names = await runMigrations(session, files)
       await sql.raw(await readFile(privileges, 'utf8')).execute(session)
+      // Of a database that was restored, whose transaction ids start over, the old records are shown from here on: they
+      // are of an earlier life. Without this only a first new record would say so.
+      await sql`SELECT sluice.current_epoch()`.execute(session)
       return names
     } finally {
       await sql`SELECT pg_advisory_unlock(${MIGRATION})`.execute(session)

@@ -36,6 +36,7 @@ interface KeyTable {
   hash: Buffer
   scopes: string[]
   source_prefixes: Generated<string[]>
+  records_per_second: number | null
   created_at: Generated<string>
   expires_at: ColumnType<string | null, Date | null | undefined, Date | null>
   revoked_at: ColumnType<string | null, never, unknown>

@@ -13,11 +13,17 @@ export type Failure =
 /** Rolled back because of what others did at the same time; the server is well. */
 const CONTENTION = /^(?:40001|40P01|55P03)$/
 
-/** The server lacks what it needs (connections, memory, disk): rolled back, and it told us so. */
+/** The server lacks what it needs (connections, memory, disk). */
 const EXHAUSTED = /^53...$/
 
-/** The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. */
-const CUT_OFF = /^(?:08...|57P0[1-5]|25006)$/
+/**
+ * The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. 25P03: it
+ * did not hear from us amid a transaction.
+ */
+const CUT_OFF = /^(?:08...|57P0[1-5]|25006|25P03)$/
+
+/** Of the session, or of the whole server: when the disk is full amid a commit, nobody knows whether that is on it. */
+const ENDING: ReadonlySet<unknown> = new Set(['FATAL', 'PANIC'])
 
 /** Data exceptions, integrity constraints, program limits (54: an index row too long, a stack too deep). */
 const ROW = /^(?:22|23|54)...$/
@@ -46,8 +52,10 @@ export function classifyFailure(error: unknown): Failure {
   if (code === undefined || NETWORK.has(code))
     return isDriverError(error) ? { kind: 'transient', written: 'unknown', away: true } : { kind: 'defect' }
   if (CONTENTION.test(code)) return { kind: 'transient', written: 'no', away: false }
-  if (EXHAUSTED.test(code)) return { kind: 'transient', written: 'no', away: true }
-  if (CUT_OFF.test(code)) return { kind: 'transient', written: 'unknown', away: true }
+  const { severity } = error as { severity?: unknown }
+  if (CUT_OFF.test(code) || ENDING.has(severity)) return { kind: 'transient', written: 'unknown', away: true }
+  // The server translates what it calls an ERROR (lc_messages). One whose word we don't know is not believed.
+  if (EXHAUSTED.test(code)) return { kind: 'transient', written: severity === 'ERROR' ? 'no' : 'unknown', away: true }
   if (ROW.test(code)) return { kind: 'row' }
   return { kind: 'defect' }
 }

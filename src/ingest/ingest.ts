@@ -6,7 +6,9 @@ import type { Key } from '../operate/keys.ts'
 import { type Batch, isFault } from './json-records.ts'
 import type { Preferences } from './prefer.ts'
 import {
+  addCounts,
   type Counts,
+  countFaults,
   countResults,
   joinResults,
   type Result,
@@ -23,6 +25,8 @@ export interface IngestRequest {
   bytes: number
   key: Key
   preferences: Preferences
+  /** What became of the records is added here, also when none was stored. */
+  totals: Counts
 }
 
 export interface IngestAnswer {
@@ -37,13 +41,18 @@ export interface IngestAnswer {
  * Writes the records of a request and says what became of each. Resolves after the commit.
  * @throws Problem when no record was stored
  */
-export async function ingest(writer: Writer, { batch, bytes, key, preferences }: IngestRequest): Promise<IngestAnswer> {
+export async function ingest(writer: Writer, request: IngestRequest): Promise<IngestAnswer> {
+  const { batch, bytes, key, preferences, totals } = request
   const records = batch.records.map((record, index) =>
     isFault(record) ? record : (sourceFault(key, record.source, index) ?? record),
   )
   const rows = records.filter((record): record is Row => !isFault(record))
   const { strict, minimal } = preferences
-  const refuse = (faults: Fault[]) => (strict && !batch.single ? strictRefusal(faults) : refusal(faults, batch.single))
+  const refuse = (faults: Fault[]) => {
+    // Of a strict batch not the others: nothing became of them.
+    addCounts(totals, countFaults(faults))
+    return strict && !batch.single ? strictRefusal(faults) : refusal(faults, batch.single)
+  }
 
   if (strict && rows.length < records.length) throw refuse(records.filter(isFault))
   const outcomes = rows.length > 0 ? await write(writer, rows, bytes, strict) : []
@@ -52,6 +61,7 @@ export async function ingest(writer: Writer, { batch, bytes, key, preferences }:
   const status = statusOf(counts)
   if (status === 'refused' || (strict && status === 207)) throw refuse(faultsOf(results))
 
+  addCounts(totals, counts)
   const body = writeResults(results, counts, minimal)
   return { status, body, counts, location: locationOf(results, batch.single) }
 }

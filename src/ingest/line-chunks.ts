@@ -9,8 +9,11 @@ const CHUNK_BYTES = 1024 * 1024
 /** Chunks at the writer at once: one more than there are flushes, so that the next is ready when one ends. */
 const CHUNKS_IN_FLIGHT = 3
 
-/** What one stream holds in memory at most, reserved for as long as it lasts. */
+/** What the chunks of one stream hold in memory at most. */
 export const STREAM_BYTES = (CHUNKS_IN_FLIGHT + 1) * CHUNK_BYTES
+
+/** Asked before lines go to the writer; may take its time. Rejects with a Problem when they may not. */
+export type Admit = (rows: number, bytes: number) => Promise<void>
 
 interface Chunk {
   rows: Row[]
@@ -26,6 +29,7 @@ interface Chunk {
 export class LineChunks {
   readonly #writer: Writer
   readonly #report: LineReport
+  readonly #admit: Admit | undefined
   /** In the order of the lines; done ones leave at the head only, since a gap ends what can be called committed. */
   #sent: Chunk[] = []
   #current = newChunk(0)
@@ -33,13 +37,23 @@ export class LineChunks {
   /** Why a chunk was not stored. */
   problem: Problem | undefined
 
-  constructor(writer: Writer, report: LineReport) {
+  constructor(writer: Writer, report: LineReport, admit?: Admit) {
     this.#writer = writer
     this.#report = report
+    this.#admit = admit
   }
 
   get isFull(): boolean {
     return this.#current.rows.length >= CHUNK_ROWS || this.#current.bytes >= CHUNK_BYTES
+  }
+
+  /** Are there rows to send, and does nothing of this stream wait for the writer? */
+  get isIdle(): boolean {
+    return this.#current.rows.length > 0 && this.#inFlight === 0
+  }
+
+  get heldBytes(): number {
+    return this.#sent.reduce((sum, { bytes }) => sum + bytes, this.#current.bytes)
   }
 
   /** All lines up to this one were read, whatever was in them. */
@@ -58,6 +72,13 @@ export class LineChunks {
   async send(): Promise<void> {
     while (this.#inFlight >= CHUNKS_IN_FLIGHT) await this.#nextDone()
     const chunk = this.#current
+    try {
+      await this.#admit?.(chunk.rows.length, chunk.bytes)
+    } catch (error) {
+      this.problem ??= error as Problem
+    }
+    // What is full stays so, and is not sent: after a gap nothing can be called committed.
+    if (this.problem !== undefined) return
     this.#current = newChunk(chunk.lastLine)
     this.#sent.push(chunk)
     chunk.state = 'sent'
@@ -74,7 +95,7 @@ export class LineChunks {
   async finish(): Promise<void> {
     if (this.#current.rows.length > 0 && this.problem === undefined) await this.send()
     while (this.#inFlight > 0) await this.#nextDone()
-    if (this.#sent.length === 0) this.#report.committedLines = this.#report.lines
+    if (this.#sent.length === 0 && this.#current.rows.length === 0) this.#report.committedLines = this.#report.lines
   }
 
   get #inFlight(): number {

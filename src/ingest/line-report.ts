@@ -1,7 +1,7 @@
 import type { RowOutcome } from '../data/record-store.ts'
 import type { Row } from '../data/row.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
-import { codeForAll, faultOf, noCounts } from './results.ts'
+import { type Counts, codeForAll, faultOf, noCounts } from './results.ts'
 
 /** Refused lines that are told one by one; the rest is counted. */
 const MAX_REJECTIONS = 1000
@@ -23,17 +23,23 @@ export class LineReport {
   committedLines = 0
   #rejections: Rejection[] = []
   readonly #codes = new Set<ProblemCode>()
+  readonly #totals: Counts
+
+  /** @param totals counts on over all streams */
+  constructor(totals: Counts) {
+    this.#totals = totals
+  }
 
   /** What the database said of the rows of a chunk; `lines` are theirs. */
   record(rows: readonly Row[], lines: readonly number[], outcomes: readonly RowOutcome[]): void {
     for (const [at, outcome] of outcomes.entries()) {
-      if (outcome.status === 'created' || outcome.status === 'duplicate') this.counts[outcome.status]++
+      if (outcome.status === 'created' || outcome.status === 'duplicate') this.#count(outcome.status)
       else this.refuse(lines[at] as number, faultOf(outcome), rows[at])
     }
   }
 
   refuse(line: number, fault: Fault, row?: Row): void {
-    this.counts[fault.code === 'conflict' ? 'conflict' : 'rejected']++
+    this.#count(fault.code === 'conflict' ? 'conflict' : 'rejected')
     this.#codes.add(fault.code)
     this.#rejections.push(toRejection(line, fault, row))
     // What the database refuses is known later than what is wrong with a line further down.
@@ -65,6 +71,11 @@ export class LineReport {
       rejections,
       rejectionsOmitted: this.counts.conflict + this.counts.rejected - rejections.length,
     }
+  }
+
+  #count(outcome: keyof Counts): void {
+    this.counts[outcome]++
+    this.#totals[outcome]++
   }
 
   #first(): Rejection[] {

@@ -29,6 +29,11 @@ export class LineCutter {
     this.#maxLineBytes = maxLineBytes
   }
 
+  /** Of a line that is not complete. */
+  get heldBytes(): number {
+    return this.#restBytes
+  }
+
   /** The lines that this chunk completes. */
   push(chunk: Buffer): (Block | LongLine)[] {
     const out: (Block | LongLine)[] = []

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Row } from '../data/row.ts'
 import { type Fault, Problem } from '../lib/problems.ts'
 import { sourceFault } from '../operate/access.ts'
@@ -8,7 +9,7 @@ import { withoutMark } from './body.ts'
 import type { Defaults } from './envelope.ts'
 import { toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
-import { LineChunks } from './line-chunks.ts'
+import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
 import { type Block, LineCutter, type LongLine } from './lines.ts'
 import { type Counts, statusOf } from './results.ts'
@@ -20,7 +21,15 @@ export interface LinesRequest {
   limits: RecordLimits
   /** Ends the stream where it is, since the server closes. */
   stop: AbortSignal
+  /** What became of the lines is added here, while they are stored. */
+  totals: Counts
+  admit?: Admit
+  /** Told how many bytes of the stream are in memory. @throws Problem overloaded */
+  hold?: (bytes: number) => void
 }
+
+/** What is read of a body at a time, and so on its way whatever else a stream holds. */
+const READ_BYTES = 64 * 1024
 
 export interface LinesAnswer {
   status: 200 | 201 | 207
@@ -29,15 +38,18 @@ export interface LinesAnswer {
 }
 
 /**
- * Stores a stream of records, a line each, while it still arrives and in constant memory: while the writer is busy with
- * enough of them, the body is not read, and so the sender waits.
+ * Stores a stream of records, a line each, while it still arrives and in constant memory. As with single requests the load
+ * decides how many go together: those that arrive while others are being written; and a line that comes alone goes alone,
+ * however long the next one takes. While the writer is busy with enough of them, the body is not read, and so the sender
+ * waits.
  * @throws Problem when no line was stored, or not all lines could be read or written; it carries the report, too
  */
 export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
-  const report = new LineReport()
-  const chunks = new LineChunks(writer, report)
+  const report = new LineReport(request.totals)
+  const chunks = new LineChunks(writer, report, request.admit)
   let problem: Problem | undefined
   try {
+    request.hold?.(READ_BYTES)
     await readLines(body, request, chunks, report)
   } catch (error) {
     // The sender is gone, or sends what cannot be inflated. The lines that were whole are stored all the same.
@@ -57,6 +69,8 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   // Leaving the loop must not destroy the connection: the answer travels on it.
   for await (const bytes of body.iterator({ destroyOnReturn: false })) {
     await take(cutter.push(bytes))
+    request.hold?.(READ_BYTES + cutter.heldBytes + chunks.heldBytes)
+    if (chunks.isIdle && (await isQuiet(body))) await chunks.send()
     if (chunks.problem !== undefined) return
     if (stop.aborted) throw new Problem('draining', 'This instance is shutting down; send the lines again.')
   }
@@ -85,6 +99,12 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
     if (fault === undefined) chunks.add(record as Row, line, (text as string).length)
     else report.refuse(line, fault)
   }
+}
+
+/** Is nothing more there yet? What is on its way through this process arrives within a turn of the event loop. */
+async function isQuiet(body: Readable): Promise<boolean> {
+  if (body.readableLength === 0) await nextTurn()
+  return body.readableLength === 0 && !body.readableEnded
 }
 
 const NOT_UTF8: Fault = { pointer: '', code: 'invalid_utf8', detail: 'The line is not UTF-8.' }

@@ -50,6 +50,19 @@ export function countResults(results: readonly Result[]): Counts {
   return counts
 }
 
+export function countFaults(faults: readonly Fault[]): Counts {
+  const counts = noCounts()
+  for (const { code } of faults) counts[code === 'conflict' ? 'conflict' : 'rejected']++
+  return counts
+}
+
+export function addCounts(to: Counts, { created, duplicate, conflict, rejected }: Counts): void {
+  to.created += created
+  to.duplicate += duplicate
+  to.conflict += conflict
+  to.rejected += rejected
+}
+
 /**
  * The status of a request whose records went different ways. All refused is an error; some refused is 207, since the
  * rest is committed.

@@ -16,7 +16,7 @@ import { Problem } from '../lib/problems.ts'
  *      │ ├───a row is at fault──────────────▶ writing the first half of the piece, the second comes after it
  *      │ ├───the database is away, or busy──▶ holding
  *      │ └───anything else──────────────────▶ writing its next piece, or ended; the piece's requests get the error
- *   holding ──the pause is over─────────────▶ writing the same piece, under the same base; pauses grow
+ *   holding ──the pause is over─────────────▶ writing the same piece, under the same base
  *           ──the database is back──────────▶ the same, at once
  *           ──no request is left────────────▶ writing its next piece, or ended
  *
@@ -24,7 +24,8 @@ import { Problem } from '../lib/problems.ts'
  * refused. A strict request is a flush by itself, and never halved.
  *
  * A piece that is sent again keeps its `base`: the store recognises rows that an earlier try had committed after all as
- * this piece's own, so each request gets the exact answer.
+ * this piece's own, so each request gets the exact answer. Pauses count from the beginning of one try to the next, and
+ * grow: a try that took its time was pause enough.
  *
  * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
  * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
@@ -45,8 +46,26 @@ export interface WriterOptions {
   holdMs: number
   /** Called when the database goes away (with the error) and when it is back (without). */
   onOutage?: (error?: unknown) => void
-  /** Called once for each committed flush. */
-  onFlush?: (flush: { rows: number; requests: number; milliseconds: number }) => void
+  /** Called once for each committed flush. `bytes` are those of the bodies; of one that was cut, its share. */
+  onFlush?: (flush: { rows: number; requests: number; bytes: number; milliseconds: number }) => void
+  /** Called when a flush failed for no fault of its own, and is to be sent again. */
+  onRetry?: () => void
+  /** Where flushes are traced: knows the request at whose hands rows come, and is around the work of each flush. */
+  traces?: {
+    current(): unknown
+    flush(requests: readonly unknown[], rows: number, work: () => Promise<void>): Promise<void>
+  }
+}
+
+/** How it stands, for those who watch. */
+export interface WriterStatus {
+  /** Requests without an answer. */
+  waiting: number
+  /** How long the oldest of them has waited, in milliseconds; 0 when there is none. */
+  oldestMs: number
+  /** Flushes by their state. */
+  writing: number
+  holding: number
 }
 
 interface Waiting {
@@ -60,6 +79,7 @@ interface Waiting {
   outcomes: RowOutcome[]
   /** Outcomes still to come. */
   missing: number
+  trace: unknown
   done: (error: unknown, outcomes: RowOutcome[]) => void
 }
 
@@ -88,7 +108,10 @@ const TRANSITIONS: Record<State, readonly State[]> = {
 }
 
 const FIRST_PAUSE_MS = 25
-/** The return of the database is noticed within this and the time of a login. */
+/**
+ * The return of the database is noticed within this and the time of a login; within a second, when the try that was under
+ * way then is lost (data/connect.ts).
+ */
 const LONGEST_PAUSE_MS = 500
 /** How long after the hold window a request waits for the try that is under way. */
 const GRACE_MS = 2_000
@@ -104,6 +127,8 @@ export class Writer {
   #scheduled = false
   #closing = false
   #away = false
+  /** The last failure that said so. */
+  #awayBecause: unknown
   #asking = false
   /** Runs while requests wait, and while the database is away. */
   #watch: NodeJS.Timeout | undefined
@@ -128,10 +153,25 @@ export class Writer {
       unsure: false,
       outcomes: new Array(request.rows.length),
       missing: request.rows.length,
+      trace: this.#options.traces?.current(),
       done,
     })
     this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
     this.#schedule()
+  }
+
+  get status(): WriterStatus {
+    const flushes = [...this.#flushes]
+    const written = new Set(flushes.flatMap(({ pieces }) => pieces.flat().filter(isOpen)).map(({ request }) => request))
+    // The queue is in the order of arrival.
+    const candidates = [...written, ...this.#queue.slice(0, 1)]
+    const first = Math.min(...candidates.map(({ deadline }) => deadline))
+    return {
+      waiting: written.size + this.#queue.length,
+      oldestMs: candidates.length === 0 ? 0 : performance.now() - first + this.#options.holdMs,
+      writing: flushes.filter(({ state }) => state === 'writing').length,
+      holding: flushes.filter(({ state }) => state === 'holding').length,
+    }
   }
 
   /** Refuses new requests, and resolves when all that were handed over are answered. */
@@ -155,7 +195,7 @@ export class Writer {
     while (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) {
       const flush: Flush = { state: 'writing', pieces: [this.#takeRequests()], wake: () => {} }
       this.#flushes.add(flush)
-      void this.#run(flush).then(() => {
+      void this.#runTraced(flush).then(() => {
         this.#flushes.delete(flush)
         this.#startFlushes()
         this.#noteIdle()
@@ -179,6 +219,18 @@ export class Writer {
     return this.#queue.splice(0, count).map((request) => ({ request, from: 0, to: request.rows.length }))
   }
 
+  #runTraced(flush: Flush): Promise<void> {
+    const { traces } = this.#options
+    if (traces === undefined) return this.#run(flush)
+    const requests = (flush.pieces[0] as Part[]).map(({ request }) => request)
+    const rows = requests.reduce((sum, request) => sum + request.rows.length, 0)
+    return traces.flush(
+      requests.map(({ trace }) => trace),
+      rows,
+      () => this.#run(flush),
+    )
+  }
+
   /** Writes the flush's pieces, one after the other, until each request is answered. Never rejects. */
   async #run(flush: Flush): Promise<void> {
     for (let piece = flush.pieces[0]; piece !== undefined; piece = flush.pieces[0]) {
@@ -194,6 +246,8 @@ export class Writer {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       const parts = piece.filter(isOpen)
       if (parts.length === 0) return []
+      // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
+      const next = performance.now() + pause * (0.5 + Math.random() / 2)
       try {
         await this.#write(parts, base)
         this.#noteBack()
@@ -207,13 +261,13 @@ export class Writer {
           for (const { request } of parts) answerDefect(request, error)
           return []
         }
+        this.#options.onRetry?.()
         if (failure.written === 'unknown') for (const { request } of parts) request.unsure = true
         if (failure.away) this.#noteAway(error)
         else this.#noteBack()
         const now = this.#closing ? Number.POSITIVE_INFINITY : performance.now()
         for (const { request } of parts) if (request.deadline <= now) answerLate(request, error)
-        // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
-        await hold(flush, parts.filter(isOpen), pause * (0.5 + Math.random() / 2))
+        await hold(flush, parts.filter(isOpen), next)
       }
     }
   }
@@ -222,7 +276,8 @@ export class Writer {
     const rows = parts.length === 1 ? rowsOf(parts[0] as Part) : parts.flatMap(rowsOf)
     const started = performance.now()
     const outcomes = await (isStrict(parts) ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))
-    this.#options.onFlush?.({ rows: rows.length, requests: parts.length, milliseconds: performance.now() - started })
+    const milliseconds = performance.now() - started
+    this.#options.onFlush?.({ rows: rows.length, requests: parts.length, bytes: bytesOf(parts), milliseconds })
     let at = 0
     for (const part of parts) {
       const next = at + part.to - part.from
@@ -233,6 +288,7 @@ export class Writer {
 
   /** The first failure of an outage. */
   #noteAway(error: unknown): void {
+    this.#awayBecause = error
     if (this.#away) return
     this.#away = true
     this.#options.onOutage?.(error)
@@ -242,6 +298,7 @@ export class Writer {
   #noteBack(): void {
     if (!this.#away) return
     this.#away = false
+    this.#awayBecause = undefined
     this.#options.onOutage?.()
     for (const flush of this.#flushes) flush.wake()
   }
@@ -250,13 +307,14 @@ export class Writer {
   #look(): void {
     const now = performance.now()
     const first = this.#queue.findIndex(({ deadline }) => deadline > now)
-    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first)) answerLate(request)
+    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first))
+      answerLate(request, this.#awayBecause)
     for (const { state, pieces } of this.#flushes) {
       for (const [index, piece] of pieces.entries()) {
         for (const { request } of piece) {
           if (request.deadline + GRACE_MS > now) continue
           if (index === 0 && state === 'writing') request.unsure = true
-          answerLate(request)
+          answerLate(request, this.#awayBecause)
         }
       }
     }
@@ -298,13 +356,13 @@ function enter(flush: Flush, state: State): void {
   flush.state = state
 }
 
-/** Until the time is up, the next deadline has come, or the database is back. */
-async function hold(flush: Flush, parts: Part[], milliseconds: number): Promise<void> {
+/** Until it is time for the next try, the next deadline has come, or the database is back. */
+async function hold(flush: Flush, parts: Part[], next: number): Promise<void> {
   if (parts.length === 0) return
   enter(flush, 'holding')
-  const deadline = Math.min(...parts.map(({ request }) => request.deadline))
+  const until = Math.min(next, ...parts.map(({ request }) => request.deadline))
   await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, Math.max(0, Math.min(milliseconds, deadline - performance.now())))
+    const timer = setTimeout(resolve, Math.max(0, until - performance.now()))
     flush.wake = () => {
       clearTimeout(timer)
       resolve()
@@ -320,6 +378,9 @@ const isStrict = (parts: Part[]): boolean => parts[0]?.request.strict === true
 
 const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
   from === 0 && to === request.rows.length ? request.rows : request.rows.slice(from, to)
+
+const bytesOf = (parts: Part[]): number =>
+  parts.reduce((sum, { request, from, to }) => sum + (request.bytes * (to - from)) / request.rows.length, 0)
 
 function halve(parts: Part[]): [Part[], Part[]] {
   const total = parts.reduce((sum, { from, to }) => sum + to - from, 0)
@@ -353,13 +414,20 @@ function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at
   if (request.missing === 0) request.done(undefined, request.outcomes)
 }
 
-function answerLate(request: Waiting, cause?: unknown): void {
+/** disk_full */
+const DISK_FULL = '53100'
+
+function answerLate(request: Waiting, cause: unknown): void {
+  const full = sqlstateOf(cause) === DISK_FULL
   const detail = request.unsure
     ? 'The database went away while the records were being written; they may be stored. Sending the same request again is safe: its records are stored once.'
-    : 'The database is away. Nothing was written; send the request again.'
+    : `The database ${full ? 'has no space left on its disk' : 'is away'}. Nothing was written; send the request again.`
   answerError(
     request,
-    new Problem('database_unavailable', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }),
+    new Problem(full ? 'storage_full' : 'database_unavailable', detail, {
+      outcome: request.unsure ? 'unknown' : 'not_written',
+      cause,
+    }),
   )
 }
 

@@ -9,14 +9,21 @@ export interface Position {
 
 const SIZE = 24
 
+/** Where the last cursor was made, and the next one will be. */
+const made = Buffer.alloc(SIZE)
+const covered = made.subarray(0, 20)
+let xidMade = '0'
+
 /** An opaque cursor for a position: 32 characters of base64url, closed by a checksum. */
-export function encodeCursor(position: Position): string {
-  const bytes = Buffer.allocUnsafe(SIZE)
-  bytes.writeUInt32BE(position.epoch, 0)
-  bytes.writeBigUInt64BE(BigInt(position.xid), 4)
-  bytes.writeBigUInt64BE(BigInt(position.n), 12)
-  bytes.writeUInt32BE(crc32(bytes.subarray(0, 20)), 20)
-  return bytes.toString('base64url')
+export function encodeCursor({ epoch, xid, n }: Position): string {
+  made.writeUInt32BE(epoch, 0)
+  // The records of a flush have the same.
+  if (xid !== xidMade) made.writeBigUInt64BE(BigInt(xid), 4)
+  xidMade = xid
+  made.writeUInt32BE(Math.floor(n / 2 ** 32), 12)
+  made.writeUInt32BE(n % 2 ** 32, 16)
+  made.writeUInt32BE(crc32(covered), 20)
+  return made.toString('base64url')
 }
 
 /** The position a cursor stands for; undefined when it was not made here or was damaged on the way. */

@@ -41,6 +41,7 @@ export const PROBLEMS = {
   not_found: { status: 404, title: 'Nothing here', retryable: false },
   method_not_allowed: { status: 405, title: 'The method is not allowed here', retryable: false },
   not_acceptable: { status: 406, title: 'None of our media types is accepted', retryable: false },
+  request_timeout: { status: 408, title: 'The request came too slowly', retryable: true },
   body_too_large: { status: 413, title: 'The body is too large', retryable: false },
   inflates_too_far: { status: 413, title: 'The body inflates to too many times its size', retryable: false },
   too_complex: { status: 413, title: 'The body holds too many objects and arrays', retryable: false },
@@ -48,6 +49,7 @@ export const PROBLEMS = {
   unsupported_media_type: { status: 415, title: 'The media type is not supported', retryable: false },
   unsupported_charset: { status: 415, title: 'The charset is not supported', retryable: false },
   unsupported_encoding: { status: 415, title: 'The content encoding is not supported', retryable: false },
+  rate_limited: { status: 429, title: 'The key is over its rate', retryable: true },
   headers_too_large: { status: 431, title: 'The headers are too large', retryable: false },
 
   // A record
@@ -69,11 +71,15 @@ export const PROBLEMS = {
 
   // Ours
   internal_error: { status: 500, title: 'A defect of this service', retryable: true },
-  overloaded: { status: 503, title: 'Too much is waiting to be written or read', retryable: true },
+  overloaded: { status: 503, title: 'More than this instance can take', retryable: true },
   draining: { status: 503, title: 'This instance is shutting down', retryable: true },
   database_unavailable: { status: 503, title: 'The database is not available', retryable: true },
   query_timeout: { status: 503, title: 'The query took too long', retryable: true },
+  storage_full: { status: 507, title: 'The storage budget is spent', retryable: true },
 } as const satisfies Record<string, Entry>
+
+/** In seconds. Space is freed by people and by retention: not at once. */
+const RETRY_AFTER: Record<number, string> = { 503: '1', 507: '30' }
 
 export type ProblemCode = keyof typeof PROBLEMS
 
@@ -104,7 +110,8 @@ export class Problem extends Error {
     this.errors = options.errors ?? []
     this.extra = options.extra ?? {}
     // A retryable status without a hint makes every client guess (RFC 9110, section 10.2.3).
-    this.headers = { ...(this.status === 503 ? { 'retry-after': '1' } : {}), ...options.headers }
+    const retryAfter = RETRY_AFTER[this.status]
+    this.headers = { ...(retryAfter === undefined ? {} : { 'retry-after': retryAfter }), ...options.headers }
   }
 
   /** The problem document's members. */

@@ -6,6 +6,8 @@ export interface KeyRequest {
   name: string
   scopes: readonly Scope[]
   sourcePrefixes: readonly string[]
+  /** Absent: as KEY_RECORDS_PER_SECOND says. */
+  recordsPerSecond?: number | undefined
   expiresAt: Date | null
 }
 
@@ -26,7 +28,7 @@ function store(
   db: Database,
   id: string,
   token: string,
-  { name, scopes, sourcePrefixes, expiresAt }: KeyRequest,
+  { name, scopes, sourcePrefixes, recordsPerSecond, expiresAt }: KeyRequest,
 ): Promise<boolean> {
   return insertKey(db, {
     id,
@@ -34,6 +36,7 @@ function store(
     hash: Buffer.from(hashKey(token), 'hex'),
     scopes: [...scopes],
     source_prefixes: [...sourcePrefixes],
+    records_per_second: recordsPerSecond ?? null,
     expires_at: expiresAt,
   })
 }

@@ -22,21 +22,41 @@ export class KeyRing {
   /** By token: those that were asked for since the copy was made, so that each is hashed once. */
   #found = new Map<string, Key>()
   #readAt = Number.NEGATIVE_INFINITY
+  /** When the copy was made; before there is one, when this began. */
+  #copiedAt = performance.now()
   /** The read that is under way. */
   #reading: Promise<void> | undefined
   /** One that has not begun, and will see whatever exists now. */
   #nextRead: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
+  /** The last refresh failed. */
+  #failing = false
 
+  /** @param onError told of the first of refreshes that fail one after the other */
   constructor(db: Database, onError: (error: unknown) => void) {
     this.#db = db
     this.#onError = onError
   }
 
+  /** How old the copy is, in milliseconds. */
+  get ageMs(): number {
+    return performance.now() - this.#copiedAt
+  }
+
   /** Begins to keep the copy fresh. */
   start(): void {
-    this.#timer = setInterval(() => this.#read().catch(this.#onError), REFRESH_MS)
+    this.#timer = setInterval(() => this.#refresh(), REFRESH_MS)
     this.#timer.unref()
+  }
+
+  async #refresh(): Promise<void> {
+    try {
+      await this.#read()
+      this.#failing = false
+    } catch (error) {
+      if (!this.#failing) this.#onError(error)
+      this.#failing = true
+    }
   }
 
   async stop(): Promise<void> {
@@ -82,9 +102,11 @@ export class KeyRing {
   }
 
   async #readKeys(): Promise<void> {
-    this.#readAt = performance.now()
+    const now = performance.now()
+    this.#readAt = now
     const rows = await selectKeys(this.#db)
     this.#keys = new Map(rows.map((row) => [row.hash.toString('hex'), toKey(row)]))
+    this.#copiedAt = now
     this.#found = new Map()
   }
 }
@@ -95,6 +117,7 @@ function toKey(row: KeyRow): Key {
     name: row.name,
     scopes: row.scopes,
     sourcePrefixes: row.source_prefixes,
+    recordsPerSecond: row.records_per_second,
     expiresAt: row.expires_at === null ? null : new Date(toRfc3339(row.expires_at)),
     revokedAt: row.revoked_at === null ? null : new Date(toRfc3339(row.revoked_at)),
   }

@@ -10,6 +10,8 @@ export interface Key {
   scopes: readonly string[]
   /** What a record's source must begin with; empty: anything. */
   sourcePrefixes: readonly string[]
+  /** null: as KEY_RECORDS_PER_SECOND says. */
+  recordsPerSecond: number | null
   expiresAt: Date | null
   revokedAt: Date | null
 }

@@ -1,8 +1,15 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
-import { connect } from '../data/connect.ts'
+import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
+import { tellPools } from '../metrics/pools.ts'
+
+/**
+ * Logins that a flush may have under way: one a try, since a try does not wait for the login of the one before, which may
+ * never be answered. More than one of them is in use only after such an outage, for ten seconds.
+ */
+const LOGINS = 3
 
 /**
  * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; for keys, so
@@ -12,21 +19,27 @@ import type { Database } from '../data/schema.ts'
 export default fp(
   async function database(app: FastifyInstance, { config }: { config: Config }) {
     const onError = (err: Error) => app.log.warn({ err }, 'a connection to the database broke')
+    const { traces } = app
+    const onQuery = traces && ((query: Query) => traces.noteQuery(query))
     const url = config.DATABASE_URL as string
 
     const write = connect({
       url,
       name: 'sluice-write',
-      connections: config.FLUSH_CONCURRENCY,
+      connections: config.FLUSH_CONCURRENCY * LOGINS,
       statementTimeoutMs: 0,
       prepare: true,
+      impatient: true,
       onError,
+      onQuery,
     })
     const forReading = {
       name: 'sluice-read',
       connections: config.READ_CONNECTIONS,
       statementTimeoutMs: config.READ_TIMEOUT_SECONDS * 1000,
+      impatient: true,
       onError,
+      onQuery,
     }
     const read = connect({ ...forReading, url })
     const keys = connect({ ...forReading, name: 'sluice-keys', connections: 1, url })
@@ -35,11 +48,16 @@ export default fp(
       config.DATABASE_READ_URL === undefined ? read : connect({ ...forReading, url: config.DATABASE_READ_URL })
 
     app.decorate('db', { write, read, keys, list })
+    const pools = { write, read, keys, ...(list === read ? {} : { list }) }
+    tellPools(
+      app.metrics,
+      Object.entries(pools).map(([pool, db]) => ({ pool, status: () => poolStatus(db) })),
+    )
     app.addHook('onClose', async () => {
       await Promise.all([...new Set([write, read, keys, list])].map((db) => db.destroy()))
     })
   },
-  { name: 'database' },
+  { name: 'database', dependencies: ['metrics', 'tracing'] },
 )
 
 declare module 'fastify' {

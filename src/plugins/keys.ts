@@ -1,5 +1,6 @@
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
+import { readGauge } from '../metrics/read.ts'
 import { checkKey, readToken } from '../operate/access.ts'
 import { KeyRing } from '../operate/key-ring.ts'
 import type { Key, Scope } from '../operate/keys.ts'
@@ -11,6 +12,11 @@ export default fp(
       app.log.warn({ err }, 'the API keys could not be read; the last copy holds'),
     )
     ring.start()
+    readGauge(app.metrics, {
+      name: 'sluice_keys_age_seconds',
+      help: 'How old the copy of the API keys is, which is renewed every two seconds: for so long a revoked key works.',
+      read: () => ring.ageMs / 1000,
+    })
     app.addHook('onClose', () => ring.stop())
 
     app.decorateRequest('key', undefined)
@@ -33,7 +39,7 @@ export default fp(
         },
     )
   },
-  { name: 'keys', dependencies: ['database'] },
+  { name: 'keys', dependencies: ['metrics', 'database'] },
 )
 
 declare module 'fastify' {

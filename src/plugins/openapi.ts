@@ -1,16 +1,12 @@
-import { readFileSync } from 'node:fs'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { VERSION } from '../lib/version.ts'
 import { PageSchema } from '../schemas/list.ts'
 import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
 import { CountsSchema, LinesReportSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
-
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  version: string
-}
 
 /** /openapi.json, made from the routes' schemas, and a page at /docs that reads it; both without a key. */
 export default fp(async function openapi(app: FastifyInstance) {
@@ -32,7 +28,7 @@ export default fp(async function openapi(app: FastifyInstance) {
       openapi: '3.1.0',
       info: {
         title: 'Sluice',
-        version,
+        version: VERSION,
         license: { name: 'MIT' },
         description: 'Durable ingestion for PostgreSQL: an answer of 2xx means committed, and sending again is safe.',
       },

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -5,28 +6,38 @@ import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 
 const MEDIA_TYPE = 'application/problem+json'
+const API = 'The API is described at /openapi.json.'
 
 /** Renders every error, ours, Fastify's and the driver's, as a problem document; and what no route answers. */
-export default fp(async function problems(app: FastifyInstance) {
-  app.setErrorHandler((error: FastifyError, request, reply) => {
-    // Fastify parses a body even where no route is; that it is broken as well helps nobody.
-    sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
-  })
-  app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
-  refuseOtherMethods(app)
-})
-
-const nothingAt = ({ url }: FastifyRequest) =>
-  new Problem('not_found', `There is nothing at ${url.split('?')[0]}. The API is described at /openapi.json.`)
+export default fp(
+  async function problems(app: FastifyInstance, { whatIsHere = API }: { whatIsHere?: string }) {
+    const nothingAt = ({ url }: FastifyRequest) =>
+      new Problem('not_found', `There is nothing at ${url.split('?')[0]}. ${whatIsHere}`)
+    app.setErrorHandler((error: FastifyError, request, reply) => {
+      // Fastify parses a body even where no route is; that it is broken as well helps nobody.
+      sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
+    })
+    app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
+    refuseOtherMethods(app)
+  },
+  { dependencies: ['refusals'] },
+)
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
-  if (problem.status >= 500) {
+  request.problemCode = problem.code
+  request.isLogged = request.server.hasRoomInLog(problem.code)
+  if (problem.status >= 500 && request.isLogged) {
     request.log[problem.code === 'internal_error' ? 'error' : 'warn'](
-      { requestId: request.id, code: problem.code, err: problem.cause },
+      {
+        requestId: request.id,
+        traceId: request.traceId,
+        spanId: request.spanId,
+        code: problem.code,
+        err: problem.cause,
+      },
       problem.message,
     )
   }
-  request.problemCode = problem.code
   // Whether its body will come, nobody knows: what comes next on this connection could be either.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
   const instance = request.url.split('?')[0] as string
@@ -113,18 +124,23 @@ function refuseOtherMethods(app: FastifyInstance): void {
   })
 }
 
+/** Node's, each with its reason phrase. */
+const CLIENT_ERRORS: Record<string, [ProblemCode, string, string]> = {
+  HPE_HEADER_OVERFLOW: ['headers_too_large', 'The headers are too large.', 'Request Header Fields Too Large'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers came too slowly.', 'Request Timeout'],
+}
+const NOT_HTTP: [ProblemCode, string, string] = ['invalid_request', 'The request is not valid HTTP.', 'Bad Request']
+
 /** What is not even HTTP never reaches a route: answered on the bare socket. */
-export function onClientError(error: Error & { code?: string }, socket: Socket): void {
+export function onClientError(app: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const code = error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : 'invalid_request'
-  const problem = new Problem(
-    code,
-    code === 'invalid_request' ? 'The request is not valid HTTP, or it came too slowly.' : 'The headers are too large.',
-  )
-  const body = JSON.stringify(problem.toDocument('', ''))
-  const reason = code === 'invalid_request' ? '400 Bad Request' : '431 Request Header Fields Too Large'
+  const [code, detail, reason] = CLIENT_ERRORS[error.code as string] ?? NOT_HTTP
+  const problem = new Problem(code, detail)
+  const requestId = randomUUID()
+  if (app.hasRoomInLog(code)) app.log.info({ requestId, status: problem.status, code }, 'request')
+  const body = JSON.stringify(problem.toDocument('', requestId))
   socket.end(
-    `HTTP/1.1 ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${problem.status} ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   )
 }
 
@@ -136,5 +152,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For the log. */
     problemCode: ProblemCode | undefined
+    /** Is it told of? A flood of refusals is counted instead: see refusals.ts. */
+    isLogged: boolean
   }
 }

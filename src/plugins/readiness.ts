@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { pendingMigrations } from '../data/migrate.ts'
+import { readGauge } from '../metrics/read.ts'
 
 const LOOK_AGAIN_MS = 500
 
@@ -14,6 +15,11 @@ export default fp(
     const state = { ready: false, reason: 'starting: the database was not reached yet' }
     const stop = new AbortController()
     app.decorate('readiness', state)
+    readGauge(app.metrics, {
+      name: 'sluice_ready',
+      help: 'Does /readyz say 200?',
+      read: () => (state.ready ? 1 : 0),
+    })
     app.decorate('drain', () => {
       stop.abort()
       Object.assign(state, { ready: false, reason: 'draining' })
@@ -45,7 +51,7 @@ export default fp(
       }
     }
   },
-  { name: 'readiness', dependencies: ['database'] },
+  { name: 'readiness', dependencies: ['metrics', 'database'] },
 )
 
 declare module 'fastify' {

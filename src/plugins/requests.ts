@@ -7,39 +7,50 @@ import { type Counts, writeCounts } from '../ingest/results.ts'
 import { logLine } from '../logger.ts'
 
 /** W3C Trace Context, section 3.2; all zeros are invalid ids there. */
-const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/
+const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/
 
 /** Gives each request its id and its trace, and logs one line when it is answered. */
-export default fp(async function requests(app: FastifyInstance) {
-  app.decorateRequest('traceparent', undefined)
-  app.decorateRequest('counts', undefined)
-  app.decorateRequest('problemCode', undefined)
+export default fp(
+  async function requests(app: FastifyInstance) {
+    app.decorateRequest('traceparent', undefined)
+    app.decorateRequest('traceId', undefined)
+    app.decorateRequest('spanId', undefined)
+    app.decorateRequest('counts', undefined)
+    app.decorateRequest('problemCode', undefined)
+    app.decorateRequest('isLogged', true)
 
-  app.decorateReply('sendJson', function (text) {
-    return this.type('application/json; charset=utf-8').send(text)
-  })
+    app.decorateReply('sendJson', function (text) {
+      return this.type('application/json; charset=utf-8').send(text)
+    })
 
-  app.addHook('onRequest', (request, reply, done) => {
-    reply.header('x-request-id', request.id)
-    const { traceparent } = request.headers
-    if (typeof traceparent === 'string' && TRACEPARENT.test(traceparent)) request.traceparent = traceparent
-    done()
-  })
+    app.addHook('onRequest', (request, reply, done) => {
+      reply.header('x-request-id', request.id)
+      const { traceparent } = request.headers
+      if (typeof traceparent === 'string' && TRACEPARENT.test(traceparent)) {
+        request.traceparent = traceparent
+        request.traceId = traceparent.slice(3, 35)
+      }
+      done()
+    })
 
-  app.addHook('onResponse', (request, reply, done) => {
-    logRequest(request, reply)
-    done()
-  })
-})
+    app.addHook('onResponse', (request, reply, done) => {
+      logRequest(request, reply)
+      done()
+    })
+  },
+  { name: 'requests' },
+)
 
 /** The one line of a request. Fields are fixed: nothing of a payload or a key can get into it. */
 export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
+  if (!request.isLogged) return
   const { url, config } = request.routeOptions
   // Probes come every few seconds from every node, and say nothing while they succeed.
   const level = config?.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'
-  const { traceparent, problemCode, key, counts } = request
+  const { traceId, spanId, problemCode, key, counts } = request
   let fields = `"requestId":${JSON.stringify(request.id)}`
-  if (traceparent !== undefined) fields += `,"traceId":"${traceparent.slice(3, 35)}"`
+  if (traceId !== undefined) fields += `,"traceId":"${traceId}"`
+  if (spanId !== undefined) fields += `,"spanId":"${spanId}"`
   // The template, never the path: that holds ids.
   fields += `,"method":"${request.method}","route":${JSON.stringify(url ?? null)},"status":${reply.statusCode}`
   fields += `,"durationMs":${Math.round(reply.elapsedTime * 1000) / 1000}`
@@ -57,7 +68,11 @@ export function requestId(raw: IncomingMessage): string {
 
 declare module 'fastify' {
   interface FastifyRequest {
+    /** What goes into its records. */
     traceparent: string | undefined
+    /** For the log. */
+    traceId: string | undefined
+    spanId: string | undefined
     counts: Counts | undefined
   }
   interface FastifyReply {

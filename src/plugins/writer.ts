@@ -4,16 +4,22 @@ import type { Config } from '../config.ts'
 import { createRecordStore } from '../data/record-store.ts'
 import { Writer } from '../ingest/writer.ts'
 import { Budget } from '../lib/budget.ts'
+import { measureWriter, tellQueue } from '../metrics/writer.ts'
 
 /** The one writer of this process. Registered after the database, it is closed, and so drained, before it. */
 export default fp(
   async function writer(app: FastifyInstance, { config }: { config: Config }) {
+    const events = measureWriter(app.metrics)
     const instance = new Writer(createRecordStore(app.db.write), {
       maxRows: config.FLUSH_MAX_ROWS,
       maxBytes: config.FLUSH_MAX_BYTES,
       concurrency: config.FLUSH_CONCURRENCY,
       holdMs: config.OUTAGE_HOLD_SECONDS * 1000,
+      ...(app.traces === undefined ? {} : { traces: app.traces }),
+      onFlush: events.onFlush,
+      onRetry: events.onRetry,
       onOutage: (err) => {
+        events.onOutage(err)
         if (err === undefined) app.log.info('the database is back: writing goes on')
         else app.log.warn({ err }, 'the database is away: requests wait')
       },
@@ -21,9 +27,10 @@ export default fp(
     app.decorate('writer', instance)
     const refusal = 'Too many bytes wait to be written. Nothing of this request was; send it again later.'
     app.decorate('budget', new Budget(config.QUEUE_MAX_BYTES, refusal))
+    tellQueue(app.metrics, instance, app.budget)
     app.addHook('onClose', () => instance.close())
   },
-  { name: 'writer', dependencies: ['database'] },
+  { name: 'writer', dependencies: ['metrics', 'database'] },
 )
 
 declare module 'fastify' {

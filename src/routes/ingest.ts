@@ -7,7 +7,6 @@ import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
 import { abandon, type Encoding, inflate, readEncoding } from '../ingest/inflate.ts'
 import { ingest } from '../ingest/ingest.ts'
-import { STREAM_BYTES } from '../ingest/line-chunks.ts'
 import { ingestLines } from '../ingest/ndjson.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
@@ -21,6 +20,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     maxBatchBytes: config.MAX_BATCH_BYTES,
     maxBatchRecords: config.MAX_BATCH_RECORDS,
   }
+  const totals = app.recordCounts
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
 
@@ -29,6 +29,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
   app.removeAllContentTypeParsers()
   // Any media type: which ones there are, and what is read how, was settled from the headers.
   app.addContentTypeParser('*', (request, payload, done) => {
+    app.watchUpload(payload)
     const stream = inflate(payload, request.encoding)
     if (request.format === 'lines') return done(null, stream)
     const declared = request.encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
@@ -41,13 +42,15 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
   app.post('/v1/records', {
     schema: INGEST_SCHEMA,
-    onRequest: [app.requireScope('ingest'), checkHeaders, letContinue],
+    config: { shed: 'ingest' },
+    onRequest: [app.requireScope('ingest'), app.admit, checkHeaders, letContinue],
     // The body is checked record by record, each with its own result: see ingest/envelope.ts.
     validatorCompiler: () => () => true,
     handler: (request, reply) => (request.format === 'lines' ? storeLines(request, reply) : storeBatch(request, reply)),
   })
 
-  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that; the rate is not limited.
+  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that; requests are not
+  // limited, but for some keys their records.
   app.options(
     '/v1/records',
     { schema: { summary: 'CloudEvents webhook handshake', tags: ['ingest'] } },
@@ -64,7 +67,11 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const preferences = readPrefer(request.headers.prefer)
       const format = request.format as Exclude<Format, 'lines'>
       const batch = readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
-      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences })
+      if (request.rateLimit !== undefined) {
+        request.rateLimit.charge(batch.records.length - 1)
+        reply.headers(request.rateLimit.headers)
+      }
+      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences, totals })
       request.counts = answer.counts
       reply.code(answer.status)
       if (answer.location !== undefined) reply.header('location', answer.location)
@@ -73,19 +80,22 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       return reply.sendJson(answer.body)
     } finally {
       app.budget.give(bytes)
+      app.storage.add(bytes)
     }
   }
 
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const body = request.body as Readable
+    const hold = app.budget.openShare()
     try {
       const defaults = defaultsOf(request)(false)
-      app.budget.take(STREAM_BYTES)
-      const lines = ingestLines(body, app.writer, { key: request.key as Key, defaults, limits, stop: app.overdue })
-      const answer = await lines.finally(() => app.budget.give(STREAM_BYTES))
+      const admit = app.admitLines(request)
+      const lines = { key: request.key as Key, defaults, limits, stop: app.overdue, totals, admit, hold }
+      const answer = await ingestLines(body, app.writer, lines)
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)
     } finally {
+      hold(0)
       // Whatever became of it: what nobody reads would hold up the next request of the connection.
       abandon(body)
     }

@@ -2,7 +2,9 @@ import { Readable } from 'node:stream'
 import compress from '@fastify/compress'
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { Gauge } from 'prom-client'
 import type { Config } from '../config.ts'
+import { countExports } from '../metrics/exports.ts'
 import type { Key } from '../operate/keys.ts'
 import { EXPORT_BYTES, openExport, writeCsv, writeNdjson } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
@@ -32,6 +34,7 @@ const common = { tags: ['read'], security: [{ key: [] }] }
 
 /** GET /v1/records and GET /v1/records/{source}/{id} */
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
+  const exports = countExports(app.metrics)
   // Here and not for all routes: its hooks run even where it has nothing to do.
   await app.register(compress, { global: false, globalDecompression: false })
 
@@ -57,6 +60,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       },
     },
     compress: COMPRESSION,
+    config: { shed: 'read' },
     onRequest: app.requireScope('read'),
     handler: async (request, reply) => {
       const [type, key] = [negotiate(request, LIST_TYPES), request.key as Key]
@@ -67,7 +71,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         const pages = await openExport(app.db.list, key, request.query, holdMs)
         // Fastify would read all of it, as fast as it can, to send the head alone.
         const wanted = request.method === 'HEAD' ? [] : type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
-        const chunks = withLog(wanted, request)
+        const chunks = watched(wanted, request, exports)
         // Should it break off, the connection is cut without the last chunk of HTTP: no client takes it for the end.
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 1 }))
       }
@@ -97,6 +101,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         default: problem,
       },
     },
+    config: { shed: 'read' },
     onRequest: app.requireScope('read'),
     handler: async (request, reply) => {
       const { source, id } = request.params
@@ -111,13 +116,20 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
 export default routes
 
-/** Nobody else tells why: the status is sent already, and Fastify's own line is off (app.ts). */
-async function* withLog(chunks: AsyncIterable<string> | string[], request: FastifyRequest): AsyncGenerator<string> {
+/** Counts it while it is sent. Nobody else tells why it breaks off: the status is sent, and Fastify's own line off (app.ts). */
+async function* watched(
+  chunks: AsyncIterable<string> | string[],
+  { id, log }: FastifyRequest,
+  inProgress: Gauge,
+): AsyncGenerator<string> {
+  inProgress.inc()
   try {
     yield* chunks
   } catch (err) {
-    request.log.warn({ requestId: request.id, err }, 'an export broke off')
+    log.warn({ requestId: id, err }, 'an export broke off')
     throw err
+  } finally {
+    inProgress.dec()
   }
 }
 

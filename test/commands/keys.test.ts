@@ -38,7 +38,17 @@ t.test('keys create prints the key alone on stdout, and keeps its hash only', as
 })
 
 t.test('keys list shows every key, its state, and nothing of its secret', async (t) => {
-  const { stdout: token } = await run(t, ['create', '--name', 'listed', '--scope', 'admin', '--expires', '90d'])
+  const { stdout: token } = await run(t, [
+    'create',
+    '--name',
+    'listed',
+    '--scope',
+    'admin',
+    '--rate',
+    '50',
+    '--expires',
+    '90d',
+  ])
   const id = token.split('_')[1] as string
   const { rows } = await sql<{
     hash: string
@@ -47,6 +57,7 @@ t.test('keys list shows every key, its state, and nothing of its secret', async 
   const json = await run(t, ['list', '--json'])
   t.equal(json.code, 0)
   const listed = JSON.parse(json.stdout).find((key: { id: string }) => key.id === id)
+  t.equal(listed.recordsPerSecond, 50)
   t.match(listed, { name: 'listed', scopes: 'admin', sourcePrefixes: '', state: 'active', expiresAt: /^\d{4}-.*Z$/ })
   const days = (new Date(listed.expiresAt).getTime() - new Date(listed.createdAt).getTime()) / 86_400_000
   t.ok(days > 89.9 && days < 90.1, `it expires after ${days} days`)
@@ -91,6 +102,10 @@ t.test('what cannot be done is one sentence on stderr and exit code 1', async (t
     [
       ['create', '--name', 'x', '--scope', 'read', '--source-prefix', 'shop/', ''],
       /^sluice: --source-prefix is empty; leave it out for a key for every source\.\n$/,
+    ],
+    [
+      ['create', '--name', 'x', '--scope', 'ingest', '--rate', '1.5'],
+      /^sluice: --rate 1\.5 is not a whole number of records a second, from 1 to 1000000\.\n$/,
     ],
     [['create', '--scope', 'read'], /^error: required option '--name <name>' not specified\n$/],
   ] as [string[], RegExp][]) {

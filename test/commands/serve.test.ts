@@ -101,7 +101,7 @@ t.test('an address that is not ours is one clear sentence too', async (t) => {
   const { apiUrl } = await createDatabase(t)
   const { code, logs } = await serveInVain(t, { DATABASE_URL: apiUrl, HOST: '192.0.2.1' })
   t.equal(code, 1)
-  t.match(logs.at(-1), { level: 'fatal', msg: /^Cannot listen on HOST 192\.0\.2\.1, PORT 0: .*EADDRNOTAVAIL/ })
+  t.match(logs.at(-1), { level: 'fatal', msg: /^Cannot listen on HOST 192\.0\.2\.1, METRICS_PORT 0: .*EADDRNOTAVAIL/ })
 })
 
 t.test(
@@ -283,7 +283,12 @@ async function startServer(t: Test, env: Record<string, string> = {}) {
 
 /** `serve` with settings that it cannot start with. */
 async function serveInVain(t: Test, env: Record<string, string>) {
-  const command = runCommand(t, ['serve'], { DATABASE_URL: 'postgres://127.0.0.1:1/none', PORT: '0', ...env })
+  const command = runCommand(t, ['serve'], {
+    DATABASE_URL: 'postgres://127.0.0.1:1/none',
+    PORT: '0',
+    METRICS_PORT: '0',
+    ...env,
+  })
   const code = await command.exit
   return { code, logs: command.logs(), output: command.stdout() + command.stderr() }
 }

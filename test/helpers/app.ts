@@ -18,6 +18,7 @@ export interface TestApp {
   makeKey(options?: {
     scopes?: Scope[]
     sourcePrefixes?: string[]
+    recordsPerSecond?: number
     expiresAt?: Date
   }): Promise<{ id: string; token: string }>
   post(body: unknown, headers?: Record<string, string>): Promise<Answer>
@@ -37,19 +38,24 @@ export interface Answer {
  * The production server on a database of its own; both are gone when `t` is over. Requests go through Fastify's inject;
  * what needs a socket calls `app.listen({ port: 0 })`.
  * @param settings environment variables
+ * @param own a migrated database that is there already
  */
-export async function createApp(t: Test, settings: Record<string, string> = {}): Promise<TestApp> {
-  const database = await createDatabase(t)
+export async function createApp(t: Test, settings: Record<string, string> = {}, own?: TestDatabase): Promise<TestApp> {
+  const database = own ?? (await createDatabase(t))
   const logs: Record<string, unknown>[] = []
-  const logger = createLogger('debug', { write: (line) => logs.push(JSON.parse(line)) })
+  const logger = createLogger(settings.LOG_LEVEL ?? 'debug', { write: (line) => logs.push(JSON.parse(line)) })
   const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...settings }), logger)
   t.teardown(() => app.close())
 
-  const makeKey: TestApp['makeKey'] = async ({ scopes = [...SCOPES], sourcePrefixes = [], expiresAt } = {}) => {
+  const makeKey: TestApp['makeKey'] = async ({
+    scopes = [...SCOPES],
+    sourcePrefixes = [],
+    recordsPerSecond,
+    expiresAt,
+  } = {}) => {
     const db = connect(database.ownerUrl)
-    return issueKey(db as never, { name: 'test', scopes, sourcePrefixes, expiresAt: expiresAt ?? null }).finally(() =>
-      db.destroy(),
-    )
+    const request = { name: 'test', scopes, sourcePrefixes, recordsPerSecond, expiresAt: expiresAt ?? null }
+    return issueKey(db as never, request).finally(() => db.destroy())
   }
   const key = (await makeKey()).token
 

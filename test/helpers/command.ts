@@ -84,7 +84,7 @@ export async function runServer(
   env: Record<string, string>,
   { args = [], flags = [] }: { args?: string[]; flags?: string[] } = {},
 ): Promise<Command & { url: string }> {
-  const command = runCommand(t, ['serve', ...args], { PORT: '0', ...env }, flags)
+  const command = runCommand(t, ['serve', ...args], { PORT: '0', METRICS_PORT: '0', ...env }, flags)
   const { msg } = await command.log(({ msg }) => String(msg).startsWith('Server listening at '))
   return { ...command, url: String(msg).replace('Server listening at ', '') }
 }

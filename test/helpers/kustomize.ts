@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
 
@@ -10,6 +12,9 @@ export type Manifest = any
 
 export const overlays = ['k3s', 'ha'] as const
 export type Overlay = (typeof overlays)[number]
+
+/** The overlays, and with what a component adds that none of them has. */
+export const variants = [...overlays, 'k3s with object storage'] as const
 
 /** For `skip` of a test: false, or why it cannot run here. */
 export const missing = (program: string): string | false => {
@@ -22,13 +27,29 @@ export const missing = (program: string): string | false => {
 }
 
 /** What `kubectl apply -k` would apply. */
-export function render(overlay: string): Manifest[] {
-  const folder = fileURLToPath(new URL(`k8s/overlays/${overlay}`, repository))
-  return parse(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
+export function render(variant: string): Manifest[] {
+  const build = (folder: string) => parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
+  const k8s = fileURLToPath(new URL('k8s', repository))
+  if (variant !== 'k3s with object storage') return build(join(k8s, 'overlays', variant))
+
+  // In a copy, with the line that k8s/README.md says.
+  const copy = mkdtempSync(join(tmpdir(), 'sluice-'))
+  try {
+    cpSync(k8s, copy, { recursive: true })
+    const file = join(copy, 'overlays/k3s/kustomization.yaml')
+    const line = '  - ../../components/backup\n'
+    const text = readFileSync(file, 'utf8')
+    if (!text.includes(line)) throw new Error(`no ${line} in ${file}`)
+    writeFileSync(file, text.replace(line, `${line}  - ../../components/backup-object-storage\n`))
+    return build(join(copy, 'overlays/k3s'))
+  } finally {
+    rmSync(copy, { recursive: true })
+  }
 }
 
 /** The documents of a YAML file in the repository. */
-export const readManifests = (path: string): Manifest[] => parse(readFileSync(new URL(path, repository), 'utf8'))
+export const readManifests = (path: string): Manifest[] =>
+  parseManifests(readFileSync(new URL(path, repository), 'utf8'))
 
 export interface Pod {
   /** As `Deployment sluice-api`. */
@@ -43,8 +64,9 @@ export interface Pod {
 /** The pods that the objects would make. */
 export function podsOf(objects: Manifest[]): Pod[] {
   return objects
-    .filter(({ spec }) => spec?.template?.spec?.containers)
-    .map(({ kind, metadata, spec: { template } }) => ({
+    .map((object) => ({ ...object, template: (object.spec?.jobTemplate?.spec ?? object.spec)?.template }))
+    .filter(({ template }) => template?.spec?.containers)
+    .map(({ kind, metadata, template }) => ({
       of: `${kind} ${metadata.name.replace(/-[a-z0-9]{10}$/, '')}`,
       kind,
       labels: template.metadata.labels,
@@ -56,6 +78,6 @@ export function podsOf(objects: Manifest[]): Pod[] {
 export const find = (objects: Manifest[], kind: string, name: string): Manifest =>
   objects.find((object) => object.kind === kind && object.metadata.name === name)
 
-function parse(text: string): Manifest[] {
+export function parseManifests(text: string): Manifest[] {
   return parseAllDocuments(text).map((document) => document.toJS())
 }

@@ -24,7 +24,8 @@ export interface MemoryStore extends RecordStore {
 }
 
 /** An error as the driver throws it for an error of the server. */
-export const sqlError = (code: string) => Object.assign(new Error(`SQLSTATE ${code}`), { code })
+export const sqlError = (code: string, severity = 'ERROR') =>
+  Object.assign(new Error(`SQLSTATE ${code}`), { code, severity })
 
 export const identity = ({ source, id }: Row) => `${source} ${id}`
 

@@ -14,6 +14,7 @@ export interface TestDatabase {
   superUrl: string
   ownerUrl: string
   apiUrl: string
+  maintenanceUrl: string
 }
 
 /** A migrated database of its own, dropped when `t` is over. A copy of a template, so it takes a fraction of a second. */
@@ -104,7 +105,8 @@ const newName = () => `test_${process.pid}_${randomBytes(4).toString('hex')}`
 
 function urlsOf(server: Embedded, name: string) {
   const to = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
-  return { superUrl: to(server.superUrl), ownerUrl: to(server.ownerUrl), apiUrl: to(server.apiUrl) }
+  const { superUrl, ownerUrl, apiUrl, maintenanceUrl } = server
+  return { superUrl: to(superUrl), ownerUrl: to(ownerUrl), apiUrl: to(apiUrl), maintenanceUrl: to(maintenanceUrl) }
 }
 
 function isAlive(pid: number): boolean {

@@ -11,9 +11,8 @@ export async function settled({ superUrl }: TestDatabase): Promise<void> {
   try {
     for (let done: boolean | undefined = false; done !== true; ) {
       const { rows } = await sql<{ done: boolean }>`
-        SELECT coalesce(max(xid) < pg_snapshot_xmin(pg_current_snapshot()), true) AS done FROM sluice.records`.execute(
-        db,
-      )
+        SELECT coalesce(max(xid) < pg_snapshot_xmin(pg_current_snapshot()), true) AS done
+        FROM sluice.records WHERE epoch = (SELECT max(epoch) FROM sluice.epochs)`.execute(db)
       done = rows[0]?.done
     }
   } finally {

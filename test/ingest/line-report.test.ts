@@ -4,6 +4,7 @@ import t from 'tap'
 import type { Defaults } from '../../src/ingest/envelope.ts'
 import { readRecordText } from '../../src/ingest/json-records.ts'
 import { LineReport } from '../../src/ingest/line-report.ts'
+import { noCounts } from '../../src/ingest/results.ts'
 import type { Fault } from '../../src/lib/problems.ts'
 
 const LONG = 'x'.repeat(900_000)
@@ -23,7 +24,7 @@ t.test('what is told of refused lines takes little memory, however long they are
     ],
     ['a number', `"data":["${LONG}",123456789e400000]`, { code: 'unstorable_number', pointer: '/data/1' }],
   ] as const) {
-    const report = new LineReport()
+    const report = new LineReport(noCounts())
     const before = heapUsed()
     for (let line = 1; line <= 100; line++) report.refuse(line, refusalOf(more))
     t.ok(heapUsed() - before < 5_000_000, name)

@@ -5,6 +5,7 @@ import t from 'tap'
 import { makeDefaults } from '../../src/ingest/defaults.ts'
 import { STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
 import { ingestLines, type LinesAnswer } from '../../src/ingest/ndjson.ts'
+import { noCounts } from '../../src/ingest/results.ts'
 import { Writer } from '../../src/ingest/writer.ts'
 import type { Problem } from '../../src/lib/problems.ts'
 import type { Key } from '../../src/operate/keys.ts'
@@ -12,22 +13,27 @@ import { turn } from '../helpers/clock.ts'
 import { createMemoryStore, GUILTY, type MemoryStore, type StoreCall, sqlError } from '../helpers/memory-store.ts'
 import { makeRow } from '../helpers/rows.ts'
 
-const KEY: Key = { id: 'k', name: 'k', scopes: ['ingest'], sourcePrefixes: [], expiresAt: null, revokedAt: null }
+const KEY: Key = {
+  id: 'k',
+  name: 'k',
+  scopes: ['ingest'],
+  sourcePrefixes: [],
+  recordsPerSecond: null,
+  expiresAt: null,
+  revokedAt: null,
+}
 const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
 
 /** Stores these chunks as a stream of lines. @returns the report, or the problem with it */
 async function send(
   body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   store: MemoryStore,
-  { key = KEY, idempotencyKey = undefined as string | undefined } = {},
+  { key = KEY, idempotencyKey = undefined as string | undefined, holdMs = 0 } = {},
 ) {
-  const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs: 0 })
-  const request = {
-    key,
-    limits,
-    stop: new AbortController().signal,
-    defaults: makeDefaults(idempotencyKey, undefined)(false),
-  }
+  const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs })
+  const totals = noCounts()
+  const stop = new AbortController().signal
+  const request = { key, limits, stop, totals, defaults: makeDefaults(idempotencyKey, undefined)(false) }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const answer = await ingestLines(stream, writer, request).then(
     (answer: LinesAnswer) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),
@@ -36,6 +42,8 @@ async function send(
       return { status: problem.status, code: problem.code, outcome: problem.outcome, report: problem.extra }
     },
   )
+  // Whatever becomes of it, /metrics is told of the same lines as the sender.
+  assert.deepEqual(totals, answer.report.counts)
   // An outage ends with the next flush.
   if (answer.status === 503) writer.submit({ rows: [makeRow({ type: 'after' })], bytes: 1, strict: false }, () => {})
   await writer.close()
@@ -191,7 +199,8 @@ t.test('while the database is busy no more is read than the stream has reserved'
       yield Buffer.from(text.toString().replaceAll('"0000', `"${sent}/`))
     }
   }
-  const answer = send(body(), store)
+  // However long this machine takes for it, nobody's time is up.
+  const answer = send(body(), store, { holdMs: 600_000 })
   const calls = [await store.next(), await store.next()]
   await quiet(() => read)
   t.equal(store.calls.length, 2, 'two flushes are at the database')

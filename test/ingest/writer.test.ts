@@ -336,6 +336,22 @@ t.test('a held flush pauses between its tries, and longer each time up to a boun
   await answer
 })
 
+t.test('a try that took its time was pause enough', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  for (let tries = 0; tries < 8; tries++) {
+    const call = await store.next()
+    await clock.tick(1_000)
+    call.fail(AWAY)
+    await turn()
+    clock.jump(0)
+  }
+  // No time passed since the last of them failed.
+  ;(await store.next()).commit()
+  t.same(statuses(await answer), ['created'])
+})
+
 t.test('one flush gets through: the others that are held try again at once', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { maxRows: 1, concurrency: 2 })
@@ -490,6 +506,22 @@ t.test('a try that gets no answer at all: the request is told so, a moment after
   const after = send(['after'])
   ;(await store.next()).commit()
   t.same(statuses(await after), ['created'], 'the flush was not in the way for ever')
+})
+
+t.test('a disk that stays full past the hold window is told as that, in the flush and in the queue', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const flushed = send(['a'])
+  const call = await store.next()
+  const queued = send(['b'])
+  call.fail(sqlError('53100'))
+  const failing = (async () => {
+    for (;;) (await store.next()).fail(sqlError('53100'))
+  })()
+  for (let waited = 0; waited <= HOLD_MS; waited += A_WHILE) await clock.tick(A_WHILE)
+  for (const answer of [await flushed, await queued])
+    t.match(problem(answer), { status: 507, code: 'storage_full', outcome: 'not_written' })
+  void failing
 })
 
 t.test('a request that was answered late is taken out of the next try; its neighbours are in it', async (t) => {

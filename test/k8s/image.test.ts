@@ -21,6 +21,7 @@ t.test('the image is one stage on the verified Node, without a root user and wit
     instructions.filter((line) => line.startsWith('FROM')),
     ['FROM node:24.21.0-bookworm-slim@sha256:2fe369e969550cde8e867afc3fe370b260140cab4a23d467074295b42163d553'],
   )
+  t.notMatch(dockerfile, /^# *syntax *=/im, 'it is built without another image, which would be one by tag')
   t.match(instructions.at(-2), /^ENTRYPOINT \["node", .*"\/app\/src\/main\.ts"\]$/)
   t.equal(instructions.at(-1), 'CMD ["serve"]')
   t.equal(
@@ -39,6 +40,19 @@ t.test('.dockerignore lets through what is copied, and nothing else', async (t) 
   const sources = copies.flatMap((paths) => paths.slice(0, -1))
   t.strictSame(kept.map((line) => line.replace('!', '')).sort(), sources.sort())
 })
+
+t.test(
+  'everything that is copied can be read by its user, also where the clone was made with a strict umask',
+  async (t) => {
+    const [readable] = instructions.filter((line) => line.startsWith('RUN chmod -R a+rX'))
+    const copied = copies.flatMap((paths) => paths.slice(0, -1)).map((path) => path.split('/')[0] as string)
+    for (const name of new Set(copied)) {
+      // Removed once it was used.
+      if (name !== 'package-lock.json') t.ok(readable?.split(' ').includes(name), name)
+    }
+    t.ok(instructions.indexOf(readable as string) > instructions.findLastIndex((line) => line.startsWith('COPY ')))
+  },
+)
 
 t.test('the version in its label is that of the package', async (t) => {
   t.match(dockerfile, `ARG VERSION=${JSON.parse(await read('package.json')).version}\n`)

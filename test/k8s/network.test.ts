@@ -1,5 +1,6 @@
 import t from 'tap'
-import { find, type Manifest, missing, overlays, podsOf, render } from '../helpers/kustomize.ts'
+import { parse } from 'yaml'
+import { find, type Manifest, missing, podsOf, readManifests, render, variants } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 
@@ -8,36 +9,60 @@ const common = [
   'api ← kube-system/traefik 3000',
   'api ← monitoring/* 9464',
   'api → kube-system/kube-dns 53',
+  'maintenance → kube-system/kube-dns 53',
   'migration → kube-system/kube-dns 53',
 ]
+const k3s = [
+  ...common,
+  'api → database 5432',
+  'backup → database 5432',
+  'backup → kube-system/kube-dns 53',
+  'bootstrap → database 5432',
+  'bootstrap → kube-system/kube-dns 53',
+  'database ← api 5432',
+  'database ← backup 5432',
+  'database ← bootstrap 5432',
+  'database ← maintenance 5432',
+  'database ← migration 5432',
+  'database ← restore 5432',
+  'database ← restore-drill 5432',
+  'maintenance → database 5432',
+  'migration → database 5432',
+  'restore → database 5432',
+  'restore → kube-system/kube-dns 53',
+  'restore-drill → database 5432',
+  'restore-drill → kube-system/kube-dns 53',
+]
 const pairs: Record<string, string[]> = {
-  k3s: [
-    ...common,
-    'api → database 5432',
-    'bootstrap → database 5432',
-    'bootstrap → kube-system/kube-dns 53',
-    'database ← api 5432',
-    'database ← bootstrap 5432',
-    'database ← migration 5432',
-    'migration → database 5432',
+  k3s,
+  'k3s with object storage': [
+    ...k3s,
+    'backup-upload → anywhere 443',
+    'backup-upload → database 5432',
+    'backup-upload → kube-system/kube-dns 53',
+    'database ← backup-upload 5432',
   ],
   ha: [
     ...common,
     'api → cnpg 5432',
     'cnpg ← api 5432',
     'cnpg ← cnpg 5432',
+    'cnpg ← cnpg 8000',
     'cnpg ← cnpg-system/cloudnative-pg 8000',
+    'cnpg ← maintenance 5432',
     'cnpg ← migration 5432',
     'cnpg ← monitoring/* 9187',
     'cnpg → anywhere 443',
     'cnpg → anywhere 6443',
     'cnpg → cnpg 5432',
+    'cnpg → cnpg 8000',
     'cnpg → kube-system/kube-dns 53',
+    'maintenance → cnpg 5432',
     'migration → cnpg 5432',
   ],
 }
 
-for (const overlay of overlays) {
+for (const overlay of variants) {
   t.test(`${overlay}: exactly the pairs that are needed may talk`, { skip }, async (t) => {
     const objects = render(overlay)
     const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy')
@@ -108,3 +133,13 @@ for (const overlay of overlays) {
     t.strictSame(paths, ['Prefix /v1', 'Prefix /docs', 'Exact /openapi.json'])
   })
 }
+
+t.test('Traefik can be told, apart from the overlays, not to cut what is sent for longer than a minute', async (t) => {
+  const [{ kind, metadata, spec }, ...others] = readManifests('k8s/components/ingress/traefik-timeouts.yaml')
+  t.strictSame(others, [])
+  t.match({ kind, metadata }, { kind: 'HelmChartConfig', metadata: { name: 'traefik', namespace: 'kube-system' } })
+  const argument = (entryPoint: string) => `--entryPoints.${entryPoint}.transport.respondingTimeouts.readTimeout=0`
+  t.strictSame(parse(spec.valuesContent), { additionalArguments: [argument('web'), argument('websecure')] })
+  const read = readManifests('k8s/components/ingress/kustomization.yaml')[0].resources
+  t.notOk(read.includes('traefik-timeouts.yaml'), 'kustomize would move it into our namespace')
+})

@@ -1,12 +1,26 @@
-import { readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { ConfigSchema } from '../../src/config.ts'
-import { find, type Manifest, missing, overlays, podsOf, render, repository } from '../helpers/kustomize.ts'
+import { parsePolicies } from '../../src/operate/policies.ts'
+import {
+  find,
+  type Manifest,
+  missing,
+  overlays,
+  parseManifests,
+  podsOf,
+  render,
+  repository,
+  variants,
+} from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')
 
-for (const overlay of overlays) {
+for (const overlay of variants) {
   const objects = skip ? [] : render(overlay)
   const pods = podsOf(objects)
 
@@ -124,7 +138,7 @@ for (const overlay of overlays) {
     const secrets = JSON.stringify(api?.spec).match(/"secret\w+":\{[^}]*\}/gi)
     t.strictSame(secrets, ['"secretKeyRef":{"key":"password","name":"sluice-api"}'])
     const withSuperuser = pods.filter(({ spec }) => JSON.stringify(spec).includes('"POSTGRES_PASSWORD"'))
-    const expected = overlay === 'k3s' ? ['Job sluice-bootstrap', 'StatefulSet sluice-postgres'] : []
+    const expected = overlay.startsWith('k3s') ? ['Job sluice-bootstrap', 'StatefulSet sluice-postgres'] : []
     t.strictSame(withSuperuser.map(({ of }) => of).sort(), expected)
   })
 
@@ -140,10 +154,50 @@ for (const overlay of overlays) {
   )
 }
 
+for (const overlay of overlays) {
+  t.test(
+    `${overlay}: retention runs alone, ends in time, and removes nothing before it is told to`,
+    { skip },
+    async (t) => {
+      const objects = render(overlay)
+      const { spec } = find(objects, 'CronJob', 'sluice-maintenance')
+      t.match(spec, { concurrencyPolicy: 'Forbid', timeZone: 'Etc/UTC', schedule: /^\d+ \d+ \* \* \*$/ })
+      // https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#job-creation: none below ten seconds is ever seen.
+      t.ok(spec.startingDeadlineSeconds >= 600)
+      const job = spec.jobTemplate.spec
+      t.ok(job.activeDeadlineSeconds < 20 * 3600, 'before the next one')
+      const pod = job.template.spec
+      const [maintain] = pod.containers
+      t.strictSame(maintain.args, ['maintain'])
+      const secrets = JSON.stringify(pod).match(/"secret\w+":\{[^}]*\}/gi)
+      t.strictSame(secrets, ['"secretKeyRef":{"key":"password","name":"sluice-maintenance"}'])
+
+      const { value: path } = maintain.env.find(({ name }: Manifest) => name === 'RETENTION_POLICIES')
+      const [mount] = maintain.volumeMounts
+      const { configMap } = pod.volumes.find(({ name }: Manifest) => name === mount.name)
+      const { data } = find(objects, 'ConfigMap', configMap.name)
+      t.strictSame(parsePolicies(data[path.slice(mount.mountPath.length + 1)], path), [])
+    },
+  )
+}
+
+t.test("an overlay of one's own puts its policies in the place of the empty ones", { skip }, async (t) => {
+  const folder = t.testdir({ 'policies.json': '[{ "type": "click", "maxAge": "30d" }]' })
+  const base = relative(folder, fileURLToPath(new URL('k8s/overlays/k3s', repository)))
+  // As k8s/README.md has it.
+  const [, example] = /```yaml\n(resources:[^`]*policies\.json[^`]*)```/.exec(read('k8s/README.md')) ?? []
+  writeFileSync(join(folder, 'kustomization.yaml'), `${example}`.replace('../k3s', base))
+  const objects = parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
+  const pod = find(objects, 'CronJob', 'sluice-maintenance').spec.jobTemplate.spec.template.spec
+  const { data } = find(objects, 'ConfigMap', pod.volumes[0].configMap.name)
+  t.match(parsePolicies(data['policies.json'], 'policies.json'), [{ selection: { type: 'click' } }])
+})
+
 t.test('k3s: PostgreSQL is the StatefulSet of the seed', { skip }, async (t) => {
   const objects = render('k3s')
   const { spec } = find(objects, 'StatefulSet', 'sluice-postgres')
   t.equal(spec.replicas, 1)
+  t.equal(spec.podManagementPolicy, 'Parallel', 'a broken pod does not keep its successor out')
   t.strictSame(spec.persistentVolumeClaimRetentionPolicy, { whenDeleted: 'Retain', whenScaled: 'Retain' })
   t.strictSame(spec.volumeClaimTemplates, [
     {
@@ -173,6 +227,7 @@ t.test('k3s: PostgreSQL is stopped by fast shutdown, and its probes take recover
   const [postgres] = spec.containers
   t.strictSame(postgres.lifecycle.preStop.exec.command, ['pg_ctl', 'stop', '--mode=fast', '--no-wait'])
   t.ok(spec.terminationGracePeriodSeconds >= 60)
+  t.equal(spec.shareProcessNamespace, true, 'it inherits no other process: see postgres-start.test.ts')
 
   const { startupProbe, livenessProbe, readinessProbe } = postgres
   for (const probe of [startupProbe, readinessProbe]) t.equal(probe.exec.command[0], 'pg_isready')
@@ -192,6 +247,9 @@ t.test('k3s: the settings of PostgreSQL fit its limits', { skip }, async (t) => 
   const sorts = settings.max_connections * megabytes('work_mem')
   t.ok(megabytes('shared_buffers') + megabytes('maintenance_work_mem') + sorts <= 1024 * 0.6, 'memory')
   t.ok(megabytes('max_wal_size') + megabytes('temp_file_limit') <= 1024 / 2, 'disk')
+  const { value } = postgres.env.find(({ name }: Manifest) => name === 'POSTGRES_INITDB_ARGS')
+  t.ok(!('hugepages-2Mi' in postgres.resources.limits) && settings.huge_pages === 'off', 'it may have no huge pages')
+  t.match(value, / --set=huge_pages=off/, 'from the beginning')
   t.notOk('fsync' in settings || 'synchronous_commit' in settings || 'full_page_writes' in settings, 'durability')
 })
 

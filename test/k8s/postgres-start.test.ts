@@ -9,11 +9,12 @@ import { createInterface } from 'node:readline'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { type Home, prepareHome } from '../../db/embedded/home.ts'
-import { missing } from '../helpers/kustomize.ts'
+import { type Manifest, missing, readManifests } from '../helpers/kustomize.ts'
 
 // The container's own command, run as the container runs it: the script from the ConfigMap and its settings, on a real
 // PostgreSQL. The two programs that only the image has are stood in for by what they do.
 const component = new URL('../../k8s/components/postgres/', import.meta.url)
+const [container] = readManifests('k8s/components/postgres/statefulset.yaml')[0].spec.template.spec.containers
 const skip = process.platform === 'linux' ? missing('flock') : '/proc and the lock are Linux'
 
 const notIsolated =
@@ -65,12 +66,13 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
   })
 
   t.test(
-    'also where the two cannot see each other, each the first process of a namespace',
+    'also where the two cannot see each other, each with processes of its own',
     { skip: notIsolated },
     async (t) => {
       const old = await start(t, volume, { ISOLATED: '1' })
       await old.line(/database system is ready/)
-      t.match(await readFile(join(volume.folder, 'volume/pgdata/postmaster.pid'), 'utf8'), /^1\n/, 'which says nothing')
+      const noted = await readFile(join(volume.folder, 'volume/pgdata/postmaster.pid'), 'utf8')
+      t.not(Number.parseInt(noted, 10), old.pid(), 'which says nothing')
 
       const newcomer = await start(t, volume, { ISOLATED: '1' })
       await newcomer.line(/another PostgreSQL still runs on this volume/)
@@ -79,6 +81,22 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
       await newcomer.line(/database system is ready/)
     },
   )
+
+  // PostgreSQL 18 takes any child that ends with an error for one of its own that crashed, and as the first process of a
+  // container it inherits those of others: a probe's, for one, that the kubelet gave up.
+  t.test('is not disturbed by a process that lost its parent', { skip: notIsolated }, async (t) => {
+    const server = await start(t, volume, { ISOLATED: '1' })
+    await server.line(/database system is ready/)
+    const sleeping = server.query('SELECT pg_sleep(60)')
+    const ended = t.rejects(sleeping, { code: '57P01' }, 'only when the server is stopped, and by its administrator')
+    await server.backend('SELECT pg_sleep')
+
+    const orphan = '{ while kill -0 $$; do :; done; exit 2; } 2>/dev/null &'
+    await once(spawn('nsenter', [`--target=${server.pid()}`, '--pid', 'bash', '-c', orphan]), 'close')
+    t.strictSame(await server.query('SELECT 1 AS a'), [{ a: 1 }])
+    server.kill('SIGINT')
+    await ended
+  })
 
   t.test('holds the lock until its last process is gone, not only its first', async (t) => {
     const old = await start(t, volume)
@@ -128,6 +146,8 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
       await killed.line(/database system is ready/)
       killed.kill('SIGKILL')
       await once(killed.process, 'exit')
+      // As Kubernetes leaves it where it gives a volume to the pod's group.
+      await chmod(join(volume.folder, 'volume/pgdata'), 0o2770)
       const password = `new "pass'word`
       const server = await start(t, volume, { POSTGRES_PASSWORD: password })
       await server.line(/database system is ready/)
@@ -136,6 +156,19 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
       t.notMatch(server.lines.join('\n'), /pass'word/)
     },
   )
+
+  t.test('a postmaster.pid that names a process which is alive here keeps no server from starting', async (t) => {
+    const killed = await start(t, volume)
+    await killed.line(/database system is ready/)
+    killed.kill('SIGKILL')
+    await once(killed.process, 'exit')
+    const file = join(volume.folder, 'volume/pgdata/postmaster.pid')
+    const other = spawn('sleep', ['60'], killed.user)
+    t.teardown(() => other.kill())
+    await writeFile(file, (await readFile(file, 'utf8')).replace(/^\d+/, String(other.pid)))
+    const server = await start(t, volume)
+    await server.line(/database system is ready/)
+  })
 
   t.test('a first start that was cut short leaves nothing that looks like a database', async (t) => {
     const volume = await makeVolume(t)
@@ -189,7 +222,7 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
     PGPORT: String(port),
     POSTGRES_USER: 'postgres',
     POSTGRES_PASSWORD: 'secret',
-    POSTGRES_INITDB_ARGS: '--auth=scram-sha-256 --encoding=UTF8 --locale=C --data-checksums',
+    POSTGRES_INITDB_ARGS: container.env.find(({ name }: Manifest) => name === 'POSTGRES_INITDB_ARGS').value,
     ...extra,
   }
   // A container's standard error is a pipe. Node would give it a socket, which cannot be opened a second time.
@@ -197,12 +230,8 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
   const command = ['bash', '-c', 'exec bash "$0" 2> >(exec cat)', script]
   const [program, ...args] = extra.ISOLATED ? [...isolate(home), ...command] : command
   const child = spawn(program as string, args, { env, cwd: '/', ...(extra.ISOLATED ? {} : home.user) })
-  // Of a namespace, the first process there, which is the only child of unshare.
-  const kill = (signal: NodeJS.Signals) =>
-    process.kill(
-      extra.ISOLATED ? Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`)) : (child.pid as number),
-      signal,
-    )
+  const pid = () => (extra.ISOLATED ? firstChild(firstChild(child.pid as number)) : (child.pid as number))
+  const kill = (signal: NodeJS.Signals) => process.kill(pid(), signal)
   t.teardown(() => end(child, kill))
 
   const lines: string[] = []
@@ -218,6 +247,8 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
   }
   return {
     process: child,
+    user: home.user,
+    pid,
     kill,
     lines,
     query,
@@ -234,11 +265,14 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
   }
 }
 
-/** As a container is to others on its node: with processes of its own, of which it is the first. */
+/** As a pod is to others on its node: with processes of its own, of which the first does nothing but reap them. */
 function isolate({ user }: Home): string[] {
+  const pause = ['bash', '-c', 'set -m; "$@" & wait $!', 'pause']
   const as = ['setpriv', `--reuid=${user?.uid}`, `--regid=${user?.gid}`, '--clear-groups']
-  return ['unshare', '--pid', '--fork', '--mount-proc', ...as]
+  return ['unshare', '--pid', '--fork', '--mount-proc', ...pause, ...as]
 }
+
+const firstChild = (pid: number) => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ')[0])
 
 async function end(child: ChildProcess, kill: (signal: NodeJS.Signals) => void): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return

@@ -1,9 +1,9 @@
 import t from 'tap'
-import { find, type Manifest, missing, overlays, podsOf, readManifests, render } from '../helpers/kustomize.ts'
+import { find, type Manifest, missing, podsOf, readManifests, render, variants } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 
-for (const overlay of overlays) {
+for (const overlay of variants) {
   t.test(`${overlay}: what an object refers to is there`, { skip }, async (t) => {
     const objects = render(overlay)
     const pods = podsOf(objects)
@@ -122,9 +122,11 @@ t.test('ha: what the operator is told to use is there', { skip }, async (t) => {
   })
 })
 
-/** `name/key` of what the overlay's Secrets hold. */
-function secretKeys(overlay: string): Set<string> {
-  const secrets = readManifests(`k8s/overlays/${overlay}/secrets.sops.yaml`)
+/** `name/key` of what the Secrets hold: the overlay's, and the bucket's, whose form is that of the overlay which has one. */
+function secretKeys(variant: string): Set<string> {
+  const of = (overlay: string) => readManifests(`k8s/overlays/${overlay}/secrets.sops.yaml`)
+  const bucket = of('ha').filter(({ metadata }) => metadata.name === 'sluice-object-storage')
+  const secrets = variant === 'k3s with object storage' ? [...of('k3s'), ...bucket] : of(variant)
   return new Set(
     secrets.flatMap(({ metadata, data, stringData }) =>
       Object.keys({ ...data, ...stringData }).map((key) => `${metadata.name}/${key}`),

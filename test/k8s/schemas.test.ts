@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { type Manifest, missing, overlays, readManifests, render, repository } from '../helpers/kustomize.ts'
+import { type Manifest, missing, readManifests, render, repository, variants } from '../helpers/kustomize.ts'
 
 // The API's own schemas, by npm package: types that know every field, and validators for what a type cannot say
 // (patterns, quantities). The API server refuses an unknown field as well: kubectl validates strictly.
@@ -34,7 +34,7 @@ const OBJECT_STORE = `{
 
 const skip = missing('kubectl')
 
-for (const overlay of overlays) {
+for (const overlay of variants) {
   t.test(`every object of ${overlay} has only fields that the API knows, with values that it takes`, { skip }, (t) =>
     check(t, render(overlay)),
   )

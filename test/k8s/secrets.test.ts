@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { decryptSops } from 'sops-age'
 import t from 'tap'
-import { parse } from 'yaml'
-import { missing, overlays, podsOf, readManifests, render, repository } from '../helpers/kustomize.ts'
+import { parse, parseAllDocuments } from 'yaml'
+import { type Manifest, missing, overlays, readManifests, render, repository } from '../helpers/kustomize.ts'
 
 const skip = missing('kubectl')
 const fixture = readFileSync(new URL('test/fixtures/secret.sops.yaml', repository), 'utf8')
@@ -32,13 +32,32 @@ for (const overlay of overlays) {
     for (const { metadata, stringData } of secrets) {
       t.match(metadata.name, /^sluice-/)
       t.equal(metadata.namespace, 'sluice')
-      t.ok(
-        Object.values(stringData).every((value) => value === null),
-        metadata.name,
-      )
+      for (const value of Object.values(stringData)) t.match(value ?? 'ENC[', /^ENC\[/, metadata.name)
     }
   })
 }
+
+t.test('what the README makes by hand is what the overlay names', { skip }, async (t) => {
+  const readme = readFileSync(new URL('k8s/README.md', repository), 'utf8')
+  const [commands] = /^new\(\) .*?(?=^```$)/ms.exec(readme) as RegExpExecArray
+  const kubectl = 'kubectl() { case $* in *create*) command kubectl "$@" --dry-run=client -o json ;; esac; }\n'
+  const made = execFileSync('bash', ['-euc', kubectl + commands], { encoding: 'utf8' })
+    .split(/(?<=^\}\n)/m)
+    .map((text) => JSON.parse(text))
+  const keysOf = (values: object) => Object.keys(values).sort()
+  t.strictSame(
+    made.map(({ metadata, type, data }) => [metadata.namespace, metadata.name, type, keysOf(data)]),
+    readManifests('k8s/overlays/k3s/secrets.sops.yaml').map(({ metadata, type, stringData }) => [
+      metadata.namespace,
+      metadata.name,
+      type,
+      keysOf(stringData),
+    ]),
+  )
+  const passwords = made.flatMap(({ data }) => data.password ?? data.POSTGRES_PASSWORD ?? data.SLUICE_BOOTSTRAP_KEY)
+  t.equal(new Set(passwords).size, made.length)
+  for (const password of passwords) t.match(Buffer.from(password, 'base64').toString(), /^(sluice_)?[\w-]{43}$/)
+})
 
 t.test('what the superuser may log in with is in a Secret of its own', async (t) => {
   const [secret] = readManifests('k8s/overlays/k3s/secrets.sops.yaml')
@@ -71,13 +90,30 @@ t.test('a value that was moved to another key, or altered, is refused by it', as
 })
 
 t.test('what Flux builds holds the Secrets, encrypted, beside all that kubectl applies', { skip }, async (t) => {
+  const objects = renderForFlux()
+  const secrets = objects.filter(({ kind }) => kind === 'Secret')
+  t.equal(secrets.length, readManifests('k8s/overlays/k3s/secrets.sops.yaml').length)
+  const names = ({ kind, metadata }: Manifest) => `${kind} ${metadata.name}`
+  t.strictSame(objects.filter(({ kind }) => kind !== 'Secret').map(names), render('k3s').map(names))
+})
+
+// Its claim goes with a namespace, and with the claim the data: local-path reclaims.
+t.test('neither Flux nor Argo CD deletes the namespace with the rest', { skip }, async (t) => {
+  const [namespace] = renderForFlux().filter(({ kind }) => kind === 'Namespace')
+  t.strictSame(namespace.metadata.annotations, { 'kustomize.toolkit.fluxcd.io/prune': 'disabled' })
+
+  // kubectl cannot build it, for KSOPS.
+  const [{ patches }] = readManifests('k8s/gitops/argo-cd/kustomization.yaml')
+  t.equal(patches[0].target.kind, 'Namespace')
+  t.strictSame(JSON.parse(patches[0].patch)[0].value, {
+    'argocd.argoproj.io/sync-options': 'Prune=false,Delete=false',
+  })
+})
+
+function renderForFlux(): Manifest[] {
   const folder = fileURLToPath(new URL('k8s/gitops/flux', repository))
   // As Flux has it.
   const args = ['kustomize', '--load-restrictor', 'LoadRestrictionsNone', folder]
   const text = execFileSync('kubectl', args, { encoding: 'utf8' })
-  t.equal(text.match(/^kind: Secret$/gm)?.length, readManifests('k8s/overlays/k3s/secrets.sops.yaml').length)
-  t.equal(
-    text.match(/^kind: StatefulSet$/gm)?.length,
-    podsOf(render('k3s')).filter((p) => p.kind === 'StatefulSet').length,
-  )
-})
+  return parseAllDocuments(text).map((document) => document.toJS())
+}

@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events'
 import type { KyselyPlugin } from 'kysely'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
@@ -14,12 +15,18 @@ import { createDatabase } from '../helpers/postgres.ts'
 t.test('a key is found by its token, with all that it may do', async (t) => {
   const { ring, make } = await setUp(t)
   const expiresAt = new Date('2999-01-02T03:04:05.678Z')
-  const { id, token } = await make({ scopes: ['ingest', 'read'], sourcePrefixes: ['shop/'], expiresAt })
+  const { id, token } = await make({
+    scopes: ['ingest', 'read'],
+    sourcePrefixes: ['shop/'],
+    recordsPerSecond: 50,
+    expiresAt,
+  })
   t.same(await ring.find(token), {
     id,
     name: 'test',
     scopes: ['ingest', 'read'],
     sourcePrefixes: ['shop/'],
+    recordsPerSecond: 50,
     expiresAt,
     revokedAt: null,
   })
@@ -131,14 +138,21 @@ t.test('while the database is away the last copy holds: known keys work, unknown
   t.equal((await ring.find(other.token))?.id, other.id, 'and it recovers')
 })
 
-t.test('while the database is away the failed refresh is told, and the copy holds', async (t) => {
-  const { ring, make, away, nextFailure } = await setUp(t)
+t.test('while the database is away the failed refresh is told, once for each outage, and the copy holds', async (t) => {
+  const { ring, make, away, back, asked, nextQuery, failures } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
   ring.start()
-  await away()
-  t.ok((await nextFailure()) instanceof Error)
-  t.equal((ring.find(token) as Key).id, id)
+  for (const outage of [1, 2]) {
+    await away()
+    // The third of them begins when two have failed.
+    for (let refreshes = 0; refreshes < 3; refreshes++) await asked()
+    t.equal(failures.length, outage)
+    t.ok(failures.at(-1) instanceof Error)
+    t.equal((ring.find(token) as Key).id, id)
+    await back()
+    await nextQuery()
+  }
 })
 
 t.test('keys that could never be read are an outage, not a wrong key', async (t) => {
@@ -160,9 +174,9 @@ async function setUp(t: Test) {
   const elsewhere = connectAs(new URL('/postgres', superUrl).href)
   const api = connect({ url: apiUrl, name: 'ring', connections: 2, statementTimeoutMs: 0, onError: () => {} })
 
-  let failed: ((error: unknown) => void) | undefined
+  const failures: unknown[] = []
   const { plugin, ...watch } = watchQueries()
-  const ring = new KeyRing(api.withPlugin(plugin), (error) => failed?.(error))
+  const ring = new KeyRing(api.withPlugin(plugin), (error) => failures.push(error))
   t.teardown(async () => {
     await ring.stop()
     await Promise.all([api.destroy(), root.destroy(), elsewhere.destroy()])
@@ -171,18 +185,15 @@ async function setUp(t: Test) {
   return {
     ring,
     root,
+    failures,
     ...watch,
     make: ({
       scopes = ['ingest'],
       sourcePrefixes = [],
+      recordsPerSecond,
       expiresAt = null,
     }: Partial<Parameters<typeof issueKey>[1]> = {}) =>
-      issueKey(root as never, { name: 'test', scopes, sourcePrefixes, expiresAt }),
-    /** Resolves with the next failure of a refresh. */
-    nextFailure: () =>
-      new Promise((resolve) => {
-        failed = resolve
-      }),
+      issueKey(root as never, { name: 'test', scopes, sourcePrefixes, recordsPerSecond, expiresAt }),
     /** The database ends its connections and lets nobody in. */
     async away() {
       await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
@@ -196,10 +207,12 @@ async function setUp(t: Test) {
 function watchQueries() {
   let count = 0
   let told: (() => void)[] = []
+  const asking = new EventEmitter()
   let holding: { begin: () => void; released: Promise<void> } | undefined
   const plugin: KyselyPlugin = {
     transformQuery: ({ node }) => {
       count++
+      asking.emit('query')
       return node
     },
     async transformResult({ result }) {
@@ -218,6 +231,8 @@ function watchQueries() {
   return {
     plugin,
     queries: () => count,
+    /** Resolves when the next query begins, whatever becomes of it. */
+    asked: () => once(asking, 'query'),
     nextQuery: () =>
       new Promise<void>((resolve) => {
         told.push(resolve)

@@ -162,8 +162,8 @@ t.test('a damaged body of a request that is refused anyhow harms nobody, and its
       t.equal((await client.send('GET', '/healthz')).status, 200)
     }
   }
-  server.app.budget.take(60 * 1024 * 1024 + 1)
-  t.teardown(() => server.app.budget.give(60 * 1024 * 1024 + 1))
+  server.app.budget.take(64 * 1024 * 1024)
+  t.teardown(() => server.app.budget.give(64 * 1024 * 1024))
   for (const body of [good, damaged]) {
     const answer = await client.send('POST', '/v1/records', { ...NDJSON, 'content-encoding': 'gzip' }, body)
     isProblem(t, answer, 'overloaded')
@@ -254,6 +254,40 @@ t.test('while the database is slow the socket is paused, and nothing is lost', a
   t.ok(sent < STREAM_BYTES + 1024 * 1024, `${sent} of ${total} bytes were read while nothing could be written`)
   t.match((await answer).json, { counts: { created: CHUNKS * 16 }, committedLines: CHUNKS * 16 })
   t.equal(await countOf(slow, 'slow'), CHUNKS * 16)
+})
+
+t.test('a line that comes alone is stored while the sender says nothing more', async (t) => {
+  const client = openClient(t, await listen(server.app), server.key)
+  const { request, answer } = client.open('POST', '/v1/records', NDJSON)
+  for (const n of [1, 2]) {
+    request.write(`${line('trickle', n)}\n`)
+    await until(`line ${n}`, async () => (await get(`/v1/records/trickle/${n}`)).status === 200)
+  }
+  request.end()
+  t.match((await answer).json, { counts: { created: 2 }, committedLines: 2 })
+})
+
+t.test('streams that wait for their senders leave room for others; what they hold counts', async (t) => {
+  const small = await createApp(t, { MAX_BATCH_BYTES: '1048576', QUEUE_MAX_BYTES: '2097152' })
+  const port = await listen(small.app)
+  const streams = Array.from({ length: 10 }, (_, n) => {
+    const stream = openClient(t, port, small.key).open('POST', '/v1/records', NDJSON)
+    stream.request.write(`${line('patient', n)}\n`)
+    return stream
+  })
+  await until('a line of each', async () => (await countOf(small, 'patient')) === 10)
+  t.equal((await small.post(line('other', 1))).status, 201)
+
+  // A line of which no end comes is held, and is refused where there is no room for it.
+  streams[0]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
+  await until('its bytes', () => small.app.budget.used > 1_500_000)
+  streams[1]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
+  isProblem(t, await (streams[1]?.answer as Promise<never>), 'overloaded', { outcome: 'unknown' })
+  for (const { request } of streams) request.end()
+  const answers = await Promise.all(streams.map(({ answer }) => answer))
+  // The long line ends early: one of two, and the other stream's only one is stored all the same.
+  t.same(answers.map(({ status }) => status).sort(), [...Array(8).fill(201), 207, 503])
+  t.equal(small.app.budget.used, 0)
 })
 
 t.test('when the database fails midway the problem has the report, and the connection goes on', async (t) => {

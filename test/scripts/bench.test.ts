@@ -28,6 +28,16 @@ t.test('a run prints the table, writes it as JSON, and leaves no database behind
   t.notOk(await benchDatabaseExists())
 })
 
+t.test('our server is compared with itself without metrics and log', async (t) => {
+  const file = join(t.testdir(), 'observability.json')
+  const { code, stderr } = await bench('observability', '--seconds', '0.2', '--json', file)
+  t.equal(code, 0, 'exit code', { stderr })
+  t.match(JSON.parse(await readFile(file, 'utf8')), [
+    { name: 'observability unobserved', rate: Number, ratios: { unobserved: 1 } },
+    { name: 'observability ours', rate: Number, ratios: { unobserved: Number } },
+  ])
+})
+
 t.test('a run that loses one acknowledged record fails', async (t) => {
   const over = new AbortController()
   const running = bench('single', '--seconds', '0.2').finally(() => over.abort())
@@ -54,6 +64,22 @@ t.test('lines and memory are measured too, and everything arrives', async (t) =>
     { name: 'memory in', rate: Number, rss_mib: Number },
     { name: 'memory out', rate: Number, rss_mib: Number },
   ])
+})
+
+t.test('retention is measured against the same without it, and removes half of what is stored', async (t) => {
+  const file = join(t.testdir(), 'retention.json')
+  const { code, stderr } = await bench('retention', '--stored', '4000', '--seconds', '0.3', '--json', file)
+  t.equal(code, 0, 'exit code', { stderr })
+  const row = { rate: Number, p50_ms: Number, p99_ms: Number }
+  t.match(JSON.parse(await readFile(file, 'utf8')), [
+    { name: 'retention without', ...row },
+    { name: 'retention with', ...row, ratios: { without: Number, 'its p99': Number } },
+  ])
+  const removed = [...stderr.matchAll(/removed (\d+) records/g)].map(([, records]) => Number(records))
+  t.equal(
+    removed.reduce((sum, records) => sum + records, 0),
+    2000,
+  )
 })
 
 function bench(only: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {

@@ -16,7 +16,7 @@ const programs = {
     *' -o name') [[ $* == create* ]] || printf '%s\\n' deployment.apps/sluice-api job.batch/sluice-migration-1 \\
       networkpolicy.networking.k8s.io/default-deny job.batch/sluice-bootstrap-1 statefulset.apps/sluice-postgres ;;
     *'get secret'*) printf the-key | base64 ;;
-    *port-forward*) echo 'Forwarding from 127.0.0.1:4321 -> 3000'; sleep 5 ;;
+    *port-forward*) echo "\${FORWARD_SAYS:-Forwarding from 127.0.0.1:4321 -> 3000}"; sleep 5 ;;
     *'get pods --no-headers'*) printf '%s\\n' 'sluice-api-1 0/1 Running 3 1m' 'sluice-postgres-0 1/1 Running 0 1m' \\
       'sluice-migration-1-x 0/1 Completed 0 1m' ;;
   esac`,
@@ -62,6 +62,18 @@ t.test('--dry-run shows the differences, and changes nothing', async (t) => {
   )
 })
 
+t.test(
+  '--no-api brings everything but the API, and stores no record: for a restore, before anybody writes',
+  async (t) => {
+    const { status, calls } = deploy(t, {}, 'k3s', '--no-api')
+    t.equal(status, 0)
+    t.ok(calls.includes('kubectl apply -k k8s/overlays/k3s -l app.kubernetes.io/component!=api'))
+    t.notOk(calls.includes('kubectl apply -k k8s/overlays/k3s'))
+    t.ok(calls.includes('kubectl get -k k8s/overlays/k3s -l app.kubernetes.io/component!=api -o name'))
+    t.notOk(calls.some((call) => call.startsWith('curl')))
+  },
+)
+
 t.test('differences are no failure, and not being able to tell them is', async (t) => {
   t.equal(deploy(t, { FAIL: 'diff', CODE: '1' }).status, 0)
   t.equal(deploy(t, { FAIL: 'diff', CODE: '2' }).status, 1)
@@ -86,6 +98,14 @@ t.test('a record that is not read back is a failure', async (t) => {
   t.equal(deploy(t, { FAIL: 'curl .*sluice-deploy/', CODE: '22' }).status, 22)
 })
 
+t.test('a Service that cannot be reached is a failure, with what kubectl said of it', async (t) => {
+  const said = 'error: unable to forward port because pod is not running'
+  const { status, output, calls } = deploy(t, { FORWARD_SAYS: said })
+  t.equal(status, 1)
+  t.match(output, `the Service cannot be reached: ${said}`)
+  t.notOk(calls.some((call) => call.startsWith('curl')))
+})
+
 for (const tool of ['kubectl', 'sops', 'curl']) {
   t.test(`without ${tool} it says so, before anything is done`, async (t) => {
     const { status, calls, output } = deploy(t, { WITHOUT: tool })
@@ -99,7 +119,7 @@ t.test('the example is not deployed, nor what cannot be decrypted, nor what is n
   t.match(deploy(t, { EXAMPLE: '1' }), { status: 1, output: /only the example: scripts\/secrets\.sh init k3s/ })
   t.match(deploy(t, { FAIL: 'sops', CODE: '128' }), { status: 1, output: /no key that decrypts/ })
   t.match(deploy(t, {}, 'nowhere'), { status: 1, output: /there is no overlay/ })
-  t.match(deploy(t, {}, '--help'), { status: 2, output: /scripts\/deploy\.sh OVERLAY \[--dry-run\]/ })
+  t.match(deploy(t, {}, '--help'), { status: 2, output: /scripts\/deploy\.sh OVERLAY \[--dry-run\] \[--no-api\]/ })
 })
 
 function deploy(t: Test, env: Record<string, string> = {}, ...args: string[]) {

@@ -9,7 +9,7 @@ set -euo pipefail
 
 say() { printf '{"timestamp":"%(%FT%TZ)T","error_severity":"%s","message":"%s"}\n' -1 "$1" "$2" >&2; }
 
-# The first process of a container ignores every signal that it does not ask for.
+# To end at once while it waits: bash takes a SIGINT for one that is meant for the command it runs.
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
@@ -38,6 +38,12 @@ if ! true 2>/dev/null >>"$log/postgresql.json"; then
   server+=(-c logging_collector=off -c log_destination=stderr)
 fi
 
+# What a killed server left there names a process of its own container, and may be that of something else in this one. That
+# there is none on this volume is known from the lock.
+rm -f "$PGDATA/postmaster.pid"
+# The group may write wherever Kubernetes has made the volume its own (fsGroup), and PostgreSQL refuses to start there.
+if [ -d "$PGDATA" ]; then chmod 00700 "$PGDATA"; fi
+
 # The superuser's password as the Secret has it: known by its hash, so that a start without a new one does nothing here.
 mark=$(printf '%s:%s' "$POSTGRES_USER" "$POSTGRES_PASSWORD" | sha256sum)
 
@@ -55,7 +61,4 @@ elif [ "$(cat "$volume/superuser" 2>/dev/null || true)" != "$mark" ]; then
 fi
 printf '%s\n' "$mark" >"$volume/superuser"
 
-# As the container's first process: what a killed server left in postmaster.pid is then its own number, which it knows for
-# stale, and never that of something else in here. The price is the log's last line: the collector, which would write
-# "database system is shut down", ends with the container.
 exec docker-entrypoint.sh "${server[@]}"

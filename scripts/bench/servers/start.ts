@@ -2,9 +2,7 @@ import { readFile } from 'node:fs/promises'
 import type { BenchDatabase } from '../database.ts'
 import { type Child, start } from '../processes.ts'
 
-/** Those that are compared; each is measured in every round, in this order. */
-export const SERVERS = ['limit', 'naive', 'ours'] as const
-export type ServerName = (typeof SERVERS)[number]
+export type ServerName = 'limit' | 'naive' | 'ours' | 'unobserved'
 
 export interface Server {
   child: Child
@@ -16,7 +14,7 @@ export async function startServer(
   { apiUrl, ownerUrl }: BenchDatabase,
   profile?: string,
 ): Promise<Server> {
-  const execArgv = name === 'ours' ? await readStartFlags() : []
+  const execArgv = name === 'ours' || name === 'unobserved' ? await readStartFlags() : []
   if (name === 'ours' && profile !== undefined) execArgv.push('--cpu-prof', `--cpu-prof-dir=${profile}`)
   const child = await start(`servers/${name}.ts`, {
     env: { DATABASE_URL: name === 'naive' ? ownerUrl : apiUrl },

@@ -1,0 +1,19 @@
+-- Fails when there is anything in the schema but what its first migration puts there.
+DO $$
+DECLARE
+  name   text;
+  filled bigint;
+BEGIN
+  FOR name IN
+    SELECT tablename FROM pg_catalog.pg_tables
+    WHERE schemaname = 'sluice' AND tablename NOT IN ('migrations', 'migrations_lock', 'epochs', 'jobs', 'keys')
+    ORDER BY tablename
+  LOOP
+    EXECUTE format('SELECT count(*) FROM sluice.%I', name) INTO filled;
+    IF filled > 0 THEN
+      RAISE EXCEPTION 'the database % is in use: % rows in sluice.%. Nothing was changed. Restore into an empty one; k8s/README.md, "Restore", says how to set this one aside',
+        current_database(), filled, name;
+    END IF;
+  END LOOP;
+END
+$$;

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Restores a backup from the folder BACKUPS into the database at DATABASE_URL, as the owner of the database: all of it, or
+# nothing. What it does besides is left to `sluice migrate`, which has to follow: privileges, a new epoch.
+#
+#   restore.sh                       lists the backups
+#   restore.sh BACKUP [--dry-run]    restores one: its name, or latest
+#
+# The database has to be empty, or to hold no more than its first migration put there.
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source-path=SCRIPTDIR source=job.sh
+. "$here/job.sh"
+
+main() {
+  if [ -z "${1:-}" ]; then
+    list
+    return
+  fi
+  backup=$1
+  if [ "$backup" = latest ]; then backup=$(backups | sed -n 1p); fi
+  folder=$BACKUPS/$backup
+  if [ -z "$backup" ] || [ ! -f "$folder/sluice.dump" ]; then die "there is no backup ${backup:-at all} in $BACKUPS"; fi
+
+  (cd "$folder" && sha256sum --quiet --check SHA256SUMS) >/dev/null 2>&1 ||
+    die "$backup is damaged: its files are not those that were written. Nothing was changed; take another"
+  contents=$(manifest "$backup" records)
+  if [ "${2:-}" = --dry-run ]; then
+    try query --file="$here/only-empty.sql" "$DATABASE_URL"
+    try pg_restore --file=/dev/null "$folder/sluice.dump"
+    say info "dry run: $backup is whole and could be restored here; nothing was changed" records "$contents"
+    return
+  fi
+  restore
+  say info "restored $backup, and what is there now is what was there then" records "$contents" seconds "$SECONDS"
+}
+
+list() {
+  local name
+  printf '%-28s%14s%16s  %s\n' BACKUP RECORDS BYTES 'LAST RECEIVED'
+  for name in $(backups); do
+    printf '%-28s%14s%16s  %s\n' "$name" "$(manifest "$name" records)" "$(wc -c <"$BACKUPS/$name/sluice.dump")" \
+      "$(manifest "$name" last_received_at)"
+  done
+}
+
+# One transaction: it ends with COMMIT only when pg_restore gave all it had, and when the tables are what the manifest
+# says. Whatever goes wrong before, the connection ends, and the database is as it was.
+restore() {
+  restored=$(mktemp)
+  trap 'rm -f "$restored"' EXIT
+  expected=$folder/manifest.json
+  export restored expected
+  try transaction
+}
+
+transaction() {
+  {
+    cat <<SQL
+      BEGIN;
+      -- Whoever would write meanwhile waits, and finds the restored tables.
+      SET LOCAL lock_timeout = '30s';
+      SELECT format('LOCK TABLE sluice.%I IN ACCESS EXCLUSIVE MODE', tablename) FROM pg_tables WHERE schemaname = 'sluice' \gexec
+      \i $here/only-empty.sql
+      SET LOCAL client_min_messages = error;
+      DROP SCHEMA IF EXISTS sluice CASCADE;
+      \o /dev/null
+SQL
+    pg_restore --no-owner --no-privileges --file=- "$folder/sluice.dump" || exit
+    cat <<SQL
+      \o $restored
+      \i $here/manifest.sql
+      \o
+      \! diff "\$expected" "\$restored" >&2
+      \if :SHELL_ERROR
+        DO 'BEGIN RAISE EXCEPTION \$\$what was restored is not what was backed up, see the difference above: nothing was changed\$\$; END';
+      \endif
+      COMMIT;
+SQL
+  } | query "$DATABASE_URL"
+}
+
+main "$@"

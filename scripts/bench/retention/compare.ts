@@ -1,0 +1,115 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Program, run, start } from '../processes.ts'
+import type { Measurement, Order } from '../requests/load.ts'
+import { startServer } from '../servers/start.ts'
+import { median, medianRatio, type Outcome, type Row, type Run, rounded } from '../table.ts'
+
+const CONNECTIONS = 64
+
+/** Beyond the numbers that the load makes its ids of. */
+const FIRST_SEED = 2 ** 31
+
+const POLICIES = '[{ "type": "order.placed", "maxAge": "30d" }]'
+
+/** Rounds after which retention will never come to an end. */
+const MOST_ROUNDS = 500
+
+type Way = 'without' | 'with'
+
+/**
+ * Single records while half of what is stored is removed, against the same without. To and fro: a round begins without;
+ * then `sluice maintain` runs, and is ended after the measurement; in the next round it goes on where it was. When all is
+ * removed, VACUUM runs to its end.
+ */
+export async function compareWithRetention({ database, options }: Run): Promise<Outcome> {
+  const { seconds, profile } = options
+  const stored = 2 * Math.round(options.stored / 2)
+  const measured: Record<Way, Measurement[]> = { without: [], with: [] }
+  let acknowledged = 0
+  let failures = 0
+  await database.empty()
+  console.error(`storing ${stored} records`)
+  await database.seed(stored, FIRST_SEED)
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-bench-'))
+  const policies = join(folder, 'policies.json')
+  await writeFile(policies, POLICIES)
+  const load = await start('requests/load.ts')
+  const server = await startServer('ours', database, profile)
+
+  try {
+    await measure('warm-up')
+    for (let round = 1, done = false; !done; round++) {
+      if (round > MOST_ROUNDS) throw new Error(`retention did not end in ${MOST_ROUNDS} rounds`)
+      const without = await measure(`round ${round} without`)
+      const maintain = run(['maintain', '--policies', policies], {
+        DATABASE_URL: database.maintenanceUrl,
+        LOG_LEVEL: 'debug',
+      })
+      await maintain.says('a batch')
+      do {
+        const named = hasOnlyToVacuum(maintain) ? 'with, VACUUM' : 'with'
+        const measurement = await measure(`round ${round} ${named}`)
+        // One in which it ended is only partly with it: it counts where there is no other.
+        if (maintain.code() === null || measured.with.length === 0) {
+          measured.without.push(without)
+          measured.with.push(measurement)
+        }
+      } while (hasOnlyToVacuum(maintain))
+      await maintain.stop()
+      const removed = removedBy(maintain)
+      if (removed === undefined) throw new Error(`maintain failed: ${maintain.errors()}`)
+      console.error(`round ${round} removed ${removed} records`)
+      done = maintain.code() === 0
+    }
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+  await Promise.all([load, server.child].map((child) => child.stop()))
+
+  const faults = await findLost()
+  if (failures > 0) faults.push(`${failures} requests failed: the latencies of retention cannot be compared`)
+  return { rows: toRows(measured), faults }
+
+  async function measure(name: string): Promise<Measurement> {
+    const order: Order = { port: server.port, key: database.key, connections: CONNECTIONS, size: 1, seconds }
+    const measurement = await load.ask<Measurement>(order)
+    acknowledged += measurement.acknowledged
+    failures += measurement.failures
+    const { rate, p50_ms, p99_ms } = measurement
+    console.error(`${name}: ${Math.round(rate)} records/s, p50 ${p50_ms.toFixed(1)} ms, p99 ${p99_ms.toFixed(1)} ms`)
+    return measurement
+  }
+
+  /** What was acknowledged is there, and of the rest the newer half. */
+  async function findLost(): Promise<string[]> {
+    const [left, expected] = [await database.count('ours'), stored / 2 + acknowledged]
+    return left === expected ? [] : [`${stored / 2} and ${acknowledged} records should be left, but ${left} are`]
+  }
+}
+
+/** What it says when it is at its end; after that comes the VACUUM. */
+function removedBy(maintain: Program): number | undefined {
+  const line = /^.*"removed, all together".*$/m.exec(maintain.output())
+  return line === null ? undefined : JSON.parse(line[0]).records
+}
+
+const hasOnlyToVacuum = (maintain: Program) => removedBy(maintain) !== undefined && maintain.code() === null
+
+function toRows(measured: Record<Way, Measurement[]>): Row[] {
+  return (['without', 'with'] as const).map((way) => {
+    const all = (key: 'rate' | 'p50_ms' | 'p99_ms', of: Way = way) =>
+      measured[of].map((measurement) => measurement[key])
+    return {
+      name: `retention ${way}`,
+      rate: Math.round(median(all('rate'))),
+      p50_ms: rounded(median(all('p50_ms'))),
+      p99_ms: rounded(median(all('p99_ms'))),
+      ratios: {
+        without: medianRatio(all('rate'), all('rate', 'without')),
+        'its p99': medianRatio(all('p99_ms'), all('p99_ms', 'without')),
+      },
+    }
+  })
+}

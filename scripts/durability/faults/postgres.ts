@@ -1,0 +1,112 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { withConnection } from '../../../src/commands/database.ts'
+import type { Fault } from '../fault.ts'
+
+/** Acknowledged between two blows, so that nobody starves. */
+const BREATH = 30
+
+/** PostgreSQL is away, or a part of it. */
+export const POSTGRES_FAULTS: Fault[] = [
+  {
+    name: 'postgres-kill',
+    title: 'kill -9 of PostgreSQL, 20 times',
+    quickTitle: 'kill -9 of PostgreSQL, twice',
+    async inflict({ postgres, writers, back }, quick) {
+      for (let round = 0; round < (quick ? 2 : 20); round++) {
+        await postgres.kill()
+        await postgres.start()
+        await back()
+        await writers.acknowledged(BREATH)
+      }
+      return undefined
+    },
+  },
+  {
+    name: 'postgres-restart',
+    title: 'pg_ctl restart -m immediate, 3 times',
+    quickTitle: 'pg_ctl restart -m immediate',
+    async inflict({ postgres, writers, back }, quick) {
+      for (let round = 0; round < (quick ? 1 : 3); round++) {
+        await postgres.restart('immediate')
+        await back()
+        await writers.acknowledged(BREATH)
+      }
+      return undefined
+    },
+  },
+  {
+    name: 'postgres-stop',
+    title: 'PostgreSQL stopped for 10 s',
+    quickTitle: 'PostgreSQL stopped for 2 s',
+    async inflict({ postgres, back }, quick) {
+      await postgres.stop('fast')
+      await sleep(quick ? 2_000 : 10_000)
+      await postgres.start()
+      await back()
+      return undefined
+    },
+  },
+  {
+    name: 'postgres-stop-longer',
+    title: 'PostgreSQL stopped for 8 s, window 3 s',
+    quickTitle: 'PostgreSQL stopped for 2 s, window 0.5 s',
+    env: { OUTAGE_HOLD_SECONDS: '3' },
+    quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
+    errors: 'expected',
+    async inflict({ postgres, back }, quick) {
+      await postgres.stop('fast')
+      await sleep(quick ? 2_000 : 8_000)
+      await postgres.start()
+      await back()
+      return undefined
+    },
+  },
+  {
+    name: 'postgres-freeze',
+    title: 'SIGSTOP of PostgreSQL for 5 s',
+    quickTitle: 'SIGSTOP of PostgreSQL for 1 s',
+    async inflict({ postgres, back }, quick) {
+      await postgres.freeze()
+      await sleep(quick ? 1_000 : 5_000)
+      await postgres.thaw()
+      await back()
+      return undefined
+    },
+  },
+  {
+    name: 'postgres-freeze-longer',
+    title: 'SIGSTOP of PostgreSQL for 8 s, window 3 s',
+    quickTitle: 'SIGSTOP of PostgreSQL for 4 s, window 0.5 s',
+    env: { OUTAGE_HOLD_SECONDS: '3' },
+    quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
+    errors: 'expected',
+    async inflict({ postgres, back }, quick) {
+      await postgres.freeze()
+      await sleep(quick ? 4_000 : 8_000)
+      await postgres.thaw()
+      await back()
+      return undefined
+    },
+  },
+  {
+    name: 'backends',
+    title: 'pg_terminate_backend at random, 200 times',
+    quickTitle: 'pg_terminate_backend at random, 20 times',
+    async inflict({ postgres, writers }, quick) {
+      const killed = await withConnection(postgres.superUrl, async (db) => {
+        let count = 0
+        for (let round = 0; round < (quick ? 20 : 200); round++) {
+          const { rows } = await sql`
+            SELECT pg_terminate_backend(pid)
+            FROM (SELECT pid FROM pg_stat_activity WHERE application_name ~ '^sluice-(write|read)' ORDER BY random() LIMIT 1)
+          `.execute(db)
+          count += rows.length
+          await writers.acknowledged(5)
+        }
+        return count
+      })
+      return `${killed} backends ended`
+    },
+  },
+]

@@ -1,0 +1,35 @@
+/**
+ * PostgreSQL's messages, cut out of the bytes of one direction of a connection.
+ * https://www.postgresql.org/docs/18/protocol-overview.html: a byte that names the type, then the length with itself but
+ * without that byte. Only the client's first message has no type.
+ */
+export class MessageReader {
+  #rest: Buffer = Buffer.alloc(0)
+  #first: boolean
+
+  constructor(side: 'client' | 'server') {
+    this.#first = side === 'client'
+  }
+
+  /** The messages that are whole now, with their heads. */
+  *read(bytes: Buffer): Generator<{ type: string; message: Buffer }> {
+    this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
+    for (;;) {
+      const head = this.#first ? 0 : 1
+      if (this.#rest.length < head + 4) return
+      const end = head + this.#rest.readUInt32BE(head)
+      if (this.#rest.length < end) return
+      const message = this.#rest.subarray(0, end)
+      this.#rest = this.#rest.subarray(end)
+      const type = this.#first ? 'startup' : String.fromCharCode(message[0] as number)
+      this.#first = false
+      yield { type, message }
+    }
+  }
+}
+
+/** The application_name of a startup message: pairs of texts, each ended by a zero. */
+export function applicationName(startup: Buffer): string | undefined {
+  const texts = startup.subarray(8).toString().split('\0')
+  return texts[texts.indexOf('application_name') + 1]
+}

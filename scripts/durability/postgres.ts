@@ -1,0 +1,142 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { prepareHome } from '../../db/embedded/home.ts'
+import { openEmbedded } from '../../db/embedded/index.ts'
+import { run } from '../../db/embedded/run.ts'
+import { findServer, startServer } from '../../db/embedded/server.ts'
+import { withConnection } from '../../src/commands/database.ts'
+import { migrate } from '../../src/data/migrate.ts'
+import { issueKey } from '../../src/operate/issue-key.ts'
+
+/** A PostgreSQL of our own, to be broken. It keeps its port over a restart. */
+export interface Postgres {
+  superUrl: string
+  apiUrl: string
+  /** An API key that may ingest and read. */
+  key: string
+  /** Where its files are. */
+  data: string
+  /** kill -9 of all its processes, as when a container is killed. */
+  kill(): Promise<void>
+  /** Starts it unless it runs; returns when it accepts connections, after recovery. */
+  start(): Promise<void>
+  /** fast: disconnects everybody; immediate: as a crash. Returns when it has ended. */
+  stop(mode: 'fast' | 'immediate'): Promise<void>
+  restart(mode: 'fast' | 'immediate'): Promise<void>
+  /** SIGSTOP to all its processes; SIGCONT. */
+  freeze(): Promise<void>
+  thaw(): Promise<void>
+  close(): Promise<void>
+}
+
+/** Backends that a killed postmaster left hold its files until they notice. */
+const PATIENCE_MS = 60_000
+
+/**
+ * @param folder made if missing; kept, so that the next run need not make a cluster again
+ * @param settings server settings by name; fsync is on unless they say otherwise
+ */
+export async function openPostgres(folder: string, settings: Record<string, string> = {}): Promise<Postgres> {
+  const embedded = await openEmbedded(folder, { settings })
+  const { superUrl, ownerUrl, apiUrl } = embedded
+  const { port, password } = new URL(superUrl)
+  const home = await prepareHome(folder)
+
+  const key = await withConnection(ownerUrl, async (db) => {
+    await migrate(db)
+    const { token } = await issueKey(db, {
+      name: 'durability',
+      scopes: ['ingest', 'read'],
+      sourcePrefixes: [],
+      expiresAt: null,
+    })
+    await sql`TRUNCATE sluice.records`.execute(db)
+    return token
+  })
+  return { superUrl, apiUrl, key, data: home.data, kill, start, stop, restart, freeze, thaw, close }
+
+  async function postmaster(): Promise<number> {
+    const noted = await readFile(join(home.data, 'postmaster.pid'), 'utf8')
+    return Number.parseInt(noted, 10)
+  }
+
+  async function kill(): Promise<void> {
+    await signalAll('SIGKILL')
+  }
+
+  async function start(): Promise<void> {
+    let failure: string | undefined
+    for (const giveUp = Date.now() + PATIENCE_MS; Date.now() < giveUp; await sleep(50)) {
+      // It dismisses what a killed postmaster left behind.
+      if ((await findServer(home, decodeURIComponent(password))) !== undefined) return
+      failure = await startServer(home, { ...settings, port })
+    }
+    throw new Error(`PostgreSQL does not start again: ${failure}`)
+  }
+
+  async function stop(mode: string): Promise<void> {
+    await control('stop', `--mode=${mode}`)
+  }
+
+  async function restart(mode: string): Promise<void> {
+    await control('restart', `--mode=${mode}`, '-l', home.log)
+  }
+
+  async function control(...args: string[]): Promise<void> {
+    const { ok, output } = await run(home.binaries.pg_ctl, [...args, '--wait', '-D', home.data], home.user)
+    if (!ok) throw new Error(`pg_ctl ${args.join(' ')}: ${output}`)
+  }
+
+  async function freeze(): Promise<void> {
+    await signalAll('SIGSTOP')
+  }
+
+  async function thaw(): Promise<void> {
+    await signalAll('SIGCONT')
+  }
+
+  async function signalAll(name: NodeJS.Signals): Promise<void> {
+    const pid = await postmaster()
+    // It has no further children then, and keeps those that it has until they are listed.
+    process.kill(pid, 'SIGSTOP')
+    for (const child of await childrenOf(pid)) signal(child, name)
+    process.kill(pid, name)
+  }
+
+  async function close(): Promise<void> {
+    await thaw().catch(() => {})
+    // Whoever counts the users of a server does so on that server.
+    await start()
+    await embedded.release()
+  }
+}
+
+async function childrenOf(pid: number): Promise<number[]> {
+  const pairs = process.platform === 'linux' ? await parentsFromProc() : await parentsFromPs()
+  return pairs.flatMap(([child, parent]) => (parent === pid ? [child] : []))
+}
+
+type Pair = [pid: number, parent: number]
+
+/** proc_pid_stat(5): the pid, the name in parentheses, the state, the parent. Minimal images have no ps. */
+async function parentsFromProc(): Promise<Pair[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const stats = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')))
+  return stats.map((stat, at) => [Number(pids[at]), Number(stat.slice(stat.lastIndexOf(')')).split(' ')[2])])
+}
+
+async function parentsFromPs(): Promise<Pair[]> {
+  const { output } = await run('ps', ['-A', '-o', 'pid=,ppid='])
+  return output.split('\n').map((line) => line.trim().split(/\s+/).map(Number) as Pair)
+}
+
+/** To a process that may have ended since it was listed. */
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}

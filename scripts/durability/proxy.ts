@@ -1,0 +1,163 @@
+import { EventEmitter, once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { applicationName, MessageReader } from './messages.ts'
+
+/** The network between the API and PostgreSQL, which can be told to misbehave. Loopback only. */
+export interface Network {
+  port: number
+  /**
+   * From now on nothing gets through, and nobody is told: what comes is lost, and a new connection stays silent. After
+   * `heal` new connections work; those that lost something stay silent for ever, as behind a NAT that forgot them.
+   */
+  drop(): void
+  heal(): void
+  /** Everything takes so long, in milliseconds and at most: each piece anew. 0: as fast as it goes. */
+  delay(milliseconds: number): void
+  /** Ends one direction of every connection, and leaves the other open. */
+  halfClose(direction: 'to the API' | 'to PostgreSQL'): void
+  /**
+   * Cuts a connection that writes at the end of its next transaction, once for each call: before the message that
+   * commits gets to PostgreSQL; after the commit, before the API hears of it; or in the middle of that answer.
+   * @param silently nobody is told: from there on the connection is dead, and looks alive
+   */
+  cutCommit(at: CommitCut, silently?: boolean): Promise<void>
+  /** Resolves when a connection of this application_name comes, the next one. */
+  loggedIn(name: string): Promise<void>
+  close(): void
+}
+
+export type CommitCut = 'before' | 'after' | 'half'
+
+interface Link {
+  api: Socket
+  database: Socket
+  /** Something was lost on it: it is dead, and looks alive. */
+  dead: boolean
+}
+
+/** @param pooler connections get numbers of the network's own, which are not those of their backends */
+export async function openNetwork(target: { host: string; port: number }, { pooler = false } = {}): Promise<Network> {
+  const links = new Set<Link>()
+  let [dropping, delayMs] = [false, 0]
+  let cut: { at: CommitCut; silently: boolean; done: () => void } | undefined
+  const logins = new EventEmitter()
+  // allowHalfOpen: an end is passed on, or made, one direction at a time.
+  const server = createServer({ allowHalfOpen: true }, accept).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+
+  return {
+    port: (server.address() as AddressInfo).port,
+    drop: () => {
+      dropping = true
+    },
+    heal: () => {
+      dropping = false
+    },
+    delay: (milliseconds) => {
+      delayMs = milliseconds
+    },
+    halfClose: (direction) => {
+      for (const { api, database } of links) (direction === 'to the API' ? api : database).end()
+    },
+    cutCommit: (at, silently = false) => {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      cut = { at, silently, done: resolve }
+      return promise
+    },
+    loggedIn: async (name) => void (await once(logins, name)),
+    close() {
+      server.close()
+      for (const link of links) end(link)
+    },
+  }
+
+  function accept(api: Socket): void {
+    const database = connect({ ...target, allowHalfOpen: true })
+    const link: Link = { api, database, dead: dropping }
+    links.add(link)
+    for (const socket of [api, database]) {
+      socket.setNoDelay(true)
+      // 'close' comes after it.
+      socket.on('error', () => {})
+      // Of a connection that is dead neither side learns what became of the other.
+      socket.on('close', () => !link.dead && end(link))
+    }
+    let writes = false
+    // Of the transaction, from the last ReadyForQuery: I when there is none.
+    let state = 'I'
+    let committing = false
+    const requests = new MessageReader('client')
+    const answers = new MessageReader('server')
+
+    forward(link, api, database, (bytes) => {
+      for (const { type, message } of requests.read(bytes)) {
+        if (type === 'startup') {
+          const name = applicationName(message) ?? ''
+          writes = name === 'sluice-write'
+          logins.emit(name)
+        }
+        committing ||= writes && commits(type, message, state)
+        if (committing && cut?.at === 'before') return breakOff(link)
+        database.write(message)
+      }
+    })
+    forward(link, database, api, (bytes) => {
+      for (const { type, message } of answers.read(bytes)) {
+        // BackendKeyData
+        if (type === 'K' && pooler) message.writeInt32BE(1, 5)
+        if (type === 'Z') {
+          state = String.fromCharCode(message[5] as number)
+          committing = false
+        }
+        // CommandComplete. The server says so after the commit: it keeps its answer until it waits for the client again.
+        if (type === 'C' && committing && cut !== undefined) {
+          if (cut.at === 'half') api.write(message.subarray(0, message.length >> 1))
+          return breakOff(link)
+        }
+        api.write(message)
+      }
+    })
+  }
+
+  /** Hands on what comes, in its order; each piece waits its time. */
+  function forward(link: Link, from: Socket, to: Socket, send: (bytes: Buffer) => void): void {
+    let [last, waiting] = [Promise.resolve(), 0]
+    const inOrder = async (work: () => void) => {
+      const ready = sleep(Math.random() * delayMs)
+      waiting++
+      last = last.then(() => ready).then(work)
+      await last
+      waiting--
+    }
+    const pass = (bytes: Buffer) => {
+      link.dead ||= dropping
+      if (!link.dead && !to.destroyed) send(bytes)
+    }
+    const close = () => {
+      if (!link.dead) to.end()
+    }
+    from.on('data', (bytes) => (delayMs === 0 && waiting === 0 ? pass(bytes) : void inOrder(() => pass(bytes))))
+    from.on('end', () => (waiting === 0 ? close() : void inOrder(close)))
+  }
+
+  function breakOff(link: Link): void {
+    const { silently, done } = cut as NonNullable<typeof cut>
+    cut = undefined
+    if (silently) link.dead = true
+    else end(link)
+    done()
+  }
+
+  function end(link: Link): void {
+    links.delete(link)
+    // What was written before gets through; then a reset would be as good.
+    link.api.destroySoon()
+    link.database.destroy()
+  }
+}
+
+/** Does the server commit when it has this message? */
+const commits = (type: string, message: Buffer, state: string): boolean =>
+  // Sync after a statement outside a transaction; or the statement COMMIT.
+  (type === 'S' && state === 'I') || (type === 'Q' && /^commit/i.test(message.toString('latin1', 5)))

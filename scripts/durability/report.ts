@@ -1,0 +1,47 @@
+import type { Result } from './run.ts'
+
+const COLUMNS: [title: string, cell: (result: Result) => string][] = [
+  ['sent', ({ sent }) => count(sent)],
+  ['acknowledged', ({ acknowledged }) => count(acknowledged)],
+  ['stored', ({ stored }) => count(stored)],
+  ['acknowledged, but missing', ({ missing }) => count(missing)],
+  ['stored twice', ({ twice }) => count(twice)],
+  ['answered wrongly', ({ wrong }) => count(wrong)],
+  ['client errors', ({ errors, errorsExpected }) => count(errors) + (errorsExpected ? ' (expected)' : '')],
+  ['longest pause', ({ longest_ms }) => seconds(longest_ms)],
+  ['noticed after', ({ back_ms }) => (back_ms === undefined ? '' : seconds(back_ms))],
+]
+
+/** A table for a terminal: the names short, and every column as wide as it must be. */
+export function toTable(results: readonly Result[]): string {
+  const titles = ['', ...COLUMNS.map(([title]) => title)]
+  const lines = [titles, ...results.map((result) => [result.title, ...cellsOf(result)])]
+  const widths = titles.map((_, column) => Math.max(...lines.map((cells) => (cells[column] as string).length)))
+  return lines
+    .map((cells) =>
+      cells
+        .map((cell, column) =>
+          column === 0 ? cell.padEnd(widths[0] as number) : cell.padStart(widths[column] as number),
+        )
+        .join('  '),
+    )
+    .join('\n')
+}
+
+/** The same for the README. */
+export function toMarkdown(results: readonly Result[]): string {
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
+  return [
+    line(['fault', ...COLUMNS.map(([title]) => title)]),
+    line(['---', ...COLUMNS.map(() => '---:')]),
+    ...results.map((result) => line([titleOf(result), ...cellsOf(result)])),
+  ].join('\n')
+}
+
+const cellsOf = (result: Result) => COLUMNS.map(([, cell]) => cell(result))
+
+const titleOf = ({ title, note }: Result) => (note === undefined ? title : `${title} (${note})`)
+
+const count = (value: number) => value.toLocaleString('en')
+
+const seconds = (milliseconds: number) => `${(milliseconds / 1000).toFixed(2)} s`

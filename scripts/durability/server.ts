@@ -1,0 +1,81 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+
+/** `sluice serve` as a process of its own. */
+export interface Server {
+  port: number
+  /** Resolves when the process has ended: with its exit code, or the name of the signal. */
+  exit: Promise<number | string>
+  signal(name: NodeJS.Signals): void
+}
+
+export interface ServerOptions {
+  port: number
+  env: Record<string, string>
+  /** A file that its log is appended to. */
+  log: string
+}
+
+const PATIENCE_MS = 30_000
+
+const running = new Set<ChildProcess>()
+
+/** Returns when it is ready. */
+export async function startServer({ port, env, log }: ServerOptions): Promise<Server> {
+  const out = openSync(log, 'a')
+  const child = spawn(process.execPath, [MAIN, 'serve'], {
+    env: { PATH: process.env.PATH ?? '', PORT: String(port), ...env },
+    stdio: ['ignore', out, out],
+  })
+  closeSync(out)
+  running.add(child)
+  let over = false
+  const exit = once(child, 'exit').then(([code, signal]) => {
+    over = true
+    running.delete(child)
+    return (code ?? signal) as number | string
+  })
+  for (const giveUp = Date.now() + PATIENCE_MS; !(await isReady(port)); await sleep(20)) {
+    if (over || Date.now() > giveUp) {
+      child.kill('SIGKILL')
+      throw new Error(`The server ${over ? 'ended' : 'does not get ready'}: see ${log}`)
+    }
+  }
+  return { port, exit, signal: (name) => void child.kill(name) }
+}
+
+/** Ends every server that is still there. */
+export async function stopServers(): Promise<void> {
+  await Promise.all(
+    [...running].map(async (child) => {
+      const exit = once(child, 'exit')
+      child.kill('SIGKILL')
+      await exit
+    }),
+  )
+}
+
+/** What /readyz says, as a proxy in front of it sees it. */
+export async function isReady(port: number): Promise<boolean> {
+  try {
+    const { status } = await fetch(`http://127.0.0.1:${port}/readyz`, { signal: AbortSignal.timeout(2_000) })
+    return status === 200
+  } catch {
+    return false
+  }
+}
+
+/** One that nobody uses now. */
+export async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const address = probe.address()
+  probe.close()
+  return typeof address === 'object' && address !== null ? address.port : 0
+}

@@ -1,0 +1,104 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { withConnection } from '../../src/commands/database.ts'
+import type { Stored } from './checker.ts'
+import type { Postgres } from './postgres.ts'
+import { type Network, openNetwork } from './proxy.ts'
+import { freePort, isReady, type Server, startServer } from './server.ts'
+import type { Writers } from './writers.ts'
+
+/** What a fault is inflicted on: processes under load. */
+export interface Stage {
+  postgres: Postgres
+  /** Between the API and PostgreSQL. */
+  proxy: Network
+  writers: Writers
+  /** The instances of the API that are there. */
+  servers: Server[]
+  /** Starts one more, on this port or another; returns when it is ready. */
+  startServer(port?: number): Promise<Server>
+  /** Says that what was away is back, and returns when a request was acknowledged since then. */
+  back(): Promise<void>
+}
+
+export interface StageOptions {
+  postgres: Postgres
+  /** For logs. */
+  folder: string
+  /** Settings of the API. */
+  env: Record<string, string>
+  /** How many of it. */
+  instances: number
+}
+
+/** How often a Service looks whether its pods are ready. */
+const PROBE_MS = 100
+
+/** The network and the API, and what routes new connections to it; the writers are not there yet. */
+export async function openStage({ postgres, folder, env, instances }: StageOptions) {
+  await mkdir(folder, { recursive: true })
+  const { hostname, port } = new URL(postgres.apiUrl)
+  const proxy = await openNetwork({ host: hostname, port: Number(port) })
+  const url = Object.assign(new URL(postgres.apiUrl), { port: String(proxy.port) }).href
+  const servers: Server[] = []
+  const ready = new Set<number>()
+  const over = new AbortController()
+  const probing = probe()
+  let turn = 0
+  try {
+    for (let count = 0; count < instances; count++) await start()
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return { proxy, servers, start, route, rows, close }
+
+  async function start(at?: number): Promise<Server> {
+    const log = join(folder, 'api.log')
+    const server = await startServer({ port: at ?? (await freePort()), log, env: { DATABASE_URL: url, ...env } })
+    servers.push(server)
+    ready.add(server.port)
+    void server.exit.then(() => servers.splice(servers.indexOf(server), 1))
+    return server
+  }
+
+  /** As a Service does: to those that are ready, in turn; to anyone, where none is. */
+  function route(): number {
+    const known = ready.size > 0 ? [...ready] : servers.map(({ port }) => port)
+    return known[turn++ % known.length] ?? 1
+  }
+
+  async function probe(): Promise<void> {
+    for (; !over.signal.aborted; await sleep(PROBE_MS)) {
+      for (const { port } of servers) {
+        if (await isReady(port)) ready.add(port)
+        else ready.delete(port)
+      }
+      for (const port of ready) if (!servers.some((server) => server.port === port)) ready.delete(port)
+    }
+  }
+
+  /** What is stored of a run. */
+  async function rows(source: string): Promise<Stored[]> {
+    return withConnection(postgres.superUrl, async (db) => {
+      const { rows } = await sql<Stored>`
+        SELECT (data->>'n')::integer AS number, data->>'content' AS content
+        FROM sluice.records WHERE source = ${source}`.execute(db)
+      return rows
+    })
+  }
+
+  async function close(): Promise<void> {
+    over.abort()
+    await probing
+    await Promise.all(
+      servers.map(async (server) => {
+        server.signal('SIGKILL')
+        await server.exit
+      }),
+    )
+    proxy.close()
+  }
+}

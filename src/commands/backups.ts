@@ -1,0 +1,44 @@
+import { type Config, loadConfig } from '../config.ts'
+import { recordJobRun } from '../data/jobs.ts'
+import { createLogger } from '../logger.ts'
+import { downloadBackup, listBackups, uploadBackups } from '../operate/backups.ts'
+import { type Bucket, openBucket } from '../operate/bucket.ts'
+import { withConnection } from './database.ts'
+
+/** `sluice backups upload`: tells the database of DATABASE_URL how it went, if there is one. */
+export async function runUpload(folder: string): Promise<void> {
+  const config = loadConfig()
+  const logger = createLogger(config.LOG_LEVEL)
+  const begun = performance.now()
+  const tell = async (succeeded: boolean, figures: Record<string, number>) => {
+    const seconds = (performance.now() - begun) / 1000
+    if (config.DATABASE_URL === undefined) return
+    await withConnection(config.DATABASE_URL, (db) =>
+      recordJobRun(db, { job: 'backup_upload', succeeded, seconds, figures, totals: {} }),
+    ).catch((err) => logger.error({ err }, 'how this run ended could not be written down in sluice.jobs'))
+  }
+  try {
+    const { names, bytes } = await uploadBackups(bucketOf(config), folder)
+    logger.info({ backups: names, bytes }, names.length > 0 ? 'uploaded' : 'nothing to upload')
+    await tell(true, { bytes, uploaded: names.length })
+  } catch (error) {
+    await tell(false, {})
+    throw error
+  }
+}
+
+/** `sluice backups list` */
+export async function runList(): Promise<void> {
+  for (const name of await listBackups(bucketOf(loadConfig()))) console.log(name)
+}
+
+/** `sluice backups download` */
+export async function runDownload(name: string, folder: string): Promise<void> {
+  await downloadBackup(bucketOf(loadConfig()), name, folder)
+}
+
+function bucketOf({ BACKUP_BUCKET_URL: url, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION }: Config): Bucket {
+  if (url === undefined || AWS_ACCESS_KEY_ID === undefined || AWS_SECRET_ACCESS_KEY === undefined)
+    throw new Error('BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY have to be set')
+  return openBucket({ url, accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY, region: AWS_REGION })
+}

@@ -1,0 +1,31 @@
+import type { Registry } from 'prom-client'
+import type { PoolStatus } from '../data/connect.ts'
+import { readGauge } from './read.ts'
+
+/** Connections to the database, by pool. */
+export function tellPools(registry: Registry, pools: { pool: string; status: () => PoolStatus }[]): void {
+  const each = <T>(of: (pool: string, status: PoolStatus) => T) => pools.map(({ pool, status }) => of(pool, status()))
+
+  readGauge(registry, {
+    name: 'sluice_pool_connections',
+    help: 'Connections to the database.',
+    labelNames: ['pool', 'state'],
+    read: () =>
+      each((pool, { total, idle }) => [
+        [{ pool, state: 'idle' }, idle] as const,
+        [{ pool, state: 'used' }, total - idle] as const,
+      ]).flat(),
+  })
+  readGauge(registry, {
+    name: 'sluice_pool_max_connections',
+    help: 'Connections that a pool may have.',
+    labelNames: ['pool'],
+    read: () => each((pool, { max }) => [{ pool }, max] as const),
+  })
+  readGauge(registry, {
+    name: 'sluice_pool_waiting',
+    help: 'Queries that wait for a connection.',
+    labelNames: ['pool'],
+    read: () => each((pool, { waiting }) => [{ pool }, waiting] as const),
+  })
+}

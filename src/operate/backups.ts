@@ -1,0 +1,59 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import type { Bucket } from './bucket.ts'
+
+/** A folder that k8s/components/backup/backup.sh made. */
+const NAME = /^sluice-\d{8}T\d{6}Z$/
+
+/** The sums last: an object storage knows no folders that come into being at once, and without them it is no backup. */
+const FILES = ['sluice.dump', 'manifest.json', 'SHA256SUMS'] as const
+
+/** Stores what the bucket has not yet of the backups in a folder, oldest first. Returns their names and size. */
+export async function uploadBackups(bucket: Bucket, folder: string): Promise<{ names: string[]; bytes: number }> {
+  const uploaded: string[] = []
+  let bytes = 0
+  for (const name of (await readdir(folder)).filter((name) => NAME.test(name)).sort()) {
+    if ((await bucket.size(`${name}/SHA256SUMS`)) !== undefined) continue
+    await verify(join(folder, name))
+    for (const file of FILES) bytes += await bucket.put(`${name}/${file}`, join(folder, name, file))
+    uploaded.push(name)
+  }
+  return { names: uploaded, bytes }
+}
+
+/** The names of the backups in the bucket, oldest first. */
+export async function listBackups(bucket: Bucket): Promise<string[]> {
+  return (await bucket.names()).filter((name) => NAME.test(name))
+}
+
+/** Fetches a backup into a folder: whole and with the right sums, or not at all. */
+export async function downloadBackup(bucket: Bucket, name: string, folder: string): Promise<void> {
+  if (!NAME.test(name)) throw new Error(`${name} is not the name of a backup`)
+  const temporary = join(folder, `.new-${name}`)
+  await rm(temporary, { recursive: true, force: true })
+  await mkdir(temporary, { recursive: true })
+  try {
+    for (const file of FILES) await bucket.get(`${name}/${file}`, join(temporary, file))
+    await verify(temporary)
+    await rename(temporary, join(folder, name))
+  } finally {
+    await rm(temporary, { recursive: true, force: true })
+  }
+}
+
+async function verify(folder: string): Promise<void> {
+  const sums = new Map(
+    (await readFile(join(folder, 'SHA256SUMS'), 'utf8'))
+      .split('\n')
+      .map((line) => line.split('  ').reverse() as [string, string]),
+  )
+  for (const file of FILES.slice(0, 2)) {
+    const hash = createHash('sha256')
+    await pipeline(createReadStream(join(folder, file)), hash)
+    if (hash.digest('hex') !== sums.get(file))
+      throw new Error(`${join(folder, file)} is damaged: it is not what was written`)
+  }
+}

@@ -1,0 +1,91 @@
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
+import type { Selection } from '../data/removable.ts'
+import { FORMATS, type FormatName } from '../schemas/formats.ts'
+import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
+
+/** One policy of retention: which records it is about, and which of them it removes. At least one limit is there. */
+export interface Policy {
+  /** As it was written. */
+  written: PolicyInput
+  selection: Selection
+  maxAgeSeconds: number | undefined
+  maxCount: number | undefined
+  maxBytes: number | undefined
+}
+
+const check = TypeCompiler.Compile(PoliciesSchema)
+
+/**
+ * Reads a file of policies: a JSON array, empty when nothing is to be removed. A file of nothing but space counts as one.
+ * @param name of the file, for messages
+ * @throws Error with a line for each fault, which begins with the file's name and the JSON Pointer of the place
+ */
+export function parsePolicies(text: string, name: string): Policy[] {
+  if (text.trim() === '') return []
+  const value = parseJson(text, name)
+  const faults = check.Check(value) ? value.flatMap(findContradictions) : describe([...check.Errors(value)])
+  if (faults.length > 0) throw new Error(faults.map((fault) => `${name}: ${fault}`).join('\n'))
+  return (value as PolicyInput[]).map(toPolicy)
+}
+
+function parseJson(text: string, name: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new Error(`${name} is not JSON: ${(error as Error).message}`)
+  }
+}
+
+/** What the schema cannot say. */
+function findContradictions(policy: PolicyInput, index: number): string[] {
+  const { type, typePrefix, source, sourcePrefix, maxAge, maxCount, maxBytes } = policy
+  const faults: string[] = []
+  if (maxAge === undefined && maxCount === undefined && maxBytes === undefined)
+    faults.push(`/${index} removes nothing: it needs maxAge, maxCount or maxBytes`)
+  if (type !== undefined && typePrefix !== undefined) faults.push(`/${index} has both type and typePrefix: say one`)
+  if (source !== undefined && sourcePrefix !== undefined)
+    faults.push(`/${index} has both source and sourcePrefix: say one`)
+  if (maxAge !== undefined && toSeconds(maxAge) > MOST_SECONDS)
+    faults.push(`/${index}/maxAge is ${JSON.stringify(maxAge)}, but must be at most 36500d`)
+  return faults
+}
+
+/** The first complaint about each place: the others follow from it. */
+function describe(errors: ValueError[]): string[] {
+  const first = new Map(errors.toReversed().map((error) => [error.path, error]))
+  return [...first.values()].toReversed().map(({ type, path, value, schema }) => {
+    const here = path === '' ? 'what it holds' : path
+    if (type === ValueErrorType.ObjectAdditionalProperties)
+      return `${here} is unknown: a policy has ${Object.keys(PolicySchema.properties).join(', ')}`
+    const allowed =
+      schema.title ?? FORMATS[schema.format as FormatName]?.says ?? (path === '' ? 'an array of policies' : 'an object')
+    return `${here} is ${JSON.stringify(value)}, but must be ${allowed}`
+  })
+}
+
+function toPolicy(written: PolicyInput): Policy {
+  const { type, typePrefix, source, sourcePrefix, maxAge, maxCount, maxBytes } = written
+  return {
+    written,
+    selection: { type, typePrefix, source, sourcePrefix },
+    maxAgeSeconds: maxAge === undefined ? undefined : toSeconds(maxAge),
+    maxCount,
+    maxBytes: maxBytes === undefined ? undefined : toBytes(maxBytes),
+  }
+}
+
+/** No month and no year: they have no one length. */
+const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }
+type Unit = keyof typeof SECONDS
+
+/** A hundred years. Beyond some thousands, now() less that would be no timestamp. */
+const MOST_SECONDS = 36_500 * SECONDS.d
+
+const toSeconds = (age: string) => Number(age.slice(0, -1)) * SECONDS[age.at(-1) as Unit]
+
+const toBytes = (size: string) => {
+  const [, number, prefix, binary] = /^([0-9.]+)([kKMGT]?)(i?)B$/.exec(size) as RegExpExecArray
+  const power = ['', 'k', 'm', 'g', 't'].indexOf((prefix as string).toLowerCase())
+  return Math.floor(Number(number) * (binary === 'i' ? 1024 : 1000) ** power)
+}

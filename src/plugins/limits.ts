@@ -1,0 +1,59 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance, onRequestHookHandler } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Config } from '../config.ts'
+import type { Admit } from '../ingest/line-chunks.ts'
+import type { Key } from '../operate/keys.ts'
+import { type RateLimit, RateLimits } from '../operate/rate-limits.ts'
+
+/** A sender who leaves meanwhile is noticed then. */
+const LONGEST_SLEEP_MS = 1_000
+
+/** `onRequest: app.admit`, after the key is known: refuses records before their body is read, for want of room or rate. */
+export default fp(
+  async function limits(app: FastifyInstance, { config }: { config: Config }) {
+    const rates = new RateLimits(config.KEY_RECORDS_PER_SECOND)
+    app.decorateRequest('rateLimit', undefined)
+    app.decorate('admit', (request, reply, done) => {
+      app.storage.check()
+      const limit = rates.of(request.key as Key)
+      if (limit !== undefined) {
+        limit.admit()
+        request.rateLimit = limit
+        reply.headers(limit.headers)
+      }
+      done()
+    })
+
+    app.decorate('admitLines', ({ raw: { socket }, rateLimit }) => {
+      let paid = 1
+      return async (rows, bytes) => {
+        if (rateLimit !== undefined) {
+          for (let wait = rateLimit.waitMs; wait > 0 && !socket.destroyed; wait = rateLimit.waitMs) {
+            await sleep(Math.min(wait, LONGEST_SLEEP_MS))
+          }
+          rateLimit.charge(rows - paid)
+          paid = 0
+        }
+        app.storage.check()
+        app.storage.add(bytes)
+      }
+    })
+  },
+  { name: 'limits', dependencies: ['keys', 'storage'] },
+)
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    admit: onRequestHookHandler
+    /**
+     * The same for the lines of a request that was let in, chunk by chunk. A stream that is over the rate is not refused,
+     * since it could only be sent again from its beginning: it is read as slowly as its key may send.
+     */
+    admitLines(request: FastifyRequest): Admit
+  }
+  interface FastifyRequest {
+    /** Of the key; undefined: it has none. */
+    rateLimit: RateLimit | undefined
+  }
+}

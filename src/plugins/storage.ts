@@ -1,0 +1,47 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Config } from '../config.ts'
+import { tellStorage } from '../metrics/overload.ts'
+import { measureStorage, StorageBudget, type StorageState } from '../operate/storage-budget.ts'
+
+/** The storage budget, measured on the primary. */
+export default fp(
+  async function storage(app: FastifyInstance, { config }: { config: Config }) {
+    const budgetBytes = config.STORAGE_BUDGET
+    let failing = false
+    const instance = new StorageBudget({
+      budgetBytes,
+      measure: async () => {
+        const measurement = await measureStorage(app.db.read, budgetBytes as number)
+        failing = false
+        return measurement
+      },
+      inFlight: () => app.budget.used,
+      onChange: (state) => {
+        const [level, text] = MESSAGES[state]
+        app.log[level]({ usedBytes: instance.usedBytes, budgetBytes }, text)
+      },
+      onError: (err) => {
+        if (!failing) app.log.warn({ err }, 'the size of the database could not be measured; the last one holds')
+        failing = true
+      },
+    })
+    app.decorate('storage', instance)
+    tellStorage(app.metrics, instance)
+    app.addHook('onReady', async () => instance.start())
+    app.addHook('onClose', () => instance.stop())
+  },
+  { name: 'storage', dependencies: ['metrics', 'database', 'writer'] },
+)
+
+const MESSAGES: Record<StorageState, ['info' | 'warn' | 'error', string]> = {
+  ok: ['info', 'the storage budget has room again'],
+  warning: ['warn', 'the storage budget is nearly spent: at 90 % of it, ingestion is refused with 507'],
+  full: ['error', 'the storage budget is spent: ingestion is refused with 507 until space is free; reading goes on'],
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    storage: StorageBudget
+  }
+}

@@ -1,0 +1,152 @@
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { openNetwork } from '../../scripts/durability/proxy.ts'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import { runServer } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+
+/** A silence, and then a login that is not answered (data/silence.ts): four seconds, and more on a busy machine. */
+const NOTICED_MS = 60_000
+
+// Most of their time is waiting.
+t.jobs = 4
+
+t.test(
+  'the network loses everything for a while: a write waits and is created, reads fail fast, the pod stays ready',
+  async (t) => {
+    const { server, network, post, get } = await startBehindNetwork(t)
+    t.equal((await post('first')).status, 201)
+    t.equal((await get('first')).status, 200)
+
+    network.drop()
+    const begin = performance.now()
+    const waiting = post('during')
+    const read = await get('first')
+    t.match(read, { status: 503, retryAfter: '1', json: { code: 'database_unavailable', retryable: true } })
+    t.ok(performance.now() - begin < NOTICED_MS, 'not when TCP gives up')
+    await server.log(({ msg }) => msg === 'the database is away: requests wait')
+    t.equal((await fetch(`${server.url}/readyz`)).status, 200)
+
+    network.heal()
+    t.match(await waiting, { status: 201, json: { counts: { created: 1 } } })
+    t.equal((await get('during')).status, 200)
+    await server.log(({ msg }) => msg === 'the database is back: writing goes on')
+    const changes = server.logs().filter(({ msg }) => /^the database is (away|back)/.test(String(msg)))
+    t.equal(changes.length, 2, 'one line for each change')
+  },
+)
+
+t.test(
+  'the outage is longer than the window: the answer is 503 in time, and leaves open what is not known',
+  async (t) => {
+    const { network, post } = await startBehindNetwork(t, { OUTAGE_HOLD_SECONDS: '0.5' })
+    t.equal((await post('first')).status, 201)
+    network.drop()
+    const begin = performance.now()
+    const sent = await post('sent')
+    t.match(sent, { status: 503, retryAfter: '1', json: { code: 'database_unavailable', outcome: 'unknown' } })
+    t.ok(performance.now() - begin < NOTICED_MS)
+    network.heal()
+    t.equal((await post('sent')).status, 201)
+  },
+)
+
+t.test('nobody sends anything: the return of the database is noticed all the same', async (t) => {
+  const { server, network, post } = await startBehindNetwork(t, { OUTAGE_HOLD_SECONDS: '0' })
+  t.equal((await post('first')).status, 201)
+  network.drop()
+  t.equal((await post('lost')).status, 503)
+  await server.log(({ msg }) => msg === 'the database is away: requests wait')
+  network.heal()
+  await server.log(({ msg }) => msg === 'the database is back: writing goes on')
+})
+
+t.test('the answer to COMMIT is lost: the record is created, and stored once', async (t) => {
+  const { network, post, get } = await startBehindNetwork(t)
+  await post('first')
+  for (const place of ['after', 'half', 'before'] as const) {
+    const cut = network.cutCommit(place)
+    const answer = await post(place)
+    await cut
+    t.match(answer, { status: 201, json: { counts: { created: 1 } } }, place)
+    t.equal((await get(place)).status, 200)
+  }
+})
+
+t.test('COMMIT or its answer is lost, and nobody is told: the locks that it left behind stop nobody', async (t) => {
+  const { network, post, get } = await startBehindNetwork(t)
+  await post('first')
+  for (const place of ['before', 'after'] as const) {
+    for (const prefer of ['handling=lenient', 'handling=strict']) {
+      const lost = network.cutCommit(place, true)
+      const id = `${place}-${prefer}`
+      const answer = await post(id, { prefer })
+      await lost
+      t.match(answer, { status: 201, json: { counts: { created: 1 } } }, id)
+      t.equal((await get(id)).status, 200)
+    }
+  }
+})
+
+t.test('the network goes amid a transaction: the locks that it left behind are gone when it is back', async (t) => {
+  const { server, network, post } = await startBehindNetwork(t)
+  await post('first')
+  const lost = network.cutCommit('before', true).then(() => network.drop())
+  const answer = post('strict', { prefer: 'handling=strict' })
+  await lost
+  await server.log(({ msg }) => msg === 'the database is away: requests wait')
+  network.heal()
+  t.match(await answer, { status: 201, json: { counts: { created: 1 } } })
+})
+
+for (const pooler of [false, true]) {
+  const between = pooler ? ', behind a pooler too' : ''
+  t.test(`a statement that takes its time is left alone, however silent its connection is${between}`, async (t) => {
+    const { network, post, superUrl } = await startBehindNetwork(t, {}, { pooler })
+    await post('first')
+    const root = connect(superUrl)
+    t.teardown(() => root.destroy())
+    const lock = await root.startTransaction().execute()
+    await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
+    const answer = post('slow')
+    // Whoever asks after it logs in anew.
+    for (let logins = 0; logins < 2; logins++) await network.loggedIn('sluice-watch')
+    const { rows } = await sql`
+      SELECT FROM pg_stat_activity
+      WHERE application_name = 'sluice-write' AND wait_event_type = 'Lock' AND datname = current_database()`.execute(
+      lock,
+    )
+    t.equal(rows.length, 1, 'it was sent once')
+    await lock.rollback().execute()
+    t.match(await answer, { status: 201, json: { counts: { created: 1 } } })
+  })
+}
+
+/** `serve` with a network between it and its database. */
+async function startBehindNetwork(t: Test, env: Record<string, string> = {}, options = {}) {
+  const { apiUrl, ownerUrl, superUrl } = await createDatabase(t)
+  const { hostname, port } = new URL(apiUrl)
+  const network = await openNetwork({ host: hostname, port: Number(port) }, options)
+  t.teardown(() => network.close())
+  const owner = connect(ownerUrl)
+  const key = { name: 'test', scopes: ['ingest', 'read'] as const, sourcePrefixes: [], expiresAt: null }
+  const { token } = await issueKey(owner as never, key).finally(() => owner.destroy())
+
+  const url = Object.assign(new URL(apiUrl), { port: String(network.port) }).href
+  const server = await runServer(t, { DATABASE_URL: url, ...env })
+  await server.log(({ msg }) => msg === 'ready')
+  const send = async (path: string, init: RequestInit = {}, more: Record<string, string> = {}) => {
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...more }
+    const response = await fetch(`${server.url}/v1/records${path}`, { ...init, headers })
+    return { status: response.status, retryAfter: response.headers.get('retry-after'), json: await response.json() }
+  }
+  return {
+    server,
+    network,
+    superUrl,
+    post: (id: string, headers: Record<string, string> = {}) =>
+      send('', { method: 'POST', body: JSON.stringify({ source: 's', id, type: 'x' }) }, headers),
+    get: (id: string) => send(`/s/${id}`),
+  }
+}

@@ -1,0 +1,125 @@
+import { readFile } from 'node:fs/promises'
+import { sql } from 'kysely'
+import t from 'tap'
+import { dumpSchema } from '../../db/dump.ts'
+import { migrate } from '../../src/data/migrate.ts'
+import { decodeCursor } from '../../src/lib/cursor.ts'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { makeFolder, newCluster, runScript, withoutBackup } from '../helpers/backup.ts'
+import { connect } from '../helpers/connect.ts'
+import { settled } from '../helpers/settled.ts'
+
+const skip = withoutBackup
+
+// The day it is needed. A backup, then more records; the server is lost with all it had; a new one, whose transaction
+// ids start over; and consumers who hold cursors from before.
+t.test('everything is lost, a backup restored, and ingestion goes on', { skip }, async (t) => {
+  const BACKUPS = await makeFolder(t)
+  const old = await newCluster(t)
+  await migrateAs(old.ownerUrl)
+  await spendTransactionIds(old.ownerUrl)
+  const before = await createApp(t, {}, old)
+  const order = (n: number) => ({
+    source: 'shop',
+    type: 'order.placed',
+    id: String(n),
+    time: '2026-11-26T07:30:00.123456Z',
+    data: { total: n, text: "it's \\ \t\u2028" },
+  })
+  for (let n = 1; n <= 20; n++) await before.post(order(n))
+  await before.post([{ source: 'bytes', type: 't', id: '1', data_base64: 'AAEC/w==' }])
+  await before.post(
+    '{"source":"digits","type":"t","id":"1","data":{"a":12345678901234567890,"b":0.1000000000000000055,"a":-0}}',
+  )
+  await settled(old)
+  const everything = await walk(before)
+  t.equal(everything.length, 22)
+  const halfway = everything[9]?.cursor as string
+
+  t.match(await runScript('backup', { ...old.backup, BACKUPS }), { code: 0 })
+  await before.post(order(21))
+  await before.app.close()
+  await old.lose()
+
+  const fresh = await newCluster(t)
+  // As deployed: the migration makes an empty schema before anybody can restore.
+  await migrateAs(fresh.ownerUrl)
+  const restored = await runScript('restore', { ...fresh.owner, BACKUPS }, { args: ['latest'] })
+  t.match(restored, { code: 0, logs: [{ level: 'info', records: 22 }] })
+  await migrateAs(fresh.ownerUrl)
+  const after = await createApp(t, {}, fresh)
+  const authorization = `Bearer ${before.key}`
+
+  t.test('the feed shows all of it at once, record by record as it was, with the cursors it had', async (t) => {
+    t.same(await walk(after), everything)
+  })
+
+  t.test('the schema is that of db/schema.sql, and each role may what it may elsewhere', async (t) => {
+    const db = connect(fresh.ownerUrl)
+    t.teardown(() => db.destroy())
+    t.equal(await dumpSchema(db), await readFile(new URL('../../db/schema.sql', import.meta.url), 'utf8'))
+  })
+
+  t.test('the keys of before are the keys of now', async (t) => {
+    t.equal((await after.get('/v1/records?limit=1', { authorization })).status, 200)
+  })
+
+  t.test('a record from before is a duplicate; with other content it is a conflict', async (t) => {
+    t.match((await after.post(order(1), { authorization })).json, { counts: { duplicate: 1, created: 0 } })
+    t.match((await after.post({ ...order(1), data: {} }, { authorization })).status, 409)
+  })
+
+  t.test('new records come after all of before, also for a consumer that stood halfway', async (t) => {
+    for (let n = 101; n <= 105; n++) t.equal((await after.post(order(n), { authorization })).status, 201)
+    // After the backup, before the loss: its sender never heard that it is gone, but may send it again.
+    t.equal((await after.post(order(21), { authorization })).status, 201)
+    await settled(fresh)
+
+    const now = await walk(after)
+    t.same(now.slice(0, 22), everything)
+    t.same(
+      now.slice(22).map(({ id }) => id),
+      ['101', '102', '103', '104', '105', '21'],
+    )
+    t.same(await walk(after, halfway), now.slice(10), 'nothing missed, nothing twice')
+    t.same(await walk(after, everything.at(-1)?.cursor), now.slice(22), 'nor by one who had read it all')
+
+    const [last, first] = [now[21], now[22]].map((record) => decodeCursor(record?.cursor as string))
+    t.ok(BigInt(last?.xid as string) > BigInt(first?.xid as string), 'although transaction ids started over')
+  })
+})
+
+async function migrateAs(ownerUrl: string): Promise<void> {
+  const db = connect(ownerUrl)
+  await migrate(db).finally(() => db.destroy())
+}
+
+// Far above where those of a new server begin: each of these blocks is a subtransaction with an id of its own.
+async function spendTransactionIds(ownerUrl: string): Promise<void> {
+  const db = connect(ownerUrl)
+  await sql`
+    DO $$
+    BEGIN
+      FOR i IN 1..10000 LOOP
+        BEGIN
+          INSERT INTO sluice.epochs (epoch, system_identifier, timeline) VALUES (1000000, 0, 0);
+          RAISE EXCEPTION 'undone';
+        EXCEPTION WHEN raise_exception THEN NULL;
+        END;
+      END LOOP;
+    END
+    $$`
+    .execute(db)
+    .finally(() => db.destroy())
+}
+
+/** All records in the feed's order, page by page, from after `cursor` on. */
+async function walk({ get }: TestApp, cursor = ''): Promise<{ id: string; cursor: string }[]> {
+  const records: { id: string; cursor: string }[] = []
+  for (let next: string | null = cursor; next !== null; ) {
+    const { json } = await get(`/v1/records?order=asc&limit=3${next === '' ? '' : `&cursor=${next}`}`)
+    records.push(...json.records)
+    next = json.next
+  }
+  return records
+}

@@ -1,0 +1,112 @@
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { connect as connectAs } from '../../src/data/connect.ts'
+import { parsePolicies } from '../../src/operate/policies.ts'
+import { Removed, retain } from '../../src/operate/retention.ts'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { give, ids, many } from '../helpers/retention.ts'
+import { settled } from '../helpers/settled.ts'
+
+const DAY = 86_400
+
+t.test(
+  'a policy removes everything while records come in: none is refused, and none that is new is lost',
+  async (t) => {
+    const server = await createApp(t)
+    const owner = connect(server.database.ownerUrl)
+    t.teardown(() => owner.destroy())
+    await give(
+      owner,
+      many(8000, (index) => ({ source: 'old', id: `${index}`, age: 2 * DAY })),
+    )
+    await settled(server.database)
+
+    const over = new AbortController()
+    const retention = run(t, server, '[{ "maxCount": 1 }, { "maxAge": "1s" }]').finally(() => over.abort())
+    const acknowledged: string[] = []
+    const statuses = new Set<number>()
+    const clients = Array.from({ length: 8 }, async (_, client) => {
+      for (let n = 0; !over.signal.aborted; n++) {
+        const id = `${client} ${n}`
+        const { status } = await server.post({ source: 'new', id, type: 'x', data: { n } })
+        statuses.add(status)
+        acknowledged.push(id)
+      }
+    })
+    const removed = await retention
+    await Promise.all(clients)
+    t.same([...statuses], [201])
+    const left = await ids(owner)
+    t.ok(removed.records >= 8000, `${removed.records} were removed`)
+    // Those that were committed before it looked for the end of the feed are the policies' affair.
+    t.equal(left.length, 8000 + acknowledged.length - removed.records)
+    t.ok(removed.records - 8000 < acknowledged.length / 2, `${acknowledged.length} were acknowledged`)
+    t.ok(
+      acknowledged.slice(removed.records - 8000 + 64).every((id) => left.includes(id)),
+      'the new ones are there',
+    )
+  },
+)
+
+t.test('records that are sent again while they are removed are answered, and are there in the end', async (t) => {
+  const server = await createApp(t)
+  const owner = connect(server.database.ownerUrl)
+  t.teardown(() => owner.destroy())
+  const batch = (from: number, count: number) =>
+    many(count, (index) => ({ source: 'shop', id: `${from + index}`, type: 'x' }))
+  t.equal((await server.post(batch(0, 6000))).status, 201)
+  await sql`UPDATE sluice.records SET received_at = received_at - interval '2 days'`.execute(owner)
+  await settled(server.database)
+
+  const retention = run(t, server, '[{ "maxAge": "1d" }]')
+  const counts = { created: 0, duplicate: 0 }
+  const statuses = new Set<number>()
+  // From the end and from the beginning: before the removal reaches them, and after.
+  for (let at = 0; at < 3000; at += 100) {
+    for (const from of [at, 5900 - at]) {
+      const { status, json } = await server.post(batch(from, 100))
+      statuses.add(status)
+      counts.created += json.counts.created
+      counts.duplicate += json.counts.duplicate
+    }
+  }
+  t.notOk([...statuses].some((status) => status !== 200 && status !== 201))
+  const { records } = await retention
+  t.equal(records, 6000, 'each of the old ones was removed once')
+  t.equal(counts.created + counts.duplicate, 6000)
+  t.equal((await ids(owner)).length, counts.created, 'what was told created is there')
+})
+
+t.test('an identity that was removed is free again, and a reader goes on where he was', async (t) => {
+  const server = await createApp(t)
+  const record = { source: 'shop', id: '1', type: 'x', data: { n: 1 } }
+  await server.post(record)
+  await server.post({ ...record, id: '2' })
+  await settled(server.database)
+  const page = await server.get('/v1/records?order=asc&limit=1')
+  await run(t, server, '[{ "type": "x", "maxCount": 1 }]')
+
+  t.equal((await server.get('/v1/records/shop/1')).status, 404)
+  const next = await server.get(`/v1/records?order=asc&cursor=${page.json.next}`)
+  t.match(next, { status: 200, json: { records: [{ id: '2' }] } }, 'the record that his cursor names is gone')
+  // Another content: the conflict is gone with the record.
+  t.match(await server.post({ ...record, data: { n: 2 } }), { status: 201, json: { counts: { created: 1 } } })
+  t.match(await server.get('/v1/records/shop/1'), { status: 200, json: { data: { n: 2 } } })
+})
+
+/** Retention as its role, to its end. */
+async function run(t: Test, { database }: TestApp, policies: string): Promise<Removed> {
+  const db = connectAs({
+    url: database.maintenanceUrl,
+    name: 'sluice-maintain',
+    connections: 1,
+    statementTimeoutMs: 10_000,
+    onError: (error) => t.error(error),
+  })
+  const parsed = parsePolicies(policies, 'policies.json')
+  const removed = new Removed(parsed)
+  const onBatch = (batch: Parameters<Removed['add']>[0]) => removed.add(batch)
+  await retain(db, parsed, { dryRun: false, stop: new AbortController().signal, onBatch }).finally(() => db.destroy())
+  return removed
+}

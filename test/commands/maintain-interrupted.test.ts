@@ -1,0 +1,111 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { runCommand } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { begin, jobs, maintain, start, write } from '../helpers/maintain.ts'
+import { give, ids, many } from '../helpers/retention.ts'
+import { settled } from '../helpers/settled.ts'
+import { until } from '../helpers/until.ts'
+
+const DAY = 86_400
+const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
+
+t.test('of two at once, the second says so and leaves the rest to the first', async (t) => {
+  const { database, owner } = await start(t)
+  await give(
+    owner,
+    many(20_000, () => ({ type: 'click', age: 40 * DAY })),
+  )
+  await settled(database)
+  const first = await begin(t, database, CLICKS)
+  const second = await maintain(t, database, CLICKS)
+  t.equal(second.code, 0)
+  t.match(second.logs, [{ msg: 'another maintain is at it: nothing is left to do' }])
+  t.equal(await first.exit, 0)
+  t.same(await ids(owner), [])
+  t.match(await jobs(database), [{ totals: { removed_records: 20_000 } }])
+})
+
+t.test('SIGTERM ends it after a batch: it tells what it did, and the next run does the rest', async (t) => {
+  const { database, owner } = await start(t)
+  await give(
+    owner,
+    many(20_000, (index) => ({ id: `${index}`, age: 40 * DAY })),
+  )
+  await settled(database)
+  const policies = '[{ "maxAge": "30d" }]'
+  const command = await begin(t, database, policies)
+  command.child.kill('SIGTERM')
+  t.equal(await command.exit, 1)
+  t.match(command.stderr(), /^sluice: Interrupted by SIGTERM\. To go on, run it again\.\n$/)
+  const { records } = await command.log(({ msg }) => msg === 'removed, all together')
+  const left = await ids(owner)
+  t.ok(left.length > 0 && left.length < 20_000, `${left.length} are left`)
+  t.equal(records, 20_000 - left.length)
+  t.equal(left[0], `${records}`, 'the oldest went first')
+  t.match(await jobs(database), [{ succeeded: false, succeededAt: null, totals: { removed_records: records } }])
+
+  t.equal((await maintain(t, database, policies)).code, 0)
+  t.same(await ids(owner), [])
+  t.match(await jobs(database), [{ succeeded: true, totals: { removed_records: 20_000 } }])
+})
+
+t.test('the database goes away in the middle: one sentence, and the next run does the rest', async (t) => {
+  const { database, owner } = await start(t)
+  await give(
+    owner,
+    many(20_000, (index) => ({ id: `${index}`, age: 40 * DAY })),
+  )
+  await settled(database)
+  const elsewhere = connect(new URL('/postgres', database.superUrl).href)
+  t.teardown(() => elsewhere.destroy())
+  const allow = (yes: boolean) =>
+    sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS ${sql.lit(yes)}`.execute(elsewhere)
+
+  const command = await begin(t, database, '[{ "maxAge": "30d" }]')
+  await allow(false)
+  await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+            WHERE datname = ${database.name} AND application_name = 'sluice-maintain'`.execute(elsewhere)
+  t.equal(await command.exit, 1)
+  t.match(
+    command.stderr(),
+    /^sluice: The connection to the database broke, and this run with it\. The next one goes on where it ended: .*\.\n$/,
+  )
+  t.ok(command.logs().some(({ msg }) => msg === 'how it went could not be kept'))
+  await allow(true)
+
+  const left = await ids(owner)
+  t.ok(left.length > 0 && left.length < 20_000, `${left.length} are left`)
+  t.same(
+    left,
+    many(left.length).map((_, index) => `${20_000 - left.length + index}`),
+    'whole batches, the oldest',
+  )
+  t.equal((await maintain(t, database, '[{ "maxAge": "30d" }]')).code, 0)
+  t.same(await ids(owner), [])
+})
+
+t.test('a table that a migration holds for a while is waited for', async (t) => {
+  const { database, owner, root } = await start(t)
+  await give(
+    owner,
+    many(3, () => ({ age: 40 * DAY })),
+  )
+  await settled(database)
+  const migration = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(migration)
+  const command = runCommand(t, ['maintain', '--policies', await write(t, '[{ "maxAge": "30d" }]')], {
+    DATABASE_URL: database.maintenanceUrl,
+  })
+  // Longer than its lock_timeout: the connection that waits has been told to give up at least once.
+  const waits = () =>
+    sql<{ since: string }>`SELECT query_start::text AS since FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name = 'sluice-maintain' AND wait_event_type = 'Lock'`
+      .execute(root)
+      .then(({ rows }) => rows[0]?.since)
+  const first = await until('it to wait', waits)
+  await until('it to wait again', async () => ![undefined, first].includes(await waits()))
+  await migration.commit().execute()
+  t.equal(await command.exit, 0, command.stderr())
+  t.same(await ids(owner), [])
+})

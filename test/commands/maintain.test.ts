@@ -1,0 +1,134 @@
+import { execFile } from 'node:child_process'
+import { sql } from 'kysely'
+import t from 'tap'
+import { runCommand } from '../helpers/command.ts'
+import { missing } from '../helpers/kustomize.ts'
+import { jobs, maintain, start, write } from '../helpers/maintain.ts'
+import { give, ids, many } from '../helpers/retention.ts'
+import { settled } from '../helpers/settled.ts'
+
+const DAY = 86_400
+const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
+
+t.test('removes what the policies say, tells what that was, and keeps it for /metrics', async (t) => {
+  const { database, owner } = await start(t)
+  await give(owner, [...many(3, () => ({ type: 'click', age: 40 * DAY })), { id: 'kept', type: 'click' }])
+  const { code, logs, stderr } = await maintain(t, database, CLICKS)
+  t.equal(code, 0, stderr)
+  t.equal(stderr, '')
+  t.same(await ids(owner), ['kept'])
+  t.match(logs, [
+    { level: 'info', msg: 'removed', policy: 0, type: 'click', maxAge: '30d', records: 3, oldest: /Z$/, newest: /Z$/ },
+    { level: 'info', msg: 'removed, all together', records: 3, bytes: Number },
+    { level: 'info', msg: 'its space is free for new records' },
+  ])
+  const [job] = await jobs(database)
+  t.match(job, { job: 'retention', succeeded: true, totals: { removed_records: 3, removed_bytes: logs[1]?.bytes } })
+
+  await give(owner, [{ type: 'click', age: 40 * DAY }])
+  await maintain(t, database, CLICKS)
+  t.match(await jobs(database), [{ totals: { removed_records: 4 } }], 'counted on')
+})
+
+t.test('--dry-run tells the same, and changes nothing', async (t) => {
+  const { database, owner } = await start(t)
+  await give(
+    owner,
+    many(3, () => ({ type: 'click', age: 40 * DAY })),
+  )
+  const { code, logs } = await maintain(t, database, CLICKS, ['--dry-run'])
+  t.equal(code, 0)
+  t.match(logs, [
+    { msg: 'would be removed', policy: 0, type: 'click', records: 3 },
+    { msg: 'dry run: nothing was removed', records: 3 },
+  ])
+  t.equal((await ids(owner)).length, 3)
+  t.same(await jobs(database), [])
+})
+
+t.test('on a terminal it shows a table', { skip: missing('script') }, async (t) => {
+  const { database, owner } = await start(t)
+  await give(
+    owner,
+    many(3, () => ({ type: 'click', age: 40 * DAY })),
+  )
+  await settled(database)
+  const policies = await write(t, CLICKS)
+  const line = `${process.execPath} src/main.ts maintain --dry-run --policies ${policies}`
+  const env = { PATH: process.env.PATH, DATABASE_URL: database.maintenanceUrl, NO_COLOR: '1' }
+  const shown = await new Promise((resolve) => {
+    execFile('script', ['--quiet', '--return', '--command', line, '/dev/null'], { env }, (_, out) => resolve(out))
+  })
+  t.match(shown, /│ \(index\) +│ records │ bytes │ oldest +│ newest +│/)
+  t.match(shown, /│ 0 {"type":"click","maxAge":"30d"} │ 3 +│ \d+ +│ '[\d-]+T[\d:.]+Z' │/)
+  t.match(shown, /│ all together +│ 3 /)
+})
+
+t.test('without policies nothing is removed, and it says so', async (t) => {
+  const { database, owner } = await start(t)
+  await give(owner, [{ age: 1000 * DAY }])
+  for (const text of ['[]', '']) {
+    const { code, logs } = await maintain(t, database, text)
+    t.equal(code, 0)
+    t.match(logs[0], { level: 'info', msg: 'there are no policies: nothing is removed' })
+  }
+  t.equal((await ids(owner)).length, 1)
+  t.match(await jobs(database), [{ succeeded: true, totals: { removed_records: 0 } }])
+})
+
+t.test('the file is that of RETENTION_POLICIES, unless --policies names one', async (t) => {
+  const { database, owner } = await start(t)
+  await give(
+    owner,
+    [
+      { id: 'order', type: 'order' },
+      { id: 'click', type: 'click' },
+    ].map((r) => ({ ...r, age: 40 * DAY })),
+  )
+  await settled(database)
+  const file = await write(t, '[{ "type": "order", "maxAge": "30d" }]')
+  const env = { DATABASE_URL: database.maintenanceUrl, RETENTION_POLICIES: file }
+  t.equal(await runCommand(t, ['maintain'], env).exit, 0)
+  t.same(await ids(owner), ['click'])
+  t.equal(await runCommand(t, ['maintain', '--policies', await write(t, CLICKS)], env).exit, 0)
+  t.same(await ids(owner), [])
+})
+
+t.test('what cannot be done is told in a sentence on stderr, and removes nothing', async (t) => {
+  const { database, owner } = await start(t)
+  await give(owner, [{ type: 'click', age: 40 * DAY }])
+  const file = await write(t, CLICKS)
+  const wrong = await write(t, '[{ "maxAge": "1y" }]')
+  const { maintenanceUrl, apiUrl } = database
+  const gone = 'postgres://sluice_maintenance:secret@127.0.0.1:1/sluice'
+  for (const [args, url, sentence] of [
+    [
+      [],
+      maintenanceUrl,
+      /^sluice: There are no policies to go by: name a file with --policies, or with RETENTION_POLICIES\.\n$/,
+    ],
+    [
+      ['--policies', '/none.json'],
+      maintenanceUrl,
+      /^sluice: ENOENT: no such file or directory, open '\/none\.json'\.\n$/,
+    ],
+    [['--policies', wrong], maintenanceUrl, /^sluice: .*: \/0\/maxAge is "1y", but must be .*\.\n$/],
+    [['--policies', file], apiUrl, /^sluice: The role sluice_api may not remove records: .*sluice_maintenance.*\.\n$/],
+    [['--policies', file], gone, /^sluice: no connection to PostgreSQL: .*ECONNREFUSED.*\.\n$/],
+  ] as const) {
+    const { exit, stderr, stdout } = runCommand(t, ['maintain', ...args], { DATABASE_URL: url })
+    t.equal(await exit, 1, `${sentence}`)
+    t.match(stderr(), sentence)
+    t.notMatch(stdout() + stderr(), /secret|\n\s+at /, 'no password, no stack')
+  }
+  t.equal((await ids(owner)).length, 1)
+})
+
+t.test('a role that may not VACUUM is told so', async (t) => {
+  const { database, owner } = await start(t)
+  await sql`REVOKE MAINTAIN ON sluice.records FROM sluice_maintenance`.execute(owner)
+  await give(owner, [{ type: 'click', age: 40 * DAY }])
+  const { code, logs } = await maintain(t, database, CLICKS)
+  t.equal(code, 0)
+  t.ok(logs.some(({ level, msg }) => level === 'warn' && /may not VACUUM/.test(`${msg}`)))
+})

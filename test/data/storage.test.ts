@@ -1,0 +1,104 @@
+import { randomBytes } from 'node:crypto'
+import { type Kysely, sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { connect as connectAs } from '../../src/data/connect.ts'
+import { selectReusableBytes, selectStorageSize } from '../../src/data/storage.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+
+const MB = 1_000_000
+
+/** A database, seen with the rights of the API, and a hand that has more. */
+async function setUp(t: Test) {
+  const database = await createDatabase(t)
+  const options = { url: database.apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} }
+  const api = connectAs(options)
+  const owner = connect(database.ownerUrl)
+  t.teardown(() => Promise.all([api.destroy(), owner.destroy()]))
+  return { api, owner }
+}
+
+/** Rows with a payload of so many bytes, which do not compress. */
+async function fill(db: Kysely<unknown>, source: string, rows: number, size: number): Promise<void> {
+  const payload = JSON.stringify(randomBytes(size).toString('base64').slice(0, size))
+  await sql`
+    INSERT INTO sluice.records (epoch, n, source, id, type, data)
+    SELECT 1, n, ${source}, 'order-' || n, 'order.placed', ${payload}::json
+    FROM generate_series(1, ${rows}::integer) AS n`.execute(db)
+}
+
+/** What a deletion tells of it, PostgreSQL adds up within seconds; here at once. */
+const flush = (db: Kysely<unknown>) => sql`SELECT pg_stat_force_next_flush()`.execute(db)
+
+async function fileSize(db: Kysely<unknown>): Promise<number> {
+  const { rows } = await sql<{ bytes: string }>`SELECT pg_table_size('sluice.records')::text AS bytes`.execute(db)
+  return Number(rows[0]?.bytes)
+}
+
+t.test('the size is that of the files, and of the log at its largest', async (t) => {
+  const { api, owner } = await setUp(t)
+  const before = await selectStorageSize(api)
+  await fill(owner, 's', 1000, 10_000)
+  const after = await selectStorageSize(api)
+  t.ok(after.files - before.files > 9 * MB, `${after.files - before.files} bytes more`)
+  const { rows } = await sql<{
+    bytes: string
+  }>`SELECT pg_size_bytes(current_setting('max_wal_size'))::text AS bytes`.execute(api)
+  t.ok(after.wal >= Number(rows[0]?.bytes), `${after.wal} bytes of log`)
+})
+
+t.test('a table that nothing was removed from has no free space, however large its rows are', async (t) => {
+  for (const [rows, size] of [
+    [0, 0],
+    [20_000, 30],
+    // Five, four, and just not five to a page.
+    [5000, 1510],
+    [5000, 1570],
+    [5000, 1640],
+    // Larger ones lie apart, in one piece and a little, and in many.
+    [3000, 2110],
+    [2000, 4090],
+    [2000, 4160],
+    [100, 160_000],
+  ] as const) {
+    const { api, owner } = await setUp(t)
+    await fill(owner, 's', rows, size)
+    const reusable = await selectReusableBytes(api)
+    const table = await fileSize(owner)
+    t.ok(reusable <= 0.03 * table, `${rows} rows of ${size} bytes: ${reusable} of ${table}`)
+  }
+})
+
+t.test('what is deleted is free when it is vacuumed and not before, and used when it is filled again', async (t) => {
+  const { api, owner } = await setUp(t)
+  await fill(owner, 'inside', 40_000, 250)
+  await fill(owner, 'apart', 2000, 12_800)
+  const [full, files] = [await selectReusableBytes(api), await fileSize(owner)]
+
+  await sql`DELETE FROM sluice.records WHERE n <= (CASE source WHEN 'inside' THEN 30000 ELSE 1500 END)`.execute(owner)
+  await flush(owner)
+  t.ok((await selectReusableBytes(api)) - full < 0.05 * files, 'dead, and still in its place')
+
+  await sql`VACUUM sluice.records`.execute(owner)
+  const freed = (await selectReusableBytes(api)) - full
+  t.ok(freed > 0.55 * files && freed < 0.78 * files, `${freed} of ${files}, three quarters of which are free`)
+
+  await fill(owner, 'inside again', 25_000, 250)
+  await fill(owner, 'apart again', 1300, 12_800)
+  t.ok((await fileSize(owner)) < files * 1.03, 'PostgreSQL has used it')
+  const left = (await selectReusableBytes(api)) - full
+  t.ok(left < 0.2 * files, `${left} left`)
+})
+
+t.test('of a large table a sample of the pages is enough', async (t) => {
+  const { api, owner } = await setUp(t)
+  // 6,000 pages, of which 2,000 are looked at.
+  await fill(owner, 's', 24_000, 1600)
+  const files = await fileSize(owner)
+  t.ok(files > 40 * MB, `${files} bytes`)
+  t.ok((await selectReusableBytes(api)) <= 0.1 * files)
+  await sql`DELETE FROM sluice.records WHERE n <= 12000`.execute(owner)
+  await sql`VACUUM sluice.records`.execute(owner)
+  const free = await selectReusableBytes(api)
+  t.ok(free > 0.3 * files && free < 0.6 * files, `${free} of ${files}, half of which is free`)
+})

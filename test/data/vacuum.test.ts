@@ -1,0 +1,109 @@
+import { type Kysely, sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { connect as connectAs } from '../../src/data/connect.ts'
+import { beginRetention } from '../../src/data/maintenance.ts'
+import { removeBatch } from '../../src/data/remove-records.ts'
+import { vacuumRecords } from '../../src/data/vacuum.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { give, many } from '../helpers/retention.ts'
+import { until } from '../helpers/until.ts'
+
+const DAY = 86_400
+const forever = new AbortController().signal
+
+t.test('what was removed makes room: as many new records as that, and no file has grown', async (t) => {
+  const { owner, maintenance } = await start(t)
+  const half = (age: number) => many(5000, () => ({ id: crypto.randomUUID(), size: 700, age }))
+  await give(owner, half(2 * DAY))
+  await give(owner, half(0))
+  await maintenance.connection().execute(async (session) => {
+    await beginRetention(session)
+    await removeOld(session)
+    t.ok(await vacuumRecords(session, maintenance, forever))
+  })
+  const before = await sizes(owner)
+  await give(owner, half(0))
+  const after = await sizes(owner)
+  t.equal(after.heap, before.heap)
+  // Identities are random: the pages that hold them are nowhere empty, and now and then one is split.
+  t.ok(after.all <= before.all * 1.05, `${before.all} bytes before, ${after.all} after`)
+})
+
+t.test('VACUUM gives way to whoever waits for the table, as a migration does', async (t) => {
+  const { owner, maintenance } = await startSlow(t)
+  const progress = sql`SELECT FROM pg_stat_progress_vacuum WHERE datname = current_database()`
+  const vacuumed = maintenance.connection().execute((session) => vacuumRecords(session, maintenance, forever))
+  await until('the VACUUM to begin', async () => (await progress.execute(owner)).rows.length > 0)
+  await sql`ALTER TABLE sluice.records SET (fillfactor = 90)`.execute(owner)
+  t.equal(await vacuumed, false)
+})
+
+t.test('VACUUM ends when it is told to stop, also before it has begun', async (t) => {
+  const { owner, maintenance } = await startSlow(t)
+  const progress = sql`SELECT FROM pg_stat_progress_vacuum WHERE datname = current_database()`
+  const stop = new AbortController()
+  const vacuumed = maintenance.connection().execute((session) => vacuumRecords(session, maintenance, stop.signal))
+  await until('the VACUUM to begin', async () => (await progress.execute(owner)).rows.length > 0)
+  stop.abort()
+  t.equal(await vacuumed, false)
+  const again = maintenance.connection().execute((session) => vacuumRecords(session, maintenance, stop.signal))
+  t.equal(await again, false)
+})
+
+t.test('VACUUM does not wait for long for a table that somebody else holds', async (t) => {
+  const { owner, maintenance } = await start(t)
+  const other = await owner.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN SHARE UPDATE EXCLUSIVE MODE`.execute(other)
+  const vacuumed = await maintenance.connection().execute(async (session) => {
+    await beginRetention(session)
+    return vacuumRecords(session, maintenance, forever)
+  })
+  t.equal(vacuumed, false)
+  await other.rollback().execute()
+})
+
+async function start(t: Test) {
+  const { name, ownerUrl, superUrl, maintenanceUrl } = await createDatabase(t)
+  const owner = connect(ownerUrl)
+  // As the role that does it in the cluster.
+  const maintenance = connectAs({
+    url: maintenanceUrl,
+    name: 'test',
+    connections: 2,
+    statementTimeoutMs: 0,
+    onError: () => {},
+  })
+  t.teardown(() => Promise.all([owner.destroy(), maintenance.destroy()]))
+  return { name, owner, superUrl, maintenance }
+}
+
+/** A VACUUM of this database rests after every page, and so takes seconds. */
+async function startSlow(t: Test) {
+  const all = await start(t)
+  const root = connect(all.superUrl)
+  await sql`ALTER DATABASE ${sql.id(all.name)} SET vacuum_cost_limit = 1`.execute(root).finally(() => root.destroy())
+  await give(
+    all.owner,
+    many(20_000, () => ({ age: 2 * DAY, size: 1000 })),
+  )
+  await removeOld(all.maintenance)
+  return all
+}
+
+async function removeOld(db: Parameters<typeof removeBatch>[0]): Promise<void> {
+  const before = new Date(Date.now() - DAY * 1000).toISOString()
+  const bounds = {
+    after: { epoch: 0, xid: '0', n: '0' },
+    until: { epoch: 9, xid: '0', n: '0' },
+    limit: 100_000,
+    maxBytes: 1e9,
+  }
+  await removeBatch(db, [{ selection: {}, before, upTo: undefined }], bounds, { dryRun: false })
+}
+
+async function sizes(db: Kysely<unknown>): Promise<{ heap: number; all: number }> {
+  const { rows } = await sql<{ heap: string; all: string }>`
+    SELECT pg_relation_size('sluice.records') AS heap, pg_total_relation_size('sluice.records') AS "all"`.execute(db)
+  return { heap: Number(rows[0]?.heap), all: Number(rows[0]?.all) }
+}

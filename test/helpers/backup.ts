@@ -1,0 +1,118 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { sql } from 'kysely'
+import type { Test } from 'tap'
+import { prepareHome } from '../../db/embedded/home.ts'
+import { ensureDatabase, ensureRoles } from '../../src/data/roles.ts'
+import { connect } from './connect.ts'
+import { missing } from './kustomize.ts'
+import { openOwnServer } from './own-server.ts'
+import type { TestDatabase } from './postgres.ts'
+
+export const script = (name: 'backup' | 'restore' | 'drill'): string =>
+  fileURLToPath(new URL(`../../k8s/components/backup/${name}.sh`, import.meta.url))
+
+/** For `skip` of a test: false, or why it cannot run here. The embedded server comes without these programs. */
+export const withoutBackup = missing('flock') || missing('pg_dump') || withoutPostgres18()
+
+/** The folders of backups and of a drill: removed when `t` is over, and open to the user that a server runs as. */
+export async function makeFolder(t: Test): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-'))
+  await chmod(folder, 0o777)
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+export interface Lived extends TestDatabase {
+  /** As the backup's pod has it. */
+  backup: Record<string, string>
+  /** As the restoring pod has it. */
+  owner: Record<string, string>
+  /** Another database on the same server, without a schema. */
+  emptyDatabase(t: Test): Promise<Pick<Lived, 'ownerUrl' | 'owner'>>
+  /** The server's own programs, for one more server, and the user that may run them. */
+  programs: { PATH: string; user: { uid?: number; gid?: number } }
+  /** Stops the server and throws away all it had. */
+  lose(): Promise<void>
+}
+
+/** A server of its own, with the roles and an empty database: what a new cluster has before its migration. */
+export async function newCluster(t: Test): Promise<Lived> {
+  const server = await openOwnServer(t)
+  const { binaries, user } = await prepareHome(server.folder)
+  let databases = 0
+  const root = connect(server.superUrl)
+  const password = 'of-the-backup'
+  await ensureRoles(root, { sluice_backup: password }).finally(() => root.destroy())
+  const backupUrl = Object.assign(new URL(server.superUrl), { username: 'sluice_backup', password }).href
+  return {
+    ...server,
+    name: 'sluice',
+    backup: environment(backupUrl),
+    owner: environment(server.ownerUrl),
+    async emptyDatabase(t) {
+      const name = `empty_${++databases}`
+      const root = connect(server.superUrl)
+      await ensureDatabase(root, name, 'sluice_owner').finally(() => root.destroy())
+      t.teardown(async () => {
+        const root = connect(server.superUrl)
+        await sql`DROP DATABASE ${sql.id(name)} WITH (FORCE)`.execute(root).finally(() => root.destroy())
+      })
+      const ownerUrl = Object.assign(new URL(server.ownerUrl), { pathname: `/${name}` }).href
+      return { ownerUrl, owner: environment(ownerUrl) }
+    },
+    programs: { PATH: `${dirname(binaries.postgres)}:${process.env.PATH}`, user: user ?? {} },
+    async lose() {
+      await server.release()
+      await rm(server.folder, { recursive: true, force: true })
+    },
+  }
+}
+
+export interface Ran {
+  code: number
+  /** The lines of its log, each parsed; what is no JSON is no line of it. */
+  logs: Record<string, unknown>[]
+  output: string
+}
+
+/** One of the component's scripts, run to its end. */
+export async function runScript(
+  name: Parameters<typeof script>[0],
+  env: Record<string, string>,
+  { args = [], user = {} }: { args?: string[]; user?: { uid?: number; gid?: number } } = {},
+): Promise<Ran> {
+  const child = spawn('bash', [script(name), ...args], {
+    cwd: '/',
+    env: { PATH: process.env.PATH ?? '', KEEP: '3', KEEP_DAYS: '30', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...user,
+  })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text) => {
+      output += text
+    })
+  }
+  const [code] = await once(child, 'close')
+  const logs = output
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line))
+  return { code, logs, output }
+}
+
+// As in the pods: the password is not in the URL, which ps shows.
+function environment(url: string): Record<string, string> {
+  const { password } = new URL(url)
+  return { DATABASE_URL: Object.assign(new URL(url), { password: '' }).href, PGPASSWORD: password }
+}
+
+function withoutPostgres18(): string | false {
+  const version = execFileSync('pg_dump', ['--version'], { encoding: 'utf8' })
+  return / 18\./.test(version) ? false : `pg_dump here is not of PostgreSQL 18: .ci/postgres-client brings it`
+}

@@ -1,0 +1,144 @@
+import { createHash, createHmac } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Test } from 'tap'
+
+export interface ObjectStorage {
+  /** Of a folder in a bucket. */
+  url: string
+  /** By key, the folder included. */
+  objects: Map<string, Buffer>
+  /** `METHOD /path?query` of what was asked, in order. */
+  requests: string[]
+  /** Uploads in parts that were begun and neither completed nor aborted. */
+  open: Map<string, Buffer[]>
+  /** Called before each answer; a number is the status of the answer instead. */
+  fail: (request: string) => number | undefined
+}
+
+export const credentials = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' }
+
+/** What of S3 a backup needs. It takes no request whose signature or body is not what the key's holder sent. */
+export async function startObjectStorage(t: Test): Promise<ObjectStorage> {
+  const storage: ObjectStorage = { url: '', objects: new Map(), requests: [], open: new Map(), fail: () => undefined }
+  const server = createServer(async (request, response) => {
+    const body = Buffer.concat(await request.toArray())
+    storage.requests.push(`${request.method} ${request.url}`)
+    const failure = storage.fail(`${request.method} ${request.url}`)
+    const wrong = whatIsWrong(request, body)
+    const {
+      status,
+      headers = {},
+      text = '',
+    } = failure !== undefined
+      ? { status: failure, text: '<Error><Code>InternalError</Code></Error>' }
+      : wrong !== undefined
+        ? { status: 403, text: `<Error><Code>${wrong}</Code></Error>` }
+        : answer(storage, request, body)
+    response.writeHead(status, headers).end(request.method === 'HEAD' ? undefined : text)
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close().closeAllConnections())
+  storage.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/bucket/our backups`.replace(' ', '%20')
+  return storage
+}
+
+interface Answer {
+  status: number
+  headers?: Record<string, string | number>
+  text?: string | Buffer
+}
+
+function answer({ objects, open }: ObjectStorage, request: IncomingMessage, body: Buffer): Answer {
+  const { pathname, searchParams: query } = new URL(request.url as string, 'http://s3')
+  const [, bucket, key] = /^\/([^/]+)\/?(.*)$/.exec(decodeURIComponent(pathname)) as unknown as [string, string, string]
+  if (bucket !== 'bucket') return { status: 404, text: '<Error><Code>NoSuchBucket</Code></Error>' }
+  const uploadId = query.get('uploadId')
+
+  switch (request.method) {
+    case 'GET':
+    case 'HEAD': {
+      if (query.has('list-type')) return { status: 200, text: list([...objects.keys()], query) }
+      const object = objects.get(key)
+      if (object === undefined) return { status: 404, text: '<Error><Code>NoSuchKey</Code></Error>' }
+      return { status: 200, headers: { 'content-length': object.length }, text: object }
+    }
+    case 'POST': {
+      if (uploadId === null) {
+        open.set(`upload/${open.size} 1`, [])
+        return { status: 200, text: `<UploadId>${[...open.keys()].at(-1)}</UploadId>` }
+      }
+      const parts = [...body.toString().matchAll(/<PartNumber>(\d+)<\/PartNumber><ETag>"(\w+)"<\/ETag>/g)]
+      const chosen = parts.map(([, number]) => open.get(uploadId)?.[Number(number) - 1] as Buffer)
+      if (
+        chosen.some(
+          (part, at) =>
+            part === undefined || md5(part) !== parts[at]?.[2] || (part.length < 5 * 2 ** 20 && at < chosen.length - 1),
+        )
+      )
+        return { status: 200, text: '<Error><Code>InvalidPart</Code></Error>' }
+      objects.set(key, Buffer.concat(chosen))
+      open.delete(uploadId)
+      return { status: 200, text: '<CompleteMultipartUploadResult></CompleteMultipartUploadResult>' }
+    }
+    case 'PUT': {
+      if (uploadId === null) objects.set(key, body)
+      else (open.get(uploadId) as Buffer[])[Number(query.get('partNumber')) - 1] = body
+      return { status: 200, headers: { etag: `"${md5(body)}"` } }
+    }
+    default:
+      open.delete(uploadId as string)
+      return { status: 204 }
+  }
+}
+
+/** Two folders a page, so that there are pages. */
+function list(keys: string[], query: URLSearchParams): string {
+  const prefix = query.get('prefix') as string
+  const folders = new Set(
+    keys.filter((key) => key.startsWith(prefix)).map((key) => `${key.slice(prefix.length).split('/')[0]}/`),
+  )
+  const from = Number(query.get('continuation-token') ?? 0)
+  const page = [...folders].sort().slice(from, from + 2)
+  const next = from + 2 < folders.size ? `<NextContinuationToken>${from + 2}</NextContinuationToken>` : ''
+  return `<Prefix>${prefix}</Prefix>${next}${page.map((folder) => `<CommonPrefixes><Prefix>${prefix}${folder}</Prefix></CommonPrefixes>`).join('')}`
+}
+
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html, worked out from what arrived.
+function whatIsWrong({ method, url, headers }: IncomingMessage, body: Buffer): string | undefined {
+  const [, scope, names, signature] =
+    /^AWS4-HMAC-SHA256 Credential=[^/]+\/([^,]+), SignedHeaders=([^,]+), Signature=(\w+)$/.exec(
+      headers.authorization ?? '',
+    ) ?? []
+  if (scope === undefined || names === undefined) return 'AccessDenied'
+  if (headers['x-amz-content-sha256'] !== sha256(body)) return 'XAmzContentSHA256Mismatch'
+  if (!['host', 'x-amz-content-sha256', 'x-amz-date'].every((name) => names.split(';').includes(name)))
+    return 'AccessDenied'
+
+  const [path, search = ''] = (url as string).split('?')
+  const encode = (text: string) =>
+    encodeURIComponent(text).replaceAll(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+  const query = [...new URLSearchParams(search)]
+    .map((pair) => pair.map(encode).join('='))
+    .sort()
+    .join('&')
+  const canonical = [
+    method,
+    encode(decodeURIComponent(path as string)).replaceAll('%2F', '/'),
+    query,
+    ...names.split(';').map((name) => `${name}:${headers[name]}`),
+    '',
+    names,
+    headers['x-amz-content-sha256'],
+  ].join('\n')
+  const toSign = ['AWS4-HMAC-SHA256', headers['x-amz-date'], scope, sha256(canonical)].join('\n')
+  const key = scope
+    .split('/')
+    .reduce<Buffer | string>((key, part) => hmac(key, part), `AWS4${credentials.secretAccessKey}`)
+  return hmac(key, toSign).toString('hex') === signature ? undefined : 'SignatureDoesNotMatch'
+}
+
+const sha256 = (data: string | Buffer) => createHash('sha256').update(data).digest('hex')
+const md5 = (data: Buffer) => createHash('md5').update(data).digest('hex')
+const hmac = (key: Buffer | string, data: string) => createHmac('sha256', key).update(data).digest()

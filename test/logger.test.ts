@@ -1,0 +1,29 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import t from 'tap'
+
+t.test('a reader that is too slow costs lines, not memory, and the log says how many', async (t) => {
+  // 30 MB in one turn of the event loop, in which nothing can be written.
+  const LINES = 30_000
+  const script = `
+    import { createLogger, exit } from ${JSON.stringify(new URL('../src/logger.ts', import.meta.url).href)}
+    const logger = createLogger('info')
+    for (let n = 0; n < ${LINES}; n++) logger.info({ n }, 'x'.repeat(1000))
+    exit(logger, 0)`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const [text] = await Promise.all([
+    child.stdout.toArray().then((chunks) => Buffer.concat(chunks).toString()),
+    once(child, 'close'),
+  ])
+  const lines = text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  const kept = lines.filter(({ n }) => n !== undefined)
+  const told = lines.filter(({ suppressed }) => suppressed !== undefined)
+  t.ok(kept.length < LINES)
+  t.match(told[0], { level: 'warn', msg: /dropped/ })
+  t.equal(kept.length + told.reduce((sum, { suppressed }) => sum + suppressed, 0), LINES)
+})

@@ -1,0 +1,101 @@
+import t from 'tap'
+import { createApp } from '../helpers/app.ts'
+import { openClient } from '../helpers/http.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { exchange, head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+const NDJSON = { 'content-type': 'application/x-ndjson' }
+const records = (source: string, count: number) =>
+  Array.from({ length: count }, (_, id) => ({ source, type: 't', id: String(id) }))
+const lines = (source: string, count: number) =>
+  records(source, count)
+    .map((record) => `${JSON.stringify(record)}\n`)
+    .join('')
+
+const server = await createApp(t)
+const { app, post, makeKey } = server
+
+/** With a key that may send so many a second. */
+async function as(recordsPerSecond: number): Promise<{ authorization: string }> {
+  return { authorization: `Bearer ${(await makeKey({ recordsPerSecond })).token}` }
+}
+
+t.test('a key without a limit is told of none', async (t) => {
+  const { headers } = await post(records('free', 1))
+  t.notOk('ratelimit' in headers || 'ratelimit-policy' in headers)
+})
+
+t.test('every record counts, and each answer says what is left', async (t) => {
+  const key = await as(1000)
+  const left = async (body: unknown, headers = {}) => {
+    const answer = await post(body, { ...key, ...headers })
+    t.equal(answer.headers['ratelimit-policy'], '"records";q=10000;w=10')
+    return Number(/^"records";r=(\d+);t=\d+$/.exec(String(answer.headers.ratelimit))?.[1])
+  }
+  const began = performance.now()
+  /** After so many records, by what was refilled meanwhile. */
+  const atMost = (taken: number) => 10_000 - taken + (performance.now() - began)
+  const first = await left(records('counted', 5000))
+  t.ok(first >= 5000 && first <= atMost(5000), `${first} left of a batch`)
+  const second = await left(records('counted', 2))
+  t.ok(second <= atMost(5002), `${second} left when they come again`)
+  const third = await left('{"source":5}')
+  t.ok(third <= atMost(5003), `${third} left when one is refused`)
+})
+
+t.test('a key over its rate gets 429 with all that it needs to wait, and nothing is written', async (t) => {
+  const key = await as(1)
+  t.equal((await post(records('over', 500), key)).status, 201, 'a batch is taken whole')
+  const answer = await post(records('refused', 1), key)
+  isProblem(t, answer, 'rate_limited')
+  t.equal(answer.headers['ratelimit-policy'], '"records";q=10;w=10')
+  const wait = Number(answer.headers['retry-after'])
+  t.ok(wait > 480 && wait <= 491, `${wait} s`)
+  t.equal(answer.headers.ratelimit, `"records";r=0;t=${wait}`)
+  t.equal((await server.get('/v1/records/refused/0')).status, 404)
+
+  t.equal((await post(records('stranger', 1))).status, 201, 'another key does not notice')
+  t.equal((await server.get('/v1/records/over/0', key)).status, 200, 'and reading is not limited')
+})
+
+t.test('the refusal comes before the body', async (t) => {
+  const { authorization } = await as(1)
+  await post(records('first', 100), { authorization })
+  const headers = { Authorization: authorization, 'Content-Type': 'application/json', 'Content-Length': '10000000' }
+  isProblem(t, await exchange(await listen(app), head('POST', '/v1/records', headers)), 'rate_limited')
+  t.equal(app.budget.used, 0)
+})
+
+t.test('the rate for all is for keys without one of their own', async (t) => {
+  const limited = await createApp(t, { KEY_RECORDS_PER_SECOND: '1' })
+  t.equal((await limited.post(records('all', 100))).status, 201)
+  isProblem(t, await limited.post(records('all', 1)), 'rate_limited')
+  const { token } = await limited.makeKey({ recordsPerSecond: 1000 })
+  const own = { authorization: `Bearer ${token}` }
+  for (let times = 0; times < 3; times++)
+    t.equal((await limited.post(records('own', 100), own)).status, 200 + (times === 0 ? 1 : 0))
+})
+
+t.test('lines of a key over its rate are read as slowly as it may send, and all stored', async (t) => {
+  const key = await as(500)
+  const began = performance.now()
+  const answer = await post(lines('slow', 6500), { ...key, ...NDJSON })
+  t.equal(answer.status, 201)
+  t.match(answer.json, { counts: { created: 6500 }, committedLines: 6500 })
+  // 5,000 at once, 1,000 more on credit, and the last 500 when that is paid.
+  t.ok(performance.now() - began > 1900, `after ${performance.now() - began} ms`)
+})
+
+t.test('a sender of lines who leaves while they wait for the rate is let go', async (t) => {
+  const leaving = await createApp(t)
+  const { token } = await leaving.makeKey({ recordsPerSecond: 1 })
+  const client = openClient(t, await listen(leaving.app), token)
+  const { request, answer } = client.open('POST', '/v1/records', NDJSON)
+  request.end(lines('leaving', 3000))
+  await until('the first lines', async () => (await leaving.get('/v1/records/leaving/0')).status === 200)
+  t.ok(leaving.app.budget.used > 0, 'it waits')
+  request.destroy()
+  await t.rejects(answer)
+  await until('the end of the request', () => leaving.app.budget.used === 0)
+})

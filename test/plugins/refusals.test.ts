@@ -1,0 +1,99 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { exchange, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+t.test('a flood of refusals is ten lines and a number, and no refusal goes unsaid', async (t) => {
+  const app = await createApp(t, { LOG_LEVEL: 'info' })
+  const answers = await times(60, () => app.post({}, { authorization: 'Bearer sluice_0_x' }))
+  t.ok(answers.every(({ status }) => status === 401))
+  await app.app.close()
+  const { requests, suppressed } = tell(app, 'unauthorized')
+  t.equal(requests + suppressed, 60)
+  t.ok(suppressed > 0)
+  t.ok(requests <= 10 * (summaries(app).length + 1), `${requests} lines`)
+  t.match(summaries(app)[0], { level: 'warn', code: 'unauthorized', suppressed: Number })
+})
+
+t.test('one kind of refusal hides no other, and what succeeds is always told', async (t) => {
+  const app = await createApp(t, { LOG_LEVEL: 'info' })
+  await times(20, () => app.post('{'))
+  t.equal((await app.post({ source: 's' })).status, 422)
+  await times(20, () => app.post({ source: 's', type: 't' }))
+  t.match(tell(app, 'required'), { requests: 1, suppressed: 0 })
+  t.equal(app.logs.filter(({ status }) => status === 201).length, 20)
+})
+
+t.test('a second later there is room again', async (t) => {
+  const app = await createApp(t, { LOG_LEVEL: 'info' })
+  await times(20, () => app.post('{'))
+  await until('the number', () => summaries(app).length > 0)
+  const before = tell(app, 'invalid_json')
+  t.equal(before.requests + before.suppressed, 20)
+  const again = await app.post('{')
+  t.ok(app.logs.find(({ requestId, msg }) => msg === 'request' && requestId === again.headers['x-request-id']))
+})
+
+t.test('what is not even HTTP is told like any other refusal, and no more often', async (t) => {
+  const app = await createApp(t, { LOG_LEVEL: 'info' })
+  const port = await listen(app.app)
+  const first = await exchange(port, 'FOO / HTTP/1.1\r\n\r\n')
+  t.match(app.logs, [
+    { msg: /listening/ },
+    { msg: 'request', status: 400, code: 'invalid_request', requestId: first.json.requestId },
+  ])
+  await times(30, () => exchange(port, 'FOO / HTTP/1.1\r\n\r\n'))
+  await app.app.close()
+  const { requests, suppressed } = tell(app, 'invalid_request')
+  t.equal(requests + suppressed, 31)
+  t.ok(suppressed > 0)
+})
+
+t.test('the reasons of refusals that are ours are no flood either', async (t) => {
+  const app = await createApp(t, { LOG_LEVEL: 'info', DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' })
+  const answers = await times(60, () => app.get('/v1/records/s/1'))
+  t.ok(answers.every(({ status }) => status === 503))
+  await app.app.close()
+  const { requests, suppressed } = tell(app, 'database_unavailable')
+  t.equal(requests + suppressed, 60)
+  t.ok(suppressed > 0)
+  const reasons = app.logs.filter(({ msg, err }) => msg !== 'request' && err !== undefined)
+  t.match(reasons[0], { level: 'warn', err: { cause: { code: 'ECONNREFUSED' } } })
+  t.ok(reasons.length <= requests + 2, 'one a line, and what the keys and the readiness say')
+})
+
+// Its answer says that the log has the reason, under the requestId.
+t.test('a defect is told each time', async (t) => {
+  const app = await createApp(t, { LOG_LEVEL: 'info' })
+  const db = connect(app.database.superUrl)
+  await sql`ALTER TABLE sluice.records RENAME COLUMN subject TO renamed`.execute(db).finally(() => db.destroy())
+  const answers = await times(20, () => app.get('/v1/records/s/1'))
+  t.ok(answers.every(({ status }) => status === 500))
+  t.equal(app.logs.filter(({ level, err }) => level === 'error' && err !== undefined).length, 20)
+  t.match(tell(app, 'internal_error'), { requests: 20, suppressed: 0 })
+})
+
+t.test('at the level debug every refusal has its line', async (t) => {
+  const app = await createApp(t, { LOG_LEVEL: 'debug' })
+  await times(30, () => app.post('{'))
+  t.equal(tell(app, 'invalid_json').requests, 30)
+})
+
+// — helpers —
+
+/** So many at once. */
+const times = <T>(count: number, send: () => Promise<T>): Promise<T[]> =>
+  Promise.all(Array.from({ length: count }, send))
+
+const summaries = ({ logs }: TestApp) => logs.filter(({ suppressed }) => suppressed !== undefined)
+
+/** How many refusals with this code have a line of their own, and how many are only counted. */
+function tell({ logs }: TestApp, code: string) {
+  const lines = logs.filter((line) => line.code === code)
+  return {
+    requests: lines.filter(({ msg }) => msg === 'request').length,
+    suppressed: lines.reduce((sum, { suppressed }) => sum + Number(suppressed ?? 0), 0),
+  }
+}

@@ -1,0 +1,291 @@
+import net from 'node:net'
+import { gzipSync } from 'node:zlib'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { type Command, runServer } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { type SentSpan, startCollector } from '../helpers/otlp.ts'
+import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
+import { head } from '../helpers/socket.ts'
+
+const KEY = 'a-key-that-somebody-chose'
+const [TRACE, CALLER] = ['a'.repeat(32), 'b'.repeat(16)]
+const AT_ONCE = { OTEL_BSP_SCHEDULE_DELAY: '10' }
+
+const collector = await startCollector(t)
+const { server, post, get, database, logOf } = await startTraced(t, {
+  OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+  ...AT_ONCE,
+})
+
+// — the way of a record —
+
+t.test("a caller's trace goes on: request, flush, statement, each below the one before", async (t) => {
+  const answer = await post({ id: 'one' }, { traceparent: `00-${TRACE}-${CALLER}-01` })
+  t.equal(answer.status, 201)
+  const insert = await collector.span('of the insert', ({ traceId, name }) => traceId === TRACE && /^INSERT/.test(name))
+  const flush = await collector.span('of the flush', ({ spanId }) => spanId === insert.parentId)
+  const request = await collector.span('of the request', ({ spanId }) => spanId === flush.parentId)
+  t.equal(request.parentId, CALLER)
+  t.ok([insert, flush, request].every(({ traceId }) => traceId === TRACE))
+
+  t.match(request, { name: 'POST /v1/records', kind: 'SERVER', failed: false, links: [] })
+  const { hostname, port } = new URL(server.url)
+  t.strictSame(request.attributes, {
+    'http.request.method': 'POST',
+    'http.route': '/v1/records',
+    'http.response.status_code': 201,
+    'url.path': '/v1/records',
+    'url.scheme': 'http',
+    'network.protocol.version': '1.1',
+    'server.address': hostname,
+    'server.port': Number(port),
+  })
+  t.match(flush, { name: 'flush', kind: 'INTERNAL', links: [{ traceId: TRACE, spanId: request.spanId }] })
+  t.strictSame(flush.attributes, { 'sluice.flush.requests': 1, 'sluice.flush.rows': 1 })
+  const url = new URL(database.apiUrl)
+  t.match(insert, { name: 'INSERT sluice.records', kind: 'CLIENT', failed: false })
+  t.strictSame(insert.attributes, {
+    'db.system.name': 'postgresql',
+    'db.namespace': url.pathname.slice(1),
+    'db.operation.name': 'INSERT',
+    'db.collection.name': 'sluice.records',
+    'server.address': url.hostname,
+    'server.port': Number(url.port),
+  })
+  t.ok(insert.start < insert.end && flush.start < flush.end)
+
+  t.match(await logOf(answer), { traceId: TRACE, spanId: request.spanId })
+  t.equal((await read('one')).traceparent, `00-${TRACE}-${CALLER}-01`, "the record tells of its producer's span")
+})
+
+t.test('without a trace of the caller one begins here, and the record and the log lead to it', async (t) => {
+  const answer = await post({ id: 'alone' })
+  const { traceId, spanId } = (await logOf(answer)) as Record<string, string>
+  const request = await collector.span('of the request', (span) => span.spanId === spanId)
+  t.match(request, { traceId, parentId: '', name: 'POST /v1/records' })
+  t.equal((await read('alone')).traceparent, `00-${traceId}-${spanId}-01`)
+})
+
+t.test('a flush is linked to every request that it serves, and they to it', async (t) => {
+  const root = connect(database.superUrl)
+  t.teardown(() => root.destroy())
+  const before = collector.spans.length
+  // The writers are held up, so that what comes meanwhile shares the next flush.
+  const lock = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
+  const names = Array.from({ length: 200 }, (_, n) => `many-${n}`)
+  const sent = names.map((id) => {
+    const body = JSON.stringify({ source: 'shop', type: 'order.placed', id })
+    const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', 'x-request-id': id }
+    return `${head('POST', '/v1/records', { ...headers, 'content-length': String(body.length) })}${body}`
+  })
+  const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  socket.resume().write(sent.join(''))
+  const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+  while ((await waiting.execute(lock)).rows.length === 0);
+  // Answered after all that came before it has been read.
+  await fetch(`${server.url}/healthz`)
+  await lock.rollback().execute()
+  const logs = await Promise.all(names.map((id) => server.log(({ requestId }) => requestId === id)))
+  const of = (name: string) => collector.spans.slice(before).filter((span) => span.name === name)
+  const ids = logs.map(({ spanId }) => spanId)
+  const linked = () => of('flush').flatMap(({ links }) => links.map(({ spanId }) => spanId))
+  await collector.span(
+    'of all',
+    () => linked().length >= 200 && ids.every((id) => collector.spans.some((s) => s.spanId === id)),
+  )
+  t.strictSame(linked().sort(), ids.sort(), 'each once')
+
+  const shared = of('flush').find(({ links }) => links.length > 128) as SentSpan
+  t.ok(shared, 'one has more than the default limit of links')
+  t.equal(shared.attributes['sluice.flush.requests'], shared.links.length)
+  const [first, ...others] = shared.links.map(
+    ({ spanId }) => collector.spans.find((s) => s.spanId === spanId) as SentSpan,
+  )
+  t.equal(shared.parentId, first?.spanId, 'it belongs to the trace of the first')
+  for (const { links } of others) t.strictSame(links, [{ traceId: shared.traceId, spanId: shared.spanId }])
+})
+
+t.test('lines and compressed bodies are traced the same way', async (t) => {
+  for (const [type, encoding, body] of [
+    ['application/x-ndjson', 'identity', '{"source":"shop","type":"t","id":"line"}\n'],
+    ['application/json', 'gzip', gzipSync('{"source":"shop","type":"t","id":"zip"}')],
+  ] as const) {
+    const answer = await post(body, { 'content-type': type, 'content-encoding': encoding })
+    t.equal(answer.status, 201)
+    const { spanId } = await logOf(answer)
+    const flush = await collector.span('of the flush', ({ links }) => links.some((link) => link.spanId === spanId))
+    t.equal(flush.parentId, spanId, type)
+  }
+})
+
+t.test('a request that is not sampled has no span, but its trace in the log and in the record', async (t) => {
+  const [trace, caller] = ['c'.repeat(32), 'd'.repeat(16)]
+  const answer = await post({ id: 'unsampled' }, { traceparent: `00-${trace}-${caller}-00` })
+  t.match(await logOf(answer), { traceId: trace })
+  t.equal((await read('unsampled')).traceparent, `00-${trace}-${caller}-00`)
+  // Spans are sent in the order in which they end.
+  const { spanId } = await logOf(await post({ id: 'after' }))
+  await collector.span('of a later request', (span) => span.spanId === spanId)
+  t.notOk(collector.spans.some(({ traceId }) => traceId === trace))
+})
+
+// — reading, refusals, failures —
+
+t.test('a read has its statements below it, and no span holds an id, a payload, a key or a message', async (t) => {
+  const trace = 'e'.repeat(32)
+  const traceparent = `00-${trace}-${CALLER}-01`
+  await get('/v1/records/shop/secret-id', { traceparent })
+  const read = await collector.span('of the read', ({ traceId, kind }) => traceId === trace && kind === 'SERVER')
+  t.match(read, { name: 'GET /v1/records/:source/:id', failed: false })
+  t.match(read.attributes, { 'url.path': '/v1/records/:source/:id', 'sluice.problem.code': 'not_found' })
+  t.match(await collector.span('of the query', (span) => span.parentId === read.spanId), {
+    name: 'SELECT sluice.records',
+    kind: 'CLIENT',
+  })
+
+  await get('/v1/secret-path?secret-query', { traceparent: `00-${trace}-${'1'.repeat(16)}-01` })
+  const nowhere = await collector.span('of no route', ({ parentId }) => parentId === '1'.repeat(16))
+  t.match(nowhere, { name: 'GET', attributes: { 'url.path': 'REDACTED', 'http.response.status_code': 404 } })
+  await post({ id: 'secret-id', data: 'secret-data', subject: 'secret-subject' })
+  for (const secret of ['secret-', KEY, new URL(database.apiUrl).password]) {
+    t.notOk(
+      collector.bodies.some((body) => body.includes(secret)),
+      secret.slice(0, 7),
+    )
+  }
+})
+
+t.test('a failing statement is told by its SQLSTATE', async (t) => {
+  const db = connect(database.superUrl)
+  t.teardown(() => db.destroy())
+  await sql`ALTER TABLE sluice.records RENAME COLUMN subject TO renamed`.execute(db)
+  const answer = await get('/v1/records/shop/one')
+  await sql`ALTER TABLE sluice.records RENAME COLUMN renamed TO subject`.execute(db)
+  t.equal(answer.status, 500)
+  const { spanId } = await logOf(answer)
+  const request = await collector.span('of the request', (span) => span.spanId === spanId)
+  t.match(request, { failed: true, attributes: { 'error.type': 'internal_error', 'http.response.status_code': 500 } })
+  const query = await collector.span('of the query', ({ parentId, failed }) => parentId === spanId && failed)
+  t.match(query.attributes, { 'error.type': '42703', 'db.response.status_code': '42703' })
+  t.match(
+    server.logs().find(({ err, requestId }) => err && requestId === answer.headers.get('x-request-id')),
+    { spanId },
+  )
+})
+
+t.test('probes have no spans', async (t) => {
+  await fetch(`${server.url}/readyz`)
+  const { spanId } = await logOf(await post({ id: 'after the probe' }))
+  await collector.span('of a later request', (span) => span.spanId === spanId)
+  t.notOk(collector.spans.some(({ attributes }) => attributes['http.route'] === '/readyz'))
+})
+
+// — settings —
+
+t.test(
+  'the standard variables say who sends, what, and with which headers; the end of the process sends what is left',
+  async (t) => {
+    const collector = await startCollector(t)
+    const { server, post, logOf } = await startTraced(t, {
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/mine`,
+      OTEL_EXPORTER_OTLP_HEADERS: 'x-tenant=shop',
+      OTEL_SERVICE_NAME: 'orders',
+      OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
+      OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+      OTEL_TRACES_SAMPLER_ARG: '0',
+      OTEL_BSP_SCHEDULE_DELAY: '600000',
+    })
+    await post({ id: 'not in the sample' })
+    const answer = await post({ id: 'in it' }, { traceparent: `00-${TRACE}-${CALLER}-01` })
+    const { spanId } = await logOf(answer)
+    server.child.kill('SIGINT')
+    t.equal(await server.exit, 0)
+    t.ok(collector.spans.some((span) => span.spanId === spanId))
+    t.ok(collector.spans.every(({ traceId }) => traceId === TRACE))
+    t.match(collector.headers[0], { url: '/mine', 'x-tenant': 'shop', 'content-type': 'application/x-protobuf' })
+    t.match(collector.spans[0]?.resource, {
+      'service.name': 'orders',
+      'deployment.environment.name': 'test',
+      'service.version': /^\d/,
+    })
+  },
+)
+
+t.test('a collector that is away costs a line of the log now and then, and no request', async (t) => {
+  const settings = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_EXPORTER_OTLP_TIMEOUT: '200', ...AT_ONCE }
+  const { server, post } = await startTraced(t, settings)
+  for (let n = 0; n < 20; n++) t.equal((await post({ id: String(n) })).status, 201)
+  const told = ({ msg }: Record<string, unknown>) => /traces could not be sent/.test(String(msg))
+  t.match(await server.log(told), { level: 'warn', err: { message: String } })
+  server.child.kill('SIGINT')
+  t.equal(await server.exit, 0)
+  t.ok(server.logs().filter(told).length <= 3)
+  t.equal(server.stderr().trim().split('\n').length, 1, 'the line for people')
+})
+
+// But for its API, a few constants, which prom-client loads for itself.
+t.test('off, nothing of OpenTelemetry is loaded; on, it is', async (t) => {
+  const tell = `import { registerHooks } from 'node:module'
+    registerHooks({ load: (url, context, next) => (process._rawDebug('LOADED ' + url), next(url, context)) })`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
+  for (const [settings, loads] of [
+    [{}, false],
+    [{ ...endpoint, OTEL_SDK_DISABLED: 'true' }, false],
+    [{ ...endpoint, OTEL_TRACES_EXPORTER: 'none' }, false],
+    [endpoint, true],
+  ] as const) {
+    const server = await runServer(t, { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none', ...settings }, { flags })
+    server.child.kill('SIGINT')
+    await server.exit
+    t.match(server.stderr(), /LOADED .*\/src\/app\.ts/, 'the hook sees what is loaded')
+    t.equal(/@opentelemetry\/(?!api\/)|\/src\/traces\//.test(server.stderr()), loads, Object.keys(settings).join())
+  }
+})
+
+t.test('a protocol that is not spoken here ends the start', async (t) => {
+  const settings = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }
+  await t.rejects(runServer(t, { DATABASE_URL: 'postgres://x/y', ...settings }), {
+    message: /OTEL_EXPORTER_OTLP_PROTOCOL is \\"grpc\\", but must be http\/protobuf/,
+  })
+})
+
+// — helpers —
+
+interface Traced {
+  server: Command & { url: string }
+  database: TestDatabase
+  post(record: Record<string, unknown> | string | Buffer, headers?: Record<string, string>): Promise<Response>
+  get(path: string, headers?: Record<string, string>): Promise<Response>
+  /** The line of the log that tells of the request. */
+  logOf(answer: Response): Promise<Record<string, unknown>>
+}
+
+async function startTraced(t: Test, settings: Record<string, string>): Promise<Traced> {
+  const database = await createDatabase(t)
+  const env = { DATABASE_URL: database.ownerUrl, SLUICE_BOOTSTRAP_KEY: KEY, LOG_LEVEL: 'debug', ...settings }
+  const server = await runServer(t, env, { args: ['--migrate'] })
+  const authorization = `Bearer ${KEY}`
+  return {
+    server,
+    database,
+    post: (record, headers = {}) =>
+      fetch(`${server.url}/v1/records`, {
+        method: 'POST',
+        headers: { authorization, 'content-type': 'application/json', ...headers },
+        body:
+          typeof record === 'string' || Buffer.isBuffer(record)
+            ? record
+            : JSON.stringify({ source: 'shop', type: 'order.placed', ...record }),
+      }),
+    get: (path, headers = {}) => fetch(`${server.url}${path}`, { headers: { authorization, ...headers } }),
+    logOf: (answer) =>
+      server.log(({ msg, requestId }) => msg === 'request' && requestId === answer.headers.get('x-request-id')),
+  }
+}
+
+const read = async (id: string): Promise<Record<string, unknown>> =>
+  (await (await get(`/v1/records/shop/${id}`)).json()) as Record<string, unknown>

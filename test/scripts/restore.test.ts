@@ -1,0 +1,148 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { parse, stringify } from 'yaml'
+import { migrate, pendingMigrations } from '../../src/data/migrate.ts'
+import { makeFolder, newCluster, runScript, withoutBackup } from '../helpers/backup.ts'
+import { connect } from '../helpers/connect.ts'
+import { find, missing, render } from '../helpers/kustomize.ts'
+
+const program = fileURLToPath(new URL('../../scripts/restore.sh', import.meta.url))
+
+t.test('into a database of DATABASE_URL', { skip: withoutBackup }, async (t) => {
+  const server = await newCluster(t)
+  const owner = connect(server.ownerUrl)
+  t.teardown(() => owner.destroy())
+  await migrate(owner)
+  await sql`
+    INSERT INTO sluice.records (epoch, n, source, id, type) SELECT sluice.current_epoch(), i, 's', i::text, 't'
+    FROM generate_series(1, 7) AS i`.execute(owner)
+  const BACKUPS = await makeFolder(t)
+  await runScript('backup', { ...server.backup, BACKUPS })
+  const name = (await readdir(BACKUPS)).find((one) => one.startsWith('sluice-')) as string
+
+  t.test('without a name it lists what there is, and needs no database', async (t) => {
+    t.match(restore({ BACKUPS }), { status: 0, output: new RegExp(`${name} +7 `) })
+  })
+
+  t.test('a dry run changes nothing, and then it is restored, migrated, and may be used', async (t) => {
+    const { ownerUrl } = await server.emptyDatabase(t)
+    const db = connect(ownerUrl)
+    t.teardown(() => db.destroy())
+    t.match(restore({ BACKUPS, DATABASE_URL: ownerUrl }, 'latest', '--dry-run'), {
+      status: 0,
+      output: /nothing was changed/,
+    })
+    t.not((await pendingMigrations(db)).length, 0)
+
+    t.match(restore({ BACKUPS, DATABASE_URL: ownerUrl }, name), { status: 0, output: /restored sluice-/ })
+    t.same(await pendingMigrations(db), [])
+    t.same((await sql`SELECT count(*)::integer AS n FROM sluice.records`.execute(db)).rows, [{ n: 7 }])
+    const may = sql`SELECT has_table_privilege('sluice_api', 'sluice.records', 'INSERT') AS may`
+    t.same((await may.execute(db)).rows, [{ may: true }])
+
+    t.match(restore({ BACKUPS, DATABASE_URL: ownerUrl }, name), { status: 1, output: /is in use: 7 rows/ })
+  })
+
+  t.test('the password is in no argument, which ps would show', async (t) => {
+    const { ownerUrl } = await server.emptyDatabase(t)
+    const url = new URL(ownerUrl)
+    const bin = t.testdir({})
+    const log = join(bin, 'arguments')
+    const real = execFileSync('sh', ['-c', 'command -v psql'], { encoding: 'utf8' }).trim()
+    writeFileSync(join(bin, 'psql'), `#!/bin/sh\necho "$*" >>${log}\nexec ${real} "$@"\n`, { mode: 0o755 })
+    const env = {
+      BACKUPS,
+      DATABASE_URL: ownerUrl.replace(
+        url.password,
+        `%${url.password.charCodeAt(0).toString(16)}${url.password.slice(1)}`,
+      ),
+    }
+    t.match(restore({ ...env, PATH: `${bin}:${process.env.PATH}` }, 'latest'), { status: 0 }, 'percent-encoded or not')
+    t.match(readFileSync(log, 'utf8'), /postgres:\/\/sluice_owner@127/)
+    t.notMatch(readFileSync(log, 'utf8'), url.password.slice(1))
+  })
+
+  t.test('a folder without a database to restore into is an answer', async (t) => {
+    t.match(restore({ BACKUPS }, 'latest'), { status: 1, output: /DATABASE_URL is not set/ })
+  })
+})
+
+t.test('in the cluster', { skip: missing('kubectl') }, async (t) => {
+  t.test('it stops no API, and restores only once there is none that could store records meanwhile', async (t) => {
+    const { status, output, made } = inCluster(t, { PODS: 'pod/sluice-api-1' }, 'latest')
+    t.equal(status, 1)
+    t.match(output, /scale deployment\/sluice-api --replicas=0/)
+    t.equal(made, undefined)
+  })
+
+  t.test('it makes the Job of the CronJob: restores, then migrates, then sees to the key', async (t) => {
+    const { status, output, made } = inCluster(t, {}, 'sluice-20261126T013000Z')
+    t.equal(status, 0, output)
+    const { initContainers, containers } = made.spec.template.spec
+    t.strictSame(names(initContainers), ['restore', 'migrate'])
+    t.strictSame(names(containers), ['first-key'])
+    t.strictSame(initContainers[0].args, ['sluice-20261126T013000Z'])
+    t.match(output, /what the Job wrote/)
+  })
+
+  for (const [what, args, expected] of [
+    ['to list', [], []],
+    ['a dry run', ['latest', '--dry-run'], ['latest', '--dry-run']],
+  ] as const) {
+    t.test(`${what} takes the first step alone, while the API may run`, async (t) => {
+      const { status, output, made } = inCluster(t, { PODS: 'pod/sluice-api-1' }, ...args)
+      t.equal(status, 0, output)
+      const { initContainers, containers } = made.spec.template.spec
+      t.equal(initContainers, undefined)
+      t.strictSame(names(containers), ['restore'])
+      t.strictSame(containers[0].args, expected)
+    })
+  }
+
+  t.test('a Job that fails is a failure, with its log', async (t) => {
+    const { status, output } = inCluster(t, { STATUS: 'FailureTarget Failed' }, 'latest')
+    t.equal(status, 1)
+    t.match(output, /what the Job wrote.*nothing was restored/s)
+  })
+})
+
+t.test('an option that it does not know is answered with its usage', async (t) => {
+  t.match(restore({}, '--force'), { status: 2, output: /scripts\/restore\.sh BACKUP \[--dry-run\]/ })
+})
+
+const names = (containers: { name: string }[]) => containers.map(({ name }) => name)
+
+function restore(env: Record<string, string>, ...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(program, args, {
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH ?? '', ...env },
+  })
+  return { status, output: stdout + stderr }
+}
+
+/** With a kubectl that is the real one where no cluster is needed, and says what it is told to where one is. */
+function inCluster(t: Test, env: Record<string, string>, ...args: string[]) {
+  const home = t.testdir({})
+  const { spec } = find(render('k3s'), 'CronJob', 'sluice-restore').spec.jobTemplate
+  const metadata = { name: 'sluice-restore-1', namespace: 'sluice' }
+  writeFileSync(join(home, 'job.yaml'), stringify({ apiVersion: 'batch/v1', kind: 'Job', metadata, spec }))
+  const real = execFileSync('sh', ['-c', 'command -v kubectl'], { encoding: 'utf8' }).trim()
+  const text = `case "$*" in
+    *'create job'*--from=cronjob/sluice-restore*) cat ${home}/job.yaml ;;
+    'patch --local '*) exec ${real} "$@" ;;
+    'create -f -') cat >${home}/made.yaml ;;
+    *'get pods'*) echo "\${PODS:-}" ;;
+    *'get job '*) echo "\${STATUS:-SuccessCriteriaMet Complete}" ;;
+    *logs*) echo what the Job wrote ;;
+    *) echo "unexpected: $*" >&2; exit 1 ;;
+  esac`
+  writeFileSync(join(home, 'kubectl'), `#!/bin/sh\n${text}\n`, { mode: 0o755 })
+  const ran = restore({ PATH: `${home}:${process.env.PATH}`, ...env }, ...args)
+  const made = spawnSync('cat', [join(home, 'made.yaml')], { encoding: 'utf8' }).stdout
+  return { ...ran, made: made === '' ? undefined : parse(made) }
+}
