@@ -30,7 +30,7 @@ const running = new Set<ChildProcess>()
 export async function startServer({ port, env, log }: ServerOptions): Promise<Server> {
   const out = openSync(log, 'a')
   const child = spawn(process.execPath, [MAIN, 'serve'], {
-    env: { PATH: process.env.PATH ?? '', PORT: String(port), ...env },
+    env: { PATH: process.env.PATH ?? '', PORT: String(port), METRICS_PORT: '0', ...env },
     stdio: ['ignore', out, out],
   })
   closeSync(out)

@@ -15,8 +15,10 @@ export interface ConnectOptions {
   statementTimeoutMs: number
   /** Parse and plan each statement once a connection: for the few statements that are sent all the time. */
   prepare?: boolean
-  /** Notice within seconds that nobody answers any more, and that somebody does: for whoever can try again. */
-  impatient?: boolean
+  /** Notice within seconds that nobody answers any more, instead of when TCP does. */
+  watched?: boolean
+  /** How long to wait for a login, in milliseconds, where that is less than usual: for whoever tries again. */
+  loginMs?: number
   /** Told of connections that break, idle ones and busy ones. */
   onError: (error: Error) => void
   /** Told of each statement when it has ended. */
@@ -34,11 +36,6 @@ export interface Query {
 
 /** How long a TCP connection and the login may take, and how long one waits for a connection that is in use. */
 const CONNECT_TIMEOUT_MS = 3_000
-/**
- * How long the impatient wait for a login. When the network loses what is sent, only another try can notice that it works
- * again. A login that is merely slow goes on meanwhile, and is there for a later try.
- */
-const LOGIN_MS = 1_000
 /**
  * A connection that vanished amid a transaction leaves its locks behind, and what is sent again waits for them. Between
  * two statements of a transaction we do nothing else, so that silence is not ours.
@@ -84,9 +81,9 @@ const toQuery = (event: LogEvent, url: string): Query => ({
 })
 
 class Pool extends pg.Pool {
-  readonly #impatient: boolean
+  readonly #loginMs: number
 
-  constructor({ url, name, connections, statementTimeoutMs, prepare, impatient = false, onError }: ConnectOptions) {
+  constructor({ url, name, connections, statementTimeoutMs, prepare, watched, loginMs, onError }: ConnectOptions) {
     super({
       connectionString: url,
       application_name: name,
@@ -107,8 +104,8 @@ class Pool extends pg.Pool {
     // node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
-    this.#impatient = impatient
-    if (impatient) this.on('connect', (client) => watchSilence(client, { connectionString: url }))
+    this.#loginMs = loginMs ?? CONNECT_TIMEOUT_MS
+    if (watched === true) this.on('connect', (client) => watchSilence(client, { connectionString: url }))
   }
 
   /** Tells "never sent" from "sent, and then the connection broke". */
@@ -116,9 +113,9 @@ class Pool extends pg.Pool {
     const logsIn = this.idleCount === 0 && this.totalCount < this.options.max
     const connecting = super.connect()
     try {
-      return (await (this.#impatient && logsIn ? within(LOGIN_MS, connecting) : connecting)) as never
+      return (await (logsIn ? within(this.#loginMs, connecting) : connecting)) as never
     } catch (error) {
-      // Should it get in after all, whoever asks next takes it.
+      // A login that is merely slow goes on. Should it get in after all, whoever asks next takes it.
       connecting.then(
         (client) => client.release(),
         () => {},

@@ -12,6 +12,12 @@ import { tellPools } from '../metrics/pools.ts'
 const LOGINS = 3
 
 /**
+ * How long a flush waits for one. When the network loses what is sent, only another try can notice that it works again.
+ * Who reads is told of it instead, and so waits longer: a machine that is merely busy should not cost an answer.
+ */
+const LOGIN_MS = 1_000
+
+/**
  * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; for keys, so
  * that they cannot keep a revoked one alive; and for lists, where a standby is to answer them. None connects before it is
  * used.
@@ -29,7 +35,8 @@ export default fp(
       connections: config.FLUSH_CONCURRENCY * LOGINS,
       statementTimeoutMs: 0,
       prepare: true,
-      impatient: true,
+      watched: true,
+      loginMs: LOGIN_MS,
       onError,
       onQuery,
     })
@@ -37,7 +44,7 @@ export default fp(
       name: 'sluice-read',
       connections: config.READ_CONNECTIONS,
       statementTimeoutMs: config.READ_TIMEOUT_SECONDS * 1000,
-      impatient: true,
+      watched: true,
       onError,
       onQuery,
     }

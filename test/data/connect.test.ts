@@ -5,7 +5,7 @@ import { NotConnectedError } from '../../src/data/sqlstate.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
-t.test('who is impatient does not wait for a slow login, and finds it done at a later try', async (t) => {
+t.test('who tries again does not wait for a slow login, and finds it done at a later try', async (t) => {
   const { apiUrl, superUrl } = await createDatabase(t)
   const root = connectAs(superUrl)
   // Longer than a try waits, shorter than a login may take.
@@ -20,7 +20,7 @@ t.test('who is impatient does not wait for a slow login, and finds it done at a 
     name: 'test',
     connections: 3,
     statementTimeoutMs: 0,
-    impatient: true,
+    loginMs: 1_000,
     onError: () => {},
   })
   t.teardown(() => db.destroy())
