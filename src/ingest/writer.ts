@@ -7,8 +7,10 @@ import { Problem } from '../lib/problems.ts'
  * The writer turns many waiting requests into few transactions.
  *
  * A request (its checked rows) waits in a queue. A flush takes requests from the head of the queue, whole, until a bound
- * on rows or bytes is reached, and is written in one transaction. No timer decides that: a lone request is flushed at
- * once, and while flushes are at the database whatever arrives becomes the next one, so flushes grow with the load.
+ * on rows or bytes is reached, and is written in one transaction. The load decides how many: a lone request is flushed at
+ * once, and while flushes are at the database whatever arrives becomes the next one. A second one beside the first begins
+ * when it is as large as that one, since many small ones cost more than a few; or after a moment, since the first may be
+ * stuck.
  *
  * A flush is in one of these states:
  *
@@ -107,6 +109,8 @@ const TRANSITIONS: Record<State, readonly State[]> = {
   ended: [],
 }
 
+/** How long a flush that is smaller than those under way waits to grow. About as long as a commit takes on a slow disk. */
+const GROW_MS = 10
 const FIRST_PAUSE_MS = 25
 /**
  * The return of the database is noticed within this and the time of a login; within a second, when the try that was under
@@ -125,6 +129,8 @@ export class Writer {
   readonly #flushes = new Set<Flush>()
   readonly #whenIdle: (() => void)[] = []
   #scheduled = false
+  /** Runs while a flush waits to grow. */
+  #growing: NodeJS.Timeout | undefined
   #closing = false
   #away = false
   /** The last failure that said so. */
@@ -193,14 +199,42 @@ export class Writer {
 
   #startFlushes(): void {
     while (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) {
-      const flush: Flush = { state: 'writing', pieces: [this.#takeRequests()], wake: () => {} }
-      this.#flushes.add(flush)
-      void this.#runTraced(flush).then(() => {
-        this.#flushes.delete(flush)
-        this.#startFlushes()
-        this.#noteIdle()
-      })
+      if (this.#isSmall()) {
+        this.#growing ??= setTimeout(() => this.#endGrowing(), GROW_MS)
+        return
+      }
+      this.#startFlush()
     }
+  }
+
+  #startFlush(): void {
+    clearTimeout(this.#growing)
+    this.#growing = undefined
+    const flush: Flush = { state: 'writing', pieces: [this.#takeRequests()], wake: () => {} }
+    this.#flushes.add(flush)
+    void this.#runTraced(flush).then(() => {
+      this.#flushes.delete(flush)
+      this.#startFlushes()
+      this.#noteIdle()
+    })
+  }
+
+  /** Is what waits less than each of the flushes under way, and less than one may hold? */
+  #isSmall(): boolean {
+    if (this.#flushes.size === 0) return false
+    const sizes = [...this.#flushes].map(({ pieces }) => countRows(pieces[0] ?? []))
+    const least = Math.min(this.#options.maxRows, ...sizes)
+    let rows = 0
+    for (const request of this.#queue) {
+      rows += request.rows.length
+      if (rows >= least) return false
+    }
+    return true
+  }
+
+  #endGrowing(): void {
+    this.#growing = undefined
+    if (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) this.#startFlush()
   }
 
   #takeRequests(): Part[] {
@@ -347,6 +381,7 @@ export class Writer {
 
   #stopWatch(): void {
     clearInterval(this.#watch)
+    clearTimeout(this.#growing)
     this.#watch = undefined
   }
 }
@@ -382,8 +417,10 @@ const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
 const bytesOf = (parts: Part[]): number =>
   parts.reduce((sum, { request, from, to }) => sum + (request.bytes * (to - from)) / request.rows.length, 0)
 
+const countRows = (parts: readonly Part[]): number => parts.reduce((sum, { from, to }) => sum + to - from, 0)
+
 function halve(parts: Part[]): [Part[], Part[]] {
-  const total = parts.reduce((sum, { from, to }) => sum + to - from, 0)
+  const total = countRows(parts)
   const halves: [Part[], Part[]] = [[], []]
   let room = Math.ceil(total / 2)
   for (const { request, from, to } of parts) {

@@ -51,6 +51,42 @@ t.test('what arrives while flushes are at the database becomes one flush', async
   second.commit()
 })
 
+t.test('a flush begins beside another when it is as large', async (t) => {
+  const { store, send } = setUp(t)
+  void send(['a', 'b', 'c'])
+  await store.next()
+  void send(['d'])
+  await turn()
+  t.equal(store.calls.length, 1, 'one row waits for more')
+  void send(['e', 'f'])
+  t.same(idsOf(await store.next()), ['d', 'e', 'f'])
+  for (const call of store.calls) call.commit()
+})
+
+t.test('beside one that is larger than a flush may be, it begins when it is full', async (t) => {
+  const { store, send } = setUp(t, { maxRows: 2 })
+  void send(['a', 'b', 'c', 'd'])
+  await store.next()
+  void send(['e', 'f'])
+  t.same(idsOf(await store.next()), ['e', 'f'])
+  for (const call of store.calls) call.commit()
+})
+
+t.test('a smaller one begins after a moment all the same: the other may be stuck', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  void send(['a', 'b', 'c'])
+  await store.next()
+  const answer = send(['d'])
+  await clock.tick(9)
+  t.equal(store.calls.length, 1)
+  await clock.tick(1)
+  t.equal(store.calls.length, 2)
+  store.calls[1]?.commit()
+  t.same(statuses(await answer), ['created'])
+  store.calls[0]?.commit()
+})
+
 t.test('no request is answered before its flush is committed', async (t) => {
   const { store, send, answered } = setUp(t)
   void send(['a'])
