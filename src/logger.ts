@@ -60,7 +60,7 @@ function destination(): DestinationStream {
 }
 
 /** How many characters of lines are gathered, and for how long at most. */
-const GATHER = 16_384
+const GATHER = 65_536
 const GATHER_MS = 500
 
 /**

@@ -31,6 +31,8 @@ export interface Row {
   /** Of a request. */
   p50_ms?: number
   p99_ms?: number
+  /** Processor time of the server for a record, in microseconds. */
+  cpu_us?: number
   /** The most memory that our process had. */
   rss_mib?: number
   /** The rate, or what the name says, as a multiple of another's in the same round. */
@@ -44,6 +46,7 @@ export function toTable(rows: readonly Row[]): string {
     ['records/s', ({ rate }) => rate.toLocaleString('en')],
     ['p50 ms', ({ p50_ms }) => p50_ms?.toFixed(2)],
     ['p99 ms', ({ p99_ms }) => p99_ms?.toFixed(2)],
+    ['CPU µs/record', ({ cpu_us }) => cpu_us?.toFixed(1)],
     ['peak MiB', ({ rss_mib }) => rss_mib?.toFixed(0)],
     ...ratios.map((name): (typeof columns)[number] => [`of ${name}`, (row) => row.ratios[name]?.toFixed(2)]),
   ]

@@ -17,7 +17,7 @@ t.test('a run prints the table, writes it as JSON, and leaves no database behind
   t.equal(code, 0, 'exit code', { stderr })
   t.match(stdout, /^single ours +[\d,]+ +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d$/m)
 
-  const row = { rate: Number, p50_ms: Number, p99_ms: Number, ratios: { limit: Number, naive: Number } }
+  const row = { rate: Number, p50_ms: Number, p99_ms: Number, cpu_us: Number, ratios: { limit: Number, naive: Number } }
   const rows = JSON.parse(await readFile(file, 'utf8'))
   t.match(rows, [
     { name: 'single limit', ...row },

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Child } from '../processes.ts'
+import type { Usage } from '../servers/serve.ts'
 
 /** Where the system keeps no peak, this often. */
 const SAMPLE_MS = 50
@@ -32,7 +33,7 @@ async function readPeak(pid: number): Promise<number> {
 async function sample(child: Child, over: AbortSignal): Promise<number> {
   let peak = 0
   while (!over.aborted) {
-    peak = Math.max(peak, await child.ask<number>({}))
+    peak = Math.max(peak, (await child.ask<Usage>({})).rss)
     await sleep(SAMPLE_MS)
   }
   return peak

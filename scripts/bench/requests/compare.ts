@@ -1,4 +1,5 @@
 import { type Child, start } from '../processes.ts'
+import type { Usage } from '../servers/serve.ts'
 import { type Server, type ServerName, startServer } from '../servers/start.ts'
 import { median, medianRatio, type Outcome, type Row, type Run, rounded } from '../table.ts'
 import type { Measurement, Order } from './load.ts'
@@ -18,6 +19,11 @@ const COMPARISONS = {
   observability: { size: 1, servers: ['unobserved', 'ours'], measures: ['unobserved'] },
 } as const satisfies Record<string, Comparison>
 
+/** What a server takes of the processor for each record, too: less than rates it depends on what else the machine does. */
+interface Measured extends Measurement {
+  cpu_us: number
+}
+
 /** Where a server stores records; limit stores none. */
 const TABLES = { naive: 'rival', ours: 'ours', unobserved: 'ours' } as const
 
@@ -26,7 +32,7 @@ const CONNECTIONS = 64
 /** Records a second in many small requests: several servers, each measured in every round. */
 export async function compareServers(of: keyof typeof COMPARISONS, { database, options }: Run): Promise<Outcome> {
   const { size, servers: names, measures }: Comparison = COMPARISONS[of]
-  const measured: Record<ServerName, Measurement[]> = { limit: [], naive: [], ours: [], unobserved: [] }
+  const measured: Record<ServerName, Measured[]> = { limit: [], naive: [], ours: [], unobserved: [] }
   const acknowledged = { limit: 0, naive: 0, ours: 0, unobserved: 0 }
   let failures = 0
   await database.empty()
@@ -51,7 +57,7 @@ export async function compareServers(of: keyof typeof COMPARISONS, { database, o
   if (failures > 0) faults.push(`${failures} requests failed: the rates of ${of} cannot be compared`)
   return { rows: names.map((name) => toRow(name)), faults }
 
-  function measure(load: Child, { port }: Server): Promise<Measurement> {
+  async function measure(load: Child, { port, child }: Server): Promise<Measured> {
     const order: Order = {
       port,
       key: database.key,
@@ -59,7 +65,10 @@ export async function compareServers(of: keyof typeof COMPARISONS, { database, o
       size,
       seconds: options.seconds,
     }
-    return load.ask<Measurement>(order)
+    const before = await child.ask<Usage>({})
+    const measurement = await load.ask<Measurement>(order)
+    const after = await child.ask<Usage>({})
+    return { ...measurement, cpu_us: (after.cpu - before.cpu) / measurement.acknowledged }
   }
 
   /** 2xx means committed, under load too. The naive server is held to the same, else its rate would prove nothing. */
@@ -82,12 +91,13 @@ export async function compareServers(of: keyof typeof COMPARISONS, { database, o
       rate: Math.round(median(rates(name))),
       p50_ms: rounded(median(measured[name].map(({ p50_ms }) => p50_ms))),
       p99_ms: rounded(median(measured[name].map(({ p99_ms }) => p99_ms))),
+      cpu_us: rounded(median(measured[name].map(({ cpu_us }) => cpu_us))),
       ratios: Object.fromEntries(measures.map((other) => [other, medianRatio(rates(name), rates(other))])),
     }
   }
 }
 
-function inWords({ rate, p99_ms, failures, failure }: Measurement): string {
+function inWords({ rate, p99_ms, cpu_us, failures, failure }: Measured): string {
   const failed = failures > 0 ? `, ${failures} failed, the first with ${failure}` : ''
-  return `${Math.round(rate)} records/s, p99 ${p99_ms.toFixed(1)} ms${failed}`
+  return `${Math.round(rate)} records/s, p99 ${p99_ms.toFixed(1)} ms, ${cpu_us.toFixed(1)} µs of CPU a record${failed}`
 }
