@@ -1,9 +1,11 @@
 import type { Socket } from 'node:net'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 
 /** How long a connection that owes an answer may be silent before somebody asks after it, and then again. */
 const SILENT_MS = 2_000
+/** How long it may then still take: the silence may be that from before a statement which was sent this very moment. */
+const LAST_MOMENT_MS = 500
 /** How long PostgreSQL may take to let that one in, and then to tell. */
 const ANSWER_MS = 1_500
 
@@ -42,6 +44,8 @@ export function watchSilence(client: pg.ClientBase, config: pg.ClientConfig): vo
 
 async function askAfter(stream: Socket, pid: number, config: pg.ClientConfig): Promise<void> {
   const { bytesRead } = stream
+  await sleep(LAST_MOMENT_MS, undefined, { ref: false })
+  if (stream.destroyed || stream.bytesRead !== bytesRead) return
   const working = await isWorking(pid, config)
   // It may have spoken meanwhile. Where this process was busy all the while, that is read first.
   await nextTurn()
