@@ -1,7 +1,20 @@
-import type { RecordStore, RowOutcome } from '../data/record-store.ts'
+import type { RecordStore } from '../data/record-store.ts'
 import type { Row } from '../data/row.ts'
-import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
+import { classifyFailure } from '../data/sqlstate.ts'
 import { Problem } from '../lib/problems.ts'
+import {
+  answer,
+  answerDefect,
+  answerLate,
+  bytesOf,
+  countRows,
+  isOpen,
+  isStrict,
+  type Part,
+  rowsOf,
+  split,
+  type Waiting,
+} from './waiting.ts'
 
 /**
  * The writer turns many waiting requests into few transactions.
@@ -68,28 +81,6 @@ export interface WriterStatus {
   /** Flushes by their state. */
   writing: number
   holding: number
-}
-
-interface Waiting {
-  rows: readonly Row[]
-  bytes: number
-  strict: boolean
-  /** When the hold window closes, in the clock of performance.now(). */
-  deadline: number
-  /** A try ended without an answer: it may have been committed. */
-  unsure: boolean
-  outcomes: RowOutcome[]
-  /** Outcomes still to come. */
-  missing: number
-  trace: unknown
-  done: (error: unknown, outcomes: RowOutcome[]) => void
-}
-
-/** Rows `from` to `to` of a waiting request; a split cuts within a request. */
-interface Part {
-  request: Waiting
-  from: number
-  to: number
 }
 
 /** What one of the two is at a time; see above. */
@@ -405,80 +396,4 @@ async function hold(flush: Flush, parts: Part[], next: number): Promise<void> {
   })
   flush.wake = () => {}
   enter(flush, 'writing')
-}
-
-const isOpen = ({ request }: Part): boolean => request.missing > 0
-
-const isStrict = (parts: Part[]): boolean => parts[0]?.request.strict === true
-
-const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
-  from === 0 && to === request.rows.length ? request.rows : request.rows.slice(from, to)
-
-const bytesOf = (parts: Part[]): number =>
-  parts.reduce((sum, { request, from, to }) => sum + (request.bytes * (to - from)) / request.rows.length, 0)
-
-const countRows = (parts: readonly Part[]): number => parts.reduce((sum, { from, to }) => sum + to - from, 0)
-
-function halve(parts: Part[]): [Part[], Part[]] {
-  const total = countRows(parts)
-  const halves: [Part[], Part[]] = [[], []]
-  let room = Math.ceil(total / 2)
-  for (const { request, from, to } of parts) {
-    const cut = Math.min(to, from + room)
-    room -= cut - from
-    if (cut > from) halves[0].push({ request, from, to: cut })
-    if (to > cut) halves[1].push({ request, from: cut, to })
-    // Its pieces commit apart: should one fail for another reason, the others may be stored.
-    if (cut > from && to > cut) request.unsure = true
-  }
-  return halves
-}
-
-/** A row is at fault: the two halves; of a piece that is one row, none, and that row is refused. */
-function split(parts: Part[], error: unknown): Part[][] {
-  const [first, second] = halve(parts)
-  if (second.length > 0) return [first, second]
-  answer(first[0] as Part, [{ status: 'refused', sqlstate: sqlstateOf(error) as string }], 0)
-  return []
-}
-
-/** Gives a part its outcomes, from place `at` on; the request is answered with the last of them. */
-function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at: number): void {
-  // Told meanwhile that its time was up.
-  if (request.missing <= 0) return
-  for (let index = from; index < to; index++) request.outcomes[index] = outcomes[at + index - from] as RowOutcome
-  request.missing -= to - from
-  if (request.missing === 0) request.done(undefined, request.outcomes)
-}
-
-/** disk_full */
-const DISK_FULL = '53100'
-
-function answerLate(request: Waiting, cause: unknown): void {
-  const full = sqlstateOf(cause) === DISK_FULL
-  const detail = request.unsure
-    ? 'The database went away while the records were being written; they may be stored. Sending the same request again is safe: its records are stored once.'
-    : `The database ${full ? 'has no space left on its disk' : 'is away'}. Nothing was written; send the request again.`
-  answerError(
-    request,
-    new Problem(full ? 'storage_full' : 'database_unavailable', detail, {
-      outcome: request.unsure ? 'unknown' : 'not_written',
-      cause,
-    }),
-  )
-}
-
-function answerDefect(request: Waiting, cause: unknown): void {
-  const detail = 'The records could not be written. The log has the reason, under this requestId.'
-  answerError(
-    request,
-    new Problem('internal_error', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }),
-  )
-}
-
-/** At most once: a request that was split can fail in several places. */
-function answerError(request: Waiting, error: Problem): void {
-  if (request.missing <= 0) return
-  request.missing = 0
-  request.done(error, [])
 }
