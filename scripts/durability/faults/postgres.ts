@@ -39,13 +39,7 @@ export const POSTGRES_FAULTS: Fault[] = [
     name: 'postgres-stop',
     title: 'PostgreSQL stopped for 10 s',
     quickTitle: 'PostgreSQL stopped for 2 s',
-    async inflict({ postgres, back }, quick) {
-      await postgres.stop('fast')
-      await sleep(quick ? 2_000 : 10_000)
-      await postgres.start()
-      await back()
-      return undefined
-    },
+    inflict: stopFor(10_000, 2_000),
   },
   {
     name: 'postgres-stop-longer',
@@ -54,25 +48,13 @@ export const POSTGRES_FAULTS: Fault[] = [
     env: { OUTAGE_HOLD_SECONDS: '3' },
     quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
     errors: 'expected',
-    async inflict({ postgres, back }, quick) {
-      await postgres.stop('fast')
-      await sleep(quick ? 2_000 : 8_000)
-      await postgres.start()
-      await back()
-      return undefined
-    },
+    inflict: stopFor(8_000, 2_000),
   },
   {
     name: 'postgres-freeze',
     title: 'SIGSTOP of PostgreSQL for 5 s',
     quickTitle: 'SIGSTOP of PostgreSQL for 1 s',
-    async inflict({ postgres, back }, quick) {
-      await postgres.freeze()
-      await sleep(quick ? 1_000 : 5_000)
-      await postgres.thaw()
-      await back()
-      return undefined
-    },
+    inflict: freezeFor(5_000, 1_000),
   },
   {
     name: 'postgres-freeze-longer',
@@ -81,13 +63,7 @@ export const POSTGRES_FAULTS: Fault[] = [
     env: { OUTAGE_HOLD_SECONDS: '3' },
     quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
     errors: 'expected',
-    async inflict({ postgres, back }, quick) {
-      await postgres.freeze()
-      await sleep(quick ? 4_000 : 8_000)
-      await postgres.thaw()
-      await back()
-      return undefined
-    },
+    inflict: freezeFor(8_000, 4_000),
   },
   {
     name: 'backends',
@@ -110,3 +86,23 @@ export const POSTGRES_FAULTS: Fault[] = [
     },
   },
 ]
+
+function stopFor(milliseconds: number, quickMilliseconds: number): Fault['inflict'] {
+  return async ({ postgres, back }, quick) => {
+    await postgres.stop('fast')
+    await sleep(quick ? quickMilliseconds : milliseconds)
+    await postgres.start()
+    await back()
+    return undefined
+  }
+}
+
+function freezeFor(milliseconds: number, quickMilliseconds: number): Fault['inflict'] {
+  return async ({ postgres, back }, quick) => {
+    await postgres.freeze()
+    await sleep(quick ? quickMilliseconds : milliseconds)
+    await postgres.thaw()
+    await back()
+    return undefined
+  }
+}
