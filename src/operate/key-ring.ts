@@ -11,8 +11,9 @@ const REFRESH_MS = 2_000
 const LOOK_AGAIN_MS = 100
 
 /**
- * All keys, in memory: a request costs no query, and a hash only the first time. Read again every two seconds, so that a key that is revoked
- * on one instance is refused on all. While the database is away the last copy holds, so that requests can wait for it.
+ * All keys, in memory: a request costs no query, and a hash only the first time. Read again every two seconds, so that a
+ * key that is revoked on one instance is refused on all. While the database is away the last copy holds, so that requests
+ * can wait for it.
  */
 export class KeyRing {
   readonly #db: Database
