@@ -4,9 +4,6 @@ import type { Key } from './keys.ts'
 /** A key that was quiet for this long may send this many seconds' worth at once. */
 const BURST_SECONDS = 10
 
-/** What adding up fractions of seconds may lose of a record: without it, who waited exactly long enough might not be let in. */
-const ROUNDING = 1e-6
-
 /** The limits of the keys that have one. In memory, and so each instance counts by itself. */
 export class RateLimits {
   readonly #default: number | undefined
@@ -65,7 +62,7 @@ export class RateLimit {
   /** How long until a record may be sent. */
   get waitMs(): number {
     this.#refill()
-    return Math.max(0, (1 - ROUNDING - this.#left) / this.recordsPerSecond) * 1000
+    return Math.max(0, (1 - this.#left) / this.recordsPerSecond) * 1000
   }
 
   /**
@@ -74,7 +71,7 @@ export class RateLimit {
    */
   get headers(): Record<string, string> {
     this.#refill()
-    const left = Math.max(0, Math.floor(this.#left + ROUNDING))
+    const left = Math.max(0, Math.floor(this.#left))
     // Until one may be sent again, which is what Retry-After says; else until all are there.
     const seconds = left === 0 ? this.waitMs / 1000 : (this.#capacity - this.#left) / this.recordsPerSecond
     return {
