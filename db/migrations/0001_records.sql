@@ -41,8 +41,8 @@ $$;
 
 CREATE TABLE sluice.records (
   -- The position in the feed is (epoch, xid, n). A sequence would not do: it is taken before the commit, so that a
-  -- lower number can become visible after a higher one and a consumer misses it. Rows are shown once xid is below
-  -- pg_snapshot_xmin(pg_current_snapshot()): no transaction that could still add one before them is running.
+  -- lower number can become visible after a higher one and a consumer misses it. Rows are shown once no transaction of
+  -- this database that could still add one before them is running (src/data/select-records.ts).
   xid             xid8        NOT NULL DEFAULT pg_current_xact_id(),
   -- A random number of the flush, times 2^20, plus the row's place in it. Orders the rows of one transaction, and
   -- lets a flush that is sent again after a broken connection recognise the rows of its first try as its own.

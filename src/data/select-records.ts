@@ -127,15 +127,31 @@ function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder
 }
 
 /**
+ * The lowest transaction that could still add a row, else the next one there will be. pg_snapshot_xmin() would do, were it
+ * not for those of other databases of the server, which hold nothing up here however long they take: a transaction that
+ * is known to run in one is passed over. One that is not found any more, or is prepared, counts. A standby tells its xmin
+ * and no list, so it is the xmin there (PostgreSQL manual, 9.28.7 Transaction ID and Snapshot Information Functions).
+ *
+ * Sound, because the snapshot is older than what pg_stat_activity says: a backend that it finds in a transaction of the
+ * snapshot was there, and in its database, all the while.
+ */
+const LOWEST_RUNNING = sql`(SELECT coalesce(
+  (SELECT min(running) FROM pg_snapshot_xip(pg_current_snapshot()) AS running WHERE NOT EXISTS (
+    SELECT FROM pg_stat_activity WHERE backend_xid = running::xid AND datname <> current_database()
+  )),
+  CASE WHEN pg_is_in_recovery() THEN pg_snapshot_xmin(pg_current_snapshot()) ELSE pg_snapshot_xmax(pg_current_snapshot()) END
+))`
+
+/**
  * Below every transaction that could still add a row: whoever goes upwards meets no row later that belongs before his
  * cursor. (The rows of earlier epochs are all there.)
  */
-const settled = sql`(xid < pg_snapshot_xmin(pg_current_snapshot()) OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
+const settled = sql`(xid < ${LOWEST_RUNNING} OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
 
 /** Where `settled` ends now, to hold on to. */
 export async function selectHorizon(db: Database): Promise<Horizon> {
   const { rows } = await sql<Horizon>`
-    SELECT coalesce(max(epoch), 0) AS epoch, pg_snapshot_xmin(pg_current_snapshot())::text AS xid FROM sluice.epochs
+    SELECT coalesce(max(epoch), 0) AS epoch, ${LOWEST_RUNNING}::text AS xid FROM sluice.epochs
   `.execute(db)
   return rows[0] as Horizon
 }

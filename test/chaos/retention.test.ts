@@ -6,7 +6,6 @@ import { Removed, retain } from '../../src/operate/retention.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { give, ids, many } from '../helpers/retention.ts'
-import { settled } from '../helpers/settled.ts'
 
 const DAY = 86_400
 
@@ -20,7 +19,6 @@ t.test(
       owner,
       many(8000, (index) => ({ source: 'old', id: `${index}`, age: 2 * DAY })),
     )
-    await settled(server.database)
 
     const over = new AbortController()
     const retention = run(t, server, '[{ "maxCount": 1 }, { "maxAge": "1s" }]').finally(() => over.abort())
@@ -57,7 +55,6 @@ t.test('records that are sent again while they are removed are answered, and are
     many(count, (index) => ({ source: 'shop', id: `${from + index}`, type: 'x' }))
   t.equal((await server.post(batch(0, 6000))).status, 201)
   await sql`UPDATE sluice.records SET received_at = received_at - interval '2 days'`.execute(owner)
-  await settled(server.database)
 
   const retention = run(t, server, '[{ "maxAge": "1d" }]')
   const counts = { created: 0, duplicate: 0 }
@@ -83,7 +80,6 @@ t.test('an identity that was removed is free again, and a reader goes on where h
   const record = { source: 'shop', id: '1', type: 'x', data: { n: 1 } }
   await server.post(record)
   await server.post({ ...record, id: '2' })
-  await settled(server.database)
   const page = await server.get('/v1/records?order=asc&limit=1')
   await run(t, server, '[{ "type": "x", "maxCount": 1 }]')
 

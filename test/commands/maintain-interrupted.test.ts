@@ -4,7 +4,6 @@ import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { begin, jobs, maintain, start, write } from '../helpers/maintain.ts'
 import { give, ids, many } from '../helpers/retention.ts'
-import { settled } from '../helpers/settled.ts'
 import { until } from '../helpers/until.ts'
 
 const DAY = 86_400
@@ -16,7 +15,6 @@ t.test('of two at once, the second says so and leaves the rest to the first', as
     owner,
     many(100, () => ({ type: 'click', age: 40 * DAY })),
   )
-  await settled(database)
   const first = await holdUp(root, async (isHeldUp) => {
     const first = runCommand(t, ['maintain', '--policies', await write(t, CLICKS)], {
       DATABASE_URL: database.maintenanceUrl,
@@ -38,7 +36,6 @@ t.test('SIGTERM ends it after a batch: it tells what it did, and the next run do
     owner,
     many(20_000, (index) => ({ id: `${index}`, age: 40 * DAY })),
   )
-  await settled(database)
   const policies = '[{ "maxAge": "30d" }]'
   const command = await begin(t, database, policies)
   command.child.kill('SIGTERM')
@@ -62,7 +59,6 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
     owner,
     many(20_000, (index) => ({ id: `${index}`, age: 40 * DAY })),
   )
-  await settled(database)
   const elsewhere = connect(new URL('/postgres', database.superUrl).href)
   t.teardown(() => elsewhere.destroy())
   const allow = (yes: boolean) =>
@@ -97,7 +93,6 @@ t.test('a table that a migration holds for a while is waited for', async (t) => 
     owner,
     many(3, () => ({ age: 40 * DAY })),
   )
-  await settled(database)
   const command = await holdUp(root, async (isHeldUp) => {
     const command = runCommand(t, ['maintain', '--policies', await write(t, '[{ "maxAge": "30d" }]')], {
       DATABASE_URL: database.maintenanceUrl,

@@ -5,7 +5,6 @@ import { runCommand } from '../helpers/command.ts'
 import { missing } from '../helpers/kustomize.ts'
 import { jobs, maintain, start, write } from '../helpers/maintain.ts'
 import { give, ids, many } from '../helpers/retention.ts'
-import { settled } from '../helpers/settled.ts'
 
 const DAY = 86_400
 const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
@@ -52,7 +51,6 @@ t.test('on a terminal it shows a table', { skip: missing('script') }, async (t) 
     owner,
     many(3, () => ({ type: 'click', age: 40 * DAY })),
   )
-  await settled(database)
   const policies = await write(t, CLICKS)
   const line = `${process.execPath} src/main.ts maintain --dry-run --policies ${policies}`
   const env = { PATH: process.env.PATH, DATABASE_URL: database.maintenanceUrl, NO_COLOR: '1' }
@@ -85,7 +83,6 @@ t.test('the file is that of RETENTION_POLICIES, unless --policies names one', as
       { id: 'click', type: 'click' },
     ].map((r) => ({ ...r, age: 40 * DAY })),
   )
-  await settled(database)
   const file = await write(t, '[{ "type": "order", "maxAge": "30d" }]')
   const env = { DATABASE_URL: database.maintenanceUrl, RETENTION_POLICIES: file }
   t.equal(await runCommand(t, ['maintain'], env).exit, 0)

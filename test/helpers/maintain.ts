@@ -7,7 +7,6 @@ import { type Command, runCommand } from './command.ts'
 import { connect } from './connect.ts'
 import { folderOf } from './load.ts'
 import { createDatabase, type TestDatabase } from './postgres.ts'
-import { settled } from './settled.ts'
 
 export async function start(t: Test) {
   const database = await createDatabase(t)
@@ -26,7 +25,6 @@ export async function write(t: Test, policies: string): Promise<string> {
 
 /** `sluice maintain` from its beginning to its end. */
 export async function maintain(t: Test, database: TestDatabase, policies: string, args: string[] = []) {
-  await settled(database)
   const all = ['maintain', '--policies', await write(t, policies), ...args]
   const { exit, logs, stderr } = runCommand(t, all, { DATABASE_URL: database.maintenanceUrl })
   return { code: await exit, logs: logs(), stderr: stderr() }

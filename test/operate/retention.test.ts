@@ -10,7 +10,6 @@ import type { PolicyInput } from '../../src/schemas/policies.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { type Given, give, ids, many } from '../helpers/retention.ts'
-import { settled } from '../helpers/settled.ts'
 
 const database = await createDatabase(t)
 const owner = connect(database.ownerUrl, 2)
@@ -36,7 +35,6 @@ async function apply(
     await sql`TRUNCATE sluice.records`.execute(owner)
     await give(owner, records)
   }
-  await settled(database)
   const parsed = parsePolicies(JSON.stringify(policies), 'policies.json')
   const removed = new Removed(parsed)
   const stop = new AbortController().signal
@@ -85,7 +83,6 @@ t.test('an old record that stands behind young ones, since a clock was set back,
 t.test('the search for old records ends in the first ten thousand that are all young', async (t) => {
   await sql`TRUNCATE sluice.records`.execute(owner)
   await give(owner, [{ age: 2 * DAY }, ...many(40_000)])
-  await settled(database)
   let seen = 0
   const policies = parsePolicies('[{"maxAge": "1d"}]', '')
   const onBatch = (batch: { seen: number }) => {
@@ -187,7 +184,6 @@ t.test('nothing in a type or a prefix has a meaning of its own', async (t) => {
 t.test('what is not in the feed yet is left alone, however the policy would judge it', async (t) => {
   await sql`TRUNCATE sluice.records`.execute(owner)
   await give(owner, [{ id: 'before', age: 2 * DAY }])
-  await settled(database)
   const open = await owner.startTransaction().execute()
   await give(open, [{ id: 'open', age: 2 * DAY }])
   await give(owner, [{ id: 'behind it', age: 2 * DAY }])
@@ -198,7 +194,6 @@ t.test('what is not in the feed yet is left alone, however the policy would judg
   t.same(await ids(owner), ['behind it'])
   await open.commit().execute()
   t.same(await ids(owner), ['open', 'behind it'])
-  await settled(database)
   await run()
   t.same(await ids(owner), [])
 })
