@@ -159,5 +159,5 @@ export async function openNetwork(target: { host: string; port: number }, { pool
 
 /** Does the server commit when it has this message? */
 const commits = (type: string, message: Buffer, state: string): boolean =>
-  // Sync after a statement outside a transaction; or the statement COMMIT.
-  (type === 'S' && state === 'I') || (type === 'Q' && /^commit/i.test(message.toString('latin1', 5)))
+  // Sync after a statement outside a transaction; the end of a COPY, which is never in one; or the statement COMMIT.
+  (type === 'S' && state === 'I') || type === 'c' || (type === 'Q' && /^commit/i.test(message.toString('latin1', 5)))

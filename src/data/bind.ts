@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type pg from 'pg'
-import { Message } from './message.ts'
-import { TextArray } from './text-array.ts'
+import { Column } from './column.ts'
+import { type Message, messageOf } from './message.ts'
 
 /** What the driver gives to `bind` of its connection. */
 interface Bind {
@@ -27,7 +27,7 @@ const BINARY = 1
  */
 export function bindInPlace(client: pg.Client): void {
   const { connection } = client as unknown as { connection: Connection }
-  const message = new Message()
+  const message = messageOf(connection)
   connection.bind = (bind) => {
     message.restart()
     writeBind(message, bind)
@@ -37,7 +37,7 @@ export function bindInPlace(client: pg.Client): void {
 
 /** https://www.postgresql.org/docs/18/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND */
 function writeBind(message: Message, { portal = '', statement = '', values = [], valueMapper }: Bind): void {
-  const mapped = values.map((value) => (value instanceof TextArray ? value : (valueMapper(value) ?? null)))
+  const mapped = values.map((value) => (value instanceof Column ? value : (valueMapper(value) ?? null)))
   message.frame('B', () => {
     message.cstring(portal)
     message.cstring(statement)
@@ -47,7 +47,7 @@ function writeBind(message: Message, { portal = '', statement = '', values = [],
     for (const value of mapped) {
       if (value === null) message.int32(-1)
       else if (typeof value === 'string') message.sizedText(value)
-      else message.sized(() => (value instanceof TextArray ? value.writeTo(message) : message.raw(value)))
+      else message.sized(() => (value instanceof Column ? value.writeTo(message) : message.raw(value)))
     }
     // All columns of the result as text.
     message.int16(1)

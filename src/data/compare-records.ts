@@ -22,12 +22,12 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
     SELECT (place - 1)::integer AS index, stored.epoch, stored.xid::text AS xid, stored.n::text AS n,
            stored.type = sent.type
            AND stored.subject IS NOT DISTINCT FROM sent.subject
-           AND (stored."time" = sent."time"::timestamptz) IS NOT FALSE
+           AND (stored."time" = sent."time") IS NOT FALSE
            AND stored.dataschema IS NOT DISTINCT FROM sent.dataschema
            AND stored.datacontenttype IS NOT DISTINCT FROM sent.datacontenttype
            AND coalesce(stored.extensions, '{}') - '{traceparent,tracestate}'::text[]
-             = coalesce(sent.extensions::jsonb, '{}') - '{traceparent,tracestate}'::text[]
-           AND stored.data_bytes IS NOT DISTINCT FROM decode(sent.data_base64, 'base64')
+             = coalesce(sent.extensions, '{}') - '{traceparent,tracestate}'::text[]
+           AND stored.data_bytes IS NOT DISTINCT FROM sent.data_bytes
            AND CASE WHEN stored.data IS NULL OR sent.data IS NULL THEN stored.data IS NULL AND sent.data IS NULL
                     WHEN stored.data::text = sent.data THEN true
                     ELSE stored.data::jsonb = sent.data::jsonb END AS same

@@ -42,19 +42,47 @@ const CONNECT_TIMEOUT_MS = 3_000
  */
 const IDLE_IN_TRANSACTION_MS = 5_000
 
-/** The pool behind each, which Kysely does not give away. */
-const pools = new WeakMap<Database, Pool>()
+interface Opened {
+  pool: Pool
+  options: ConnectOptions
+}
+
+/** What is behind each, which Kysely does not give away. */
+const pools = new WeakMap<Database, Opened>()
 
 /** A pool of connections, behind Kysely. It connects when first used. */
 export function connect(options: ConnectOptions): Database {
-  const { url, onQuery } = options
+  const { onQuery } = options
   const pool = new Pool(options)
   const db: Database = new Kysely<Tables>({
     dialect: new PostgresDialect({ pool: pool as never }),
-    ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, url)) }),
+    ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, options.url)) }),
   })
-  pools.set(db, pool)
+  pools.set(db, { pool, options })
   return db
+}
+
+/**
+ * Lends a connection for what Kysely has no word for.
+ * @param db made by `connect`
+ * @param sql what is done with it
+ */
+export async function withClient<T>(db: Database, sql: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const { pool, options } = pools.get(db) as Opened
+  const client: pg.PoolClient = await pool.connect()
+  const begin = performance.now()
+  const note = (error?: unknown) =>
+    options.onQuery?.({ sql, milliseconds: performance.now() - begin, error, url: options.url })
+  try {
+    const result = await work(client as unknown as pg.Client)
+    note()
+    return result
+  } catch (error) {
+    note(error)
+    throw error
+  } finally {
+    client.release()
+  }
 }
 
 export interface PoolStatus {
@@ -69,7 +97,7 @@ export interface PoolStatus {
 
 /** @param db made by `connect` */
 export function poolStatus(db: Database): PoolStatus {
-  const { totalCount, idleCount, waitingCount, options } = pools.get(db) as Pool
+  const { totalCount, idleCount, waitingCount, options } = (pools.get(db) as Opened).pool
   return { total: totalCount, max: options.max, idle: idleCount, waiting: waitingCount }
 }
 
@@ -79,6 +107,14 @@ const toQuery = (event: LogEvent, url: string): Query => ({
   error: event.level === 'error' ? event.error : undefined,
   url,
 })
+
+/** Answers are read as text: see Tables. */
+const SETTINGS = ['TimeZone=UTC', 'DateStyle=ISO']
+/**
+ * What writes looks rows up by their identity. For a flush of thousands the planner would rather read a table of some
+ * hundred thousand rows to its end, which takes ten times as long, and keep that plan while the table grows.
+ */
+const INDEX_ONLY = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
 
 class Pool extends pg.Pool {
   readonly #loginMs: number
@@ -92,8 +128,7 @@ class Pool extends pg.Pool {
       keepAlive: true,
       statement_timeout: statementTimeoutMs,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
-      // Answers are read as text: see Tables.
-      options: '-c TimeZone=UTC -c DateStyle=ISO',
+      options: [...SETTINGS, ...(prepare === true ? INDEX_ONLY : [])].map((setting) => `-c ${setting}`).join(' '),
       types: {
         getTypeParser: ((oid: number, format?: 'text') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,

@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
-import type { Row } from './row.ts'
+import { Column } from './column.ts'
+import { pack } from './packed-rows.ts'
+import type { Rows } from './row.ts'
 import type { Database } from './schema.ts'
-import { TextArray } from './text-array.ts'
 
 /** A flush owns 2^20 places from `base` on; see `n` in db/migrations/0001_records.sql. */
 export const PLACES = 2 ** 20
@@ -16,28 +17,29 @@ export interface Inserted {
 /** The columns of many rows, sent as often as it takes. */
 export type Columns = ReturnType<typeof toColumns>
 
-export function toColumns(rows: readonly Row[]) {
-  const column = (name: keyof Row) => new TextArray(rows.map((row) => row[name]))
+export function toColumns(rows: Rows) {
+  const packed = pack(rows)
   return {
-    source: column('source'),
-    id: column('id'),
-    type: column('type'),
-    subject: column('subject'),
-    time: column('time'),
-    dataschema: column('dataschema'),
-    datacontenttype: column('datacontenttype'),
-    extensions: column('extensions'),
-    data: column('data'),
-    dataBase64: column('dataBase64'),
+    source: new Column(packed, 'source', 'text'),
+    id: new Column(packed, 'id', 'text'),
+    type: new Column(packed, 'type', 'text'),
+    subject: new Column(packed, 'subject', 'text'),
+    time: new Column(packed, 'time', 'timestamptz'),
+    dataschema: new Column(packed, 'dataschema', 'text'),
+    datacontenttype: new Column(packed, 'datacontenttype', 'text'),
+    extensions: new Column(packed, 'extensions', 'jsonb'),
+    // Not json, of which there is no comparison, and which would be checked here even where it is only compared.
+    data: new Column(packed, 'data', 'text'),
+    dataBytes: new Column(packed, 'dataBase64', 'bytea'),
   }
 }
 
 /** The rows of `columns` as a table `sent`, the place of each from 1 on. */
 export const sent = (columns: Columns) => sql`unnest(
     ${columns.source}::text[], ${columns.id}::text[], ${columns.type}::text[], ${columns.subject}::text[],
-    ${columns.time}::text[], ${columns.dataschema}::text[], ${columns.datacontenttype}::text[],
-    ${columns.extensions}::text[], ${columns.data}::text[], ${columns.dataBase64}::text[]
-  ) WITH ORDINALITY AS sent (source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_base64, place)`
+    ${columns.time}::timestamptz[], ${columns.dataschema}::text[], ${columns.datacontenttype}::text[],
+    ${columns.extensions}::jsonb[], ${columns.data}::text[], ${columns.dataBytes}::bytea[]
+  ) WITH ORDINALITY AS sent (source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes, place)`
 
 /**
  * Stores the rows whose identity is new, in one statement: no row is looked up first, the constraint decides. Outside
@@ -51,8 +53,8 @@ export async function insertRecords(db: Database, columns: Columns, base: number
     ), stored AS (
       INSERT INTO sluice.records
         (epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes)
-      SELECT (SELECT epoch FROM life), ${base}::bigint + place - 1, source, id, type, subject, "time"::timestamptz,
-             dataschema, datacontenttype, extensions::jsonb, data::json, decode(data_base64, 'base64')
+      SELECT (SELECT epoch FROM life), ${base}::bigint + place - 1, source, id, type, subject, "time",
+             dataschema, datacontenttype, extensions, data::json, data_bytes
       FROM ${sent(columns)}
       ON CONFLICT (source, id) DO NOTHING
       RETURNING 1

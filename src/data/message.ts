@@ -2,6 +2,15 @@ const FIRST_BYTES = 16 * 1024
 /** A message larger than this is rare: its memory is not kept. */
 const MOST_KEPT_BYTES = 8 * 1024 * 1024
 
+const messages = new WeakMap<object, Message>()
+
+/** The one in which all that a connection sends is made. */
+export function messageOf(connection: object): Message {
+  const message = messages.get(connection) ?? new Message()
+  messages.set(connection, message)
+  return message
+}
+
 /** The bytes of a message in the making. Their memory is used again for the next one. */
 export class Message {
   #bytes: Buffer = Buffer.allocUnsafeSlow(FIRST_BYTES)
@@ -11,6 +20,11 @@ export class Message {
   restart(): void {
     this.#at = 0
     if (this.#bytes.length > MOST_KEPT_BYTES) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
+  }
+
+  /** In bytes. */
+  get size(): number {
+    return this.#at
   }
 
   /** What was written: good until `restart`. */
@@ -42,9 +56,14 @@ export class Message {
     this.#at = this.#bytes.writeInt32BE(value, this.#at)
   }
 
+  int64(value: bigint): void {
+    this.#reserve(8)
+    this.#at = this.#bytes.writeBigInt64BE(value, this.#at)
+  }
+
   /** Ended by a zero. */
   cstring(text: string): void {
-    this.#text(text)
+    this.text(text)
     this.int8(0)
   }
 
@@ -52,7 +71,7 @@ export class Message {
   sizedText(text: string): void {
     const place = this.#at
     this.int32(0)
-    this.#text(text)
+    this.text(text)
     this.#bytes.writeInt32BE(this.#at - place - 4, place)
   }
 
@@ -64,12 +83,17 @@ export class Message {
   }
 
   raw(bytes: Buffer): true {
-    this.#reserve(bytes.length)
-    this.#at += bytes.copy(this.#bytes, this.#at)
+    this.copy(bytes, 0, bytes.length)
     return true
   }
 
-  #text(text: string): void {
+  copy(bytes: Buffer, from: number, to: number): void {
+    this.#reserve(to - from)
+    this.#at += bytes.copy(this.#bytes, this.#at, from, to)
+  }
+
+  /** As it is: whoever reads it knows where it ends. */
+  text(text: string): void {
     // A UTF-16 unit takes three bytes at most. Counting them first would go over the text twice.
     this.#reserve(text.length * 3)
     this.#at += this.#bytes.write(text, this.#at)

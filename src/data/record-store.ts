@@ -2,8 +2,9 @@ import { randomInt } from 'node:crypto'
 import { sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { compareRecords } from './compare-records.ts'
+import { copyRecords } from './copy-records.ts'
 import { type Columns, insertRecords, PLACES, toColumns } from './insert-records.ts'
-import type { Row } from './row.ts'
+import type { Row, Rows } from './row.ts'
 import type { Database } from './schema.ts'
 import { classifyFailure, sqlstateOf } from './sqlstate.ts'
 
@@ -17,9 +18,9 @@ export interface RecordStore {
   /** A number that no other flush has; says which rows are a flush's own when it must be sent again. */
   newBase(): number
   /** Commits every row that is new: one outcome a row, in order. Fails as a whole when a row is at fault. */
-  write(rows: readonly Row[], base: number): Promise<RowOutcome[]>
+  write(rows: Rows, base: number): Promise<RowOutcome[]>
   /** Commits all rows, or none when one is a conflict or refused; the outcomes say which and are otherwise void. */
-  writeStrict(rows: readonly Row[], base: number): Promise<RowOutcome[]>
+  writeStrict(rows: Rows, base: number): Promise<RowOutcome[]>
   /** Resolves when the database can be reached. */
   ping(): Promise<void>
 }
@@ -28,31 +29,58 @@ export function createRecordStore(db: Database): RecordStore {
   // Were most rows of the last write there already? Then the next is likely to be more of the same, such as a file that
   // is sent again, and is looked up first: an insert that conflicts has checked and converted its values for nothing.
   let repeating = false
+  // So many rows were new since one was not, or was refused, or could not be written.
+  let fresh = 0
   return {
     // An odd number of PLACES: look first. The base keeps the choice, so that a flush that is sent again goes the same way.
     newBase: () => (randomInt(2 ** 31) * 2 + (repeating ? 1 : 0)) * PLACES,
     write: async (rows, base) => {
-      const way = (base / PLACES) % 2 === 1 ? compare : write
-      const outcomes = await way(db, rows, toColumns(rows), base)
-      repeating = outcomes.filter(({ status }) => status === 'duplicate').length * 2 > rows.length
-      return outcomes
+      const copies = fresh >= FRESH_ROWS && rows.length >= COPY_ROWS
+      const insert = (base / PLACES) % 2 === 1 ? compare : write
+      try {
+        const copied = copies ? await copy(db, rows, base) : undefined
+        const outcomes = copied ?? (await insert(db, rows, toColumns(rows), base))
+        repeating = outcomes.filter(({ status }) => status === 'duplicate').length * 2 > rows.length
+        fresh = outcomes.every(({ status }) => status === 'created') ? fresh + rows.length : 0
+        return outcomes
+      } catch (error) {
+        fresh = 0
+        throw error
+      }
     },
-    writeStrict: (rows, base) => writeStrict(db, rows, base),
+    writeStrict: (rows, base) => writeStrict(db, [...rows], base),
     ping: async () => void (await sql`SELECT 1`.execute(db)),
   }
 }
 
-/** Inserts, and compares where that was not all. */
-async function write(db: Database, rows: readonly Row[], columns: Columns, base: number): Promise<RowOutcome[]> {
-  const { created, epoch, xid } = await insertRecords(db, columns, base)
-  if (created === rows.length) {
-    return rows.map((_, place) => ({ status: 'created', position: { epoch, xid, n: base + place } }))
+/** So many new rows, one after the other, let hope that the next are new. So often at most PostgreSQL logs that one was not. */
+const FRESH_ROWS = 10_000
+/** For fewer, what a COPY takes to begin outweighs what it saves. */
+const COPY_ROWS = 16
+
+/** @returns nothing when it was in vain: a row is stored already, or at fault; an INSERT finds out which */
+async function copy(db: Database, rows: Rows, base: number): Promise<RowOutcome[] | undefined> {
+  try {
+    return created(rows, base, await copyRecords(db, rows, base))
+  } catch (error) {
+    if (classifyFailure(error).kind === 'row') return undefined
+    throw error
   }
+}
+
+function created({ length }: Rows, base: number, { epoch, xid }: { epoch: number; xid: string }): RowOutcome[] {
+  return Array.from({ length }, (_, place) => ({ status: 'created', position: { epoch, xid, n: base + place } }))
+}
+
+/** Inserts, and compares where that was not all. */
+async function write(db: Database, rows: Rows, columns: Columns, base: number): Promise<RowOutcome[]> {
+  const inserted = await insertRecords(db, columns, base)
+  if (inserted.created === rows.length) return created(rows, base, inserted)
   return compare(db, rows, columns, base)
 }
 
 /** Compares with what is stored under the same identities, and inserts those that nothing is stored under. */
-async function compare(db: Database, rows: readonly Row[], columns: Columns, base: number): Promise<RowOutcome[]> {
+async function compare(db: Database, rows: Rows, columns: Columns, base: number): Promise<RowOutcome[]> {
   const outcomes = new Array<RowOutcome>(rows.length)
   const creators = new Set<string>()
   for (const { index, epoch, xid, n, same } of await compareRecords(db, columns)) {
@@ -64,9 +92,10 @@ async function compare(db: Database, rows: readonly Row[], columns: Columns, bas
     outcomes[index] = { status: ours ? 'created' : same ? 'duplicate' : 'conflict', position }
   }
   // Not inserted yet; or, after an insert, retention has removed a row meanwhile and its identity is free again.
-  const free = rows.flatMap((_, index) => (outcomes[index] === undefined ? [index] : []))
+  const free = [...outcomes.keys()].filter((index) => outcomes[index] === undefined)
   if (free.length > 0) {
-    const rest = free.map((index) => rows[index] as Row)
+    const all = [...rows]
+    const rest = free.map((index) => all[index] as Row)
     // At further places: this may still be the same transaction.
     for (const [at, outcome] of (await write(db, rest, toColumns(rest), base + rows.length)).entries()) {
       outcomes[free[at] as number] = outcome

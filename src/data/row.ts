@@ -4,7 +4,7 @@ export interface Row {
   id: string
   type: string
   subject: string | null
-  /** In UTC, as timestamptz reads it; null when the client did not say. */
+  /** In UTC, as parseTime() writes it; null when the client did not say. */
   time: string | null
   dataschema: string | null
   datacontenttype: string | null
@@ -13,4 +13,10 @@ export interface Row {
   /** JSON text. */
   data: string | null
   dataBase64: string | null
+}
+
+/** Rows that go together: an array of them, or packed. */
+export interface Rows extends Iterable<Row> {
+  readonly length: number
+  slice(from: number, to: number): Rows
 }

@@ -1,10 +1,11 @@
+import { RowPacker } from '../data/packed-rows.ts'
 import type { Row } from '../data/row.ts'
 import type { Problem } from '../lib/problems.ts'
 import type { LineReport } from './line-report.ts'
 import type { Writer } from './writer.ts'
 
 /** Lines that go to the writer together: enough to make a flush of their own, few enough to hold several in memory. */
-const CHUNK_ROWS = 1000
+const CHUNK_ROWS = 2000
 const CHUNK_BYTES = 1024 * 1024
 /** Chunks at the writer at once: one more than there are flushes, so that the next is ready when one ends. */
 const CHUNKS_IN_FLIGHT = 3
@@ -16,7 +17,7 @@ export const STREAM_BYTES = (CHUNKS_IN_FLIGHT + 1) * CHUNK_BYTES
 export type Admit = (rows: number, bytes: number) => Promise<void>
 
 interface Chunk {
-  rows: Row[]
+  rows: RowPacker
   /** The line of each row. */
   lines: number[]
   bytes: number
@@ -32,7 +33,9 @@ export class LineChunks {
   readonly #admit: Admit | undefined
   /** In the order of the lines; done ones leave at the head only, since a gap ends what can be called committed. */
   #sent: Chunk[] = []
-  #current = newChunk(0)
+  #current = newChunk(0, new RowPacker())
+  /** Of chunks that are stored: for the next ones. */
+  readonly #packers: RowPacker[] = []
   #onDone: () => void = () => {}
   /** Why a chunk was not stored. */
   problem: Problem | undefined
@@ -63,7 +66,7 @@ export class LineChunks {
   }
 
   add(row: Row, line: number, bytes: number): void {
-    this.#current.rows.push(row)
+    this.#current.rows.add(row)
     this.#current.lines.push(line)
     this.#current.bytes += bytes
   }
@@ -79,12 +82,15 @@ export class LineChunks {
     }
     // What is full stays so, and is not sent: after a gap nothing can be called committed.
     if (this.problem !== undefined) return
-    this.#current = newChunk(chunk.lastLine)
+    this.#current = newChunk(chunk.lastLine, this.#packers.pop() ?? new RowPacker())
     this.#sent.push(chunk)
     chunk.state = 'sent'
-    this.#writer.submit({ rows: chunk.rows, bytes: chunk.bytes, strict: false }, (error, outcomes) => {
-      if (error === undefined) this.#report.record(chunk.rows, chunk.lines, outcomes)
+    const rows = chunk.rows.rows()
+    this.#writer.submit({ rows, bytes: chunk.bytes, strict: false }, (error, outcomes) => {
+      if (error === undefined) this.#report.record(rows, chunk.lines, outcomes)
       else this.problem ??= error as Problem
+      // One that failed may still be on its way.
+      if (error === undefined) this.#reuse(chunk.rows)
       chunk.state = error === undefined ? 'stored' : 'failed'
       while (this.#sent[0]?.state === 'stored') this.#report.committedLines = (this.#sent.shift() as Chunk).lastLine
       this.#onDone()
@@ -98,6 +104,11 @@ export class LineChunks {
     if (this.#sent.length === 0 && this.#current.rows.length === 0) this.#report.committedLines = this.#report.lines
   }
 
+  #reuse(packer: RowPacker): void {
+    packer.restart()
+    this.#packers.push(packer)
+  }
+
   get #inFlight(): number {
     return this.#sent.filter(({ state }) => state === 'sent').length
   }
@@ -109,4 +120,10 @@ export class LineChunks {
   }
 }
 
-const newChunk = (lastLine: number): Chunk => ({ rows: [], lines: [], bytes: 0, lastLine, state: 'filling' })
+const newChunk = (lastLine: number, rows: RowPacker): Chunk => ({
+  rows,
+  lines: [],
+  bytes: 0,
+  lastLine,
+  state: 'filling',
+})

@@ -1,5 +1,5 @@
 import type { RowOutcome } from '../data/record-store.ts'
-import type { Row } from '../data/row.ts'
+import type { Row, Rows } from '../data/row.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 import { type Counts, codeForAll, faultOf, noCounts } from './results.ts'
 
@@ -31,10 +31,10 @@ export class LineReport {
   }
 
   /** What the database said of the rows of a chunk; `lines` are theirs. */
-  record(rows: readonly Row[], lines: readonly number[], outcomes: readonly RowOutcome[]): void {
+  record(rows: Rows, lines: readonly number[], outcomes: readonly RowOutcome[]): void {
     for (const [at, outcome] of outcomes.entries()) {
       if (outcome.status === 'created' || outcome.status === 'duplicate') this.#count(outcome.status)
-      else this.refuse(lines[at] as number, faultOf(outcome), rows[at])
+      else this.refuse(lines[at] as number, faultOf(outcome), ...rows.slice(at, at + 1))
     }
   }
 

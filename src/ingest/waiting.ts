@@ -1,5 +1,5 @@
 import type { RowOutcome } from '../data/record-store.ts'
-import type { Row } from '../data/row.ts'
+import type { Rows } from '../data/row.ts'
 import { sqlstateOf } from '../data/sqlstate.ts'
 import { Problem } from '../lib/problems.ts'
 
@@ -7,7 +7,7 @@ import { Problem } from '../lib/problems.ts'
 
 /** A request between its arrival and its answer. */
 export interface Waiting {
-  rows: readonly Row[]
+  rows: Rows
   bytes: number
   strict: boolean
   /** When the hold window closes, in the clock of performance.now(). */
@@ -32,7 +32,7 @@ export const isOpen = ({ request }: Part): boolean => request.missing > 0
 
 export const isStrict = (parts: Part[]): boolean => parts[0]?.request.strict === true
 
-export const rowsOf = ({ request, from, to }: Part): readonly Row[] =>
+export const rowsOf = ({ request, from, to }: Part): Rows =>
   from === 0 && to === request.rows.length ? request.rows : request.rows.slice(from, to)
 
 export const bytesOf = (parts: Part[]): number =>

@@ -1,5 +1,6 @@
+import { joinRows } from '../data/packed-rows.ts'
 import type { RecordStore } from '../data/record-store.ts'
-import type { Row } from '../data/row.ts'
+import type { Rows } from '../data/row.ts'
 import { classifyFailure } from '../data/sqlstate.ts'
 import { Problem } from '../lib/problems.ts'
 import {
@@ -139,7 +140,7 @@ export class Writer {
    * Hands over a request's rows; none of its bytes are counted here, the body's reservation does that (lib/budget.ts).
    * @param done called once: after the commit with one outcome a row, or with a Problem or a defect
    */
-  submit(request: { rows: readonly Row[]; bytes: number; strict: boolean }, done: Waiting['done']): void {
+  submit(request: { rows: Rows; bytes: number; strict: boolean }, done: Waiting['done']): void {
     if (this.#closing) {
       done(new Problem('draining', 'This instance is shutting down; send the request again.'), [])
       return
@@ -298,7 +299,7 @@ export class Writer {
   }
 
   async #write(parts: Part[], base: number): Promise<void> {
-    const rows = parts.length === 1 ? rowsOf(parts[0] as Part) : parts.flatMap(rowsOf)
+    const rows = joinRows(parts.map(rowsOf))
     const started = performance.now()
     const outcomes = await (isStrict(parts) ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))
     const milliseconds = performance.now() - started

@@ -14,9 +14,9 @@ import type { Query } from '../data/connect.ts'
 /** A span's name and attributes for a statement: what it does, to which table, and where; never its text or its values. */
 export function describeQuery({ sql, error, url }: Query): { name: string; attributes: Attributes } {
   const { hostname, port, pathname } = new URL(url)
-  // What a statement that begins WITH … does comes later in it.
-  const operation = /\b(INSERT|UPDATE|DELETE)\b/i.exec(sql)?.[1] ?? /\w+/.exec(sql)?.[0] ?? ''
-  const table = /\b(?:INTO|FROM|JOIN|UPDATE)\s+("?sluice"?\."?\w+"?)/i.exec(sql)?.[1]?.replaceAll('"', '')
+  // What a statement does that begins WITH …, or SELECT …; COPY …, comes later in it.
+  const operation = /\b(INSERT|UPDATE|DELETE|COPY)\b/i.exec(sql)?.[1] ?? /\w+/.exec(sql)?.[0] ?? ''
+  const table = /\b(?:INTO|FROM|JOIN|UPDATE|COPY)\s+("?sluice"?\."?\w+"?)/i.exec(sql)?.[1]?.replaceAll('"', '')
   const summary = [operation.toUpperCase(), table].filter(Boolean).join(' ')
   const attributes: Attributes = {
     [ATTR_DB_SYSTEM_NAME]: 'postgresql',

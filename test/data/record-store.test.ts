@@ -37,7 +37,7 @@ t.test(
     const { store, api } = openStore(t)
     const row = makeRow({
       subject: 's',
-      time: '2026-01-02 03:04:05.678901+00',
+      time: '2026-01-02T03:04:05.678901Z',
       extensions: '{"a":1,"b":"x"}',
       data: '{"n":1}',
     })
@@ -49,7 +49,7 @@ t.test(
       { type: 'other' },
       { subject: null },
       { subject: 'S' },
-      { time: '2026-01-02 03:04:05.678902+00' },
+      { time: '2026-01-02T03:04:05.678902Z' },
       { dataschema: 'https://example.com/' },
       { datacontenttype: 'application/json' },
       { extensions: null },
@@ -109,12 +109,12 @@ t.test('what the server filled in is no part of the comparison: the time, and th
   await store.write(
     [
       makeRow({ id: 'without' }),
-      makeRow({ id: 'with', time: '2026-01-02 03:04:05+00', extensions: '{"traceparent":"a"}' }),
+      makeRow({ id: 'with', time: '2026-01-02T03:04:05Z', extensions: '{"traceparent":"a"}' }),
     ],
     store.newBase(),
   )
   const again = [
-    makeRow({ id: 'without', time: '2026-01-02 03:04:05+00', extensions: '{"traceparent":"b","tracestate":"c"}' }),
+    makeRow({ id: 'without', time: '2026-01-02T03:04:05Z', extensions: '{"traceparent":"b","tracestate":"c"}' }),
     makeRow({ id: 'with' }),
     makeRow({ id: 'with', extensions: '{"traceparent":"a","other":1}' }),
   ]
@@ -183,7 +183,7 @@ t.test(
         id: '👩‍👩‍👧 / %41',
         type: '漢字',
         subject: '',
-        time: '0001-01-01 00:00:00.000001+00',
+        time: '0001-01-01T00:00:00.000001Z',
         dataschema: 'urn:x',
         datacontenttype: 'text/plain; x="y"',
         extensions: '{"flag": true, "text": ""}',
@@ -326,13 +326,13 @@ t.test(
       makeRow({ id: 'old' }),
       makeRow({ id: 'b', type: '' }),
       makeRow({ id: 'other' }),
-      makeRow({ id: 'c', time: '2026-02-30 00:00:00+00' }),
+      makeRow({ id: 'c', extensions: '{' }),
       makeRow({ id: 'newer' }),
     ]
     const outcomes = await store.writeStrict(rows, store.newBase())
     t.same(
       outcomes.map((outcome) => (outcome.status === 'refused' ? outcome.sqlstate : outcome.status)),
-      ['created', '22P02', 'duplicate', '23514', 'conflict', '22008', 'created'],
+      ['created', '22P02', 'duplicate', '23514', 'conflict', '22P02', 'created'],
     )
     t.same(await ids(), ['old', 'other'])
   },
@@ -404,13 +404,7 @@ t.test("a deadlock while refused rows are looked for is no row's fault", async (
 
 t.test('a write with a row at fault fails as a whole and stores nothing', async (t) => {
   const { store, ids } = openStore(t)
-  for (const fault of [
-    { data: '{' },
-    { type: '' },
-    { time: 'never' },
-    { dataBase64: '!', data: null },
-    { source: '' },
-  ]) {
+  for (const fault of [{ data: '{' }, { type: '' }, { extensions: '[' }, { dataBase64: 'AA==' }, { source: '' }]) {
     const failure = await failureOf(store.write([makeRow(), makeRow({ id: '2', ...fault })], store.newBase()))
     t.same(classifyFailure(failure), { kind: 'row' }, JSON.stringify(fault))
   }

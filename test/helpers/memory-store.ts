@@ -1,5 +1,5 @@
 import type { RecordStore, RowOutcome } from '../../src/data/record-store.ts'
-import type { Row } from '../../src/data/row.ts'
+import type { Row, Rows } from '../../src/data/row.ts'
 
 /** One call of the writer to the store, which stays open until the test says how it ends. */
 export interface StoreCall {
@@ -50,7 +50,8 @@ export function createMemoryStore(
   let bases = 0
   let transactions = 0
 
-  function open(rows: readonly Row[], base: number, strict: boolean): Promise<RowOutcome[]> {
+  function open(sent: Rows, base: number, strict: boolean): Promise<RowOutcome[]> {
+    const rows = [...sent]
     const { promise, resolve, reject } = Promise.withResolvers<RowOutcome[]>()
     const attempt = (conclude: (outcomes: RowOutcome[]) => void) => {
       try {

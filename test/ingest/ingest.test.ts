@@ -134,6 +134,7 @@ t.test('whatever the bytes are, the answer is a problem document or a result', a
   const body = fc.oneof(
     fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
     jsonText({ unstorable: true }).map((json) => Buffer.from(json)),
+    jsonText({ unstorable: true }).map((json) => Buffer.from(`{"source":"s","type":"t","data":${json}}`)),
     fc.tuple(jsonText({ unstorable: true }), fc.nat(), fc.nat(255)).map(([json, at, byte]) => {
       const bytes = Buffer.from(`{"source":"s","type":"t","data":${json}}`)
       bytes[at % bytes.length] = byte

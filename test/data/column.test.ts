@@ -1,10 +1,12 @@
 import fc from 'fast-check'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
+import { Column } from '../../src/data/column.ts'
 import { connect as connectToWrite } from '../../src/data/connect.ts'
-import { TextArray } from '../../src/data/text-array.ts'
+import { pack } from '../../src/data/packed-rows.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { makeRow } from '../helpers/rows.ts'
 
 const { apiUrl } = await createDatabase(t)
 const plain = connect(apiUrl)
@@ -28,9 +30,10 @@ async function readBack(values: Values): Promise<Values | null> {
 }
 
 async function select(db: Kysely<unknown>, values: Values): Promise<Values | null> {
+  const column = new Column(pack(values.map((subject) => makeRow({ subject }))), 'subject', 'text')
   // Beside parameters of other kinds.
   const { rows } = await sql<{ values: Values | null; rest: string }>`
-    SELECT ${new TextArray(values)}::text[] AS values,
+    SELECT ${column}::text[] AS values,
            concat(${'é'}::text, ${7}::integer, encode(${Buffer.from('x')}::bytea, 'hex'), ${null}::text) AS rest
   `.execute(db)
   if (rows[0]?.rest !== 'é778') throw new Error(`its neighbours became ${rows[0]?.rest}`)

@@ -1,0 +1,28 @@
+import { withClient } from './connect.ts'
+import { copyIn } from './copy-in.ts'
+import { PackedRows } from './packed-rows.ts'
+import type { Rows } from './row.ts'
+import type { Database } from './schema.ts'
+import { TUPLE_COLUMNS, writeTuple } from './tuple.ts'
+
+const SQL = `
+  SELECT sluice.current_epoch(), pg_current_xact_id();
+  COPY sluice.records (${TUPLE_COLUMNS}) FROM STDIN (FORMAT binary)`
+
+/**
+ * Stores rows that are all new, for two thirds of what an INSERT costs the server: it writes a page of them at a time, and
+ * prepares for no conflict. With one identity that is there already, or one value that PostgreSQL refuses, none is stored.
+ * @param db made by `connect`
+ * @param base first of the flush's places: see `insertRecords`
+ */
+export async function copyRecords(db: Database, rows: Rows, base: number): Promise<{ epoch: number; xid: string }> {
+  const [epoch, xid] = await withClient(db, SQL, (client) =>
+    copyIn(client, SQL, (message, [text]) => {
+      const epoch = Number(text)
+      if (rows instanceof PackedRows) return rows.writeTo(message, epoch, base)
+      let place = base
+      for (const row of rows) writeTuple(message, row, epoch, place++)
+    }),
+  )
+  return { epoch: Number(epoch), xid: xid as string }
+}

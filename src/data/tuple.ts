@@ -1,0 +1,135 @@
+import type { Message } from './message.ts'
+import type { Row } from './row.ts'
+
+/** The columns of a tuple, in its order. */
+export const TUPLE_COLUMNS =
+  'epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes'
+const COLUMNS = TUPLE_COLUMNS.split(',').length
+
+/** Where its position is in it: after the number of columns, each value after its size. */
+const EPOCH_AT = 2 + 4
+const N_AT = EPOCH_AT + 4 + 4
+const VALUES_AT = N_AT + 8
+
+/**
+ * A row as COPY takes it in binary: https://www.postgresql.org/docs/18/sql-copy.html, "Tuples", its values as their types'
+ * receive functions want them (timestamptz_recv, jsonb_recv, … in PostgreSQL's sources).
+ */
+export function writeTuple(message: Message, row: Row, epoch: number, n: number): void {
+  message.int16(COLUMNS)
+  message.int32(4)
+  message.int32(epoch)
+  message.int32(8)
+  message.int64(BigInt(n))
+  writeText(message, row.source)
+  writeText(message, row.id)
+  writeText(message, row.type)
+  writeText(message, row.subject)
+  if (row.time === null) writeText(message, null)
+  else {
+    message.int32(8)
+    message.int64(toMicroseconds(row.time))
+  }
+  writeText(message, row.dataschema)
+  writeText(message, row.datacontenttype)
+  writeJsonb(message, row.extensions)
+  writeText(message, row.data)
+  message.sized(() => row.dataBase64 !== null && message.raw(Buffer.from(row.dataBase64, 'base64')))
+}
+
+/** Gives another position to the tuple that begins at `at`. */
+export function placeTuple(bytes: Buffer, at: number, epoch: number, n: number): void {
+  bytes.writeInt32BE(epoch, at + EPOCH_AT)
+  // n is a whole number of a double, and so goes in two halves.
+  bytes.writeInt32BE(Math.floor(n / 2 ** 32), at + N_AT)
+  bytes.writeUInt32BE(n % 2 ** 32, at + N_AT + 4)
+}
+
+/** The values of a row, in the order of the columns. */
+const VALUES = [
+  'source',
+  'id',
+  'type',
+  'subject',
+  'time',
+  'dataschema',
+  'datacontenttype',
+  'extensions',
+  'data',
+  'dataBase64',
+] as const satisfies (keyof Row)[]
+
+export type ValueName = (typeof VALUES)[number]
+
+/** How many values there are, and which of them has a name. */
+export const VALUES_PER_TUPLE = VALUES.length
+export const indexOf = (name: ValueName): number => VALUES.indexOf(name)
+
+/** Says where the values of the tuple at `at` are, each at its size, which is -1 for none: in `places`, from `first` on. */
+export function findValues(bytes: Buffer, at: number, places: Int32Array, first: number): void {
+  let place = at + VALUES_AT
+  for (let value = first; value < first + VALUES.length; value++) {
+    places[value] = place
+    place += 4 + Math.max(0, bytes.readInt32BE(place))
+  }
+}
+
+/** The row that `writeTuple` wrote. */
+export function readTuple(bytes: Buffer, at: number): Row {
+  let next = at + VALUES_AT
+  const value = (): Buffer | null => {
+    const size = bytes.readInt32BE(next)
+    const from = next + 4
+    next = from + Math.max(0, size)
+    return size === -1 ? null : bytes.subarray(from, next)
+  }
+  const text = () => value()?.toString() ?? null
+  const time = (micros = value()) => (micros === null ? null : toUtc(micros.readBigInt64BE()))
+  return {
+    source: text() as string,
+    id: text() as string,
+    type: text() as string,
+    subject: text(),
+    time: time(),
+    dataschema: text(),
+    datacontenttype: text(),
+    extensions: value()?.toString('utf8', 1) ?? null,
+    data: text(),
+    dataBase64: value()?.toString('base64') ?? null,
+  }
+}
+
+function writeText(message: Message, text: string | null): void {
+  if (text === null) message.int32(-1)
+  else message.sizedText(text)
+}
+
+/** The text after the number of the format, of which there is one. */
+function writeJsonb(message: Message, json: string | null): void {
+  message.sized(() => {
+    if (json === null) return false
+    message.int8(1)
+    message.text(json)
+    return true
+  })
+}
+
+/** The calendar repeats itself after 400 years; Date.UTC takes the years 0 to 99 for others. */
+const BEGIN_SECONDS = Date.UTC(2400, 0, 1) / 1000
+
+/** Microseconds since 2000, of a text of parseTime(): in UTC, with six digits after the second at most. */
+function toMicroseconds(utc: string): bigint {
+  const [year, month, day] = [twoDigits(utc, 0) * 100 + twoDigits(utc, 2), twoDigits(utc, 5), twoDigits(utc, 8)]
+  const time = Date.UTC(year + 400, month - 1, day, twoDigits(utc, 11), twoDigits(utc, 14), twoDigits(utc, 17))
+  let fraction = 0
+  for (let at = 20, unit = 100_000; at < utc.length - 1; at++, unit /= 10) fraction += (utc.charCodeAt(at) - 48) * unit
+  return BigInt(time / 1000 - BEGIN_SECONDS) * 1_000_000n + BigInt(fraction)
+}
+
+function toUtc(microseconds: bigint): string {
+  const fraction = ((microseconds % 1_000_000n) + 1_000_000n) % 1_000_000n
+  const seconds = Number((microseconds - fraction) / 1_000_000n) + Date.UTC(2000, 0, 1) / 1000
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${String(fraction).padStart(6, '0')}Z`
+}
+
+const twoDigits = (text: string, at: number) => text.charCodeAt(at) * 10 + text.charCodeAt(at + 1) - 528
