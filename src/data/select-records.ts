@@ -75,7 +75,11 @@ export async function selectRecord(db: Database, source: string, id: string): Pr
 export async function selectPage(db: Database, page: PageRequest): Promise<{ records: StoredRecord[]; more: boolean }> {
   const { limit, maxBytes } = page
   const direction = page.order === 'asc' ? sql`ASC` : sql`DESC`
-  const ordered = sql`ORDER BY epoch ${direction}, xid ${direction}, n ${direction}`
+  // Of a table: a mere xid or n would be the text that leaves, and of texts 10 comes before 9.
+  const ordered = (of: 'records' | 'candidates' | 'measured') => {
+    const by = (column: string) => sql`${sql.ref(`${of}.${column}`)} ${direction}`
+    return sql`ORDER BY ${by('epoch')}, ${by('xid')}, ${by('n')}`
+  }
   // The sum of the sizes runs over the page's own rows, before their payloads are fetched: a page of large records
   // costs the memory of `maxBytes` here and at the server, not of a thousand times the largest record.
   const { rows } = await sql<StoredRecord & { found: number }>`
@@ -85,12 +89,13 @@ export async function selectPage(db: Database, page: PageRequest): Promise<{ rec
              sum(coalesce(octet_length(data::text), 0) + coalesce(octet_length(data_bytes), 0)
                  + coalesce(octet_length(extensions::text), 0) + 512) OVER running AS bytes
       FROM (
-        SELECT ${COLUMNS} FROM sluice.records WHERE ${sql.join(conditions(page), sql` AND `)} ${ordered} LIMIT ${limit + 1}
+        SELECT ${COLUMNS} FROM sluice.records WHERE ${sql.join(conditions(page), sql` AND `)}
+        ${ordered('records')} LIMIT ${limit + 1}
       ) AS candidates
-      WINDOW running AS (${ordered} ROWS UNBOUNDED PRECEDING)
+      WINDOW running AS (${ordered('candidates')} ROWS UNBOUNDED PRECEDING)
     ) AS measured
     WHERE place = 1 OR (place <= ${limit} AND bytes <= ${maxBytes})
-    ${ordered}
+    ${ordered('measured')}
   `.execute(db)
   return { records: rows, more: (rows[0]?.found ?? 0) > rows.length }
 }

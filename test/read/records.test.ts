@@ -38,6 +38,21 @@ t.test('a list is newest first; with order=asc it is in the order of the feed', 
   t.same(await readAll('source=order&order=asc'), ['1', '2', '3'])
 })
 
+// They came in the order of their texts, 10 before 9. A page that ended so named a record amid itself as its last, and the
+// next one told the others again.
+t.test('transactions are in the order of their numbers, also where those gain a digit', async (t) => {
+  const db = connect(database.superUrl)
+  t.teardown(() => db.destroy())
+  const ids = ['9', '10', '99', '100', '101']
+  await sql`
+    INSERT INTO sluice.records (epoch, xid, n, source, id, type)
+    SELECT sluice.current_epoch(), id::xid8, 0, 'digits', id, 't' FROM unnest(${ids}::text[]) AS id`.execute(db)
+  for (const limit of [1, 2, 3, 4, 5]) {
+    t.same(await readAll(`source=digits&order=asc&limit=${limit}`), ids, `limit ${limit}, upwards`)
+    t.same(await readAll(`source=digits&limit=${limit}`), ids.toReversed(), `limit ${limit}, downwards`)
+  }
+})
+
 t.test('the records of a batch keep its order', async (t) => {
   await post(numbers(1, 50).map((id) => ({ source: 'batch', type: 't', id })))
   t.same(await readAll('source=batch&order=asc&limit=7'), numbers(1, 50))
