@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
-import { prepareHome } from '../../db/embedded/home.ts'
+import { type Home, prepareHome } from '../../db/embedded/home.ts'
 import { openEmbedded } from '../../db/embedded/index.ts'
 import { run } from '../../db/embedded/run.ts'
 import { findServer, startServer } from '../../db/embedded/server.ts'
@@ -16,12 +16,15 @@ export interface Postgres {
   apiUrl: string
   /** An API key that may ingest and read. */
   key: string
-  /** Where its files are. */
-  data: string
+  /** Where its files are, and who runs it. */
+  home: Home
   /** kill -9 of all its processes, as when a container is killed. */
   kill(): Promise<void>
-  /** Starts it unless it runs; returns when it accepts connections, after recovery. */
-  start(): Promise<void>
+  /**
+   * Starts it unless it runs; returns when it accepts connections, after recovery.
+   * @param more settings that it has until it is stopped
+   */
+  start(more?: Record<string, string>): Promise<void>
   /** fast: disconnects everybody; immediate: as a crash. Returns when it has ended. */
   stop(mode: 'fast' | 'immediate'): Promise<void>
   restart(mode: 'fast' | 'immediate'): Promise<void>
@@ -55,7 +58,7 @@ export async function openPostgres(folder: string, settings: Record<string, stri
     await sql`TRUNCATE sluice.records`.execute(db)
     return token
   })
-  return { superUrl, apiUrl, key, data: home.data, kill, start, stop, restart, freeze, thaw, close }
+  return { superUrl, apiUrl, key, home, kill, start, stop, restart, freeze, thaw, close }
 
   async function postmaster(): Promise<number> {
     const noted = await readFile(join(home.data, 'postmaster.pid'), 'utf8')
@@ -66,12 +69,12 @@ export async function openPostgres(folder: string, settings: Record<string, stri
     await signalAll('SIGKILL')
   }
 
-  async function start(): Promise<void> {
+  async function start(more: Record<string, string> = {}): Promise<void> {
     let failure: string | undefined
     for (const giveUp = Date.now() + PATIENCE_MS; Date.now() < giveUp; await sleep(50)) {
       // It dismisses what a killed postmaster left behind.
       if ((await findServer(home, decodeURIComponent(password))) !== undefined) return
-      failure = await startServer(home, { ...settings, port })
+      failure = await startServer(home, { ...settings, ...more, port })
     }
     throw new Error(`PostgreSQL does not start again: ${failure}`)
   }

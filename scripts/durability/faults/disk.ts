@@ -1,4 +1,3 @@
-import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
@@ -17,7 +16,7 @@ export const DISK_FAULTS: Fault[] = [
     async inflict({ postgres, back }, quick) {
       const begin = performance.now()
       // Beside the data: on the same file system, and not in the way of recovery.
-      const free = await fillDisk(dirname(postgres.data))
+      const free = await fillDisk(postgres.home.cluster)
       const seen = await storeInVain(postgres)
       await sleep(Math.max(0, begin + (quick ? 2_000 : 5_000) - performance.now()))
       await free()

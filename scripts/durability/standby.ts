@@ -1,0 +1,100 @@
+import { appendFile, chown, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { ensureCluster } from '../../db/embedded/cluster.ts'
+import { type Home, prepareHome } from '../../db/embedded/home.ts'
+import { run } from '../../db/embedded/run.ts'
+import { findServer, startServer, stopServer } from '../../db/embedded/server.ts'
+import { withConnection } from '../../src/commands/database.ts'
+import { openPostgres, type Postgres } from './postgres.ts'
+
+/** A PostgreSQL that acknowledges no commit before its standby has it on disk. */
+export interface Replicated extends Postgres {
+  standby: Standby
+}
+
+/** It follows the primary, and answers reads meanwhile. */
+export interface Standby {
+  port: number
+  apiUrl: string
+  /** Returns when all that the primary has committed by now can be read here. */
+  catchUp(): Promise<void>
+  /** Stops it, and removes its files. */
+  close(): Promise<void>
+}
+
+const PATIENCE_MS = 60_000
+
+/** @param settings of both */
+export async function openWithStandby(folder: string, settings: Record<string, string> = {}): Promise<Replicated> {
+  // A run that was killed may have left a primary there which waits for its standby for ever.
+  const home = await prepareHome(folder)
+  const passwordOf = await ensureCluster(home)
+  await stopIfRunning(home, passwordOf('postgres'))
+
+  const postgres = await openPostgres(folder, settings)
+  try {
+    const standby = await openStandby(postgres, settings)
+    const close = () => standby.close().finally(postgres.close)
+    return { ...postgres, standby, close }
+  } catch (error) {
+    await postgres.close()
+    throw error
+  }
+}
+
+/**
+ * Made of a copy of the primary's files, for which that stops for a moment: the embedded package has no pg_basebackup.
+ * https://www.postgresql.org/docs/18/warm-standby.html#STREAMING-REPLICATION
+ */
+async function openStandby(primary: Postgres, settings: Record<string, string>): Promise<Standby> {
+  const { cluster, user } = primary.home
+  const { password } = new URL(primary.superUrl)
+  // In the primary's own folder, which belongs to the user that runs them.
+  const home: Home = { ...primary.home, data: join(cluster, 'standby'), log: join(cluster, 'standby.log') }
+  await close()
+
+  await primary.stop('fast')
+  await must('cp', '-R', '-p', primary.home.data, home.data)
+  // Not on the command line, where everyone on the machine would see the password.
+  await appendFile(join(home.data, 'postgresql.auto.conf'), `primary_conninfo = '${primary.superUrl}'\n`)
+  const signal = join(home.data, 'standby.signal')
+  await writeFile(signal, '')
+  if (user) await chown(signal, user.uid, user.gid)
+  // On the command line, so that it ends with this server: the next one on these files begins without a standby.
+  await primary.start({ synchronous_standby_names: '*' })
+  const failure = await startServer(home, settings)
+  if (failure !== undefined) throw new Error(`The standby does not start: ${failure}`)
+
+  const port = (await findServer(home, password)) as number
+  const here = (url: string) => Object.assign(new URL(url), { port: String(port) }).href
+  return { port, apiUrl: here(primary.apiUrl), catchUp, close }
+
+  async function catchUp(): Promise<void> {
+    const { rows } = await withConnection(primary.superUrl, (db) =>
+      sql<{ lsn: string }>`SELECT pg_current_wal_lsn() AS lsn`.execute(db),
+    )
+    await withConnection(here(primary.superUrl), async (db) => {
+      for (const giveUp = Date.now() + PATIENCE_MS; Date.now() < giveUp; await sleep(10)) {
+        const replayed = sql<{ yes: boolean }>`SELECT pg_last_wal_replay_lsn() >= ${rows[0]?.lsn}::pg_lsn AS yes`
+        if ((await replayed.execute(db)).rows[0]?.yes) return
+      }
+      throw new Error(`The standby does not catch up: see ${home.log}`)
+    })
+  }
+
+  async function close(): Promise<void> {
+    await stopIfRunning(home, password)
+    await rm(home.data, { recursive: true, force: true })
+  }
+
+  async function must(command: string, ...args: string[]): Promise<void> {
+    const { ok, output } = await run(command, args, user)
+    if (!ok) throw new Error(`${command} ${args.join(' ')}: ${output}`)
+  }
+}
+
+async function stopIfRunning(home: Home, password: string): Promise<void> {
+  if ((await findServer(home, password)) !== undefined) await stopServer(home)
+}

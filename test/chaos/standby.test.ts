@@ -1,0 +1,62 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { openWithStandby } from '../../scripts/durability/standby.ts'
+import { createApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { FAST, ownFolder } from '../helpers/own-server.ts'
+
+const primary = await openWithStandby(await ownFolder(t), FAST)
+t.teardown(() => primary.close())
+const { apiUrl, superUrl, standby } = primary
+const database = { name: 'sluice', apiUrl, superUrl, ownerUrl: superUrl, maintenanceUrl: superUrl }
+const { post, get } = await createApp(t, { DATABASE_READ_URL: standby.apiUrl }, database)
+
+const root = connect(superUrl)
+t.teardown(() => root.destroy())
+
+/** The ids of a source as the standby lists them upwards: in a page, and in an export. */
+async function list(source: string): Promise<{ page: string[]; lines: string[] }> {
+  await standby.catchUp()
+  const path = `/v1/records?order=asc&source=${source}`
+  const ids = (records: { id: string }[]) => records.map(({ id }) => id)
+  const { text } = await get(path, { accept: 'application/x-ndjson' })
+  const lines = text.split('\n').filter((line) => line !== '')
+  return { page: ids((await get(path)).json.records), lines: ids(lines.map((line) => JSON.parse(line))) }
+}
+
+const both = (...ids: string[]) => ({ page: ids, lines: ids })
+
+// A standby tells no list of what runs on the primary: it knows of it from the log alone, and so the list ends at its xmin.
+for (const early of [true, false]) {
+  const written = early ? 'has written' : 'has not written anything yet'
+  t.test(`a standby's list upwards waits for a transaction that is open on the primary and ${written}`, async (t) => {
+    const source = `open-${early}`
+    const insert = sql`
+      INSERT INTO sluice.records (epoch, n, source, id, type)
+      VALUES (sluice.current_epoch(), 0, ${source}, '2', 't')`
+    await post({ source, type: 't', id: '1' })
+    t.same(await list(source), both('1'))
+
+    const trx = await root.startTransaction().execute()
+    await (early ? insert : sql`SELECT pg_current_xact_id()`).execute(trx)
+    await post({ source, type: 't', id: '3' })
+    t.same(await list(source), both('1'), 'not 3, which would take the cursor past 2')
+    t.equal((await get(`/v1/records?source=${source}`)).json.records[0].id, '3', 'though it is there')
+
+    if (!early) await insert.execute(trx)
+    await trx.commit().execute()
+    t.same(await list(source), both('1', '2', '3'))
+  })
+}
+
+// On a primary it holds up nothing (test/read/records.test.ts): there pg_stat_activity says whose it is.
+t.test('a transaction in another database of the primary holds it up as well, until it ends', async (t) => {
+  const elsewhere = connect(new URL('/postgres', superUrl).href)
+  t.teardown(() => elsewhere.destroy())
+  const trx = await elsewhere.startTransaction().execute()
+  await sql`CREATE TABLE elsewhere ()`.execute(trx)
+  await post({ source: 'elsewhere', type: 't', id: '1' })
+  t.same(await list('elsewhere'), both())
+  await trx.commit().execute()
+  t.same(await list('elsewhere'), both('1'))
+})
