@@ -20,6 +20,8 @@ export interface Standby {
   apiUrl: string
   /** Returns when all that the primary has committed by now can be read here. */
   catchUp(): Promise<void>
+  /** Nothing gets to it any more: the primary goes on committing, and acknowledges nothing. @returns what ends that */
+  isolate(): Promise<() => void>
   /** Stops it, and removes its files. */
   close(): Promise<void>
 }
@@ -69,7 +71,7 @@ async function openStandby(primary: Postgres, settings: Record<string, string>):
 
   const port = (await findServer(home, password)) as number
   const here = (url: string) => Object.assign(new URL(url), { port: String(port) }).href
-  return { port, apiUrl: here(primary.apiUrl), catchUp, close }
+  return { port, apiUrl: here(primary.apiUrl), catchUp, isolate, close }
 
   async function catchUp(): Promise<void> {
     const { rows } = await withConnection(primary.superUrl, (db) =>
@@ -82,6 +84,17 @@ async function openStandby(primary: Postgres, settings: Record<string, string>):
       }
       throw new Error(`The standby does not catch up: see ${home.log}`)
     })
+  }
+
+  async function isolate(): Promise<() => void> {
+    const { rows } = await withConnection(primary.superUrl, (db) =>
+      sql<{ pid: number }>`SELECT pid FROM pg_stat_replication`.execute(db),
+    )
+    const signal = (name: NodeJS.Signals) => {
+      for (const { pid } of rows) process.kill(pid, name)
+    }
+    signal('SIGSTOP')
+    return () => signal('SIGCONT')
   }
 
   async function close(): Promise<void> {

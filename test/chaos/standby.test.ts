@@ -4,6 +4,7 @@ import { openWithStandby } from '../../scripts/durability/standby.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
+import { until } from '../helpers/until.ts'
 
 const primary = await openWithStandby(await ownFolder(t), FAST)
 t.teardown(() => primary.close())
@@ -11,7 +12,7 @@ const { apiUrl, superUrl, standby } = primary
 const database = { name: 'sluice', apiUrl, superUrl, ownerUrl: superUrl, maintenanceUrl: superUrl }
 const { post, get } = await createApp(t, { DATABASE_READ_URL: standby.apiUrl }, database)
 
-const root = connect(superUrl)
+const root = connect(superUrl, 2)
 t.teardown(() => root.destroy())
 
 /** The ids of a source as the standby lists them upwards: in a page, and in an export. */
@@ -59,4 +60,31 @@ t.test('a transaction in another database of the primary holds it up as well, un
   t.same(await list('elsewhere'), both())
   await trx.commit().execute()
   t.same(await list('elsewhere'), both('1'))
+})
+
+// Whoever waits for the standby and is ended, by an administrator or by a crash, has committed all the same: the row is
+// there, and what was sent again found it and was told `created`. The primary lost then, the record was lost with it.
+t.test('a record that is stored, and that no standby has yet, is not acknowledged', async (t) => {
+  const waitsForStandby = async () => {
+    const { rows } = await sql<{ pid: number }>`
+      SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'sluice-write'`.execute(root)
+    return rows[0]?.pid
+  }
+  const heal = await standby.isolate()
+  t.teardown(heal)
+  let answered = false
+  const answer = post({ source: 'alone', type: 't', id: '1' }).finally(() => {
+    answered = true
+  })
+  const first = await until('a commit that waits for the standby', waitsForStandby)
+  await sql`SELECT pg_terminate_backend(${first})`.execute(root)
+  await until('another one, or the answer', async () => {
+    const next = await waitsForStandby()
+    return answered || (next !== undefined && next !== first)
+  })
+  t.equal(answered, false)
+  t.equal((await get('/v1/records/alone/1')).status, 200, 'though it is there')
+
+  heal()
+  t.match(await answer, { status: 201, json: { counts: { created: 1 } } })
 })
