@@ -6,6 +6,8 @@ import { applicationName, MessageReader } from './messages.ts'
 /** The network between the API and PostgreSQL, which can be told to misbehave. Loopback only. */
 export interface Network {
   port: number
+  /** From now on new connections go there, as when the endpoint of a Service changes; the others stay where they are. */
+  lead(target: Target): void
   /**
    * From now on nothing gets through, and nobody is told: what comes is lost, and a new connection stays silent. After
    * `heal` new connections work; those that lost something stay silent for ever, as behind a NAT that forgot them.
@@ -27,6 +29,11 @@ export interface Network {
   close(): void
 }
 
+export interface Target {
+  host: string
+  port: number
+}
+
 export type CommitCut = 'before' | 'after' | 'half'
 
 interface Link {
@@ -37,8 +44,9 @@ interface Link {
 }
 
 /** @param pooler connections get numbers of the network's own, which are not those of their backends */
-export async function openNetwork(target: { host: string; port: number }, { pooler = false } = {}): Promise<Network> {
+export async function openNetwork(first: Target, { pooler = false } = {}): Promise<Network> {
   const links = new Set<Link>()
+  let target = first
   let [dropping, delayMs] = [false, 0]
   let cut: { at: CommitCut; silently: boolean; done: () => void } | undefined
   const logins = new EventEmitter()
@@ -48,6 +56,9 @@ export async function openNetwork(target: { host: string; port: number }, { pool
 
   return {
     port: (server.address() as AddressInfo).port,
+    lead: (next) => {
+      target = next
+    },
     drop: () => {
       dropping = true
     },

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { check, type Verdict } from './checker.ts'
 import type { Fault } from './fault.ts'
 import type { Postgres } from './postgres.ts'
+import { startReader } from './reader.ts'
 import { openStage } from './stage.ts'
 import { startWriters, type Writers } from './writers.ts'
 
@@ -48,7 +49,8 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
   const holdMs = Number(env.OUTAGE_HOLD_SECONDS ?? HOLD_SECONDS) * 1000
   let writers: Writers | undefined
   try {
-    writers = startWriters({ port: route, key: postgres.key, source, clients: CLIENTS, patienceMs: holdMs + GRACE_MS })
+    const client = { port: route, key: postgres.key, source }
+    writers = startWriters({ ...client, clients: CLIENTS, patienceMs: holdMs + GRACE_MS })
     const { acknowledged } = writers
     let backMs: number | undefined
     const back = async () => {
@@ -57,7 +59,16 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
       backMs = Math.max(backMs ?? 0, performance.now() - begin)
     }
     await acknowledged(AROUND)
-    const note = await fault.inflict({ postgres, proxy, writers, servers, startServer: start, back }, quick)
+    const stage = {
+      postgres,
+      proxy,
+      writers,
+      servers,
+      startReader: () => startReader(client),
+      startServer: start,
+      back,
+    }
+    const note = await fault.inflict(stage, quick)
     await acknowledged(AROUND)
     await writers.stop()
     return {

@@ -6,6 +6,7 @@ import { withConnection } from '../../src/commands/database.ts'
 import type { Stored } from './checker.ts'
 import type { Postgres } from './postgres.ts'
 import { type Network, openNetwork } from './proxy.ts'
+import type { Reader } from './reader.ts'
 import { freePort, isReady, type Server, startServer } from './server.ts'
 import type { Writers } from './writers.ts'
 
@@ -15,6 +16,8 @@ export interface Stage {
   /** Between the API and PostgreSQL. */
   proxy: Network
   writers: Writers
+  /** One who follows the records of this run, from the first on. */
+  startReader(): Reader
   /** The instances of the API that are there. */
   servers: Server[]
   /** Starts one more, on this port or another; returns when it is ready. */
@@ -41,7 +44,7 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
   await mkdir(folder, { recursive: true })
   const { hostname, port } = new URL(postgres.apiUrl)
   const proxy = await openNetwork({ host: hostname, port: Number(port) })
-  const url = Object.assign(new URL(postgres.apiUrl), { port: String(proxy.port) }).href
+  const through = (url: string) => Object.assign(new URL(url), { port: String(proxy.port) }).href
   const servers: Server[] = []
   const ready = new Set<number>()
   const over = new AbortController()
@@ -57,7 +60,11 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
 
   async function start(at?: number): Promise<Server> {
     const log = join(folder, 'api.log')
-    const server = await startServer({ port: at ?? (await freePort()), log, env: { DATABASE_URL: url, ...env } })
+    const server = await startServer({
+      port: at ?? (await freePort()),
+      log,
+      env: { DATABASE_URL: through(postgres.apiUrl), ...env },
+    })
     servers.push(server)
     ready.add(server.port)
     void server.exit.then(() => servers.splice(servers.indexOf(server), 1))
@@ -80,9 +87,9 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
     }
   }
 
-  /** What is stored of a run. */
+  /** What is stored of a run, where the network leads now. */
   async function rows(source: string): Promise<Stored[]> {
-    return withConnection(postgres.superUrl, async (db) => {
+    return withConnection(through(postgres.superUrl), async (db) => {
       const { rows } = await sql<Stored>`
         SELECT (data->>'n')::integer AS number, data->>'content' AS content
         FROM sluice.records WHERE source = ${source}`.execute(db)

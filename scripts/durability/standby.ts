@@ -22,6 +22,8 @@ export interface Standby {
   catchUp(): Promise<void>
   /** Nothing gets to it any more: the primary goes on committing, and acknowledges nothing. @returns what ends that */
   isolate(): Promise<() => void>
+  /** Makes it a primary of its own; returns when it can be written to. */
+  promote(): Promise<void>
   /** Stops it, and removes its files. */
   close(): Promise<void>
 }
@@ -51,7 +53,7 @@ export async function openWithStandby(folder: string, settings: Record<string, s
  * https://www.postgresql.org/docs/18/warm-standby.html#STREAMING-REPLICATION
  */
 async function openStandby(primary: Postgres, settings: Record<string, string>): Promise<Standby> {
-  const { cluster, user } = primary.home
+  const { cluster, user, binaries } = primary.home
   const { password } = new URL(primary.superUrl)
   // In the primary's own folder, which belongs to the user that runs them.
   const home: Home = { ...primary.home, data: join(cluster, 'standby'), log: join(cluster, 'standby.log') }
@@ -71,7 +73,7 @@ async function openStandby(primary: Postgres, settings: Record<string, string>):
 
   const port = (await findServer(home, password)) as number
   const here = (url: string) => Object.assign(new URL(url), { port: String(port) }).href
-  return { port, apiUrl: here(primary.apiUrl), catchUp, isolate, close }
+  return { port, apiUrl: here(primary.apiUrl), catchUp, isolate, promote, close }
 
   async function catchUp(): Promise<void> {
     const { rows } = await withConnection(primary.superUrl, (db) =>
@@ -95,6 +97,10 @@ async function openStandby(primary: Postgres, settings: Record<string, string>):
     }
     signal('SIGSTOP')
     return () => signal('SIGCONT')
+  }
+
+  async function promote(): Promise<void> {
+    await must(binaries.pg_ctl, 'promote', '--wait', '-D', home.data)
   }
 
   async function close(): Promise<void> {

@@ -8,11 +8,17 @@ import { FAST, ownFolder } from './own-server.ts'
 /** A few seconds each; this is for a machine that is busy. */
 const LONGEST_MS = 120_000
 
-/** Inflicts the short form of each fault on processes of this test's own, and asserts that the bar is met. */
-export async function keepsPromises(faults: readonly Fault[]): Promise<void> {
+/**
+ * Inflicts the short form of each fault on processes of this test's own, and asserts that the bar is met.
+ * @param open makes the PostgreSQL
+ */
+export async function keepsPromises(
+  faults: readonly Fault[],
+  open: (folder: string, settings: Record<string, string>) => Promise<Postgres> = openPostgres,
+): Promise<void> {
   t.setTimeout(faults.length * LONGEST_MS)
   const folder = await ownFolder(t)
-  const postgres = await openPostgres(folder, FAST)
+  const postgres = await open(folder, FAST)
   t.teardown(() => postgres.close())
   t.teardown(() => stopServers())
   for (const fault of faults) {
