@@ -9,31 +9,48 @@ interface Tuples {
   bounds: readonly number[]
 }
 
-/** Packs rows as they come. */
+/** Memory that was given back, for the next packers: of the whole process, since of streams there may be many. */
+const spare: Message[] = []
+/** As many as a stream has under way. */
+const MOST_SPARE = 4
+
+/** Packs rows as they come. Has no memory before the first one. */
 export class RowPacker {
-  readonly #message = new Message()
+  #message: Message | undefined
   #bounds = [0]
 
   get length(): number {
     return this.#bounds.length - 1
   }
 
+  /** In bytes. */
+  get size(): number {
+    return this.#bounds.at(-1) as number
+  }
+
   add(row: Row): void {
+    this.#message ??= spare.pop() ?? new Message()
     writeTuple(this.#message, row, 0, 0)
     this.#bounds.push(this.#message.size)
   }
 
-  /** What was added: good until `restart`. */
+  /** What was added: good until `release`. */
   rows(): PackedRows {
-    return new PackedRows([{ bytes: this.#message.written(), bounds: this.#bounds }])
+    return new PackedRows([{ bytes: this.#message?.written() ?? NOTHING, bounds: this.#bounds }])
   }
 
-  /** From here on it is empty. Its memory is used again. */
-  restart(): void {
-    this.#message.restart()
+  /** From here on it is empty. Others use its memory. */
+  release(): void {
+    if (this.#message !== undefined && spare.length < MOST_SPARE) {
+      this.#message.restart()
+      spare.push(this.#message)
+    }
+    this.#message = undefined
     this.#bounds = [0]
   }
 }
+
+const NOTHING = Buffer.alloc(0)
 
 /**
  * Rows as the bytes that PostgreSQL gets, outside of the heap. As objects, the thousands of a stream that wait at a time

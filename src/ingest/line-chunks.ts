@@ -20,6 +20,7 @@ interface Chunk {
   rows: RowPacker
   /** The line of each row. */
   lines: number[]
+  /** Of these lines, as they came. */
   bytes: number
   /** The last line that was read when the chunk was sent; lines without a row count as well. */
   lastLine: number
@@ -33,9 +34,7 @@ export class LineChunks {
   readonly #admit: Admit | undefined
   /** In the order of the lines; done ones leave at the head only, since a gap ends what can be called committed. */
   #sent: Chunk[] = []
-  #current = newChunk(0, new RowPacker())
-  /** Of chunks that are stored: for the next ones. */
-  readonly #packers: RowPacker[] = []
+  #current = newChunk(0)
   #onDone: () => void = () => {}
   /** Why a chunk was not stored. */
   problem: Problem | undefined
@@ -47,7 +46,7 @@ export class LineChunks {
   }
 
   get isFull(): boolean {
-    return this.#current.rows.length >= CHUNK_ROWS || this.#current.bytes >= CHUNK_BYTES
+    return this.#current.rows.length >= CHUNK_ROWS || this.#current.rows.size >= CHUNK_BYTES
   }
 
   /** Are there rows to send, and does nothing of this stream wait for the writer? */
@@ -56,7 +55,7 @@ export class LineChunks {
   }
 
   get heldBytes(): number {
-    return this.#sent.reduce((sum, { bytes }) => sum + bytes, this.#current.bytes)
+    return this.#sent.reduce((sum, { rows }) => sum + rows.size, this.#current.rows.size)
   }
 
   /** All lines up to this one were read, whatever was in them. */
@@ -82,7 +81,7 @@ export class LineChunks {
     }
     // What is full stays so, and is not sent: after a gap nothing can be called committed.
     if (this.problem !== undefined) return
-    this.#current = newChunk(chunk.lastLine, this.#packers.pop() ?? new RowPacker())
+    this.#current = newChunk(chunk.lastLine)
     this.#sent.push(chunk)
     chunk.state = 'sent'
     const rows = chunk.rows.rows()
@@ -90,7 +89,7 @@ export class LineChunks {
       if (error === undefined) this.#report.record(rows, chunk.lines, outcomes)
       else this.problem ??= error as Problem
       // One that failed may still be on its way.
-      if (error === undefined) this.#reuse(chunk.rows)
+      if (error === undefined) chunk.rows.release()
       chunk.state = error === undefined ? 'stored' : 'failed'
       while (this.#sent[0]?.state === 'stored') this.#report.committedLines = (this.#sent.shift() as Chunk).lastLine
       this.#onDone()
@@ -104,11 +103,6 @@ export class LineChunks {
     if (this.#sent.length === 0 && this.#current.rows.length === 0) this.#report.committedLines = this.#report.lines
   }
 
-  #reuse(packer: RowPacker): void {
-    packer.restart()
-    this.#packers.push(packer)
-  }
-
   get #inFlight(): number {
     return this.#sent.filter(({ state }) => state === 'sent').length
   }
@@ -120,8 +114,8 @@ export class LineChunks {
   }
 }
 
-const newChunk = (lastLine: number, rows: RowPacker): Chunk => ({
-  rows,
+const newChunk = (lastLine: number): Chunk => ({
+  rows: new RowPacker(),
   lines: [],
   bytes: 0,
   lastLine,

@@ -96,7 +96,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
     if (text !== undefined && /^[ \t\r]*$/.test(text)) return
     const record = text === undefined ? NOT_UTF8 : readRecordText(text, line - 1, limits, defaults)
     const fault = isFault(record) ? record : sourceFault(key, record.source, line - 1)
-    if (fault === undefined) chunks.add(record as Row, line, (text as string).length)
+    if (fault === undefined) chunks.add(record as Row, line, Buffer.byteLength(text as string))
     else report.refuse(line, fault)
   }
 }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import t from 'tap'
 import { makeDefaults } from '../../src/ingest/defaults.ts'
@@ -28,12 +30,12 @@ const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
 async function send(
   body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   store: MemoryStore,
-  { key = KEY, idempotencyKey = undefined as string | undefined, holdMs = 0 } = {},
+  { key = KEY, idempotencyKey = undefined as string | undefined, holdMs = 0, hold = (_bytes: number) => {} } = {},
 ) {
   const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs })
   const totals = noCounts()
   const stop = new AbortController().signal
-  const request = { key, limits, stop, totals, defaults: makeDefaults(idempotencyKey, undefined)(false) }
+  const request = { key, limits, stop, totals, hold, defaults: makeDefaults(idempotencyKey, undefined)(false) }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const answer = await ingestLines(stream, writer, request).then(
     (answer: LinesAnswer) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),
@@ -221,6 +223,60 @@ t.test('while the database is busy no more is read than the stream has reserved'
     report: { counts: { created: CHUNKS * 60 }, lines: CHUNKS * 60, committedLines: CHUNKS * 60 },
   })
   t.equal(read, CHUNKS * text.length)
+})
+
+// Characters were counted as if they were bytes: of Chinese text three times as much was in memory as had been reserved.
+t.test('what a stream holds is told in bytes, whatever its characters take', async (t) => {
+  const store = createMemoryStore()
+  const text = Buffer.from(`${line('0000', `,"data":"${'\u8a9e'.repeat(300)}"`)}\n`.repeat(60))
+  let [read, held] = [0, 0]
+  function* body() {
+    for (let n = 0; n < 200; n++) {
+      read += text.length
+      yield text
+    }
+  }
+  const hold = (bytes: number) => {
+    held = bytes
+  }
+  const answer = send(body(), store, { holdMs: 600_000, hold })
+  const calls = [await store.next(), await store.next()]
+  await quiet(() => read)
+  t.ok(held > 0.9 * STREAM_BYTES, `${held} bytes are held`)
+  t.ok(read < STREAM_BYTES + 4 * text.length, `${read} bytes were read`)
+
+  for (const call of calls) call.commit()
+  endWith(store, (call) => call.commit())
+  t.match(await answer, { report: { committedLines: 200 * 60 } })
+})
+
+// Each kept the memory of its chunks until its end, ten MiB of it, and had reserved the 64 KiB of its next piece.
+t.test('streams that have nothing to send for the moment hold next to nothing', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const buffers = () => {
+    gc()
+    return process.memoryUsage().arrayBuffers
+  }
+  const store = commitAll()
+  const text = Buffer.from(`${line('0', `,"data":"${'x'.repeat(900)}"`)}\n`.repeat(60))
+  const before = buffers()
+  const [stored, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  async function* body() {
+    for (let n = 0; n < 100; n++) yield text
+    await stored.promise
+    yield Buffer.from(`${line('last')}\n`)
+    await over.promise
+  }
+  const answers = Array.from({ length: 20 }, () => send(body(), store, { holdMs: 600_000 }))
+  await quiet(() => store.calls.length)
+  stored.resolve()
+  await quiet(() => store.calls.length)
+  const held = buffers() - before
+  t.ok(held < 16 * 1024 * 1024, `${held} bytes`)
+
+  over.resolve()
+  for (const answer of answers) t.match(await answer, { report: { committedLines: 6001 } })
 })
 
 /** Resolves when a number has stopped growing: nothing happens any more until somebody does something. */
