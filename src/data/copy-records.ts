@@ -5,8 +5,9 @@ import type { Rows } from './row.ts'
 import type { Database } from './schema.ts'
 import { TUPLE_COLUMNS, writeTuple } from './tuple.ts'
 
+// The number first: where there is a standby it says so (25006), and the epoch that it is no place to ask.
 const SQL = `
-  SELECT sluice.current_epoch(), pg_current_xact_id();
+  SELECT pg_current_xact_id(), sluice.current_epoch();
   COPY sluice.records (${TUPLE_COLUMNS}) FROM STDIN (FORMAT binary)`
 
 /**
@@ -16,8 +17,8 @@ const SQL = `
  * @param base first of the flush's places: see `insertRecords`
  */
 export async function copyRecords(db: Database, rows: Rows, base: number): Promise<{ epoch: number; xid: string }> {
-  const [epoch, xid] = await withClient(db, SQL, (client) =>
-    copyIn(client, SQL, (message, [text]) => {
+  const [xid, epoch] = await withClient(db, SQL, (client) =>
+    copyIn(client, SQL, (message, [, text]) => {
       const epoch = Number(text)
       if (rows instanceof PackedRows) return rows.writeTo(message, epoch, base)
       let place = base

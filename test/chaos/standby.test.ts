@@ -1,9 +1,15 @@
 import { sql } from 'kysely'
 import t from 'tap'
 import { openWithStandby } from '../../scripts/durability/standby.ts'
+import { connect as open } from '../../src/data/connect.ts'
+import { copyRecords } from '../../src/data/copy-records.ts'
+import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
+import { createRecordStore } from '../../src/data/record-store.ts'
+import { classifyFailure } from '../../src/data/sqlstate.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
+import { makeRow } from '../helpers/rows.ts'
 import { until } from '../helpers/until.ts'
 
 const primary = await openWithStandby(await ownFolder(t), FAST)
@@ -87,4 +93,23 @@ t.test('a record that is stored, and that no standby has yet, is not acknowledge
 
   heal()
   t.match(await answer, { status: 201, json: { counts: { created: 1 } } })
+})
+
+// What asked for the epoch first failed with 55000, "recovery is in progress": a 500 for what a moment later is written.
+t.test('what is copied or inserted where there is a standby, during a failover, is tried again', async (t) => {
+  const db = open({
+    url: standby.apiUrl,
+    name: 'sluice-write',
+    connections: 1,
+    statementTimeoutMs: 0,
+    prepare: true,
+    onError: () => {},
+  })
+  t.teardown(() => db.destroy())
+  const rows = [makeRow({ source: 'astray' })]
+  const base = createRecordStore(db).newBase()
+  for (const write of [() => copyRecords(db, rows, base), () => insertRecords(db, toColumns(rows), base)]) {
+    const failure = await write().catch((error) => error)
+    t.match(classifyFailure(failure), { kind: 'transient', away: true }, failure.message)
+  }
 })
