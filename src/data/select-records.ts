@@ -134,8 +134,9 @@ function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder
 /**
  * The lowest transaction that could still add a row, else the next one there will be. pg_snapshot_xmin() would do, were it
  * not for those of other databases of the server, which hold nothing up here however long they take: a transaction that
- * is known to run in one is passed over. One that is not found any more, or is prepared, counts. A standby tells its xmin
- * and no list, so it is the xmin there (PostgreSQL manual, 9.28.7 Transaction ID and Snapshot Information Functions).
+ * is known to run in one is passed over. One that is not found any more, or is prepared, counts. A standby lists none, so
+ * it is the xmin there; which is the next one where none is running
+ * (PostgreSQL manual, 9.28.7 Transaction ID and Snapshot Information Functions).
  *
  * Sound, because the snapshot is older than what pg_stat_activity says: a backend that it finds in a transaction of the
  * snapshot was there, and in its database, all the while.
@@ -144,7 +145,8 @@ const LOWEST_RUNNING = sql`(SELECT coalesce(
   (SELECT min(running) FROM pg_snapshot_xip(pg_current_snapshot()) AS running WHERE NOT EXISTS (
     SELECT FROM pg_stat_activity WHERE backend_xid = running::xid AND datname <> current_database()
   )),
-  CASE WHEN pg_is_in_recovery() THEN pg_snapshot_xmin(pg_current_snapshot()) ELSE pg_snapshot_xmax(pg_current_snapshot()) END
+  CASE WHEN EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot())) THEN pg_snapshot_xmax(pg_current_snapshot())
+       ELSE pg_snapshot_xmin(pg_current_snapshot()) END
 ))`
 
 /**

@@ -5,6 +5,7 @@ import { connect as open } from '../../src/data/connect.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
+import { selectHorizon } from '../../src/data/select-records.ts'
 import { classifyFailure } from '../../src/data/sqlstate.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
@@ -112,4 +113,23 @@ t.test('what is copied or inserted where there is a standby, during a failover, 
     const failure = await write().catch((error) => error)
     t.match(classifyFailure(failure), { kind: 'transient', away: true }, failure.message)
   }
+})
+
+// Last: there is no standby any more afterwards.
+t.test('what a list sees of a standby ends at its xmin, also when that has become the primary meanwhile', async (t) => {
+  const reader = connect(standby.apiUrl)
+  t.teardown(() => reader.destroy())
+  const open = await root.startTransaction().execute()
+  await sql`
+    INSERT INTO sluice.records (epoch, n, source, id, type)
+    VALUES (sluice.current_epoch(), 0, 'promoted', '1', 't')`.execute(open)
+  await post({ source: 'promoted', type: 't', id: '2' })
+  await standby.catchUp()
+
+  const trx = await reader.startTransaction().setIsolationLevel('repeatable read').execute()
+  const before = await selectHorizon(trx as never)
+  await standby.promote()
+  t.same(await selectHorizon(trx as never), before)
+  await trx.rollback().execute()
+  await open.rollback().execute()
 })
