@@ -49,9 +49,14 @@ export class LineChunks {
     return this.#current.rows.length >= CHUNK_ROWS || this.#current.rows.size >= CHUNK_BYTES
   }
 
-  /** Are there rows to send, and does nothing of this stream wait for the writer? */
+  /** Are there rows to send? */
+  get hasRows(): boolean {
+    return this.#current.rows.length > 0
+  }
+
+  /** Does nothing of this stream wait for the writer? */
   get isIdle(): boolean {
-    return this.#current.rows.length > 0 && this.#inFlight === 0
+    return this.#inFlight === 0
   }
 
   get heldBytes(): number {
@@ -72,7 +77,7 @@ export class LineChunks {
 
   /** Hands the chunk over, as soon as there is a place for it; does not wait until it is stored. */
   async send(): Promise<void> {
-    while (this.#inFlight >= CHUNKS_IN_FLIGHT) await this.#nextDone()
+    while (this.#inFlight >= CHUNKS_IN_FLIGHT) await this.nextDone()
     const chunk = this.#current
     try {
       await this.#admit?.(chunk.rows.length, chunk.bytes)
@@ -98,19 +103,20 @@ export class LineChunks {
 
   /** Hands over what is left, and waits until all is stored or has failed. */
   async finish(): Promise<void> {
-    if (this.#current.rows.length > 0 && this.problem === undefined) await this.send()
-    while (this.#inFlight > 0) await this.#nextDone()
-    if (this.#sent.length === 0 && this.#current.rows.length === 0) this.#report.committedLines = this.#report.lines
+    if (this.hasRows && this.problem === undefined) await this.send()
+    while (this.#inFlight > 0) await this.nextDone()
+    if (this.#sent.length === 0 && !this.hasRows) this.#report.committedLines = this.#report.lines
+  }
+
+  /** Until one of those that wait for the writer is stored, or has failed. */
+  nextDone(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onDone = resolve
+    })
   }
 
   get #inFlight(): number {
     return this.#sent.filter(({ state }) => state === 'sent').length
-  }
-
-  #nextDone(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#onDone = resolve
-    })
   }
 }
 

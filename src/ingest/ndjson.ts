@@ -69,12 +69,20 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   // Leaving the loop must not destroy the connection: the answer travels on it.
   for await (const bytes of body.iterator({ destroyOnReturn: false })) {
     await take(cutter.push(bytes))
-    request.hold?.(READ_BYTES + cutter.heldBytes + chunks.heldBytes)
-    if (chunks.isIdle && (await isQuiet(body))) await chunks.send()
+    tellHeld()
+    while ((chunks.hasRows || !chunks.isIdle) && chunks.problem === undefined && (await isQuiet(body))) {
+      if (!chunks.isIdle) await somethingNew(body, chunks)
+      else if (chunks.hasRows) await chunks.send()
+      tellHeld()
+    }
     if (chunks.problem !== undefined) return
     if (stop.aborted) throw new Problem('draining', 'This instance is shutting down; send the lines again.')
   }
   await take(cutter.end())
+
+  function tellHeld(): void {
+    request.hold?.(READ_BYTES + cutter.heldBytes + chunks.heldBytes)
+  }
 
   async function take(pieces: (Block | LongLine)[]): Promise<void> {
     for (const piece of pieces) {
@@ -105,6 +113,14 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
 async function isQuiet(body: Readable): Promise<boolean> {
   if (body.readableLength === 0) await nextTurn()
   return body.readableLength === 0 && !body.readableEnded
+}
+
+/** Until more is there, or the end is, or a chunk is done. */
+async function somethingNew(body: Readable, chunks: LineChunks): Promise<void> {
+  const more = Promise.withResolvers<void>()
+  body.once('readable', more.resolve).once('close', more.resolve)
+  await Promise.race([more.promise, chunks.nextDone()])
+  body.off('readable', more.resolve).off('close', more.resolve)
 }
 
 const NOT_UTF8: Fault = { pointer: '', code: 'invalid_utf8', detail: 'The line is not UTF-8.' }
