@@ -109,7 +109,12 @@ const toQuery = (event: LogEvent, url: string): Query => ({
 })
 
 /** Answers are read as text: see Tables. */
-const SETTINGS = ['TimeZone=UTC', 'DateStyle=ISO']
+const ANSWERS = ['TimeZone=UTC', 'DateStyle=ISO']
+/**
+ * PostgreSQL notices within a minute that a client's machine is gone, instead of after two hours. Until then its transaction
+ * is open, such as a COPY that waits for its rows, and lists upwards wait for it. (Amid a COPY it is not idle: see above.)
+ */
+const KEEPALIVES = ['tcp_keepalives_idle=30', 'tcp_keepalives_interval=10', 'tcp_keepalives_count=3']
 /**
  * What writes looks rows up by their identity. For a flush of thousands the planner would rather read a table of some
  * hundred thousand rows to its end, which takes ten times as long, and keep that plan while the table grows.
@@ -128,7 +133,9 @@ class Pool extends pg.Pool {
       keepAlive: true,
       statement_timeout: statementTimeoutMs,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
-      options: [...SETTINGS, ...(prepare === true ? INDEX_ONLY : [])].map((setting) => `-c ${setting}`).join(' '),
+      options: [...ANSWERS, ...KEEPALIVES, ...(prepare === true ? INDEX_ONLY : [])]
+        .map((setting) => `-c ${setting}`)
+        .join(' '),
       types: {
         getTypeParser: ((oid: number, format?: 'text') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,

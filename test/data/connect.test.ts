@@ -35,3 +35,16 @@ t.test('who tries again does not wait for a slow login, and finds it done at a l
   t.ok(failures > 0, `${failures} tries were in vain`)
   await read()
 })
+
+// PostgreSQL asks after two hours by itself. So long a COPY, whose client's machine is gone, held up the lists of all readers.
+t.test('PostgreSQL looks within a minute whether a client is there of which it hears nothing', async (t) => {
+  const { apiUrl } = await createDatabase(t)
+  const db = connect({ url: apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} })
+  t.teardown(() => db.destroy())
+  const { rows } = await sql<{ seconds: number }>`
+    SELECT (idle.setting::integer + "interval".setting::integer * count.setting::integer) AS seconds
+    FROM pg_settings AS idle, pg_settings AS "interval", pg_settings AS count
+    WHERE idle.name = 'tcp_keepalives_idle' AND "interval".name = 'tcp_keepalives_interval'
+      AND count.name = 'tcp_keepalives_count'`.execute(db)
+  t.same(rows, [{ seconds: 60 }])
+})
