@@ -65,7 +65,7 @@ export async function copyIn(
     await promise
     return selected
   } finally {
-    // The server may refuse what it has not read to the end. Its memory must not be used again before it is sent.
+    // A server that refuses it, or ends, need not have read it to the end. Its memory must not be used again before it is sent.
     await sent
   }
 }

@@ -31,14 +31,17 @@ export function createRecordStore(db: Database): RecordStore {
   let repeating = false
   // So many rows were new since one was not, or was refused, or could not be written.
   let fresh = 0
+  // So many let hope that the next are new, too.
+  let enough = FRESH_ROWS
   return {
     // An odd number of PLACES: look first. The base keeps the choice, so that a flush that is sent again goes the same way.
     newBase: () => (randomInt(2 ** 31) * 2 + (repeating ? 1 : 0)) * PLACES,
     write: async (rows, base) => {
-      const copies = fresh >= FRESH_ROWS && rows.length >= COPY_ROWS
+      const copies = fresh >= enough && rows.length >= COPY_ROWS
       const insert = (base / PLACES) % 2 === 1 ? compare : write
       try {
         const copied = copies ? await copy(db, rows, base) : undefined
+        if (copies) enough = copied === undefined ? enough * 2 : Math.max(FRESH_ROWS, enough - rows.length)
         const outcomes = copied ?? (await insert(db, rows, toColumns(rows), base))
         repeating = outcomes.filter(({ status }) => status === 'duplicate').length * 2 > rows.length
         fresh = outcomes.every(({ status }) => status === 'created') ? fresh + rows.length : 0
@@ -53,7 +56,10 @@ export function createRecordStore(db: Database): RecordStore {
   }
 }
 
-/** So many new rows, one after the other, let hope that the next are new. So often at most PostgreSQL logs that one was not. */
+/**
+ * At least so many new rows, one after the other, before a COPY; twice as many after each that was in vain, which leaves dead
+ * rows and an error in PostgreSQL's log; and fewer again with the rows that were copied.
+ */
 const FRESH_ROWS = 10_000
 /** For fewer, what a COPY takes to begin outweighs what it saves. */
 const COPY_ROWS = 16

@@ -133,7 +133,7 @@ t.test('a defect of ours while rows are written ends that flush, and nothing els
   t.equal((await stored()).length, 1)
 })
 
-// PostgreSQL answers before it has read it all. What is still to be sent then must not be written over by the next flush.
+// PostgreSQL may answer before it has read it all. What is still to be sent then must not be written over by the next flush.
 t.test('one that is refused while it is still being sent is not over before it is sent', async (t) => {
   let [sent, over] = [() => {}, false]
   const stream = {
@@ -216,6 +216,25 @@ t.test('after many rows that were all new the next are copied, until one is not 
   t.same(await write([...again, ...again]), ['COPY,INSERT,AS same', 'created,duplicate'], 'in vain, once')
   t.same(await write(rowsOf(20, {}, 70_000)), ['INSERT', 'created'])
   t.same(await write(rowsOf(20, { type: 'other' }, 70_000)), ['INSERT,AS same', 'conflict'])
+})
+
+t.test('after a COPY in vain it takes twice as many, until others went well', async (t) => {
+  const { store, statements } = open(t)
+  const write = async (from: number, to: number) => {
+    statements.length = 0
+    await store.write(rowsOf(to - from, {}, from), store.newBase())
+    return statements.join()
+  }
+  await write(0, 10_000)
+  t.equal(await write(0, 16), 'COPY,INSERT,AS same')
+  await write(10_000, 20_000)
+  t.equal(await write(20_000, 20_016), 'INSERT')
+  await write(20_016, 30_000)
+  t.equal(await write(30_000, 40_000), 'COPY')
+
+  t.equal(await write(0, 1), 'INSERT,AS same')
+  await write(40_000, 50_000)
+  t.equal(await write(50_000, 50_016), 'COPY')
 })
 
 t.test('a row at fault among rows that were copied fails them as it does others, and is not tried twice', async (t) => {
