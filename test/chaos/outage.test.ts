@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
+import { json } from 'node:stream/consumers'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { openNetwork } from '../../scripts/durability/proxy.ts'
@@ -5,6 +8,7 @@ import { issueKey } from '../../src/operate/issue-key.ts'
 import { runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { until } from '../helpers/until.ts'
 
 /** A silence, and then a login that is not answered (data/silence.ts): four seconds, and more on a busy machine. */
 const NOTICED_MS = 60_000
@@ -74,6 +78,31 @@ t.test('the answer to COMMIT is lost: the record is created, and stored once', a
   }
 })
 
+t.test('the answer to the commit of lines that were copied is lost: each is created, and stored once', async (t) => {
+  const { network, superUrl, openLines } = await startBehindNetwork(t)
+  const root = connect(superUrl)
+  t.teardown(() => root.destroy())
+  const stored = async (wanted: number) => {
+    const { rows } = await sql<{ count: number }>`SELECT count(*)::integer AS count FROM sluice.records`.execute(root)
+    return rows[0]?.count === wanted
+  }
+  const { send, end } = openLines()
+  let sent = 0
+  const store = async (lines: number) => {
+    send(Array.from({ length: lines }, (_, n) => ({ source: 's', id: `${sent + n}`, type: 't' })))
+    sent += lines
+    await until(`${sent} records`, () => stored(sent))
+  }
+  for (const place of ['after', 'half', 'before'] as const) {
+    // So many new ones that the next are copied.
+    await store(10_000)
+    const cut = network.cutCommit(place)
+    await store(1_000)
+    await cut
+  }
+  t.match(await end(), { counts: { created: sent }, committedLines: sent, rejections: [] })
+})
+
 t.test('COMMIT or its answer is lost, and nobody is told: the locks that it left behind stop nobody', async (t) => {
   const { network, post, get } = await startBehindNetwork(t)
   await post('first')
@@ -141,10 +170,24 @@ async function startBehindNetwork(t: Test, env: Record<string, string> = {}, opt
     const response = await fetch(`${server.url}/v1/records${path}`, { ...init, headers })
     return { status: response.status, retryAfter: response.headers.get('retry-after'), json: await response.json() }
   }
+  /** One request, whose body is sent piece by piece. */
+  const openLines = () => {
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/x-ndjson' }
+    const posting = request(`${server.url}/v1/records`, { method: 'POST', headers })
+    const answer = once(posting, 'response').then(([response]) => json(response as IncomingMessage))
+    return {
+      send: (records: object[]) => posting.write(records.map((record) => `${JSON.stringify(record)}\n`).join('')),
+      end: () => {
+        posting.end()
+        return answer
+      },
+    }
+  }
   return {
     server,
     network,
     superUrl,
+    openLines,
     post: (id: string, headers: Record<string, string> = {}) =>
       send('', { method: 'POST', body: JSON.stringify({ source: 's', id, type: 'x' }) }, headers),
     get: (id: string) => send(`/s/${id}`),
