@@ -37,6 +37,41 @@ export function readCounter(registry: Registry, { read, ...definition }: Definit
   })
 }
 
+/** What a histogram counted under one set of labels. */
+export interface Observed {
+  labels: Record<string, string>
+  /** By the first bucket that the value fits into; those that fit into none come last. */
+  counts: number[]
+  sum: number
+}
+
+/** A histogram that is kept elsewhere. It gives a registry what a Histogram of prom-client does when it is scraped. */
+export function readHistogram(
+  registry: Registry,
+  {
+    name,
+    help,
+    buckets,
+    read,
+  }: { name: string; help: string; buckets: readonly number[]; read: () => Iterable<Observed> },
+): void {
+  const get = async () => ({ name, help, type: 'histogram', values: [...read()].flatMap(toValues) })
+  registry.registerMetric({ name, get } as never)
+
+  function toValues({ labels, counts, sum }: Observed) {
+    let count = 0
+    const cumulated = counts.map((fits, at) => {
+      count += fits
+      return { metricName: `${name}_bucket`, labels: { le: buckets[at] ?? '+Inf', ...labels }, value: count }
+    })
+    return [
+      ...cumulated,
+      { metricName: `${name}_sum`, labels, value: sum },
+      { metricName: `${name}_count`, labels, value: count },
+    ]
+  }
+}
+
 /** Of one without labels reset() would leave a nought: not the same as nothing to tell. */
 function clear(metric: Counter | Gauge): void {
   metric.reset()

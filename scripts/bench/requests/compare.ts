@@ -42,7 +42,9 @@ export async function compareServers(of: keyof typeof COMPARISONS, { database, o
 
   // Alternates, so that whatever else the machine does meanwhile hits all of them alike.
   for (let round = 0; round <= options.rounds; round++) {
-    for (const [index, name] of names.entries()) {
+    // To and fro: nobody always comes after the same neighbour.
+    const inOrder = [...names.entries()]
+    for (const [index, name] of round % 2 === 0 ? inOrder : inOrder.toReversed()) {
       const measurement = await measure(load, servers[index] as Server)
       acknowledged[name] += measurement.acknowledged
       failures += measurement.failures
