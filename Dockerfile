@@ -32,6 +32,8 @@ EXPOSE 3000 9464
 # The number, not the name: runAsNonRoot cannot look a name up.
 USER 1000:1000
 # Node itself is the first process and handles its signals; it starts no others that an init would have to reap.
-# The two sizes, as in npm start: left to itself, V8 lets garbage grow to several times of what is in use.
-ENTRYPOINT ["node", "--max-old-space-size=384", "--max-semi-space-size=8", "/app/src/main.ts"]
+# The flags of npm start. Left to itself, V8 lets garbage grow to several times of what is in use; and when objects of the
+# first second lived long, it takes all like them for old ones ever after: about one process in five took half as much
+# processor time again for each record.
+ENTRYPOINT ["node", "--max-old-space-size=384", "--max-semi-space-size=8", "--no-allocation-site-pretenuring", "/app/src/main.ts"]
 CMD ["serve"]

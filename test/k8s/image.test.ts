@@ -54,6 +54,13 @@ t.test(
   },
 )
 
+t.test('Node is told the same as by npm start', async (t) => {
+  const [, flags = ''] = /^node ((?:--\S+ )+)src/.exec(JSON.parse(await read('package.json')).scripts.start) ?? []
+  t.match(flags, /\S/)
+  const [command, ...rest] = JSON.parse(instructions.at(-2)?.replace('ENTRYPOINT ', '') as string)
+  t.strictSame([command, ...rest.slice(0, -1)], ['node', ...flags.trim().split(' ')])
+})
+
 t.test('the version in its label is that of the package', async (t) => {
   t.match(dockerfile, `ARG VERSION=${JSON.parse(await read('package.json')).version}\n`)
 })
