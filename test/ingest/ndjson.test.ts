@@ -296,9 +296,8 @@ t.test('streams that have nothing to send for the moment hold next to nothing', 
   const answers = Array.from({ length: 20 }, () => send(body(), store, { holdMs: 600_000 }))
   const rows = () => store.calls.reduce((sum, { rows }) => sum + rows.length, 0)
   await until('all lines to be stored', () => rows() === 20 * 6000)
-  await turn()
-  const held = buffers() - before
-  t.ok(held < 16 * 1024 * 1024, `${held} bytes`)
+  // What is found to be unused is given back beside the program, and so a little later.
+  await until('all but 16 MiB to be given back', () => buffers() - before < 16 * 1024 * 1024)
 
   over.resolve()
   for (const answer of answers) t.match(await answer, { report: { committedLines: 6000 } })
