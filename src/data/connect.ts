@@ -117,7 +117,7 @@ const ANSWERS = ['TimeZone=UTC', 'DateStyle=ISO']
 const KEEPALIVES = ['tcp_keepalives_idle=30', 'tcp_keepalives_interval=10', 'tcp_keepalives_count=3']
 /**
  * What writes looks rows up by their identity. For a flush of thousands the planner would rather read a table of some
- * hundred thousand rows to its end, which takes ten times as long, and keep that plan while the table grows.
+ * hundred thousand rows to its end, which takes far longer, and keep that plan while the table grows.
  */
 const INDEX_ONLY = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
 

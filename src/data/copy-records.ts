@@ -11,8 +11,8 @@ const SQL = `
   COPY sluice.records (${TUPLE_COLUMNS}) FROM STDIN (FORMAT binary)`
 
 /**
- * Stores rows that are all new, for two thirds of what an INSERT costs the server: it writes a page of them at a time, and
- * prepares for no conflict. With one identity that is there already, or one value that PostgreSQL refuses, none is stored.
+ * Stores rows that are all new, for less than an INSERT costs the server: it writes a page of them at a time, and prepares for
+ * no conflict. With one identity that is there already, or one value that PostgreSQL refuses, none is stored.
  * @param db made by `connect`
  * @param base first of the flush's places: see `insertRecords`
  */

@@ -14,10 +14,15 @@ const spare: Message[] = []
 /** As many as a stream has under way. */
 const MOST_SPARE = 4
 
-/** Packs rows as they come. Has no memory before the first one. */
+/** Packs rows as they come. Takes no memory before the first one. */
 export class RowPacker {
   #message: Message | undefined
   #bounds = [0]
+
+  /** @param message what it packs into first; else spare memory */
+  constructor(message?: Message) {
+    this.#message = message
+  }
 
   get length(): number {
     return this.#bounds.length - 1
@@ -134,9 +139,10 @@ export function joinRows(all: readonly Rows[]): Rows {
     : all.flatMap((rows) => [...rows])
 }
 
+/** In memory of their own: those of one flush, which nobody gives back. */
 export function pack(rows: Rows): PackedRows {
   if (rows instanceof PackedRows) return rows
-  const packer = new RowPacker()
+  const packer = new RowPacker(new Message())
   for (const row of rows) packer.add(row)
   return packer.rows()
 }

@@ -1,3 +1,4 @@
+import { fromMicroseconds, toMicroseconds } from '../lib/pg-time.ts'
 import type { Message } from './message.ts'
 import type { Row } from './row.ts'
 
@@ -40,9 +41,7 @@ export function writeTuple(message: Message, row: Row, epoch: number, n: number)
 /** Gives another position to the tuple that begins at `at`. */
 export function placeTuple(bytes: Buffer, at: number, epoch: number, n: number): void {
   bytes.writeInt32BE(epoch, at + EPOCH_AT)
-  // n is a whole number of a double, and so goes in two halves.
-  bytes.writeInt32BE(Math.floor(n / 2 ** 32), at + N_AT)
-  bytes.writeUInt32BE(n % 2 ** 32, at + N_AT + 4)
+  bytes.writeBigInt64BE(BigInt(n), at + N_AT)
 }
 
 /** The values of a row, in the order of the columns. */
@@ -84,7 +83,7 @@ export function readTuple(bytes: Buffer, at: number): Row {
     return size === -1 ? null : bytes.subarray(from, next)
   }
   const text = () => value()?.toString() ?? null
-  const time = (micros = value()) => (micros === null ? null : toUtc(micros.readBigInt64BE()))
+  const time = (micros = value()) => (micros === null ? null : fromMicroseconds(micros.readBigInt64BE()))
   return {
     source: text() as string,
     id: text() as string,
@@ -113,23 +112,3 @@ function writeJsonb(message: Message, json: string | null): void {
     return true
   })
 }
-
-/** The calendar repeats itself after 400 years; Date.UTC takes the years 0 to 99 for others. */
-const BEGIN_SECONDS = Date.UTC(2400, 0, 1) / 1000
-
-/** Microseconds since 2000, of a text of parseTime(): in UTC, with six digits after the second at most. */
-function toMicroseconds(utc: string): bigint {
-  const [year, month, day] = [twoDigits(utc, 0) * 100 + twoDigits(utc, 2), twoDigits(utc, 5), twoDigits(utc, 8)]
-  const time = Date.UTC(year + 400, month - 1, day, twoDigits(utc, 11), twoDigits(utc, 14), twoDigits(utc, 17))
-  let fraction = 0
-  for (let at = 20, unit = 100_000; at < utc.length - 1; at++, unit /= 10) fraction += (utc.charCodeAt(at) - 48) * unit
-  return BigInt(time / 1000 - BEGIN_SECONDS) * 1_000_000n + BigInt(fraction)
-}
-
-function toUtc(microseconds: bigint): string {
-  const fraction = ((microseconds % 1_000_000n) + 1_000_000n) % 1_000_000n
-  const seconds = Number((microseconds - fraction) / 1_000_000n) + Date.UTC(2000, 0, 1) / 1000
-  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${String(fraction).padStart(6, '0')}Z`
-}
-
-const twoDigits = (text: string, at: number) => text.charCodeAt(at) * 10 + text.charCodeAt(at + 1) - 528

@@ -1,3 +1,5 @@
+import { twoDigits } from '../lib/pg-time.ts'
+
 /** RFC 3339, section 5.6: each part stands at a fixed place, up to the fraction. */
 const RFC3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/
 
@@ -40,8 +42,6 @@ export function parseTime(text: string): TimeResult {
 }
 
 const OUTSIDE = 'lies, in UTC, outside the years 0001 to 9999'
-
-const twoDigits = (text: string, at: number) => text.charCodeAt(at) * 10 + text.charCodeAt(at + 1) - 528
 
 function daysIn(year: number, month: number): number {
   if (month === 2) return (year % 4 === 0 && year % 100 !== 0) || year % 400 === 0 ? 29 : 28
