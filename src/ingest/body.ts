@@ -21,24 +21,31 @@ const OPEN_OBJECT = 0x7b
 /**
  * Reads a body whole, counting its real bytes whatever Content-Length says, and reserving them in the budget.
  * @param declared Content-Length, or 0 when there is none
+ * @param owner the id of the API key that sends it
  * @throws Problem body_too_large, overloaded, incomplete_body, corrupt_encoding, inflates_too_far; then nothing stays
  * reserved
  */
-export async function readBody(stream: Readable, declared: number, limits: BodyLimits, budget: Budget): Promise<Body> {
+export async function readBody(
+  stream: Readable,
+  declared: number,
+  limits: BodyLimits,
+  budget: Budget,
+  owner: string,
+): Promise<Body> {
   if (declared > limits.maxBatchBytes) throw tooLarge(limits.maxBatchBytes)
   // What is announced is reserved at once, so that many slow uploads cannot each pass a check and then not fit together.
-  budget.take(declared)
+  budget.take(owner, declared)
   const reservation = { bytes: declared }
   try {
     const content = await collect(stream, limits, (bytes) => {
       if (bytes > reservation.bytes) {
-        budget.take(bytes - reservation.bytes)
+        budget.take(owner, bytes - reservation.bytes)
         reservation.bytes = bytes
       }
     })
     return { content, bytes: reservation.bytes }
   } catch (error) {
-    budget.give(reservation.bytes)
+    budget.give(owner, reservation.bytes)
     throw error
   }
 }

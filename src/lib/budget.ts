@@ -3,11 +3,17 @@ import { Problem } from './problems.ts'
 /**
  * A bound on the memory that clients can claim: what does not fit is refused at once. There is one for senders, of all
  * bodies that are being read or wait for their commit; and one for readers, of all answers that they have not taken yet.
+ *
+ * Each API key has a share: it may hold at most as much as is still free after that (the "dynamic threshold" of Choudhury
+ * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two a third each, and there is
+ * always room for a key that comes later. A key that holds nothing may take whatever is free, so that the largest body fits.
  */
 export class Budget {
   readonly max: number
   readonly #refusal: string
   #used = 0
+  /** Bytes by owner; those that hold nothing are not in it. */
+  readonly #held = new Map<string, number>()
 
   /** @param refusal what to say to those it is too small for */
   constructor(max: number, refusal: string) {
@@ -19,25 +25,37 @@ export class Budget {
     return this.#used
   }
 
-  /** @throws Problem overloaded */
-  take(bytes: number): void {
-    if (this.#used + bytes > this.max && this.#used > 0) {
-      throw new Problem('overloaded', this.#refusal)
+  /**
+   * @param owner the id of the API key that the memory is held for
+   * @throws Problem overloaded
+   */
+  take(owner: string, bytes: number): void {
+    const held = this.#held.get(owner) ?? 0
+    const free = this.max - this.#used - bytes
+    if (free < 0 && this.#used > 0) throw new Problem('overloaded', this.#refusal)
+    if (held > 0 && held + bytes > free) {
+      throw new Problem('overloaded', `The API key ${owner} holds its share of the memory already. ${this.#refusal}`)
     }
-    this.#used += bytes
+    this.#change(owner, held + bytes, bytes)
   }
 
-  give(bytes: number): void {
-    this.#used -= bytes
+  give(owner: string, bytes: number): void {
+    this.#change(owner, (this.#held.get(owner) ?? 0) - bytes, -bytes)
   }
 
-  /** A share whose size changes: tell it how many bytes are held now. It throws what `take` does, and keeps what it had. */
-  openShare(): (bytes: number) => void {
+  /** A reservation whose size changes: call it with the bytes held now. It throws what `take` throws, and keeps what it had. */
+  openReservation(owner: string): (bytes: number) => void {
     let held = 0
     return (bytes) => {
-      if (bytes > held) this.take(bytes - held)
-      else this.give(held - bytes)
+      if (bytes > held) this.take(owner, bytes - held)
+      else this.give(owner, held - bytes)
       held = bytes
     }
+  }
+
+  #change(owner: string, held: number, bytes: number): void {
+    this.#used += bytes
+    if (held > 0) this.#held.set(owner, held)
+    else this.#held.delete(owner)
   }
 }

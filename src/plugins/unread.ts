@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { Budget } from '../lib/budget.ts'
+import type { Key } from '../operate/keys.ts'
 
 /** Bounds the memory of answers that their readers have not taken: there may be any number of those who stand still. */
 export default fp(async function unread(app: FastifyInstance, { config }: { config: Config }) {
@@ -10,8 +11,9 @@ export default fp(async function unread(app: FastifyInstance, { config }: { conf
   app.decorateReply('reserve', function (bytes) {
     // He who has left already would never give it back.
     if (this.raw.destroyed) return
-    budget.take(bytes)
-    this.raw.once('close', () => budget.give(bytes))
+    const owner = (this.request.key as Key).id
+    budget.take(owner, bytes)
+    this.raw.once('close', () => budget.give(owner, bytes))
   })
 })
 

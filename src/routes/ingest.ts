@@ -34,7 +34,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     if (request.format === 'lines') return done(null, stream)
     const declared = request.encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
     const maxBatchBytes = request.format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
-    readBody(stream, declared, { ...limits, maxBatchBytes }, app.budget).then(
+    readBody(stream, declared, { ...limits, maxBatchBytes }, app.budget, (request.key as Key).id).then(
       (body) => done(null, body),
       (error) => done(error),
     )
@@ -79,14 +79,14 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       if (applied !== undefined) reply.header('preference-applied', applied)
       return reply.sendJson(answer.body)
     } finally {
-      app.budget.give(bytes)
+      app.budget.give((request.key as Key).id, bytes)
       app.storage.add(bytes)
     }
   }
 
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const body = request.body as Readable
-    const hold = app.budget.openShare()
+    const hold = app.budget.openReservation((request.key as Key).id)
     try {
       const defaults = defaultsOf(request)(false)
       const admit = app.admitLines(request)

@@ -101,7 +101,7 @@ t.test('a body cut short by a lost connection stores nothing and gives back its 
   const stream = new Readable({ read() {} })
   stream.push('{"source":"cut",')
   const limits = { maxBatchBytes: 8192, maxRecordBytes: 2048 }
-  const read = readBody(stream, 4096, limits, budget)
+  const read = readBody(stream, 4096, limits, budget, 'a key')
   t.equal(budget.used, 4096)
   stream.destroy()
   await t.rejects(read, { code: 'incomplete_body' })
@@ -109,13 +109,13 @@ t.test('a body cut short by a lost connection stores nothing and gives back its 
 })
 
 t.test('bodies that do not fit beside those being read are refused with 503 and Retry-After', async (t) => {
-  small.app.budget.take(6000)
+  small.app.budget.take('another key', 6000)
   const answer = await small.post(`[${recordOf(2000, 'q1')},${recordOf(2000, 'q2')},${recordOf(2000, 'q3')}]`)
   isProblem(t, answer, 'overloaded')
   t.equal(answer.headers['retry-after'], '1')
   t.equal((await small.get('/v1/records/size/q1')).status, 404)
   t.equal((await small.post(recordOf(2000, 'q4'))).status, 201, 'what fits is taken')
-  small.app.budget.give(6000)
+  small.app.budget.give('another key', 6000)
   t.equal((await small.post(recordOf(2000, 'q1'))).status, 201)
 })
 

@@ -162,8 +162,8 @@ t.test('a damaged body of a request that is refused anyhow harms nobody, and its
       t.equal((await client.send('GET', '/healthz')).status, 200)
     }
   }
-  server.app.budget.take(64 * 1024 * 1024)
-  t.teardown(() => server.app.budget.give(64 * 1024 * 1024))
+  server.app.budget.take('another key', 64 * 1024 * 1024)
+  t.teardown(() => server.app.budget.give('another key', 64 * 1024 * 1024))
   for (const body of [good, damaged]) {
     const answer = await client.send('POST', '/v1/records', { ...NDJSON, 'content-encoding': 'gzip' }, body)
     isProblem(t, answer, 'overloaded')

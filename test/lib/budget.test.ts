@@ -1,0 +1,45 @@
+import t from 'tap'
+import { Budget } from '../../src/lib/budget.ts'
+
+const refusal = { code: 'overloaded' }
+
+t.test('one owner can hold half; the rest is there for those who come later, in ever smaller shares', async (t) => {
+  const budget = new Budget(1000, 'Later.')
+  for (let taken = 0; taken < 500; taken += 100) budget.take('greedy', 100)
+  t.throws(() => budget.take('greedy', 100), { ...refusal, message: /greedy holds its share/ })
+  t.equal(budget.used, 500, 'a refusal takes nothing')
+
+  budget.take('second', 100)
+  budget.take('second', 100)
+  t.throws(() => budget.take('second', 100), refusal, 'it may not hold more than is free')
+  budget.take('third', 100)
+  t.throws(() => budget.take('greedy', 1), refusal)
+  budget.give('greedy', 500)
+  budget.take('second', 200)
+  t.equal(budget.used, 500)
+})
+
+t.test('an owner that holds nothing may take all that is free, and no more', async (t) => {
+  const budget = new Budget(1000, 'Later.')
+  budget.take('first', 900)
+  budget.take('second', 100)
+  t.throws(() => budget.take('third', 1), { ...refusal, message: 'Later.' })
+  budget.give('first', 900)
+  budget.give('second', 100)
+  budget.take('third', 5000)
+  t.equal(budget.used, 5000, 'what is larger than the budget passes when nothing else is there')
+  budget.give('third', 5000)
+  t.equal(budget.used, 0)
+})
+
+t.test('a reservation takes and gives back the difference, and keeps what it had when it is refused', async (t) => {
+  const budget = new Budget(1000, 'Later.')
+  const hold = budget.openReservation('key')
+  hold(400)
+  hold(300)
+  t.equal(budget.used, 300)
+  t.throws(() => hold(600), refusal)
+  t.equal(budget.used, 300)
+  hold(0)
+  t.equal(budget.used, 0)
+})
