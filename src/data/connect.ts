@@ -4,6 +4,7 @@ import { bindInPlace } from './bind.ts'
 import type { Database, Tables } from './schema.ts'
 import { watchSilence } from './silence.ts'
 import { NotConnectedError } from './sqlstate.ts'
+import { confirmed } from './unconfirmed.ts'
 
 export interface ConnectOptions {
   url: string
@@ -187,10 +188,12 @@ class PreparingClient extends pg.Client {
 
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
   override query(text: any, values?: any): any {
-    if (typeof text !== 'string' || !Array.isArray(values) || values.length === 0) return super.query(text, values)
+    // Not a text: a query that answers for itself (copy-in.ts).
+    if (typeof text !== 'string') return super.query(text, values)
+    if (!Array.isArray(values) || values.length === 0) return confirmed(this, () => super.query(text, values))
     const names = PreparingClient.#names
     const name = names.get(text) ?? `sluice_${names.size}`
     names.set(text, name)
-    return super.query({ name, text, values })
+    return confirmed(this, () => super.query({ name, text, values }))
   }
 }

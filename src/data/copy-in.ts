@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type pg from 'pg'
 import { type Message, messageOf } from './message.ts'
+import { confirmed } from './unconfirmed.ts'
 
 interface Connection {
   stream: Socket
@@ -26,6 +27,7 @@ interface Submittable {
  * @param client with nothing else to do until then
  * @param write what writes the tuples, once it is told the row that was selected
  * @returns that row
+ * @throws UnconfirmedError, and what the driver throws
  */
 export async function copyIn(
   client: pg.Client,
@@ -37,7 +39,7 @@ export async function copyIn(
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   let defect: unknown
 
-  client.query({
+  const copy: Submittable = {
     submit: (connection) => connection.query(sql),
     handleRowDescription() {},
     handleDataRow: ({ fields }) => {
@@ -59,10 +61,13 @@ export async function copyIn(
     handleCommandComplete() {},
     handleReadyForQuery: resolve,
     handleError: (error) => reject(defect ?? error),
-  } satisfies Submittable as never)
+  }
 
   try {
-    await promise
+    await confirmed(client, () => {
+      client.query(copy as never)
+      return promise
+    })
     return selected
   } finally {
     // A server that refuses it, or ends, need not have read it to the end. Its memory must not be used again before it is sent.

@@ -6,14 +6,14 @@ import { copyRecords } from './copy-records.ts'
 import { type Columns, insertRecords, PLACES, toColumns } from './insert-records.ts'
 import type { Row, Rows } from './row.ts'
 import type { Database } from './schema.ts'
-import { classifyFailure, sqlstateOf } from './sqlstate.ts'
+import { AfterCommitError, classifyFailure, sqlstateOf } from './sqlstate.ts'
 
 /** What became of one row. */
 export type RowOutcome =
   | { status: 'created' | 'duplicate' | 'conflict'; position: Position }
   | { status: 'refused'; sqlstate: string }
 
-/** Where flushes go. All throw what the driver throws. */
+/** Where flushes go. All throw what the driver throws; an AfterCommitError where rows were committed before that. */
 export interface RecordStore {
   /** A number that no other flush has; says which rows are a flush's own when it must be sent again. */
   newBase(): number
@@ -82,7 +82,12 @@ function created({ length }: Rows, base: number, { epoch, xid }: { epoch: number
 async function write(db: Database, rows: Rows, columns: Columns, base: number): Promise<RowOutcome[]> {
   const inserted = await insertRecords(db, columns, base)
   if (inserted.created === rows.length) return created(rows, base, inserted)
-  return compare(db, rows, columns, base)
+  try {
+    return await compare(db, rows, columns, base)
+  } catch (error) {
+    // Outside of a transaction the rows that were new are committed by now.
+    throw inserted.created === 0 || db.isTransaction ? error : new AfterCommitError(error)
+  }
 }
 
 /** Compares with what is stored under the same identities, and inserts those that nothing is stored under. */
@@ -119,11 +124,6 @@ class Refused extends Error {
   }
 }
 
-/** All was undone, and nothing says why: it must not look like a success. */
-class UnexplainedError extends Error {
-  override name = 'UnexplainedError'
-}
-
 async function writeStrict(db: Database, rows: readonly Row[], base: number): Promise<RowOutcome[]> {
   try {
     return await db.transaction().execute(async (trx) => {
@@ -136,7 +136,8 @@ async function writeStrict(db: Database, rows: readonly Row[], base: number): Pr
     if (classifyFailure(error).kind !== 'row') throw error
     const outcomes = await findRefused(db, rows, base)
     if (outcomes.some(({ status }) => status === 'refused' || status === 'conflict')) return outcomes
-    throw new UnexplainedError('a strict write was refused, but none of its rows is', { cause: error })
+    // All was undone, and no row explains it: it must not look like a success.
+    throw error
   }
 }
 

@@ -1,29 +1,41 @@
+import { UnconfirmedError } from './unconfirmed.ts'
+
 /**
  * What a failure of the database means for what was being written. Told apart by SQLSTATE (PostgreSQL manual,
  * appendix A), never by message, which is translated and changes.
  */
-export type Failure =
-  /** The same statement may succeed later. `away`: the database cannot serve now, and not this statement alone. */
-  | { kind: 'transient'; written: 'no' | 'unknown'; away: boolean }
-  /** The values are at fault: the same statement fails for ever. */
-  | { kind: 'row' }
-  /** Neither: a missing privilege, a missing table, a defect of ours. */
-  | { kind: 'defect' }
+export interface Failure {
+  /**
+   * transient: the same statement may succeed later. row: the values are at fault, the same statement always fails.
+   * defect: neither, such as a missing privilege, a missing table, a defect of ours.
+   */
+  kind: 'transient' | 'row' | 'defect'
+  /** no: nothing was sent, or PostgreSQL said that it rolled back. Whatever else happened, the commit may have succeeded. */
+  written: 'no' | 'unknown'
+  /** The database cannot serve anybody now, not this statement alone. */
+  away: boolean
+}
 
-/** Rolled back because of what others did at the same time; the server is well. */
-const CONTENTION = /^(?:40001|40P01|55P03)$/
+/** Rolled back because of what others did at the same time, or cancelled by them; the server is well. */
+const CONTENTION = /^(?:40001|40P01|55P03|57014)$/
 
 /** The server lacks what it needs (connections, memory, disk). */
 const EXHAUSTED = /^53...$/
 
 /**
- * The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. 25P03: it
- * did not hear from us amid a transaction.
+ * The session ended; perhaps after the commit, before the answer. 25006: a standby, which the primary became. 25P03,
+ * 25P04: PostgreSQL waited too long for us amid a transaction.
  */
-const CUT_OFF = /^(?:08...|57P0[1-5]|25006|25P03)$/
+const CUT_OFF = /^(?:08...|57P0[1-5]|25006|25P0[34])$/
 
 /** Of the session, or of the whole server: when the disk is full amid a commit, nobody knows whether that is on it. */
 const ENDING: ReadonlySet<unknown> = new Set(['FATAL', 'PANIC'])
+
+/**
+ * A statement that ends in an ERROR is rolled back; once a commit is in the log, nothing short of a PANIC can fail. The
+ * server translates the word (lc_messages), and one that we do not know proves nothing.
+ */
+const ROLLED_BACK = 'ERROR'
 
 /** Data exceptions, integrity constraints, program limits (54: an index row too long, a stack too deep). */
 const ROW = /^(?:22|23|54)...$/
@@ -46,22 +58,35 @@ export class NotConnectedError extends Error {
   override name = 'NotConnectedError'
 }
 
+/** A statement failed after an earlier one of the same write was committed. The cause says why it failed. */
+export class AfterCommitError extends Error {
+  override name = 'AfterCommitError'
+
+  constructor(cause: unknown) {
+    super('a statement failed after another one of the same write was committed', { cause })
+  }
+}
+
 export function classifyFailure(error: unknown): Failure {
   if (error instanceof NotConnectedError) return { kind: 'transient', written: 'no', away: true }
+  if (error instanceof AfterCommitError) return { ...classifyFailure(error.cause), written: 'unknown' }
+  if (error instanceof UnconfirmedError) return { kind: 'transient', written: 'unknown', away: false }
   const code = sqlstateOf(error)
   if (code === undefined || NETWORK.has(code))
-    return isDriverError(error) ? { kind: 'transient', written: 'unknown', away: true } : { kind: 'defect' }
-  if (CONTENTION.test(code)) return { kind: 'transient', written: 'no', away: false }
+    return isDriverError(error)
+      ? { kind: 'transient', written: 'unknown', away: true }
+      : { kind: 'defect', written: 'unknown', away: false }
   const { severity } = error as { severity?: unknown }
   if (CUT_OFF.test(code) || ENDING.has(severity)) return { kind: 'transient', written: 'unknown', away: true }
-  // The server translates what it calls an ERROR (lc_messages). One whose word we don't know is not believed.
-  if (EXHAUSTED.test(code)) return { kind: 'transient', written: severity === 'ERROR' ? 'no' : 'unknown', away: true }
-  if (ROW.test(code)) return { kind: 'row' }
-  return { kind: 'defect' }
+  const written = severity === ROLLED_BACK ? 'no' : 'unknown'
+  if (CONTENTION.test(code)) return { kind: 'transient', written, away: false }
+  if (EXHAUSTED.test(code)) return { kind: 'transient', written, away: true }
+  return { kind: ROW.test(code) ? 'row' : 'defect', written, away: false }
 }
 
 /** The five characters of an error of the server, or the name of one of the network. */
 export function sqlstateOf(error: unknown): string | undefined {
+  if (error instanceof AfterCommitError) return sqlstateOf(error.cause)
   const code = (error as { code?: unknown } | null)?.code
   return typeof code === 'string' ? code : undefined
 }

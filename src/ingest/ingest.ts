@@ -55,7 +55,9 @@ export async function ingest(writer: Writer, request: IngestRequest): Promise<In
   }
 
   if (strict && rows.length < records.length) throw refuse(records.filter(isFault))
-  const outcomes = rows.length > 0 ? await write(writer, rows, bytes, strict) : []
+  // One record is all or nothing anyway, and need not have a flush of its own.
+  const alone = strict && rows.length > 1
+  const outcomes = rows.length > 0 ? await write(writer, { key: key.id, rows, bytes, strict: alone }) : []
   const results = joinResults(records, outcomes)
   const counts = countResults(results)
   const status = statusOf(counts)
@@ -66,11 +68,9 @@ export async function ingest(writer: Writer, request: IngestRequest): Promise<In
   return { status, body, counts, location: locationOf(results, batch.single) }
 }
 
-function write(writer: Writer, rows: readonly Row[], bytes: number, strict: boolean): Promise<RowOutcome[]> {
+function write(writer: Writer, request: Parameters<Writer['submit']>[0]): Promise<RowOutcome[]> {
   return new Promise((resolve, reject) => {
-    writer.submit({ rows, bytes, strict }, (error, outcomes) =>
-      error === undefined ? resolve(outcomes) : reject(error),
-    )
+    writer.submit(request, (error, outcomes) => (error === undefined ? resolve(outcomes) : reject(error)))
   })
 }
 

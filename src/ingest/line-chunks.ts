@@ -31,17 +31,20 @@ interface Chunk {
 export class LineChunks {
   readonly #writer: Writer
   readonly #report: LineReport
+  /** The id of the API key that sends the stream. */
+  readonly #key: string
   readonly #admit: Admit | undefined
   /** In the order of the lines; done ones leave at the head only, since a gap ends what can be called committed. */
   #sent: Chunk[] = []
   #current = newChunk(0)
   #onDone: () => void = () => {}
-  /** Why a chunk was not stored. */
+  /** Why a chunk was not stored: the first of them to fail. */
   problem: Problem | undefined
 
-  constructor(writer: Writer, report: LineReport, admit?: Admit) {
+  constructor(writer: Writer, report: LineReport, key: string, admit?: Admit) {
     this.#writer = writer
     this.#report = report
+    this.#key = key
     this.#admit = admit
   }
 
@@ -90,9 +93,9 @@ export class LineChunks {
     this.#sent.push(chunk)
     chunk.state = 'sent'
     const rows = chunk.rows.rows()
-    this.#writer.submit({ rows, bytes: chunk.bytes, strict: false }, (error, outcomes) => {
+    this.#writer.submit({ key: this.#key, rows, bytes: chunk.bytes, strict: false }, (error, outcomes) => {
       if (error === undefined) this.#report.record(rows, chunk.lines, outcomes)
-      else this.problem ??= error as Problem
+      else this.#noteFailed(error as Problem)
       // One that failed may still be on its way.
       if (error === undefined) chunk.rows.release()
       chunk.state = error === undefined ? 'stored' : 'failed'
@@ -106,6 +109,12 @@ export class LineChunks {
     if (this.hasRows && this.problem === undefined) await this.send()
     while (this.#inFlight > 0) await this.nextDone()
     if (this.#sent.length === 0 && !this.hasRows) this.#report.committedLines = this.#report.lines
+  }
+
+  #noteFailed(problem: Problem): void {
+    this.problem ??= problem
+    // Whichever chunk fails first: the stream is not written only when none of its chunks can be.
+    if (problem.outcome === 'unknown') this.#report.outcomeUnknown = true
   }
 
   /** Until one of those that wait for the writer is stored, or has failed. */

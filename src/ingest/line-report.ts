@@ -21,6 +21,8 @@ export class LineReport {
   lines = 0
   /** All lines up to this one are dealt with: stored or refused. */
   committedLines = 0
+  /** Lines were sent to the database, and whether they were committed is not known. */
+  outcomeUnknown = false
   #rejections: Rejection[] = []
   readonly #codes = new Set<ProblemCode>()
   readonly #totals: Counts
@@ -51,11 +53,11 @@ export class LineReport {
     return new Problem(codeForAll(this.#codes), 'None of the lines was stored: rejections has the reasons.')
   }
 
-  /** The problem, with this report in it: what was stored before it came up stays stored. */
+  /** The problem that ended the stream, with this report in it: what was stored before that stays stored. */
   explain(problem: Problem): Problem {
     const stored = this.counts.created + this.counts.duplicate > 0
     return new Problem(problem.code, problem.message, {
-      outcome: stored ? 'unknown' : problem.outcome,
+      outcome: stored || this.outcomeUnknown ? 'unknown' : problem.outcome,
       headers: problem.headers,
       cause: problem.cause,
       extra: this.toJSON(),

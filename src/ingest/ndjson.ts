@@ -46,7 +46,7 @@ export interface LinesAnswer {
  */
 export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
   const report = new LineReport(request.totals)
-  const chunks = new LineChunks(writer, report, request.admit)
+  const chunks = new LineChunks(writer, report, request.key.id, request.admit)
   let problem: Problem | undefined
   try {
     request.hold?.(READ_BYTES)

@@ -1,19 +1,21 @@
 import type { RowOutcome } from '../data/record-store.ts'
 import type { Rows } from '../data/row.ts'
-import { sqlstateOf } from '../data/sqlstate.ts'
-import { Problem } from '../lib/problems.ts'
+import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
+import { Problem, type ProblemCode } from '../lib/problems.ts'
 
 // What the writer (writer.ts) has in its hands: requests that wait, and the parts of them that make a flush.
 
 /** A request between its arrival and its answer. */
 export interface Waiting {
+  /** The id of the API key that sent it. */
+  key: string
   rows: Rows
   bytes: number
   strict: boolean
   /** When the hold window closes, in the clock of performance.now(). */
   deadline: number
-  /** A try ended without an answer: it may have been committed. */
-  unsure: boolean
+  /** Statements with its rows were sent, and not all of them are known to be rolled back: something may be written. */
+  outcomeUnknown: boolean
   outcomes: RowOutcome[]
   /** Outcomes still to come. */
   missing: number
@@ -49,8 +51,6 @@ function halve(parts: Part[]): [Part[], Part[]] {
     room -= cut - from
     if (cut > from) halves[0].push({ request, from, to: cut })
     if (to > cut) halves[1].push({ request, from: cut, to })
-    // Its pieces commit apart: should one fail for another reason, the others may be stored.
-    if (cut > from && to > cut) request.unsure = true
   }
   return halves
 }
@@ -72,30 +72,47 @@ export function answer({ request, from, to }: Part, outcomes: readonly RowOutcom
   if (request.missing === 0) request.done(undefined, request.outcomes)
 }
 
+/**
+ * A statement with these parts is about to be sent.
+ * @returns what to call once it is known to be rolled back: the outcome of each request is then what it was before
+ */
+export function noteSent(parts: Part[]): () => void {
+  const certain = parts.filter(({ request }) => !request.outcomeUnknown)
+  for (const { request } of certain) request.outcomeUnknown = true
+  return () => {
+    for (const { request } of certain) request.outcomeUnknown = false
+  }
+}
+
 /** disk_full */
 const DISK_FULL = '53100'
 
+/**
+ * Its time is up.
+ * @param cause the last failure, of its flush or of the database; undefined: there was none, it waited for its turn
+ */
 export function answerLate(request: Waiting, cause: unknown): void {
-  const full = sqlstateOf(cause) === DISK_FULL
-  const detail = request.unsure
-    ? 'The database went away while the records were being written; they may be stored. Sending the same request again is safe: its records are stored once.'
-    : `The database ${full ? 'has no space left on its disk' : 'is away'}. Nothing was written; send the request again.`
-  answerError(
-    request,
-    new Problem(full ? 'storage_full' : 'database_unavailable', detail, {
-      outcome: request.unsure ? 'unknown' : 'not_written',
-      cause,
-    }),
-  )
+  const [code, why] = whyLate(request, cause)
+  const whatNow = request.outcomeUnknown
+    ? 'The records may be stored. Sending the same request again is safe: its records are stored once.'
+    : 'Send the request again.'
+  answerError(request, new Problem(code, `${why} ${whatNow}`, { outcome: outcomeOf(request), cause }))
+}
+
+function whyLate(request: Waiting, cause: unknown): [ProblemCode, string] {
+  if (sqlstateOf(cause) === DISK_FULL) return ['storage_full', 'The database has no space left on its disk.']
+  if (cause !== undefined && classifyFailure(cause).away) return ['database_unavailable', 'The database is away.']
+  if (cause !== undefined || request.outcomeUnknown)
+    return ['database_unavailable', 'The database did not finish the write in time.']
+  return ['overloaded', 'No turn at the database came in time: it is slow, or more arrives than it can take.']
 }
 
 export function answerDefect(request: Waiting, cause: unknown): void {
   const detail = 'The records could not be written. The log has the reason, under this requestId.'
-  answerError(
-    request,
-    new Problem('internal_error', detail, { outcome: request.unsure ? 'unknown' : 'not_written', cause }),
-  )
+  answerError(request, new Problem('internal_error', detail, { outcome: outcomeOf(request), cause }))
 }
+
+const outcomeOf = ({ outcomeUnknown }: Waiting) => (outcomeUnknown ? 'unknown' : 'not_written')
 
 /** At most once: a request that was split can fail in several places. */
 function answerError(request: Waiting, error: Problem): void {

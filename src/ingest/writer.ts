@@ -3,6 +3,7 @@ import type { RecordStore } from '../data/record-store.ts'
 import type { Rows } from '../data/row.ts'
 import { classifyFailure } from '../data/sqlstate.ts'
 import { Problem } from '../lib/problems.ts'
+import { FairQueue } from './fair-queue.ts'
 import {
   answer,
   answerDefect,
@@ -11,6 +12,7 @@ import {
   countRows,
   isOpen,
   isStrict,
+  noteSent,
   type Part,
   rowsOf,
   split,
@@ -20,8 +22,8 @@ import {
 /**
  * The writer turns many waiting requests into few transactions.
  *
- * A request (its checked rows) waits in a queue. A flush takes requests from the head of the queue, whole, until a bound
- * on rows or bytes is reached, and is written in one transaction. The load decides how many: a lone request is flushed at
+ * A request (its checked rows) waits in a queue, in which the API keys take turns (fair-queue.ts). A flush takes requests from
+ * it, whole, until a bound on rows or bytes is reached, and is written in one transaction. The load decides how many: a lone request is flushed at
  * once, and while flushes are at the database whatever arrives becomes the next one. A second one beside the first begins
  * when it is as large as that one, since many small ones cost more than a few; or after a moment, since the first may be
  * stuck.
@@ -42,6 +44,9 @@ import {
  * A piece that is sent again keeps its `base`: the store recognises rows that an earlier try had committed after all as
  * this piece's own, so each request gets the exact answer. Pauses count from the beginning of one try to the next, and
  * grow: a try that took its time was pause enough.
+ *
+ * What a request's outcome is follows from what was begun, not from how it ended: it is unknown from the moment when a
+ * statement with its rows is sent, until PostgreSQL says that the statement was rolled back.
  *
  * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
  * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
@@ -117,7 +122,7 @@ const WATCH_MS = 500
 export class Writer {
   readonly #store: RecordStore
   readonly #options: WriterOptions
-  readonly #queue: Waiting[] = []
+  readonly #queue = new FairQueue()
   readonly #flushes = new Set<Flush>()
   readonly #whenIdle: (() => void)[] = []
   #scheduled = false
@@ -140,7 +145,7 @@ export class Writer {
    * Hands over a request's rows; none of its bytes are counted here, the body's reservation does that (lib/budget.ts).
    * @param done called once: after the commit with one outcome a row, or with a Problem or a defect
    */
-  submit(request: { rows: Rows; bytes: number; strict: boolean }, done: Waiting['done']): void {
+  submit(request: { key: string; rows: Rows; bytes: number; strict: boolean }, done: Waiting['done']): void {
     if (this.#closing) {
       done(new Problem('draining', 'This instance is shutting down; send the request again.'), [])
       return
@@ -148,7 +153,7 @@ export class Writer {
     this.#queue.push({
       ...request,
       deadline: performance.now() + this.#options.holdMs,
-      unsure: false,
+      outcomeUnknown: false,
       outcomes: new Array(request.rows.length),
       missing: request.rows.length,
       trace: this.#options.traces?.current(),
@@ -161,8 +166,7 @@ export class Writer {
   get status(): WriterStatus {
     const flushes = [...this.#flushes]
     const written = new Set(flushes.flatMap(({ pieces }) => pieces.flat().filter(isOpen)).map(({ request }) => request))
-    // The queue is in the order of arrival.
-    const candidates = [...written, ...this.#queue.slice(0, 1)]
+    const candidates = [...written, ...this.#queue.heads]
     const first = Math.min(...candidates.map(({ deadline }) => deadline))
     return {
       waiting: written.size + this.#queue.length,
@@ -215,13 +219,7 @@ export class Writer {
   #isSmall(): boolean {
     if (this.#flushes.size === 0) return false
     const sizes = [...this.#flushes].map(({ pieces }) => countRows(pieces[0] ?? []))
-    const least = Math.min(this.#options.maxRows, ...sizes)
-    let rows = 0
-    for (const request of this.#queue) {
-      rows += request.rows.length
-      if (rows >= least) return false
-    }
-    return true
+    return this.#queue.rows < Math.min(this.#options.maxRows, ...sizes)
   }
 
   #endGrowing(): void {
@@ -231,18 +229,7 @@ export class Writer {
 
   #takeRequests(): Part[] {
     const { maxRows, maxBytes } = this.#options
-    let count = 0
-    let rows = 0
-    let bytes = 0
-    for (const request of this.#queue) {
-      const fits = rows + request.rows.length <= maxRows && bytes + request.bytes <= maxBytes && !request.strict
-      if (count > 0 && !fits) break
-      count++
-      rows += request.rows.length
-      bytes += request.bytes
-      if (request.strict) break
-    }
-    return this.#queue.splice(0, count).map((request) => ({ request, from: 0, to: request.rows.length }))
+    return this.#queue.take(maxRows, maxBytes).map((request) => ({ request, from: 0, to: request.rows.length }))
   }
 
   #runTraced(flush: Flush): Promise<void> {
@@ -274,12 +261,14 @@ export class Writer {
       if (parts.length === 0) return []
       // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
       const next = performance.now() + pause * (0.5 + Math.random() / 2)
+      const noteRolledBack = noteSent(parts)
       try {
         await this.#write(parts, base)
         this.#noteBack()
         return []
       } catch (error) {
         const failure = classifyFailure(error)
+        if (failure.written === 'no') noteRolledBack()
         if (failure.kind !== 'transient') {
           // An answer is an answer.
           this.#noteBack()
@@ -288,10 +277,10 @@ export class Writer {
           return []
         }
         this.#options.onRetry?.()
-        if (failure.written === 'unknown') for (const { request } of parts) request.unsure = true
         if (failure.away) this.#noteAway(error)
         else this.#noteBack()
-        const now = this.#closing ? Number.POSITIVE_INFINITY : performance.now()
+        // Nobody can wait for a database that is away while the process ends.
+        const now = this.#closing && failure.away ? Number.POSITIVE_INFINITY : performance.now()
         for (const { request } of parts) if (request.deadline <= now) answerLate(request, error)
         await hold(flush, parts.filter(isOpen), next)
       }
@@ -332,17 +321,10 @@ export class Writer {
   /** Answers those whose time is up, and asks for a database that nobody else is waiting for. */
   #look(): void {
     const now = performance.now()
-    const first = this.#queue.findIndex(({ deadline }) => deadline > now)
-    for (const request of this.#queue.splice(0, first === -1 ? this.#queue.length : first))
-      answerLate(request, this.#awayBecause)
-    for (const { state, pieces } of this.#flushes) {
-      for (const [index, piece] of pieces.entries()) {
-        for (const { request } of piece) {
-          if (request.deadline + GRACE_MS > now) continue
-          if (index === 0 && state === 'writing') request.unsure = true
-          answerLate(request, this.#awayBecause)
-        }
-      }
+    for (const request of this.#queue.takeLate(now)) answerLate(request, this.#awayBecause)
+    for (const { pieces } of this.#flushes) {
+      for (const { request } of pieces.flat())
+        if (request.deadline + GRACE_MS <= now) answerLate(request, this.#awayBecause)
     }
     this.#noteIdle()
     if (this.#isIdle() && this.#away) this.#ask()

@@ -105,7 +105,7 @@ export class StorageBudget {
     this.#measureEarly()
     throw new Problem(
       'storage_full',
-      'The database has used the space it may use. Nothing of this request was written; reading goes on.',
+      'The database has used the space it may use. Nothing more is stored until space is free; reading goes on.',
     )
   }
 

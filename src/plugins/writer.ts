@@ -25,7 +25,7 @@ export default fp(
       },
     })
     app.decorate('writer', instance)
-    const refusal = 'Too many bytes wait to be written. Nothing of this request was; send it again later.'
+    const refusal = 'Too many bytes wait to be written. Send the request again later.'
     app.decorate('budget', new Budget(config.QUEUE_MAX_BYTES, refusal))
     tellQueue(app.metrics, instance, app.budget)
     app.addHook('onClose', () => instance.close())

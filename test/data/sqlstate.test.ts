@@ -1,5 +1,6 @@
 import t from 'tap'
-import { classifyFailure, NotConnectedError } from '../../src/data/sqlstate.ts'
+import { AfterCommitError, classifyFailure, NotConnectedError, sqlstateOf } from '../../src/data/sqlstate.ts'
+import { UnconfirmedError } from '../../src/data/unconfirmed.ts'
 import { sqlError } from '../helpers/memory-store.ts'
 
 const AWAY_UNWRITTEN = { kind: 'transient', written: 'no', away: true }
@@ -24,11 +25,11 @@ t.test('a server that ends of it may have committed: with a full disk it ends am
 
 t.test('a server that speaks another language is not taken at a word we do not know', async (t) => {
   t.same(classifyFailure(sqlError('53100', 'PANIK')), AWAY_UNKNOWN)
-  t.same(classifyFailure(sqlError('23514', 'FEHLER')), { kind: 'row' })
+  t.same(classifyFailure(sqlError('23514', 'FEHLER')), { kind: 'row', written: 'unknown', away: false })
 })
 
 t.test('a connection that broke may have committed, whoever says so', async (t) => {
-  for (const code of ['08006', '57P01', '57P02', '57P03', '25P03', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE']) {
+  for (const code of ['08006', '57P01', '57P02', '57P03', '25P03', '25P04', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE']) {
     t.same(classifyFailure(Object.assign(new Error(code), { code })), AWAY_UNKNOWN, code)
   }
   t.same(classifyFailure(new Error('Connection terminated unexpectedly')), AWAY_UNKNOWN)
@@ -38,15 +39,35 @@ t.test('a primary that became a standby is away', async (t) => {
   t.same(classifyFailure(sqlError('25006')), AWAY_UNKNOWN)
 })
 
-t.test('contention is no outage', async (t) => {
-  for (const code of ['40001', '40P01', '55P03']) {
+t.test('contention is no outage, and neither is a statement that somebody cancelled', async (t) => {
+  for (const code of ['40001', '40P01', '55P03', '57014']) {
     t.same(classifyFailure(sqlError(code)), { kind: 'transient', written: 'no', away: false }, code)
   }
 })
 
 t.test('what is wrong with values, or with us, is not tried again', async (t) => {
-  for (const code of ['22P02', '23505', '54000']) t.same(classifyFailure(sqlError(code)), { kind: 'row' }, code)
-  for (const error of [sqlError('42501'), sqlError('XX000'), new TypeError('x'), undefined, null]) {
-    t.same(classifyFailure(error), { kind: 'defect' })
+  const rolledBack = { written: 'no', away: false }
+  for (const code of ['22P02', '23505', '54000'])
+    t.same(classifyFailure(sqlError(code)), { kind: 'row', ...rolledBack }, code)
+  for (const code of ['42501', 'XX000'])
+    t.same(classifyFailure(sqlError(code)), { kind: 'defect', ...rolledBack }, code)
+  for (const error of [new TypeError('x'), undefined, null]) {
+    t.same(
+      classifyFailure(error),
+      { kind: 'defect', written: 'unknown', away: false },
+      'nobody said that it was undone',
+    )
   }
+})
+
+t.test('what fails after a commit is what it is, but never unwritten', async (t) => {
+  for (const cause of [sqlError('57014'), sqlError('55P03'), sqlError('42501'), new NotConnectedError('gone')]) {
+    const error = new AfterCommitError(cause)
+    t.same(classifyFailure(error), { ...classifyFailure(cause), written: 'unknown' })
+    t.equal(sqlstateOf(error), sqlstateOf(cause))
+  }
+})
+
+t.test('a commit that no standby confirmed is tried again, and may be written', async (t) => {
+  t.same(classifyFailure(new UnconfirmedError()), { kind: 'transient', written: 'unknown', away: false })
 })

@@ -48,7 +48,10 @@ async function send(
   // Whatever becomes of it, /metrics is told of the same lines as the sender.
   assert.deepEqual(totals, answer.report.counts)
   // An outage ends with the next flush.
-  if (answer.status === 503) writer.submit({ rows: [makeRow({ type: 'after' })], bytes: 1, strict: false }, () => {})
+  if (answer.status === 503) {
+    const rows = [makeRow({ type: 'after' })]
+    writer.submit({ key: 'k', rows, bytes: 1, strict: false }, () => {})
+  }
   await writer.close()
   // biome-ignore lint/suspicious/noExplicitAny: the report's fields are what the tests are about
   return answer as { status: number; code: string | undefined; outcome?: string; report: any }
@@ -57,6 +60,32 @@ async function send(
 const commitAll = () => createMemoryStore((call) => call.commit())
 const line = (id: string | number, more = '') => `{"source":"s","type":"t","id":"${id}"${more}}`
 const storedIds = (store: MemoryStore) => [...store.stored.values()].map(({ row }) => row.id)
+
+// — what became of a stream whose chunks fail differently —
+
+// Chunk 2 failed first, and nothing of it was written. That was the answer, although chunk 1 was committed.
+t.test('chunks that fail in different ways: the outcome is unknown when one of them may be written', async (t) => {
+  const FIRST = Array.from({ length: 2000 }, (_, n) => `${line(`first ${n}`)}\n`).join('')
+  const SECOND = `${line('second')}\n`
+  const unwritten = (call: StoreCall) => call.fail(sqlError('53300'))
+  const written = (call: StoreCall) => call.commitAndFail(sqlError('57P01'))
+  for (const order of [
+    ['second', 'first'],
+    ['first', 'second'],
+  ]) {
+    const calls = new Map<string, StoreCall>()
+    const store = createMemoryStore((call) => {
+      if (call.rows[0]?.type === 'after') return call.commit()
+      calls.set(call.rows[0]?.id.startsWith('first') ? 'first' : 'second', call)
+      if (calls.size < 2) return
+      for (const name of order) (name === 'first' ? written : unwritten)(calls.get(name) as StoreCall)
+    })
+    const answer = await send([Buffer.from(FIRST), Buffer.from(SECOND)], store)
+    t.match(answer, { status: 503, outcome: 'unknown' }, `${order} first`)
+    t.match(answer.report, { committedLines: 0, counts: { created: 0 } })
+    t.equal(storedIds(store).filter((id) => id.startsWith('first')).length, 2000)
+  }
+})
 
 // — cutting —
 

@@ -1,6 +1,8 @@
 import t, { type Test } from 'tap'
 import type { RowOutcome } from '../../src/data/record-store.ts'
 import type { Row } from '../../src/data/row.ts'
+import { AfterCommitError } from '../../src/data/sqlstate.ts'
+import { UnconfirmedError } from '../../src/data/unconfirmed.ts'
 import { Writer, type WriterOptions } from '../../src/ingest/writer.ts'
 import { Problem } from '../../src/lib/problems.ts'
 import { stopClock, turn } from '../helpers/clock.ts'
@@ -153,6 +155,38 @@ t.test('no more flushes than allowed are at the database; the rest waits its tur
   c.commit()
   const d = await store.next()
   d.commit()
+})
+
+// — API keys take turns —
+
+t.test('however many strict requests a key sends, the next but one flush has those of other keys', async (t) => {
+  const { store, send } = setUp(t, { concurrency: 1 })
+  for (let count = 0; count < 500; count++) void send(['a', 'b'], { key: 'greedy', strict: true })
+  const first = await store.next()
+  const modest = send(['c'], { key: 'modest' })
+  const strict = send(['d', 'e'], { key: 'strict', strict: true })
+  first.commit()
+  const flushes: string[][] = []
+  for (let count = 0; count < 3; count++) {
+    const call = await store.next()
+    flushes.push(idsOf(call))
+    call.commit()
+  }
+  t.same(flushes, [['a', 'b'], ['c'], ['d', 'e']])
+  t.same(statuses(await modest), ['created'])
+  t.same(statuses(await strict), ['created', 'created'])
+  void commitAll(store)
+})
+
+t.test('a request whose time is up before its turn is not told that the database is away', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  void send(['a'])
+  const call = await store.next()
+  const late = send(['b'])
+  await clock.tick(HOLD_MS + 500)
+  t.match(problem(await late), { code: 'overloaded', outcome: 'not_written', message: /No turn at the database/ })
+  call.commit()
 })
 
 // — strict —
@@ -313,9 +347,80 @@ t.test('a request of which one piece met a defect is answered once, and no more 
   const answer = send(['a', 'b'])
   ;(await store.next()).fail(sqlError('22P02'))
   ;(await store.next()).fail(sqlError('42P01'))
-  t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
+  t.match(problem(await answer), { code: 'internal_error', outcome: 'not_written' })
   await turn()
   t.equal(store.calls.length, 2)
+})
+
+// — what was begun decides the outcome —
+
+t.test(
+  'a comparison that fails after its insert is tried again under the same base, and the answer is exact',
+  async (t) => {
+    const clock = stopClock(t)
+    for (const code of ['57014', '55P03', '40001']) {
+      const { store, send, outages } = setUp(t)
+      const answer = send(['a', 'b'])
+      const first = await store.next()
+      first.commitAndFail(new AfterCommitError(sqlError(code)))
+      await clock.tick(A_WHILE)
+      const again = await store.next()
+      t.equal(again.base, first.base)
+      again.commit()
+      t.same(statuses(await answer), ['created', 'created'], code)
+      t.same(outages, [], 'the database was never away')
+    }
+  },
+)
+
+t.test('a comparison that keeps failing after its insert until time is up: the outcome is unknown', async (t) => {
+  const clock = stopClock(t)
+  for (const failure of [sqlError('55P03'), new UnconfirmedError()]) {
+    const { store, send } = setUp(t)
+    const answer = send(['a'])
+    ;(await store.next()).commitAndFail(new AfterCommitError(failure))
+    await clock.tick(HOLD_MS)
+    // This try is rolled back. The one before was not.
+    ;(await store.next()).fail(sqlError('55P03'))
+    t.match(problem(await answer), { code: 'database_unavailable', outcome: 'unknown', message: /did not finish/ })
+  }
+})
+
+t.test('a defect after the insert was committed: the outcome is unknown', async (t) => {
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).commitAndFail(new AfterCommitError(sqlError('42501')))
+  t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
+})
+
+t.test('a defect that nobody says was rolled back: the outcome is unknown', async (t) => {
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).commitAndFail(new TypeError('a defect'))
+  t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
+})
+
+t.test('a flush that is cancelled is sent again', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).fail(sqlError('57014'))
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await answer), ['created'])
+})
+
+t.test('a flush that is cancelled while the writer closes is sent again as well: the database is there', async (t) => {
+  const clock = stopClock(t)
+  const { store, writer, send } = setUp(t)
+  const answer = send(['a'])
+  const call = await store.next()
+  const closed = writer.close()
+  call.fail(sqlError('57014'))
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await answer), ['created'])
+  await closed
 })
 
 // — holding while the database is away —
@@ -534,7 +639,7 @@ t.test('a try that gets no answer at all: the request is told so, a moment after
   const [silent, queued] = [send(['silent']), send(['queued'], { strict: true })]
   const call = await store.next()
   await clock.tick(HOLD_MS + 500)
-  t.match(problem(await queued), { code: 'database_unavailable', outcome: 'not_written' })
+  t.match(problem(await queued), { code: 'overloaded', outcome: 'not_written' })
   t.equal(answered(), 1, 'the try may still give the exact answer')
   await clock.tick(2_000)
   t.match(problem(await silent), { code: 'database_unavailable', outcome: 'unknown' })
@@ -772,10 +877,10 @@ function setUp(t: Test, { ping, ...options }: Partial<WriterOptions> & { ping?: 
     if (timesAnswered.some((times) => times !== 1)) throw new Error(`answered other than once: ${timesAnswered}`)
   })
 
-  const send = (rows: (string | Row)[], { strict = false, bytes = 1 } = {}): Promise<Answer> => {
+  const send = (rows: (string | Row)[], { key = 'a key', strict = false, bytes = 1 } = {}): Promise<Answer> => {
     const number = timesAnswered.push(0) - 1
     return new Promise((resolve) => {
-      writer.submit({ rows: rows.map(toRow), bytes, strict }, (error, outcomes) => {
+      writer.submit({ key, rows: rows.map(toRow), bytes, strict }, (error, outcomes) => {
         timesAnswered[number] = (timesAnswered[number] as number) + 1
         resolve({ error, outcomes })
       })

@@ -1,0 +1,73 @@
+import t from 'tap'
+import { FairQueue } from '../../src/ingest/fair-queue.ts'
+import type { Waiting } from '../../src/ingest/waiting.ts'
+import { makeRow } from '../helpers/rows.ts'
+
+const MANY = 1e9
+
+function request(key: string, { rows = 1, bytes = 1, strict = false, deadline = 0 } = {}): Waiting {
+  return {
+    key,
+    rows: Array.from({ length: rows }, () => makeRow()),
+    bytes,
+    strict,
+    deadline,
+    outcomeUnknown: false,
+    outcomes: [],
+    missing: rows,
+    trace: undefined,
+    done: () => {},
+  }
+}
+
+function queueOf(...requests: Waiting[]): FairQueue {
+  const queue = new FairQueue()
+  for (const one of requests) queue.push(one)
+  return queue
+}
+
+const keys = (requests: Waiting[]) => requests.map(({ key }) => key).join('')
+
+t.test('keys take turns, one request each; each keeps its own order', async (t) => {
+  const a = [1, 2, 3].map((deadline) => request('a', { deadline }))
+  const b = [4, 5].map((deadline) => request('b', { deadline }))
+  const queue = queueOf(...a, ...b, request('c'))
+  t.same([queue.length, queue.rows], [6, 6])
+  t.equal(keys(queue.take(4, MANY)), 'abca')
+  const rest = queue.take(MANY, MANY)
+  t.same(
+    rest.map(({ deadline }) => deadline),
+    [5, 3],
+    'b was next in turn',
+  )
+  t.same([queue.length, queue.rows, queue.take(MANY, MANY)], [0, 0, []])
+})
+
+t.test('what does not fit is taken first the next time, and so is never passed over for ever', async (t) => {
+  const queue = queueOf(request('small'), request('large', { rows: 10 }))
+  for (let count = 0; count < 5; count++) queue.push(request('small'))
+  t.equal(keys(queue.take(8, MANY)), Array(6).fill('small').join(''))
+  queue.push(request('small'))
+  t.equal(keys(queue.take(8, MANY)), 'large')
+  t.equal(keys(queue.take(8, MANY)), 'small')
+  t.equal(keys(queueOf(request('a', { bytes: 60 }), request('b', { bytes: 60 })).take(MANY, 100)), 'a')
+})
+
+t.test('a strict request goes alone, in its turn', async (t) => {
+  const queue = queueOf(request('a', { strict: true }), request('a', { strict: true }), request('b'), request('c'))
+  t.same(
+    [1, 2, 3].map(() => keys(queue.take(MANY, MANY))),
+    ['a', 'bc', 'a'],
+  )
+})
+
+t.test('what is late is taken out, of each key; the oldest is among the heads', async (t) => {
+  const queue = queueOf(
+    ...[1, 5, 9].map((deadline) => request('a', { deadline })),
+    ...[3, 4].map((deadline) => request('b', { deadline })),
+  )
+  t.equal(Math.min(...queue.heads.map(({ deadline }) => deadline)), 1)
+  t.same(queue.takeLate(0), [])
+  t.equal(keys(queue.takeLate(5)), 'aabb')
+  t.same([queue.length, queue.rows, queue.heads.length], [1, 1, 1])
+})
