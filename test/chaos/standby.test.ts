@@ -18,6 +18,8 @@ t.teardown(() => primary.close())
 const { apiUrl, superUrl, standby } = primary
 const database = { name: 'sluice', apiUrl, superUrl, ownerUrl: superUrl, maintenanceUrl: superUrl }
 const { post, get } = await createApp(t, { DATABASE_READ_URL: standby.apiUrl }, database)
+// So many new ones that the next are copied.
+await post(Array.from({ length: 10_000 }, (_, id) => ({ source: 'first', type: 't', id: String(id) })))
 
 const root = connect(superUrl, 2)
 t.teardown(() => root.destroy())
@@ -71,30 +73,48 @@ t.test('a transaction in another database of the primary holds it up as well, un
 
 // Whoever waits for the standby and is ended, by an administrator or by a crash, has committed all the same: the row is
 // there, and what was sent again found it and was told `created`. The primary lost then, the record was lost with it.
-t.test('a record that is stored, and that no standby has yet, is not acknowledged', async (t) => {
-  const waitsForStandby = async () => {
-    const { rows } = await sql<{ pid: number }>`
-      SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'sluice-write'`.execute(root)
-    return rows[0]?.pid
-  }
-  const heal = await standby.isolate()
-  t.teardown(heal)
-  let answered = false
-  const answer = post({ source: 'alone', type: 't', id: '1' }).finally(() => {
-    answered = true
-  })
-  const first = await until('a commit that waits for the standby', waitsForStandby)
-  await sql`SELECT pg_terminate_backend(${first})`.execute(root)
-  await until('another one, or the answer', async () => {
-    const next = await waitsForStandby()
-    return answered || (next !== undefined && next !== first)
-  })
-  t.equal(answered, false)
-  t.equal((await get('/v1/records/alone/1')).status, 200, 'though it is there')
+// Whoever is cancelled gets a success from PostgreSQL, and a warning.
+for (const how of ['terminate', 'cancel'] as const) {
+  for (const [name, count, headers] of [
+    ['a record', 1, {}],
+    ['a strict batch', 2, { prefer: 'handling=strict' }],
+    ['a batch that is copied', 20, {}],
+  ] as const) {
+    const verb = { terminate: 'ended', cancel: 'cancelled' }[how]
+    t.test(
+      `${name}: the wait for the standby is ${verb}: nothing is acknowledged before a standby has it`,
+      async (t) => {
+        const source = `alone-${how}-${count}`
+        const heal = await standby.isolate()
+        t.teardown(heal)
+        const records = Array.from({ length: count }, (_, id) => ({ source, type: 't', id: String(id) }))
+        let answered = false
+        const answer = post(records, headers).finally(() => {
+          answered = true
+        })
+        const waits = async () => {
+          const { rows } = await sql<{ pid: number; begin: string }>`
+          SELECT pid, query_start::text AS begin FROM pg_stat_activity
+          WHERE wait_event = 'SyncRep' AND application_name = 'sluice-write'`.execute(root)
+          return rows[0]
+        }
+        for (let times = 0; times < 2; times++) {
+          const first = await until('a commit that waits for the standby', waits)
+          await sql`SELECT ${sql.ref(`pg_${how}_backend`)}(${first.pid})`.execute(root)
+          await until('another one, or the answer', async () => {
+            const next = await waits()
+            return answered || (next !== undefined && next.begin !== first.begin)
+          })
+        }
+        t.equal(answered, false)
+        t.equal((await get(`/v1/records/${encodeURIComponent(source)}/0`)).status, 200, 'though it is there')
 
-  heal()
-  t.match(await answer, { status: 201, json: { counts: { created: 1 } } })
-})
+        heal()
+        t.match(await answer, { status: 201, json: { counts: { created: count, duplicate: 0 } } })
+      },
+    )
+  }
+}
 
 // What asked for the epoch first failed with 55000, "recovery is in progress": a 500 for what a moment later is written.
 t.test('what is copied or inserted where there is a standby, during a failover, is tried again', async (t) => {

@@ -353,6 +353,51 @@ t.test('a row that is refused only at the commit undoes a strict write, and is f
   t.same(await ids(), [])
 })
 
+// The INSERT commits by itself. What was told of the comparison that failed, "rolled back", was told of all.
+t.test(
+  'a comparison fails after its INSERT was committed: the failure says so, and the next try is exact',
+  async (t) => {
+    let failing = true
+    const before = async (statement: string) => {
+      if (failing && statement.includes('pg_logical_emit_message')) throw sqlError('57014')
+    }
+    const { store, ids } = openStore(t, { before })
+    await store.write([makeRow({ id: 'taken' })], store.newBase())
+    for (const strict of [true, false]) {
+      failing = true
+      const base = store.newBase()
+      const write = () => {
+        const rows = [makeRow({ id: 'taken' }), makeRow({ id: 'new' })]
+        return strict ? store.writeStrict(rows, base) : store.write(rows, base)
+      }
+      const written = strict ? 'no' : 'unknown'
+      t.match(
+        classifyFailure(await failureOf(write())),
+        { kind: 'transient', written, away: false },
+        `strict: ${strict}`,
+      )
+      t.same(await ids(), strict ? ['taken'] : ['new', 'taken'])
+      failing = false
+      t.same(
+        (await write()).map(({ status }) => status),
+        ['duplicate', 'created'],
+      )
+      if (strict) await sql`DELETE FROM sluice.records WHERE id = 'new'`.execute(root)
+    }
+  },
+)
+
+t.test('a comparison fails and its INSERT stored nothing: nothing was written', async (t) => {
+  const { store } = openStore(t, {
+    before: async (statement) => {
+      if (statement.includes('pg_logical_emit_message')) throw sqlError('55P03')
+    },
+  })
+  const rows = [makeRow({ id: 'taken' })]
+  await store.write(rows, store.newBase())
+  t.match(classifyFailure(await failureOf(store.write(rows, store.newBase()))), { kind: 'transient', written: 'no' })
+})
+
 t.test('a strict write that failed for rows of which none is found is a defect, never a success', async (t) => {
   const { store, ids } = openStore(t, { before: removeFault })
   await sql`ALTER TABLE sluice.records ADD CONSTRAINT passing CHECK (type <> 'passing')`.execute(root)

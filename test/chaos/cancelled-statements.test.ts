@@ -1,0 +1,96 @@
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { createApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { until } from '../helpers/until.ts'
+
+// A flush that is cancelled, by a person or by a timeout, was answered with 500. One whose INSERT was committed and whose
+// comparison was cancelled was answered with not_written, and its records were there.
+
+const row = (id: string) => ({ source: 'cancelled', type: 't', id })
+
+t.test('an INSERT that is cancelled again and again is sent again, and succeeds', async (t) => {
+  const { post, open, cancel } = await setUp(t)
+  const other = await open()
+  await other.insert('1')
+  const answers = [
+    post(row('1')),
+    post([row('2'), row('3')]),
+    post([row('4'), row('1')], { prefer: 'handling=strict' }),
+  ]
+  for (let times = 0; times < 3; times++) await cancel('insert into')
+  await other.end('rollback')
+  for (const answer of await Promise.all(answers)) t.equal(answer.status < 300, true, answer.text)
+})
+
+t.test('a comparison that is cancelled after its INSERT was committed: the answer is exact', async (t) => {
+  const { post, afterInsert, cancel } = await setUp(t)
+  const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+  await cancel('pg_logical_emit_message')
+  await unlock()
+  t.match(await answer, { status: 201, json: { counts: { created: 1, duplicate: 1, conflict: 0, rejected: 0 } } })
+})
+
+t.test('a comparison that is cancelled when time is up: the outcome is unknown, and not 500', async (t) => {
+  const { post, get, afterInsert, cancel } = await setUp(t, { OUTAGE_HOLD_SECONDS: '0' })
+  const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+  await cancel('pg_logical_emit_message')
+  t.match(await answer, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown', retryable: true } })
+  await unlock()
+  t.equal((await get('/v1/records/cancelled/new')).status, 200, 'it is there')
+})
+
+async function setUp(t: Test, settings: Record<string, string> = {}) {
+  const server = await createApp(t, { FLUSH_CONCURRENCY: '1', ...settings })
+  const root = connect(server.database.superUrl, 4)
+  t.teardown(() => root.destroy())
+
+  /** A transaction of somebody else. */
+  async function open() {
+    const trx = await root.startTransaction().execute()
+    return {
+      insert: (id: string) =>
+        sql`INSERT INTO sluice.records (epoch, n, source, id, type)
+            VALUES (sluice.current_epoch(), 0, 'cancelled', ${id}, 't')`.execute(trx),
+      lock: () => sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(trx),
+      end: (how: 'commit' | 'rollback') => trx[how]().execute(),
+    }
+  }
+
+  /** The backend of ours that waits for a lock with such a statement, after those that were cancelled already. */
+  const cancelled = new Set<string>()
+  function waiting(statement: string) {
+    return until(`a statement with ${statement} that waits for a lock`, async () => {
+      const { rows } = await sql<{ pid: number; begin: string }>`
+        SELECT pid, query_start::text AS begin FROM pg_stat_activity
+        WHERE application_name = 'sluice-write' AND datname = current_database() AND wait_event_type = 'Lock'
+          AND strpos(lower(query), ${statement}) > 0`.execute(root)
+      return rows.find(({ begin }) => !cancelled.has(begin))
+    })
+  }
+
+  async function cancel(statement: string): Promise<void> {
+    const { pid, begin } = await waiting(statement)
+    cancelled.add(begin)
+    await sql`SELECT pg_cancel_backend(${pid})`.execute(root)
+  }
+
+  /** Sends records, one of which is taken, and keeps everybody from the table once the INSERT is committed. */
+  async function afterInsert<T>(send: () => Promise<T>) {
+    const [holder, locker] = [await open(), await open()]
+    await holder.insert('taken')
+    const answer = send()
+    await waiting('insert into')
+    const locked = locker.lock()
+    await until('the lock to be next in the queue', async () => {
+      const { rows } = await sql`
+        SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
+          AND relation = 'sluice.records'::regclass`.execute(root)
+      return rows.length > 0
+    })
+    await holder.end('commit')
+    await locked
+    return { answer, unlock: () => locker.end('commit') }
+  }
+  return { ...server, open, cancel, afterInsert }
+}
