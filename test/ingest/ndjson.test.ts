@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
@@ -74,11 +75,14 @@ t.test('chunks that fail in different ways: the outcome is unknown when one of t
     ['first', 'second'],
   ]) {
     const calls = new Map<string, StoreCall>()
-    const store = createMemoryStore((call) => {
+    const store = createMemoryStore(async (call) => {
       if (call.rows[0]?.type === 'after') return call.commit()
       calls.set(call.rows[0]?.id.startsWith('first') ? 'first' : 'second', call)
       if (calls.size < 2) return
-      for (const name of order) (name === 'first' ? written : unwritten)(calls.get(name) as StoreCall)
+      for (const name of order) {
+        await nextTurn()
+        ;(name === 'first' ? written : unwritten)(calls.get(name) as StoreCall)
+      }
     })
     const answer = await send([Buffer.from(FIRST), Buffer.from(SECOND)], store)
     t.match(answer, { status: 503, outcome: 'unknown' }, `${order} first`)
