@@ -1,5 +1,5 @@
 /** Was anything written? What a caller must know before it sends again. */
-export type Outcome = 'not_written' | 'unknown' | 'written'
+export type Outcome = 'not_written' | 'unknown'
 
 /** One place in the input that is wrong. */
 export interface Fault {

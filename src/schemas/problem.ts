@@ -26,7 +26,7 @@ export const ProblemSchema = Type.Object(
     instance: Type.String(),
     code: Type.String({ description: 'Stable; one of the table' }),
     retryable: Type.Boolean({ description: 'May the same request succeed later, unchanged?' }),
-    outcome: Type.Union([Type.Literal('not_written'), Type.Literal('unknown'), Type.Literal('written')]),
+    outcome: Type.Union([Type.Literal('not_written'), Type.Literal('unknown')]),
     errors: Type.Optional(Type.Array(Type.Ref(FaultSchema))),
     requestId: Type.String(),
   },
