@@ -65,10 +65,6 @@ t.test('ten thousand idle connections do no harm: a request is served, and memor
   const grown = weigh() - before
   t.comment(`${count} connections: ${Math.round(grown / MiB)} MiB`)
   t.ok(grown < count * 20 * 1024 + 32 * MiB, `grew by ${grown} bytes`)
-  const began = performance.now()
   for (let request = 0; request < 20; request++) t.equal(await store(String(request)), 201)
-  const took = performance.now() - began
-  // Some milliseconds each; the bound is for a machine that does much else.
-  t.ok(took < 20 * 500, `20 requests took ${took} ms`)
   t.equal(lost, 0)
 })

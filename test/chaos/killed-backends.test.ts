@@ -100,7 +100,7 @@ t.test(
     t.teardown(() => root.destroy())
     t.equal((await post({ source: 's', id: '1', type: 'x' })).status, 201)
     t.equal((await get('/v1/records/s/1')).status, 200)
-    await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
             WHERE application_name LIKE 'sluice-%' AND datname = current_database()`.execute(root)
     t.equal((await post({ source: 's', id: '2', type: 'x' })).status, 201)
   },
@@ -112,7 +112,7 @@ t.test('the database turns everybody away for a while: requests wait, and are an
   const elsewhere = connect(new URL('/postgres', database.superUrl).href)
   t.teardown(() => elsewhere.destroy())
   await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
-  await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(
+  await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(
     elsewhere,
   )
 
@@ -133,7 +133,7 @@ t.test(
     const elsewhere = connect(new URL('/postgres', database.superUrl).href)
     t.teardown(() => elsewhere.destroy())
     await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
-    await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(
+    await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(
       elsewhere,
     )
 

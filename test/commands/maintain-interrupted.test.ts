@@ -66,7 +66,7 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
 
   const command = await begin(t, database, '[{ "maxAge": "30d" }]')
   await allow(false)
-  await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+  await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
             WHERE datname = ${database.name} AND application_name = 'sluice-maintain'`.execute(elsewhere)
   t.equal(await command.exit, 1)
   t.match(

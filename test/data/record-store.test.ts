@@ -421,7 +421,7 @@ t.test(
       },
     })
     const kill = () =>
-      sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+      sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
         WHERE application_name = 'record-store' AND datname = current_database()`.execute(root)
     for (let tries = 0; tries < 3; tries++) {
       const failure = await failureOf(store.writeStrict([makeRow({ data: '{' })], store.newBase()))

@@ -7,6 +7,7 @@ import { issueKey } from '../../src/operate/issue-key.ts'
 import { SCOPES, type Scope } from '../../src/operate/keys.ts'
 import { connect } from './connect.ts'
 import { createDatabase, type TestDatabase } from './postgres.ts'
+import { UNSHED } from './unshed.ts'
 
 export interface TestApp {
   app: FastifyInstance
@@ -37,14 +38,14 @@ export interface Answer {
 /**
  * The production server on a database of its own; both are gone when `t` is over. Requests go through Fastify's inject;
  * what needs a socket calls `app.listen({ port: 0 })`.
- * @param settings environment variables
+ * @param settings environment variables; without any, nothing is shed
  * @param own a migrated database that is there already
  */
 export async function createApp(t: Test, settings: Record<string, string> = {}, own?: TestDatabase): Promise<TestApp> {
   const database = own ?? (await createDatabase(t))
   const logs: Record<string, unknown>[] = []
   const logger = createLogger(settings.LOG_LEVEL ?? 'debug', { write: (line) => logs.push(JSON.parse(line)) })
-  const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...settings }), logger)
+  const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...UNSHED, ...settings }), logger)
   t.teardown(() => app.close())
 
   const makeKey: TestApp['makeKey'] = async ({

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { UNSHED } from './unshed.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
@@ -78,13 +79,25 @@ export function runCommand(
   }
 }
 
-/** `sluice serve` on a free port, listening. */
+/** `sluice serve` on a free port, listening; without a setting, nothing is shed. */
 export async function runServer(
   t: Test,
   env: Record<string, string>,
   { args = [], flags = [] }: { args?: string[]; flags?: string[] } = {},
 ): Promise<Command & { url: string }> {
-  const command = runCommand(t, ['serve', ...args], { PORT: '0', METRICS_PORT: '0', ...env }, flags)
+  const command = runCommand(t, ['serve', ...args], { PORT: '0', METRICS_PORT: '0', ...UNSHED, ...env }, flags)
   const { msg } = await command.log(({ msg }) => String(msg).startsWith('Server listening at '))
   return { ...command, url: String(msg).replace('Server listening at ', '') }
+}
+
+/** `serve` with settings that it cannot start with. */
+export async function serveInVain(t: Test, env: Record<string, string>) {
+  const command = runCommand(t, ['serve'], {
+    DATABASE_URL: 'postgres://127.0.0.1:1/none',
+    PORT: '0',
+    METRICS_PORT: '0',
+    ...env,
+  })
+  const code = await command.exit
+  return { code, logs: command.logs(), output: command.stdout() + command.stderr() }
 }

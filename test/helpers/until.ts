@@ -1,10 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-const PATIENCE_MS = 20_000
+/** Less than the limit of a file (package.json), so that the failure says what did not happen. */
+const PATIENCE_MS = 120_000
 
 /**
  * Asks again and again until there is something, which it returns; for what announces itself by no event.
- * @throws after 20 seconds, with `what` in the message
+ * @throws after two minutes, with `what` in the message
  */
 export async function until<T>(
   what: string,

@@ -100,12 +100,11 @@ t.test('the copy is read again by itself: a key that was revoked elsewhere is kn
   const { id, token } = await make()
   await ring.find(token)
   ring.start()
-  const [before, started] = [queries(), performance.now()]
+  const before = queries()
   await revokeKey(root as never, id)
   t.equal((ring.find(token) as Key).revokedAt, null)
   while ((ring.find(token) as Key).revokedAt === null) await nextQuery()
-  const seconds = (performance.now() - started) / 1000
-  t.ok(seconds < 4, `known after ${seconds} s`)
+  // One every two seconds: that read, or the next where one was under way.
   t.ok(queries() - before <= 2)
 })
 
@@ -197,7 +196,9 @@ async function setUp(t: Test) {
     /** The database ends its connections and lets nobody in. */
     async away() {
       await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
-      await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${name}`.execute(elsewhere)
+      await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = ${name}`.execute(
+        elsewhere,
+      )
     },
     back: () => sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS true`.execute(elsewhere),
   }

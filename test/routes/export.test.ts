@@ -248,7 +248,7 @@ t.test('while the database is away an export waits, and goes on where it was', a
   await idle()
 
   await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
-  await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${name}`.execute(elsewhere)
+  await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = ${name}`.execute(elsewhere)
   const before = tries()
   const all = readAll(answer)
   await until('it to try again', () => tries() > before + 5)

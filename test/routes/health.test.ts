@@ -2,16 +2,14 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { until } from '../helpers/until.ts'
 
-/** Asks until the answer is there; readiness is looked for every half second. */
+/** What /readyz says once it has this status; readiness is looked for every half second. */
 async function readyIs({ get }: TestApp, status: number): Promise<string> {
-  const until = Date.now() + 10_000
-  let answer = await get('/readyz')
-  while (answer.status !== status && Date.now() < until) {
-    await new Promise(setImmediate)
-    answer = await get('/readyz')
-  }
-  return answer.status === status ? answer.text : `${answer.status} ${answer.text}`
+  return until(`status ${status} of /readyz`, async () => {
+    const answer = await get('/readyz')
+    return answer.status === status && answer.text
+  })
 }
 
 t.test('/healthz and /readyz say yes without a key once the database was reached', async (t) => {

@@ -268,7 +268,7 @@ t.test('a line that comes alone is stored while the sender says nothing more', a
 })
 
 t.test('streams that wait for their senders leave room for others; what they hold counts', async (t) => {
-  const small = await createApp(t, { MAX_BATCH_BYTES: '1048576', QUEUE_MAX_BYTES: '2097152' })
+  const small = await createApp(t, { MAX_BATCH_BYTES: '1048576', QUEUE_MAX_BYTES: '3145728' })
   const port = await listen(small.app)
   const streams = Array.from({ length: 10 }, (_, n) => {
     const stream = openClient(t, port, small.key).open('POST', '/v1/records', NDJSON)

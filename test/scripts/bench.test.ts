@@ -6,6 +6,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { UNSHED } from '../helpers/unshed.ts'
 
 const { superUrl, name } = await createDatabase(t)
 /** What the bench makes beside the database that it is given. */
@@ -83,7 +84,7 @@ t.test('retention is measured against the same without it, and removes half of w
 })
 
 function bench(only: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const env = { ...process.env, DATABASE_URL: superUrl }
+  const env = { ...process.env, ...UNSHED, DATABASE_URL: superUrl }
   const all = ['scripts/bench/main.ts', '--rounds', '1', '--only', only, ...args]
   return new Promise((resolve) => {
     const child = execFile(process.execPath, all, { env }, (_error, stdout, stderr) =>

@@ -1,0 +1,46 @@
+import t from 'tap'
+import { runCommand, serveInVain } from '../helpers/command.ts'
+
+t.test('a wrong setting is named, with what it held and what is allowed; the process ends with 1', async (t) => {
+  for (const [name, value, allowed] of [
+    ['PORT', 'abc', 'a whole number from 0 to 65535'],
+    ['PORT', '65536', 'a whole number from 0 to 65535'],
+    ['LOG_LEVEL', 'loud', 'one of trace, debug, info, warn, error, fatal, silent'],
+    ['FLUSH_MAX_ROWS', '0', 'a whole number from 1 to 500000'],
+    ['MAX_RECORD_BYTES', '1e3', 'a whole number of at least 1024'],
+    ['DRAIN_SECONDS', '-1', 'a number from 0 to 600'],
+  ] as const) {
+    const { code, logs } = await serveInVain(t, { [name]: value })
+    t.equal(code, 1)
+    t.match(logs, [{ level: 'fatal', msg: `${name} is "${value}", but must be ${allowed}` }], `${name}=${value}`)
+    t.equal(logs.length, 1)
+    t.notOk('err' in (logs[0] as object), 'no stack trace')
+  }
+})
+
+t.test('all wrong settings are named at once', async (t) => {
+  const { logs } = await serveInVain(t, { PORT: 'x', LOG_LEVEL: 'y' })
+  t.match(logs, [{ msg: /PORT is "x".*\n.*LOG_LEVEL is "y"|LOG_LEVEL is "y".*\n.*PORT is "x"/ }])
+})
+
+t.test('a secret is never shown, however wrong it is', async (t) => {
+  for (const [name, value] of [
+    ['DATABASE_URL', 'mysql://root:hush@db/x'],
+    ['DATABASE_URL', 'postgres://root:hush@db:port/x'],
+    ['SLUICE_BOOTSTRAP_KEY', 'hush'],
+  ] as const) {
+    const { code, logs, output } = await serveInVain(t, { [name]: value })
+    t.equal(code, 1)
+    t.match(logs, [{ level: 'fatal', msg: new RegExp(`^${name} is a value that is not shown here, but must be `) }])
+    t.notMatch(output, 'hush')
+  }
+})
+
+t.test('keys and migrate say the same of a wrong setting, on stderr', async (t) => {
+  for (const args of [['keys', 'list'], ['migrate']]) {
+    const { exit, stderr, stdout } = runCommand(t, args, { DATABASE_URL: 'postgres://x/y', PORT: 'abc' })
+    t.equal(await exit, 1)
+    t.equal(stderr(), 'sluice: PORT is "abc", but must be a whole number from 0 to 65535.\n')
+    t.equal(stdout(), '')
+  }
+})
