@@ -44,7 +44,11 @@ keys
   .description('make a key and print it, for the only time')
   .requiredOption('--name <name>', 'what it is for')
   .requiredOption('--scope <scope...>', 'ingest, read, admin')
-  .option('--source-prefix <prefix...>', 'what the source of a record must begin with', [])
+  .option(
+    '--source-prefix <prefix...>',
+    'sources that it may use: shop and what follows it after /, : or .; or shop* for all that start so',
+    [],
+  )
   .option('--rate <records>', 'how many records a second each instance takes from it')
   .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a span (90d, 12h)')
   .action(async (options) => (await import('./commands/keys.ts')).createKey(options))

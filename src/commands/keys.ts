@@ -2,6 +2,7 @@ import { loadConfig } from '../config.ts'
 import { revokeKey, selectKeys } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
+import { prefixFault } from '../lib/source-prefix.ts'
 import { issueKey } from '../operate/issue-key.ts'
 import { SCOPES, type Scope } from '../operate/keys.ts'
 import { openDatabase, withConnection } from './database.ts'
@@ -18,8 +19,10 @@ export interface CreateOptions {
 export async function createKey({ name, scope, sourcePrefix, rate, expires }: CreateOptions): Promise<void> {
   const unknown = scope.filter((one) => !SCOPES.includes(one as Scope))
   if (unknown.length > 0) throw new Error(`There is no scope ${unknown.join(', ')}; there are ${SCOPES.join(', ')}`)
-  // An unset variable of a shell: it would be a prefix of everything.
-  if (sourcePrefix.includes('')) throw new Error('--source-prefix is empty; leave it out for a key for every source')
+  for (const prefix of sourcePrefix) {
+    const fault = prefixFault(prefix)
+    if (fault !== undefined) throw new Error(`--source-prefix "${prefix}" ${fault}`)
+  }
   const recordsPerSecond = rate === undefined ? undefined : readRate(rate)
   const expiresAt = expires === undefined ? null : readExpiry(expires)
 

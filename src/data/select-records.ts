@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
+import { isAllowed } from './allowed-sources.ts'
 import type { Database } from './schema.ts'
 
 /** A record as the table holds it; times, numbers of 64 bits and JSON as PostgreSQL's text. */
@@ -24,7 +25,7 @@ export interface RecordFilter {
   source?: string | undefined
   id?: string | undefined
   sourcePrefix?: string | undefined
-  /** The prefixes that the key may see; empty: all. */
+  /** The key's prefixes (lib/source-prefix.ts); empty: all. */
   allowedPrefixes: readonly string[]
   type?: string | undefined
   subject?: string | undefined
@@ -108,13 +109,7 @@ function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder
   add(f.id, sql`id = ${f.id}`)
   // ^@ is "starts with"; on a column of collation "C" it can use the index of the identity.
   add(f.sourcePrefix, sql`source ^@ ${f.sourcePrefix}`)
-  if (f.allowedPrefixes.length > 0)
-    all.push(
-      sql`(${sql.join(
-        f.allowedPrefixes.map((prefix) => sql`source ^@ ${prefix}`),
-        sql` OR `,
-      )})`,
-    )
+  if (f.allowedPrefixes.length > 0) all.push(isAllowed(f.allowedPrefixes))
   add(f.type, sql`type = ${f.type}`)
   add(f.subject, sql`subject = ${f.subject}`)
   add(f.timeFrom, sql`coalesce("time", received_at) >= ${f.timeFrom}::timestamptz`)

@@ -1,4 +1,5 @@
 import { type Fault, Problem } from '../lib/problems.ts'
+import { admits, hasDotSegment } from '../lib/source-prefix.ts'
 import type { Key, Scope } from './keys.ts'
 
 /** RFC 6750, section 2.1. */
@@ -38,11 +39,18 @@ export function checkKey(key: Key | undefined, scope: Scope, now = Date.now()): 
   return key
 }
 
-export const mayUseSource = ({ sourcePrefixes }: Key, source: string): boolean =>
-  sourcePrefixes.length === 0 || sourcePrefixes.some((prefix) => source.startsWith(prefix))
+/** Why the key may not use this source, as a sentence; undefined when it may. */
+export function sourceRefusal({ id, sourcePrefixes }: Key, source: string): string | undefined {
+  if (admits(sourcePrefixes, source)) return undefined
+  if (hasDotSegment(source))
+    return `The source has a segment "." or "..", which the API key ${id} may not use: it is bound to source prefixes.`
+  return (
+    `The API key ${id} is bound to the source prefixes ${sourcePrefixes.join(' ')}: each stands for itself and for what ` +
+    'continues it with "/", ":" or "." (after the host of a URL, with "/" only); with * at its end, for all that starts so.'
+  )
+}
 
 export function sourceFault(key: Key, source: string, index: number): Fault | undefined {
-  if (mayUseSource(key, source)) return undefined
-  const detail = `The API key ${key.id} may use sources that begin with ${key.sourcePrefixes.join(' or ')} only.`
-  return { index, pointer: '/source', code: 'source_forbidden', detail }
+  const detail = sourceRefusal(key, source)
+  return detail === undefined ? undefined : { index, pointer: '/source', code: 'source_forbidden', detail }
 }

@@ -8,7 +8,7 @@ export interface Key {
   id: string
   name: string
   scopes: readonly string[]
-  /** What a record's source must begin with; empty: anything. */
+  /** Which sources it may use (lib/source-prefix.ts); empty: any. */
   sourcePrefixes: readonly string[]
   /** null: as KEY_RECORDS_PER_SECOND says. */
   recordsPerSecond: number | null

@@ -1,7 +1,7 @@
 import type { Database } from '../data/schema.ts'
 import { type StoredRecord, selectPage, selectRecord } from '../data/select-records.ts'
 import { Problem } from '../lib/problems.ts'
-import { mayUseSource } from '../operate/access.ts'
+import { sourceRefusal } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
@@ -14,8 +14,8 @@ const writers: Record<Shape, (record: StoredRecord) => string> = { record: write
 
 /** One record, as JSON text. @throws Problem not_found, source_forbidden */
 export async function readRecord(db: Database, key: Key, source: string, id: string, shape: Shape): Promise<string> {
-  if (!mayUseSource(key, source))
-    throw new Problem('source_forbidden', `The API key ${key.id} may not read this source.`)
+  const refusal = sourceRefusal(key, source)
+  if (refusal !== undefined) throw new Problem('source_forbidden', refusal)
   // PostgreSQL's text has no U+0000, so no record has it.
   const record = `${source}${id}`.includes('\0') ? undefined : await selectRecord(db, source, id)
   if (record === undefined) throw new Problem('not_found', 'No record with this source and id is stored.')

@@ -5,6 +5,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { migrate, pendingMigrations } from '../../src/data/migrate.ts'
 import { ensureDatabase } from '../../src/data/roles.ts'
+import { admits } from '../../src/lib/source-prefix.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
@@ -112,6 +113,64 @@ t.test('a file that is no migration is passed over', async (t) => {
   const files = await migrationsAnd(t, { 'README.md': 'not SQL', '0003_draft.sql.orig': 'not SQL' })
   t.same(await pendingMigrations(owner, files), [])
 })
+
+// Prefixes were mere beginnings before. A pod of the version before reads the new rows, too, until it is replaced.
+t.test(
+  'an upgrade locks no sender out: each source that a key could use stays open, to the old version too',
+  async (t) => {
+    const { owner } = await emptyDatabase(t)
+    const folder = t.testdir()
+    for (const name of all.filter((name) => name < '0010'))
+      await cp(new URL(`${name}.sql`, migrations), join(folder, `${name}.sql`))
+    await migrate(owner, pathToFileURL(`${folder}/`))
+    const before = [['shop', 'mine/'], ['urn:x:', 'com.x.'], ['lit*'], [''], []]
+    for (const [n, prefixes] of before.entries()) {
+      await sql`
+      INSERT INTO sluice.keys (id, name, hash, scopes, source_prefixes)
+      VALUES (${n}::text, 'old', sha256(${`${n}`}::text::bytea), '{read}', ${prefixes}::text[])`.execute(owner)
+    }
+    t.same(
+      await migrate(owner),
+      all.filter((name) => name >= '0010'),
+    )
+    const { rows } = await sql<{ prefixes: string[] }>`
+    SELECT source_prefixes AS prefixes FROM sluice.keys ORDER BY id`.execute(owner)
+    const after = rows.map(({ prefixes }) => prefixes)
+    t.same(after, [['shop', 'shop*', 'mine/'], ['urn:x:', 'com.x.'], ['lit**'], ['', '*'], []])
+
+    const sources = [
+      'shop',
+      'shop/1',
+      'shopping',
+      'sho',
+      'mine/1',
+      'mine',
+      'urn:x:1',
+      'com.x.y',
+      'com.xy',
+      'lit*1',
+      'little',
+      'é',
+    ]
+    const open = (prefixes: string[], source: string) => prefixes.some((prefix) => source.startsWith(prefix))
+    for (const [n, old] of before.entries()) {
+      const prefixes = after[n] as string[]
+      const expected = sources.filter((source) => old.length === 0 || open(old, source))
+      t.same(
+        sources.filter((source) => admits(prefixes, source)),
+        expected,
+        `${old}: neither more nor less`,
+      )
+      // Not of one that ended in a star, which hardly any source has.
+      if (!old.includes('lit*'))
+        t.same(
+          sources.filter((source) => prefixes.length === 0 || open(prefixes, source)),
+          expected,
+          `${old}: the old version`,
+        )
+    }
+  },
+)
 
 async function migratedDatabase(t: Test) {
   const database = await createDatabase(t)

@@ -312,7 +312,7 @@ t.test('a key with source prefixes stores under these only', async (t) => {
   const { token } = await makeKey({ sourcePrefixes: ['mine/', 'ours'] })
   const authorization = `Bearer ${token}`
   const at = (source: string) => ({ source, type: 't', id: '1' })
-  t.equal((await post([at('mine/a'), at('ours'), at('ours2')], { authorization })).status, 201)
+  t.equal((await post([at('mine/a'), at('ours'), at('ours/2')], { authorization })).status, 201)
   isProblem(t, await post(at('mine'), { authorization }), 'source_forbidden', {
     errors: [{ index: 0, pointer: '/source', code: 'source_forbidden' }],
   })
@@ -326,6 +326,23 @@ t.test('a key with source prefixes stores under these only', async (t) => {
   const strict = await post([at('theirs'), at('mine/c')], { authorization, prefer: 'handling=strict' })
   isProblem(t, strict, 'strict_refused')
   t.equal((await get('/v1/records/mine%2Fc/1')).status, 404)
+})
+
+// A prefix was a mere beginning: the key of the shop could write as the mall.
+t.test('a key for shop stores neither as shopping-mall nor as shop/../admin, and is told the rule', async (t) => {
+  const authorization = `Bearer ${(await makeKey({ sourcePrefixes: ['shop'] })).token}`
+  const at = (source: string) => ({ source, type: 't', id: 'boundary' })
+  const lines = (sources: string[]) => sources.map((source) => JSON.stringify(at(source))).join('\n')
+  t.equal((await post(['shop', 'shop/1', 'shop:1', 'shop.eu'].map(at), { authorization })).status, 201)
+  const others = ['shopping-mall', 'shop/../admin', 'shop/%2E%2e/admin']
+  for (const source of others)
+    isProblem(t, await post(at(source), { authorization }), 'source_forbidden', { name: source })
+  const ndjson = await post(lines(others), { authorization, 'content-type': 'application/x-ndjson' })
+  isProblem(t, ndjson, 'source_forbidden', { name: 'lines' })
+  const [mall, dots] = ndjson.json.rejections
+  t.match(mall.detail, /source prefixes shop: each stands for itself and for what continues it with "\/", ":" or "\."/)
+  t.match(dots.detail, /segment "\." or "\.\."/)
+  t.equal((await post(others.map(at))).status, 201, 'a key without prefixes may use them')
 })
 
 t.test('the media type', async (t) => {

@@ -105,3 +105,22 @@ t.test('a key with source prefixes reads these only', async (t) => {
   t.equal(page.json.records.length, 1)
   t.same((await get('/v1/records?source=theirs', { authorization })).json.records, [])
 })
+
+t.test(
+  'a key for shop reads nothing of shopping-mall or shop/../admin, alone, in a list or in an export',
+  async (t) => {
+    const sources = ['shop', 'shop/1', 'shopping-mall', 'shop/../admin']
+    await post(sources.map((source) => ({ source, id: '1', type: 'bounded' })))
+    const authorization = `Bearer ${(await makeKey({ sourcePrefixes: ['shop'] })).token}`
+    for (const source of ['shop', 'shop/1']) t.equal((await get(path(source, '1'), { authorization })).status, 200)
+    for (const source of ['shopping-mall', 'shop/../admin'])
+      isProblem(t, await get(path(source, '1'), { authorization }), 'source_forbidden', { name: source })
+    const read = async (query = '', accept = 'application/json') =>
+      (await get(`/v1/records?type=bounded&order=asc${query}`, { authorization, accept })).text.match(
+        /(?<="source":")[^"]+/g,
+      )
+    t.same(await read(), ['shop', 'shop/1'])
+    t.same(await read('', 'application/x-ndjson'), ['shop', 'shop/1'])
+    t.same(await read('&sourcePrefix=sh'), ['shop', 'shop/1'], 'a filter is a plain prefix, and opens nothing')
+  },
+)
