@@ -1,6 +1,7 @@
 import { RowPacker } from '../data/packed-rows.ts'
 import type { Row } from '../data/row.ts'
 import type { Problem } from '../lib/problems.ts'
+import type { Key } from '../operate/keys.ts'
 import type { LineReport } from './line-report.ts'
 import type { Writer } from './writer.ts'
 
@@ -33,6 +34,7 @@ export class LineChunks {
   readonly #report: LineReport
   /** The id of the API key that sends the stream. */
   readonly #key: string
+  readonly #stop: AbortSignal
   readonly #admit: Admit | undefined
   /** In the order of the lines; done ones leave at the head only, since a gap ends what can be called committed. */
   #sent: Chunk[] = []
@@ -41,11 +43,16 @@ export class LineChunks {
   /** Why a chunk was not stored: the first of them to fail. */
   problem: Problem | undefined
 
-  constructor(writer: Writer, report: LineReport, key: string, admit?: Admit) {
+  /**
+   * @param request whose stream it is: `key` sends it; once `stop` is aborted nothing more is handed over, and its reason, a
+   * Problem, says why
+   */
+  constructor(writer: Writer, report: LineReport, request: { key: Key; stop: AbortSignal; admit?: Admit }) {
     this.#writer = writer
     this.#report = report
-    this.#key = key
-    this.#admit = admit
+    this.#key = request.key.id
+    this.#stop = request.stop
+    this.#admit = request.admit
   }
 
   get isFull(): boolean {
@@ -80,10 +87,12 @@ export class LineChunks {
 
   /** Hands the chunk over, as soon as there is a place for it; does not wait until it is stored. */
   async send(): Promise<void> {
-    while (this.#inFlight >= CHUNKS_IN_FLIGHT) await this.nextDone()
+    while (this.#inFlight >= CHUNKS_IN_FLIGHT && !this.#stop.aborted) await this.nextDone()
     const chunk = this.#current
     try {
+      this.#stop.throwIfAborted()
       await this.#admit?.(chunk.rows.length, chunk.bytes)
+      this.#stop.throwIfAborted()
     } catch (error) {
       this.problem ??= error as Problem
     }
@@ -117,11 +126,16 @@ export class LineChunks {
     if (problem.outcome === 'unknown') this.#report.outcomeUnknown = true
   }
 
-  /** Until one of those that wait for the writer is stored, or has failed. */
+  /** Until one of those that wait for the writer is stored, or has failed, or `wake` is called. */
   nextDone(): Promise<void> {
     return new Promise((resolve) => {
       this.#onDone = resolve
     })
+  }
+
+  /** To be called when `stop` is aborted: what waits for a place looks at it again. */
+  wake(): void {
+    this.#onDone()
   }
 
   get #inFlight(): number {

@@ -2,10 +2,11 @@ import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Row } from '../data/row.ts'
-import { type Fault, Problem } from '../lib/problems.ts'
+import type { Fault, Problem } from '../lib/problems.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
 import { withoutMark } from './body.ts'
+import { BodyReader } from './body-reader.ts'
 import type { Defaults } from './envelope.ts'
 import { toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
@@ -19,7 +20,7 @@ export interface LinesRequest {
   key: Key
   defaults: Defaults
   limits: RecordLimits
-  /** Ends the stream where it is, since the server closes. */
+  /** Ends the stream where it is, whatever it waits for. Its reason is a Problem: why. */
   stop: AbortSignal
   /** What became of the lines is added here, while they are stored. */
   totals: Counts
@@ -46,16 +47,20 @@ export interface LinesAnswer {
  */
 export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
   const report = new LineReport(request.totals)
-  const chunks = new LineChunks(writer, report, request.key.id, request.admit)
+  const chunks = new LineChunks(writer, report, request)
+  const wake = () => chunks.wake()
+  request.stop.addEventListener('abort', wake)
   let problem: Problem | undefined
   try {
     request.hold?.(READ_BYTES)
     await readLines(body, request, chunks, report)
   } catch (error) {
-    // The sender is gone, or sends what cannot be inflated. The lines that were whole are stored all the same.
+    // The sender is gone, or sends what cannot be inflated: the lines that were whole are stored all the same. Or the stream
+    // is to stop: then what the writer has is all that is stored.
     problem = toBodyProblem(error)
   }
   await chunks.finish()
+  request.stop.removeEventListener('abort', wake)
   problem = chunks.problem ?? problem
   if (problem !== undefined) throw report.explain(problem)
   const status = statusOf(report.counts)
@@ -66,17 +71,21 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
 async function readLines(body: Readable, request: LinesRequest, chunks: LineChunks, report: LineReport): Promise<void> {
   const { key, defaults, limits, stop } = request
   const cutter = new LineCutter(limits.maxRecordBytes)
-  // Leaving the loop must not destroy the connection: the answer travels on it.
-  for await (const bytes of body.iterator({ destroyOnReturn: false })) {
-    await take(cutter.push(bytes))
-    tellHeld()
-    while ((chunks.hasRows || !chunks.isIdle) && chunks.problem === undefined && (await isQuiet(body))) {
-      if (!chunks.isIdle) await somethingNew(body, chunks)
-      else if (chunks.hasRows) await chunks.send()
+  const reader = new BodyReader(body, stop)
+  try {
+    for (let bytes = await reader.next(); bytes !== undefined; bytes = await reader.next()) {
+      await take(cutter.push(bytes))
       tellHeld()
+      while ((chunks.hasRows || !chunks.isIdle) && chunks.problem === undefined && (await isQuiet(body))) {
+        if (stop.aborted) break
+        if (!chunks.isIdle) await Promise.race([reader.news(), chunks.nextDone()])
+        else if (chunks.hasRows) await chunks.send()
+        tellHeld()
+      }
+      if (chunks.problem !== undefined) return
     }
-    if (chunks.problem !== undefined) return
-    if (stop.aborted) throw new Problem('draining', 'This instance is shutting down; send the lines again.')
+  } finally {
+    reader.close()
   }
   await take(cutter.end())
 
@@ -113,14 +122,6 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
 async function isQuiet(body: Readable): Promise<boolean> {
   if (body.readableLength === 0) await nextTurn()
   return body.readableLength === 0 && !body.readableEnded
-}
-
-/** Until more is there, or the end is, or a chunk is done. */
-async function somethingNew(body: Readable, chunks: LineChunks): Promise<void> {
-  const more = Promise.withResolvers<void>()
-  body.once('readable', more.resolve).once('close', more.resolve)
-  await Promise.race([more.promise, chunks.nextDone()])
-  body.off('readable', more.resolve).off('close', more.resolve)
 }
 
 const NOT_UTF8: Fault = { pointer: '', code: 'invalid_utf8', detail: 'The line is not UTF-8.' }

@@ -39,6 +39,23 @@ export function checkKey(key: Key | undefined, scope: Scope, now = Date.now()): 
   return key
 }
 
+/**
+ * What a key no longer may of what it could do when a stream was let in; undefined when it still may do all of it.
+ * @param now the key as it is now; undefined: there is no such key any more
+ */
+export function lostRight(before: Key, now: Key | undefined, scope: Scope): Problem | undefined {
+  try {
+    const { id, sourcePrefixes } = checkKey(now, scope)
+    const unbound = sourcePrefixes.length === 0
+    const keepsAll =
+      before.sourcePrefixes.length > 0 && before.sourcePrefixes.every((one) => sourcePrefixes.includes(one))
+    if (unbound || keepsAll) return undefined
+    return new Problem('source_forbidden', `The source prefixes of the API key ${id} were changed.`)
+  } catch (error) {
+    return error as Problem
+  }
+}
+
 /** Why the key may not use this source, as a sentence; undefined when it may. */
 export function sourceRefusal({ id, sourcePrefixes }: Key, source: string): string | undefined {
   if (admits(sourcePrefixes, source)) return undefined

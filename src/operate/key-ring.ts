@@ -3,12 +3,21 @@ import { type KeyRow, selectKeys } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { Problem } from '../lib/problems.ts'
-import { hashKey, type Key } from './keys.ts'
+import { checkKey, lostRight } from './access.ts'
+import { hashKey, type Key, type Scope } from './keys.ts'
 
 /** How old the copy may get: a revoked key works for as long at most. */
 const REFRESH_MS = 2_000
 /** A key that is not in the copy may be new: that is looked up, but so often at most, whatever callers send. */
 const LOOK_AGAIN_MS = 100
+
+/** The streams that a key was let in with for a scope. */
+interface Watch {
+  /** As it was when the copy was last made. */
+  key: Key
+  scope: Scope
+  end: AbortController
+}
 
 /**
  * All keys, in memory: a request costs no query, and a hash only the first time. Read again every two seconds, so that a
@@ -22,6 +31,9 @@ export class KeyRing {
   #keys: ReadonlyMap<string, Key> | undefined
   /** By token: those that were asked for since the copy was made, so that each is hashed once. */
   #found = new Map<string, Key>()
+  #byId: ReadonlyMap<string, Key> = new Map()
+  /** By scope and id: one for all streams of a key, which stays until the key loses a right. */
+  readonly #watches = new Map<string, Watch>()
   #readAt = Number.NEGATIVE_INFINITY
   /** When the copy was made; before there is one, when this began. */
   #copiedAt = performance.now()
@@ -46,7 +58,11 @@ export class KeyRing {
 
   /** Begins to keep the copy fresh. */
   start(): void {
-    this.#timer = setInterval(() => this.#refresh(), REFRESH_MS)
+    this.#timer = setInterval(() => {
+      // An expiry needs no database.
+      this.#endStreams()
+      void this.#refresh()
+    }, REFRESH_MS)
     this.#timer.unref()
   }
 
@@ -79,6 +95,38 @@ export class KeyRing {
     return key
   }
 
+  /**
+   * The key as the copy has it now, for what is done with a request long after it was let in.
+   * @throws Problem unauthorized, forbidden
+   */
+  current(key: Key, scope: Scope): Key {
+    return checkKey(this.#byId.get(key.id), scope)
+  }
+
+  /**
+   * For a stream: aborted within two seconds after the key was revoked or removed, has expired, or lost the scope or a source
+   * prefix. The reason is the Problem that says so.
+   */
+  watch(key: Key, scope: Scope): AbortSignal {
+    const lost = lostRight(key, this.#byId.get(key.id), scope)
+    if (lost !== undefined) return AbortSignal.abort(lost)
+    const name = `${scope} ${key.id}`
+    const watch = this.#watches.get(name) ?? { key, scope, end: new AbortController() }
+    this.#watches.set(name, watch)
+    return watch.end.signal
+  }
+
+  #endStreams(): void {
+    for (const [name, watch] of this.#watches) {
+      const now = this.#byId.get(watch.key.id)
+      const lost = lostRight(watch.key, now, watch.scope)
+      watch.key = now ?? watch.key
+      if (lost === undefined) continue
+      this.#watches.delete(name)
+      watch.end.abort(lost)
+    }
+  }
+
   /** The key may be newer than the copy. Those who ask meanwhile wait for the same read. */
   async #look(hash: string): Promise<Key | undefined> {
     this.#nextRead ??= sleep(Math.max(0, this.#readAt + LOOK_AGAIN_MS - performance.now()))
@@ -106,9 +154,12 @@ export class KeyRing {
     const now = performance.now()
     this.#readAt = now
     const rows = await selectKeys(this.#db)
-    this.#keys = new Map(rows.map((row) => [row.hash.toString('hex'), toKey(row)]))
+    const keys = rows.map((row) => [row.hash.toString('hex'), toKey(row)] as const)
+    this.#keys = new Map(keys)
+    this.#byId = new Map(keys.map(([, key]) => [key.id, key]))
     this.#copiedAt = now
     this.#found = new Map()
+    this.#endStreams()
   }
 }
 

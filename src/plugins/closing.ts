@@ -1,38 +1,97 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
+import { Problem } from '../lib/problems.ts'
 
-const CUT_IDLE_MS = 50
-/** For lines that were told to end: the chunks at the database, and the answer. */
+const LOOK_MS = 50
+/** After so long without a byte a sender has nothing to send; the gaps in an upload on a bad line are shorter. */
+const QUIET_MS = 1_000
+/** For uploads that were ended: the chunks at the database, and the answer. */
 const LAST_ANSWERS_MS = 5_000
 
+interface Upload {
+  body: IncomingMessage
+  end: (why: Problem) => void
+  /** What had come on the connection at the last look, and since when nothing more has. */
+  bytesRead: number
+  since: number
+}
+
 /**
- * Ends connections while the server closes. What is in flight is answered; lines that go on, and readers who stopped
- * reading, would keep the process from ever ending, and so have CLOSE_SECONDS.
+ * Ends connections while the server closes. What is in flight has CLOSE_SECONDS. Then uploads that still go on are
+ * answered 503, and readers who still read are cut. An upload of which nothing comes is not waited for: a stream of
+ * lines whose sender has nothing to send could go on for ever, and would keep the process for CLOSE_SECONDS each time.
  */
 export default fp(
   async function closing(app: FastifyInstance, { config }: { config: Config }) {
-    const overdue = new AbortController()
     const timers: NodeJS.Timeout[] = []
-    app.decorate('overdue', overdue.signal)
+    const sockets = new Set<Socket>()
+    const uploads = new Set<Upload>()
+    app.server.on('connection', (socket: Socket) => {
+      sockets.add(socket)
+      socket.once('close', () => sockets.delete(socket))
+    })
+    app.decorate('endOnClose', (body, end) => {
+      const upload = { body, end, bytesRead: -1, since: 0 }
+      uploads.add(upload)
+      return () => uploads.delete(upload)
+    })
+
     app.addHook('preClose', async () => {
       const closeMs = config.CLOSE_SECONDS * 1000
       timers.push(
-        // Fastify cuts idle connections once, when the server begins to close. One that was busy then would be kept alive
-        // after its answer, for a request that never comes: 72 seconds (Fastify, keepAliveTimeout).
-        setInterval(() => app.server.closeIdleConnections(), CUT_IDLE_MS),
-        setTimeout(() => overdue.abort(), closeMs),
-        setTimeout(() => app.server.closeAllConnections(), closeMs + LAST_ANSWERS_MS),
+        setInterval(look, LOOK_MS),
+        setTimeout(endAll, closeMs),
+        setTimeout(cutAll, closeMs + LAST_ANSWERS_MS),
       )
     })
     app.addHook('onClose', async () => timers.forEach(clearTimeout))
+
+    function look(): void {
+      // Fastify cuts idle connections once, when the server begins to close. One that was busy then would be kept alive
+      // after its answer, for a request that never comes: 72 seconds (Fastify, keepAliveTimeout).
+      app.server.closeIdleConnections()
+      const now = performance.now()
+      for (const upload of uploads) {
+        const { body, since } = upload
+        const { bytesRead } = body.socket
+        // What is there and not taken yet: the sender waits for us.
+        const moves = bytesRead > upload.bytesRead || body.readableLength > 0
+        if (moves) Object.assign(upload, { bytesRead, since: now })
+        else if (!body.complete && now - since > QUIET_MS) upload.end(draining())
+      }
+    }
+
+    function endAll(): void {
+      for (const { end } of uploads) end(draining())
+      // What waits for a database that is away is answered, too, and not cut.
+      void app.writer.close()
+    }
+
+    function cutAll(): void {
+      if (sockets.size > 0)
+        app.log.warn({ connections: sockets.size }, 'the server closes: the last connections are cut')
+      // Reset, and not closed: the end of the connection is the end of an answer in HTTP/1.0, and half of an export would
+      // look complete.
+      for (const socket of sockets) socket.resetAndDestroy()
+    }
   },
   { name: 'closing' },
 )
 
+const draining = () =>
+  new Problem('draining', 'This instance is shutting down; send the request again.', {
+    headers: { connection: 'close' },
+  })
+
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Aborted when the server closes, and what is still in flight has to end. */
-    overdue: AbortSignal
+    /**
+     * Calls `end`, perhaps more than once, when the server closes and an upload has to end.
+     * @returns what is to be called when the upload is over
+     */
+    endOnClose(body: IncomingMessage, end: (why: Problem) => void): () => void
   }
 }

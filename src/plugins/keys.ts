@@ -38,6 +38,27 @@ export default fp(
           }
         },
     )
+
+    app.decorate('keyNow', ({ key }, scope) => ring.current(key as Key, scope))
+    app.decorate('watchKey', ({ key }, scope) => ring.watch(key as Key, scope))
+    app.decorateReply('cutWithKey', function (scope) {
+      const lost = app.watchKey(this.request, scope)
+      // Nothing is sent yet: it can be an answer of its own.
+      lost.throwIfAborted()
+      // `close` would never come, and the listener stay.
+      if (this.raw.destroyed) return
+      const cut = () => {
+        const { id, key } = this.request
+        app.log.warn(
+          { requestId: id, key: key?.id, err: lost.reason },
+          'an export was cut: its key lost the right to it',
+        )
+        // Reset, and not closed: what HTTP/1.0 sends ends with the connection, and would look complete.
+        this.raw.socket?.resetAndDestroy()
+      }
+      lost.addEventListener('abort', cut)
+      this.raw.once('close', () => lost.removeEventListener('abort', cut))
+    })
   },
   { name: 'keys', dependencies: ['metrics', 'database'] },
 )
@@ -45,6 +66,20 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     requireScope(scope: Scope): onRequestHookHandler
+    /**
+     * The key of a request as it is now, for what is done long after it was let in.
+     * @throws Problem unauthorized, forbidden
+     */
+    keyNow(request: FastifyRequest, scope: Scope): Key
+    /** For a stream: aborted, with a Problem, within two seconds after its key has lost the scope or a source prefix. */
+    watchKey(request: FastifyRequest, scope: Scope): AbortSignal
+  }
+  interface FastifyReply {
+    /**
+     * Cuts an answer whose status is sent already, as soon as its key loses the scope or a source prefix. Call it before
+     * the answer begins. @throws Problem when the key has lost it since the request was let in
+     */
+    cutWithKey(scope: Scope): void
   }
   interface FastifyRequest {
     key: Key | undefined

@@ -25,12 +25,14 @@ export default fp(
       done()
     })
 
-    app.decorate('admitLines', ({ raw: { socket }, rateLimit }) => {
+    app.decorate('admitLines', ({ raw: { socket }, rateLimit }, stop) => {
       let paid = 1
       return async (rows, bytes) => {
         if (rateLimit !== undefined) {
           for (let wait = rateLimit.waitMs; wait > 0 && !socket.destroyed; wait = rateLimit.waitMs) {
-            await sleep(Math.min(wait, LONGEST_SLEEP_MS))
+            await sleep(Math.min(wait, LONGEST_SLEEP_MS), undefined, { signal: stop }).catch(() =>
+              stop.throwIfAborted(),
+            )
           }
           rateLimit.charge(rows - paid)
           paid = 0
@@ -48,9 +50,10 @@ declare module 'fastify' {
     admit: onRequestHookHandler
     /**
      * The same for the lines of a request that was let in, chunk by chunk. A stream that is over the rate is not refused,
-     * since it could only be sent again from its beginning: it is read as slowly as its key may send.
+     * since it could only be sent again from its beginning: it is read as slowly as its key may send. Rejects with the reason
+     * of `stop` when that is aborted.
      */
-    admitLines(request: FastifyRequest): Admit
+    admitLines(request: FastifyRequest, stop: AbortSignal): Admit
   }
   interface FastifyRequest {
     /** Of the key; undefined: it has none. */

@@ -32,11 +32,19 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     app.watchUpload(payload)
     const stream = inflate(payload, request.encoding)
     if (request.format === 'lines') return done(null, stream)
+    // To those who read the body, past `destroy`, which would take the connection along, and so the answer.
+    const over = app.endOnClose(payload, (why) => payload.complete || payload.emit('error', why))
     const declared = request.encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
     const maxBatchBytes = request.format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
     readBody(stream, declared, { ...limits, maxBatchBytes }, app.budget, (request.key as Key).id).then(
-      (body) => done(null, body),
-      (error) => done(error),
+      (body) => {
+        over()
+        done(null, body)
+      },
+      (error) => {
+        over()
+        done(error)
+      },
     )
   })
 
@@ -71,7 +79,9 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         request.rateLimit.charge(batch.records.length - 1)
         reply.headers(request.rateLimit.headers)
       }
-      const answer = await ingest(app.writer, { batch, bytes, key: request.key as Key, preferences, totals })
+      // The body may have taken its time: what the key may do counts now.
+      const key = app.keyNow(request, 'ingest')
+      const answer = await ingest(app.writer, { batch, bytes, key, preferences, totals })
       request.counts = answer.counts
       reply.code(answer.status)
       if (answer.location !== undefined) reply.header('location', answer.location)
@@ -87,15 +97,19 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const body = request.body as Readable
     const hold = app.budget.openReservation((request.key as Key).id)
+    const closing = new AbortController()
+    const over = app.endOnClose(request.raw, (why) => closing.abort(why))
     try {
       const defaults = defaultsOf(request)(false)
-      const admit = app.admitLines(request)
-      const lines = { key: request.key as Key, defaults, limits, stop: app.overdue, totals, admit, hold }
+      const stop = AbortSignal.any([closing.signal, app.watchKey(request, 'ingest')])
+      const admit = app.admitLines(request, stop)
+      const lines = { key: request.key as Key, defaults, limits, stop, totals, admit, hold }
       const answer = await ingestLines(body, app.writer, lines)
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)
     } finally {
       hold(0)
+      over()
       // Whatever became of it: what nobody reads would hold up the next request of the connection.
       abandon(body)
     }

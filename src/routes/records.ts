@@ -69,6 +69,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         reply.reserve(EXPORT_BYTES)
         const holdMs = config.OUTAGE_HOLD_SECONDS * 1000
         const pages = await openExport(app.db.list, key, request.query, holdMs)
+        reply.cutWithKey('read')
         // Fastify would read all of it, as fast as it can, to send the head alone.
         const wanted = request.method === 'HEAD' ? [] : type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
         const chunks = watched(wanted, request, exports)
