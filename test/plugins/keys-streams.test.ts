@@ -1,0 +1,220 @@
+import { randomBytes } from 'node:crypto'
+import { connect as open } from 'node:net'
+import { type Kysely, sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { turn } from '../helpers/clock.ts'
+import { connect } from '../helpers/connect.ts'
+import { openClient } from '../helpers/http.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+// A key was looked at when a request began, and never again: lines were stored and an export went on for as long as the
+// connection lasted.
+
+const NDJSON = { 'content-type': 'application/x-ndjson' }
+const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
+/** The copy of the keys is two seconds old at most; the rest is for a busy machine. */
+const SOON_MS = 5_000
+
+const server = await createApp(t, { OUTAGE_HOLD_SECONDS: '60' })
+const { app, get, post, makeKey, database, logs } = server
+const port = await listen(app)
+const root: Kysely<unknown> = connect(database.superUrl)
+t.teardown(() => root.destroy())
+
+const revoke = (id: string) => sql`UPDATE sluice.keys SET revoked_at = now() WHERE id = ${id}`.execute(root)
+
+/** A stream of lines, the first of which is stored. */
+async function openStream(t: Test, token: string, source: string) {
+  const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', NDJSON)
+  request.write(line(source, 'first'))
+  await until('the first line', async () => (await get(`/v1/records/${source}/first`)).status === 200)
+  return { request, answer }
+}
+
+async function countOf(source: string): Promise<number> {
+  const { rows } = await sql<{
+    n: number
+  }>`SELECT count(*)::integer AS n FROM sluice.records WHERE source = ${source}`.execute(root)
+  return rows[0]?.n as number
+}
+
+t.test('a stream of lines of which nothing comes ends within seconds once its key has lost a right', async (t) => {
+  const losses = [
+    ['revoked', 'unauthorized', revoke],
+    ['removed', 'unauthorized', (id: string) => sql`DELETE FROM sluice.keys WHERE id = ${id}`.execute(root)],
+    [
+      'without-scope',
+      'forbidden',
+      (id: string) => sql`UPDATE sluice.keys SET scopes = '{read}' WHERE id = ${id}`.execute(root),
+    ],
+    [
+      'without-source',
+      'source_forbidden',
+      (id: string) => sql`UPDATE sluice.keys SET source_prefixes = '{elsewhere/}' WHERE id = ${id}`.execute(root),
+    ],
+  ] as const
+  await Promise.all(
+    losses.map(async ([source, code, lose]) => {
+      const { id, token } = await makeKey({ scopes: ['ingest'], sourcePrefixes: [source, 'other'] })
+      const { answer } = await openStream(t, token, source)
+      const began = performance.now()
+      await lose(id)
+      const ended = await answer
+      t.ok(performance.now() - began < SOON_MS, `${source}: after ${performance.now() - began} ms`)
+      isProblem(t, ended, code, { name: source, outcome: 'unknown' })
+      t.match(ended.json, { counts: { created: 1 }, lines: 1, committedLines: 1, rejections: [] }, `${source}: report`)
+    }),
+  )
+})
+
+t.test('a change that takes no right from a key ends no stream', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['ingest'], sourcePrefixes: ['kept'] })
+  const { request, answer } = await openStream(t, token, 'kept')
+  await sql`
+    UPDATE sluice.keys SET scopes = '{ingest,read}', source_prefixes = '{more,kept}', expires_at = now() + '1 day' WHERE id = ${id}
+  `.execute(root)
+  await until(
+    'the new scope',
+    async () => (await get('/v1/records', { authorization: `Bearer ${token}` })).status === 200,
+  )
+  request.end(line('kept', 'second'))
+  t.match(await answer, { status: 201, json: { counts: { created: 2 } } })
+})
+
+t.test(
+  'of lines that go on, none is stored after the stream was refused, and the report has all that were',
+  async (t) => {
+    const { id, token } = await makeKey({ scopes: ['ingest'] })
+    const { request, answer } = await openStream(t, token, 'busy')
+    let over = false
+    answer.then(() => {
+      over = true
+    })
+    await revoke(id)
+    for (let n = 0; !over && !request.destroyed; n++) {
+      request.write(line('busy', n))
+      await turn()
+    }
+    const ended = await answer
+    isProblem(t, ended, 'unauthorized', { outcome: 'unknown' })
+    t.match(ended.json.detail, 'revoked')
+    request.destroy()
+    t.equal(ended.json.committedLines, ended.json.counts.created)
+    t.equal(await countOf('busy'), ended.json.counts.created)
+  },
+)
+
+t.test('lines that wait for the rate of their key end with it', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['ingest'], recordsPerSecond: 1 })
+  const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', NDJSON)
+  request.end(Array.from({ length: 9000 }, (_, n) => line('slow', n)).join(''))
+  await until('the first lines', async () => (await countOf('slow')) > 0)
+  await revoke(id)
+  const ended = await answer
+  isProblem(t, ended, 'unauthorized', { outcome: 'unknown' })
+  t.equal(await countOf('slow'), ended.json.counts.created)
+  t.ok(ended.json.counts.created < 9000)
+})
+
+t.test('a batch whose key was revoked while its body came is refused, and nothing of it is stored', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['ingest'] })
+  const body = JSON.stringify([{ source: 'late', type: 't', id: '1' }])
+  const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', {
+    'content-type': 'application/json',
+    'content-length': String(body.length),
+  })
+  request.write(body.slice(0, 10))
+  await until('its bytes', () => app.budget.used > 0)
+  await revoke(id)
+  const refused = async () => (await post('', { authorization: `Bearer ${token}` })).status === 401
+  await until('other requests to be refused', refused)
+  request.end(body.slice(10))
+  isProblem(t, await answer, 'unauthorized')
+  t.equal(await countOf('late'), 0)
+  t.equal(app.budget.used, 0)
+})
+
+// — exports —
+
+// More than any buffer on the way holds, compressed or not.
+const filler = () => randomBytes(75_000).toString('base64')
+for (let n = 0; n < 300; n += 10)
+  await post(Array.from({ length: 10 }, (_, m) => ({ source: 'large', type: 't', id: `${n + m}`, data: filler() })))
+
+/** The line of the log about an export with this key. */
+const cut = (id: string) => () => logs.find(({ msg, key }) => key === id && /export was cut/.test(String(msg)))
+
+t.test('an export whose reader has stopped is cut within seconds, and the log says so', async (t) => {
+  const narrow = (id: string) => sql`UPDATE sluice.keys SET source_prefixes = '{small}' WHERE id = ${id}`.execute(root)
+  for (const [name, lose, headers] of [
+    ['NDJSON', revoke, { accept: 'application/x-ndjson' }],
+    ['CSV, compressed', revoke, { accept: 'text/csv', 'accept-encoding': 'gzip' }],
+    ['other sources', narrow, { accept: 'application/x-ndjson' }],
+  ] as const) {
+    const { id, token } = await makeKey({ scopes: ['read'] })
+    const answer = await openClient(t, port, token).read('/v1/records?source=large', headers)
+    t.equal(answer.statusCode, 200)
+    const began = performance.now()
+    await lose(id)
+    await until(`${name}: the line in the log`, cut(id))
+    t.ok(performance.now() - began < SOON_MS, `${name}: after ${performance.now() - began} ms`)
+    await t.rejects(answer.toArray(), { code: 'ECONNRESET' }, `${name}: no reader takes it for the end`)
+    t.notOk(answer.complete, name)
+  }
+})
+
+// The end of the connection is the end of such an answer, and nginx asks so unless it is told otherwise.
+t.test('an export over HTTP/1.0 is reset, and does not look complete', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['read'] })
+  const socket = open(port, '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  const end = new Promise<string>((resolve) => {
+    socket.once('end', () => resolve('end')).once('error', ({ code }: NodeJS.ErrnoException) => resolve(String(code)))
+  })
+  const ask = { Authorization: `Bearer ${token}`, Accept: 'application/x-ndjson' }
+  socket.write(head('GET', '/v1/records?source=large', ask).replace('HTTP/1.1', 'HTTP/1.0'))
+  await new Promise((resolve) => socket.once('data', resolve))
+  socket.pause()
+  await revoke(id)
+  await until('the cut', cut(id))
+  socket.resume()
+  t.equal(await end, 'ECONNRESET')
+})
+
+t.test('a key that was revoked while the first page was read gets 401 and no record', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['read'] })
+  const locking = connect(database.superUrl)
+  t.teardown(() => locking.destroy())
+  const lock = await locking.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(lock)
+  const answer = openClient(t, port, token).send('GET', '/v1/records', { accept: 'application/x-ndjson' })
+  const waits = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+  await until('it to wait', async () => (await waits.execute(root)).rows.length > 0)
+  await revoke(id)
+  const refused = async () => (await get('/v1/records?limit=0', { authorization: `Bearer ${token}` })).status === 401
+  await until('other requests to be refused', refused)
+  await lock.rollback().execute()
+  isProblem(t, await answer, 'unauthorized')
+})
+
+// — without the database —
+
+t.test('a key that expires ends its streams also while the database is away', async (t) => {
+  const away: TestApp = await createApp(t, { OUTAGE_HOLD_SECONDS: '60' })
+  const { token } = await away.makeKey({ scopes: ['ingest'], expiresAt: new Date(Date.now() + 6_000) })
+  const { request, answer } = openClient(t, await listen(away.app), token).open('POST', '/v1/records', NDJSON)
+  request.write(line('expiring', 'first'))
+  await until('the first line', async () => (await away.get('/v1/records/expiring/first')).status === 200)
+  const { name } = away.database
+  const elsewhere = connect(new URL('/postgres', away.database.superUrl).href)
+  t.teardown(() => elsewhere.destroy())
+  await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
+  await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${name}`.execute(elsewhere)
+  const ended = await answer
+  await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS true`.execute(elsewhere)
+  isProblem(t, ended, 'unauthorized', { outcome: 'unknown' })
+  t.match(ended.json, { detail: /expired/, counts: { created: 1 }, committedLines: 1 })
+})
