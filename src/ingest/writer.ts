@@ -176,6 +176,14 @@ export class Writer {
     }
   }
 
+  /** Refuses new requests, and ends the wait of the others as if their time were up: a try under way has GRACE_MS left. */
+  giveUp(): void {
+    this.#closing = true
+    const now = performance.now()
+    const open = [...this.#flushes].flatMap(({ pieces }) => pieces.flat()).map(({ request }) => request)
+    for (const request of [...this.#queue, ...open]) request.deadline = Math.min(request.deadline, now)
+  }
+
   /** Refuses new requests, and resolves when all that were handed over are answered. */
   async close(): Promise<void> {
     this.#closing = true

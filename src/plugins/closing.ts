@@ -8,7 +8,7 @@ import { Problem } from '../lib/problems.ts'
 const LOOK_MS = 50
 /** After so long without a byte a sender has nothing to send; the gaps in an upload on a bad line are shorter. */
 const QUIET_MS = 1_000
-/** For uploads that were ended: the chunks at the database, and the answer. */
+/** For uploads that were ended: what is at the database, for which the writer waits two seconds, and the answer. */
 const LAST_ANSWERS_MS = 5_000
 
 interface Upload {
@@ -66,8 +66,8 @@ export default fp(
 
     function endAll(): void {
       for (const { end } of uploads) end(draining())
-      // What waits for a database that is away is answered, too, and not cut.
-      void app.writer.close()
+      // What waits for the database is answered as well: that it is not, or may be, stored.
+      app.writer.giveUp()
     }
 
     function cutAll(): void {

@@ -1,0 +1,147 @@
+import { connect as open } from 'node:net'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { createApp } from '../helpers/app.ts'
+import { turn } from '../helpers/clock.ts'
+import { connect } from '../helpers/connect.ts'
+import { openClient } from '../helpers/http.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+const NDJSON = { 'content-type': 'application/x-ndjson' }
+const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
+const lines = (source: string, count: number) => Array.from({ length: count }, (_, n) => line(source, n)).join('')
+
+async function start(t: Test, settings: Record<string, string>) {
+  const server = await createApp(t, settings)
+  const port = await listen(server.app)
+  const root = connect(server.database.superUrl)
+  t.teardown(() => root.destroy())
+  return {
+    ...server,
+    port,
+    root,
+    begin: (headers: Record<string, string>, token = server.key) =>
+      openClient(t, port, token).open('POST', '/v1/records', headers),
+    async countOf(source: string): Promise<number> {
+      const { rows } = await sql<{ n: number }>`
+        SELECT count(*)::integer AS n FROM sluice.records WHERE source = ${source}`.execute(root)
+      return rows[0]?.n as number
+    },
+  }
+}
+
+// The signal was looked at only when bytes came: who sent nothing was reset without a word, after CLOSE_SECONDS.
+t.test('uploads of which nothing comes are answered soon after the server begins to close', async (t) => {
+  const { app, begin, countOf } = await start(t, { CLOSE_SECONDS: '600' })
+  const stream = begin(NDJSON)
+  stream.request.write(line('idle', 1))
+  const silent = begin(NDJSON)
+  silent.request.flushHeaders()
+  const half = begin(NDJSON)
+  half.request.write(line('half', 1) + line('half', 2).slice(0, 20))
+  const batch = begin({ 'content-type': 'application/json', 'content-length': '100' })
+  batch.request.write('[{"source":"batch"')
+  await until('the lines', async () => (await countOf('idle')) === 1 && (await countOf('half')) === 1)
+  await until('the bytes of the batch', () => app.budget.used >= 100)
+
+  const closed = app.close()
+  for (const [name, { answer }, created] of [
+    ['idle', stream, 1],
+    ['half a line', half, 1],
+    ['nothing', silent, 0],
+  ] as const) {
+    const ended = await answer
+    isProblem(t, ended, 'draining', { name, outcome: created > 0 ? 'unknown' : 'not_written' })
+    t.equal(ended.headers.connection, 'close', name)
+    t.match(
+      ended.json,
+      { counts: { created }, lines: created, committedLines: created, rejections: [] },
+      `${name}: report`,
+    )
+  }
+  isProblem(t, await batch.answer, 'draining', { name: 'a batch' })
+  await closed
+  t.equal(app.budget.used, 0)
+})
+
+t.test('an upload that goes on is not ended before CLOSE_SECONDS', async (t) => {
+  const { app, begin, countOf } = await start(t, { CLOSE_SECONDS: '600' })
+  const { request, answer } = begin(NDJSON)
+  request.write(line('active', 'first'))
+  await until('the first line', async () => (await countOf('active')) === 1)
+  const closed = app.close()
+  const began = performance.now()
+  let sent = 1
+  for (; performance.now() - began < 2_500; sent++) {
+    request.write(line('active', sent))
+    await turn()
+  }
+  request.end()
+  t.match(await answer, { status: 201, json: { counts: { created: sent } } })
+  await closed
+})
+
+t.test('after CLOSE_SECONDS lines that wait for the rate of their key are answered, with what is stored', async (t) => {
+  const { app, begin, countOf, makeKey } = await start(t, { CLOSE_SECONDS: '0.1' })
+  const { token } = await makeKey({ recordsPerSecond: 1 })
+  const { request, answer } = begin(NDJSON, token)
+  request.end(lines('slow', 9000))
+  await until('the first lines', async () => (await countOf('slow')) > 0)
+  const closed = app.close()
+  const ended = await answer
+  isProblem(t, ended, 'draining', { outcome: 'unknown' })
+  t.ok(ended.json.committedLines < 9000)
+  t.equal(ended.json.committedLines, await countOf('slow'))
+  await closed
+})
+
+t.test('after CLOSE_SECONDS what waits for the database is answered and not reset', async (t) => {
+  const { app, begin, countOf, database, root } = await start(t, { CLOSE_SECONDS: '0.1', OUTAGE_HOLD_SECONDS: '600' })
+  const stream = begin(NDJSON)
+  stream.request.write(line('locked', 'first'))
+  await until('the first line', async () => (await countOf('locked')) === 1)
+  const locking = connect(database.superUrl)
+  t.teardown(() => locking.destroy())
+  const lock = await locking.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
+  // More than the writer and the stream hold together: the stream waits for a place.
+  stream.request.write(lines('locked', 20_000))
+  const batch = begin({ 'content-type': 'application/json' })
+  batch.request.end(line('batch', 1))
+  const waits = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+  await until('two flushes to wait', async () => (await waits.execute(root)).rows.length === 2)
+  await until('all chunks to wait', () => app.writer.status.waiting >= 3)
+
+  const closed = app.close()
+  const [ended, refused] = await Promise.all([stream.answer, batch.answer])
+  t.match(ended, { status: 503, json: { outcome: 'unknown', counts: { created: 1 }, committedLines: 1 } })
+  t.equal(refused.status, 503)
+  await lock.rollback().execute()
+  await closed
+})
+
+// The end of a connection is the end of an answer in HTTP/1.0: half of an export looked complete.
+t.test('an export that is cut while the server closes is reset, and the log says so', async (t) => {
+  const { app, post, port, key, logs } = await start(t, { CLOSE_SECONDS: '0' })
+  const filler = 'x'.repeat(100_000)
+  for (let n = 0; n < 300; n += 10)
+    await post(Array.from({ length: 10 }, (_, m) => ({ source: 'large', type: 't', id: `${n + m}`, data: filler })))
+  const socket = open(port, '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  const end = new Promise<string>((resolve) => {
+    socket.once('end', () => resolve('end')).once('error', ({ code }: NodeJS.ErrnoException) => resolve(String(code)))
+  })
+  const ask = { Authorization: `Bearer ${key}`, Accept: 'application/x-ndjson' }
+  socket.write(head('GET', '/v1/records', ask).replace('HTTP/1.1', 'HTTP/1.0'))
+  await new Promise((resolve) => socket.once('data', resolve))
+  socket.pause()
+  await app.close()
+  socket.resume()
+  t.equal(await end, 'ECONNRESET')
+  t.match(
+    logs.find(({ msg }) => /connections are cut/.test(String(msg))),
+    { level: 'warn', connections: 1 },
+  )
+})
