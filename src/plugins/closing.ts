@@ -60,7 +60,7 @@ export default fp(
         // What is there and not taken yet: the sender waits for us.
         const moves = bytesRead > upload.bytesRead || body.readableLength > 0
         if (moves) Object.assign(upload, { bytesRead, since: now })
-        else if (!body.complete && now - since > QUIET_MS) upload.end(draining())
+        else if (!body.complete && now - since > QUIET_MS) upload.end(drainingQuiet())
       }
     }
 
@@ -81,10 +81,11 @@ export default fp(
   { name: 'closing' },
 )
 
-const draining = () =>
-  new Problem('draining', 'This instance is shutting down; send the request again.', {
-    headers: { connection: 'close' },
-  })
+const DETAIL = 'This instance is shutting down; send the request again.'
+/** Leaves the connection open: to close it while the sender still sends would lose the answer (RFC 9112, section 9.6). */
+const draining = () => new Problem('draining', DETAIL)
+/** Closes it after the answer, or the rest of the body would be waited for. */
+const drainingQuiet = () => new Problem('draining', DETAIL, { headers: { connection: 'close' } })
 
 declare module 'fastify' {
   interface FastifyInstance {

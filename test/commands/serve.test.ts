@@ -7,6 +7,7 @@ import { runCommand, runServer, serveInVain } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
 import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
+import { until } from '../helpers/until.ts'
 
 const BOOTSTRAP_KEY = 'a-key-that-somebody-chose'
 
@@ -183,7 +184,8 @@ t.test('Ctrl-C under npm arrives twice: the process still ends with 0', async (t
   t.match(server.logs().at(-1), { msg: 'stopped' })
 })
 
-// Either kept the process from ending, until somebody killed it: then nobody was told how far his lines were stored.
+// Either kept the process from ending, until somebody killed it: then nobody was told how far his lines were stored. Those
+// whose sender was silent just then were reset without a word.
 t.test('lines without end are told how far they came, a reader who stopped is cut, and the process ends', async (t) => {
   const { server, ids } = await startServer(t, { CLOSE_SECONDS: '0.5' })
   const { port } = new URL(server.url)
@@ -195,6 +197,9 @@ t.test('lines without end are told how far they came, a reader who stopped is cu
   t.equal((await client().send('POST', '/v1/records', lines, Buffer.concat(large))).status, 201)
   const stalled = await client().read('/v1/records', { accept: 'application/x-ndjson' })
   t.equal(stalled.statusCode, 200)
+  const idle = client().open('POST', '/v1/records', lines)
+  idle.request.write(line('idle'))
+  await until('the idle line', async () => (await ids()).includes('idle'))
 
   let sent = 0
   async function* endless() {
@@ -209,9 +214,10 @@ t.test('lines without end are told how far they came, a reader who stopped is cu
   const { counts, committedLines } = answer.json
   t.ok(committedLines >= 2000 && committedLines <= sent, `${committedLines} of ${sent} lines`)
   t.equal(counts.created, committedLines)
-  await t.rejects(stalled.toArray(), { code: 'ECONNRESET' }, 'what was not all is not taken for all')
+  t.match(await idle.answer, { status: 503, json: { code: 'draining', counts: { created: 1 }, committedLines: 1 } })
   t.equal(await server.exit, 0)
-  t.equal((await ids()).length, large.length + committedLines)
+  await t.rejects(stalled.toArray(), { code: 'ECONNRESET' }, 'what was not all is not taken for all')
+  t.equal((await ids()).length, large.length + 1 + committedLines)
 })
 
 // — helpers —

@@ -10,7 +10,7 @@ import { STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
 import { ingestLines, type LinesAnswer } from '../../src/ingest/ndjson.ts'
 import { noCounts } from '../../src/ingest/results.ts'
 import { Writer } from '../../src/ingest/writer.ts'
-import type { Problem } from '../../src/lib/problems.ts'
+import { Problem } from '../../src/lib/problems.ts'
 import type { Key } from '../../src/operate/keys.ts'
 import { turn } from '../helpers/clock.ts'
 import { createMemoryStore, GUILTY, type MemoryStore, type StoreCall, sqlError } from '../helpers/memory-store.ts'
@@ -32,11 +32,16 @@ const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
 async function send(
   body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   store: MemoryStore,
-  { key = KEY, idempotencyKey = undefined as string | undefined, holdMs = 0, hold = (_bytes: number) => {} } = {},
+  {
+    key = KEY,
+    idempotencyKey = undefined as string | undefined,
+    holdMs = 0,
+    hold = (_bytes: number) => {},
+    stop = new AbortController().signal,
+  } = {},
 ) {
   const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs })
   const totals = noCounts()
-  const stop = new AbortController().signal
   const request = { key, limits, stop, totals, hold, defaults: makeDefaults(idempotencyKey, undefined)(false) }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const answer = await ingestLines(stream, writer, request).then(
@@ -49,7 +54,7 @@ async function send(
   // Whatever becomes of it, /metrics is told of the same lines as the sender.
   assert.deepEqual(totals, answer.report.counts)
   // An outage ends with the next flush.
-  if (answer.status === 503) {
+  if (answer.code === 'database_unavailable') {
     const rows = [makeRow({ type: 'after' })]
     writer.submit({ key: 'k', rows, bytes: 1, strict: false }, () => {})
   }
@@ -401,6 +406,73 @@ t.test('a body that breaks off stores its whole lines, and of the last one nothi
   t.equal(outcome, 'unknown')
   t.same(storedIds(store), ['1', '2'], 'the third line may go on, for all that is known')
   t.match(report, { counts: { created: 2 }, committedLines: 2 })
+})
+
+const STOP = new Problem('draining', 'The test ends the stream.')
+
+t.test(
+  'a stream that is stopped hands over nothing more, waits for what it handed over, and says what is stored',
+  async (t) => {
+    const store = createMemoryStore()
+    const stop = new AbortController()
+    const over = Promise.withResolvers<void>()
+    let read = 0
+    async function* body() {
+      for (; read < 40_000; read += 1000)
+        yield Buffer.from(Array.from({ length: 1000 }, (_, n) => `${line(read + n)}\n`).join(''))
+      await over.promise
+    }
+    const answer = send(body(), store, { stop: stop.signal, holdMs: 600_000 })
+    const calls = [await store.next(), await store.next()]
+    await quiet(() => read)
+    stop.abort(STOP)
+    for (const call of calls) call.commit()
+    // The third chunk was handed over before.
+    const third = await store.next()
+    third.commit()
+    const { code, report } = await answer
+    t.equal(code, 'draining')
+    t.equal(report.counts.created, 6000)
+    t.equal(report.committedLines, 6000)
+    t.ok(report.lines > 6000, `${report.lines} lines were read`)
+    t.equal(store.calls.length, 3)
+    over.resolve()
+  },
+)
+
+t.test('a stream that is stopped while nothing comes ends at once, at its beginning too', async (t) => {
+  for (const first of [[], [Buffer.from(`${line(1)}\n{"half`)]]) {
+    const store = commitAll()
+    const stop = new AbortController()
+    const over = Promise.withResolvers<void>()
+    async function* body() {
+      yield* first
+      await over.promise
+    }
+    const answer = send(body(), store, { stop: stop.signal })
+    await quiet(() => store.stored.size)
+    stop.abort(STOP)
+    t.match(await answer, {
+      code: 'draining',
+      report: { counts: { created: first.length }, committedLines: first.length },
+    })
+    over.resolve()
+  }
+  const store = commitAll()
+  t.match(await send([Buffer.from(line(1))], store, { stop: AbortSignal.abort(STOP) }), { code: 'draining' })
+  t.equal(store.calls.length, 0)
+})
+
+// A refusal after everything was committed would not be true.
+t.test('a stream that is stopped when all of its lines were handed over is answered as if it was not', async (t) => {
+  const store = createMemoryStore()
+  const stop = new AbortController()
+  const answer = send([Buffer.from(`${line(1)}\n${line(2)}`)], store, { stop: stop.signal })
+  const call = await store.next()
+  await quiet(() => store.calls.length)
+  stop.abort(STOP)
+  call.commit()
+  t.match(await answer, { status: 201, report: { counts: { created: 2 }, committedLines: 2 } })
 })
 
 t.test('a row that the database refuses is refused by its line', async (t) => {
