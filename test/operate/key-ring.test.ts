@@ -1,5 +1,5 @@
 import { EventEmitter, once } from 'node:events'
-import type { KyselyPlugin } from 'kysely'
+import type { KyselyPlugin, RawBuilder } from 'kysely'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { connect } from '../../src/data/connect.ts'
@@ -106,6 +106,42 @@ t.test('the copy is read again by itself: a key that was revoked elsewhere is kn
   while ((ring.find(token) as Key).revokedAt === null) await nextQuery()
   // One every two seconds: that read, or the next where one was under way.
   t.ok(queries() - before <= 2)
+})
+
+t.test('who watches a key is told within one refresh what it lost, and of nothing that it still may do', async (t) => {
+  const { ring, make, root, nextQuery } = await setUp(t)
+  ring.start()
+  const change = (set: RawBuilder<unknown>, id: string) =>
+    sql`UPDATE sluice.keys SET ${set} WHERE id = ${id}`.execute(root)
+  const { id, token } = await make({ scopes: ['ingest', 'read'], sourcePrefixes: ['a', 'b'] })
+  const key = (await ring.find(token)) as Key
+  const [ingest, read] = [ring.watch(key, 'ingest'), ring.watch(key, 'read')]
+  t.equal(ring.watch(key, 'read'), read, 'all streams of a key share one signal')
+
+  await change(sql`source_prefixes = '{b,c,a}', name = 'other'`, id)
+  await nextQuery()
+  t.notOk(ingest.aborted || read.aborted, 'more sources')
+  await change(sql`scopes = '{ingest}'`, id)
+  await nextQuery()
+  t.match(read.reason, { code: 'forbidden' })
+  t.notOk(ingest.aborted)
+  await change(sql`source_prefixes = '{a,b}'`, id)
+  await nextQuery()
+  t.match(ingest.reason, { code: 'source_forbidden' }, 'c, which a stream that began meanwhile may use')
+
+  const late = ring.watch(key, 'read')
+  t.match(late.reason, { code: 'forbidden' }, 'lost since the request was let in')
+  await change(sql`scopes = '{ingest,read}', source_prefixes = '{}'`, id)
+  await nextQuery()
+  const again = ring.watch(key, 'read')
+  t.notOk(again.aborted, 'a key that may again')
+  await change(sql`source_prefixes = '{a,b}'`, id)
+  await nextQuery()
+  t.match(again.reason, { code: 'source_forbidden' }, 'bound to sources')
+  t.same(ring.current(key, 'read').sourcePrefixes, ['a', 'b'])
+  await sql`DELETE FROM sluice.keys WHERE id = ${id}`.execute(root)
+  await nextQuery()
+  t.throws(() => ring.current(key, 'read'), { code: 'unauthorized' })
 })
 
 t.test('stopping waits for the read that is under way, so that the connections can be closed after it', async (t) => {
