@@ -77,7 +77,6 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
       await take(cutter.push(bytes))
       tellHeld()
       while ((chunks.hasRows || !chunks.isIdle) && chunks.problem === undefined && (await isQuiet(body))) {
-        if (stop.aborted) break
         if (!chunks.isIdle) await Promise.race([reader.news(), chunks.nextDone()])
         else if (chunks.hasRows) await chunks.send()
         tellHeld()
