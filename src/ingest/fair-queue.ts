@@ -15,6 +15,10 @@ class KeyQueue {
     return this.#requests[this.#first]
   }
 
+  get requests(): Waiting[] {
+    return this.#requests.slice(this.#first)
+  }
+
   push(request: Waiting): void {
     this.#requests.push(request)
   }
@@ -52,6 +56,10 @@ export class FairQueue {
   /** The first requests of all keys: the oldest is among them. */
   get heads(): Waiting[] {
     return [...this.#queues.values()].map(({ first }) => first as Waiting)
+  }
+
+  get all(): Waiting[] {
+    return [...this.#queues.values()].flatMap(({ requests }) => requests)
   }
 
   push(request: Waiting): void {

@@ -181,7 +181,7 @@ export class Writer {
     this.#closing = true
     const now = performance.now()
     const open = [...this.#flushes].flatMap(({ pieces }) => pieces.flat()).map(({ request }) => request)
-    for (const request of [...this.#queue, ...open]) request.deadline = Math.min(request.deadline, now)
+    for (const request of [...this.#queue.all, ...open]) request.deadline = Math.min(request.deadline, now)
   }
 
   /** Refuses new requests, and resolves when all that were handed over are answered. */
