@@ -13,9 +13,11 @@ export interface Comparison {
 }
 
 /**
- * What the table holds under the identities of rows that were just sent. What the server filled in is no part of the
- * comparison: the time when one side has none, the trace that a request brought along.
- * Payloads are the same when their text is, or else their meaning: a client may order its keys anew each time.
+ * What the table holds under the identities of rows that were just sent. Everything that a client says is compared, but for
+ * the trace: a request's header may have put it there, and a client that sends again has another one.
+ * A time where none is stored is the same only if it is the time of receipt, which is what an export says.
+ * Payloads are the same when their text is, or else their meaning: a client may order its keys anew each time. A text that
+ * repeats a key has no meaning to compare, since jsonb keeps the last of the values alone.
  *
  * What is found is acknowledged, and perhaps no standby has it: whoever waited for one to confirm the commit was ended, or
  * the server was, and then everyone sees the row (PostgreSQL manual, 26.2.8 Synchronous Replication). Where commits wait for
@@ -30,7 +32,8 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
     SELECT (place - 1)::integer AS index, stored.epoch, stored.xid::text AS xid, stored.n::text AS n,
            stored.type = sent.type
            AND stored.subject IS NOT DISTINCT FROM sent.subject
-           AND (stored."time" = sent."time") IS NOT FALSE
+           AND (stored."time" IS NOT DISTINCT FROM sent."time"
+                OR stored."time" IS NULL AND sent."time" = stored.received_at)
            AND stored.dataschema IS NOT DISTINCT FROM sent.dataschema
            AND stored.datacontenttype IS NOT DISTINCT FROM sent.datacontenttype
            AND coalesce(stored.extensions, '{}') - '{traceparent,tracestate}'::text[]
@@ -38,7 +41,8 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
            AND stored.data_bytes IS NOT DISTINCT FROM sent.data_bytes
            AND CASE WHEN stored.data IS NULL OR sent.data IS NULL THEN stored.data IS NULL AND sent.data IS NULL
                     WHEN stored.data::text = sent.data THEN true
-                    ELSE stored.data::jsonb = sent.data::jsonb END AS same
+                    WHEN stored.data::jsonb <> sent.data::jsonb THEN false
+                    ELSE stored.data IS JSON WITH UNIQUE KEYS AND sent.data IS JSON WITH UNIQUE KEYS END AS same
     FROM ${sent(columns)}
     JOIN sluice.records AS stored USING (source, id)
     CROSS JOIN mark

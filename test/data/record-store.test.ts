@@ -9,6 +9,7 @@ import type { Database, Tables } from '../../src/data/schema.ts'
 import { selectRecord } from '../../src/data/select-records.ts'
 import { classifyFailure } from '../../src/data/sqlstate.ts'
 import type { Position } from '../../src/lib/cursor.ts'
+import { toRfc3339 } from '../../src/lib/pg-time.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { sqlError } from '../helpers/memory-store.ts'
 import { createDatabase } from '../helpers/postgres.ts'
@@ -49,7 +50,9 @@ t.test(
       { type: 'other' },
       { subject: null },
       { subject: 'S' },
+      { subject: '' },
       { time: '2026-01-02T03:04:05.678902Z' },
+      { time: null },
       { dataschema: 'https://example.com/' },
       { datacontenttype: 'application/json' },
       { extensions: null },
@@ -104,19 +107,53 @@ t.test('numbers that a double cannot tell apart are different content', async (t
   t.same(statuses(await again('{"n":12345678901234567890}')), ['duplicate'])
 })
 
-t.test('what the server filled in is no part of the comparison: the time, and the trace', async (t) => {
-  const { store } = openStore(t)
-  await store.write(
-    [
+// A client's time after a record without one was `duplicate`, and so was none after one: the later content was lost.
+t.test(
+  'a time where none is stored is a conflict, unless it is the time of receipt, and so is none after one',
+  async (t) => {
+    const { store, api } = openStore(t)
+    const time = '2026-01-02T03:04:05Z'
+    await store.write([makeRow({ id: 'without' }), makeRow({ id: 'with', time })], store.newBase())
+    const receivedAt = toRfc3339((await selectRecord(api, 'shop', 'without'))?.received_at as string)
+    const again = [
       makeRow({ id: 'without' }),
-      makeRow({ id: 'with', time: '2026-01-02T03:04:05Z', extensions: '{"traceparent":"a"}' }),
-    ],
-    store.newBase(),
-  )
+      makeRow({ id: 'without', time }),
+      // As an export has it.
+      makeRow({ id: 'without', time: receivedAt }),
+      makeRow({ id: 'with', time }),
+      makeRow({ id: 'with' }),
+    ]
+    const expected = ['duplicate', 'conflict', 'duplicate', 'duplicate', 'conflict']
+    t.same(statuses(await store.write(again, store.newBase())), expected)
+  },
+)
+
+// jsonb keeps the last value of a repeated key: texts that differ in the others were the same.
+t.test('a payload that repeats a key is compared as text, at any depth and however the key is written', async (t) => {
+  const { store } = openStore(t)
+  let id = 0
+  const outcome = async (stored: string, sent: string) => {
+    id++
+    await store.write([makeRow({ id: String(id), data: stored })], store.newBase())
+    return statuses(await store.write([makeRow({ id: String(id), data: sent })], store.newBase()))[0]
+  }
+  const twice = '{"a":1,"a":2}'
+  t.equal(await outcome(twice, '{"a":3,"a":2}'), 'conflict')
+  t.equal(await outcome(twice, '{"a":2}'), 'conflict')
+  t.equal(await outcome('{"a":2}', twice), 'conflict')
+  t.equal(await outcome('[{"b":{"a":1,"a":2}}]', '[{"b":{"a":3,"a":2}}]'), 'conflict')
+  t.equal(await outcome('{"a":1,"\\u0061":2}', '{"a":3,"a":2}'), 'conflict')
+  t.equal(await outcome(twice, twice), 'duplicate')
+  t.equal(await outcome('[{"a":1},{"a":2}]', '[{"a":1}, {"a":2}]'), 'duplicate', 'one key in two objects')
+})
+
+t.test('the trace is not compared: a header may have put it there, and each try has its own', async (t) => {
+  const { store } = openStore(t)
+  await store.write([makeRow({ extensions: '{"traceparent":"a"}' })], store.newBase())
   const again = [
-    makeRow({ id: 'without', time: '2026-01-02T03:04:05Z', extensions: '{"traceparent":"b","tracestate":"c"}' }),
-    makeRow({ id: 'with' }),
-    makeRow({ id: 'with', extensions: '{"traceparent":"a","other":1}' }),
+    makeRow({ extensions: '{"traceparent":"b","tracestate":"c"}' }),
+    makeRow(),
+    makeRow({ extensions: '{"traceparent":"a","other":1}' }),
   ]
   t.same(statuses(await store.write(again, store.newBase())), ['duplicate', 'duplicate', 'conflict'])
 })
