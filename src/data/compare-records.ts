@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { type Columns, sent } from './insert-records.ts'
 import type { Database } from './schema.ts'
+import { synchronousTransaction } from './session.ts'
 
 export interface Comparison {
   /** Index among the rows that were sent. */
@@ -27,7 +28,8 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
   const { rows } = await sql<Comparison>`
     WITH mark AS MATERIALIZED (
       SELECT CASE WHEN current_setting('synchronous_standby_names') <> ''
-                  THEN pg_logical_emit_message(true, 'sluice', pg_current_xact_id()::text) END
+                  THEN pg_logical_emit_message(true, 'sluice', pg_current_xact_id()::text) END,
+             ${synchronousTransaction}
     )
     SELECT (place - 1)::integer AS index, stored.epoch, stored.xid::text AS xid, stored.n::text AS n,
            stored.type = sent.type

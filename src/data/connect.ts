@@ -2,6 +2,7 @@ import { Kysely, type LogEvent, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { bindInPlace } from './bind.ts'
 import type { Database, Tables } from './schema.ts'
+import { SYNCHRONOUS_SESSION, sessionOptions } from './session.ts'
 import { watchSilence } from './silence.ts'
 import { NotConnectedError } from './sqlstate.ts'
 import { confirmed } from './unconfirmed.ts'
@@ -37,11 +38,6 @@ export interface Query {
 
 /** How long a TCP connection and the login may take, and how long one waits for a connection that is in use. */
 const CONNECT_TIMEOUT_MS = 3_000
-/**
- * A connection that vanished amid a transaction leaves its locks behind, and what is sent again waits for them. Between
- * two statements of a transaction we do nothing else, so that silence is not ours.
- */
-const IDLE_IN_TRANSACTION_MS = 5_000
 
 interface Opened {
   pool: Pool
@@ -109,34 +105,19 @@ const toQuery = (event: LogEvent, url: string): Query => ({
   url,
 })
 
-/** Answers are read as text: see Tables. */
-const ANSWERS = ['TimeZone=UTC', 'DateStyle=ISO']
-/**
- * PostgreSQL notices within a minute that a client's machine is gone, instead of after two hours. Until then its transaction
- * is open, such as a COPY that waits for its rows, and lists upwards wait for it. (Amid a COPY it is not idle: see above.)
- */
-const KEEPALIVES = ['tcp_keepalives_idle=30', 'tcp_keepalives_interval=10', 'tcp_keepalives_count=3']
-/**
- * What writes looks rows up by their identity. For a flush of thousands the planner would rather read a table of some
- * hundred thousand rows to its end, which takes far longer, and keep that plan while the table grows.
- */
-const INDEX_ONLY = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
-
 class Pool extends pg.Pool {
   readonly #loginMs: number
 
   constructor({ url, name, connections, statementTimeoutMs, prepare, watched, loginMs, onError }: ConnectOptions) {
+    const { connectionString, options } = withoutOptions(url)
     super({
-      connectionString: url,
+      connectionString,
       application_name: name,
       max: connections,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
-      statement_timeout: statementTimeoutMs,
-      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
-      options: [...ANSWERS, ...KEEPALIVES, ...(prepare === true ? INDEX_ONLY : [])]
-        .map((setting) => `-c ${setting}`)
-        .join(' '),
+      options: sessionOptions(options, statementTimeoutMs, prepare === true),
+      onConnect: (client) => client.query(SYNCHRONOUS_SESSION),
       types: {
         getTypeParser: ((oid: number, format?: 'text') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,
@@ -166,6 +147,15 @@ class Pool extends pg.Pool {
       throw new NotConnectedError('no connection to PostgreSQL', { cause: error })
     }
   }
+}
+
+/** The driver would let options of the URL take the place of ours. */
+function withoutOptions(url: string): { connectionString: string; options: string } {
+  if (!/[?&]options=/.test(url)) return { connectionString: url, options: '' }
+  const parsed = new URL(url)
+  const options = parsed.searchParams.get('options') ?? ''
+  parsed.searchParams.delete('options')
+  return { connectionString: parsed.href, options }
 }
 
 async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {

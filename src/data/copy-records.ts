@@ -3,11 +3,12 @@ import { copyIn } from './copy-in.ts'
 import { PackedRows } from './packed-rows.ts'
 import type { Rows } from './row.ts'
 import type { Database } from './schema.ts'
+import { SYNCHRONOUS_TRANSACTION } from './session.ts'
 import { TUPLE_COLUMNS, writeTuple } from './tuple.ts'
 
 // The number first: where there is a standby it says so (25006), and the epoch that it is no place to ask.
 const SQL = `
-  SELECT pg_current_xact_id(), sluice.current_epoch();
+  SELECT pg_current_xact_id(), sluice.current_epoch(), ${SYNCHRONOUS_TRANSACTION};
   COPY sluice.records (${TUPLE_COLUMNS}) FROM STDIN (FORMAT binary)`
 
 /**

@@ -3,6 +3,7 @@ import { Column } from './column.ts'
 import { pack } from './packed-rows.ts'
 import type { Rows } from './row.ts'
 import type { Database } from './schema.ts'
+import { synchronousTransaction } from './session.ts'
 
 /** A flush owns 2^20 places from `base` on; see `n` in db/migrations/0001_records.sql. */
 export const PLACES = 2 ** 20
@@ -49,7 +50,7 @@ export const sent = (columns: Columns) => sql`unnest(
 export async function insertRecords(db: Database, columns: Columns, base: number): Promise<Inserted> {
   const { rows } = await sql<{ created: number; epoch: number; xid: string }>`
     WITH life AS MATERIALIZED (
-      SELECT sluice.current_epoch() AS epoch
+      SELECT sluice.current_epoch() AS epoch, ${synchronousTransaction}
     ), stored AS (
       INSERT INTO sluice.records
         (epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes)
