@@ -13,6 +13,7 @@ import problems, { onClientError, sendProblem, toProblem } from './plugins/probl
 import readiness from './plugins/readiness.ts'
 import refusals from './plugins/refusals.ts'
 import requests, { logRequest, requestId } from './plugins/requests.ts'
+import settings from './plugins/settings.ts'
 import shedding from './plugins/shedding.ts'
 import storage from './plugins/storage.ts'
 import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
@@ -66,6 +67,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(unread, { config })
   await app.register(database, { config })
   await app.register(readiness)
+  await app.register(settings)
   await app.register(writer, { config })
   await app.register(keys)
   await app.register(storage, { config })

@@ -129,7 +129,8 @@ class Pool extends pg.Pool {
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
     this.#loginMs = loginMs ?? CONNECT_TIMEOUT_MS
-    if (watched === true) this.on('connect', (client) => watchSilence(client, { connectionString: url }))
+    const watch = { connectionString, options: sessionOptions(options, CONNECT_TIMEOUT_MS, false) }
+    if (watched === true) this.on('connect', (client) => watchSilence(client, watch))
   }
 
   /** Tells "never sent" from "sent, and then the connection broke". */

@@ -8,9 +8,12 @@ import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
 export const FAST = { fsync: 'off', full_page_writes: 'off', shared_buffers: '16MB' }
 
 /** A server that only this test uses, for what would disturb the others; stopped and removed when `t` is over. */
-export async function openOwnServer(t: Test): Promise<Embedded & { folder: string }> {
+export async function openOwnServer(
+  t: Test,
+  settings: Record<string, string> = {},
+): Promise<Embedded & { folder: string }> {
   const folder = await ownFolder(t)
-  const server = await openEmbedded(folder, { settings: FAST })
+  const server = await openEmbedded(folder, { settings: { ...FAST, ...settings } })
   t.teardown(() => server.release())
   return { ...server, folder }
 }

@@ -212,6 +212,7 @@ async function scrapeUnderLoad(t: Test): Promise<Scrape> {
   const { app, post, get, database } = await createApp(t, { STORAGE_BUDGET: '1099511627776' })
   await app.ready()
   await until('the storage to be measured', () => app.storage.usedBytes !== undefined)
+  await until('the settings to be read', async () => (await scrape(app)).text.includes('sluice_unsafe_settings{'))
   const record = { source: 's', type: 't', id: '1' }
   for (const body of [record, record, { ...record, data: 1 }, {}]) await post(body)
   await post(`${JSON.stringify(record)}\n`, { 'content-type': 'application/x-ndjson' })

@@ -116,7 +116,7 @@ t.test('a defect is a 500 whose reason is in the log under the same requestId, a
   t.equal(answer.status, 500)
   t.match(answer.json, { code: 'internal_error', retryable: true, outcome: 'not_written' })
   t.notMatch(answer.text, /column|sluice\.records|SELECT/)
-  const line = logs.find(({ level }) => level === 'error')
+  const line = logs.find(({ level, err }) => level === 'error' && err !== undefined)
   t.match(line, { requestId: answer.json.requestId, code: 'internal_error', err: { code: '42703' } })
   t.notMatch(JSON.stringify(line), /postgres(ql)?:\/\//)
 })

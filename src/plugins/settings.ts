@@ -1,0 +1,52 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { type SettingName, selectUnsafeSettings, UNSAFE_SETTINGS } from '../data/unsafe-settings.ts'
+import { repeat } from '../lib/repeat.ts'
+import { readGauge } from '../metrics/read.ts'
+
+/** Until the database was reached. */
+const TRY_AGAIN_MS = 500
+/** Somebody changes them, or a failover leads to another server. */
+const LOOK_AGAIN_MS = 15_000
+
+/** Says loudly when PostgreSQL runs with settings under which a promise does not hold: in the log, and as a metric. */
+export default fp(
+  async function settings(app: FastifyInstance) {
+    let unsafe: SettingName[] | undefined
+    readGauge(app.metrics, {
+      name: 'sluice_unsafe_settings',
+      help: 'Does PostgreSQL run with a setting under which a promise does not hold? By setting.',
+      labelNames: ['setting'],
+      read: () => {
+        const known = unsafe
+        if (known === undefined) return []
+        return Object.keys(UNSAFE_SETTINGS).map((setting) => [
+          { setting },
+          known.includes(setting as SettingName) ? 1 : 0,
+        ])
+      },
+    })
+
+    async function look(): Promise<number> {
+      try {
+        const before = unsafe ?? []
+        unsafe = await selectUnsafeSettings(app.db.keys)
+        for (const setting of unsafe) {
+          if (!before.includes(setting)) app.log.error({ setting }, `unsafe setting: ${UNSAFE_SETTINGS[setting]}`)
+        }
+        for (const setting of before)
+          if (!unsafe.includes(setting)) app.log.info({ setting }, 'the setting is safe again')
+      } catch (err) {
+        app.log.debug({ err }, 'the settings of the database could not be read')
+      }
+      return unsafe === undefined ? TRY_AGAIN_MS : LOOK_AGAIN_MS
+    }
+
+    let stop = () => {}
+    app.addHook('onReady', async () => {
+      stop = repeat(look)
+    })
+    app.addHook('preClose', async () => stop())
+  },
+  { name: 'settings', dependencies: ['metrics', 'database'] },
+)
