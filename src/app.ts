@@ -15,6 +15,7 @@ import refusals from './plugins/refusals.ts'
 import requests, { logRequest, requestId } from './plugins/requests.ts'
 import settings from './plugins/settings.ts'
 import shedding from './plugins/shedding.ts'
+import silentWriters from './plugins/silent-writers.ts'
 import storage from './plugins/storage.ts'
 import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
 import tracing from './plugins/tracing.ts'
@@ -68,6 +69,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(database, { config })
   await app.register(readiness)
   await app.register(settings)
+  await app.register(silentWriters)
   await app.register(writer, { config })
   await app.register(keys)
   await app.register(storage, { config })

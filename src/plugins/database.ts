@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
+import { WRITERS } from '../data/silent-writers.ts'
 import { tellPools } from '../metrics/pools.ts'
 
 /**
@@ -31,7 +32,7 @@ export default fp(
 
     const write = connect({
       url,
-      name: 'sluice-write',
+      name: WRITERS,
       connections: config.FLUSH_CONCURRENCY * LOGINS,
       statementTimeoutMs: 0,
       prepare: true,

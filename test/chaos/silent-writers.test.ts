@@ -1,0 +1,86 @@
+import { sql } from 'kysely'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { endSilentWriters, WRITERS } from '../../src/data/silent-writers.ts'
+import { createApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { until } from '../helpers/until.ts'
+
+/** An instance that begins to copy and then says nothing more, not even that its connection ends. */
+async function fallSilent(t: Test, connectionString: string, name = WRITERS) {
+  const client = new pg.Client({ connectionString, application_name: name })
+  client.on('error', () => {})
+  await client.connect()
+  t.teardown(() => client.end().catch(() => {}))
+  const { promise: waits, resolve } = Promise.withResolvers<void>()
+  const { promise: ended, reject } = Promise.withResolvers<never>()
+  ended.catch(() => {})
+  client.query({
+    submit: (connection: { query(sql: string): void }) =>
+      connection.query(`
+        SELECT pg_current_xact_id(), sluice.current_epoch();
+        COPY sluice.records (epoch, n, source, id, type) FROM STDIN`),
+    handleRowDescription() {},
+    handleDataRow() {},
+    handleCopyInResponse: resolve,
+    handleCommandComplete() {},
+    handleReadyForQuery() {},
+    handleError: reject,
+  } as never)
+  await waits
+  return { ended }
+}
+
+// Lists upwards waited for it for a minute, until TCP gave up, and for ever where the machine still answered for it.
+t.test('an instance that is lost amid a COPY holds lists up for seconds', async (t) => {
+  const { app, post, get, database, logs } = await createApp(t)
+  await app.ready()
+  const { ended } = await fallSilent(t, database.apiUrl)
+  t.equal((await post({ source: 'shop', type: 't', id: 'later' })).status, 201)
+  t.same((await get('/v1/records?order=asc')).json.records, [], 'it might still add a record before that one')
+  const begin = performance.now()
+  await until('the list', async () => (await get('/v1/records?order=asc')).json.records.length === 1)
+  t.ok(performance.now() - begin < 15_000)
+  await t.rejects(ended, { code: '57P01' })
+  t.match(
+    logs.find(({ msg }) => String(msg).startsWith('a writer was silent')),
+    { level: 'warn', pid: Number },
+  )
+})
+
+t.test('only a writer that PostgreSQL waits for is ended', async (t) => {
+  const { superUrl, apiUrl } = await createDatabase(t)
+  const [root, api] = [connect(superUrl), connect(apiUrl)]
+  t.teardown(() => Promise.all([root.destroy(), api.destroy()]))
+  const end = (seconds: number) => endSilentWriters(api as never, seconds)
+
+  // Of another program.
+  await fallSilent(t, apiUrl, 'psql')
+  // Waits for a lock, as it might for the disk or a standby.
+  await sql`SELECT pg_advisory_lock(1)`.execute(root)
+  const waiting = new pg.Client({ connectionString: apiUrl, application_name: WRITERS })
+  await waiting.connect()
+  t.teardown(() => waiting.end())
+  const waited = waiting.query('SELECT pg_current_xact_id(), pg_advisory_lock(1)')
+  // Between two statements: idle_in_transaction_session_timeout is for it.
+  const idle = new pg.Client({ connectionString: apiUrl, application_name: WRITERS })
+  await idle.connect()
+  t.teardown(() => idle.end())
+  await idle.query('BEGIN; SELECT pg_current_xact_id()')
+  await until('the lock to be waited for', async () => {
+    const { rows } = await sql`
+      SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()`.execute(root)
+    return rows.length > 0
+  })
+  t.same(await end(0), [])
+
+  const { ended } = await fallSilent(t, apiUrl)
+  t.same(await end(3600), [], 'nor one that has not been silent for long')
+  t.equal((await end(0)).length, 1)
+  await t.rejects(ended, { code: '57P01' })
+
+  await sql`SELECT pg_advisory_unlock(1)`.execute(root)
+  await waited
+  await idle.query('COMMIT')
+})
