@@ -8,6 +8,9 @@ BEGIN
   FOR statement IN
     SELECT s FROM (VALUES
       ('sluice_api',         'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_api'),
+      -- It may begin an epoch, and others have nothing to write in one.
+      ('sluice_api',         'REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sluice FROM PUBLIC'),
+      ('sluice_api',         'GRANT EXECUTE ON FUNCTION sluice.current_epoch(integer, xid8) TO sluice_api'),
       ('sluice_api',         'GRANT USAGE ON SCHEMA sluice TO sluice_api'),
       ('sluice_api',         'GRANT SELECT ON ALL TABLES IN SCHEMA sluice TO sluice_api'),
       -- Records and nothing else, and never UPDATE or DELETE: what was acknowledged cannot be undone through the API.

@@ -5,6 +5,7 @@ CREATE TABLE sluice.epochs (
   system_identifier bigint                   NOT NULL,
   timeline          integer                  NOT NULL,
   started_at        timestamp with time zone NOT NULL DEFAULT now(),
+  server_started_at timestamp with time zone,
   CONSTRAINT epochs_pkey PRIMARY KEY (epoch),
   CONSTRAINT epochs_epoch_positive CHECK ((epoch > 0))
 );
@@ -77,44 +78,68 @@ CREATE TABLE sluice.records (
 CREATE INDEX records_received_at ON sluice.records USING brin (received_at);
 CREATE INDEX records_time ON sluice.records USING brin (COALESCE("time", received_at));
 
-CREATE OR REPLACE FUNCTION sluice.current_epoch()
+CREATE OR REPLACE FUNCTION sluice.current_epoch(seen_epoch integer DEFAULT 0, seen_xid xid8 DEFAULT '0'::xid8)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
+  highest CONSTANT integer := 1073741824;
   here   record;
   latest record;
+  locked text;
 BEGIN
   -- A WAL file's name starts with the timeline, as eight hexadecimal digits.
-  SELECT c.system_identifier, ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline
+  SELECT c.system_identifier,
+         ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline,
+         pg_postmaster_start_time() AS server_started_at
     INTO here FROM pg_control_system() AS c;
 
-  FOR attempt IN 1..2 LOOP
-    SELECT e.epoch, e.system_identifier, e.timeline
+  LOOP
+    SELECT e.epoch, e.system_identifier, e.timeline, e.server_started_at
       INTO latest FROM sluice.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
 
-    IF (latest.system_identifier, latest.timeline) = (here.system_identifier, here.timeline) THEN
-      RETURN latest.epoch;
+    IF (latest.system_identifier, latest.timeline, latest.server_started_at)
+       IS DISTINCT FROM (here.system_identifier, here.timeline, here.server_started_at) THEN
+      EXIT WHEN locked IS NOT NULL;
+      -- Several writers notice at once: the others wait here for the first, and then find its row.
+      LOCK TABLE sluice.epochs IN EXCLUSIVE MODE;
+      locked := 'against others that notice';
+    ELSE
+      seen_epoch := least(seen_epoch, greatest(latest.epoch, highest));
+      IF seen_epoch < latest.epoch THEN
+        RETURN latest.epoch;
+      ELSIF seen_epoch = latest.epoch AND seen_xid < pg_current_xact_id() THEN
+        RETURN latest.epoch;
+      END IF;
+      EXIT WHEN locked = 'against all';
+      -- Of two that hold the table already and want it alone, one fails (40P01) and tries again. A backup may hold it for
+      -- hours, and must not stop everybody meanwhile.
+      PERFORM set_config('lock_timeout', '5s', true);
+      LOCK TABLE sluice.epochs IN ACCESS EXCLUSIVE MODE;
+      locked := 'against all';
     END IF;
-    -- Several writers notice at once: the others wait here for the first, and then find its row.
-    LOCK TABLE sluice.epochs IN EXCLUSIVE MODE;
   END LOOP;
 
-  INSERT INTO sluice.epochs AS e (epoch, system_identifier, timeline)
+  INSERT INTO sluice.epochs AS e (epoch, system_identifier, timeline, server_started_at)
   VALUES (
-    CASE WHEN latest IS NULL THEN 1
-         ELSE greatest(latest.epoch + 1, extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz)::integer)
+    CASE WHEN latest.epoch IS NULL AND seen_epoch < 1 THEN 1
+         ELSE greatest(
+           latest.epoch + 1,
+           least(
+             greatest(seen_epoch + 1::bigint, extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz)::bigint),
+             highest
+           )
+         )
     END,
-    here.system_identifier, here.timeline
+    here.system_identifier, here.timeline, here.server_started_at
   )
   RETURNING e.epoch INTO latest;
   RETURN latest.epoch;
 END
 $function$;
 
-GRANT EXECUTE ON FUNCTION sluice.current_epoch() TO PUBLIC;
 GRANT USAGE ON SCHEMA sluice TO sluice_api;
 GRANT SELECT ON sluice.epochs TO sluice_api;
 GRANT SELECT ON sluice.jobs TO sluice_api;
@@ -122,6 +147,7 @@ GRANT INSERT, SELECT, UPDATE ON sluice.keys TO sluice_api;
 GRANT SELECT ON sluice.migrations TO sluice_api;
 GRANT SELECT ON sluice.migrations_lock TO sluice_api;
 GRANT INSERT, SELECT ON sluice.records TO sluice_api;
+GRANT EXECUTE ON FUNCTION sluice.current_epoch(integer,xid8) TO sluice_api;
 GRANT INSERT, UPDATE ON sluice.jobs TO sluice_backup;
 GRANT USAGE ON SCHEMA sluice TO sluice_maintenance;
 GRANT SELECT ON sluice.epochs TO sluice_maintenance;

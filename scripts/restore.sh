@@ -40,6 +40,7 @@ here() {
   bash k8s/components/backup/restore.sh "$backup" ${dry_run[@]+"${dry_run[@]}"}
   changes_something || return 0
   node src/main.ts migrate
+  node src/main.ts epoch begin
 }
 
 # From the URL into the environment: psql gets the URL as an argument, which ps shows.

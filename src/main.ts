@@ -37,6 +37,16 @@ program
   .option('--dry-run', 'say what would be removed, and change nothing', false)
   .action(async (options) => (await import('./commands/maintain.ts')).runMaintain(options))
 
+program
+  .command('epoch')
+  .description('the parts of the feed')
+  .command('begin')
+  .description(
+    'have new records come after all that consumers hold cursors of: after the database was set back to an earlier state; DATABASE_URL is the owner of the database',
+  )
+  .option('--after <cursor>', 'the furthest cursor that a consumer holds; without it, far ahead')
+  .action(async (options) => (await import('./commands/epoch.ts')).runBegin(options))
+
 const keys = program.command('keys').description('make, list and revoke API keys')
 
 keys

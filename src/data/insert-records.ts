@@ -3,6 +3,7 @@ import { Column } from './column.ts'
 import { pack } from './packed-rows.ts'
 import type { Rows } from './row.ts'
 import type { Database } from './schema.ts'
+import { NOTHING_SEEN, type Seen } from './seen.ts'
 import { synchronousTransaction } from './session.ts'
 
 /** A flush owns 2^20 places from `base` on; see `n` in db/migrations/0001_records.sql. */
@@ -46,11 +47,17 @@ export const sent = (columns: Columns) => sql`unnest(
  * Stores the rows whose identity is new, in one statement: no row is looked up first, the constraint decides. Outside
  * a transaction it commits by itself, so a flush costs one round trip.
  * @param base first of the flush's places, a multiple of PLACES
+ * @param seen the rows come after this
  */
-export async function insertRecords(db: Database, columns: Columns, base: number): Promise<Inserted> {
+export async function insertRecords(
+  db: Database,
+  columns: Columns,
+  base: number,
+  seen: Seen = NOTHING_SEEN,
+): Promise<Inserted> {
   const { rows } = await sql<{ created: number; epoch: number; xid: string }>`
     WITH life AS MATERIALIZED (
-      SELECT sluice.current_epoch() AS epoch, ${synchronousTransaction}
+      SELECT sluice.current_epoch(${seen.epoch}::integer, ${seen.xid}::xid8) AS epoch, ${synchronousTransaction}
     ), stored AS (
       INSERT INTO sluice.records
         (epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes)

@@ -6,6 +6,7 @@ import { copyRecords } from './copy-records.ts'
 import { type Columns, insertRecords, PLACES, toColumns } from './insert-records.ts'
 import type { Row, Rows } from './row.ts'
 import type { Database } from './schema.ts'
+import { isAfter, NOTHING_SEEN, type Seen } from './seen.ts'
 import { AfterCommitError, classifyFailure, sqlstateOf } from './sqlstate.ts'
 
 /** What became of one row. */
@@ -33,6 +34,7 @@ export function createRecordStore(db: Database): RecordStore {
   let fresh = 0
   // So many let hope that the next are new, too.
   let enough = FRESH_ROWS
+  let seen = NOTHING_SEEN
   return {
     // An odd number of PLACES: look first. The base keeps the choice, so that a flush that is sent again goes the same way.
     newBase: () => (randomInt(2 ** 31) * 2 + (repeating ? 1 : 0)) * PLACES,
@@ -40,9 +42,10 @@ export function createRecordStore(db: Database): RecordStore {
       const copies = fresh >= enough && rows.length >= COPY_ROWS
       const insert = (base / PLACES) % 2 === 1 ? compare : write
       try {
-        const copied = copies ? await copy(db, rows, base) : undefined
+        const copied = copies ? await copy(db, rows, base, seen) : undefined
         if (copies) enough = copied === undefined ? enough * 2 : Math.max(FRESH_ROWS, enough - rows.length)
-        const outcomes = copied ?? (await insert(db, rows, toColumns(rows), base))
+        const outcomes = copied ?? (await insert(db, rows, toColumns(rows), base, seen))
+        seen = furthest(seen, outcomes)
         repeating = outcomes.filter(({ status }) => status === 'duplicate').length * 2 > rows.length
         fresh = outcomes.every(({ status }) => status === 'created') ? fresh + rows.length : 0
         return outcomes
@@ -51,7 +54,11 @@ export function createRecordStore(db: Database): RecordStore {
         throw error
       }
     },
-    writeStrict: (rows, base) => writeStrict(db, [...rows], base),
+    writeStrict: async (rows, base) => {
+      const outcomes = await writeStrict(db, [...rows], base, seen)
+      seen = furthest(seen, outcomes)
+      return outcomes
+    },
     ping: async () => void (await sql`SELECT 1`.execute(db)),
   }
 }
@@ -65,9 +72,9 @@ const FRESH_ROWS = 10_000
 const COPY_ROWS = 16
 
 /** @returns nothing when it was in vain: a row is stored already, or at fault; an INSERT finds out which */
-async function copy(db: Database, rows: Rows, base: number): Promise<RowOutcome[] | undefined> {
+async function copy(db: Database, rows: Rows, base: number, seen: Seen): Promise<RowOutcome[] | undefined> {
   try {
-    return created(rows, base, await copyRecords(db, rows, base))
+    return created(rows, base, await copyRecords(db, rows, base, seen))
   } catch (error) {
     if (classifyFailure(error).kind === 'row') return undefined
     throw error
@@ -79,11 +86,11 @@ function created({ length }: Rows, base: number, { epoch, xid }: { epoch: number
 }
 
 /** Inserts, and compares where that was not all. */
-async function write(db: Database, rows: Rows, columns: Columns, base: number): Promise<RowOutcome[]> {
-  const inserted = await insertRecords(db, columns, base)
+async function write(db: Database, rows: Rows, columns: Columns, base: number, seen: Seen): Promise<RowOutcome[]> {
+  const inserted = await insertRecords(db, columns, base, seen)
   if (inserted.created === rows.length) return created(rows, base, inserted)
   try {
-    return await compare(db, rows, columns, base)
+    return await compare(db, rows, columns, base, seen)
   } catch (error) {
     // Outside of a transaction the rows that were new are committed by now.
     throw inserted.created === 0 || db.isTransaction ? error : new AfterCommitError(error)
@@ -91,7 +98,7 @@ async function write(db: Database, rows: Rows, columns: Columns, base: number): 
 }
 
 /** Compares with what is stored under the same identities, and inserts those that nothing is stored under. */
-async function compare(db: Database, rows: Rows, columns: Columns, base: number): Promise<RowOutcome[]> {
+async function compare(db: Database, rows: Rows, columns: Columns, base: number, seen: Seen): Promise<RowOutcome[]> {
   const outcomes = new Array<RowOutcome>(rows.length)
   const creators = new Set<string>()
   for (const { index, epoch, xid, n, same } of await compareRecords(db, columns)) {
@@ -108,11 +115,21 @@ async function compare(db: Database, rows: Rows, columns: Columns, base: number)
     const all = [...rows]
     const rest = free.map((index) => all[index] as Row)
     // At further places: this may still be the same transaction.
-    for (const [at, outcome] of (await write(db, rest, toColumns(rest), base + rows.length)).entries()) {
+    for (const [at, outcome] of (await write(db, rest, toColumns(rest), base + rows.length, seen)).entries()) {
       outcomes[free[at] as number] = outcome
     }
   }
   return outcomes
+}
+
+/** The furthest of what was seen before and of what was committed now. */
+function furthest(seen: Seen, outcomes: RowOutcome[]): Seen {
+  // Of a strict write that was refused nothing is.
+  if (outcomes.some(({ status }) => status === 'refused' || status === 'conflict')) return seen
+  return outcomes.reduce(
+    (last, outcome) => (outcome.status === 'created' && isAfter(outcome.position, last) ? outcome.position : last),
+    seen,
+  )
 }
 
 /** Thrown to undo a strict write; carries the outcomes out of the transaction. */
@@ -124,17 +141,17 @@ class Refused extends Error {
   }
 }
 
-async function writeStrict(db: Database, rows: readonly Row[], base: number): Promise<RowOutcome[]> {
+async function writeStrict(db: Database, rows: readonly Row[], base: number, seen: Seen): Promise<RowOutcome[]> {
   try {
     return await db.transaction().execute(async (trx) => {
-      const outcomes = await write(trx, rows, toColumns(rows), base)
+      const outcomes = await write(trx, rows, toColumns(rows), base, seen)
       if (outcomes.some(({ status }) => status === 'conflict')) throw new Refused(outcomes)
       return outcomes
     })
   } catch (error) {
     if (error instanceof Refused) return error.outcomes
     if (classifyFailure(error).kind !== 'row') throw error
-    const outcomes = await findRefused(db, rows, base)
+    const outcomes = await findRefused(db, rows, base, seen)
     if (outcomes.some(({ status }) => status === 'refused' || status === 'conflict')) return outcomes
     // All was undone, and no row explains it: it must not look like a success.
     throw error
@@ -142,7 +159,7 @@ async function writeStrict(db: Database, rows: readonly Row[], base: number): Pr
 }
 
 /** Tries each row behind a savepoint to learn which ones PostgreSQL refuses, and undoes it all. */
-async function findRefused(db: Database, rows: readonly Row[], base: number): Promise<RowOutcome[]> {
+async function findRefused(db: Database, rows: readonly Row[], base: number, seen: Seen): Promise<RowOutcome[]> {
   const outcomes: RowOutcome[] = []
   const trx = await db.startTransaction().execute()
   try {
@@ -151,7 +168,7 @@ async function findRefused(db: Database, rows: readonly Row[], base: number): Pr
     for (const [place, row] of rows.entries()) {
       const attempt = await trx.savepoint('row').execute()
       try {
-        outcomes.push(...(await write(attempt, [row], toColumns([row]), base + place)))
+        outcomes.push(...(await write(attempt, [row], toColumns([row]), base + place, seen)))
         await attempt.releaseSavepoint('row').execute()
       } catch (error) {
         if (classifyFailure(error).kind !== 'row') throw error

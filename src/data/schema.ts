@@ -8,7 +8,13 @@ export interface Tables {
   'sluice.records': RecordTable
   'sluice.keys': KeyTable
   'sluice.jobs': JobTable
-  'sluice.epochs': { epoch: number; system_identifier: string; timeline: number; started_at: Generated<string> }
+  'sluice.epochs': {
+    epoch: number
+    system_identifier: string
+    timeline: number
+    started_at: Generated<string>
+    server_started_at: string | null
+  }
 }
 
 export type Database = Kysely<Tables>

@@ -5,6 +5,7 @@ import { toRfc3339 } from '../lib/pg-time.ts'
 import type { Key } from '../operate/keys.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
+import { refuseAhead } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { throughOutages } from './through-outages.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
@@ -22,10 +23,11 @@ export const EXPORT_BYTES = 2 * PAGE_BYTES
  * so it goes on after an outage.
  * @param holdMs how long it waits for a database that is away, once it has begun
  * @returns after the first page is there, so that what is wrong until then is still an answer of its own
- * @throws Problem invalid_query, invalid_cursor
+ * @throws Problem invalid_query, invalid_cursor, cursor_ahead
  */
 export async function openExport(
   db: Database,
+  primary: Database,
   key: Key,
   query: ListQuery,
   holdMs: number,
@@ -42,6 +44,7 @@ export async function openExport(
   }
   const fetch = () => selectPage(db, { ...request, limit: Math.min(left, PAGE_ROWS) })
   const first = await fetch()
+  if (first.records.length === 0 && order === 'asc') await refuseAhead(request.after, db, primary)
 
   async function* pages(): AsyncGenerator<StoredRecord[]> {
     for (let page = first; ; ) {

@@ -4,6 +4,7 @@ import { Problem } from '../lib/problems.ts'
 import { sourceRefusal } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
 import type { ListQuery } from '../schemas/list.ts'
+import { refuseAhead } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { cursorOf, writeCloudEvent, writeRecord } from './write-record.ts'
 
@@ -29,22 +30,25 @@ export interface Page {
   next: string | null
 }
 
-/** A page of records. @throws Problem invalid_query, invalid_cursor */
+/** A page of records. @throws Problem invalid_query, invalid_cursor, cursor_ahead */
 export async function readPage(
   db: Database,
+  primary: Database,
   key: Key,
   query: ListQuery,
   maxBytes: number,
   shape: Shape,
 ): Promise<Page> {
+  const [order, after] = [query.order ?? 'desc', readCursor(query.cursor)]
   const { records, more } = await selectPage(db, {
     filter: readFilter(query, key),
-    order: query.order ?? 'desc',
-    after: readCursor(query.cursor),
+    order,
+    after,
     until: undefined,
     limit: readLimit(query.limit),
     maxBytes,
   })
   const last = records.at(-1)
+  if (last === undefined && order === 'asc') await refuseAhead(after, db, primary)
   return { records: records.map(writers[shape]), next: more && last !== undefined ? cursorOf(last) : null }
 }

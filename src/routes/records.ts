@@ -68,7 +68,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       if (type === 'application/x-ndjson' || type === 'text/csv') {
         reply.reserve(EXPORT_BYTES)
         const holdMs = config.OUTAGE_HOLD_SECONDS * 1000
-        const pages = await openExport(app.db.list, key, request.query, holdMs)
+        const pages = await openExport(app.db.list, app.db.read, key, request.query, holdMs)
         reply.cutWithKey('read')
         // Fastify would read all of it, as fast as it can, to send the head alone.
         const wanted = request.method === 'HEAD' ? [] : type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
@@ -77,7 +77,14 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 1 }))
       }
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
-      const { records, next } = await readPage(app.db.list, key, request.query, config.MAX_PAGE_BYTES, shape)
+      const { records, next } = await readPage(
+        app.db.list,
+        app.db.read,
+        key,
+        request.query,
+        config.MAX_PAGE_BYTES,
+        shape,
+      )
       reply.reserve(records.reduce((sum, { length }) => sum + length, 0))
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
       if (shape === 'cloudevent') return reply.type(type).send(`[${records.join()}]`)

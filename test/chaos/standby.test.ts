@@ -7,6 +7,7 @@ import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
 import { selectHorizon } from '../../src/data/select-records.ts'
 import { classifyFailure } from '../../src/data/sqlstate.ts'
+import { decodeCursor, encodeCursor, type Position } from '../../src/lib/cursor.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
@@ -58,6 +59,29 @@ for (const early of [true, false]) {
     t.same(await list(source), both('1', '2', '3'))
   })
 }
+
+// It is behind cursors that the primary has given out, and so is a database that was set back: only the second is refused.
+t.test('a standby that lags behind a cursor answers that there is nothing yet', async (t) => {
+  const path = '/v1/records?order=asc&source=lagging'
+  await post({ source: 'lagging', type: 't', id: '1' })
+  const { page } = await list('lagging')
+  t.same(page, ['1'])
+  const replica = connect(Object.assign(new URL(superUrl), { port: String(standby.port) }).href)
+  t.teardown(() => replica.destroy())
+  await sql`SELECT pg_wal_replay_pause()`.execute(replica)
+  await until('the replay to pause', async () => {
+    const { rows } = await sql<{ state: string }>`SELECT pg_get_wal_replay_pause_state() AS state`.execute(replica)
+    return rows[0]?.state === 'paused'
+  })
+  const { json } = await post({ source: 'lagging', type: 't', id: '2' })
+  const answer = await get(`${path}&cursor=${json.results[0].cursor}`)
+  t.match(answer, { status: 200, json: { records: [] } })
+  const { epoch } = decodeCursor(json.results[0].cursor) as Position
+  const ahead = encodeCursor({ epoch: epoch + 1, xid: '1', n: 1 })
+  t.match(await get(`${path}&cursor=${ahead}`), { status: 409, json: { code: 'cursor_ahead' } })
+  await sql`SELECT pg_wal_replay_resume()`.execute(replica)
+  t.same((await list('lagging')).page, ['1', '2'])
+})
 
 // On a primary it holds up nothing (test/read/records.test.ts): there pg_stat_activity says whose it is.
 t.test('a transaction in another database of the primary holds it up as well, until it ends', async (t) => {

@@ -80,11 +80,11 @@ t.test('in the cluster', { skip: missing('kubectl') }, async (t) => {
     t.equal(made, undefined)
   })
 
-  t.test('it makes the Job of the CronJob: restores, then migrates, then sees to the key', async (t) => {
+  t.test('it makes the Job of the CronJob: restores, migrates, begins an epoch, then sees to the key', async (t) => {
     const { status, output, made } = inCluster(t, {}, 'sluice-20261126T013000Z')
     t.equal(status, 0, output)
     const { initContainers, containers } = made.spec.template.spec
-    t.strictSame(names(initContainers), ['restore', 'migrate'])
+    t.strictSame(names(initContainers), ['restore', 'migrate', 'epoch'])
     t.strictSame(names(containers), ['first-key'])
     t.strictSame(initContainers[0].args, ['sluice-20261126T013000Z'])
     t.match(output, /what the Job wrote/)

@@ -1,0 +1,46 @@
+import { sql } from 'kysely'
+import type { Database } from './schema.ts'
+import type { Seen } from './seen.ts'
+
+/** No epoch that a caller asks for is greater; see db/migrations/0007_epochs_by_start.sql. */
+export const HIGHEST_EPOCH = 2 ** 30
+
+/**
+ * In seconds, half a year: how far the clock of a host may be behind that of the one before, and records still come after all
+ * that were written there. For the range of epochs it is little: 64 times use it up.
+ */
+const LEAP = 2 ** 24
+
+/** Of whichever transaction. */
+const ANY_XID = '18446744073709551615'
+
+/**
+ * Begins an epoch, above every one that there is and above `after`. Waits for those that write now.
+ * @param db as the owner of the schema
+ * @param after an epoch below HIGHEST_EPOCH; undefined: far ahead of the clock
+ * @returns its number
+ */
+export async function beginEpoch(db: Database, after: number | undefined): Promise<number> {
+  const least =
+    after === undefined
+      ? sql`least(extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz), ${HIGHEST_EPOCH})::integer + ${LEAP}::integer`
+      : sql`${after}::integer`
+  const { rows } = await sql<{ epoch: number }>`
+    SELECT sluice.current_epoch(
+      greatest(${least}, (SELECT max(epoch) + ${after === undefined ? LEAP : 0}::integer FROM sluice.epochs)), ${ANY_XID}::xid8
+    ) AS epoch
+  `.execute(db)
+  return (rows[0] as { epoch: number }).epoch
+}
+
+/**
+ * Has this position not been given out yet, as far as this server knows?
+ * @param db the primary, which begins the epoch of its start if nobody has yet; or a standby, which may lag behind
+ */
+export async function isAhead(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<boolean> {
+  const latest = primary ? sql`sluice.current_epoch()` : sql`(SELECT coalesce(max(epoch), 0) FROM sluice.epochs)`
+  const { rows } = await sql<{ ahead: boolean }>`
+    SELECT (${epoch}::integer, ${xid}::xid8) >= (${latest}, pg_snapshot_xmax(pg_current_snapshot())) AS ahead
+  `.execute(db)
+  return rows[0]?.ahead === true
+}

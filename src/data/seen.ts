@@ -1,0 +1,12 @@
+import type { Position } from '../lib/cursor.ts'
+
+/**
+ * How far PostgreSQL is known to have got: transaction ids up to this one were given out in this epoch. A server that is
+ * behind it was set back to an earlier state.
+ */
+export type Seen = Pick<Position, 'epoch' | 'xid'>
+
+export const NOTHING_SEEN: Seen = { epoch: 0, xid: '0' }
+
+export const isAfter = (one: Seen, other: Seen): boolean =>
+  one.epoch > other.epoch || (one.epoch === other.epoch && one.xid !== other.xid && BigInt(one.xid) > BigInt(other.xid))

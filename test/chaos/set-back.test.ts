@@ -1,0 +1,181 @@
+import { execFile } from 'node:child_process'
+import { rename, rm } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { openPostgres } from '../../scripts/durability/postgres.ts'
+import { migrate } from '../../src/data/migrate.ts'
+import { decodeCursor } from '../../src/lib/cursor.ts'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { runCommand } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { FAST, ownFolder } from '../helpers/own-server.ts'
+
+/**
+ * A server whose files can be copied and put back, as a snapshot of a volume is: with the system identifier and timeline that
+ * the lost life had, and with transaction ids that go back.
+ */
+async function setUp(t: Test) {
+  const postgres = await openPostgres(await ownFolder(t), FAST)
+  t.teardown(() => postgres.close())
+  const { apiUrl, superUrl, home } = postgres
+  const ownerUrl = superUrl
+  const copy = `${home.data}.copy`
+  const root = async (statement: string) => {
+    const db = connect(superUrl)
+    await sql
+      .raw(statement)
+      .execute(db)
+      .finally(() => db.destroy())
+  }
+  return {
+    ownerUrl,
+    root,
+    start: () => createApp(t, {}, { name: 'sluice', apiUrl, superUrl, ownerUrl, maintenanceUrl: superUrl }),
+    async takeCopy() {
+      await postgres.stop('fast')
+      await promisify(execFile)('cp', ['-R', '-p', home.data, copy])
+      await postgres.start()
+    },
+    async putBack() {
+      await postgres.stop('fast')
+      await rm(home.data, { recursive: true })
+      await rename(copy, home.data)
+      await postgres.start()
+    },
+  }
+}
+
+/** The clock of the next host is behind by that much: as if this one's were ahead. */
+const AHEAD = 'UPDATE sluice.epochs SET epoch = epoch + 1000000 WHERE epoch = (SELECT max(epoch) FROM sluice.epochs)'
+
+async function store({ post }: TestApp, ...ids: string[]): Promise<void> {
+  for (const id of ids) {
+    const { status, text } = await post({ source: 'shop', type: 't', id })
+    if (status !== 201) throw new Error(text)
+  }
+}
+
+/** The ids after a cursor as a consumer is shown them, and the cursor of the last. */
+async function follow({ get }: TestApp, after?: string): Promise<{ ids: string[]; cursor: string }> {
+  const { json } = await get(`/v1/records?order=asc${after === undefined ? '' : `&cursor=${after}`}`)
+  return { ids: json.records.map(({ id }: { id: string }) => id), cursor: json.records.at(-1)?.cursor }
+}
+
+// No new epoch began, since both marks of a server were those of the copy: the consumer was shown none of the new records.
+t.test('a copy of the files is put back: a consumer of the lost life is shown every new record', async (t) => {
+  const { start, takeCopy, putBack } = await setUp(t)
+  const first = await start()
+  await store(first, '1', '2')
+  await first.app.close()
+  await takeCopy()
+
+  const lost = await start()
+  await store(lost, '3', '4', '5')
+  const { ids, cursor } = await follow(lost)
+  t.same(ids, ['1', '2', '3', '4', '5'])
+  await lost.app.close()
+  await putBack()
+
+  const now = await start()
+  t.same((await follow(now, cursor)).ids, [], 'there is nothing new yet')
+  await store(now, '6', '7')
+  t.same((await follow(now, cursor)).ids, ['6', '7'])
+  t.same((await follow(now)).ids, ['1', '2', '6', '7'])
+})
+
+t.test(
+  'the same while an instance waits for the database: it knows how far the lost life was, whatever the clock says',
+  async (t) => {
+    const { start, takeCopy, putBack, root } = await setUp(t)
+    const api = await start()
+    await store(api, '1', '2')
+    await takeCopy()
+    await store(api, '3')
+    await root(AHEAD)
+    await store(api, '4', '5')
+    const { ids, cursor } = await follow(api)
+    t.same(ids, ['1', '2', '3', '4', '5'])
+    await putBack()
+    // An instance that knows nothing begins the epoch of this start, by the clock.
+    const other = await start()
+    await store(other, '6')
+    t.ok((decodeCursor(cursor)?.epoch as number) > (decodeCursor((await follow(other)).cursor)?.epoch as number))
+
+    await store(api, '7', '8')
+    await store(other, '9')
+    t.same((await follow(api, cursor)).ids, ['7', '8', '9'])
+  },
+)
+
+t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sluice epoch begin" helps', async (t) => {
+  const { start, takeCopy, putBack, root, ownerUrl } = await setUp(t)
+  const first = await start()
+  await store(first, '1')
+  await first.app.close()
+  await takeCopy()
+  const lost = await start()
+  await store(lost, '2')
+  await root(AHEAD)
+  await store(lost, '3')
+  const { cursor } = await follow(lost)
+  await lost.app.close()
+  await putBack()
+
+  const now = await start()
+  await store(now, '4')
+  for (const accept of ['application/json', 'application/x-ndjson']) {
+    const refused = await now.get(`/v1/records?order=asc&cursor=${cursor}`, { accept })
+    t.equal(refused.status, 409)
+    t.match(JSON.parse(refused.text), { code: 'cursor_ahead', retryable: false, detail: /sluice epoch begin --after/ })
+  }
+  const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
+  t.equal(await command.exit, 0, command.stderr())
+  t.match(command.logs(), [{ level: 'info', epoch: (decodeCursor(cursor)?.epoch as number) + 1 }])
+  t.same((await follow(now, cursor)).ids, [])
+  await store(now, '5', '6')
+  t.same((await follow(now, cursor)).ids, ['5', '6'])
+  t.same((await follow(now)).ids, ['1', '4', '5', '6'])
+})
+
+// As the page on restoring demands, before anybody writes.
+t.test('"sluice epoch begin" without a cursor leaps over what a lost life can have given out', async (t) => {
+  const { start, takeCopy, putBack, root, ownerUrl } = await setUp(t)
+  await takeCopy()
+  const lost = await start()
+  await store(lost, '1')
+  await root(AHEAD)
+  await store(lost, '2')
+  const { cursor } = await follow(lost)
+  await lost.app.close()
+  await putBack()
+  const command = runCommand(t, ['epoch', 'begin'], { DATABASE_URL: ownerUrl })
+  t.equal(await command.exit, 0, command.stderr())
+  const now = await start()
+  await store(now, '3')
+  t.same((await follow(now, cursor)).ids, ['3'])
+})
+
+t.test('a restart begins an epoch and loses nothing of the order; a migration begins none', async (t) => {
+  const { start, takeCopy, root, ownerUrl } = await setUp(t)
+  const api = await start()
+  await store(api, '1')
+  const before = await follow(api)
+  await takeCopy()
+  await store(api, '2')
+  const after = await follow(api, before.cursor)
+  t.same(after.ids, ['2'])
+  const epoch = decodeCursor(after.cursor)?.epoch as number
+  t.ok(epoch > (decodeCursor(before.cursor)?.epoch as number))
+
+  // As an older version left it, while its instances write.
+  await root(`
+    ALTER TABLE sluice.epochs DROP COLUMN server_started_at;
+    DROP FUNCTION sluice.current_epoch;
+    CREATE FUNCTION sluice.current_epoch() RETURNS integer LANGUAGE sql AS 'SELECT max(epoch) FROM sluice.epochs';
+    DELETE FROM sluice.migrations WHERE name >= '0007'`)
+  const db = connect(ownerUrl)
+  await migrate(db).finally(() => db.destroy())
+  await store(api, '3')
+  t.equal(decodeCursor((await follow(api, after.cursor)).cursor)?.epoch, epoch)
+})
