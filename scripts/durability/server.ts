@@ -22,7 +22,7 @@ export interface ServerOptions {
   log: string
 }
 
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 120_000
 
 const running = new Set<ChildProcess>()
 

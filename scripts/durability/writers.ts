@@ -23,13 +23,13 @@ export interface Writers {
   slowestMs(): number
   /** From the first try to store some records to the answer that ended it, the longest. */
   longestMs(): number
-  /** Resolves when so many more requests were acknowledged. @throws when it takes a minute */
+  /** Resolves when so many more requests were acknowledged. @throws when it takes three minutes */
   acknowledged(more: number): Promise<void>
   /** Waits for the answer to what each client is sending, and ends them. */
   stop(): Promise<void>
 }
 
-const STALLED_MS = 60_000
+const STALLED_MS = 180_000
 /** Between two requests of a client: the machine is to be busy, and not measured. */
 const PAUSE_MS = 10
 const RETRY_MS = 250
@@ -126,7 +126,7 @@ export function startWriters({ port, key, source, clients, patienceMs }: Writers
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const waiter = { at: done + more, wake: resolve }
     waiting.add(waiter)
-    const timer = setTimeout(() => reject(new Error(`No ${more} requests were acknowledged in a minute`)), STALLED_MS)
+    const timer = setTimeout(() => reject(new Error(`No ${more} requests were acknowledged in three minutes`)), STALLED_MS)
     await promise.finally(() => clearTimeout(timer))
   }
 
