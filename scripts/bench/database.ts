@@ -18,8 +18,9 @@ export interface BenchDatabase {
   maintenanceUrl: string
   /** For the naive server, and for COPY. */
   ownerUrl: string
-  /** A key that may ingest and read. */
+  /** Two keys that may ingest and read. */
   key: string
+  otherKey: string
   /** What was measured against, in one line. */
   describe(): Promise<string>
   count(table: TableName): Promise<number>
@@ -55,7 +56,7 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
       apiUrl: own(server.apiUrl),
       maintenanceUrl: own(server.maintenanceUrl),
       ownerUrl,
-      key: await fill(ownerUrl),
+      ...(await fill(ownerUrl)),
       describe,
       count,
       digest,
@@ -138,15 +139,15 @@ async function openServer() {
   return { embedded: false, superUrl: url, ownerUrl: url, apiUrl: url, maintenanceUrl: url, release: async () => {} }
 }
 
-/** @returns a key */
-async function fill(ownerUrl: string): Promise<string> {
+async function fill(ownerUrl: string): Promise<Pick<BenchDatabase, 'key' | 'otherKey'>> {
   return withConnection(ownerUrl, async (db) => {
     await migrate(db)
     await sql`CREATE SCHEMA rival`.execute(db)
     // Defaults, constraints and indexes too.
     await sql`CREATE TABLE rival.records (LIKE sluice.records INCLUDING ALL)`.execute(db)
     const scopes = ['ingest', 'read'] as const
-    const { token } = await issueKey(db, { name: 'bench', scopes, sourcePrefixes: [], expiresAt: null })
-    return token
+    const issue = async (name: string) =>
+      (await issueKey(db, { name, scopes, sourcePrefixes: [], expiresAt: null })).token
+    return { key: await issue('bench'), otherKey: await issue('other') }
   })
 }

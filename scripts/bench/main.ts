@@ -2,6 +2,8 @@ import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { explain } from '../../src/lib/explain.ts'
 import { openBenchDatabase } from './database.ts'
+import { FLOODS } from './floods/floods.ts'
+import { measureFloods } from './floods/measure.ts'
 import { compareWithCopy } from './lines/compare.ts'
 import { measureMemory } from './memory/measure.ts'
 import { stopAll } from './processes.ts'
@@ -17,6 +19,7 @@ const MEASURES = {
   lines: compareWithCopy,
   memory: measureMemory,
   retention: compareWithRetention,
+  floods: measureFloods,
 } satisfies Record<string, Measure>
 
 const program = new Command('bench')
@@ -24,7 +27,9 @@ const program = new Command('bench')
     'single, batch: a server that stores nothing (limit), one insert a request (naive), and this program (ours), over 64 ' +
       'connections. observability: ours beside itself without metrics and log (unobserved). lines: NDJSON, sent once and once ' +
       'again, against COPY on one and on two connections. memory: the most that this program holds while NDJSON streams in ' +
-      'and out. retention: single records while half of what is stored is removed, against the same without. Uses ' +
+      'and out. retention: single records while half of what is stored is removed, against the same without. floods: the memory of this ' +
+      'program, and the latencies of a client with another key, while one key, or nobody with a key, sends far too much; ' +
+      'POST and GET of one record. Uses ' +
       'DATABASE_URL, whose user must be allowed to make databases and to CHECKPOINT, in a database of its own, else an ' +
       'embedded PostgreSQL.',
   )
@@ -33,6 +38,8 @@ const program = new Command('bench')
   .option('--records <n>', 'lines of a measurement of lines', positive, 300_000)
   .option('--gib <n>', 'size of the NDJSON for memory', positive, 1)
   .option('--stored <n>', 'records that are there before retention removes half of them', positive, 2_000_000)
+  .option('--flood-seconds <n>', 'length of a measurement of floods', positive, 10)
+  .addOption(new Option('--floods <name...>', 'some of the floods').choices(Object.keys(FLOODS)))
   .addOption(new Option('--only <measure>', 'one of them').choices(Object.keys(MEASURES)))
   .option('--json <file>', 'write the tables there too')
   .option('--profile <folder>', 'write CPU profiles of our server there')

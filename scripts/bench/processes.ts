@@ -8,6 +8,8 @@ export interface Child {
   /** What it said when it was ready. */
   ready: unknown
   ask<Answer>(question: object): Promise<Answer>
+  /** The signal or the exit code that it ended with; undefined while it runs. */
+  end(): string | undefined
   stop(): Promise<void>
 }
 
@@ -32,7 +34,11 @@ export async function start(file: string, { env = {}, execArgv = [] }: StartOpti
   running.add(child)
   child.once('exit', () => running.delete(child))
 
-  return { pid: child.pid as number, ready: await nextMessage(), ask, stop: () => stop(child) }
+  return { pid: child.pid as number, ready: await nextMessage(), ask, end, stop: () => stop(child) }
+
+  function end(): string | undefined {
+    return child.signalCode ?? (child.exitCode === null ? undefined : `exit code ${child.exitCode}`)
+  }
 
   async function ask<Answer>(question: object): Promise<Answer> {
     child.send(question)

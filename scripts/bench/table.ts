@@ -1,4 +1,5 @@
 import type { BenchDatabase } from './database.ts'
+import type { FloodName } from './floods/floods.ts'
 
 export interface Options {
   rounds: number
@@ -6,6 +7,9 @@ export interface Options {
   records: number
   gib: number
   stored: number
+  /** Absent: all. */
+  floods?: FloodName[]
+  floodSeconds: number
   profile?: string
 }
 
@@ -31,6 +35,9 @@ export interface Row {
   /** Of a request. */
   p50_ms?: number
   p99_ms?: number
+  worst_ms?: number
+  /** Requests that did not succeed. */
+  failed?: number
   /** Processor time of the server for a record, in microseconds. */
   cpu_us?: number
   /** The most memory that our process had. */
@@ -46,6 +53,8 @@ export function toTable(rows: readonly Row[]): string {
     ['records/s', ({ rate }) => rate.toLocaleString('en')],
     ['p50 ms', ({ p50_ms }) => p50_ms?.toFixed(2)],
     ['p99 ms', ({ p99_ms }) => p99_ms?.toFixed(2)],
+    ['worst ms', ({ worst_ms }) => worst_ms?.toFixed(0)],
+    ['failed', ({ failed }) => failed?.toFixed(0)],
     ['CPU µs/record', ({ cpu_us }) => cpu_us?.toFixed(1)],
     ['peak MiB', ({ rss_mib }) => rss_mib?.toFixed(0)],
     ...ratios.map((name): (typeof columns)[number] => [`of ${name}`, (row) => row.ratios[name]?.toFixed(2)]),

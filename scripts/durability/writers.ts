@@ -126,7 +126,10 @@ export function startWriters({ port, key, source, clients, patienceMs }: Writers
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const waiter = { at: done + more, wake: resolve }
     waiting.add(waiter)
-    const timer = setTimeout(() => reject(new Error(`No ${more} requests were acknowledged in three minutes`)), STALLED_MS)
+    const timer = setTimeout(
+      () => reject(new Error(`No ${more} requests were acknowledged in three minutes`)),
+      STALLED_MS,
+    )
     await promise.finally(() => clearTimeout(timer))
   }
 

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,6 +8,7 @@ import t from 'tap'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { UNSHED } from '../helpers/unshed.ts'
+import { until } from '../helpers/until.ts'
 
 const { superUrl, name } = await createDatabase(t)
 /** What the bench makes beside the database that it is given. */
@@ -83,14 +85,57 @@ t.test('retention is measured against the same without it, and removes half of w
   )
 })
 
-function bench(only: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+t.test('a flood is shown with the memory of the server, and with what another key notices', async (t) => {
+  const file = join(t.testdir(), 'floods.json')
+  const args = ['--floods', 'drip', 'exports', '--flood-seconds', '0.5', '--json', file]
+  const { code, stdout, stderr } = await bench('floods', ...args)
+  const row = { rate: Number, p50_ms: Number, p99_ms: Number, worst_ms: Number, failed: Number, rss_mib: Number }
+  t.match(JSON.parse(await readFile(file, 'utf8')), [
+    { name: 'drip POST', ...row },
+    { name: 'drip GET', ...row },
+    { name: 'exports POST', ...row },
+    { name: 'exports GET', ...row },
+  ])
+  t.match(stdout, /worst ms +failed +peak MiB/)
+  // Whether the bar is met depends on what else the machine does.
+  t.equal(code, /^bench: /m.test(stderr) ? 1 : 0, 'exit code', { stderr })
+})
+
+const withoutChildren = existsSync('/proc/self/task') ? false : 'there is no /proc here'
+
+t.test('a server that ends amid a flood is reported, and so is the run', { skip: withoutChildren }, async (t) => {
+  const running = bench('floods', '--floods', 'drip', '--flood-seconds', '0.5')
+  await until('the record that is stored before the flood', recordExists)
+  process.kill(serverOf(running.pid), 'SIGKILL')
+  const { code, stderr } = await running
+  t.equal(code, 1)
+  t.match(stderr, /^bench: drip: the server ended by SIGKILL; drip: \d+ of \d+ POSTs of another key failed/m)
+  t.notOk(await benchDatabaseExists())
+})
+
+function bench(only: string, ...args: string[]) {
   const env = { ...process.env, ...UNSHED, DATABASE_URL: superUrl }
   const all = ['scripts/bench/main.ts', '--rounds', '1', '--only', only, ...args]
-  return new Promise((resolve) => {
-    const child = execFile(process.execPath, all, { env }, (_error, stdout, stderr) =>
-      resolve({ code: child.exitCode ?? -1, stdout, stderr }),
-    )
-  })
+  const { promise, resolve } = Promise.withResolvers<{ code: number; stdout: string; stderr: string }>()
+  const child = execFile(process.execPath, all, { env }, (_error, stdout, stderr) =>
+    resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+  )
+  return Object.assign(promise, { pid: child.pid as number })
+}
+
+/** The process of our server, among those that the bench started. */
+function serverOf(bench: number): number {
+  const children = readFileSync(`/proc/${bench}/task/${bench}/children`, 'latin1').trim().split(' ').map(Number)
+  const isServer = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('servers/ours.ts')
+  return children.find(isServer) as number
+}
+
+async function recordExists(): Promise<boolean> {
+  const db = connect(Object.assign(new URL(superUrl), { pathname: `/${DATABASE}` }).href)
+  // Until the database and the table are there, it fails.
+  const result = await sql`SELECT FROM sluice.records`.execute(db).catch(() => undefined)
+  await db.destroy()
+  return result?.rows.length === 1
 }
 
 /** As soon as there is one. Sleeps, since nothing tells. */

@@ -3,16 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Child } from '../processes.ts'
 import type { Usage } from '../servers/serve.ts'
 
-/** Where the system keeps no peak, this often. */
+/** How often: a process that ends takes its peak with it, and elsewhere than on Linux nothing keeps one. */
 const SAMPLE_MS = 50
 
-/** The resident memory that a process had at most while the work was done, in bytes. */
+const isLinux = process.platform === 'linux'
+
+/** The resident memory that a process had at most while the work was done, or until it ended, in bytes. */
 export async function peakWhile<T>(child: Child, work: () => Promise<T>): Promise<{ peak: number; result: T }> {
-  if (process.platform === 'linux') {
-    await forgetPeak(child.pid)
-    const result = await work()
-    return { peak: await readPeak(child.pid), result }
-  }
+  if (isLinux) await forgetPeak(child.pid)
   const over = new AbortController()
   const sampled = sample(child, over.signal)
   const result = await work().finally(() => over.abort())
@@ -23,18 +21,20 @@ export async function peakWhile<T>(child: Child, work: () => Promise<T>): Promis
 // is not allowed, the peak is that of its whole life: no less.
 const forgetPeak = (pid: number) => writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => {})
 
-// The kernel keeps it: no peak, however short, is missed.
-async function readPeak(pid: number): Promise<number> {
-  const [, kib] = /^VmHWM:\s+(\d+) kB$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8')) ?? []
-  if (kib === undefined) throw new Error(`/proc/${pid}/status does not tell VmHWM`)
-  return Number(kib) * 1024
-}
-
 async function sample(child: Child, over: AbortSignal): Promise<number> {
   let peak = 0
-  while (!over.aborted) {
-    peak = Math.max(peak, (await child.ask<Usage>({})).rss)
-    await sleep(SAMPLE_MS)
+  for (let last = false; !last && child.end() === undefined; ) {
+    last = over.aborted
+    const rss = isLinux ? await readPeak(child.pid) : (await child.ask<Usage>({})).rss
+    peak = Math.max(peak, rss)
+    if (!last) await sleep(SAMPLE_MS, undefined, { signal: over }).catch(() => {})
   }
   return peak
+}
+
+// The kernel keeps it: no peak, however short, is missed. @returns 0 for a process that has ended
+async function readPeak(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
+  const [, kib] = /^VmHWM:\s+(\d+) kB$/m.exec(status) ?? []
+  return Number(kib ?? 0) * 1024
 }

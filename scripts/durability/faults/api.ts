@@ -29,6 +29,8 @@ export const API_FAULTS: Fault[] = [
     quickTitle: 'SIGTERM of the API: two instances replaced, one after the other',
     instances: 2,
     env: { DRAIN_SECONDS: '3' },
+    // Beside other tests, what looks for readiness takes longer to notice.
+    quickEnv: { DRAIN_SECONDS: '6' },
     async inflict({ servers, startServer, writers }, quick) {
       for (let round = 0; round < (quick ? 1 : 3); round++) {
         for (const old of [...servers]) {

@@ -1,0 +1,30 @@
+import type { Attack } from './attack.ts'
+import { drippingUploads, idleStreams, optionsBodies, unknownPaths } from './bodies.ts'
+import { abandonedScans, largePages, unreadExports } from './reads.ts'
+import { pipelinedSingles, strictSingles } from './requests.ts'
+import { emptyFrames, shortMembers } from './work.ts'
+
+export interface Flood {
+  attack: Attack
+  /** It reads: large records are stored before. */
+  reads?: true
+  /** It meets a database that is away; the latencies are those after its return. */
+  away?: true
+}
+
+/** In the order in which they run. */
+export const FLOODS = {
+  options: { attack: optionsBodies },
+  'unknown-path': { attack: unknownPaths },
+  drip: { attack: drippingUploads },
+  'idle-streams': { attack: idleStreams },
+  strict: { attack: strictSingles },
+  scans: { attack: abandonedScans, reads: true },
+  exports: { attack: unreadExports, reads: true },
+  away: { attack: pipelinedSingles, away: true },
+  members: { attack: shortMembers },
+  frames: { attack: emptyFrames },
+  pages: { attack: largePages, reads: true },
+} as const satisfies Record<string, Flood>
+
+export type FloodName = keyof typeof FLOODS
