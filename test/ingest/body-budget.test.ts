@@ -1,0 +1,48 @@
+import { Readable } from 'node:stream'
+import { gzipSync } from 'node:zlib'
+import t from 'tap'
+import { readBody } from '../../src/ingest/body.ts'
+import { Budget } from '../../src/lib/budget.ts'
+import { createApp } from '../helpers/app.ts'
+import { turn } from '../helpers/clock.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { chunked, exchange, head, listen } from '../helpers/socket.ts'
+
+const LIMITS = { maxBatchBytes: 8192, maxRecordBytes: 8192 }
+
+// Content-Length says nothing of a body in chunks, and of a compressed one it says too little: without these bytes the
+// budget would not bound the memory of the process.
+t.test('what comes beyond Content-Length is reserved as it comes', async (t) => {
+  const budget = new Budget(16_384, 'Later.')
+  const stream = new Readable({ read() {} })
+  const reading = readBody(stream, 100, LIMITS, budget, 'a key')
+  t.equal(budget.used, 100)
+  for (const bytes of [1000, 2000, 3000]) {
+    stream.push(' '.repeat(1000))
+    await turn()
+    t.equal(budget.used, bytes)
+  }
+  stream.push(null)
+  t.equal((await reading).bytes, 3000, 'so much is to be given back')
+})
+
+t.test('a body that grows beyond the room that others leave is refused, chunked or compressed', async (t) => {
+  const { app, key } = await createApp(t, {
+    MAX_BATCH_BYTES: '8192',
+    MAX_RECORD_BYTES: '8192',
+    QUEUE_MAX_BYTES: '10000',
+  })
+  const port = await listen(app)
+  const record = Buffer.from(`{"source":"s","type":"t","data":"${'x'.repeat(7000)}"}`)
+  const packed = gzipSync(record)
+  const post = (headers: Record<string, string>) =>
+    head('POST', '/v1/records', { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', ...headers })
+  app.budget.take('another key', 6000)
+  for (const [name, headers, pieces] of [
+    ['chunked', { 'Transfer-Encoding': 'chunked' }, [...chunked(record.subarray(0, 3500), record.subarray(3500))]],
+    ['compressed', { 'Content-Length': String(packed.length), 'Content-Encoding': 'gzip' }, [packed]],
+  ] as const) {
+    isProblem(t, await exchange(port, post(headers), ...pieces), 'overloaded', { name })
+    t.equal(app.budget.used, 6000, `${name}: given back`)
+  }
+})

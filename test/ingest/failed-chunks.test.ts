@@ -1,0 +1,43 @@
+import t from 'tap'
+import type { Rows } from '../../src/data/row.ts'
+import { LineChunks } from '../../src/ingest/line-chunks.ts'
+import { LineReport } from '../../src/ingest/line-report.ts'
+import { noCounts } from '../../src/ingest/results.ts'
+import type { Writer } from '../../src/ingest/writer.ts'
+import { Problem } from '../../src/lib/problems.ts'
+import { makeRow } from '../helpers/rows.ts'
+
+// The answer to a chunk may be that it waited too long, while a statement with its rows is still being sent. Their memory
+// went to the next stream, whose rows were then stored under two identities, or none; and that only when the machine was busy.
+t.test('the memory of a chunk that failed is not given to other streams', async (t) => {
+  const sent: Rows[] = []
+  const answers: ((error?: unknown) => void)[] = []
+  const writer = {
+    submit({ rows }: { rows: Rows }, done: (error: unknown, outcomes: unknown[]) => void) {
+      sent.push(rows)
+      answers.push((error) =>
+        done(
+          error,
+          [...rows].map(() => ({ status: 'created', position: { epoch: 1, xid: '1', n: 0 } })),
+        ),
+      )
+    },
+  } as unknown as Writer
+  const send = async (name: string) => {
+    const chunks = new LineChunks(writer, new LineReport(noCounts()))
+    for (let line = 1; line <= 10; line++) chunks.add(makeRow({ id: `${name}${line}`, data: `"${name}"` }), line, 50)
+    await chunks.send()
+  }
+  const idsOf = (rows: Rows | undefined) => [...(rows ?? [])].map(({ id }) => id)
+  const expected = (name: string) => Array.from({ length: 10 }, (_, n) => `${name}${n + 1}`)
+
+  await send('failed')
+  answers[0]?.(new Problem('database_unavailable', 'The database is away.'))
+  for (let stream = 1; stream <= 5; stream++) await send(`other${stream}`)
+  t.same(idsOf(sent[0]), expected('failed'), 'what is on its way is as it was sent')
+
+  // That of a chunk that was stored is used again, so the order above is not saved by luck.
+  answers[1]?.(undefined)
+  await send('other9')
+  t.same(idsOf(sent[1]), expected('other9'))
+})
