@@ -34,7 +34,8 @@ t.test(
       expiresAt: null,
     }).finally(() => owner.destroy())
     const settings = { QUEUE_MAX_BYTES: String(QUEUE), OUTAGE_HOLD_SECONDS: '100' }
-    const { url, child } = await runServer(t, { DATABASE_URL: database.apiUrl, ...settings }, { flags: FLAGS })
+    const { url, child, log } = await runServer(t, { DATABASE_URL: database.apiUrl, ...settings }, { flags: FLAGS })
+    await log(({ msg }) => msg === 'ready')
     const weigh = () => {
       const status = readFileSync(`/proc/${child.pid}/status`, 'latin1')
       return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024

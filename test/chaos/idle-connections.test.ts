@@ -29,7 +29,8 @@ t.test('ten thousand idle connections do no harm: a request is served, and memor
     sourcePrefixes: [],
     expiresAt: null,
   }).finally(() => owner.destroy())
-  const { url, child } = await runServer(t, { DATABASE_URL: database.apiUrl, STALL_SECONDS: '60' })
+  const { url, child, log } = await runServer(t, { DATABASE_URL: database.apiUrl, STALL_SECONDS: '60' })
+  await log(({ msg }) => msg === 'ready')
   const weigh = () => {
     const status = readFileSync(`/proc/${child.pid}/status`, 'latin1')
     return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024

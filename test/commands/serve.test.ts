@@ -66,9 +66,9 @@ t.test(
     const env = { DATABASE_URL: ownerUrl, SLUICE_BOOTSTRAP_KEY: BOOTSTRAP_KEY }
     for (const status of [201, 200]) {
       const server = await runServer(t, env, { args: ['--migrate'] })
+      await server.log(({ msg }) => msg === 'ready')
       const answer = await store(server.url, { id: '1' })
       t.equal(answer.status, status, 'a second start keeps the records and the key')
-      await server.log(({ msg }) => msg === 'ready')
       t.match(server.stderr(), `curl -sS ${server.url}/v1/records -H "Authorization: Bearer $SLUICE_BOOTSTRAP_KEY"`)
       server.child.kill('SIGINT')
       t.equal(await server.exit, 0)
@@ -88,6 +88,7 @@ t.test('a bootstrap key that was revoked stays so over a restart', async (t) => 
   const [{ id }] = JSON.parse(keys.stdout())
   t.equal(await runCommand(t, ['keys', 'revoke', id], env).exit, 0)
   const second = await runServer(t, env, { args: ['--migrate'] })
+  await second.log(({ msg }) => msg === 'ready')
   t.equal((await store(second.url, {})).status, 401)
 })
 

@@ -268,6 +268,7 @@ async function startTraced(t: Test, settings: Record<string, string>): Promise<T
   const database = await createDatabase(t)
   const env = { DATABASE_URL: database.ownerUrl, SLUICE_BOOTSTRAP_KEY: KEY, LOG_LEVEL: 'debug', ...settings }
   const server = await runServer(t, env, { args: ['--migrate'] })
+  await server.log(({ msg }) => msg === 'ready')
   const authorization = `Bearer ${KEY}`
   return {
     server,

@@ -35,7 +35,8 @@ t.test('128 MiB in and out again, plain and compressed, pass through a server th
     sourcePrefixes: [],
     expiresAt: null,
   }).finally(() => owner.destroy())
-  const { url, child } = await runServer(t, { DATABASE_URL: database.apiUrl }, { flags: FLAGS })
+  const { url, child, log } = await runServer(t, { DATABASE_URL: database.apiUrl }, { flags: FLAGS })
+  await log(({ msg }) => msg === 'ready')
   const client = openClient(t, Number(new URL(url).port), token)
 
   let peak = 0
