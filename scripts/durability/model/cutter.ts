@@ -1,0 +1,89 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+
+export type Direction = 'up' | 'down'
+
+/** Passes connections on, and can cut them after any byte. Loopback only. */
+export interface Cutter {
+  port: number
+  /**
+   * Cuts a connection when so many more bytes have passed in this direction; these bytes get through.
+   * @param choose picks one of so many connections, by its index
+   * @param reset with a reset, not with an end
+   */
+  cut(bytes: number, direction: Direction, reset: boolean, choose: (connections: number) => number): void
+  cutAll(): void
+  close(): void
+}
+
+interface Link {
+  client: Socket
+  server: Socket
+  cut: { left: number; direction: Direction; reset: boolean } | undefined
+  /** It is being cut: what still comes is lost. */
+  over: boolean
+}
+
+export async function openCutter(target: number): Promise<Cutter> {
+  const links: Link[] = []
+  const listener = createServer({ allowHalfOpen: true }, accept).listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  return { port: (listener.address() as AddressInfo).port, cut, cutAll, close }
+
+  function accept(client: Socket): void {
+    const server = connect({ port: target, host: '127.0.0.1', allowHalfOpen: true })
+    const link: Link = { client, server, cut: undefined, over: false }
+    links.push(link)
+    for (const socket of [client, server]) {
+      socket.setNoDelay(true)
+      socket.on('error', () => {})
+      socket.on('close', () => end(link, false))
+    }
+    pass(link, 'up', client, server)
+    pass(link, 'down', server, client)
+  }
+
+  function pass(link: Link, direction: Direction, from: Socket, to: Socket): void {
+    from.on('data', (bytes) => {
+      const { cut } = link
+      if (link.over) return
+      if (cut?.direction === direction) {
+        if (bytes.length >= cut.left) {
+          link.over = true
+          to.write(bytes.subarray(0, cut.left), () => end(link, cut.reset))
+          return
+        }
+        cut.left -= bytes.length
+      }
+      if (!to.write(bytes)) {
+        from.pause()
+        to.once('drain', () => from.resume())
+      }
+    })
+    from.on('end', () => to.end())
+  }
+
+  function cut(bytes: number, direction: Direction, reset: boolean, choose: (connections: number) => number): void {
+    const link = links[choose(links.length)]
+    if (link !== undefined) link.cut = { left: bytes, direction, reset }
+  }
+
+  function cutAll(): void {
+    for (const link of [...links]) end(link, true)
+  }
+
+  function end(link: Link, reset: boolean): void {
+    const at = links.indexOf(link)
+    if (at === -1) return
+    links.splice(at, 1)
+    for (const socket of [link.client, link.server]) {
+      if (reset) socket.resetAndDestroy()
+      else socket.destroySoon()
+    }
+  }
+
+  function close(): void {
+    listener.close()
+    cutAll()
+  }
+}

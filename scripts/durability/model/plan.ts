@@ -1,0 +1,88 @@
+import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
+import type { Place } from './bad-records.ts'
+import type { Random } from './random.ts'
+
+export type Format = 'object' | 'array' | 'lines' | 'structured' | 'batch' | 'binary'
+
+/** What a request is like, before its records are chosen. */
+export interface Plan {
+  format: Format
+  /** Where its records stand. */
+  place: Place
+  /** One of the modes of CloudEvents, which want an id and a version. */
+  isEvent: boolean
+  strict: boolean
+  minimal: boolean
+  encoding: string | undefined
+  /** Names the records that bring no id of their own. */
+  idempotencyKey: string | undefined
+  traceparent: string | undefined
+  records: number
+  /** Of them are bad, about. */
+  badShare: number
+  /** The body is sent in so many pieces, with pauses of so many milliseconds. */
+  pieces: number
+  pauseMs: number
+}
+
+export const MEDIA_TYPES: Record<Format, string> = {
+  object: 'application/json',
+  array: 'application/json; charset=utf-8',
+  lines: 'application/x-ndjson',
+  structured: 'application/cloudevents+json',
+  batch: 'application/cloudevents-batch+json; charset=utf-8',
+  // Said by the content.
+  binary: '',
+}
+
+export const ENCODINGS: Record<string, (bytes: Buffer) => Buffer> = {
+  gzip: (bytes) => gzipSync(bytes),
+  br: (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } }),
+  zstd: (bytes) => zstdCompressSync(bytes),
+  deflate: (bytes) => deflateSync(bytes),
+}
+
+const FORMATS: Format[] = ['object', 'object', 'array', 'array', 'lines', 'lines', 'structured', 'batch', 'binary']
+const ALONE: Format[] = ['object', 'structured', 'binary']
+const EVENTS: Format[] = ['structured', 'batch', 'binary']
+const TRACE = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+/** Idempotency keys that requests compete for. */
+const KEYS = 12
+
+/** A few records, most of which others send as well. */
+export function planRace(random: Random): Plan {
+  const format = random.pick(FORMATS)
+  const place = ALONE.includes(format) ? 'alone' : format === 'lines' ? 'line' : 'array'
+  const isEvent = EVENTS.includes(format)
+  const strict = place !== 'line' && random.chance(0.2)
+  return {
+    ...{ format, place, isEvent, strict },
+    minimal: random.chance(0.2),
+    encoding: random.chance(0.3) ? random.pick(Object.keys(ENCODINGS)) : undefined,
+    idempotencyKey: !isEvent && random.chance(0.3) ? `key-${random.int(1, KEYS)}` : undefined,
+    traceparent: random.chance(0.1) ? TRACE : undefined,
+    records: place === 'alone' ? 1 : random.int(1, 25),
+    badShare: random.chance(0.5) ? 0 : strict ? 0.05 : 0.15,
+    pieces: place === 'line' ? random.int(1, 6) : random.int(1, 2),
+    pauseMs: random.int(0, 40),
+  }
+}
+
+/** Many records that are all new: PostgreSQL gets them by COPY after a while. */
+export function planFresh(random: Random): Plan {
+  const lines = random.chance(0.7)
+  return {
+    format: lines ? 'lines' : 'array',
+    place: lines ? 'line' : 'array',
+    isEvent: false,
+    strict: false,
+    minimal: random.chance(0.5),
+    encoding: random.chance(0.3) ? 'gzip' : undefined,
+    idempotencyKey: undefined,
+    traceparent: undefined,
+    records: lines ? random.int(500, 4500) : random.int(100, 900),
+    badShare: 0,
+    pieces: random.int(1, 3),
+    pauseMs: random.int(0, 10),
+  }
+}

@@ -1,0 +1,110 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Answer, Client, isLost } from './client.ts'
+import { readShown, type Shown } from './contents.ts'
+import { type History, identityOf } from './history.ts'
+import { readProblem } from './problem.ts'
+import type { Random } from './random.ts'
+import { elementsOf, membersOf } from './raw-json.ts'
+
+export interface ReadingOptions {
+  history: History
+  random: Random
+  key: string
+  /** Where the next request goes. */
+  port(): number
+  patienceMs: number
+}
+
+export interface PageQuery {
+  order: 'asc' | 'desc'
+  limit: number
+  cursor: string | undefined
+}
+
+/** One reader: single records, pages and exports. All that it is shown goes into the history. */
+export class Reading {
+  readonly #options: ReadingOptions
+  readonly #client = new Client()
+
+  constructor(options: ReadingOptions) {
+    this.#options = options
+  }
+
+  /** Reads at random until it is stopped. */
+  async run(stop: AbortSignal): Promise<void> {
+    const { random } = this.#options
+    for (; !stop.aborted; await sleep(random.int(0, 30))) {
+      const kind = random.int(0, 9)
+      if (kind < 7) await this.record()
+      else if (kind < 9) await this.page({ order: 'desc', limit: random.pick([3, 100, 1000]), cursor: undefined })
+      else await this.#export()
+    }
+    this.#client.close()
+  }
+
+  /** One of those that were sent. */
+  async record(): Promise<void> {
+    const { history, random } = this.#options
+    const attempt = random.pick(random.pick(history.exchanges.slice(-200))?.attempts ?? [])
+    if (attempt?.id === undefined || attempt.bad !== undefined) return
+    const path = `/v1/records/${encodeURIComponent(attempt.source)}/${encodeURIComponent(attempt.id)}`
+    const begin = history.now()
+    const answer = await this.#get(path, {})
+    if (answer?.status === 404) history.of(attempt.identity).absences.push({ begin, end: history.now() })
+    if (answer?.status === 200) this.#note('a read', begin, [readShown(answer.text)])
+  }
+
+  /** @returns nothing where it was refused or cut */
+  async page({ order, limit, cursor }: PageQuery): Promise<Shown[] | undefined> {
+    const query = new URLSearchParams({ order, limit: String(limit), ...(cursor === undefined ? {} : { cursor }) })
+    const begin = this.#options.history.now()
+    const answer = await this.#get(`/v1/records?${query}`, {})
+    if (answer?.status !== 200) return undefined
+    const records = elementsOf(membersOf(answer.text).get('records') as string).map(readShown)
+    this.#note(`a page (${order})`, begin, records)
+    return records
+  }
+
+  /** All that there is, downwards. */
+  async #export(): Promise<void> {
+    const { history } = this.#options
+    const begin = history.now()
+    const answer = await this.#get('/v1/records?sourcePrefix=model/kept/', { accept: 'application/x-ndjson' })
+    if (answer?.status !== 200) return
+    const records = answer.text
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(readShown)
+    this.#note('an export', begin, records)
+    const shown = new Set(records.map(({ source, id }) => identityOf(source, id)))
+    for (const [identity, { attempts }] of history.identities) {
+      const before = attempts.find(
+        ({ told, exchange }) => (told === 'created' || told === 'duplicate') && exchange.end < begin,
+      )
+      if (before !== undefined && identity.startsWith('model/kept/') && !shown.has(identity))
+        history.complain('An export holds all that was acknowledged before it began.', `began at ${begin} ms`, identity)
+    }
+  }
+
+  async #get(path: string, headers: Record<string, string>): Promise<Answer | undefined> {
+    const { history, key, port, patienceMs } = this.#options
+    const all = { authorization: `Bearer ${key}`, ...headers }
+    const message = { method: 'GET', path, port: port(), headers: all, pieces: [], pauseMs: 0, patienceMs } as const
+    const answer = await this.#client.send(message)
+    if (isLost(answer)) {
+      if (answer.late) history.complain('Every request is answered.', `GET ${path}: nothing in ${patienceMs} ms`)
+      return undefined
+    }
+    if (answer.status >= 400) readProblem(answer, (rule, detail) => history.complain(rule, `GET ${path}: ${detail}`))
+    return answer
+  }
+
+  #note(by: string, begin: number, records: Shown[]): void {
+    const { history } = this.#options
+    for (const { source, id, cursor, digest } of records) {
+      const identity = identityOf(source, id)
+      if (!history.identities.has(identity)) history.complain('What is shown was sent.', `${by}: ${identity}`)
+      else history.of(identity).sightings.push({ by, begin, end: history.now(), cursor, digest })
+    }
+  }
+}

@@ -1,0 +1,139 @@
+import { makeBad } from './bad-records.ts'
+import { BINARY_VARIANTS, type Content, contentOf, digestOf, VARIANTS } from './contents.ts'
+import { type Attempt, type Exchange, identityOf, MADE, REMOVABLE } from './history.ts'
+import { ENCODINGS, MEDIA_TYPES, type Plan } from './plan.ts'
+import type { Random } from './random.ts'
+import { writeBinary, writeJson } from './write-record.ts'
+
+export interface Request {
+  plan: Plan
+  exchange: Exchange
+  headers: Record<string, string>
+  /** Of the body, sent one after the other. */
+  pieces: Buffer[]
+}
+
+export interface RequestOptions {
+  number: number
+  plan: Plan
+  /** Every record has an identity of its own. */
+  fresh: boolean
+}
+
+/** Sources whose identities are few, so that requests meet. */
+const SOURCES = ['model/kept/a', 'model/kept/b', `${REMOVABLE}a`]
+const IDS = 40
+
+/** Records of this source are in one strict request only: all of them are stored, or none. */
+export const OWN = 'model/kept/own'
+
+/** Chooses the records of a request and writes its body. */
+export function makeRequest(random: Random, { number, plan, fresh }: RequestOptions): Request {
+  const exchange = newExchange(number, plan)
+  const taken = new Set<string>()
+  const records = Array.from({ length: plan.records }, (_, index) => {
+    if (plan.format !== 'binary' && random.chance(plan.badShare)) return addBad(index)
+    return addGood(index)
+  })
+  const { headers, body } = writeBody(plan, records)
+  const bytes = plan.encoding === undefined ? body : (ENCODINGS[plan.encoding]?.(body) as Buffer)
+  const length: Record<string, string> = random.chance(0.5)
+    ? { 'content-length': String(bytes.length) }
+    : { 'transfer-encoding': 'chunked' }
+  return { plan, exchange, headers: { ...headers, ...length }, pieces: cut(random, bytes, plan.pieces) }
+
+  function addGood(index: number): Written {
+    const { source, id } = chooseIdentity(index)
+    const identity = identityOf(source, id)
+    const variants = fresh ? [0, 1, 5] : plan.format === 'binary' ? BINARY_VARIANTS : ALL_VARIANTS
+    const content = contentOf(identity, random.pick(variants), random.chance(0.2) ? 1 : 0)
+    const { traceparent } = plan
+    // The server adds it to the record. It is no part of the comparison.
+    const extensions = traceparent === undefined ? content.extensions : { ...content.extensions, traceparent }
+    const digest = digestOf({ ...content, extensions }, content.time?.utc)
+    add({ index, identity, source, id, key: content.key, digest, bad: undefined })
+    const said = id === nameOf(plan, index) ? undefined : id
+    return { text: writeJson(random, content, source, said, plan.isEvent), content, source, id: id as string }
+  }
+
+  function addBad(index: number): Written {
+    const [source, id] = ['model/bad', `${number}.${index}`]
+    const own = `"specversion":"1.0","source":"${source}","id":"${id}"`
+    const bad = makeBad(random, own, plan.place)
+    add({ index, identity: identityOf(source, id), source, id, key: 'bad', digest: '', bad })
+    return { text: bad.text, source, id }
+  }
+
+  function add(attempt: Omit<Attempt, 'exchange' | 'told' | 'cursor'>): void {
+    exchange.attempts.push({ ...attempt, exchange, told: 'unknown', cursor: undefined })
+  }
+
+  function chooseIdentity(index: number): { source: string; id: string | undefined } {
+    const name = nameOf(plan, index)
+    if (fresh) return { source: 'model/kept/fresh', id: `${number}.${index}` }
+    if (plan.format === 'object' && name === undefined && random.chance(0.1))
+      return { source: `${MADE}${number}`, id: name }
+    for (;;) {
+      const own = plan.strict && plan.place === 'array' && random.chance(0.5)
+      const source = own ? OWN : random.pick(SOURCES)
+      const id = own
+        ? `${number}.${index}`
+        : name !== undefined && random.chance(0.7)
+          ? name
+          : `id ${random.int(1, IDS)}/ä`
+      // A strict request that holds an identity twice could be in conflict with itself.
+      if (plan.strict && taken.has(`${source} ${id}`)) continue
+      taken.add(`${source} ${id}`)
+      return { source, id }
+    }
+  }
+}
+
+interface Written {
+  text: string
+  source: string
+  id: string
+  content?: Content
+}
+
+const ALL_VARIANTS = Array.from({ length: VARIANTS }, (_, variant) => variant)
+
+function newExchange(number: number, plan: Plan): Exchange {
+  const { format, encoding, strict, minimal, idempotencyKey, pieces, records } = plan
+  const what = [`${records} × ${format}`, encoding, strict && 'strict', minimal && 'minimal', idempotencyKey]
+    .concat(pieces > 1 ? `${pieces} pieces` : [])
+    .filter(Boolean)
+    .join(', ')
+  return { number, what, strict, port: 0, begin: 0, end: 0, answer: '', createdLines: undefined, attempts: [] }
+}
+
+/** The id that the Idempotency-Key gives the record at this place. */
+function nameOf({ idempotencyKey, place }: Plan, index: number): string | undefined {
+  if (idempotencyKey === undefined) return undefined
+  return place === 'alone' ? idempotencyKey : `${idempotencyKey}.${index}`
+}
+
+function writeBody(plan: Plan, records: Written[]): { headers: Record<string, string>; body: Buffer } {
+  const preferences = [...(plan.strict ? ['handling=strict'] : []), ...(plan.minimal ? ['return=minimal'] : [])]
+  const headers = {
+    'content-type': MEDIA_TYPES[plan.format],
+    ...(plan.encoding === undefined ? {} : { 'content-encoding': plan.encoding }),
+    ...(preferences.length === 0 ? {} : { prefer: preferences.join(', ') }),
+    ...(plan.idempotencyKey === undefined ? {} : { 'idempotency-key': `"${plan.idempotencyKey}"` }),
+    ...(plan.traceparent === undefined ? {} : { traceparent: plan.traceparent }),
+  }
+  const texts = records.map(({ text }) => text)
+  if (plan.format === 'binary') {
+    const { content, source, id } = records[0] as Required<Written>
+    const binary = writeBinary(content, source, id)
+    return { headers: { ...headers, ...binary.headers }, body: binary.body }
+  }
+  if (plan.place === 'line') return { headers, body: Buffer.from(texts.map((text) => `${text}\n`).join('')) }
+  return { headers, body: Buffer.from(plan.place === 'alone' ? (texts[0] as string) : `[${texts.join()}]`) }
+}
+
+/** Anywhere, also amid a character. */
+function cut(random: Random, bytes: Buffer, pieces: number): Buffer[] {
+  const places = Array.from({ length: pieces - 1 }, () => random.int(0, bytes.length)).sort((one, other) => one - other)
+  return [...places, bytes.length].map((end, index) => bytes.subarray(places[index - 1] ?? 0, end))
+}

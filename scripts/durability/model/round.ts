@@ -1,0 +1,170 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { withConnection } from '../../../src/commands/database.ts'
+import { encodeCursor } from '../../../src/lib/cursor.ts'
+import type { Postgres } from '../postgres.ts'
+import { GUILTY_TYPE } from './bad-records.ts'
+import { Client, isLost } from './client.ts'
+import { digestOf } from './contents.ts'
+import { LANES } from './faults.ts'
+import { Follower } from './follower.ts'
+import { History, identityOf } from './history.ts'
+import { planRace } from './plan.ts'
+import { Random } from './random.ts'
+import { Reading } from './reading.ts'
+import { makeRequest } from './requests.ts'
+import { openScene, type Scene } from './scene.ts'
+import { sendOnce, sendRequests } from './sender.ts'
+import { judgeRound, type StoredRow } from './verdict.ts'
+
+export interface RoundOptions {
+  postgres: Postgres
+  /** For logs. */
+  folder: string
+  seed: number
+  /** How long clients send while things break. */
+  seconds: number
+  /** A key that may ingest below `model`, and one that may read all. */
+  keys: { ingest: string; read: string }
+  /** Ends the round early, and as a failure. */
+  stop: AbortSignal
+}
+
+const SENDERS = 16
+const READERS = 2
+/** Beyond the hold window: for streams of many chunks, each with its own, and for a machine that is busy. */
+const GRACE_MS = 60_000
+/** After all is well: for the end of what is under way, and for what holds the feed back. */
+const HEALED_MS = 90_000
+const AT_ONCE_MS = 10_000
+
+/** Plays a round on an empty table, and judges it. The history holds what was found. */
+export async function playRound({ postgres, folder, seed, seconds, keys, stop }: RoundOptions): Promise<History> {
+  const random = new Random(seed)
+  await prepareTable(postgres)
+  const holdSeconds = random.pick([1, 3, 8])
+  const scene = await openScene({ postgres, folder, random: random.fork(), holdSeconds, stop })
+  const history = new History()
+  const patienceMs = holdSeconds * 1000 + GRACE_MS
+  try {
+    const follower = await play()
+    await heal()
+    const rows = await readRows(postgres)
+    await follower.finish(rows, HEALED_MS)
+    judgeRound(history, rows)
+    follower.judge(rows)
+  } finally {
+    await scene.close()
+  }
+  return history
+
+  async function play(): Promise<Follower> {
+    const over = new AbortController()
+    let [number, fresh] = [0, false]
+    const port = (own: Random) => () => own.pick(scene.instances).cutter.port
+    const client = (own = random.fork()) => ({ history, random: own, port: port(own), patienceMs })
+    const senders = Array.from({ length: SENDERS }, () =>
+      sendRequests({ ...client(), key: keys.ingest, nextNumber: () => ++number, isFresh: () => fresh }, over.signal),
+    )
+    const reading = () => new Reading({ ...client(), key: keys.read })
+    const readers = Array.from({ length: READERS }, () => reading().run(over.signal))
+    const follower = new Follower(history, reading(), random.fork())
+    const following = follower.follow(over.signal)
+    const lanes = Object.values(LANES)
+      .filter(() => random.chance(0.5))
+      .map((faults) => breakThings(scene, history, faults, random.fork(), over.signal))
+    // Many new records at the end: there PostgreSQL gets them by COPY, and things go on breaking.
+    try {
+      await sleep(seconds * 700, undefined, { signal: stop })
+      fresh = random.chance(0.5)
+      await sleep(seconds * 300, undefined, { signal: stop })
+    } finally {
+      over.abort()
+    }
+    await Promise.all([...senders, ...readers, following, ...lanes])
+    return follower
+  }
+
+  /** Everything drains, a new record is stored at once, and each instance ends when it is told to. */
+  async function heal(): Promise<void> {
+    await scene.heal()
+    const plan = {
+      ...planRace(new Random(0)),
+      format: 'object',
+      place: 'alone',
+      records: 1,
+      badShare: 0,
+      pieces: 1,
+    } as const
+    for (const [index, { cutter, replace }] of scene.instances.entries()) {
+      const begin = history.now()
+      const request = makeRequest(random, {
+        number: -1 - index,
+        plan: { ...plan, encoding: undefined, isEvent: false, strict: false },
+        fresh: true,
+      })
+      const client = new Client()
+      const answer = await sendOnce(client, request, {
+        history,
+        random,
+        key: keys.ingest,
+        port: () => cutter.port,
+        patienceMs,
+      })
+      client.close()
+      if (isLost(answer) || answer.status !== 201 || history.now() - begin > AT_ONCE_MS)
+        history.complain(
+          'When all is well, a new record is stored at once.',
+          `${request.exchange.answer}, ${history.now() - begin} ms`,
+        )
+      const code = await replace()
+      if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
+    }
+  }
+}
+
+async function breakThings(
+  scene: Scene,
+  history: History,
+  faults: (typeof LANES)[string],
+  random: Random,
+  stop: AbortSignal,
+) {
+  for (;;) {
+    await sleep(random.int(100, 4000))
+    if (stop.aborted) return
+    const fault = random.pick(faults)
+    // PostgreSQL may be away, by another fault.
+    await history.during(fault.name, () => fault.inflict(scene, random)).catch(() => {})
+  }
+}
+
+/** Empties it, and adds what only PostgreSQL refuses. */
+async function prepareTable({ superUrl }: Postgres): Promise<void> {
+  await withConnection(superUrl, async (db) => {
+    await sql`TRUNCATE sluice.records`.execute(db)
+    await sql`ALTER TABLE sluice.records DROP CONSTRAINT IF EXISTS model_guilty`.execute(db)
+    await sql`ALTER TABLE sluice.records ADD CONSTRAINT model_guilty CHECK (type <> ${sql.lit(GUILTY_TYPE)})`.execute(
+      db,
+    )
+  })
+}
+
+/** @returns every row, when nobody writes any more */
+async function readRows({ superUrl }: Postgres): Promise<StoredRow[]> {
+  return withConnection(superUrl, async (db) => {
+    const { rows } = await sql<Record<string, string | null>>`
+      SELECT source, id, type, subject, "time"::text, dataschema, datacontenttype, extensions::text, data::text,
+             translate(encode(data_bytes, 'base64'), E'\n', '') AS base64, epoch::text, xid::text, n::text
+      FROM sluice.records`.execute(db)
+    return rows.map(({ source, id, time, extensions, epoch, xid, n, ...rest }) => {
+      const utc = time == null ? undefined : `${time.slice(0, 10)}T${time.slice(11, -3)}Z`
+      const content = { ...rest, extensions: extensions == null ? {} : JSON.parse(extensions) }
+      return {
+        identity: identityOf(source as string, id as string),
+        cursor: encodeCursor({ epoch: Number(epoch), xid: xid as string, n: Number(n) }),
+        digest: digestOf(content as never, utc),
+      }
+    })
+  })
+}

@@ -1,0 +1,88 @@
+import { withConnection } from '../../../src/commands/database.ts'
+import { issueKey } from '../../../src/operate/issue-key.ts'
+import type { Postgres } from '../postgres.ts'
+import type { Attempt } from './history.ts'
+import { Random } from './random.ts'
+import { describe } from './report.ts'
+import { playRound } from './round.ts'
+
+export interface ModelOptions {
+  postgres: Postgres
+  /** For logs. */
+  folder: string
+  /** Decides all that the model decides. What processes, disks and networks do meanwhile it does not decide. */
+  seed: number
+  /** New rounds begin for so long. */
+  seconds: number
+  /** How long clients send in a round. */
+  roundSeconds: number
+  stop: AbortSignal
+  /** Told how it goes, a line at a time. */
+  onLine: (line: string) => void
+}
+
+/** What a whole run came to. */
+export interface ModelResult {
+  rounds: number
+  requests: number
+  records: number
+  /** How many records were told what. */
+  told: Record<string, number>
+  faults: number
+  /** One text each. */
+  findings: string[]
+}
+
+/** So many of the same rule are told of in a round; the others are likely to have the same cause. */
+const EXAMPLES = 3
+
+/** Plays rounds of random requests and faults, and compares all answers with what is stored. The first seeds of rounds follow from `seed`. */
+export async function runModel(options: ModelOptions): Promise<ModelResult> {
+  const { postgres, folder, seed, seconds, roundSeconds, stop, onLine } = options
+  const random = new Random(seed)
+  const keys = await issueKeys(postgres)
+  const result: ModelResult = { rounds: 0, requests: 0, records: 0, told: {}, faults: 0, findings: [] }
+  onLine(`seed ${seed}`)
+  for (const end = performance.now() + seconds * 1000; performance.now() < end || result.rounds === 0; ) {
+    // The first one has the seed of the run: a round is played again by its own seed.
+    const own = result.rounds === 0 ? seed : random.int(0, 2 ** 32 - 1)
+    const history = await playRound({ postgres, folder, seed: own, seconds: roundSeconds, keys, stop })
+    const attempts = history.exchanges.flatMap((exchange) => exchange.attempts)
+    result.rounds++
+    result.requests += history.exchanges.length
+    result.records += attempts.length
+    result.faults += history.faults.length
+    for (const { told } of attempts) result.told[told] = (result.told[told] ?? 0) + 1
+    const { findings } = history
+    onLine(
+      `round ${result.rounds}, seed ${own}: ${history.exchanges.length} requests, ${summarize(attempts)}; ` +
+        `${history.faults.length} faults; ${findings.length} findings`,
+    )
+    for (const [, same] of Map.groupBy(findings, ({ rule }) => rule)) {
+      for (const finding of same.slice(0, EXAMPLES)) {
+        result.findings.push(
+          `seed ${own}, round ${result.rounds}, ${new Date().toISOString()}: ${describe(finding, history)}`,
+        )
+        onLine(result.findings.at(-1) as string)
+      }
+      if (same.length > EXAMPLES) onLine(`… and ${same.length - EXAMPLES} more of this rule`)
+    }
+  }
+  return result
+}
+
+function summarize(attempts: Attempt[]): string {
+  const counts = Map.groupBy(attempts, ({ told }) => told)
+  return [...counts]
+    .map(([told, list]) => `${told} ${list.length}`)
+    .sort()
+    .join(', ')
+}
+
+async function issueKeys({ superUrl }: Postgres): Promise<{ ingest: string; read: string }> {
+  return withConnection(superUrl, async (db) => {
+    const issue = async (name: string, scope: 'ingest' | 'read', sourcePrefixes: string[]) =>
+      (await issueKey(db, { name, scopes: [scope], sourcePrefixes, expiresAt: null })).token
+    return { ingest: await issue('model', 'ingest', ['model']), read: await issue('model-reader', 'read', []) }
+  })
+}

@@ -1,0 +1,153 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { sql } from 'kysely'
+import { ensureCluster } from '../../../db/embedded/cluster.ts'
+import { withConnection } from '../../../src/commands/database.ts'
+import type { Postgres } from '../postgres.ts'
+import type { Network } from '../proxy.ts'
+import type { Server } from '../server.ts'
+import { openStage } from '../stage.ts'
+import { type Cutter, openCutter } from './cutter.ts'
+import { REMOVABLE } from './history.ts'
+import type { Random } from './random.ts'
+
+/** What is on the stage of a round: API, PostgreSQL, and what is between them and their clients. */
+export interface Scene {
+  postgres: Postgres
+  /** Between API and PostgreSQL: two in a row, since each can break what the other cannot. */
+  network: Network
+  database: Cutter
+  instances: Instance[]
+  /** Gives the role of the API a setting, or takes it away; its sessions begin anew. */
+  setForApi(name: string, value: string | undefined): Promise<void>
+  /** Runs `sluice maintain` once. */
+  retain(): Promise<void>
+  /** Ends every fault, and returns when all is there again. */
+  heal(): Promise<void>
+  close(): Promise<void>
+}
+
+/** One instance of the API, on the same port whatever becomes of it, and what cuts the connections of its clients. */
+export interface Instance {
+  port: number
+  cutter: Cutter
+  kill(awayMs: number): Promise<void>
+  /** SIGTERM, and another one on the same port. @returns the exit code */
+  replace(): Promise<number | string>
+  freeze(milliseconds: number): Promise<void>
+}
+
+const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+const INSTANCES = 2
+/** CLOSE_SECONDS, and a while for a machine that is busy. */
+const LONGEST_END_MS = 60_000
+const POLICIES = [
+  { sourcePrefix: REMOVABLE, maxAge: '1s' },
+  { sourcePrefix: REMOVABLE, maxCount: 10 },
+]
+
+export interface SceneOptions {
+  postgres: Postgres
+  folder: string
+  random: Random
+  holdSeconds: number
+  /** After it no instance is started any more. */
+  stop: AbortSignal
+}
+
+export async function openScene({ postgres, folder, random, holdSeconds, stop }: SceneOptions): Promise<Scene> {
+  const database = await openCutter(Number(new URL(postgres.apiUrl).port))
+  const apiUrl = Object.assign(new URL(postgres.apiUrl), { port: String(database.port) }).href
+  const env = {
+    OUTAGE_HOLD_SECONDS: String(holdSeconds),
+    DRAIN_SECONDS: '0',
+    FLUSH_MAX_ROWS: String(random.pick([20, 2000, 2000])),
+    FLUSH_CONCURRENCY: String(random.pick([1, 2, 2, 4])),
+    // The machine may be busy with other things.
+    ...{ SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60', LOG_LEVEL: 'warn' },
+  }
+  const stage = await openStage({ postgres: { ...postgres, apiUrl }, folder, env, instances: INSTANCES })
+  const policies = join(folder, 'policies.json')
+  await writeFile(policies, JSON.stringify(POLICIES))
+  const instances = await Promise.all([...stage.servers].map(openInstance))
+  return { postgres, network: stage.proxy, database, instances, setForApi, retain, heal, close }
+
+  async function openInstance(first: Server): Promise<Instance> {
+    const cutter = await openCutter(first.port)
+    let server = first
+    const end = async (signal: NodeJS.Signals, awayMs: number) => {
+      server.signal(signal)
+      const late = sleep(LONGEST_END_MS, `nothing in ${LONGEST_END_MS} ms`)
+      const code = await Promise.race([server.exit, late])
+      server.signal('SIGKILL')
+      await server.exit
+      await sleep(awayMs)
+      server = await startAgain(first.port)
+      return code
+    }
+    return {
+      port: first.port,
+      cutter,
+      kill: async (awayMs) => void (await end('SIGKILL', awayMs)),
+      replace: () => end('SIGTERM', 0),
+      async freeze(milliseconds) {
+        server.signal('SIGSTOP')
+        await sleep(milliseconds)
+        server.signal('SIGCONT')
+      },
+    }
+  }
+
+  /** While PostgreSQL is away an instance does not get ready. */
+  async function startAgain(port: number): Promise<Server> {
+    for (let failures = 0; ; failures++) {
+      try {
+        return await stage.start(port)
+      } catch (error) {
+        if (failures === 3 || stop.aborted) throw error
+      }
+    }
+  }
+
+  async function setForApi(name: string, value: string | undefined): Promise<void> {
+    await withConnection(postgres.superUrl, async (db) => {
+      const setting = value === undefined ? sql`RESET ${sql.raw(name)}` : sql`SET ${sql.raw(name)} = ${sql.lit(value)}`
+      await sql`ALTER ROLE sluice_api ${setting}`.execute(db)
+      await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sluice_api'`.execute(db)
+    })
+  }
+
+  async function retain(): Promise<void> {
+    const passwordOf = await ensureCluster(postgres.home)
+    const user = { username: 'sluice_maintenance', password: passwordOf('sluice_maintenance') }
+    const url = Object.assign(new URL(postgres.superUrl), user).href
+    const log = openSync(join(folder, 'maintain.log'), 'a')
+    const child = spawn(process.execPath, [MAIN, 'maintain', '--policies', policies], {
+      env: { PATH: process.env.PATH ?? '', DATABASE_URL: url },
+      stdio: ['ignore', log, log],
+    })
+    closeSync(log)
+    await once(child, 'exit')
+  }
+
+  async function heal(): Promise<void> {
+    await postgres.thaw().catch(() => {})
+    await postgres.start()
+    stage.proxy.heal()
+    stage.proxy.delay(0)
+    // Those that a silent network left behind look alive to both sides.
+    database.cutAll()
+    for (const name of ['statement_timeout', 'lock_timeout']) await setForApi(name, undefined)
+  }
+
+  async function close(): Promise<void> {
+    for (const { cutter } of instances) cutter.close()
+    await stage.close()
+    database.close()
+  }
+}

@@ -1,0 +1,80 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Client, isLost } from './client.ts'
+import type { Attempt, History } from './history.ts'
+import { judgeBatch } from './judge-batch.ts'
+import { judgeLines } from './judge-lines.ts'
+import { planFresh, planRace } from './plan.ts'
+import type { Random } from './random.ts'
+import { makeRequest, type Request } from './requests.ts'
+
+export interface SenderOptions {
+  history: History
+  random: Random
+  key: string
+  /** Where a request goes. */
+  port(): number
+  patienceMs: number
+  /** Numbers the requests of all clients. */
+  nextNumber(): number
+  /** Are many new records wanted now? */
+  isFresh(): boolean
+}
+
+/** A client that sends one request after the other until it is stopped. Some that were lost it sends again, as they were. */
+export async function sendRequests(options: SenderOptions, stop: AbortSignal): Promise<void> {
+  const { random, isFresh, nextNumber } = options
+  const client = new Client()
+  while (!stop.aborted) {
+    const fresh = isFresh()
+    const request = makeRequest(random, { number: nextNumber(), plan: (fresh ? planFresh : planRace)(random), fresh })
+    const patient = random.chance(0.6)
+    await sendOnce(client, request, options)
+    if (patient && request.exchange.attempts.some(isOpen)) await sendOnce(client, again(request, nextNumber()), options)
+    await sleep(random.int(0, 30))
+  }
+  client.close()
+}
+
+/** Sends a request, and enters what became of it into the history. */
+export async function sendOnce(
+  client: Client,
+  request: Request,
+  options: Omit<SenderOptions, 'nextNumber' | 'isFresh'>,
+) {
+  const { history, key, port, patienceMs } = options
+  const { exchange, plan, headers, pieces } = request
+  exchange.port = port()
+  exchange.begin = history.now()
+  exchange.end = Number.POSITIVE_INFINITY
+  exchange.answer = 'none yet'
+  // At once: what is stored may be seen before its sender is told.
+  history.add(exchange)
+  const answer = await client.send({
+    ...{ method: 'POST', path: '/v1/records', port: exchange.port, pieces, pauseMs: plan.pauseMs, patienceMs },
+    headers: { authorization: `Bearer ${key}`, ...headers },
+  })
+  exchange.end = history.now()
+  const complain = (rule: string, detail: string) =>
+    history.complain(rule, `request ${exchange.number} (${exchange.what}): ${detail}`, exchange.attempts[0]?.identity)
+  if (isLost(answer)) {
+    exchange.answer = answer.reason
+    if (answer.late) complain('Every request is answered.', `nothing in ${patienceMs} ms`)
+    return answer
+  }
+  const { code, outcome } = JSON.parse(answer.text)
+  exchange.answer = [answer.status, code, outcome].filter(Boolean).join(' ')
+  if (plan.place === 'line') judgeLines(request, answer, complain)
+  else judgeBatch(request, answer, complain)
+  return answer
+}
+
+/** May it be stored by sending it again? What has no identity of its own would be stored twice. */
+const isOpen = ({ told, id }: Attempt) => id !== undefined && (told === 'unknown' || told === 'not_written')
+
+/** The same bytes once more. */
+function again(request: Request, number: number): Request {
+  const exchange = { ...request.exchange, number, what: `${request.exchange.number} again`, createdLines: undefined }
+  const renew = (attempt: Attempt): Attempt => ({ ...attempt, exchange, told: 'unknown', cursor: undefined })
+  exchange.attempts = request.exchange.attempts.map(renew)
+  return { ...request, exchange }
+}

@@ -1,0 +1,25 @@
+import t from 'tap'
+import { runModel } from '../../scripts/durability/model/run.ts'
+import { openPostgres } from '../../scripts/durability/postgres.ts'
+import { stopServers } from '../../scripts/durability/server.ts'
+import { FAST, ownFolder } from '../helpers/own-server.ts'
+
+// One short round. For long: npm run durability -- --model --minutes 30 --seed 1
+const SEED = 9
+const SECONDS = 6
+
+t.setTimeout(180_000)
+
+t.test('amid random faults every answer to random requests agrees with what is stored, and shown', async (t) => {
+  const folder = await ownFolder(t)
+  const postgres = await openPostgres(folder, FAST)
+  t.teardown(() => postgres.close())
+  t.teardown(() => stopServers())
+  const onLine = (line: string) => t.comment(line)
+  const stop = new AbortController().signal
+  const result = await runModel({ postgres, folder, seed: SEED, seconds: 0, roundSeconds: SECONDS, stop, onLine })
+  t.same(result.findings, [])
+  const { created = 0, duplicate = 0, conflict = 0, refused = 0 } = result.told
+  t.ok(created > 0 && duplicate > 0 && conflict > 0 && refused > 0, 'records met every fate', result)
+  t.ok(result.faults > 0, 'and things broke meanwhile', result)
+})

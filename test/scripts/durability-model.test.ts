@@ -1,0 +1,262 @@
+import t from 'tap'
+import type { Answer } from '../../scripts/durability/model/client.ts'
+import { contentOf, digestOf, readShown } from '../../scripts/durability/model/contents.ts'
+import { type Attempt, History, REMOVABLE, RETENTION, type Told } from '../../scripts/durability/model/history.ts'
+import { judgeBatch } from '../../scripts/durability/model/judge-batch.ts'
+import { judgeLines } from '../../scripts/durability/model/judge-lines.ts'
+import { type Plan, planRace } from '../../scripts/durability/model/plan.ts'
+import { Random } from '../../scripts/durability/model/random.ts'
+import { makeRequest, OWN } from '../../scripts/durability/model/requests.ts'
+import { judgeRound } from '../../scripts/durability/model/verdict.ts'
+
+// The model is shown wrong runs: it must find each. Runs of real processes are in test/chaos/model.test.ts.
+
+interface Sent {
+  told: Told
+  key?: string
+  /** Other white space, or another order: the same meaning. */
+  spelling?: string
+  cursor?: string
+  begin?: number
+  identity?: string
+}
+
+const KEPT = 'model/kept/a 1'
+const FREED = `${REMOVABLE}a 1`
+
+const digest = ({ key = 'A', spelling = '' }: Pick<Sent, 'key' | 'spelling'>) => `${key}${spelling}`
+const row = (cursor = 'c1', key = 'A', identity = KEPT) => ({ identity, cursor, digest: key })
+
+/** @param requests each of some records, sent one after the other */
+function historyOf(requests: Sent[][], strict = false): History {
+  const history = new History()
+  for (const [number, records] of requests.entries()) {
+    const begin = records[0]?.begin ?? number * 10
+    const exchange = { number, what: '', strict, port: 1, begin, end: begin + 5, answer: '', createdLines: undefined }
+    const own = { ...exchange, attempts: [] as Attempt[] }
+    for (const [index, sent] of records.entries()) {
+      const { told, cursor, key = 'A', identity = KEPT } = sent
+      const [source, id] = identity.split(' ') as [string, string]
+      own.attempts.push({
+        exchange: own,
+        index,
+        identity,
+        source,
+        id,
+        key,
+        digest: digest(sent),
+        bad: undefined,
+        told,
+        cursor,
+      })
+    }
+    history.add(own)
+  }
+  return history
+}
+
+function rulesOf(history: History, rows: ReturnType<typeof row>[]): string[] {
+  judgeRound(history, rows)
+  return history.findings.map(({ rule }) => rule)
+}
+
+t.test('a run in which every answer is true has no finding', async (t) => {
+  const runs: [Sent[][], ReturnType<typeof row>[]][] = [
+    [[[{ told: 'created', cursor: 'c1' }], [{ told: 'duplicate', cursor: 'c1', spelling: ' ' }]], [row()]],
+    [[[{ told: 'unknown' }], [{ told: 'conflict', cursor: 'c1', key: 'B' }]], [row()]],
+    [[[{ told: 'unknown' }]], []],
+    [[[{ told: 'not_written' }], [{ told: 'created', cursor: 'c1' }]], [row()]],
+    [[[{ told: 'refused' }]], []],
+    [[[{ told: 'stored' }], [{ told: 'conflict', key: 'B' }]], [row()]],
+  ]
+  for (const [requests, rows] of runs) t.same(rulesOf(historyOf(requests), rows), [], JSON.stringify(requests))
+})
+
+t.test('an answer, or a row, that cannot be true is found:', async (t) => {
+  const created: Sent = { told: 'created', cursor: 'c1' }
+  const cases: [string, Sent[][], ReturnType<typeof row>[], string][] = [
+    ['acknowledged, and missing', [[created]], [], 'What is acknowledged is stored.'],
+    ['a line that is missing', [[{ told: 'stored' }]], [], 'What is acknowledged is stored.'],
+    ['a conflict with nothing', [[{ told: 'conflict' }]], [], 'What is acknowledged is stored.'],
+    ['stored twice', [[created]], [row(), row('c2')], 'An identity is stored once.'],
+    ['nobody sent it', [], [row()], 'No record is stored that nobody sent.'],
+    ['other content', [[created]], [row('c1', 'X')], 'A record is stored, and shown, exactly as it was sent.'],
+    ['another content, not known to be stored', [[{ told: 'unknown' }]], [row('c1', 'X')], 'What is stored was sent.'],
+    [
+      'not written, and stored',
+      [[{ told: 'not_written' }]],
+      [row()],
+      'Somebody who may have written a record wrote it.',
+    ],
+    ['refused, and stored', [[{ told: 'refused' }]], [row()], 'Somebody who may have written a record wrote it.'],
+    [
+      'only duplicates',
+      [[{ told: 'duplicate', cursor: 'c1' }]],
+      [row()],
+      'Somebody who may have written a record wrote it.',
+    ],
+    ['created twice', [[created], [created]], [row()], 'A record is told created once.'],
+    ['another cursor', [[created], [{ told: 'duplicate', cursor: 'c2' }]], [row()], 'A record keeps its cursor.'],
+    [
+      'a duplicate of other content',
+      [[created], [{ told: 'duplicate', cursor: 'c1', key: 'B' }]],
+      [row()],
+      'A duplicate is told only where the same content stands.',
+    ],
+    [
+      'a conflict with the same content',
+      [[created], [{ told: 'conflict', cursor: 'c1', spelling: ' ' }]],
+      [row()],
+      'A conflict is told only where other content stands.',
+    ],
+    [
+      'a duplicate before it was sent',
+      [[{ told: 'duplicate', cursor: 'c1', begin: 0 }], [{ ...created, begin: 50 }]],
+      [row()],
+      'Nobody is told of a record before it is sent.',
+    ],
+  ]
+  for (const [name, requests, rows, rule] of cases) t.ok(rulesOf(historyOf(requests), rows).includes(rule), name)
+})
+
+t.test('an identity is created again only where retention ran in between', async (t) => {
+  const [first, second] = ['c1', 'c2'].map((cursor) => [{ told: 'created', cursor, identity: FREED }] as Sent[])
+  const requests = [first, second] as Sent[][]
+  const history = historyOf(requests)
+  history.faults.push({ what: RETENTION, begin: 3, end: 12 })
+  t.same(rulesOf(history, [row('c2', 'A', FREED)]), [])
+  t.equal(rulesOf(historyOf(requests), [row('c2', 'A', FREED)]).length, 1)
+})
+
+t.test('half a strict request is found, whatever was told', async (t) => {
+  const [one, other] = [`${OWN} 1.0`, `${OWN} 1.1`]
+  const history = historyOf(
+    [
+      [
+        { told: 'unknown', identity: one },
+        { told: 'unknown', identity: other },
+      ],
+    ],
+    true,
+  )
+  t.same(rulesOf(history, [row('c1', 'A', one)]), ['A strict request is stored as a whole, or not at all.'])
+})
+
+t.test('a false number of created lines is found', async (t) => {
+  const [one, other] = ['model/kept/a 1', 'model/kept/a 2']
+  const history = historyOf([
+    [{ told: 'created', identity: one, cursor: 'c1' }],
+    [
+      { told: 'stored', identity: one },
+      { told: 'stored', identity: other },
+    ],
+  ])
+  const [, lines] = history.exchanges
+  Object.assign(lines as object, { createdLines: 1 })
+  const rows = [row('c1', 'A', one), row('c2', 'A', other)]
+  t.same(rulesOf(history, rows), [])
+  Object.assign(lines as object, { createdLines: 2 })
+  t.ok(rulesOf(history, rows).includes('The number of created records is true.'))
+})
+
+t.test('a read that misses what was acknowledged is found', async (t) => {
+  const history = historyOf([[{ told: 'created', cursor: 'c1' }]])
+  history.of(KEPT).absences.push({ begin: 3, end: 9 })
+  t.same(rulesOf(history, [row()]), [], 'it began before the answer')
+  history.of(KEPT).absences.push({ begin: 6, end: 9 })
+  t.ok(rulesOf(history, [row()]).includes('A read finds what was acknowledged before.'))
+})
+
+t.test('a digit is enough to tell two contents apart, and the way the API writes a record is not', async (t) => {
+  const [zero, seven] = [contentOf('x', 0, 0), contentOf('x', 7, 0)]
+  t.same(JSON.parse(zero.data as string).n, JSON.parse(seven.data as string).n)
+  t.not(digestOf(zero, undefined), digestOf(seven, undefined))
+  const shown = `{"specversion":"1.0","source":"s","id":"1","type":"${zero.type}","time":"T","data":${zero.data},"receivedAt":"T","cursor":"c"}`
+  t.same(readShown(shown), { source: 's', id: '1', cursor: 'c', digest: digestOf(zero, undefined) })
+})
+
+t.test('an answer that does not fit its request is found:', async (t) => {
+  const base: Plan = { ...planRace(new Random(1)), strict: false, minimal: false, badShare: 0, pieces: 1, records: 2 }
+  const request = (plan: Partial<Plan>) =>
+    makeRequest(new Random(1), { number: 1, plan: { ...base, ...plan }, fresh: true })
+  const answer = (status: number, body: object, type = 'application/json'): Answer => ({
+    status,
+    headers: { 'content-type': type, 'retry-after': '1' },
+    text: JSON.stringify({ status, ...body }),
+  })
+  const problem = (status: number, body: object) => answer(status, body, 'application/problem+json')
+  const found = (judge: typeof judgeBatch, plan: Partial<Plan>, told: Answer) => {
+    const rules: string[] = []
+    judge(request(plan), told, (rule) => rules.push(rule))
+    return rules
+  }
+  const array = { format: 'array', place: 'array' } as const
+  const lines = { format: 'lines', place: 'line' } as const
+  const counts = { created: 2, duplicate: 0, conflict: 0, rejected: 0 }
+  const report = { counts, lines: 2, committedLines: 2, rejections: [], rejectionsOmitted: 0 }
+  const results = [0, 1].map((index) => ({
+    index,
+    source: 'model/kept/fresh',
+    id: `1.${index}`,
+    status: 'created',
+    cursor: 'c',
+  }))
+  const away = { code: 'database_unavailable', retryable: true, outcome: 'not_written' }
+
+  t.same(found(judgeBatch, array, answer(201, { counts, results })), [])
+  t.same(found(judgeLines, lines, answer(201, report)), [])
+  t.same(
+    found(
+      judgeLines,
+      lines,
+      problem(503, { ...away, ...report, counts: { ...counts, created: 0 }, committedLines: 0 }),
+    ),
+    [],
+  )
+  const wrong: [string, typeof judgeBatch, Partial<Plan>, Answer][] = [
+    ['a 500', judgeBatch, array, problem(500, { ...away, code: 'internal_error' })],
+    ['a refusal that is no problem', judgeBatch, array, answer(503, away)],
+    ['a refusal without an outcome', judgeBatch, array, problem(503, { code: away.code, retryable: true })],
+    ['a result is missing', judgeBatch, array, answer(201, { counts, results: results.slice(1) })],
+    ['counts of other results', judgeBatch, array, answer(201, { counts: { ...counts, created: 3 }, results })],
+    [
+      'a good record is rejected',
+      judgeBatch,
+      array,
+      problem(422, {
+        code: 'rejected',
+        retryable: false,
+        outcome: 'not_written',
+        errors: [0, 1].map((index) => ({ index, code: 'required', pointer: '/type' })),
+      }),
+    ],
+    [
+      'half a strict batch',
+      judgeBatch,
+      { ...array, strict: true },
+      answer(207, {
+        counts: { ...counts, created: 1, conflict: 1 },
+        results: [results[0], { ...results[1], status: 'conflict' }],
+      }),
+    ],
+    ['a line too few', judgeLines, lines, answer(201, { ...report, committedLines: 1 })],
+    ['nothing was written, and lines are stored', judgeLines, lines, problem(503, { ...away, ...report })],
+    [
+      'fewer stored than committed',
+      judgeLines,
+      lines,
+      problem(503, { ...away, outcome: 'unknown', ...report, counts: { ...counts, created: 1 } }),
+    ],
+    [
+      'a good line is rejected',
+      judgeLines,
+      lines,
+      answer(207, {
+        ...report,
+        counts: { ...counts, created: 1, rejected: 1 },
+        rejections: [{ line: 1, code: 'required', pointer: '/type' }],
+      }),
+    ],
+  ]
+  for (const [name, judge, plan, told] of wrong) t.ok(found(judge, plan, told).length > 0, name)
+})
