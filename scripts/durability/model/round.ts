@@ -9,7 +9,7 @@ import { digestOf } from './contents.ts'
 import { LANES } from './faults.ts'
 import { Follower } from './follower.ts'
 import { History, identityOf } from './history.ts'
-import { planRace } from './plan.ts'
+import type { Plan } from './plan.ts'
 import { Random } from './random.ts'
 import { Reading } from './reading.ts'
 import { makeRequest } from './requests.ts'
@@ -37,6 +37,10 @@ const GRACE_MS = 60_000
 /** After all is well: for the end of what is under way, and for what holds the feed back. */
 const HEALED_MS = 90_000
 const AT_ONCE_MS = 10_000
+const ONE_RECORD: Plan = {
+  ...{ format: 'object', place: 'alone', isEvent: false, strict: false, minimal: false, encoding: undefined },
+  ...{ idempotencyKey: undefined, traceparent: undefined, records: 1, badShare: 0, pieces: 1, pauseMs: 0 },
+}
 
 /** Plays a round on an empty table, and judges it. The history holds what was found. */
 export async function playRound({ postgres, folder, seed, seconds, keys, stop }: RoundOptions): Promise<History> {
@@ -88,38 +92,24 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
   /** Everything drains, a new record is stored at once, and each instance ends when it is told to. */
   async function heal(): Promise<void> {
     await scene.heal()
-    const plan = {
-      ...planRace(new Random(0)),
-      format: 'object',
-      place: 'alone',
-      records: 1,
-      badShare: 0,
-      pieces: 1,
-    } as const
-    for (const [index, { cutter, replace }] of scene.instances.entries()) {
-      const begin = history.now()
-      const request = makeRequest(random, {
-        number: -1 - index,
-        plan: { ...plan, encoding: undefined, isEvent: false, strict: false },
-        fresh: true,
-      })
-      const client = new Client()
-      const answer = await sendOnce(client, request, {
-        history,
-        random,
-        key: keys.ingest,
-        port: () => cutter.port,
-        patienceMs,
-      })
-      client.close()
-      if (isLost(answer) || answer.status !== 201 || history.now() - begin > AT_ONCE_MS)
-        history.complain(
-          'When all is well, a new record is stored at once.',
-          `${request.exchange.answer}, ${history.now() - begin} ms`,
-        )
-      const code = await replace()
-      if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
-    }
+    await Promise.all(
+      scene.instances.map(async ({ cutter, replace }, index) => {
+        const begin = history.now()
+        const request = makeRequest(random.fork(), { number: -1 - index, plan: ONE_RECORD, fresh: true })
+        const client = new Client()
+        const port = () => cutter.port
+        const answer = await sendOnce(client, request, { history, random, key: keys.ingest, port, patienceMs })
+        client.close()
+        const tookMs = history.now() - begin
+        if (isLost(answer) || answer.status !== 201 || tookMs > AT_ONCE_MS)
+          history.complain(
+            'When all is well, a new record is stored at once.',
+            `${request.exchange.answer}, ${tookMs} ms`,
+          )
+        const code = await replace()
+        if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
+      }),
+    )
   }
 }
 

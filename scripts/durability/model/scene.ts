@@ -82,7 +82,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     let server = first
     const end = async (signal: NodeJS.Signals, awayMs: number) => {
       server.signal(signal)
-      const late = sleep(LONGEST_END_MS, `nothing in ${LONGEST_END_MS} ms`)
+      const late = sleep(LONGEST_END_MS, `nothing in ${LONGEST_END_MS} ms`, { ref: false })
       const code = await Promise.race([server.exit, late])
       server.signal('SIGKILL')
       await server.exit
