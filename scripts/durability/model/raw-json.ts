@@ -33,10 +33,11 @@ function partsOf(text: string): string[] {
   return last === '' ? parts : [...parts, last]
 }
 
-/** @returns the place after the closing quote of the string that begins at `at` */
+/** @returns the place after the closing quote of the string that begins at `at` @throws SyntaxError where there is none */
 function endOfString(text: string, at: number): number {
   let end = text.indexOf('"', at + 1)
   for (; ; end = text.indexOf('"', end + 1)) {
+    if (end === -1) throw new SyntaxError('a string does not end')
     let backslashes = 0
     while (text[end - 1 - backslashes] === '\\') backslashes++
     if (backslashes % 2 === 0) return end + 1

@@ -51,7 +51,12 @@ export class Reading {
     const begin = history.now()
     const answer = await this.#get(path, {})
     if (answer?.status === 404) history.of(attempt.identity).absences.push({ begin, end: history.now() })
-    if (answer?.status === 200) this.#note('a read', begin, [readShown(answer.text)])
+    if (answer?.status === 200)
+      this.#note(
+        'a read',
+        begin,
+        this.#read(() => [answer.text]),
+      )
   }
 
   /** @returns nothing where it was refused or cut */
@@ -60,7 +65,7 @@ export class Reading {
     const begin = this.#options.history.now()
     const answer = await this.#get(`/v1/records?${query}`, {})
     if (answer?.status !== 200) return undefined
-    const records = elementsOf(membersOf(answer.text).get('records') as string).map(readShown)
+    const records = this.#read(() => elementsOf(membersOf(answer.text).get('records') as string))
     this.#note(`a page (${order})`, begin, records)
     return records
   }
@@ -71,10 +76,7 @@ export class Reading {
     const begin = history.now()
     const answer = await this.#get('/v1/records?sourcePrefix=model/kept/', { accept: 'application/x-ndjson' })
     if (answer?.status !== 200) return
-    const records = answer.text
-      .split('\n')
-      .filter((line) => line !== '')
-      .map(readShown)
+    const records = this.#read(() => answer.text.split('\n').filter((line) => line !== ''))
     this.#note('an export', begin, records)
     const shown = new Set(records.map(({ source, id }) => identityOf(source, id)))
     for (const [identity, { attempts }] of history.identities) {
@@ -97,6 +99,16 @@ export class Reading {
     }
     if (answer.status >= 400) readProblem(answer, (rule, detail) => history.complain(rule, `GET ${path}: ${detail}`))
     return answer
+  }
+
+  /** @param texts says what is shown, a text for each record */
+  #read(texts: () => string[]): Shown[] {
+    try {
+      return texts().map(readShown)
+    } catch (error) {
+      this.#options.history.complain('What is shown is JSON.', String(error))
+      return []
+    }
   }
 
   #note(by: string, begin: number, records: Shown[]): void {

@@ -61,10 +61,14 @@ export async function sendOnce(
     if (answer.late) complain('Every request is answered.', `nothing in ${patienceMs} ms`)
     return answer
   }
-  const { code, outcome } = JSON.parse(answer.text)
-  exchange.answer = [answer.status, code, outcome].filter(Boolean).join(' ')
-  if (plan.place === 'line') judgeLines(request, answer, complain)
-  else judgeBatch(request, answer, complain)
+  try {
+    const { code, outcome } = JSON.parse(answer.text)
+    exchange.answer = [answer.status, code, outcome].filter(Boolean).join(' ')
+    if (plan.place === 'line') judgeLines(request, answer, complain)
+    else judgeBatch(request, answer, complain)
+  } catch (error) {
+    complain('Every answer can be read.', `${error}: ${answer.status} ${answer.text.slice(0, 500)}`)
+  }
   return answer
 }
 
