@@ -1,85 +1,96 @@
-import { contentOf } from './records.ts'
+import { type Answer, isAcknowledged } from './answers.ts'
+import { compareFeed } from './feed.ts'
+import { type Complaint, historiesOf, judge, judgeAnswer, judgeStrict } from './histories.ts'
+import { idOf } from './records.ts'
+import type { Stored } from './stored.ts'
 
-/** One try to store some records: a request, and what came of it. */
-export interface Answer {
-  /** The records of the request, by number. */
-  numbers: readonly number[]
-  /** Of HTTP; undefined: the connection broke, or nothing came in time. */
-  status?: number
-  /** What became of each record, where the answer says so. */
-  results?: readonly string[]
-  /** What a refusal says of the request as a whole. */
-  outcome?: string
-  /** Why there is no answer, or what the refusal says; for people. */
-  reason?: string
-}
-
-/** A row of the table `records` that belongs to the run. */
-export interface Stored {
-  number: number
-  content: string
-}
-
-/** All counts are of records, but for `errors`, which are requests. */
+/** All counts are of records, but for `errors` and `unsent`, which are requests. A record is known by its identity. */
 export interface Verdict {
   sent: number
   /** Told created or duplicate. */
   acknowledged: number
   stored: number
-  /** Acknowledged, and not there as it was sent. */
+  /** Acknowledged, and not there. */
   missing: number
   /** Rows more than one for the same record. */
   twice: number
-  /** What the answers say cannot be true, given what is stored. */
+  /** Stored otherwise than anyone sent it. */
+  altered: number
+  /** What the answers say cannot be true, given what is stored and what else was answered. */
   wrong: number
-  /** Requests that were refused or not answered. */
+  /** Shown to the reader who followed otherwise than once, whole, in order and under its cursor; or not at all. */
+  misread: number
+  /** Requests that were not answered, or refused for another reason than their content. */
   errors: number
-  /** The first few of each kind of complaint, for people. */
+  /** Connections that were refused: nothing was sent. */
+  unsent: number
+  /** The first few complaints, for people. */
   examples: string[]
+}
+
+export interface Evidence {
+  answers: readonly Answer[]
+  /** The table, in the order of the feed. */
+  rows: readonly Stored[]
+  /** What the reader was shown who followed, in that order. */
+  shown: readonly Stored[]
 }
 
 const EXAMPLES = 10
 
-/**
- * Compares what clients were told with what is stored. A record may be in several answers: it was sent again.
- * @param answers in the order in which they came; of one record, one after the other
- */
-export function check(answers: readonly Answer[], rows: readonly Stored[]): Verdict {
-  const told = historiesOf(answers)
+/** Refused for what they hold: 409 conflict, 422 rejected. */
+const CONTENT = [409, 422]
+
+/** Compares what clients were told with what is stored, and with what a reader was shown. */
+export function check({ answers, rows, shown }: Evidence): Verdict {
+  const histories = historiesOf(answers)
   const stored = Map.groupBy(rows, ({ number }) => number)
+  const rowOf = (number: number) => stored.get(number)?.[0]
   const verdict: Verdict = {
-    sent: told.size,
+    sent: histories.size,
     acknowledged: 0,
     stored: stored.size,
     missing: 0,
     twice: 0,
+    altered: 0,
     wrong: 0,
+    misread: 0,
     errors: 0,
+    unsent: 0,
     examples: [],
   }
 
-  for (const [number, history] of told) {
+  for (const [number, history] of histories) {
     const found = stored.get(number) ?? []
-    const acknowledged = history.some(isAcknowledged)
-    if (acknowledged) verdict.acknowledged++
-    if (acknowledged && !found.some(({ content }) => content === contentOf(number))) {
-      complain('missing', number, found.length === 0 ? 'acknowledged, not stored' : 'stored otherwise than sent')
-    }
-    if (found.length > 1) complain('twice', number, `stored ${found.length} times`, found.length - 1)
-    const lie = lieOf(history, found.length > 0)
-    if (lie !== undefined) complain('wrong', number, `${lie}: told ${history.join(', ')}`)
+    if (history.some(({ told }) => isAcknowledged(told))) verdict.acknowledged++
+    complain(`record ${idOf(number)}`, judge(number, history, found))
   }
-  for (const number of stored.keys()) if (!told.has(number)) complain('wrong', number, 'stored, but never sent')
-  for (const { status, reason, numbers } of answers) {
-    if (status !== undefined && status < 300) continue
-    verdict.errors++
-    remark(`record ${numbers[0]}: ${status ?? 'no answer'}${reason === undefined ? '' : `: ${reason}`}`)
+  for (const { number, id } of rows) {
+    if (number === undefined || !histories.has(number)) complain(`record ${id}`, [['wrong', 'stored, and never sent']])
+  }
+  for (const answer of answers) complain(nameOf(answer), judgeAnswer(answer, histories, rowOf))
+  for (const same of Map.groupBy(answers, ({ request, variant }) => `${request} ${variant}`).values()) {
+    complain(nameOf(same[0] as Answer), judgeStrict(same, rowOf))
+  }
+  for (const { id, what } of compareFeed(shown, rows)) {
+    verdict.misread++
+    remark(`record ${id}: ${what}`)
+  }
+  for (const answer of answers) {
+    const { status, reason, unsent } = answer
+    if (unsent) verdict.unsent++
+    else if (status === undefined || (status >= 300 && !CONTENT.includes(status))) {
+      verdict.errors++
+      remark(`${nameOf(answer)}: ${status ?? 'no answer'}${reason === undefined ? '' : `: ${reason}`}`)
+    }
   }
   return verdict
 
-  function complain(kind: 'missing' | 'twice' | 'wrong', number: number, what: string, count = 1): void {
-    verdict[kind] += count
-    remark(`record ${number}: ${what}`)
+  function complain(name: string, complaints: Iterable<Complaint>): void {
+    for (const [kind, what] of complaints) {
+      verdict[kind]++
+      remark(`${name}: ${what}`)
+    }
   }
 
   function remark(text: string): void {
@@ -87,40 +98,4 @@ export function check(answers: readonly Answer[], rows: readonly Stored[]): Verd
   }
 }
 
-/** What one try told of one record. */
-type Told = 'created' | 'duplicate' | 'conflict' | 'not_written' | 'unknown' | 'nothing'
-
-function historiesOf(answers: readonly Answer[]): Map<number, Told[]> {
-  const histories = new Map<number, Told[]>()
-  for (const answer of answers) {
-    for (const [index, number] of answer.numbers.entries()) {
-      const history = histories.get(number)
-      if (history === undefined) histories.set(number, [toldOf(answer, index)])
-      else history.push(toldOf(answer, index))
-    }
-  }
-  return histories
-}
-
-function toldOf({ status, results, outcome }: Answer, index: number): Told {
-  if (status === undefined) return 'nothing'
-  const result = results?.[index]
-  if (result === 'created' || result === 'duplicate' || result === 'conflict') return result
-  if (result === 'rejected' || outcome === 'not_written') return 'not_written'
-  return 'unknown'
-}
-
-const isAcknowledged = (told: Told) => told === 'created' || told === 'duplicate'
-
-/** After one of these the record may be stored, though nobody was told. */
-const isOpen = (told: Told) => told === 'unknown' || told === 'nothing'
-
-/** What is untrue in what was told of a record; undefined when it all holds. */
-function lieOf(history: readonly Told[], stored: boolean): string | undefined {
-  if (stored && history.every((told) => told === 'not_written')) return 'said not written, but it is stored'
-  if (history.filter((told) => told === 'created').length > 1) return 'created more than once'
-  if (history.includes('conflict')) return 'a conflict with itself'
-  const first = history.findIndex(isAcknowledged)
-  if (history[first] === 'duplicate' && !history.slice(0, first).some(isOpen)) return 'a duplicate of nothing'
-  return undefined
-}
+const nameOf = ({ request, variant }: Answer) => `request ${request}${variant === 0 ? '' : ` (${variant})`}`

@@ -24,6 +24,14 @@ export interface Network {
    * @param silently nobody is told: from there on the connection is dead, and looks alive
    */
   cutCommit(at: CommitCut, silently?: boolean): Promise<void>
+  /**
+   * Holds up the end of the next COPY, which then has written its rows and not committed them.
+   * @returns what lets it go on
+   * @throws when none begins in a minute
+   */
+  amidCopy(): Promise<() => void>
+  /** What became of the COPYs so far. */
+  readonly copies: Readonly<Copies>
   /** Resolves when a connection of this application_name comes, the next one. */
   loggedIn(name: string): Promise<void>
   close(): void
@@ -34,6 +42,13 @@ export interface Target {
   port: number
 }
 
+export interface Copies {
+  /** Rows that PostgreSQL says it has copied, whether or not the API heard of it. */
+  rows: number
+  /** COPYs whose connection broke before the API had an answer. */
+  broken: number
+}
+
 export type CommitCut = 'before' | 'after' | 'half'
 
 interface Link {
@@ -41,7 +56,11 @@ interface Link {
   database: Socket
   /** Something was lost on it: it is dead, and looks alive. */
   dead: boolean
+  /** A COPY has begun, and the API has no answer yet. */
+  copying: boolean
 }
+
+const STALLED_MS = 60_000
 
 /** @param pooler connections get numbers of the network's own, which are not those of their backends */
 export async function openNetwork(first: Target, { pooler = false } = {}): Promise<Network> {
@@ -49,6 +68,8 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   let target = first
   let [dropping, delayMs] = [false, 0]
   let cut: { at: CommitCut; silently: boolean; done: () => void } | undefined
+  const copies: Copies = { rows: 0, broken: 0 }
+  let holdCopy: ((release: () => void) => void) | undefined
   const logins = new EventEmitter()
   // allowHalfOpen: an end is passed on, or made, one direction at a time.
   const server = createServer({ allowHalfOpen: true }, accept).listen(0, '127.0.0.1')
@@ -76,6 +97,13 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       cut = { at, silently, done: resolve }
       return promise
     },
+    amidCopy: async () => {
+      const { promise, resolve, reject } = Promise.withResolvers<() => void>()
+      holdCopy = resolve
+      const timer = setTimeout(() => reject(new Error('No COPY began in a minute')), STALLED_MS)
+      return promise.finally(() => clearTimeout(timer))
+    },
+    copies,
     loggedIn: async (name) => void (await once(logins, name)),
     close() {
       server.close()
@@ -85,14 +113,17 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
 
   function accept(api: Socket): void {
     const database = connect({ ...target, allowHalfOpen: true })
-    const link: Link = { api, database, dead: dropping }
+    const link: Link = { api, database, dead: dropping, copying: false }
     links.add(link)
     for (const socket of [api, database]) {
       socket.setNoDelay(true)
       // 'close' comes after it.
       socket.on('error', () => {})
       // Of a connection that is dead neither side learns what became of the other.
-      socket.on('close', () => !link.dead && end(link))
+      socket.on('close', () => {
+        loseCopy(link)
+        if (!link.dead) end(link)
+      })
     }
     let writes = false
     // Of the transaction, from the last ReadyForQuery: I when there is none.
@@ -110,7 +141,11 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
         }
         committing ||= writes && commits(type, message, state)
         if (committing && cut?.at === 'before') return breakOff(link)
-        database.write(message)
+        if (type === 'c' && holdCopy !== undefined) {
+          // The client sends nothing more until it has an answer.
+          holdCopy(() => pass(link, database, () => database.write(message)))
+          holdCopy = undefined
+        } else database.write(message)
       }
     })
     forward(link, database, api, (bytes) => {
@@ -121,11 +156,15 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           state = String.fromCharCode(message[5] as number)
           committing = false
         }
+        // CopyInResponse; and its end, with or without success.
+        if (type === 'G') link.copying = true
+        if (type === 'C' && link.copying) copies.rows += copiedRows(message)
         // CommandComplete. The server says so after the commit: it keeps its answer until it waits for the client again.
         if (type === 'C' && committing && cut !== undefined) {
           if (cut.at === 'half') api.write(message.subarray(0, message.length >> 1))
           return breakOff(link)
         }
+        if (type === 'C' || type === 'E') link.copying = false
         api.write(message)
       }
     })
@@ -141,15 +180,26 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       await last
       waiting--
     }
-    const pass = (bytes: Buffer) => {
-      link.dead ||= dropping
-      if (!link.dead && !to.destroyed) send(bytes)
-    }
     const close = () => {
       if (!link.dead) to.end()
     }
-    from.on('data', (bytes) => (delayMs === 0 && waiting === 0 ? pass(bytes) : void inOrder(() => pass(bytes))))
+    from.on('data', (bytes) => {
+      const work = () => pass(link, to, () => send(bytes))
+      if (delayMs === 0 && waiting === 0) work()
+      else void inOrder(work)
+    })
     from.on('end', () => (waiting === 0 ? close() : void inOrder(close)))
+  }
+
+  /** Unless the network drops it. */
+  function pass(link: Link, to: Socket, send: () => void): void {
+    link.dead ||= dropping
+    if (!link.dead && !to.destroyed) send()
+  }
+
+  function loseCopy(link: Link): void {
+    if (link.copying) copies.broken++
+    link.copying = false
   }
 
   function breakOff(link: Link): void {
@@ -172,3 +222,6 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
 const commits = (type: string, message: Buffer, state: string): boolean =>
   // Sync after a statement outside a transaction; the end of a COPY, which is never in one; or the statement COMMIT.
   (type === 'S' && state === 'I') || type === 'c' || (type === 'Q' && /^commit/i.test(message.toString('latin1', 5)))
+
+/** CommandComplete: `COPY 17`. */
+const copiedRows = (message: Buffer): number => Number(/^COPY (\d+)\0$/.exec(message.toString('latin1', 5))?.[1] ?? 0)

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseExactly, recogniseShown, type Stored } from './stored.ts'
 
 export interface ReaderOptions {
   /** Where a request goes. */
@@ -7,12 +8,12 @@ export interface ReaderOptions {
   source: string
 }
 
-/** Who follows the records of a source, list after list upwards, each from the cursor of the last record. */
+/** Follows the records of a source, page after page upwards, each from the cursor of the last record. */
 export interface Reader {
-  /** What was shown, in that order, by the numbers of the records. */
-  seen: { number: number; cursor: string }[]
-  /** Resolves when all these were shown. @throws when it takes a minute */
-  shown(numbers: Iterable<number>): Promise<void>
+  /** What was shown, in that order. */
+  shown: Stored[]
+  /** Resolves when all records with these ids were shown; with false when that takes a minute. */
+  caughtUp(ids: Iterable<string>): Promise<boolean>
   stop(): Promise<void>
 }
 
@@ -20,23 +21,25 @@ const STALLED_MS = 60_000
 const PAUSE_MS = 50
 
 export function startReader({ port, key, source }: ReaderOptions): Reader {
-  const seen: Reader['seen'] = []
-  let [stopping, refusal] = [false, '']
+  const shown: Stored[] = []
+  let stopping = false
   const running = run()
-  return { seen, shown, stop }
+  return { shown, caughtUp, stop }
 
   async function run(): Promise<void> {
-    for (; !stopping; await sleep(PAUSE_MS)) {
+    while (!stopping) {
       try {
-        seen.push(...(await readOn(seen.at(-1)?.cursor)))
-      } catch (error) {
-        // Who reads is told of an outage, and asks again.
-        refusal = (error as Error).message
+        const page = await readOn(shown.at(-1)?.cursor)
+        shown.push(...page)
+        if (page.length > 0) continue
+      } catch {
+        // A reader gets an error in an outage, and asks again.
       }
+      await sleep(PAUSE_MS)
     }
   }
 
-  async function readOn(cursor: string | undefined): Promise<Reader['seen']> {
+  async function readOn(cursor: string | undefined): Promise<Stored[]> {
     const query = new URLSearchParams({
       source,
       order: 'asc',
@@ -44,21 +47,22 @@ export function startReader({ port, key, source }: ReaderOptions): Reader {
       ...(cursor === undefined ? {} : { cursor }),
     })
     const headers = { authorization: `Bearer ${key}` }
-    const response = await fetch(`http://127.0.0.1:${port()}/v1/records?${query}`, { headers })
+    const signal = AbortSignal.timeout(STALLED_MS)
+    const response = await fetch(`http://127.0.0.1:${port()}/v1/records?${query}`, { headers, signal })
     if (!response.ok) throw new Error(await response.text())
-    const { records } = (await response.json()) as { records: { data: { n: number }; cursor: string }[] }
-    return records.map(({ data, cursor }) => ({ number: data.n, cursor }))
+    const { records } = parseExactly(await response.text()) as { records: Parameters<typeof recogniseShown>[0][] }
+    return records.map(recogniseShown)
   }
 
-  async function shown(numbers: Iterable<number>): Promise<void> {
-    const missing = new Set(numbers)
+  async function caughtUp(ids: Iterable<string>): Promise<boolean> {
+    const missing = new Set(ids)
     let at = 0
     for (const giveUp = Date.now() + STALLED_MS; Date.now() < giveUp; await sleep(PAUSE_MS)) {
-      for (const { number } of seen.slice(at)) missing.delete(number)
-      at = seen.length
-      if (missing.size === 0) return
+      for (const { id } of shown.slice(at)) missing.delete(id)
+      at = shown.length
+      if (missing.size === 0) return true
     }
-    throw new Error(`A reader was not shown ${missing.size} records in a minute. Told last: ${refusal || 'nothing'}`)
+    return false
   }
 
   async function stop(): Promise<void> {

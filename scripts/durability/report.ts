@@ -4,10 +4,20 @@ const COLUMNS: [title: string, cell: (result: Result) => string][] = [
   ['sent', ({ sent }) => count(sent)],
   ['acknowledged', ({ acknowledged }) => count(acknowledged)],
   ['stored', ({ stored }) => count(stored)],
+  [
+    'of these copied under the fault (COPYs broken off)',
+    ({ copied, copies_broken }) => `${count(copied)} (${count(copies_broken)})`,
+  ],
   ['acknowledged, but missing', ({ missing }) => count(missing)],
   ['stored twice', ({ twice }) => count(twice)],
+  ['stored altered', ({ altered }) => count(altered)],
   ['answered wrongly', ({ wrong }) => count(wrong)],
-  ['client errors', ({ errors, errorsExpected }) => count(errors) + (errorsExpected ? ' (expected)' : '')],
+  ['shown wrongly', ({ misread }) => count(misread)],
+  [
+    'client errors',
+    ({ errors, errors_allowed }) =>
+      errors_allowed === undefined ? count(errors) : `${count(errors)} (at most ${count(errors_allowed)})`,
+  ],
   ['longest pause', ({ longest_ms }) => seconds(longest_ms)],
   ['noticed after', ({ back_ms }) => (back_ms === undefined ? '' : seconds(back_ms))],
 ]

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { check, type Verdict } from './checker.ts'
 import type { Fault } from './fault.ts'
 import type { Postgres } from './postgres.ts'
-import { startReader } from './reader.ts'
+import { type Reader, startReader } from './reader.ts'
 import { openStage } from './stage.ts'
-import { startWriters, type Writers } from './writers.ts'
+import { CLIENTS, startWriters, type Writers } from './writers.ts'
 
 export interface Result extends Verdict {
   name: string
@@ -17,8 +17,14 @@ export interface Result extends Verdict {
   /** From the moment when all was back to the next acknowledgement, the longest; absent where nothing was away. */
   back_ms?: number
   note?: string
-  /** Were errors part of it? */
-  errorsExpected: boolean
+  /** Rows that PostgreSQL copied while it was broken and mended, and COPYs that broke off then. */
+  copied: number
+  copies_broken: number
+  /** The most requests that may fail, and why; absent: none. */
+  errors_allowed?: number
+  errors_because?: string
+  /** May connections be refused? */
+  unreachable: boolean
 }
 
 export interface RunOptions {
@@ -28,7 +34,6 @@ export interface RunOptions {
   quick: boolean
 }
 
-const CLIENTS = 24
 /** Requests that are acknowledged before the fault, and after it. */
 const AROUND = 100
 /** OUTAGE_HOLD_SECONDS where a fault does not say otherwise: the default. */
@@ -52,9 +57,11 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
   const allowedMs = Number(env.OUTAGE_HOLD_SECONDS ?? HOLD_SECONDS) * 1000 + (quick ? QUICK_GRACE_MS : GRACE_MS)
   const source = `durability/${fault.name}/${randomUUID()}`
   let writers: Writers | undefined
+  let reader: Reader | undefined
   try {
     const client = { port: route, key: postgres.key, source }
-    writers = startWriters({ ...client, clients: CLIENTS, patienceMs: allowedMs })
+    writers = startWriters({ ...client, patienceMs: allowedMs })
+    reader = startReader(client)
     const { acknowledged } = writers
     let backMs: number | undefined
     const back = async () => {
@@ -68,27 +75,40 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
       proxy,
       writers,
       servers,
-      startReader: () => startReader(client),
+      reader,
       startServer: start,
       back,
     }
+    const before = { ...proxy.copies }
+    const begin = performance.now()
     const note = await fault.inflict(stage, quick)
+    const brokenMs = performance.now() - begin
+    const copied = { copied: proxy.copies.rows - before.rows, copies_broken: proxy.copies.broken - before.broken }
     await acknowledged(AROUND)
     await writers.stop()
+    await reader.caughtUp((await rows(source)).map(({ id }) => id))
+    await reader.stop()
     return {
       name: fault.name,
       title: quick ? fault.quickTitle : fault.title,
-      ...check(writers.answers, await rows(source)),
+      ...check({ answers: writers.answers, rows: await rows(source), shown: reader.shown }),
+      ...copied,
       slowest_ms: Math.round(writers.slowestMs()),
       allowed_ms: allowedMs,
       longest_ms: Math.round(writers.longestMs()),
       ...(backMs === undefined ? {} : { back_ms: Math.round(backMs) }),
       ...(note === undefined ? {} : { note }),
-      errorsExpected: fault.errors === 'expected',
+      ...(fault.errors === undefined
+        ? {}
+        : {
+            errors_allowed: fault.errors.most({ clients: CLIENTS, quick, holdMs, brokenMs }),
+            errors_because: fault.errors.because,
+          }),
+      unreachable: fault.unreachable === true,
     }
   } finally {
     // Whoever still waits for an answer is told by the end of the servers.
-    const stopped = writers?.stop()
+    const stopped = Promise.all([writers?.stop(), reader?.stop()])
     await close()
     await stopped
   }
@@ -96,13 +116,20 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
 
 /** Why a run does not meet the bar; nothing: it does. */
 export function complaintsOf(result: Result): string[] {
-  const { sent, missing, twice, wrong, errors, errorsExpected, slowest_ms, allowed_ms } = result
+  const { sent, missing, twice, altered, wrong, misread, copied, slowest_ms, allowed_ms } = result
+  const { errors, errors_allowed = 0, errors_because = 'none is allowed', unsent, unreachable } = result
   return [
     ...(sent === 0 ? ['nothing was sent'] : []),
+    ...(copied === 0 ? ['no row was copied under the fault'] : []),
     ...(missing > 0 ? [`${missing} acknowledged records are missing`] : []),
     ...(twice > 0 ? [`${twice} records are stored twice`] : []),
-    ...(wrong > 0 ? [`${wrong} records were answered wrongly`] : []),
+    ...(altered > 0 ? [`${altered} records are stored otherwise than they were sent`] : []),
+    ...(wrong > 0 ? [`${wrong} answers are wrong`] : []),
+    ...(misread > 0 ? [`${misread} records were shown to a reader otherwise than once, whole and in order`] : []),
     ...(slowest_ms > allowed_ms ? [`a request had no answer in ${allowed_ms} ms, the window and a moment`] : []),
-    ...(errors > 0 && !errorsExpected ? [`${errors} requests failed`] : []),
+    ...(errors > errors_allowed
+      ? [`${errors} requests failed, at most ${errors_allowed} may (${errors_because})`]
+      : []),
+    ...(unsent > 0 && !unreachable ? [`${unsent} connections were refused`] : []),
   ]
 }

@@ -6,8 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+const COPYING = new URL('copying.ts', import.meta.url).href
 
-/** `sluice serve` as a process of its own. */
+/** `sluice serve` as a process of its own, which copies from the beginning: see copying.ts. */
 export interface Server {
   port: number
   /** Resolves when the process has ended: with its exit code, or the name of the signal. */
@@ -29,7 +30,7 @@ const running = new Set<ChildProcess>()
 /** Returns when it is ready. */
 export async function startServer({ port, env, log }: ServerOptions): Promise<Server> {
   const out = openSync(log, 'a')
-  const child = spawn(process.execPath, [MAIN, 'serve'], {
+  const child = spawn(process.execPath, ['--import', COPYING, MAIN, 'serve'], {
     env: { PATH: process.env.PATH ?? '', PORT: String(port), METRICS_PORT: '0', ...env },
     stdio: ['ignore', out, out],
   })

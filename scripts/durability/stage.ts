@@ -1,13 +1,12 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { sql } from 'kysely'
-import { withConnection } from '../../src/commands/database.ts'
-import type { Stored } from './checker.ts'
 import type { Postgres } from './postgres.ts'
 import { type Network, openNetwork } from './proxy.ts'
 import type { Reader } from './reader.ts'
+import { rowsOf } from './rows.ts'
 import { freePort, isReady, type Server, startServer } from './server.ts'
+import type { Stored } from './stored.ts'
 import type { Writers } from './writers.ts'
 
 /** What a fault is inflicted on: processes under load. */
@@ -16,8 +15,8 @@ export interface Stage {
   /** Between the API and PostgreSQL. */
   proxy: Network
   writers: Writers
-  /** One who follows the records of this run, from the first on. */
-  startReader(): Reader
+  /** Follows the records of this run, from the first on. */
+  reader: Reader
   /** The instances of the API that are there. */
   servers: Server[]
   /** Starts one more, on this port or another; returns when it is ready. */
@@ -88,13 +87,8 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
   }
 
   /** What is stored of a run, where the network leads now. */
-  async function rows(source: string): Promise<Stored[]> {
-    return withConnection(through(postgres.superUrl), async (db) => {
-      const { rows } = await sql<Stored>`
-        SELECT (data->>'n')::integer AS number, data->>'content' AS content
-        FROM sluice.records WHERE source = ${source}`.execute(db)
-      return rows
-    })
+  function rows(source: string): Promise<Stored[]> {
+    return rowsOf(through(postgres.superUrl), source)
   }
 
   async function close(): Promise<void> {

@@ -3,15 +3,15 @@ import { Agent, type IncomingMessage, request } from 'node:http'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Answer } from './checker.ts'
-import { contentOf } from './records.ts'
+import { type Answer, readAnswer } from './answers.ts'
+import { rivalsOf } from './plans.ts'
+import { type Message, makeMessages } from './requests.ts'
 
 export interface WritersOptions {
   /** Where a new connection goes. */
   port(): number
   key: string
   source: string
-  clients: number
   /** A request that is not answered by then counts as not answered, in milliseconds. */
   patienceMs: number
 }
@@ -29,6 +29,13 @@ export interface Writers {
   stop(): Promise<void>
 }
 
+/** Clients that nobody competes with, and teams of rivals that send the same records at the same time. */
+const SINGLES = 18
+const TEAMS = 2
+const RIVALS = rivalsOf(1).length
+/** Each has one request under way, at most. */
+export const CLIENTS = SINGLES + TEAMS * RIVALS
+
 const STALLED_MS = 180_000
 /** Between two requests of a client: the machine is to be busy, and not measured. */
 const PAUSE_MS = 10
@@ -36,26 +43,41 @@ const RETRY_MS = 250
 /** Resent for so long; then whoever started the servers has failed to bring them back. */
 const LONGEST_MS = 90_000
 
-export function startWriters({ port, key, source, clients, patienceMs }: WritersOptions): Writers {
+export function startWriters({ port, key, source, patienceMs }: WritersOptions): Writers {
   const answers: Answer[] = []
-  let [next, done, longest, slowest, stopping] = [0, 0, 0, 0, false]
+  let [done, longest, slowest, stopping] = [0, 0, 0, false]
+  // Even requests are sent by one client, odd ones by a team: see plans.ts.
+  const next = { single: 0, team: 1 }
   const waiting = new Set<{ at: number; wake: () => void }>()
-  const running = Promise.all(Array.from({ length: clients }, (_, client) => run(client)))
-  // Told by stop().
+  const running = Promise.all([
+    ...Array.from({ length: SINGLES }, (_, client) => run('single', [client])),
+    ...Array.from({ length: TEAMS }, (_, team) =>
+      run(
+        'team',
+        Array.from({ length: RIVALS }, (_, rival) => SINGLES + team * RIVALS + rival),
+      ),
+    ),
+  ])
+  // Rejections are reported by stop().
   running.catch(() => {})
   return { answers, longestMs: () => longest, slowestMs: () => slowest, acknowledged, stop }
 
-  async function run(client: number): Promise<void> {
-    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-    // A balancer of connections, not of requests, as the Service of a cluster is.
-    agent.createConnection = () => connect(port(), '127.0.0.1')
+  async function run(kind: 'single' | 'team', clients: readonly number[]): Promise<void> {
+    const agents = clients.map(() => {
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+      // A balancer of connections, not of requests, as the Service of a cluster is.
+      agent.createConnection = () => connect(port(), '127.0.0.1')
+      return agent
+    })
     try {
-      for (let turn = client; !stopping; turn++) {
-        await deliver(agent, client, makeRequest(turn))
+      while (!stopping) {
+        const messages = makeMessages(next[kind], source)
+        next[kind] += 2
+        await Promise.all(messages.map((message, at) => deliver(agents[at] as Agent, clients[at] as number, message)))
         await sleep(PAUSE_MS * 2 * Math.random())
       }
     } finally {
-      agent.destroy()
+      for (const agent of agents) agent.destroy()
     }
   }
 
@@ -63,53 +85,50 @@ export function startWriters({ port, key, source, clients, patienceMs }: Writers
   async function deliver(agent: Agent, client: number, message: Message): Promise<void> {
     const begin = performance.now()
     for (;;) {
-      const sent = performance.now()
       const answer = await post(agent, message)
       answers.push(answer)
-      slowest = Math.max(slowest, performance.now() - sent)
-      const ok = answer.status !== undefined && answer.status < 300
+      slowest = Math.max(slowest, answer.ended - answer.begun)
       longest = Math.max(longest, performance.now() - begin)
-      if (ok) noteDone()
-      if (ok || (answer.status !== undefined && client % 3 === 0) || performance.now() - begin > LONGEST_MS) return
+      const { status } = answer
+      if (status !== undefined && status < 300) noteDone()
+      const final = status !== undefined && (status < 300 || status === 409 || status === 422 || client % 3 === 0)
+      if (final || performance.now() - begin > LONGEST_MS) return
       await sleep(RETRY_MS * (0.5 + Math.random()))
     }
   }
 
-  /** One record, or a few; some without an id, known by their Idempotency-Key; some all-or-nothing. */
-  function makeRequest(turn: number): Message {
-    const count = turn % 3 === 0 ? 1 : 2 + (turn % 9)
-    const numbers = Array.from({ length: count }, () => next++)
-    const keyed = turn % 4 === 1
-    const records = numbers.map((n) => ({
-      source,
-      type: 'sluice.durability',
-      ...(keyed ? {} : { id: String(n) }),
-      data: { n, content: contentOf(n) },
-    }))
-    const body = JSON.stringify(count === 1 ? records[0] : records)
-    const headers: Record<string, string> = {
-      authorization: `Bearer ${key}`,
-      'content-type': 'application/json',
-      'content-length': String(Buffer.byteLength(body)),
-      ...(keyed ? { 'idempotency-key': `"${numbers[0]}"` } : {}),
-      ...(turn % 5 === 2 ? { prefer: 'handling=strict' } : {}),
-    }
-    return { numbers, headers, body }
-  }
-
-  async function post(agent: Agent, { numbers, headers, body }: Message): Promise<Answer> {
+  async function post(agent: Agent, message: Message): Promise<Answer> {
+    const { request: number, variant, plan, numbers, headers, body } = message
+    const begun = performance.now()
+    const base = { request: number, variant, strict: plan.strict === true, numbers, begun }
     try {
       const signal = AbortSignal.timeout(patienceMs)
-      const message = request({ agent, method: 'POST', path: '/v1/records', host: '127.0.0.1', headers, signal })
-      message.end(body)
-      const [response] = (await once(message, 'response')) as [IncomingMessage]
+      const authorized = { ...headers, authorization: `Bearer ${key}` }
+      const sent = request({
+        agent,
+        method: 'POST',
+        path: '/v1/records',
+        host: '127.0.0.1',
+        headers: authorized,
+        signal,
+      })
+      sent.end(body)
+      const [response] = (await once(sent, 'response')) as [IncomingMessage]
       const answer = JSON.parse(await text(response))
-      const results = (answer.results as { status: string }[] | undefined)?.map(({ status }) => status)
-      const reason = answer.code && `${answer.code}, ${answer.outcome}`
-      return { numbers, status: response.statusCode as number, results, outcome: answer.outcome, reason } as Answer
+      const status = response.statusCode as number
+      return { ...base, ended: performance.now(), status, unsent: false, ...readAnswer(message, status, answer) }
     } catch (error) {
-      const { name, code, message } = error as NodeJS.ErrnoException
-      return { numbers, reason: name === 'AbortError' ? `nothing in ${patienceMs} ms` : (code ?? message) }
+      const { name, code, message: reason } = error as NodeJS.ErrnoException
+      const unsent = code === 'ECONNREFUSED'
+      return {
+        ...base,
+        ended: performance.now(),
+        told: numbers.map(() => (unsent ? 'not_written' : 'nothing')),
+        cursors: [],
+        contradictions: [],
+        unsent,
+        reason: name === 'AbortError' ? `nothing in ${patienceMs} ms` : (code ?? reason),
+      }
     }
   }
 
@@ -137,10 +156,4 @@ export function startWriters({ port, key, source, clients, patienceMs }: Writers
     stopping = true
     await running
   }
-}
-
-interface Message {
-  numbers: number[]
-  headers: Record<string, string>
-  body: string
 }

@@ -3,15 +3,21 @@ import type { Server } from '../server.ts'
 
 const BREATH = 30
 
+const roundsOf = (quick: boolean) => (quick ? 2 : 5)
+
 /** The API is away. */
 export const API_FAULTS: Fault[] = [
   {
     name: 'api-kill',
     title: 'kill -9 of the API between a commit and its answers, 5 times',
     quickTitle: 'kill -9 of the API between a commit and its answers, twice',
-    errors: 'expected',
+    errors: {
+      most: ({ clients, quick }) => clients * roundsOf(quick),
+      because: 'one under way for each client and kill',
+    },
+    unreachable: true,
     async inflict({ proxy, servers, startServer, writers, back }, quick) {
-      for (let round = 0; round < (quick ? 2 : 5); round++) {
+      for (let round = 0; round < roundsOf(quick); round++) {
         const [server] = servers as [Server]
         await proxy.cutCommit('after', true)
         server.signal('SIGKILL')

@@ -1,0 +1,122 @@
+/** How a body says its records. */
+export type Format =
+  | 'object'
+  | 'array'
+  | 'lines'
+  | 'structured'
+  | 'batch'
+  | 'binary-json'
+  | 'binary-text'
+  | 'binary-bytes'
+
+/** What a request looks like. */
+export interface Plan {
+  format: Format
+  /** Records in it. */
+  count: number
+  /** No ids: they come from the Idempotency-Key. */
+  keyed?: true
+  strict?: true
+  minimal?: true
+  /** With a traceparent header. */
+  traced?: true
+  encoding?: 'gzip' | 'zstd' | 'br' | 'deflate'
+  /** The record in the middle is one that has to be refused. */
+  bad?: true
+}
+
+/** One of several clients that send the same identities at the same time. */
+export interface Rival extends Plan {
+  /** Which content it sends: see records.ts. */
+  variant: number
+  /** The records in the opposite order, so that rivals meet halfway. */
+  reversed?: true
+}
+
+/** More lines than go to the database at a time (2,000), twice over. */
+const LONG = 4_500
+/** In one round of so many. */
+const LONG_ROUNDS = 8
+
+/** What clients without rivals send, in turn. */
+const PLANS: readonly Plan[] = [
+  { format: 'object', count: 1 },
+  { format: 'array', count: 5 },
+  { format: 'lines', count: LONG },
+  { format: 'array', count: 4, keyed: true },
+  { format: 'structured', count: 1 },
+  { format: 'array', count: 6, strict: true },
+  { format: 'binary-json', count: 1 },
+  { format: 'lines', count: 40, encoding: 'gzip' },
+  { format: 'array', count: 7, minimal: true },
+  { format: 'object', count: 1, keyed: true, traced: true },
+  { format: 'batch', count: 5 },
+  { format: 'array', count: 5, bad: true },
+  { format: 'binary-text', count: 1 },
+  { format: 'lines', count: 25, encoding: 'zstd', bad: true },
+  { format: 'array', count: 5, strict: true, bad: true },
+  { format: 'array', count: 20, encoding: 'br', traced: true },
+  { format: 'binary-bytes', count: 1, strict: true },
+  { format: 'batch', count: 6, strict: true, minimal: true, encoding: 'zstd' },
+  { format: 'lines', count: 30, keyed: true },
+  { format: 'object', count: 1, bad: true },
+  { format: 'array', count: 3, keyed: true, strict: true },
+  { format: 'batch', count: 16, encoding: 'deflate' },
+]
+
+/** What rivals send, in turn. */
+const CONTESTS: readonly (readonly Rival[])[] = [
+  // The same content: one creates a record, for the others it is a duplicate.
+  [
+    { format: 'array', count: 8, variant: 0 },
+    { format: 'lines', count: 8, variant: 0, reversed: true },
+    { format: 'batch', count: 8, variant: 0 },
+  ],
+  // Each its own content: one stands, for the others it is a conflict.
+  [
+    { format: 'array', count: 5, variant: 0 },
+    { format: 'array', count: 5, variant: 1, reversed: true },
+    { format: 'lines', count: 5, variant: 2 },
+  ],
+  // All or nothing, against all or nothing, and against one by one.
+  [
+    { format: 'array', count: 6, variant: 0, strict: true },
+    { format: 'array', count: 6, variant: 1, strict: true, reversed: true },
+    { format: 'lines', count: 6, variant: 2, reversed: true },
+  ],
+  [
+    { format: 'object', count: 1, variant: 0 },
+    { format: 'structured', count: 1, variant: 1 },
+    { format: 'object', count: 1, variant: 1 },
+  ],
+  [
+    { format: 'array', count: 6, variant: 0, strict: true },
+    { format: 'batch', count: 6, variant: 0, strict: true, reversed: true },
+    { format: 'array', count: 6, variant: 0, minimal: true },
+  ],
+  [
+    { format: 'array', count: 20, variant: 0, minimal: true },
+    { format: 'lines', count: 20, variant: 0, reversed: true },
+    { format: 'array', count: 20, variant: 1, minimal: true },
+  ],
+]
+
+/** Even requests are sent by one client, odd ones are contested. */
+export const isContested = (request: number): boolean => request % 2 === 1
+
+export function planOf(request: number): Plan {
+  if (isContested(request)) return rivalsOf(request)[0] as Plan
+  const turn = request / 2
+  const plan = PLANS[turn % PLANS.length] as Plan
+  const round = Math.floor(turn / PLANS.length)
+  return plan.count === LONG && round % LONG_ROUNDS > 0 ? { ...plan, count: 30 } : plan
+}
+
+export const rivalsOf = (request: number): readonly Rival[] =>
+  CONTESTS[((request - 1) / 2) % CONTESTS.length] as readonly Rival[]
+
+/** Of the records of a request: must it be refused? */
+export const isBad = (request: number, index: number): boolean => {
+  const { bad, count } = planOf(request)
+  return bad === true && index === count >> 1
+}

@@ -1,0 +1,98 @@
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
+import { isBad, isContested, type Plan, planOf, type Rival, rivalsOf } from './plans.ts'
+import { bytesOf, CONTENT_TYPES, type Content, contentOf, idOf, isBinary, SPAN, traceparentOf } from './records.ts'
+
+/** A request, ready to be sent as often as it takes. */
+export interface Message {
+  request: number
+  plan: Plan
+  /** Which content it sends; others than 0 only where it has rivals. */
+  variant: number
+  /** Of its records, in the order of the body. */
+  numbers: number[]
+  headers: Record<string, string>
+  body: Buffer
+}
+
+/** The request with this number; one for each rival, where it is contested. */
+export function makeMessages(request: number, source: string): Message[] {
+  const rivals = isContested(request) ? rivalsOf(request) : [{ ...planOf(request), variant: 0 }]
+  return rivals.map((rival) => makeMessage(request, rival, source))
+}
+
+function makeMessage(request: number, plan: Rival, source: string): Message {
+  const { format, count, variant, reversed } = plan
+  const numbers = Array.from({ length: count }, (_, index) => request * SPAN + index)
+  if (reversed) numbers.reverse()
+  const plain = isBinary(format) ? bytesOf(format, numbers[0] as number) : Buffer.from(bodyOf(plan, numbers, source))
+  const body = plan.encoding === undefined ? plain : COMPRESS[plan.encoding](plain)
+  const preferences = [...(plan.strict ? ['handling=strict'] : []), ...(plan.minimal ? ['return=minimal'] : [])]
+  const headers: Record<string, string> = {
+    'content-type': CONTENT_TYPES[format] ?? MEDIA_TYPES[format] ?? 'application/json',
+    ...(isBinary(format) ? attributesOf(numbers[0] as number, source) : {}),
+    // Lines come without: a sender of lines does not know how many there will be.
+    ...(format === 'lines' ? {} : { 'content-length': String(body.length) }),
+    ...(plan.encoding === undefined ? {} : { 'content-encoding': plan.encoding }),
+    ...(plan.keyed ? { 'idempotency-key': `"${request}"` } : {}),
+    ...(plan.traced ? { traceparent: traceparentOf(request) } : {}),
+    ...(preferences.length > 0 ? { prefer: preferences.join(', ') } : {}),
+  }
+  return { request, plan, variant, numbers, headers, body }
+}
+
+const COMPRESS = { gzip: gzipSync, deflate: deflateSync, zstd: zstdCompressSync, br: brotliCompressSync }
+
+const MEDIA_TYPES: Partial<Record<string, string>> = {
+  lines: 'application/x-ndjson',
+  structured: 'application/cloudevents+json',
+  batch: 'application/cloudevents-batch+json',
+}
+
+function bodyOf({ format, keyed, variant }: Rival, numbers: readonly number[], source: string): string {
+  const records = numbers.map((number, index) => {
+    const { extensions, ...content } = contentOf(number, variant)
+    // It comes with the header.
+    const { traceparent: _, ...others } = extensions
+    const bad = isBad(Math.floor(number / SPAN), index) ? FAULTS[index % FAULTS.length] : {}
+    return toJson(
+      { ...content, extensions: others, ...bad },
+      {
+        ...(format === 'structured' || format === 'batch' ? { specversion: '1.0' } : {}),
+        source,
+        ...(keyed ? {} : { id: idOf(number) }),
+      },
+    )
+  })
+  if (format === 'lines') return records.map((record) => `${record}\n`).join('')
+  return format === 'array' || format === 'batch' ? `[${records.join()}]` : (records[0] as string)
+}
+
+/** What must be refused: in the envelope, and in the data. */
+const FAULTS: readonly Partial<Content>[] = [
+  { time: { sent: '2026-02-30T12:00:00Z', utc: '' } },
+  { extensions: { 'no-name': 'of an attribute' } },
+  { data: '"\\ud800"' },
+  { data: '1e200000' },
+]
+
+function toJson({ time, extensions, data, ...content }: Content, identity: Record<string, string>): string {
+  const members = JSON.stringify({
+    ...identity,
+    ...content,
+    ...(time === undefined ? {} : { time: time.sent }),
+    ...extensions,
+  })
+  // As text: JSON.stringify would round its numbers.
+  return data === undefined ? members : `${members.slice(0, -1)},"data":${data}}`
+}
+
+/** CloudEvents HTTP binding 1.0.2, section 3.1.3: percent-encoded. */
+function attributesOf(number: number, source: string): Record<string, string> {
+  const { type, subject, time, dataschema, extensions } = contentOf(number, 0)
+  const attributes = { specversion: '1.0', source, id: idOf(number), type, subject, time: time?.sent, dataschema }
+  return Object.fromEntries(
+    Object.entries({ ...attributes, ...extensions }).flatMap(([name, value]) =>
+      value === undefined ? [] : [[`ce-${name}`, encodeURIComponent(value)]],
+    ),
+  )
+}
