@@ -88,8 +88,11 @@ export function* judgeAnswer(
   if (answer.status === 500) yield ['wrong', 'answered 500']
   const { counts, numbers, told, variant } = answer
   if (counts === undefined) return
-  const own = numbers.filter((number) => rowOf(number)?.variant === variant)
-  if (counts.stored > own.length) yield ['wrong', `told ${counts.stored} stored, and ${own.length} are`]
+  // More than it tells of one by one: lines further down, of which it is not told which.
+  const own = numbers.filter((number) => rowOf(number)?.variant === variant).length
+  if (counts.stored > told.filter(isAcknowledged).length && counts.stored > own) {
+    yield ['wrong', `told ${counts.stored} stored, and ${own} are`]
+  }
   if (!told.includes('stored')) return
   // Who created them is not told one by one.
   const tries = numbers.map((number) => {
