@@ -1,6 +1,6 @@
 import { type Answer, isAcknowledged } from './answers.ts'
 import { compareFeed } from './feed.ts'
-import { type Complaint, historiesOf, judge, judgeAnswer, judgeStrict } from './histories.ts'
+import { type Complaint, historiesOf, judge, judgeAnswer, judgeStrict, type Try } from './histories.ts'
 import { idOf } from './records.ts'
 import type { Stored } from './stored.ts'
 
@@ -9,6 +9,8 @@ export interface Verdict {
   sent: number
   /** Told created or duplicate. */
   acknowledged: number
+  /** Never acknowledged, since they, or a strict batch that they were in, had to be refused. */
+  refused: number
   stored: number
   /** Acknowledged, and not there. */
   missing: number
@@ -39,7 +41,9 @@ export interface Evidence {
 const EXAMPLES = 10
 
 /** Refused for what they hold: 409 conflict, 422 rejected. */
-const CONTENT = [409, 422]
+const CONTENT: readonly unknown[] = [409, 422]
+
+const isRefused = ({ told, answer }: Try) => told === 'rejected' || CONTENT.includes(answer.status)
 
 /** Compares what clients were told with what is stored, and with what a reader was shown. */
 export function check({ answers, rows, shown }: Evidence): Verdict {
@@ -49,6 +53,7 @@ export function check({ answers, rows, shown }: Evidence): Verdict {
   const verdict: Verdict = {
     sent: histories.size,
     acknowledged: 0,
+    refused: 0,
     stored: stored.size,
     missing: 0,
     twice: 0,
@@ -63,6 +68,7 @@ export function check({ answers, rows, shown }: Evidence): Verdict {
   for (const [number, history] of histories) {
     const found = stored.get(number) ?? []
     if (history.some(({ told }) => isAcknowledged(told))) verdict.acknowledged++
+    else if (history.some(isRefused)) verdict.refused++
     complain(`record ${idOf(number)}`, judge(number, history, found))
   }
   for (const { number, id } of rows) {

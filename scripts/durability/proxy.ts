@@ -45,8 +45,8 @@ export interface Target {
 export interface Copies {
   /** Rows that PostgreSQL says it has copied, whether or not the API heard of it. */
   rows: number
-  /** COPYs whose connection broke before the API had an answer. */
-  broken: number
+  /** COPYs that were held up, whose connection broke, or that failed with another error than that of a row. */
+  hit: number
 }
 
 export type CommitCut = 'before' | 'after' | 'half'
@@ -56,8 +56,8 @@ interface Link {
   database: Socket
   /** Something was lost on it: it is dead, and looks alive. */
   dead: boolean
-  /** A COPY has begun, and the API has no answer yet. */
-  copying: boolean
+  /** A COPY has begun, and the API has no answer yet; `hit`: and it is counted as one that was hit. */
+  copy: 'none' | 'under way' | 'hit'
 }
 
 const STALLED_MS = 60_000
@@ -68,7 +68,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   let target = first
   let [dropping, delayMs] = [false, 0]
   let cut: { at: CommitCut; silently: boolean; done: () => void } | undefined
-  const copies: Copies = { rows: 0, broken: 0 }
+  const copies: Copies = { rows: 0, hit: 0 }
   let holdCopy: ((release: () => void) => void) | undefined
   const logins = new EventEmitter()
   // allowHalfOpen: an end is passed on, or made, one direction at a time.
@@ -113,7 +113,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
 
   function accept(api: Socket): void {
     const database = connect({ ...target, allowHalfOpen: true })
-    const link: Link = { api, database, dead: dropping, copying: false }
+    const link: Link = { api, database, dead: dropping, copy: 'none' }
     links.add(link)
     for (const socket of [api, database]) {
       socket.setNoDelay(true)
@@ -121,7 +121,8 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       socket.on('error', () => {})
       // Of a connection that is dead neither side learns what became of the other.
       socket.on('close', () => {
-        loseCopy(link)
+        hitCopy(link)
+        link.copy = 'none'
         if (!link.dead) end(link)
       })
     }
@@ -142,6 +143,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
         committing ||= writes && commits(type, message, state)
         if (committing && cut?.at === 'before') return breakOff(link)
         if (type === 'c' && holdCopy !== undefined) {
+          hitCopy(link)
           // The client sends nothing more until it has an answer.
           holdCopy(() => pass(link, database, () => database.write(message)))
           holdCopy = undefined
@@ -157,14 +159,15 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           committing = false
         }
         // CopyInResponse; and its end, with or without success.
-        if (type === 'G') link.copying = true
-        if (type === 'C' && link.copying) copies.rows += copiedRows(message)
+        if (type === 'G') link.copy = 'under way'
+        if (type === 'C' && link.copy !== 'none') copies.rows += copiedRows(message)
+        if (type === 'E' && !isRowError(message)) hitCopy(link)
         // CommandComplete. The server says so after the commit: it keeps its answer until it waits for the client again.
         if (type === 'C' && committing && cut !== undefined) {
           if (cut.at === 'half') api.write(message.subarray(0, message.length >> 1))
           return breakOff(link)
         }
-        if (type === 'C' || type === 'E') link.copying = false
+        if (type === 'C' || type === 'E') link.copy = 'none'
         api.write(message)
       }
     })
@@ -197,9 +200,11 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
     if (!link.dead && !to.destroyed) send()
   }
 
-  function loseCopy(link: Link): void {
-    if (link.copying) copies.broken++
-    link.copying = false
+  function hitCopy(link: Link): void {
+    if (link.copy === 'under way') {
+      copies.hit++
+      link.copy = 'hit'
+    }
   }
 
   function breakOff(link: Link): void {
@@ -225,3 +230,6 @@ const commits = (type: string, message: Buffer, state: string): boolean =>
 
 /** CommandComplete: `COPY 17`. */
 const copiedRows = (message: Buffer): number => Number(/^COPY (\d+)\0$/.exec(message.toString('latin1', 5))?.[1] ?? 0)
+
+/** ErrorResponse: a field for each letter, C with the SQLSTATE. 22 and 23: a value is at fault, or the identity is there already. */
+const isRowError = (message: Buffer): boolean => /\0C2[23]/.test(message.toString('latin1', 5))

@@ -3,11 +3,10 @@ import type { Result } from './run.ts'
 const COLUMNS: [title: string, cell: (result: Result) => string][] = [
   ['sent', ({ sent }) => count(sent)],
   ['acknowledged', ({ acknowledged }) => count(acknowledged)],
+  ['refused for their content', ({ refused }) => count(refused)],
   ['stored', ({ stored }) => count(stored)],
-  [
-    'of these copied under the fault (COPYs broken off)',
-    ({ copied, copies_broken }) => `${count(copied)} (${count(copies_broken)})`,
-  ],
+  ['copied', ({ copied }) => count(copied)],
+  ['COPYs hit', ({ copies_hit }) => count(copies_hit)],
   ['acknowledged, but missing', ({ missing }) => count(missing)],
   ['stored twice', ({ twice }) => count(twice)],
   ['stored altered', ({ altered }) => count(altered)],

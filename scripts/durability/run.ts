@@ -17,9 +17,9 @@ export interface Result extends Verdict {
   /** From the moment when all was back to the next acknowledgement, the longest; absent where nothing was away. */
   back_ms?: number
   note?: string
-  /** Rows that PostgreSQL copied while it was broken and mended, and COPYs that broke off then. */
+  /** Rows that PostgreSQL copied from the beginning of the fault on, and COPYs that were hit: see proxy.ts. */
   copied: number
-  copies_broken: number
+  copies_hit: number
   /** The most requests that may fail, and why; absent: none. */
   errors_allowed?: number
   errors_because?: string
@@ -83,7 +83,6 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     const begin = performance.now()
     const note = await fault.inflict(stage, quick)
     const brokenMs = performance.now() - begin
-    const copied = { copied: proxy.copies.rows - before.rows, copies_broken: proxy.copies.broken - before.broken }
     await acknowledged(AROUND)
     await writers.stop()
     await reader.caughtUp((await rows(source)).map(({ id }) => id))
@@ -92,7 +91,8 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
       name: fault.name,
       title: quick ? fault.quickTitle : fault.title,
       ...check({ answers: writers.answers, rows: await rows(source), shown: reader.shown }),
-      ...copied,
+      copied: proxy.copies.rows - before.rows,
+      copies_hit: proxy.copies.hit - before.hit,
       slowest_ms: Math.round(writers.slowestMs()),
       allowed_ms: allowedMs,
       longest_ms: Math.round(writers.longestMs()),
