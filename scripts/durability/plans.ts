@@ -35,8 +35,8 @@ export interface Rival extends Plan {
 
 /** More lines than go to the database at a time (2,000), twice over. */
 const LONG = 4_500
-/** In one round of so many. */
-const LONG_ROUNDS = 8
+/** In each fifth round: the first time when a fault is about to begin. */
+const LONG_ROUND = 4
 
 /** What clients without rivals send, in turn. */
 const PLANS: readonly Plan[] = [
@@ -109,7 +109,7 @@ export function planOf(request: number): Plan {
   const turn = request / 2
   const plan = PLANS[turn % PLANS.length] as Plan
   const round = Math.floor(turn / PLANS.length)
-  return plan.count === LONG && round % LONG_ROUNDS > 0 ? { ...plan, count: 30 } : plan
+  return plan.count === LONG && round % 5 !== LONG_ROUND ? { ...plan, count: 30 } : plan
 }
 
 export const rivalsOf = (request: number): readonly Rival[] =>

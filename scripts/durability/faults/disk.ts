@@ -6,6 +6,12 @@ import { fillDisk, openOnSmallDisk } from '../disk.ts'
 import type { Fault } from '../fault.ts'
 import type { Postgres } from '../postgres.ts'
 
+/**
+ * Far longer than it takes to recover from so little. When its recovery finds the disk full and ends of it, PostgreSQL 18 can
+ * wait for its other processes for ever, without a connection and without an end.
+ */
+const RECOVERY_MS = 6_000
+
 /** PostgreSQL has no room. */
 export const DISK_FAULTS: Fault[] = [
   {
@@ -20,9 +26,11 @@ export const DISK_FAULTS: Fault[] = [
       const seen = await storeInVain(postgres)
       await sleep(Math.max(0, begin + (quick ? 2_000 : 5_000) - performance.now()))
       await free()
+      const hung = !(await answers(postgres))
+      if (hung) await postgres.kill().catch(() => {})
       await postgres.start()
       await back()
-      return seen
+      return hung ? `${seen}; it was killed, since it was not back in ${RECOVERY_MS / 1000} s` : seen
     },
   },
   {
@@ -56,4 +64,16 @@ async function storeInVain(postgres: Postgres): Promise<string> {
   } catch (error) {
     return sqlstateOf(error) === '53100' ? 'inserts failed with 53100' : 'PostgreSQL ended of it'
   }
+}
+
+async function answers(postgres: Postgres): Promise<boolean> {
+  for (const giveUp = Date.now() + RECOVERY_MS; Date.now() < giveUp; await sleep(50)) {
+    try {
+      await withConnection(postgres.superUrl, (db) => sql`SELECT 1`.execute(db))
+      return true
+    } catch {
+      // Not yet.
+    }
+  }
+  return false
 }
