@@ -29,6 +29,8 @@ export interface Plan {
 export interface Rival extends Plan {
   /** Which content it sends: see records.ts. */
   variant: number
+  /** Its first record: rivals may have only some of them in common. Absent: 0. */
+  from?: number
   /** The records in the opposite order, so that rivals meet halfway. */
   reversed?: true
 }
@@ -81,8 +83,8 @@ const CONTESTS: readonly (readonly Rival[])[] = [
   // All or nothing, against all or nothing, and against one by one.
   [
     { format: 'array', count: 6, variant: 0, strict: true },
-    { format: 'array', count: 6, variant: 1, strict: true, reversed: true },
-    { format: 'lines', count: 6, variant: 2, reversed: true },
+    { format: 'array', count: 6, from: 3, variant: 1, strict: true, reversed: true },
+    { format: 'lines', count: 6, from: 5, variant: 2 },
   ],
   [
     { format: 'object', count: 1, variant: 0 },
@@ -91,13 +93,13 @@ const CONTESTS: readonly (readonly Rival[])[] = [
   ],
   [
     { format: 'array', count: 6, variant: 0, strict: true },
-    { format: 'batch', count: 6, variant: 0, strict: true, reversed: true },
-    { format: 'array', count: 6, variant: 0, minimal: true },
+    { format: 'batch', count: 6, from: 2, variant: 0, strict: true, reversed: true },
+    { format: 'array', count: 6, from: 4, variant: 0, minimal: true },
   ],
   [
     { format: 'array', count: 20, variant: 0, minimal: true },
     { format: 'lines', count: 20, variant: 0, reversed: true },
-    { format: 'array', count: 20, variant: 1, minimal: true },
+    { format: 'array', count: 20, from: 15, variant: 1, minimal: true },
   ],
 ]
 

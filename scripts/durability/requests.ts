@@ -21,8 +21,8 @@ export function makeMessages(request: number, source: string): Message[] {
 }
 
 function makeMessage(request: number, plan: Rival, source: string): Message {
-  const { format, count, variant, reversed } = plan
-  const numbers = Array.from({ length: count }, (_, index) => request * SPAN + index)
+  const { format, count, variant, reversed, from = 0 } = plan
+  const numbers = Array.from({ length: count }, (_, index) => request * SPAN + from + index)
   if (reversed) numbers.reverse()
   const plain = isBinary(format) ? bytesOf(format, numbers[0] as number) : Buffer.from(bodyOf(plan, numbers, source))
   const body = plan.encoding === undefined ? plain : COMPRESS[plan.encoding](plain)

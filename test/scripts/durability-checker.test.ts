@@ -76,13 +76,14 @@ function results(request: number, statuses: string | string[], way: Way & { stat
 const problem = (request: number, status: number, code: string, more: object = {}, way?: Way) =>
   answer(request, status, { code, outcome: 'not_written', ...more }, way)
 
-const conflicts = (request: number, way: Way) =>
+/** Two strict batches of six with other content, which have the records 3, 4 and 5 in common: one of them is refused. */
+const winner = () => results(RIVAL_STRICT, 'created', { at: 2_000 })
+const loser = () =>
   problem(
-    request,
-    409,
-    'conflict',
-    { errors: numbersOf(request).map((_, index) => ({ index, code: 'conflict' })) },
-    way,
+    ...([RIVAL_STRICT, 409, 'conflict'] as const),
+    // Its records are in the opposite order.
+    { errors: [3, 4, 5].map((index) => ({ index, code: 'conflict' })) },
+    { variant: 1, at: 2_000 },
   )
 
 /** A report of lines. */
@@ -144,19 +145,19 @@ t.test('a run in which all was kept has no complaint', async (t) => {
     lines(SAME, 200, 0, 8, {}, { at: 1_000 }),
     results(DIFFERENT, ['created', 'created', 'conflict', 'conflict', 'conflict'], { at: 1_000 }),
     results(DIFFERENT, ['created', 'created', 'created', 'conflict', 'conflict'], { variant: 1, at: 1_000 }),
-    conflicts(RIVAL_STRICT, { at: 1_000 }),
-    results(RIVAL_STRICT, 'created', { variant: 1, at: 1_000 }),
+    winner(),
+    loser(),
   ]
   const rows = [
     ...[SINGLE, ARRAY, STRICT, BAD, MINIMAL, LINES, BAD_LINES, BYTES, KEYED, SAME].flatMap((request) =>
       rowsOf(request),
     ),
     ...numbersOf(DIFFERENT).map((number, index) => row(number, index < 2 ? 0 : 1)),
-    ...rowsOf(RIVAL_STRICT, 1),
+    ...rowsOf(RIVAL_STRICT),
   ].sort((one, other) => (one.cursor < other.cursor ? -1 : 1))
   const verdict = judge(answers, rows)
   t.match(verdict, { ...NONE, stored: rows.length, acknowledged: rows.length, errors: 3, unsent: 0 })
-  t.equal(verdict.refused, 2 + numbersOf(STRICT_BAD).length)
+  t.equal(verdict.refused, 2 + 3 + numbersOf(STRICT_BAD).length)
   t.equal(verdict.sent, verdict.acknowledged + verdict.refused)
 })
 
@@ -263,16 +264,18 @@ t.test('a strict batch that is stored by half', async (t) => {
 })
 
 t.test('a refusal whose records are stored all the same', async (t) => {
-  const winner = results(RIVAL_STRICT, 'created', { at: 2_000 })
-  const loser = conflicts(RIVAL_STRICT, { variant: 1, at: 2_000 })
   const stands = rowsOf(RIVAL_STRICT)
-  t.match(judge([winner, loser], stands), NONE)
-  const stored = numbersOf(RIVAL_STRICT).map((number, index) => row(number, index < 2 ? 1 : 0))
-  const verdict = judge([winner, loser], stored)
-  t.match(verdict, { missing: 2, altered: 0 })
-  t.ok(
-    verdict.examples.some((line) => /stored \(1\), and no answer allows it/.test(line)),
-    '409',
+  t.match(judge([winner(), loser()], stands), NONE)
+  const half = [6, 7, 8].map((index) => row(RIVAL_STRICT * SPAN + index, 1))
+  const verdict = judge([winner(), loser()], [...stands, ...half])
+  complains(t, verdict, { wrong: 4 }, /stored \(1\), and no answer allows it/, '409, and those without a conflict are')
+  const instead = numbersOf(RIVAL_STRICT).map((number, index) => row(number, 0 + Number(index > 3)))
+  complains(
+    t,
+    judge([winner(), loser()], instead),
+    { missing: 2, wrong: 6 },
+    /no answer allows it/,
+    '409, and some with',
   )
 
   const refused = problem(STRICT_BAD, 422, 'strict_refused', { errors: [{ index: 2, code: 'invalid_time' }] })
