@@ -23,6 +23,8 @@ export interface Plan {
   encoding?: 'gzip' | 'zstd' | 'br' | 'deflate'
   /** The record in the middle is one that has to be refused. */
   bad?: true
+  /** Records of 8 KB. */
+  large?: true
 }
 
 /** One of several clients that send the same identities at the same time. */
@@ -35,16 +37,18 @@ export interface Rival extends Plan {
   reversed?: true
 }
 
-/** More lines than go to the database at a time (2,000), twice over. */
-const LONG = 4_500
-/** In each fifth round: the first time when a fault is about to begin. */
+/** Lines of 8 KB each, three times as much as goes to the database at a time (1 MiB). */
+const LONG: Plan = { format: 'lines', count: 400, large: true }
+/** In each fifth round such a stream is sent: the first one when a fault is about to begin. */
 const LONG_ROUND = 4
+/** In the place of one of the others. */
+const LONG_TURN = 2
 
 /** What clients without rivals send, in turn. */
 const PLANS: readonly Plan[] = [
   { format: 'object', count: 1 },
   { format: 'array', count: 5 },
-  { format: 'lines', count: LONG },
+  { format: 'lines', count: 30 },
   { format: 'array', count: 4, keyed: true },
   { format: 'structured', count: 1 },
   { format: 'array', count: 6, strict: true },
@@ -108,10 +112,8 @@ export const isContested = (request: number): boolean => request % 2 === 1
 
 export function planOf(request: number): Plan {
   if (isContested(request)) return rivalsOf(request)[0] as Plan
-  const turn = request / 2
-  const plan = PLANS[turn % PLANS.length] as Plan
-  const round = Math.floor(turn / PLANS.length)
-  return plan.count === LONG && round % 5 !== LONG_ROUND ? { ...plan, count: 30 } : plan
+  const [turn, round] = [(request / 2) % PLANS.length, Math.floor(request / 2 / PLANS.length)]
+  return turn === LONG_TURN && round % 5 === LONG_ROUND ? LONG : (PLANS[turn] as Plan)
 }
 
 export const rivalsOf = (request: number): readonly Rival[] =>

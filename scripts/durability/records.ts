@@ -45,7 +45,7 @@ export function numberOf(id: string): number | undefined {
  */
 export function contentOf(number: number, variant: number): Content {
   const request = requestOf(number)
-  const { format, traced } = planOf(request)
+  const { format, traced, large } = planOf(request)
   const chance = hashOf(`record ${number}`)
   const oneOf = (at: number, count: number) => (chance[at] as number) % count
   const labels = { label: `é "x" 100% 😀 ${number}`, flag: oneOf(0, 2) === 0, count: chance.readInt32BE(4) }
@@ -66,7 +66,9 @@ export function contentOf(number: number, variant: number): Content {
     )
     return { ...content, ...payloadOfBinary(format, number) }
   }
-  return { ...content, ...payloadOf(number, variant, isContested(request) ? 0 : oneOf(12, 10), oneOf(13, 3)) }
+  // What rivals can contradict, or what has room.
+  const kind = isContested(request) || large ? 0 : oneOf(12, 10)
+  return { ...content, ...payloadOf(number, variant, kind, oneOf(13, 3)) }
 }
 
 /** The bytes that a request in CloudEvents' binary mode sends. */
@@ -114,9 +116,11 @@ function payloadOf(number: number, variant: number, kind: number, typed: number)
 
 /** Digits that no double holds, escapes, white space, names that come twice: all of it has to stay as it is. */
 const objectOf = (number: number, variant: number) =>
-  `{"n":${number}, "hash":"${hashOf(String(number)).toString('base64')}","long":1234567890123456789${variant},` +
+  `{"n":${number},${planOf(requestOf(number)).large ? ` "padding":"${PADDING}",` : ''} "hash":"${hashOf(String(number)).toString('base64')}","long":1234567890123456789${variant},` +
   `"fraction":0.1000000000000000055${number},"exponent":1.50e+300,"zero":-0,"text":${JSON.stringify(textOf(number))},` +
   `"nested":{"list":[1.0,[2,[{"":null}]],true\t],"again":1,"again":2}}`
+
+const PADDING = 'padding '.repeat(1_000)
 
 const textOf = (number: number) => `"${number}"\n\t\\ \\u0000 / é 😀 \u0001`
 

@@ -47,7 +47,7 @@ export class LineChunks {
    * @param request whose stream it is: `key` sends it; once `stop` is aborted nothing more is handed over, and its reason, a
    * Problem, says why
    */
-  constructor(writer: Writer, report: LineReport, request: { key: Key; stop: AbortSignal; admit?: Admit }) {
+  constructor(writer: Writer, report: LineReport, request: { key: Pick<Key, 'id'>; stop: AbortSignal; admit?: Admit }) {
     this.#writer = writer
     this.#report = report
     this.#key = request.key.id

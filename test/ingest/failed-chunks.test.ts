@@ -24,7 +24,8 @@ t.test('the memory of a chunk that failed is not given to other streams', async 
     },
   } as unknown as Writer
   const send = async (name: string) => {
-    const chunks = new LineChunks(writer, new LineReport(noCounts()))
+    const request = { key: { id: 'key' }, stop: new AbortController().signal }
+    const chunks = new LineChunks(writer, new LineReport(noCounts()), request)
     for (let line = 1; line <= 10; line++) chunks.add(makeRow({ id: `${name}${line}`, data: `"${name}"` }), line, 50)
     await chunks.send()
   }
