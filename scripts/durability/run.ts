@@ -54,7 +54,8 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     env,
     instances: fault.instances ?? 1,
   })
-  const allowedMs = Number(env.OUTAGE_HOLD_SECONDS ?? HOLD_SECONDS) * 1000 + (quick ? QUICK_GRACE_MS : GRACE_MS)
+  const holdMs = Number(env.OUTAGE_HOLD_SECONDS ?? HOLD_SECONDS) * 1000
+  const allowedMs = holdMs + (quick ? QUICK_GRACE_MS : GRACE_MS)
   const source = `durability/${fault.name}/${randomUUID()}`
   let writers: Writers | undefined
   let reader: Reader | undefined
