@@ -2,6 +2,7 @@ import env from '@fastify/env'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
+import bodies from './plugins/bodies.ts'
 import closing from './plugins/closing.ts'
 import database from './plugins/database.ts'
 import jobs from './plugins/jobs.ts'
@@ -55,8 +56,9 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   }) as unknown as FastifyInstance
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
-  await app.register(metrics)
+  await app.register(metrics, { config })
   await app.register(timeouts, { config })
+  await app.register(bodies, { stallSeconds: config.STALL_SECONDS })
   await app.register(refusals)
   await app.register(requests)
   await app.register(tracing, { config })

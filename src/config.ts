@@ -123,7 +123,10 @@ export const ConfigSchema = Type.Object({
     maximum: 64,
     description: 'Flushes at the database at once; one connection each',
   }),
-  QUEUE_MAX_BYTES: bytes(64 * MiB, 'All bodies that are being read or wait for their commit; beyond it 503'),
+  QUEUE_MAX_BYTES: bytes(
+    64 * MiB,
+    'Memory of all requests that are being read or wait for their commit; beyond it 503',
+  ),
   UNREAD_MAX_BYTES: bytes(64 * MiB, 'All pages and exports that their readers have not taken yet; beyond it 503'),
   SHED_INGEST_SECONDS: Type.Number({
     default: 1,

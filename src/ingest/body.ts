@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
-import type { Budget } from '../lib/budget.ts'
 import { Problem } from '../lib/problems.ts'
+import { Bytes } from './bytes.ts'
 import { abandon, toBodyProblem } from './inflate.ts'
 
 export interface BodyLimits {
@@ -10,53 +10,40 @@ export interface BodyLimits {
   maxRecordBytes: number
 }
 
-export interface Body {
-  content: Buffer
-  /** What is reserved for it in the budget: whoever has the body gives it back. */
-  bytes: number
-}
-
 const OPEN_OBJECT = 0x7b
 
 /**
- * Reads a body whole, counting its real bytes whatever Content-Length says, and reserving them in the budget.
+ * Reads a body whole, counting its real bytes whatever Content-Length says. What stands against it already is thrown at
+ * once, before anything is read.
  * @param declared Content-Length, or 0 when there is none
- * @param owner the id of the API key that sends it
- * @throws Problem body_too_large, overloaded, incomplete_body, corrupt_encoding, inflates_too_far; then nothing stays
- * reserved
+ * @param hold reserves memory: called with all bytes that the body needs now; may throw
+ * @throws Problem body_too_large, incomplete_body, corrupt_encoding, inflates_too_far, request_timeout; what `hold` throws
  */
-export async function readBody(
+export function readBody(
   stream: Readable,
   declared: number,
   limits: BodyLimits,
-  budget: Budget,
-  owner: string,
-): Promise<Body> {
+  hold: (bytes: number) => void,
+): Promise<Buffer> {
   if (declared > limits.maxBatchBytes) throw tooLarge(limits.maxBatchBytes)
   // What is announced is reserved at once, so that many slow uploads cannot each pass a check and then not fit together.
-  budget.take(owner, declared)
-  const reservation = { bytes: declared }
-  try {
-    const content = await collect(stream, limits, (bytes) => {
-      if (bytes > reservation.bytes) {
-        budget.take(owner, bytes - reservation.bytes)
-        reservation.bytes = bytes
-      }
-    })
-    return { content, bytes: reservation.bytes }
-  } catch (error) {
-    budget.give(owner, reservation.bytes)
-    throw error
-  }
+  hold(declared)
+  return collect(stream, declared, limits, (bytes) => {
+    if (bytes > declared) hold(bytes)
+  })
 }
 
 /**
  * Listeners and not `for await`, which costs a promise a chunk: most bodies are one chunk.
  */
-function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) => void): Promise<Buffer> {
+function collect(
+  stream: Readable,
+  declared: number,
+  limits: BodyLimits,
+  onSize: (bytes: number) => void,
+): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    let bytes = 0
+    const gathered = new Bytes(declared)
     let limit = limits.maxBatchBytes
     let undecided = true
 
@@ -64,12 +51,12 @@ function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) =
 
     function onData(chunk: Buffer): void {
       if (undecided) decide(chunk)
-      bytes += chunk.length
+      const bytes = gathered.length + chunk.length
       try {
         // First of all its own size: a body that can never be taken is not to be sent again later.
         if (bytes > limit) throw tooLarge(limit)
         onSize(bytes)
-        chunks.push(chunk)
+        gathered.add(chunk)
       } catch (error) {
         settle(() => reject(error))
         abandon(stream)
@@ -82,7 +69,7 @@ function collect(stream: Readable, limits: BodyLimits, onSize: (bytes: number) =
       if (first === OPEN_OBJECT) limit = limits.maxRecordBytes
     }
     function onEnd(): void {
-      settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, bytes)))
+      settle(() => resolve(gathered.take()))
     }
     function onLost(cause?: Error): void {
       settle(() => reject(toBodyProblem(cause)))

@@ -1,3 +1,5 @@
+import { Bytes } from './bytes.ts'
+
 const NEWLINE = 0x0a
 
 /** Whole lines, and where they stand. */
@@ -20,8 +22,7 @@ export interface LongLine {
  */
 export class LineCutter {
   readonly #maxLineBytes: number
-  #rest: Buffer[] = []
-  #restBytes = 0
+  readonly #rest = new Bytes()
   #dropping = false
   #line = 1
 
@@ -31,14 +32,14 @@ export class LineCutter {
 
   /** Of a line that is not complete. */
   get heldBytes(): number {
-    return this.#restBytes
+    return this.#rest.length
   }
 
   /** The lines that this chunk completes. */
   push(chunk: Buffer): (Block | LongLine)[] {
     const out: (Block | LongLine)[] = []
     let from = 0
-    if (this.#restBytes > 0 || this.#dropping) {
+    if (this.#rest.length > 0 || this.#dropping) {
       const end = chunk.indexOf(NEWLINE)
       if (end === -1) {
         this.#keep(chunk)
@@ -61,18 +62,16 @@ export class LineCutter {
 
   /** The last line, where no newline ended it. */
   end(): (Block | LongLine)[] {
-    return this.#restBytes > 0 || this.#dropping ? [this.#closeLine()] : []
+    return this.#rest.length > 0 || this.#dropping ? [this.#closeLine()] : []
   }
 
   #keep(part: Buffer): void {
     if (this.#dropping) return
-    this.#rest.push(part)
-    this.#restBytes += part.length
+    this.#rest.add(part)
     // One byte more for the newline, and one for the carriage return before it.
-    if (this.#restBytes > this.#maxLineBytes + 2) {
+    if (this.#rest.length > this.#maxLineBytes + 2) {
       this.#dropping = true
-      this.#rest = []
-      this.#restBytes = 0
+      this.#rest.clear()
     }
   }
 
@@ -82,10 +81,7 @@ export class LineCutter {
       this.#dropping = false
       return { line }
     }
-    const bytes = this.#rest.length === 1 ? (this.#rest[0] as Buffer) : Buffer.concat(this.#rest, this.#restBytes)
-    this.#rest = []
-    this.#restBytes = 0
-    return { bytes, firstLine: line, lines: 1 }
+    return { bytes: this.#rest.take(), firstLine: line, lines: 1 }
   }
 }
 

@@ -13,6 +13,7 @@ import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
 import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
 import { type Block, LineCutter, type LongLine } from './lines.ts'
+import { IDLE_STREAM_BYTES } from './memory.ts'
 import { type Counts, statusOf } from './results.ts'
 import type { Writer } from './writer.ts'
 
@@ -25,12 +26,12 @@ export interface LinesRequest {
   /** What became of the lines is added here, while they are stored. */
   totals: Counts
   admit?: Admit
-  /** Told how many bytes of the stream are in memory. @throws Problem overloaded */
+  /** Called with how many bytes of the stream are in memory. @throws Problem overloaded */
   hold?: (bytes: number) => void
 }
 
-/** What is read of a body at a time, and so on its way whatever else a stream holds. */
-const READ_BYTES = 64 * 1024
+/** What Node.js reads of a body beyond what was taken of it: its highWaterMark. A stream that is idle has none of it. */
+const READ_AHEAD_BYTES = 64 * 1024
 
 export interface LinesAnswer {
   status: 200 | 201 | 207
@@ -52,7 +53,6 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
   request.stop.addEventListener('abort', wake)
   let problem: Problem | undefined
   try {
-    request.hold?.(READ_BYTES)
     await readLines(body, request, chunks, report)
   } catch (error) {
     // The sender is gone, or sends what cannot be inflated: the lines that were whole are stored all the same. Or the stream
@@ -74,6 +74,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   const reader = new BodyReader(body, stop)
   try {
     for (let bytes = await reader.next(); bytes !== undefined; bytes = await reader.next()) {
+      tellHeld(bytes.length + READ_AHEAD_BYTES)
       await take(cutter.push(bytes))
       tellHeld()
       while ((chunks.hasRows || !chunks.isIdle) && chunks.problem === undefined && (await isQuiet(body))) {
@@ -88,8 +89,8 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   }
   await take(cutter.end())
 
-  function tellHeld(): void {
-    request.hold?.(READ_BYTES + cutter.heldBytes + chunks.heldBytes)
+  function tellHeld(unread = 0): void {
+    request.hold?.(IDLE_STREAM_BYTES + unread + cutter.heldBytes + chunks.heldBytes)
   }
 
   async function take(pieces: (Block | LongLine)[]): Promise<void> {

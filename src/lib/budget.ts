@@ -30,10 +30,15 @@ export class Budget {
    * @throws Problem overloaded
    */
   take(owner: string, bytes: number): void {
+    this.#take(owner, bytes, 0)
+  }
+
+  /** @param own what the owner holds already for the same request: no reason to refuse it more */
+  #take(owner: string, bytes: number, own: number): void {
     const held = this.#held.get(owner) ?? 0
     const free = this.max - this.#used - bytes
-    if (free < 0 && this.#used > 0) throw new Problem('overloaded', this.#refusal)
-    if (held > 0 && held + bytes > free) {
+    if (free < 0 && this.#used > own) throw new Problem('overloaded', this.#refusal)
+    if (held > own && held + bytes > free) {
       throw new Problem('overloaded', `The API key ${owner} holds its share of the memory already. ${this.#refusal}`)
     }
     this.#change(owner, held + bytes, bytes)
@@ -43,11 +48,14 @@ export class Budget {
     this.#change(owner, (this.#held.get(owner) ?? 0) - bytes, -bytes)
   }
 
-  /** A reservation whose size changes: call it with the bytes held now. It throws what `take` throws, and keeps what it had. */
+  /**
+   * A reservation whose size changes: call it with the bytes held now. It throws what `take` throws, and keeps what it had.
+   * As the only one of its owner it may grow to all that is free, like one that is as large from the beginning.
+   */
   openReservation(owner: string): (bytes: number) => void {
     let held = 0
     return (bytes) => {
-      if (bytes > held) this.take(owner, bytes - held)
+      if (bytes > held) this.#take(owner, bytes - held, held)
       else this.give(owner, held - bytes)
       held = bytes
     }

@@ -10,6 +10,8 @@ import { hashKey, type Key, type Scope } from './keys.ts'
 const REFRESH_MS = 2_000
 /** A key that is not in the copy may be new: that is looked up, but so often at most, whatever callers send. */
 const LOOK_AGAIN_MS = 100
+/** Requests that wait for that: as far as anybody knows, their callers have no key, and so no share of the memory. */
+export const MOST_LOOKING = 100
 
 /** The streams that a key was let in with for a scope. */
 interface Watch {
@@ -39,6 +41,8 @@ export class KeyRing {
   #copiedAt = performance.now()
   /** The read that is under way. */
   #reading: Promise<void> | undefined
+  /** Requests that wait for the next one. */
+  #looking = 0
   /** One that has not begun, and will see whatever exists now. */
   #nextRead: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -83,7 +87,8 @@ export class KeyRing {
 
   /**
    * The key a token belongs to, if any. Answers at once, but for the first calls and for tokens it does not know.
-   * @throws Problem database_unavailable when it is not in the copy, and the keys cannot be read: it may be a new one
+   * @throws Problem database_unavailable when it is not in the copy, and the keys cannot be read: it may be a new one;
+   * overloaded when too many wait for that
    */
   find(token: string): Key | undefined | Promise<Key | undefined> {
     const found = this.#found.get(token)
@@ -129,17 +134,25 @@ export class KeyRing {
 
   /** The key may be newer than the copy. Those who ask meanwhile wait for the same read. */
   async #look(hash: string): Promise<Key | undefined> {
+    // Before there is a copy, all keys are unknown.
+    if (this.#keys !== undefined && this.#looking >= MOST_LOOKING) {
+      throw new Problem('overloaded', 'Too many API keys that are not known are being looked up. Send it again later.')
+    }
+    this.#looking++
     this.#nextRead ??= sleep(Math.max(0, this.#readAt + LOOK_AGAIN_MS - performance.now()))
       .then(() => this.#reading?.catch(() => undefined))
       .then(() => {
         this.#nextRead = undefined
         return this.#read()
       })
-    await this.#nextRead.catch((cause) => {
-      throw new Problem('database_unavailable', 'The API key is not known, and the database cannot be asked for it.', {
-        cause,
-      })
-    })
+    try {
+      await this.#nextRead
+    } catch (cause) {
+      const detail = 'The API key is not known, and the database cannot be asked for it.'
+      throw new Problem('database_unavailable', detail, { cause })
+    } finally {
+      this.#looking--
+    }
     return this.#keys?.get(hash)
   }
 

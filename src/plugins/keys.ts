@@ -24,13 +24,23 @@ export default fp(
       'requireScope',
       (scope: Scope): onRequestHookHandler =>
         (request, _reply, done) => {
+          const { socket } = request.raw
           const accept = (key: Key | undefined) => {
             request.key = checkKey(key, scope)
           }
           try {
             const found = ring.find(readToken(request.headers.authorization))
+            if (found instanceof Promise) {
+              // Node.js would read ahead up to 64 KiB of the body, a chunk of which may be a single byte and 200 of memory.
+              // (What Fastify's inject sends has no real socket.)
+              socket.pause?.()
+              const goOn = (error?: Error) => {
+                socket.resume?.()
+                done(error)
+              }
+              return void found.then(accept).then(() => goOn(), goOn)
+            }
             // Nearly always at hand: no promise for it.
-            if (found instanceof Promise) return void found.then(accept).then(() => done(), done)
             accept(found)
             done()
           } catch (error) {

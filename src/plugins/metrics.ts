@@ -1,9 +1,11 @@
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
+import type { Config } from '../config.ts'
 import { type Counts, noCounts } from '../ingest/results.ts'
 import { createRegistry } from '../metrics/registry.ts'
 import { measureRequests, tellRecords } from '../metrics/requests.ts'
+import bodies from './bodies.ts'
 import problems, { onClientError } from './problems.ts'
 import refusals from './refusals.ts'
 import requests, { requestId } from './requests.ts'
@@ -13,7 +15,7 @@ import requests, { requestId } from './requests.ts'
  * Whoever starts the app tells it to listen. First to be registered, it is the last to be closed.
  */
 export default fp(
-  async function metrics(app: FastifyInstance) {
+  async function metrics(app: FastifyInstance, { config }: { config: Config }) {
     const registry = createRegistry()
     app.decorate('metrics', registry)
     app.decorate('recordCounts', noCounts())
@@ -28,13 +30,13 @@ export default fp(
       done()
     })
 
-    app.decorate('metricsServer', await buildServer(registry, app))
+    app.decorate('metricsServer', await buildServer(registry, app, config))
     app.addHook('onClose', () => app.metricsServer.close())
   },
   { name: 'metrics' },
 )
 
-async function buildServer(registry: Registry, { log }: FastifyInstance): Promise<FastifyInstance> {
+async function buildServer(registry: Registry, { log }: FastifyInstance, config: Config): Promise<FastifyInstance> {
   const server: FastifyInstance = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -44,6 +46,7 @@ async function buildServer(registry: Registry, { log }: FastifyInstance): Promis
     forceCloseConnections: true,
     clientErrorHandler: (error, socket) => onClientError(server, error, socket),
   })
+  await server.register(bodies, { stallSeconds: config.STALL_SECONDS })
   await server.register(refusals)
   await server.register(requests)
   await server.register(problems, { whatIsHere: 'Here is only /metrics.' })

@@ -14,13 +14,13 @@ export default fp(
     const nothingAt = ({ url }: FastifyRequest) =>
       new Problem('not_found', `There is nothing at ${url.split('?')[0]}. ${whatIsHere}`)
     app.setErrorHandler((error: FastifyError, request, reply) => {
-      // Fastify parses a body even where no route is; that it is broken as well helps nobody.
-      sendProblem(request.is404 ? nothingAt(request) : toProblem(error), request, reply)
+      // A Content-Type that is no media type: Fastify refuses it before it looks for a route.
+      sendProblem(request.is404 ? nothingAt(request) : toProblem(error, request.method), request, reply)
     })
     app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
     refuseOtherMethods(app)
   },
-  { dependencies: ['refusals'] },
+  { dependencies: ['refusals', 'bodies'] },
 )
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
@@ -38,6 +38,7 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
       problem.message,
     )
   }
+  request.server.discardBody(request.raw, reply.raw)
   // Whether its body will come, nobody knows: what comes next on this connection could be either.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
   const instance = request.url.split('?')[0] as string
@@ -54,12 +55,12 @@ const FASTIFY_ERRORS: Record<string, [ProblemCode, string]> = {
     'unsupported_media_type',
     'The Content-Type is missing or not supported; application/json is.',
   ],
-  FST_ERR_CTP_BODY_TOO_LARGE: ['body_too_large', 'The body is too large.'],
   FST_ERR_BAD_URL: ['invalid_request', 'The path is not valid percent-encoded UTF-8.'],
   FST_ERR_MAX_PARAM_LENGTH: ['invalid_request', 'A part of the path is too long.'],
 }
 
-export function toProblem(error: FastifyError): Problem {
+/** @param method of the request: a defect amid one that may write says nothing of what was written */
+export function toProblem(error: FastifyError, method = 'GET'): Problem {
   if (error instanceof Problem) return error
   if (error.validation !== undefined) return invalidQuery(error)
   const known = FASTIFY_ERRORS[error.code]
@@ -79,7 +80,7 @@ export function toProblem(error: FastifyError): Problem {
   return new Problem(
     'internal_error',
     'This is a defect of the service. The log has the reason, under this requestId.',
-    { cause: error },
+    { outcome: method === 'GET' || method === 'HEAD' ? 'not_written' : 'unknown', cause: error },
   )
 }
 

@@ -1,17 +1,21 @@
 import type { Readable } from 'node:stream'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
-import { type Body, readBody } from '../ingest/body.ts'
+import { readBody } from '../ingest/body.ts'
 import { makeDefaults } from '../ingest/defaults.ts'
 import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
-import { abandon, type Encoding, inflate, readEncoding } from '../ingest/inflate.ts'
+import { abandon, type Encoding, inflate, readEncoding, toBodyProblem } from '../ingest/inflate.ts'
 import { ingest } from '../ingest/ingest.ts'
+import type { Batch } from '../ingest/json-records.ts'
+import { IDLE_STREAM_BYTES, recordsBytes, requestBytes } from '../ingest/memory.ts'
 import { ingestLines } from '../ingest/ndjson.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
 import { INGEST_SCHEMA } from '../schemas/ingest.ts'
+
+type Hold = (bytes?: number) => void
 
 /** POST /v1/records */
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
@@ -26,32 +30,11 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
   // Node itself would ask for the body at once, before anybody has looked at the key.
   app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response))
-  app.removeAllContentTypeParsers()
-  // Any media type: which ones there are, and what is read how, was settled from the headers.
-  app.addContentTypeParser('*', (request, payload, done) => {
-    app.watchUpload(payload)
-    const stream = inflate(payload, request.encoding)
-    if (request.format === 'lines') return done(null, stream)
-    // To those who read the body, past `destroy`, which would take the connection along, and so the answer.
-    const over = app.endOnClose(payload, (why) => payload.complete || payload.emit('error', why))
-    const declared = request.encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
-    const maxBatchBytes = request.format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
-    readBody(stream, declared, { ...limits, maxBatchBytes }, app.budget, (request.key as Key).id).then(
-      (body) => {
-        over()
-        done(null, body)
-      },
-      (error) => {
-        over()
-        done(error)
-      },
-    )
-  })
 
   app.post('/v1/records', {
     schema: INGEST_SCHEMA,
-    config: { shed: 'ingest' },
-    onRequest: [app.requireScope('ingest'), app.admit, checkHeaders, letContinue],
+    config: { shed: 'ingest', readsBody: true },
+    onRequest: [app.requireScope('ingest'), app.admit, checkHeaders],
     // The body is checked record by record, each with its own result: see ingest/envelope.ts.
     validatorCompiler: () => () => true,
     handler: (request, reply) => (request.format === 'lines' ? storeLines(request, reply) : storeBatch(request, reply)),
@@ -70,11 +53,13 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
   )
 
   async function storeBatch(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const { content, bytes } = (request.body as Body | undefined) ?? { content: Buffer.alloc(0), bytes: 0 }
+    const preferences = readPrefer(request.headers.prefer)
+    const hold = openReservation(request)
+    let bytes = 0
     try {
-      const preferences = readPrefer(request.headers.prefer)
-      const format = request.format as Exclude<Format, 'lines'>
-      const batch = readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
+      // The body itself is not kept here: it is garbage while the records wait.
+      const batch = readContent(request, await receive(request, reply, hold), hold)
+      bytes = batch.bytes
       if (request.rateLimit !== undefined) {
         request.rateLimit.charge(batch.records.length - 1)
         reply.headers(request.rateLimit.headers)
@@ -89,18 +74,57 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       if (applied !== undefined) reply.header('preference-applied', applied)
       return reply.sendJson(answer.body)
     } finally {
-      app.budget.give((request.key as Key).id, bytes)
+      hold()
       app.storage.add(bytes)
     }
   }
 
+  /** Reserves memory: called with what the request holds beyond itself; without anything, nothing is reserved any more. */
+  function openReservation(request: FastifyRequest): Hold {
+    const reserve = app.budget.openReservation((request.key as Key).id)
+    const own = requestBytes(request.raw.rawHeaders)
+    return (bytes) => reserve(bytes === undefined ? 0 : own + bytes)
+  }
+
+  async function receive(request: FastifyRequest, reply: FastifyReply, hold: Hold): Promise<Buffer> {
+    const { raw, encoding } = request
+    const declared = encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
+    const maxBatchBytes = request.format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
+    const body = openBody(request)
+    app.watchUpload(raw)
+    const stopWatch = app.watchRate(raw)
+    // To those who read the body, past `destroy`, which would take the connection along, and so the answer.
+    const over = app.endOnClose(raw, (why) => raw.complete || raw.emit('error', why))
+    try {
+      const content = readBody(body, declared, { ...limits, maxBatchBytes }, hold)
+      letContinue(request, reply)
+      return await content
+    } catch (error) {
+      abandon(body)
+      throw error
+    } finally {
+      stopWatch()
+      over()
+    }
+  }
+
+  function readContent(request: FastifyRequest, content: Buffer, hold: Hold): Batch & { bytes: number } {
+    const format = request.format as Exclude<Format, 'lines'>
+    const batch = readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
+    hold(recordsBytes(content, format === 'binary', batch.records.length))
+    return { ...batch, bytes: content.length }
+  }
+
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const body = request.body as Readable
-    const hold = app.budget.openReservation((request.key as Key).id)
+    const hold = openReservation(request)
+    const defaults = defaultsOf(request)(false)
+    const body = openBody(request)
     const closing = new AbortController()
     const over = app.endOnClose(request.raw, (why) => closing.abort(why))
     try {
-      const defaults = defaultsOf(request)(false)
+      hold(IDLE_STREAM_BYTES)
+      app.watchUpload(request.raw)
+      letContinue(request, reply)
       const stop = AbortSignal.any([closing.signal, app.watchKey(request, 'ingest')])
       const admit = app.admitLines(request, stop)
       const lines = { key: request.key as Key, defaults, limits, stop, totals, admit, hold }
@@ -108,7 +132,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       request.counts = answer.counts
       return reply.code(answer.status).sendJson(answer.body)
     } finally {
-      hold(0)
+      hold()
       over()
       // Whatever became of it: what nobody reads would hold up the next request of the connection.
       abandon(body)
@@ -136,10 +160,15 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
   done(refusal)
 }
 
+/** @throws Problem incomplete_body when the sender has left already: a stream that is closed tells nobody so */
+function openBody({ raw, encoding }: FastifyRequest): Readable {
+  if (raw.destroyed) throw toBodyProblem(raw.errored)
+  return inflate(raw, encoding)
+}
+
 /** A sender who waits to be asked for the body (RFC 9110, section 10.1.1) is asked when nothing more stands against it. */
-function letContinue(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
+function letContinue(request: FastifyRequest, reply: FastifyReply): void {
   if (request.headers.expect !== undefined) reply.raw.writeContinue()
-  done()
 }
 
 const defaultsOf = (request: FastifyRequest) =>

@@ -9,8 +9,10 @@ import { createDatabase } from '../helpers/postgres.ts'
 const MiB = 1024 * 1024
 const BODY = MiB / 4
 const QUEUE = 16 * MiB
-/** What one key may hold of the queue, half of it: a body is what it is, to the byte. */
-const HELD = QUEUE / 2 / BODY
+/** What a request holds beyond its body: see src/ingest/memory.ts. */
+const FIXED = 11.5 * 1024
+/** What one key may have in the queue: half of it. */
+const HELD = Math.floor(QUEUE / 2 / (BODY + FIXED))
 const MORE = 16
 /** Twelve times what the queue has room for. */
 const SENT = 800

@@ -6,11 +6,20 @@ import { connect } from '../../src/data/connect.ts'
 import { revokeKey } from '../../src/data/keys.ts'
 import { Problem } from '../../src/lib/problems.ts'
 import { issueKey } from '../../src/operate/issue-key.ts'
-import { KeyRing } from '../../src/operate/key-ring.ts'
+import { KeyRing, MOST_LOOKING } from '../../src/operate/key-ring.ts'
 import type { Key } from '../../src/operate/keys.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+
+/** The key, or the code of the problem. */
+const answerOf = async (ring: KeyRing, token: string) => {
+  try {
+    return await ring.find(token)
+  } catch (error) {
+    return (error as Problem).code
+  }
+}
 
 t.test('a key is found by its token, with all that it may do', async (t) => {
   const { ring, make } = await setUp(t)
@@ -52,6 +61,19 @@ t.test('a token that nobody issued belongs to no key, nor does the hash of one t
   t.equal(await ring.find((rows[0] as { hash: Buffer }).hash.toString('hex')), undefined)
 })
 
+t.test('of requests whose keys nobody knows a hundred wait for the database; the others are refused', async (t) => {
+  const { ring, make, hold } = await setUp(t)
+  const known = await make()
+  await ring.find(known.token)
+  const held = hold()
+  const answers = Array.from({ length: MOST_LOOKING + 50 }, (_, n) => answerOf(ring, `unknown${n}`))
+  t.same(await Promise.all(answers.slice(MOST_LOOKING)), Array(50).fill('overloaded'))
+  t.match(ring.find(known.token), { id: known.id }, 'a known key does not wait')
+  held.goOn()
+  t.same(await Promise.all(answers.slice(0, MOST_LOOKING)), Array(MOST_LOOKING).fill(undefined))
+  t.equal(await ring.find('unknown'), undefined, 'and there is room again')
+})
+
 t.test('a new key works at once, although another unknown token was just looked up', async (t) => {
   const { ring, make } = await setUp(t)
   t.equal(await ring.find('unknown'), undefined)
@@ -79,8 +101,8 @@ t.test('a flood of unknown tokens costs a few queries, and everybody gets an ans
   await ring.find('first')
   const [before, started] = [queries(), performance.now()]
   for (let wave = 0; wave < 5; wave++) {
-    const found = await Promise.all(Array.from({ length: 1000 }, (_, index) => ring.find(`${wave} ${index}`)))
-    t.ok(found.every((key) => key === undefined))
+    const found = await Promise.all(Array.from({ length: 1000 }, (_, index) => answerOf(ring, `${wave} ${index}`)))
+    t.same(new Set(found), new Set([undefined, 'overloaded']))
   }
   const tenths = Math.ceil((performance.now() - started) / 100)
   t.ok(queries() - before <= tenths, `${queries() - before} queries in ${tenths} tenths of a second`)
@@ -90,7 +112,7 @@ t.test('a flood of unknown tokens does not slow down the known ones', async (t) 
   const { ring, make } = await setUp(t)
   const { token } = await make()
   await ring.find(token)
-  const flood = Array.from({ length: 1000 }, (_, index) => ring.find(`${index}`))
+  const flood = Array.from({ length: 1000 }, (_, index) => answerOf(ring, `${index}`))
   t.notOk(ring.find(token) instanceof Promise)
   await Promise.all(flood)
 })

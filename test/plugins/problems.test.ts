@@ -80,3 +80,18 @@ t.test('what is not HTTP is refused on the bare connection', async (t) => {
   }
   t.equal((await exchange(port, head('GET', '/healthz'))).status, 200, 'and the server goes on')
 })
+
+// Whatever breaks in our own code after the records were committed must not say that they were not.
+t.test(
+  'a defect amid a request that may write is 500 with an unknown outcome; amid a read nothing is written',
+  async (t) => {
+    const broken = await createApp(t)
+    broken.app.writer.submit = () => {
+      throw new TypeError('a defect')
+    }
+    const answer = await broken.post({ source: 's', type: 't' })
+    t.match(answer, { status: 500, json: { code: 'internal_error', outcome: 'unknown' } })
+    broken.app.db.read.destroy()
+    t.match((await broken.get('/v1/records/s/1')).json, { outcome: 'not_written' })
+  },
+)

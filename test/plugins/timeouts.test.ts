@@ -86,6 +86,41 @@ t.test('a sender who is slow, and never still, is not cut off', async (t) => {
   t.match(String(await answer), /^HTTP\/1\.1 201 /)
 })
 
+/** Sends so many bytes of a body every tenth of a second. @returns what the answer begins with, and when it came */
+async function drip(t: Test, type: string, announced: number, bytes: number) {
+  const { socket } = await dial(t)
+  const began = performance.now()
+  socket.write(post({ 'Content-Type': type, 'Content-Length': String(announced) }))
+  const dripping = setInterval(() => socket.write(' '.repeat(bytes)), 100)
+  t.teardown(() => clearInterval(dripping))
+  const [answer] = await once(socket, 'data')
+  clearInterval(dripping)
+  return { status: Number(String(answer).slice(9, 12)), seconds: (performance.now() - began) / 1000 }
+}
+
+// Four of them held the whole queue for as long as they liked.
+t.test(
+  'a body that comes more slowly than 500 bytes per second is 408, and gives back what it announced',
+  async (t) => {
+    const [crumbs, slow] = await Promise.all([
+      drip(t, 'application/json', 16 * 1024 * 1024, 1),
+      // Four fifths of the rate: the second of grace lasts for five.
+      drip(t, 'application/json', 1024 * 1024, 40),
+    ])
+    t.match(crumbs, { status: 408 })
+    t.match(slow, { status: 408 })
+    t.ok(crumbs.seconds >= 1 && slow.seconds >= 1, `${crumbs.seconds} s and ${slow.seconds} s`)
+    await until('the budget', () => server.app.budget.used === 0)
+  },
+)
+
+t.test('a body that is slow, and faster than that, is read to its end, however long it takes', async (t) => {
+  // Three times as long as one may stand still, at twice the rate.
+  const { status, seconds } = await drip(t, 'application/json', 3000, 100)
+  t.equal(status, 400, 'blanks are no JSON')
+  t.ok(seconds > 2, `${seconds} s`)
+})
+
 t.test('lines that wait for the database are not cut off, however long it takes', async (t) => {
   const db = connect(server.database.superUrl)
   t.teardown(() => db.destroy())
@@ -214,12 +249,13 @@ t.test('a reader who takes nothing of an export is cut off', async (t) => {
 })
 
 t.test('a sender who never reads its answer gives back what was reserved for it', async (t) => {
-  const own = await createApp(t, { STALL_SECONDS: '1' })
+  // With room for all of them.
+  const own = await createApp(t, { STALL_SECONDS: '1', QUEUE_MAX_BYTES: String(512 * 1024 * 1024) })
   const connections: Socket[] = []
   own.app.server.on('connection', (socket) => void connections.push(socket))
   const { socket, closed } = await dial(t, await listen(own.app))
   socket.pause()
-  // The answers of forty such batches are more than what the two kernels hold.
+  // The answers of thirty such batches are more than what the two kernels hold.
   const body = JSON.stringify(
     Array.from({ length: 2000 }, (_, id) => ({ source: 'x'.repeat(400), type: 't', id: String(id) })),
   )
@@ -228,7 +264,7 @@ t.test('a sender who never reads its answer gives back what was reserved for it'
     'Content-Type': 'application/json',
     'Content-Length': String(body.length),
   }
-  for (let times = 0; times < 40; times++) socket.write(head('POST', '/v1/records', headers) + body)
+  for (let times = 0; times < 30; times++) socket.write(head('POST', '/v1/records', headers) + body)
   await until('the answers to be stuck', () => (connections[0]?.writableLength ?? 0) > 0)
   await until('the end of its connection', () => connections[0]?.destroyed)
   await until('the budget', () => own.app.budget.used === 0)

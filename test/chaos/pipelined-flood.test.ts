@@ -1,0 +1,103 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { connect as open } from 'node:net'
+import { sql } from 'kysely'
+import t from 'tap'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import { runServer } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { readMetrics } from '../helpers/scrape.ts'
+import { head } from '../helpers/socket.ts'
+import { settles, until } from '../helpers/until.ts'
+
+const MiB = 1024 * 1024
+const CONNECTIONS = 500
+/** Requests on each of them at once: nearly as many as a connection may have. */
+const PIPELINED = 30
+const SENT = CONNECTIONS * PIPELINED
+const QUEUE = 32 * MiB
+const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
+const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here' }
+
+// 25 bytes of body each, and 9 KB of memory: the queue counted bytes, and the process ran out of heap.
+t.test(
+  'a flood of tiny pipelined requests while the database is away: as many wait as there is memory for, the rest gets 503',
+  options,
+  async (t) => {
+    const database = await createDatabase(t)
+    const root = connect(Object.assign(new URL(database.superUrl), { pathname: '/postgres' }).href)
+    t.teardown(() => root.destroy())
+    const owner = connect(database.ownerUrl)
+    const { token } = await issueKey(owner as never, {
+      name: 'flood',
+      scopes: ['ingest'],
+      sourcePrefixes: [],
+      expiresAt: null,
+    }).finally(() => owner.destroy())
+    const settings = {
+      QUEUE_MAX_BYTES: String(QUEUE),
+      OUTAGE_HOLD_SECONDS: '100',
+      SHED_INGEST_SECONDS: '60',
+      SHED_READ_SECONDS: '60',
+    }
+    const server = await runServer(t, { DATABASE_URL: database.apiUrl, ...settings }, { flags: FLAGS })
+    const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))
+    const weigh = () => {
+      const status = readFileSync(`/proc/${server.child.pid}/status`, 'latin1')
+      return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024
+    }
+    let waiting = 0
+    let peak = 0
+    const look = async () => {
+      const { value } = readMetrics(await (await fetch(String(msg).replace('Metrics at ', ''))).text())
+      waiting = value('sluice_waiting_requests') as number
+      peak = Math.max(peak, weigh())
+    }
+    const body = '{"source":"a","type":"b"}'
+    const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' }
+    const request = head('POST', '/v1/records', { ...headers, 'Content-Length': String(body.length) }) + body
+    t.equal((await fetch(`${server.url}/v1/records`, { method: 'POST', headers, body })).status, 201)
+    await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS false`.execute(root)
+    await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(root)
+    await look()
+    const before = peak
+
+    const counts = new Map<string, number>()
+    let answers = 0
+    for (let n = 0; n < CONNECTIONS; n++) {
+      const socket = open(Number(new URL(server.url).port), '127.0.0.1')
+      t.teardown(() => socket.destroy())
+      let received = ''
+      socket.on('data', (bytes) => {
+        received += bytes
+        // Whole answers: a head, and as many bytes as it says.
+        for (let end = received.indexOf('\r\n\r\n'); end !== -1; end = received.indexOf('\r\n\r\n')) {
+          const after = end + 4 + Number(/content-length: (\d+)/i.exec(received)?.[1])
+          if (received.length < after) break
+          const code = /"code":"(\w+)"/.exec(received.slice(0, after))?.[1]
+          const answer = `${received.slice(9, 12)} ${code}`
+          counts.set(answer, (counts.get(answer) ?? 0) + 1)
+          answers++
+          received = received.slice(after)
+        }
+      })
+      socket.write(request.repeat(PIPELINED))
+    }
+    await until('the first of them', async () => {
+      await look()
+      return waiting > 0
+    })
+    await settles(() => waiting, look, 20)
+    t.comment(`${waiting} of ${SENT} wait; ${Math.round(before / MiB)} MiB before, ${Math.round(peak / MiB)} at most`)
+    // Half of the queue is for one key.
+    t.ok(waiting > 1000 && waiting < QUEUE / 2 / 10_000, `${waiting} wait`)
+    t.ok(peak - before < 160 * MiB, `grew by ${peak - before} bytes`)
+
+    await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS true`.execute(root)
+    await until('all answers', () => answers >= SENT)
+    t.comment(JSON.stringify([...counts]))
+    t.same([...counts.keys()].sort(), ['201 undefined', '503 overloaded'])
+    t.equal(counts.get('201 undefined'), waiting)
+  },
+)

@@ -1,0 +1,141 @@
+import { connect as open } from 'node:net'
+import { Readable } from 'node:stream'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { gzipSync } from 'node:zlib'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { readBody } from '../../src/ingest/body.ts'
+import { type Block, LineCutter } from '../../src/ingest/lines.ts'
+import { createApp } from '../helpers/app.ts'
+import { turn } from '../helpers/clock.ts'
+import { connect } from '../helpers/connect.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+setFlagsFromString('--expose-gc')
+const gc: () => void = runInNewContext('gc')
+const heldNow = () => {
+  // What has a finalizer is gone after the second one.
+  gc()
+  gc()
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
+}
+
+const MiB = 1024 ** 2
+const GiB = 1024 ** 3
+
+const server = await createApp(t, {
+  OUTAGE_HOLD_SECONDS: '600',
+  QUEUE_MAX_BYTES: String(4 * GiB),
+  // What is packed for a flush under way is not of a request.
+  FLUSH_MAX_BYTES: '1024',
+  SHED_INGEST_SECONDS: '60',
+  SHED_READ_SECONDS: '60',
+  LOG_LEVEL: 'silent',
+})
+const { app, database, key } = server
+const port = await listen(app)
+const root = connect(Object.assign(new URL(database.superUrl), { pathname: '/postgres' }).href)
+t.teardown(() => root.destroy())
+
+const BINARY = { 'ce-specversion': '1.0', 'ce-id': '1', 'ce-source': 'a', 'ce-type': 'b' }
+const TINY = '{"source":"a","type":"b"}'
+const FULL = JSON.stringify({
+  source: 'https://example.com/shop',
+  type: 'com.example.order.placed',
+  id: 'a3b1c2d4',
+  subject: 'orders/1001',
+  time: '2026-01-01T00:00:00Z',
+  dataschema: 'https://example.com/schema',
+  region: 'eu',
+  data: { total: 12.5 },
+})
+const batchOf = (record: string, count: number) => `[${Array(count).fill(record).join()}]`
+const dataOf = (data: string) => JSON.stringify({ source: 'a', type: 'b', data })
+
+/** Sends what `pieces` says on so many connections, and weighs what the process holds once `arrived` says so. */
+async function weigh(t: Test, name: string, connections: number, pieces: (string | Buffer)[], arrived: () => boolean) {
+  const sockets = await Promise.all(
+    Array.from({ length: connections }, async () => {
+      const socket = open(port, '127.0.0.1').resume()
+      t.teardown(() => socket.destroy())
+      await new Promise((resolve) => socket.on('connect', resolve))
+      return socket
+    }),
+  )
+  const [held, reserved] = [heldNow(), app.budget.used]
+  for (const socket of sockets) for (const piece of pieces) socket.write(piece)
+  await until(name, arrived)
+  const [grown, more] = [heldNow() - held, app.budget.used - reserved]
+  t.ok(grown <= more, `${name}: ${grown} bytes are held on ${connections} connections, and ${more} reserved`)
+  for (const socket of sockets) socket.destroy()
+}
+
+const post = (headers: Record<string, string | number>) =>
+  head('POST', '/v1/records', {
+    Authorization: `Bearer ${key}`,
+    'Content-Type': 'application/json',
+    ...headers,
+  } as Record<string, string>)
+
+// A chunk of the chunked transfer coding may be one byte, and was an object of 200 until the body or the line was complete.
+t.test('a body, or a line, that comes a byte at a time holds about as many bytes as came', async (t) => {
+  const crumbs = 300_000
+  const [before, cutter] = [heldNow(), new LineCutter(MiB)]
+  for (let n = 0; n < crumbs; n++) cutter.push(Buffer.from('x'))
+  const line = heldNow() - before
+  t.equal(cutter.heldBytes, crumbs)
+  t.ok(line < 2 * crumbs + MiB, `a line holds ${line} bytes`)
+  t.equal((cutter.push(Buffer.from('\n'))[0] as Block).bytes.length, crumbs + 1)
+
+  const stream = new Readable({ read() {} })
+  const content = readBody(stream, 0, { maxBatchBytes: MiB, maxRecordBytes: MiB }, () => {})
+  for (let n = 0; n < crumbs; n++) {
+    stream.push('x')
+    if (n % 10_000 === 0) await turn()
+  }
+  await turn()
+  const body = heldNow() - before
+  t.ok(body < 2 * crumbs + MiB, `a body holds ${body} bytes`)
+  stream.push(null)
+  t.equal((await content).length, crumbs)
+})
+
+t.test('a stream that is idle holds no more memory than is reserved for it', async (t) => {
+  t.equal((await server.post(TINY)).status, 201)
+  const lines = Buffer.from(`${FULL}\n`.repeat(20))
+  for (const [encoding, body] of [
+    ['identity', lines],
+    ['gzip', gzipSync(lines).subarray(0, -8)],
+  ] as const) {
+    const headers = { 'Content-Type': 'application/x-ndjson', 'Content-Length': 100_000, 'Content-Encoding': encoding }
+    const answered = () => app.recordCounts.created + app.recordCounts.duplicate
+    const all = answered() + 100 * 20
+    await weigh(t, encoding, 100, [post(headers), body], () => answered() === all)
+    await until('the end of the streams', () => app.budget.used === 0)
+  }
+})
+
+t.test('a request that waits for the database holds no more memory than is reserved for it', async (t) => {
+  await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS false`.execute(root)
+  await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(root)
+  const many = Object.fromEntries(Array.from({ length: 20 }, (_, n) => [`X-Header-${n}`, 'x'.repeat(20)]))
+  for (const [name, body, headers, connections, times] of [
+    ['a tiny record', TINY, {}, 50, 20],
+    ['a full record', FULL, {}, 50, 20],
+    ['many headers', TINY, many, 50, 20],
+    ['a huge header', TINY, { 'X-Huge': 'x'.repeat(15_000) }, 10, 20],
+    ['tiny records', batchOf(TINY, 3000), {}, 1, 8],
+    ['full records', batchOf(FULL, 3000), {}, 1, 8],
+    ['nonsense and a record', `[${'5,'.repeat(2999)}${TINY}]`, {}, 1, 8],
+    ['a large record', dataOf('x'.repeat(20_000)), {}, 4, 30],
+    ['characters of two bytes', dataOf(`${'x'.repeat(20_000)}\u20ac`), {}, 4, 30],
+    ['bytes', 'x'.repeat(20_000), { 'Content-Type': 'application/octet-stream', ...BINARY }, 4, 30],
+  ] as const) {
+    const request = `${post({ 'Content-Length': Buffer.byteLength(body), ...headers })}${body}`
+    const waiting = app.writer.status.waiting + connections * times
+    await weigh(t, name, connections, Array(times).fill(request), () => app.writer.status.waiting === waiting)
+  }
+})
