@@ -40,7 +40,8 @@ export function checkKey(key: Key | undefined, scope: Scope, now = Date.now()): 
 }
 
 /**
- * What a key no longer may of what it could do when a stream was let in; undefined when it still may do all of it.
+ * Why a stream of this key has to end: the key is no longer valid, or lost the scope or a source prefix. Undefined when it
+ * may do all that it could do before.
  * @param now the key as it is now; undefined: there is no such key any more
  */
 export function lostRight(before: Key, now: Key | undefined, scope: Scope): Problem | undefined {

@@ -6,17 +6,20 @@ import type { Config } from '../config.ts'
 import { Problem } from '../lib/problems.ts'
 
 const LOOK_MS = 50
-/** After so long without a byte a sender has nothing to send; the gaps in an upload on a bad line are shorter. */
-const QUIET_MS = 1_000
+/**
+ * After so many looks without a byte, a second, a sender has nothing to send: the gaps in an upload on a bad line are
+ * shorter. Looks, since a process that stood still for a second has not read what came meanwhile.
+ */
+const QUIET_LOOKS = 20
 /** For uploads that were ended: what is at the database, for which the writer waits two seconds, and the answer. */
 const LAST_ANSWERS_MS = 5_000
 
 interface Upload {
   body: IncomingMessage
   end: (why: Problem) => void
-  /** What had come on the connection at the last look, and since when nothing more has. */
+  /** What had come on the connection at the last look, and for how many looks nothing more has. */
   bytesRead: number
-  since: number
+  quiet: number
 }
 
 /**
@@ -34,7 +37,7 @@ export default fp(
       socket.once('close', () => sockets.delete(socket))
     })
     app.decorate('endOnClose', (body, end) => {
-      const upload = { body, end, bytesRead: -1, since: 0 }
+      const upload = { body, end, bytesRead: -1, quiet: 0 }
       uploads.add(upload)
       return () => uploads.delete(upload)
     })
@@ -53,14 +56,14 @@ export default fp(
       // Fastify cuts idle connections once, when the server begins to close. One that was busy then would be kept alive
       // after its answer, for a request that never comes: 72 seconds (Fastify, keepAliveTimeout).
       app.server.closeIdleConnections()
-      const now = performance.now()
       for (const upload of uploads) {
-        const { body, since } = upload
+        const { body, end } = upload
         const { bytesRead } = body.socket
         // What is there and not taken yet: the sender waits for us.
-        const moves = bytesRead > upload.bytesRead || body.readableLength > 0
-        if (moves) Object.assign(upload, { bytesRead, since: now })
-        else if (!body.complete && now - since > QUIET_MS) upload.end(drainingQuiet())
+        const moves = bytesRead > upload.bytesRead || body.readableLength > 0 || body.complete
+        upload.bytesRead = bytesRead
+        upload.quiet = moves ? 0 : upload.quiet + 1
+        if (upload.quiet > QUIET_LOOKS) end(drainingQuiet())
       }
     }
 
@@ -73,8 +76,8 @@ export default fp(
     function cutAll(): void {
       if (sockets.size > 0)
         app.log.warn({ connections: sockets.size }, 'the server closes: the last connections are cut')
-      // Reset, and not closed: the end of the connection is the end of an answer in HTTP/1.0, and half of an export would
-      // look complete.
+      // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the answer, and half of an export would look
+      // complete.
       for (const socket of sockets) socket.resetAndDestroy()
     }
   },

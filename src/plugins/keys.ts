@@ -55,7 +55,7 @@ export default fp(
       const lost = app.watchKey(this.request, scope)
       // Nothing is sent yet: it can be an answer of its own.
       lost.throwIfAborted()
-      // `close` would never come, and the listener stay.
+      // The reader has left already: `close` would not fire, and the listener would stay.
       if (this.raw.destroyed) return
       const cut = () => {
         const { id, key } = this.request
@@ -63,7 +63,7 @@ export default fp(
           { requestId: id, key: key?.id, err: lost.reason },
           'an export was cut: its key lost the right to it',
         )
-        // Reset, and not closed: what HTTP/1.0 sends ends with the connection, and would look complete.
+        // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the answer, and it would look complete.
         this.raw.socket?.resetAndDestroy()
       }
       lost.addEventListener('abort', cut)

@@ -1,4 +1,5 @@
 import { connect as open } from 'node:net'
+import { gzipSync } from 'node:zlib'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
@@ -37,6 +38,8 @@ t.test('uploads of which nothing comes are answered soon after the server begins
   const { app, begin, countOf } = await start(t, { CLOSE_SECONDS: '600' })
   const stream = begin(NDJSON)
   stream.request.write(line('idle', 1))
+  const zipped = begin({ ...NDJSON, 'content-encoding': 'gzip' })
+  zipped.request.write(gzipSync(line('zipped', 1)).subarray(0, -8))
   const silent = begin(NDJSON)
   silent.request.flushHeaders()
   const half = begin(NDJSON)
@@ -44,12 +47,14 @@ t.test('uploads of which nothing comes are answered soon after the server begins
   const batch = begin({ 'content-type': 'application/json', 'content-length': '100' })
   batch.request.write('[{"source":"batch"')
   await until('the lines', async () => (await countOf('idle')) === 1 && (await countOf('half')) === 1)
+  await until('the compressed line', async () => (await countOf('zipped')) === 1)
   await until('the bytes of the batch', () => app.budget.used >= 100)
 
   const closed = app.close()
   for (const [name, { answer }, created] of [
     ['idle', stream, 1],
     ['half a line', half, 1],
+    ['compressed', zipped, 1],
     ['nothing', silent, 0],
   ] as const) {
     const ended = await answer

@@ -26,6 +26,11 @@ t.teardown(() => root.destroy())
 
 const revoke = (id: string) => sql`UPDATE sluice.keys SET revoked_at = now() WHERE id = ${id}`.execute(root)
 
+// More than any buffer on the way holds, compressed or not.
+const filler = () => randomBytes(75_000).toString('base64')
+for (let n = 0; n < 300; n += 10)
+  await post(Array.from({ length: 10 }, (_, m) => ({ source: 'large', type: 't', id: `${n + m}`, data: filler() })))
+
 /** A stream of lines, the first of which is stored. */
 async function openStream(t: Test, token: string, source: string) {
   const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', NDJSON)
@@ -139,11 +144,6 @@ t.test('a batch whose key was revoked while its body came is refused, and nothin
 })
 
 // — exports —
-
-// More than any buffer on the way holds, compressed or not.
-const filler = () => randomBytes(75_000).toString('base64')
-for (let n = 0; n < 300; n += 10)
-  await post(Array.from({ length: 10 }, (_, m) => ({ source: 'large', type: 't', id: `${n + m}`, data: filler() })))
 
 /** The line of the log about an export with this key. */
 const cut = (id: string) => () => logs.find(({ msg, key }) => key === id && /export was cut/.test(String(msg)))
