@@ -15,10 +15,12 @@ import { until } from '../helpers/until.ts'
 
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
+/** A busy machine is not the subject. */
+const PATIENT = { SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60', OUTAGE_HOLD_SECONDS: '60' }
 /** The copy of the keys is two seconds old at most; the rest is for a busy machine. */
 const SOON_MS = 5_000
 
-const server = await createApp(t, { OUTAGE_HOLD_SECONDS: '60' })
+const server = await createApp(t, PATIENT)
 const { app, get, post, makeKey, database, logs } = server
 const port = await listen(app)
 const root: Kysely<unknown> = connect(database.superUrl)
@@ -204,7 +206,7 @@ t.test('a key that was revoked while the first page was read gets 401 and no rec
 // — without the database —
 
 t.test('a key that expires ends its streams also while the database is away', async (t) => {
-  const away: TestApp = await createApp(t, { OUTAGE_HOLD_SECONDS: '60' })
+  const away: TestApp = await createApp(t, PATIENT)
   const { token } = await away.makeKey({ scopes: ['ingest'], expiresAt: new Date(Date.now() + 6_000) })
   const { request, answer } = openClient(t, await listen(away.app), token).open('POST', '/v1/records', NDJSON)
   request.write(line('expiring', 'first'))
