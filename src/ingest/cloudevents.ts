@@ -5,7 +5,7 @@ import { EXTENSION_NAME } from '../schemas/record.ts'
 import { decodeText } from './body.ts'
 import type { Defaults } from './envelope.ts'
 import { type Batch, isFault, type JsonFormat, type RecordLimits, readRecordText } from './json-records.ts'
-import { parseJson } from './parse-json.ts'
+import { checkJson } from './parse-json.ts'
 
 /** CloudEvents 1.0.2, section 3.1: what an event must have; an id and a version are not made up for it here. */
 const REQUIRED = ['specversion', 'id', 'source', 'type'] as const
@@ -27,12 +27,12 @@ export const isBinary = (headers: IncomingHttpHeaders): boolean =>
  * @param rawHeaders names and values by turns, as IncomingMessage has them: elsewhere one that came twice is one
  * @throws Problem invalid_header, invalid_json, invalid_utf8
  */
-export function readBinaryEvent(
+export async function readBinaryEvent(
   rawHeaders: readonly string[],
   content: Buffer,
   limits: RecordLimits,
   defaults: Defaults,
-): Batch {
+): Promise<Batch> {
   const attributes = readAttributes(rawHeaders)
   const missing = REQUIRED.find((name) => attributes[name] === undefined)
   if (missing !== undefined) {
@@ -46,7 +46,8 @@ export function readBinaryEvent(
   }
   // As if it had come in structured mode: from here on all formats share one way, and one set of checks.
   const envelope = JSON.stringify(attributes).slice(0, -1)
-  const record = readRecordText(`${envelope}${readData(attributes.datacontenttype, content)}}`, 0, limits, defaults)
+  const data = await readData(attributes.datacontenttype, content)
+  const record = await readRecordText(`${envelope}${data}}`, 0, limits, defaults)
   return { single: true, records: [isFault(record) ? { ...record, pointer: headerOf(record.pointer ?? '') } : record] }
 }
 
@@ -85,13 +86,13 @@ function decodeValue(header: string, value: string): string {
 }
 
 /** The member of the JSON format that holds this data without loss; none for an empty body. */
-function readData(contentType: string | undefined, content: Buffer): string {
+async function readData(contentType: string | undefined, content: Buffer): Promise<string> {
   if (content.length === 0) return ''
   const [essence = '', ...parameters] = (contentType ?? '').toLowerCase().split(';')
   if (/^[^/]+\/(?:.+\+)?json\s*$/.test(essence)) {
     const text = decodeText(content)
     // Valid by itself: else it could close our object and open its own.
-    parseJson(text)
+    await checkJson(text)
     return `,"data":${text}`
   }
   const charset = parameters.find((parameter) => parameter.trim().startsWith('charset='))

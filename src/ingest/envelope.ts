@@ -6,8 +6,8 @@ import { decodeCursor } from '../lib/cursor.ts'
 import type { Fault } from '../lib/problems.ts'
 import { FORMATS, type FormatName } from '../schemas/formats.ts'
 import { EXTENSION_NAME, ExtensionValueSchema, RecordInputSchema } from '../schemas/record.ts'
-import { pointerToken } from './storable.ts'
 import { parseTime } from './time.ts'
+import { pointerToken } from './unstorable.ts'
 
 // The extensions are checked one by one below: compiled in, the check would walk all names a second time.
 const envelope = TypeCompiler.Compile(Type.Object(RecordInputSchema.properties))

@@ -41,13 +41,13 @@ export function chooseFormat(headers: IncomingHttpHeaders): Format {
 }
 
 /** Reads a body that is there as a whole. @throws Problem when nothing of it can be a record */
-export function readBatch(
+export async function readBatch(
   format: Exclude<Format, 'lines'>,
   rawHeaders: readonly string[],
   content: Buffer,
   limits: RecordLimits,
   defaultsFor: (single: boolean) => Defaults,
-): Batch {
+): Promise<Batch> {
   if (format === 'binary') return readBinaryEvent(rawHeaders, content, limits, defaultsFor(true))
   return readJsonRecords(decodeText(content), format, limits, defaultsFor)
 }

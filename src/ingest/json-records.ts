@@ -1,9 +1,13 @@
 import type { Row } from '../data/row.ts'
 import { type Fault, Problem } from '../lib/problems.ts'
+import { isTurnOver, waitForTurn } from '../lib/turns.ts'
+import { type Element, outlineElement, parseElement } from './elements.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
-import { type Extent, findExtents, findRepeatedName, MAX_DEPTH, NO_EXTENT } from './json.ts'
-import { parseJson } from './parse-json.ts'
-import { findUnstorable, pointerToken } from './storable.ts'
+import { type Extent, MAX_DEPTH, nameAt, skipSpace } from './json.ts'
+import { MAX_MEMBERS } from './json-walk.ts'
+import { checkJson, faultAfter, faultInside, notJson, walkJson } from './parse-json.ts'
+import { findUnstorable } from './storable.ts'
+import { pointerToken } from './unstorable.ts'
 
 export interface RecordLimits {
   maxRecordBytes: number
@@ -29,55 +33,115 @@ export interface JsonFormat {
 /** application/json */
 export const PLAIN: JsonFormat = { top: 'either', required: [] }
 
+/** In characters. Shorter bodies are read without a look at the clock. */
+const SHORT = 4096
+
 /**
- * Reads one record or an array of records.
- * Parsed once, for the checks; the payloads of the rows are slices of the text, since JSON.parse rounds what a double
- * cannot hold.
- * @throws Problem invalid_json, too_deep, too_complex, wrong_type, too_many_records
+ * Reads one record or an array of records, in turns of the event loop.
+ * Parsed for the checks; the payloads of the rows are slices of the text, since JSON.parse rounds what a double cannot hold.
+ * @throws Problem invalid_json, too_deep, wrong_type, too_many_records
  */
-export function readJsonRecords(
+export async function readJsonRecords(
   text: string,
   format: JsonFormat,
   limits: RecordLimits,
   defaultsFor: (single: boolean) => Defaults,
-): Batch {
-  const parsed = parseJson(text)
-  const found = Array.isArray(parsed) ? 'array' : typeof parsed === 'object' && parsed !== null ? 'object' : 'neither'
+): Promise<Batch> {
+  if (text.length > SHORT && isTurnOver()) await waitForTurn()
+  const start = skipSpace(text, 0)
+  const found = text.charAt(start) === '[' ? 'array' : text.charAt(start) === '{' ? 'object' : 'neither'
   if (found === 'neither' || (format.top !== 'either' && format.top !== found)) {
+    await checkJson(text)
     const wanted = { object: 'object', array: 'array of objects', either: 'object (a record) or an array of them' }
     throw new Problem('wrong_type', `The body must be a JSON ${wanted[format.top]}.`)
   }
   const single = found === 'object'
-  const values = single ? [parsed] : (parsed as unknown[])
-  if (values.length > limits.maxBatchRecords) {
-    throw new Problem(
-      'too_many_records',
-      `The batch holds ${values.length} records; at most ${limits.maxBatchRecords} are taken at once.`,
+  const defaults = defaultsFor(single)
+  const records: (Row | Fault)[] = []
+  const take = (element: Element) => {
+    records.push(
+      findMissing(element.value, records.length, format) ?? readRecord(text, element, records.length, limits, defaults),
     )
   }
-  const extents = findExtents(text)
-  const defaults = defaultsFor(single)
-  return {
-    single,
-    records: values.map((value, index) => {
-      const record =
-        findMissing(value, index, format) ?? readRecord(text, value, extents[index] as Extent, index, limits, defaults)
-      return identify(record, value)
-    }),
-  }
+
+  if (single) {
+    const element = parseElement(text, start) ?? (await walkElement(text, start))
+    take(element)
+    const fault = faultAfter(element.extent.end, text)
+    if (fault !== undefined) throw fault
+  } else await forEachElement(text, start, limits.maxBatchRecords, take)
+  return { single, records }
 }
 
-/** Reads a record that is a text of its own, such as a line. */
-export function readRecordText(text: string, index: number, limits: RecordLimits, defaults: Defaults): Row | Fault {
-  try {
-    const value = parseJson(text, 'line')
-    // A line that is an array has as many extents as elements; it is refused for what it is.
-    const extent = Array.isArray(value) ? NO_EXTENT : (findExtents(text)[0] as Extent)
-    return identify(readRecord(text, value, extent, index, limits, defaults), value)
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error
-    return { index, pointer: '', code: error.code, detail: error.message }
+/**
+ * Cuts the array that begins at `start` into its elements, and hands them over one by one.
+ * @throws Problem invalid_json, too_deep, too_many_records
+ */
+async function forEachElement(
+  text: string,
+  start: number,
+  max: number,
+  take: (element: Element) => void,
+): Promise<void> {
+  let at = skipSpace(text, start + 1)
+  for (let index = 0; text.charAt(at) !== ']' || index > 0; index++) {
+    if (index === max) {
+      throw new Problem(
+        'too_many_records',
+        `The batch holds more than ${max} records, which is the most that are taken.`,
+      )
+    }
+    if (isTurnOver()) await waitForTurn()
+    const element = parseElement(text, at) ?? (await walkElement(text, at))
+    take(element)
+    at = skipSpace(text, element.extent.end)
+    if (text.charAt(at) === ']') break
+    if (text.charAt(at) !== ',') throw notJson(text, at)
+    at = skipSpace(text, at + 1)
   }
+  const fault = faultAfter(at + 1, text)
+  if (fault !== undefined) throw fault
+}
+
+/** A value that is large, or not JSON. @throws Problem invalid_json, too_deep */
+async function walkElement(text: string, start: number): Promise<Element> {
+  const walk = await walkJson(text, start)
+  const fault = faultInside(walk, text)
+  if (fault !== undefined) throw fault
+  return outlineElement(text, start, walk)
+}
+
+/** Reads a record that is a text of its own, such as a line. At once, unless it is large. */
+export function readRecordText(
+  text: string,
+  index: number,
+  limits: RecordLimits,
+  defaults: Defaults,
+): Row | Fault | Promise<Row | Fault> {
+  const start = skipSpace(text, 0)
+  const element = parseElement(text, start)
+  if (element === undefined) return readLargeText(text, start, index, limits, defaults)
+  const fault = faultAfter(element.extent.end, text, 'line')
+  return fault === undefined ? readRecord(text, element, index, limits, defaults) : toFault(fault, index)
+}
+
+async function readLargeText(
+  text: string,
+  start: number,
+  index: number,
+  limits: RecordLimits,
+  defaults: Defaults,
+): Promise<Row | Fault> {
+  const walk = await walkJson(text, start)
+  const fault = faultInside(walk, text, 'line') ?? faultAfter(walk.end, text, 'line')
+  if (fault !== undefined) return toFault(fault, index)
+  return readRecord(text, outlineElement(text, start, walk), index, limits, defaults)
+}
+
+const toFault = ({ code, message }: Problem, index: number): Fault => ({ index, pointer: '', code, detail: message })
+
+function readRecord(text: string, element: Element, index: number, limits: RecordLimits, defaults: Defaults) {
+  return identify(checkRecord(text, element, index, limits, defaults), element.value)
 }
 
 /** Says of a record that is refused which one it is, as far as that can be read. */
@@ -99,10 +163,9 @@ function findMissing(value: unknown, index: number, { required }: JsonFormat): F
   return { index, pointer: `/${name}`, code: 'required', detail: `${name} is required in a CloudEvent.` }
 }
 
-function readRecord(
+function checkRecord(
   text: string,
-  value: unknown,
-  extent: Extent,
+  { value, extent, repeated, unstorable }: Element,
   index: number,
   limits: RecordLimits,
   defaults: Defaults,
@@ -123,12 +186,14 @@ function readRecord(
       detail: `The data is nested more than ${MAX_DEPTH} levels deep.`,
     }
   }
-  const members = extent.members
-  if (members > 0 && members !== Object.keys(value as object).length) {
-    const name = findRepeatedName(text, extent.start)
+  if (extent.members > MAX_MEMBERS) {
+    const detail = `The record has more than ${MAX_MEMBERS} members. What belongs together goes into data.`
+    return { index, pointer: '', code: 'too_complex', detail }
+  }
+  if (repeated !== undefined) {
     return {
       index,
-      pointer: `/${pointerToken(name)}`,
+      pointer: `/${pointerToken(repeated)}`,
       code: 'repeated_field',
       detail: 'The field occurs twice in the record, and only one of them can be meant.',
     }
@@ -136,10 +201,10 @@ function readRecord(
   const row = readEnvelope(value, index, defaults)
   if (isFault(row)) return row
   // CloudEvents JSON format, section 2.2. As a double, 1.00000000000000000001 has become 1 by now.
-  if (extent.fractional !== undefined) {
+  if (extent.fractionalAt > 0) {
     return {
       index,
-      pointer: `/${pointerToken(extent.fractional)}`,
+      pointer: `/${pointerToken(nameAt(text, extent.fractionalAt))}`,
       code: 'wrong_type',
       detail: 'The number of an attribute is an integer, written without fraction and exponent.',
     }
@@ -147,11 +212,8 @@ function readRecord(
   if (extent.dataEnd === 0) return row
 
   row.data = text.slice(extent.dataStart, extent.dataEnd)
-  if (extent.suspicious) {
-    const found = findUnstorable(row.data, '/data')
-    if (found !== undefined) return { index, ...found }
-  }
-  return row
+  const found = unstorable ?? (extent.suspicious ? findUnstorable(row.data, '/data') : undefined)
+  return found === undefined ? row : { index, ...found }
 }
 
 /** In bytes of UTF-8, which are at least one and at most three a UTF-16 unit: counted only where that does not decide. */

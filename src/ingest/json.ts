@@ -1,6 +1,7 @@
 /**
- * Finds where things are in JSON text, so that a payload can go to PostgreSQL as it was received.
- * All functions here take text that JSON.parse has accepted: they look for ends, not for errors.
+ * Finds where things are in JSON text, so that a payload can go to PostgreSQL as it was received, and an array can be parsed
+ * element by element. The functions look for ends, not for errors. In text that is not JSON they are right up to where it
+ * breaks, and come to an end.
  */
 
 /** PostgreSQL's parser recurses: at its default max_stack_depth of 2 MB it gives up beyond some 6,000 levels. */
@@ -19,8 +20,8 @@ export interface Extent {
   suspicious: boolean
   /** Set by the payload. */
   tooDeep: boolean
-  /** Name of the last other member that is a number with a fraction or an exponent. */
-  fractional: string | undefined
+  /** Where the name is of the last other member that is a number with a fraction or an exponent; 0: there is none. */
+  fractionalAt: number
 }
 
 const QUOTE = 0x22,
@@ -34,37 +35,23 @@ const OPEN_ARRAY = 0x5b,
 /** U+0000 and all surrogates, written as escapes. Also matches harmless text such as `\\u0000`: hence "suspicious". */
 const RISKY_ESCAPE = /\\u(?:0000|[dD][89a-fA-F])/
 
-/** The extents of the elements of an array, or of the one value that the text is. */
-export function findExtents(text: string): Extent[] {
-  let at = skipSpace(text, 0)
-  if (text.charCodeAt(at) !== OPEN_ARRAY) return [measure(text, at)]
-
-  const extents: Extent[] = []
-  at = skipSpace(text, at + 1)
-  while (text.charCodeAt(at) !== CLOSE_ARRAY) {
-    const extent = measure(text, at)
-    extents.push(extent)
-    at = skipSpace(text, extent.end)
-    if (text.charCodeAt(at) === COMMA) at = skipSpace(text, at + 1)
-  }
-  return extents
-}
-
 /** The first name that an object has twice; the object begins at `start`, and does have one. */
 export function findRepeatedName(text: string, start: number): string {
   const names = new Set<string>()
   for (let at = skipSpace(text, start + 1); ; ) {
-    const nameEnd = skipString(text, at)
-    const name: string = JSON.parse(text.slice(at, nameEnd))
+    const name = nameAt(text, at)
     if (names.has(name)) return name
     names.add(name)
-    at = skipSpace(text, skipSpace(text, nameEnd) + 1) // over the colon
-    at = skipSpace(text, skipValue(text, at, newExtent(start)))
+    at = skipSpace(text, skipSpace(text, skipString(text, at)) + 1) // over the colon
+    at = skipSpace(text, skipValue(text, at, text.length, newExtent(start)))
     at = skipSpace(text, at + 1) // over the comma
   }
 }
 
-function newExtent(start: number): Extent {
+/** The name that begins at `start`, which is that of a member. */
+export const nameAt = (text: string, start: number): string => JSON.parse(text.slice(start, skipString(text, start)))
+
+export function newExtent(start: number): Extent {
   return {
     start,
     end: 0,
@@ -73,56 +60,63 @@ function newExtent(start: number): Extent {
     members: 0,
     suspicious: false,
     tooDeep: false,
-    fractional: undefined,
+    fractionalAt: 0,
   }
 }
 
-/** Of what is no object. */
-export const NO_EXTENT: Readonly<Extent> = newExtent(0)
-
-function measure(text: string, start: number): Extent {
+/**
+ * The extent of the value that begins at `start`; undefined where it does not end at `limit` or before. Of a value that is
+ * not JSON, the extent is anything.
+ */
+export function measure(text: string, start: number, limit: number): Extent | undefined {
   const extent = newExtent(start)
   if (text.charCodeAt(start) !== OPEN_OBJECT) {
-    extent.end = skipValue(text, start, extent)
-    return extent
+    extent.end = skipValue(text, start, limit, extent)
+    return extent.end <= limit ? extent : undefined
   }
   let at = skipSpace(text, start + 1)
-  while (text.charCodeAt(at) !== CLOSE_OBJECT) {
+  while (at < limit && text.charCodeAt(at) !== CLOSE_OBJECT) {
     const nameStart = at
     const nameEnd = skipString(text, at)
-    const isData = nameIs(text, at, nameEnd, 'data')
+    const isData = isNameOfData(text, at, nameEnd)
     const { tooDeep } = extent
     at = skipSpace(text, skipSpace(text, nameEnd) + 1) // over the colon
     const valueStart = at
-    at = skipValue(text, at, extent)
+    at = skipValue(text, at, limit, extent)
     if (isData) {
       extent.dataStart = valueStart
       extent.dataEnd = at
     } else {
       extent.tooDeep = tooDeep
-      if (isNumberStart(text.charCodeAt(valueStart)) && /[.eE]/.test(text.slice(valueStart, at))) {
-        extent.fractional = JSON.parse(text.slice(nameStart, nameEnd))
-      }
+      if (isFractional(text, valueStart, at)) extent.fractionalAt = nameStart
     }
     extent.members++
     at = skipSpace(text, at)
     if (text.charCodeAt(at) === COMMA) at = skipSpace(text, at + 1)
   }
   extent.end = at + 1
+  if (extent.end > limit) return undefined
   if (!extent.suspicious && extent.dataEnd > 0) {
     extent.suspicious = RISKY_ESCAPE.test(text.slice(extent.dataStart, extent.dataEnd))
   }
   return extent
 }
 
-function nameIs(text: string, start: number, end: number, name: string): boolean {
-  if (end - start === name.length + 2) return text.startsWith(name, start + 1)
-  // A name may be spelled with escapes, and is still that name.
-  return text.slice(start, end).includes('\\') && JSON.parse(text.slice(start, end)) === name
+/** A name may be spelled with escapes, and is still that name. */
+const DATA_ESCAPED = /^"(?:d|\\u0064)(?:a|\\u0061)(?:t|\\u0074)(?:a|\\u0061)"$/
+
+export function isNameOfData(text: string, start: number, end: number): boolean {
+  if (end - start === 6) return text.startsWith('data', start + 1)
+  return end - start <= 26 && text.charCodeAt(end - 1) === QUOTE && DATA_ESCAPED.test(text.slice(start, end))
 }
 
-/** The offset after the value that begins at `at`; notes in `extent` what it saw on the way. */
-function skipValue(text: string, at: number, extent: Extent): number {
+/** Is it a number that is not written as an integer? */
+export function isFractional(text: string, start: number, end: number): boolean {
+  return isNumberStart(text.charCodeAt(start)) && /[.eE]/.test(text.slice(start, end))
+}
+
+/** The offset after the value that begins at `at`, if that is not past `limit`; notes in `extent` what it saw on the way. */
+function skipValue(text: string, at: number, limit: number, extent: Extent): number {
   let depth = 0
   for (;;) {
     const code = text.charCodeAt(at)
@@ -142,16 +136,18 @@ function skipValue(text: string, at: number, extent: Extent): number {
         break
       default:
         if (isNumberStart(code)) at = skipNumber(text, at, extent)
-        else if (code >= 0x61) at = skipWord(text, at)
+        else if (code >= 0x61 && code <= 0x7a) at = skipWord(text, at)
         else at++ // a comma, a colon or white space
     }
     if (depth === 0) return at
+    if (at >= limit) return limit + 1
   }
 }
 
-/** The offset after the closing quote of the string whose opening quote is at `at`. */
+/** The offset after the closing quote of the string whose opening quote is at `at`; the end of the text, where none is. */
 export function skipString(text: string, at: number): number {
   for (let end = text.indexOf('"', at + 1); ; end = text.indexOf('"', end + 1)) {
+    if (end === -1) return text.length
     let slashes = 0
     while (text.charCodeAt(end - 1 - slashes) === BACKSLASH) slashes++
     if (slashes % 2 === 0) return end + 1

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Row } from '../data/row.ts'
 import type { Fault, Problem } from '../lib/problems.ts'
+import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
 import { withoutMark } from './body.ts'
@@ -102,18 +103,25 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
       }
       for (const [at, text] of textOf(piece.bytes).entries()) {
         const line = piece.firstLine + at
-        takeLine(line === 1 && text !== undefined ? withoutMark(text) : text, line)
+        // Of these, too, there may be tens of thousands in a block.
+        if (isTurnOver()) await waitForTurn()
+        const record = readLine(line === 1 && text !== undefined ? withoutMark(text) : text, line)
+        if (record !== undefined) takeRecord(record instanceof Promise ? await record : record, text as string, line)
         if (chunks.isFull) await chunks.send()
       }
     }
   }
 
-  function takeLine(text: string | undefined, line: number): void {
+  /** @returns nothing for a blank one */
+  function readLine(text: string | undefined, line: number): Row | Fault | Promise<Row | Fault> | undefined {
     chunks.reachLine(line)
-    if (text !== undefined && /^[ \t\r]*$/.test(text)) return
-    const record = text === undefined ? NOT_UTF8 : readRecordText(text, line - 1, limits, defaults)
+    if (text === undefined) return NOT_UTF8
+    return /^[ \t\r]*$/.test(text) ? undefined : readRecordText(text, line - 1, limits, defaults)
+  }
+
+  function takeRecord(record: Row | Fault, text: string, line: number): void {
     const fault = isFault(record) ? record : sourceFault(key, record.source, line - 1)
-    if (fault === undefined) chunks.add(record as Row, line, Buffer.byteLength(text as string))
+    if (fault === undefined) chunks.add(record as Row, line, Buffer.byteLength(text))
     else report.refuse(line, fault)
   }
 }

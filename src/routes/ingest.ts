@@ -58,7 +58,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     let bytes = 0
     try {
       // The body itself is not kept here: it is garbage while the records wait.
-      const batch = readContent(request, await receive(request, reply, hold), hold)
+      const batch = await readContent(request, await receive(request, reply, hold), hold)
       bytes = batch.bytes
       if (request.rateLimit !== undefined) {
         request.rateLimit.charge(batch.records.length - 1)
@@ -108,9 +108,9 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     }
   }
 
-  function readContent(request: FastifyRequest, content: Buffer, hold: Hold): Batch & { bytes: number } {
+  async function readContent(request: FastifyRequest, content: Buffer, hold: Hold): Promise<Batch & { bytes: number }> {
     const format = request.format as Exclude<Format, 'lines'>
-    const batch = readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
+    const batch = await readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
     hold(recordsBytes(content, format === 'binary', batch.records.length))
     return { ...batch, bytes: content.length }
   }

@@ -1,57 +1,98 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { findExtents, findRepeatedName, MAX_DEPTH } from '../../src/ingest/json.ts'
+import { outlineElement, parseElement } from '../../src/ingest/elements.ts'
+import { findRepeatedName, MAX_DEPTH, measure } from '../../src/ingest/json.ts'
+import { JsonWalk } from '../../src/ingest/json-walk.ts'
 import { findUnstorable } from '../../src/ingest/storable.ts'
 import { jsonText } from '../helpers/json-text.ts'
 
-t.test('the extents of any array are the texts of its elements, and their payloads', (t) => {
+const extentOf = (text: string, start = 0) => measure(text, start, text.length)
+
+t.test('the extent of any value is its text, and its payload', (t) => {
   fc.assert(
     fc.property(
-      fc.array(jsonText({ unstorable: true }), { maxLength: 4 }),
+      jsonText({ unstorable: true }),
       space(),
-      space(),
-      (texts, before, after) => {
-        const body = `${before}[${texts.map((text) => before + text + after).join()}${after}]${after}`
-        const extents = findExtents(body)
-        if (extents.length !== texts.length) return false
-        return extents.every(({ start, end, dataStart, dataEnd, members }, index) => {
-          const text = texts[index] as string
-          const value = JSON.parse(text)
-          const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-          const data = isObject && Object.hasOwn(value, 'data') ? value.data : undefined
-          const slice = body.slice(dataStart, dataEnd)
-          return (
-            body.slice(start, end) === text.trim() &&
-            (data === undefined ? dataEnd === 0 : same(JSON.parse(slice), data) && slice.trim() === slice) &&
-            (isObject ? members >= Object.keys(value).length : members === 0)
-          )
-        })
+      fc.constantFrom(',', ']', '', ' ,{"data":1}'),
+      (json, before, after) => {
+        const text = json.trim()
+        const body = `[${before}${text}${after}`
+        const extent = extentOf(body, before.length + 1)
+        if (extent === undefined) return false
+        const { start, end, dataStart, dataEnd, members } = extent
+        const value = JSON.parse(text)
+        const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+        const data = isObject && Object.hasOwn(value, 'data') ? value.data : undefined
+        const slice = body.slice(dataStart, dataEnd)
+        return (
+          body.slice(start, end) === text &&
+          (data === undefined ? dataEnd === 0 : same(JSON.parse(slice), data) && slice.trim() === slice) &&
+          (isObject ? members >= Object.keys(value).length : members === 0)
+        )
       },
     ),
-    { numRuns: 1000 },
+    { numRuns: 2000 },
   )
-  t.pass('1000 arrays')
+  t.pass('2000 values')
   t.end()
 })
 
-t.test('the extent of a body that is no array is all of it but the white space', (t) => {
+t.test('a value that does not end before the limit has no extent, and is looked at no further', (t) => {
+  for (const text of ['{"a":[1,2,3],"data":{"b":"c"}}', '[[["x"],1],true]', '"abc"', '123456']) {
+    for (let limit = 0; limit <= text.length + 1; limit++) {
+      t.equal(measure(text, 0, limit)?.end, limit < text.length ? undefined : text.length, `${text} up to ${limit}`)
+    }
+  }
+  t.end()
+})
+
+t.test('any text at all is measured to an end', (t) => {
+  const piece = fc.constantFrom(...'{}[]",:\\|~1-te \u00e9', '"data":', '\\"')
   fc.assert(
-    fc.property(jsonText({ unstorable: true }), space(), space(), (text, before, after) => {
-      if (text.trim().startsWith('[')) return true
-      const [extent, ...more] = findExtents(before + text + after)
-      return more.length === 0 && (before + text + after).slice(extent?.start, extent?.end) === text.trim()
+    fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
+      const text = pieces.join('')
+      measure(text, 0, text.length)
+      return true
     }),
-    { numRuns: 500 },
+    { numRuns: 5000 },
   )
-  t.pass('500 documents')
+  t.pass('5000 texts')
+  t.end()
+})
+
+// Two ways to the same: a large record is walked over, and its payload never built.
+t.test('the outline of a record says what parsing it says', (t) => {
+  const member = fc.tuple(
+    fc.constantFrom('"data"', '"d\\u0061ta"', '"source"', '"a"', '"\\u0061"', '"b"'),
+    fc.oneof(jsonText({ unstorable: true, maxDepth: 2 }), fc.constantFrom('1.5', '[1]', '1e2', '-0')),
+  )
+  fc.assert(
+    fc.property(fc.array(member, { maxLength: 5 }), space(), (members, gap) => {
+      const text = `{${gap}${members.map(([name, value]) => `${name}${gap}:${gap}${value}${gap}`).join()}}`
+      const walk = new JsonWalk(text, 0)
+      walk.run(text.length + 1)
+      const [walked, parsed] = [outlineElement(text, 0, walk), parseElement(text, 0)]
+      if (walk.fault !== undefined || parsed === undefined) return false
+      const outlined = Object.entries(parsed.value as object).map(([name, value]) => [
+        name,
+        name === 'data' ? null : typeof value === 'object' && value !== null ? [] : value,
+      ])
+      return (
+        same({ ...parsed.extent, suspicious: false }, walked.extent) &&
+        walked.repeated === parsed.repeated &&
+        same(walked.value, Object.fromEntries(outlined))
+      )
+    }),
+    { numRuns: 3000 },
+  )
+  t.pass('3000 records')
   t.end()
 })
 
 t.test('what is not marked suspicious needs no closer look', (t) => {
   fc.assert(
     fc.property(jsonText({ unstorable: true }), (data) => {
-      const [extent] = findExtents(`{"data":${data}}`)
-      return extent?.suspicious === true || findUnstorable(data, '') === undefined
+      return extentOf(`{"data":${data}}`)?.suspicious === true || findUnstorable(data, '') === undefined
     }),
     { numRuns: 2000 },
   )
@@ -60,7 +101,7 @@ t.test('what is not marked suspicious needs no closer look', (t) => {
 })
 
 t.test('members count each occurrence of a name', (t) => {
-  const membersOf = (text: string) => findExtents(text)[0]?.members
+  const membersOf = (text: string) => extentOf(text)?.members
   t.equal(membersOf('{}'), 0)
   t.equal(membersOf('{ "a" : 1 , "a" : {"b":1,"c":2} }'), 2)
   t.equal(membersOf('{"__proto__":1}'), 1)
@@ -70,7 +111,7 @@ t.test('members count each occurrence of a name', (t) => {
 
 t.test('only the payload counts as too deep', (t) => {
   const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
-  const tooDeep = (text: string) => findExtents(text)[0]?.tooDeep
+  const tooDeep = (text: string) => extentOf(text)?.tooDeep
   t.equal(tooDeep(`{"data":${nested(MAX_DEPTH)}}`), false)
   t.equal(tooDeep(`{"data":${nested(MAX_DEPTH + 1)},"a":1}`), true)
   t.equal(tooDeep(`{"a":${nested(MAX_DEPTH + 1)},"data":[]}`), false)

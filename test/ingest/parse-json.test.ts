@@ -43,7 +43,7 @@ t.test('broken JSON is refused with the line and the column where it breaks', as
     ['[object Object]', 'line 1, column 2'],
     [',', 'line 1, column 1'],
     ['["at position 99",x]', 'line 1, column 19'],
-    [`[${'1,\n'.repeat(50_000)}x]`, 'line 50001, column 1'],
+    [`[[${'1,\n'.repeat(50_000)}x]]`, 'line 50001, column 1'],
     [`["${'x'.repeat(70_000)}",\n\n   @${',1'.repeat(50)}]`, 'line 3, column 4'],
   ]) {
     const answer = await post(body)
@@ -128,7 +128,7 @@ t.test('16 MiB of opening brackets are refused before they are parsed', async (t
 })
 
 // Shallow ones were parsed: 5 million arrays take more memory than the process is given, and it ended.
-t.test('a body of brackets is refused before it is parsed, however shallow they are', async (t) => {
+t.test('a body of brackets is refused without building what they hold, however shallow they are', async (t) => {
   const pile = `${'['.repeat(500)}${']'.repeat(500)}`
   for (const [name, element] of [
     ['arrays', '[]'],
@@ -136,22 +136,12 @@ t.test('a body of brackets is refused before it is parsed, however shallow they 
     ['piles', pile],
     ['objects with a member', '{"a":1}'],
   ] as const) {
-    const body = `[${`${element},`.repeat(16_777_000 / (element.length + 1))}1]`
-    isProblem(t, await post(body), 'too_complex', { name })
+    const elements = `${`${element},`.repeat(16_000_000 / (element.length + 1))}1`
+    isProblem(t, await post(`[${elements}]`), 'too_many_records', { name })
+    const answer = await post(`[{"source":"pile","type":"t","id":"${name}"},{"data":[${elements}]}]`)
+    t.equal(answer.status, 207, `${name} in one record`)
+    t.match(answer.json.results, [{ status: 'created' }, { error: { code: 'record_too_large' } }], name)
   }
-  t.same(parseJson(`"${'[{'.repeat(1_000_000)}"`), '[{'.repeat(1_000_000), 'brackets in strings are no matter')
-})
-
-t.test('16 MiB of real records are parsed', (t) => {
-  const record = {
-    source: 's',
-    type: 't',
-    id: '1',
-    data: { items: [{ sku: 'abc', qty: 1, price: 12.5, tags: ['a'] }] },
-  }
-  const text = JSON.stringify(record)
-  t.equal((parseJson(`[${`${text},`.repeat(16_777_000 / (text.length + 1))}{}]`) as []).length > 100_000, true)
-  t.end()
 })
 
 t.test('10,000 nested arrays are one record that is refused', async (t) => {

@@ -1,0 +1,219 @@
+import { nameAt, skipSpace } from './json.ts'
+import { checkNumber, checkString, pointerToken, type Unstorable } from './unstorable.ts'
+
+/** A member of the value itself, as offsets into the text. */
+export interface Member {
+  nameStart: number
+  nameEnd: number
+  valueStart: number
+  valueEnd: number
+  /** Levels of nesting in its value. */
+  depth: number
+}
+
+/** Members beyond these are counted only; a record has fewer. */
+export const MAX_MEMBERS = 1000
+/** Far above what a record may have: a record that is merely too deep must not take the others of its batch with it. */
+export const MAX_DEPTH_WALKED = 100_000
+
+/** What may come next. */
+const VALUE = 0,
+  FIRST_VALUE = 1,
+  NAME = 2,
+  FIRST_NAME = 3,
+  COMMA = 4
+
+const SPACE = 0x20,
+  QUOTE = 0x22,
+  COMMA_SIGN = 0x2c,
+  MINUS = 0x2d,
+  POINT = 0x2e,
+  ZERO = 0x30,
+  COLON = 0x3a,
+  BACKSLASH = 0x5c
+const OPEN_ARRAY = 0x5b,
+  CLOSE_ARRAY = 0x5d,
+  OPEN_OBJECT = 0x7b,
+  CLOSE_OBJECT = 0x7d
+
+/**
+ * Checks one JSON value (RFC 8259) in any text without building it: JSON.parse takes seconds for some texts of 16 MiB, and
+ * cannot be interrupted. This takes its time in steps, and memory for the levels that are open only.
+ */
+export class JsonWalk {
+  readonly #text: string
+  #at: number
+  #due = VALUE
+  /** Of each open array twice the index of the current element; of each open object where its current name is, twice, and 1. */
+  readonly #open: number[] = []
+  #member: Member | undefined
+  #isDone = false
+  readonly members: Member[] = []
+  memberCount = 0
+  /** Levels that were open at once. */
+  deepest = 0
+  /** Where the text stops being the beginning of JSON; its length, where it ends too early. */
+  fault: number | undefined
+  /** The first thing that PostgreSQL cannot hold. */
+  unstorable: Unstorable | undefined
+
+  /** @param at where the value begins; white space may come before it */
+  constructor(text: string, at: number) {
+    this.#text = text
+    this.#at = at
+  }
+
+  /** After the value, once it is done; else how far it is. */
+  get end(): number {
+    return this.#at
+  }
+
+  /** Goes on for some `length` characters. @returns whether it has come to the end of the value, or to a fault */
+  run(length: number): boolean {
+    const until = this.#at + length
+    while (!this.#isDone && this.#at < until) this.#step()
+    return this.#isDone
+  }
+
+  #step(): void {
+    const at = skipSpace(this.#text, this.#at)
+    const code = this.#text.charCodeAt(at)
+    this.#at = at
+    if (this.#due === COMMA) this.#takeComma(code)
+    else if (this.#due === VALUE || (this.#due === FIRST_VALUE && code !== CLOSE_ARRAY)) this.#takeValue(code)
+    else if (this.#due === FIRST_VALUE || (this.#due === FIRST_NAME && code === CLOSE_OBJECT)) this.#close()
+    else if (code === QUOTE) this.#takeName()
+    else this.#fail(at)
+  }
+
+  #takeComma(code: number): void {
+    const top = this.#open.length - 1
+    const isArray = (this.#open[top] as number) % 2 === 0
+    if (code === (isArray ? CLOSE_ARRAY : CLOSE_OBJECT)) return void this.#close()
+    if (code !== COMMA_SIGN) return void this.#fail(this.#at)
+    if (isArray) (this.#open[top] as number) += 2
+    this.#due = isArray ? VALUE : NAME
+    this.#at++
+  }
+
+  #takeName(): void {
+    const nameStart = this.#at
+    this.#open[this.#open.length - 1] = nameStart * 2 + 1
+    this.#takeString()
+    if (this.#isDone) return
+    const nameEnd = this.#at
+    const colon = skipSpace(this.#text, nameEnd)
+    if (this.#text.charCodeAt(colon) !== COLON) return void this.#fail(colon)
+    this.#at = colon + 1
+    this.#due = VALUE
+    if (this.#open.length > 1) return
+    this.memberCount++
+    this.#member = { nameStart, nameEnd, valueStart: skipSpace(this.#text, colon + 1), valueEnd: 0, depth: 0 }
+  }
+
+  #takeValue(code: number): void {
+    if (code === OPEN_ARRAY || code === OPEN_OBJECT) return void this.#openBracket(code)
+    const start = this.#at
+    if (code === QUOTE) this.#takeString()
+    else if (code === MINUS || isDigit(code)) this.#takeNumber()
+    else {
+      const word = code === 0x74 ? 'true' : code === 0x66 ? 'false' : code === 0x6e ? 'null' : ''
+      let same = 0
+      while (same < word.length && this.#text.charCodeAt(start + same) === word.charCodeAt(same)) same++
+      if (word === '' || same < word.length) return void this.#fail(start + same)
+      this.#at = start + same
+    }
+    if (!this.#isDone) this.#endValue()
+  }
+
+  #openBracket(code: number): void {
+    const depth = this.#open.push(code === OPEN_ARRAY ? 0 : 1)
+    if (depth > this.deepest) this.deepest = depth
+    if (this.#member !== undefined && depth - 1 > this.#member.depth) this.#member.depth = depth - 1
+    this.#isDone = depth > MAX_DEPTH_WALKED
+    this.#due = code === OPEN_ARRAY ? FIRST_VALUE : FIRST_NAME
+    this.#at++
+  }
+
+  #close(): void {
+    this.#open.pop()
+    this.#at++
+    this.#endValue()
+  }
+
+  #endValue(): void {
+    this.#due = COMMA
+    const depth = this.#open.length
+    if (depth === 0) this.#isDone = true
+    else if (depth === 1 && this.#member !== undefined) {
+      this.#member.valueEnd = this.#at
+      if (this.members.length < MAX_MEMBERS) this.members.push(this.#member)
+      this.#member = undefined
+    }
+  }
+
+  #takeString(): void {
+    const text = this.#text
+    const start = this.#at
+    let isRisky = false
+    for (let at = start + 1; ; at++) {
+      const code = text.charCodeAt(at)
+      if (code === QUOTE) {
+        this.#at = at + 1
+        if (isRisky) this.unstorable ??= checkString(text.slice(start, at + 1), () => this.#pointer())
+        return
+      }
+      if (code === BACKSLASH) {
+        const escaped = text.charAt(++at)
+        if (escaped === 'u') {
+          const last = at + 4
+          while (at < last && isHex(text.charCodeAt(at + 1))) at++
+          if (at < last) return void this.#fail(at + 1)
+          const unit = Number.parseInt(text.slice(at - 3, at + 1), 16)
+          if (unit === 0 || (unit >= 0xd800 && unit < 0xe000)) isRisky = true
+        } else if (escaped === '' || !'"\\/bfnrt'.includes(escaped)) return void this.#fail(at)
+      } else if (!(code >= SPACE)) return void this.#fail(at)
+    }
+  }
+
+  #takeNumber(): void {
+    const text = this.#text
+    const start = this.#at
+    let at = text.charCodeAt(start) === MINUS ? start + 1 : start
+    // Nothing comes after a leading zero.
+    at = text.charCodeAt(at) === ZERO ? at + 1 : this.#takeDigits(at)
+    if (text.charCodeAt(at) === POINT) at = this.#takeDigits(at + 1)
+    const hasExponent = text.charCodeAt(at) === 0x65 || text.charCodeAt(at) === 0x45
+    if (hasExponent) {
+      const sign = text.charCodeAt(at + 1)
+      at = this.#takeDigits(sign === MINUS || sign === 0x2b ? at + 2 : at + 1)
+    }
+    if (this.#isDone) return
+    this.#at = at
+    // Nothing else can leave numeric's range.
+    if (hasExponent || at - start > 4096) this.unstorable ??= checkNumber(text.slice(start, at), () => this.#pointer())
+  }
+
+  /** At least one. */
+  #takeDigits(start: number): number {
+    let at = start
+    while (isDigit(this.#text.charCodeAt(at))) at++
+    if (at === start) this.#fail(at)
+    return at
+  }
+
+  /** Of the current value, or name. */
+  #pointer(): string {
+    const step = (place: number) => (place % 2 === 0 ? place / 2 : pointerToken(nameAt(this.#text, (place - 1) / 2)))
+    return this.#open.map((place) => `/${step(place)}`).join('')
+  }
+
+  /** The first one counts. */
+  #fail(at: number): void {
+    this.fault ??= Math.min(at, this.#text.length)
+    this.#isDone = true
+  }
+}
+
+const isDigit = (code: number) => code >= ZERO && code <= 0x39
+const isHex = (code: number) => isDigit(code) || (code >= 0x41 && code <= 0x46) || (code >= 0x61 && code <= 0x66)
