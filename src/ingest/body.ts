@@ -97,14 +97,21 @@ function tooLarge(limit: number): Problem {
   return new Problem('body_too_large', `The body is larger than ${limit} bytes. Nothing of it was written.`)
 }
 
-/** Offset of the first byte that begins no character: where the decoder had to put U+FFFD and the body has none. */
+/** Offset of the first byte that begins no character; there is one. By halves: there may be millions of characters. */
 function firstInvalid(body: Buffer): number {
-  const text = body.toString('utf8')
-  let offset = 0
-  for (let from = 0, at = text.indexOf('\ufffd'); at !== -1; from = at + 1, at = text.indexOf('\ufffd', from)) {
-    offset += Buffer.byteLength(text.slice(from, at))
-    if (body.toString('latin1', offset, offset + 3) !== '\xef\xbf\xbd') break
-    offset += 3
+  let [start, end] = [0, body.length]
+  while (end - start > 8) {
+    let middle = (start + end) >> 1
+    // To where a character begins; of one, at most three bytes come after its first.
+    for (let back = 0; back < 3 && ((body[middle] as number) & 0xc0) === 0x80; back++) middle--
+    if (isUtf8(body.subarray(start, middle))) start = middle
+    else end = middle
   }
-  return offset
+  for (;;) {
+    const isCharacter = (length: number) =>
+      start + length <= body.length && isUtf8(body.subarray(start, start + length))
+    const length = [1, 2, 3, 4].find(isCharacter)
+    if (length === undefined) return start
+    start += length
+  }
 }

@@ -39,6 +39,13 @@ const MAX_RATIO = 200
 /** … once it is past this many bytes: a small body may well be one long run of blanks. */
 const RATIO_COUNTS_FROM = 1024 * 1024
 
+/**
+ * Frames of zstd that a body may consist of, however small they are; and bytes of it that allow for one more each. A frame costs
+ * as much processor time as inflating some 100 KiB: two megabytes of empty ones half a minute.
+ */
+const FREE_FRAMES = 100
+const BYTES_PER_FRAME = 1024
+
 /** The body, inflated as it is read and no faster. What goes wrong is an 'error' of the stream: see `toBodyProblem`. */
 export function inflate(body: Readable, encoding: Encoding | undefined): Readable {
   if (encoding === undefined) return body
@@ -71,6 +78,7 @@ class Inflation extends Transform {
   /** Bytes that went into earlier inflaters, and that came out of all. */
   #bytesIn = 0
   #bytesOut = 0
+  #frames = 1
 
   constructor(encoding: Encoding) {
     super()
@@ -107,6 +115,7 @@ class Inflation extends Transform {
       const goOn = () => {
         this.#bytesIn += inflater.bytesWritten
         inflater.destroy()
+        if (++this.#frames > FREE_FRAMES + this.#bytesIn / BYTES_PER_FRAME) return done(tooManyFrames())
         this.#inflater = this.#open()
         this._transform(rest, encoding, done)
       }
@@ -123,6 +132,11 @@ class Inflation extends Transform {
     this.#inflater.destroy()
     done(error)
   }
+}
+
+function tooManyFrames(): Problem {
+  const detail = `The body has more frames than ${FREE_FRAMES} and one for each ${BYTES_PER_FRAME} bytes. Compress more at a time.`
+  return new Problem('too_complex', detail)
 }
 
 /** Nothing more of a body is wanted. What still comes is read and dropped, so that its sender gets to read the answer. */

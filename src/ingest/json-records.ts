@@ -51,7 +51,7 @@ export async function readJsonRecords(
   const start = skipSpace(text, 0)
   const found = text.charAt(start) === '[' ? 'array' : text.charAt(start) === '{' ? 'object' : 'neither'
   if (found === 'neither' || (format.top !== 'either' && format.top !== found)) {
-    await checkJson(text)
+    await checkJson(text, start)
     const wanted = { object: 'object', array: 'array of objects', either: 'object (a record) or an array of them' }
     throw new Problem('wrong_type', `The body must be a JSON ${wanted[format.top]}.`)
   }

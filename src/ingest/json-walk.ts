@@ -47,6 +47,10 @@ export class JsonWalk {
   /** Of each open array twice the index of the current element; of each open object where its current name is, twice, and 1. */
   readonly #open: number[] = []
   #member: Member | undefined
+  /** Of the string that is being taken; -1: none. */
+  #stringStart = -1
+  /** Can PostgreSQL perhaps not hold it? */
+  #isRisky = false
   #isDone = false
   readonly members: Member[] = []
   memberCount = 0
@@ -71,18 +75,19 @@ export class JsonWalk {
   /** Goes on for some `length` characters. @returns whether it has come to the end of the value, or to a fault */
   run(length: number): boolean {
     const until = this.#at + length
-    while (!this.#isDone && this.#at < until) this.#step()
+    while (!this.#isDone && this.#at < until) this.#step(until)
     return this.#isDone
   }
 
-  #step(): void {
+  #step(until: number): void {
+    if (this.#stringStart >= 0) return void this.#takeString(until)
     const at = skipSpace(this.#text, this.#at)
     const code = this.#text.charCodeAt(at)
     this.#at = at
     if (this.#due === COMMA) this.#takeComma(code)
-    else if (this.#due === VALUE || (this.#due === FIRST_VALUE && code !== CLOSE_ARRAY)) this.#takeValue(code)
+    else if (this.#due === VALUE || (this.#due === FIRST_VALUE && code !== CLOSE_ARRAY)) this.#takeValue(code, until)
     else if (this.#due === FIRST_VALUE || (this.#due === FIRST_NAME && code === CLOSE_OBJECT)) this.#close()
-    else if (code === QUOTE) this.#takeName()
+    else if (code === QUOTE) this.#takeName(until)
     else this.#fail(at)
   }
 
@@ -96,11 +101,12 @@ export class JsonWalk {
     this.#at++
   }
 
-  #takeName(): void {
-    const nameStart = this.#at
-    this.#open[this.#open.length - 1] = nameStart * 2 + 1
-    this.#takeString()
-    if (this.#isDone) return
+  #takeName(until: number): void {
+    this.#open[this.#open.length - 1] = this.#at * 2 + 1
+    this.#takeString(until)
+  }
+
+  #takeColon(nameStart: number): void {
     const nameEnd = this.#at
     const colon = skipSpace(this.#text, nameEnd)
     if (this.#text.charCodeAt(colon) !== COLON) return void this.#fail(colon)
@@ -111,12 +117,12 @@ export class JsonWalk {
     this.#member = { nameStart, nameEnd, valueStart: skipSpace(this.#text, colon + 1), valueEnd: 0, depth: 0 }
   }
 
-  #takeValue(code: number): void {
+  #takeValue(code: number, until: number): void {
     if (code === OPEN_ARRAY || code === OPEN_OBJECT) return void this.#openBracket(code)
-    const start = this.#at
-    if (code === QUOTE) this.#takeString()
-    else if (code === MINUS || isDigit(code)) this.#takeNumber()
+    if (code === QUOTE) return void this.#takeString(until)
+    if (code === MINUS || isDigit(code)) this.#takeNumber()
     else {
+      const start = this.#at
       const word = code === 0x74 ? 'true' : code === 0x66 ? 'false' : code === 0x6e ? 'null' : ''
       let same = 0
       while (same < word.length && this.#text.charCodeAt(start + same) === word.charCodeAt(same)) same++
@@ -152,28 +158,40 @@ export class JsonWalk {
     }
   }
 
-  #takeString(): void {
+  /** A name or a value; goes on with one that was begun. */
+  #takeString(until: number): void {
     const text = this.#text
-    const start = this.#at
-    let isRisky = false
-    for (let at = start + 1; ; at++) {
+    if (this.#stringStart < 0) {
+      this.#stringStart = this.#at++
+      this.#isRisky = false
+    }
+    let at = this.#at
+    for (; at < until; at++) {
       const code = text.charCodeAt(at)
-      if (code === QUOTE) {
-        this.#at = at + 1
-        if (isRisky) this.unstorable ??= checkString(text.slice(start, at + 1), () => this.#pointer())
-        return
-      }
+      if (code === QUOTE) break
       if (code === BACKSLASH) {
-        const escaped = text.charAt(++at)
-        if (escaped === 'u') {
+        const escaped = text.charCodeAt(++at)
+        if (escaped === 0x75) {
           const last = at + 4
-          while (at < last && isHex(text.charCodeAt(at + 1))) at++
+          let unit = 0
+          while (at < last && isHex(text.charCodeAt(at + 1))) unit = unit * 16 + hexValue(text.charCodeAt(++at))
           if (at < last) return void this.#fail(at + 1)
-          const unit = Number.parseInt(text.slice(at - 3, at + 1), 16)
-          if (unit === 0 || (unit >= 0xd800 && unit < 0xe000)) isRisky = true
-        } else if (escaped === '' || !'"\\/bfnrt'.includes(escaped)) return void this.#fail(at)
+          if (unit === 0 || (unit >= 0xd800 && unit < 0xe000)) this.#isRisky = true
+        } else if (!isEscape(escaped)) return void this.#fail(at)
       } else if (!(code >= SPACE)) return void this.#fail(at)
     }
+    this.#at = at
+    if (at >= until) return
+    this.#at++
+    this.#endString()
+  }
+
+  #endString(): void {
+    const start = this.#stringStart
+    this.#stringStart = -1
+    if (this.#isRisky) this.unstorable ??= checkString(this.#text.slice(start, this.#at), () => this.#pointer())
+    if (this.#due === NAME || this.#due === FIRST_NAME) this.#takeColon(start)
+    else this.#endValue()
   }
 
   #takeNumber(): void {
@@ -216,4 +234,15 @@ export class JsonWalk {
 }
 
 const isDigit = (code: number) => code >= ZERO && code <= 0x39
+const hexValue = (code: number) => (code & 0x0f) + (code > 0x39 ? 9 : 0)
+/** One of "\/bfnrt */
+const isEscape = (code: number) =>
+  code === QUOTE ||
+  code === BACKSLASH ||
+  code === 0x2f ||
+  code === 0x62 ||
+  code === 0x66 ||
+  code === 0x6e ||
+  code === 0x72 ||
+  code === 0x74
 const isHex = (code: number) => isDigit(code) || (code >= 0x41 && code <= 0x46) || (code >= 0x61 && code <= 0x66)

@@ -77,7 +77,7 @@ export function measure(text: string, start: number, limit: number): Extent | un
   let at = skipSpace(text, start + 1)
   while (at < limit && text.charCodeAt(at) !== CLOSE_OBJECT) {
     const nameStart = at
-    const nameEnd = skipString(text, at)
+    const nameEnd = skipString(text, at, limit)
     const isData = isNameOfData(text, at, nameEnd)
     const { tooDeep } = extent
     at = skipSpace(text, skipSpace(text, nameEnd) + 1) // over the colon
@@ -122,7 +122,7 @@ function skipValue(text: string, at: number, limit: number, extent: Extent): num
     const code = text.charCodeAt(at)
     switch (code) {
       case QUOTE:
-        at = skipString(text, at)
+        at = skipString(text, at, limit)
         break
       case OPEN_ARRAY:
       case OPEN_OBJECT:
@@ -144,10 +144,10 @@ function skipValue(text: string, at: number, limit: number, extent: Extent): num
   }
 }
 
-/** The offset after the closing quote of the string whose opening quote is at `at`; the end of the text, where none is. */
-export function skipString(text: string, at: number): number {
+/** The offset after the closing quote of the string whose opening quote is at `at`; where none is before `limit`, one past it. */
+export function skipString(text: string, at: number, limit = text.length): number {
   for (let end = text.indexOf('"', at + 1); ; end = text.indexOf('"', end + 1)) {
-    if (end === -1) return text.length
+    if (end === -1 || end >= limit) return limit + 1
     let slashes = 0
     while (text.charCodeAt(end - 1 - slashes) === BACKSLASH) slashes++
     if (slashes % 2 === 0) return end + 1

@@ -30,16 +30,19 @@ function walkAtOnce(text: string): JsonWalk {
 /** Walks over the value that begins at `start`, in turns of the event loop. */
 export async function walkJson(text: string, start: number): Promise<JsonWalk> {
   const walk = new JsonWalk(text, start)
-  while (!walk.run(STEP)) if (isTurnOver()) await waitForTurn()
+  do {
+    if (isTurnOver()) await waitForTurn()
+  } while (!walk.run(STEP))
   return walk
 }
 
 /**
- * Checks that the whole text is JSON, in turns of the event loop.
+ * Checks that the text is one JSON value, in turns of the event loop.
+ * @param start where it begins, if that is known
  * @throws Problem invalid_json, too_deep
  */
-export async function checkJson(text: string): Promise<void> {
-  const fault = faultOf(await walkJson(text, 0), text)
+export async function checkJson(text: string, start = 0): Promise<void> {
+  const fault = faultOf(await walkJson(text, start), text)
   if (fault !== undefined) throw fault
 }
 

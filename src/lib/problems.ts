@@ -45,7 +45,7 @@ export const PROBLEMS = {
   request_timeout: { status: 408, title: 'The request came too slowly', retryable: true },
   body_too_large: { status: 413, title: 'The body is too large', retryable: false },
   inflates_too_far: { status: 413, title: 'The body inflates to too many times its size', retryable: false },
-  too_complex: { status: 413, title: 'The body holds too many objects and arrays', retryable: false },
+  too_complex: { status: 413, title: 'The body, or a record, has too many parts', retryable: false },
   too_many_records: { status: 413, title: 'The batch holds too many records', retryable: false },
   unsupported_media_type: { status: 415, title: 'The media type is not supported', retryable: false },
   unsupported_charset: { status: 415, title: 'The charset is not supported', retryable: false },

@@ -1,0 +1,129 @@
+/**
+ * Bodies that are within the limits by their bytes, and cost as much as any can in some other way. Whoever tests or measures
+ * what one request can take from the others takes them from here.
+ */
+import { gzipSync } from 'node:zlib'
+
+const MiB = 1024 * 1024
+/** A little less than MAX_BATCH_BYTES and MAX_RECORD_BYTES by default. */
+const BATCH = 16 * MiB - 1024
+const RECORD = MiB - 1024
+const MOST_RECORDS = 10_000
+
+export interface WorstBody {
+  name: string
+  headers: Record<string, string>
+  make(): Buffer
+}
+
+/** Texts one after the other, with commas between them, up to so many bytes. */
+function fill(bytes: number, text: (n: number) => string): string {
+  const parts: string[] = []
+  for (let n = 0, size = 0; ; n++) {
+    const part = text(n)
+    size += part.length + 1
+    if (size > bytes) return parts.join()
+    parts.push(part)
+  }
+}
+
+/** Members with short names, all different. */
+export const manyKeys = (bytes: number) => `{${fill(bytes - 2, (n) => `"${n.toString(36)}":1`)}}`
+/** Objects of different shapes, for each of which an engine makes a class of its own. */
+const manyShapes = (bytes: number) => `[${fill(bytes - 2, (n) => `{"${n.toString(36)}":1}`)}]`
+const repeated = (bytes: number, element: string) => `[${fill(bytes - 2, () => element)}]`
+const record = (data: string, n: number | string = 0) => `{"source":"worst","type":"t","id":"${n}","data":${data}}`
+/** As many of the largest records as a batch may have. */
+const batchOf = (data: (bytes: number) => string) => `[${fill(BATCH, (n) => record(data(RECORD - 100), n))}]`
+const records = (one: (n: number) => string) => `[${Array.from({ length: MOST_RECORDS }, (_, n) => one(n))}]`
+const lines = (line: string) => `${line}\n`.repeat(BATCH / (line.length + 1))
+
+/** An empty frame of zstd (RFC 8878, section 3.1.1): a header, an empty last block, no checksum. */
+const EMPTY_FRAME = Buffer.from('28b52ffd2000010000', 'hex')
+export const emptyFrames = (bytes: number) => Buffer.alloc(bytes - (bytes % EMPTY_FRAME.length), EMPTY_FRAME)
+/** A skippable frame with nothing in it (section 3.1.2). */
+export const skippableFrames = (bytes: number) =>
+  Buffer.alloc(bytes - (bytes % 8), Buffer.from('502a4d1800000000', 'hex'))
+
+const JSON_TYPE = { 'content-type': 'application/json' }
+const LINES_TYPE = { 'content-type': 'application/x-ndjson' }
+const EVENT = { 'ce-specversion': '1.0', 'ce-id': '1', 'ce-source': 'worst', 'ce-type': 't' }
+const event = (text: string) => text.replace('{', '{"specversion":"1.0",')
+
+const json = (name: string, make: () => string | Buffer, headers: Record<string, string> = {}): WorstBody => ({
+  name,
+  headers: { ...JSON_TYPE, ...headers },
+  make: () => Buffer.from(make()),
+})
+
+export const WORST_BODIES: WorstBody[] = [
+  json('16 MiB of short keys in one record', () => `[${record(manyKeys(BATCH - 100))}]`),
+  json('16 MiB of short keys in one object that is no record', () => `[${manyKeys(BATCH)}]`),
+  json('sixteen records of short keys', () => batchOf(manyKeys)),
+  json('sixteen records of different shapes', () => batchOf(manyShapes)),
+  json('sixteen records of empty arrays', () => batchOf((bytes) => repeated(bytes, '[]'))),
+  json('sixteen records of exponents', () => batchOf((bytes) => repeated(bytes, '1e1'))),
+  json('sixteen records of escapes, the last of which cannot be stored', () =>
+    batchOf((bytes) => `["${'\\ud83e\\udd80'.repeat((bytes - 100) / 12)}","\\u0000"]`),
+  ),
+  json('sixteen records of short strings with escapes', () => batchOf((bytes) => repeated(bytes, '"\\ud83e\\udd80"'))),
+  json('sixteen records that are too deep', () =>
+    batchOf((bytes) => '['.repeat((bytes - 100) / 2 / 16) + ']'.repeat((bytes - 100) / 2 / 16)),
+  ),
+  json('one record of short keys', () => record(manyKeys(RECORD - 100))),
+  json('one record of attributes', () => record('1').replace('}', `,${manyKeys(RECORD - 100).slice(1)}`)),
+  json('brackets, as elements', () => repeated(BATCH, '[]')),
+  json('brackets, in one element', () => `[${repeated(BATCH - 2, '[]')}]`),
+  json('open brackets', () => '['.repeat(BATCH)),
+  json(
+    'brackets at the greatest depth, in one element',
+    () => `[[${fill(BATCH - 4, () => '['.repeat(400) + ']'.repeat(400))}]]`,
+  ),
+  json('white space, and then a fault', () => `${'\n'.repeat(BATCH)}x`),
+  json('newlines in an array, and then a fault', () => `[[${'1,\n'.repeat(BATCH / 3)}x]]`),
+  json('a fault at the end of a long record', () => `[${record(manyKeys(BATCH - 200))}}]`),
+  json('a string without an end', () => `["${'\\"'.repeat(BATCH / 2)}`),
+  json('a byte that is no UTF-8, after replacement characters', () =>
+    Buffer.concat([Buffer.from('\ufffd'.repeat(BATCH / 3 - 1)), Buffer.from([0xff])]),
+  ),
+  json('10,000 large records', () => records((n) => record(repeated(1500, '1000003'), n))),
+  json('10,000 records of other scripts', () => records((n) => record(`"${'\u20ac'.repeat(500)}"`, `other-${n}`))),
+  json('10,000 records without anything', () => records(() => '{}')),
+  json('10,000 records with an unknown field of a long name', () => records((n) => `{"${'A'.repeat(1500)}${n}":1}`)),
+  json('10,000 records that PostgreSQL cannot store', () =>
+    records((n) => record(`{"${'a'.repeat(1400)}":"\\u0000"}`, n)),
+  ),
+  json('10,000 records with long identities', () =>
+    records(
+      (n) => `{"source":"${'s'.repeat(512)}","type":"t","id":"${String(n).padStart(256, '"').replaceAll('"', '\\"')}"}`,
+    ),
+  ),
+  json('a strict batch of 10,000 records without anything', () => records(() => '{}'), { prefer: 'handling=strict' }),
+  json('short keys, compressed', () => gzipSync(batchOf(manyKeys)), { 'content-encoding': 'gzip' }),
+  json('empty frames of zstd', () => emptyFrames(2 * MiB), { 'content-encoding': 'zstd' }),
+  json('skippable frames of zstd', () => skippableFrames(2 * MiB), { 'content-encoding': 'zstd' }),
+  json('an event of short keys', () => event(record(manyKeys(RECORD - 200))), {
+    'content-type': 'application/cloudevents+json',
+  }),
+  json(
+    'sixteen events of short keys',
+    () => batchOf(manyKeys).replaceAll('{"source"', '{"specversion":"1.0","source"'),
+    {
+      'content-type': 'application/cloudevents-batch+json',
+    },
+  ),
+  json('16 MiB of short keys where an array is expected', () => manyKeys(RECORD), {
+    'content-type': 'application/cloudevents-batch+json',
+  }),
+  json('16 MiB of short keys where an object is expected', () => `[${manyKeys(BATCH)}]`, {
+    'content-type': 'application/cloudevents+json',
+  }),
+  json('short keys as the data of an event', () => manyKeys(RECORD - 200), EVENT),
+  ...['x', '{}', '[]', '', '{"a":1}'].map((line) => json(`lines: ${line || 'empty'}`, () => lines(line), LINES_TYPE)),
+  json(
+    'lines that are large records',
+    () => `${batchOf(manyKeys).slice(1, -1).replaceAll('},{', '}\n{')}\n`,
+    LINES_TYPE,
+  ),
+  json('lines that are not UTF-8', () => Buffer.from(lines('\u00ff'), 'latin1'), LINES_TYPE),
+]
