@@ -17,15 +17,16 @@ export interface Element {
  * In characters. For the worst text of this length, thousands of members with different names, JSON.parse takes some
  * milliseconds; for one of 16 MiB seconds.
  */
-const MOST_PARSED = 65_536
+export const MOST_PARSED = 65_536
 
-/** The value that begins at `start`; undefined where it is larger than is parsed at one go, or not JSON. */
+/** The object that begins at `start`; undefined where none does, it is larger than is parsed at one go, or it is not JSON. */
 export function parseElement(text: string, start: number): Element | undefined {
+  if (text.charAt(start) !== '{') return undefined
   const extent = measure(text, start, Math.min(text.length, start + MOST_PARSED))
   if (extent === undefined) return undefined
   try {
     const value = JSON.parse(text.slice(start, extent.end))
-    const isRepeated = extent.members > 0 && extent.members !== Object.keys(value).length
+    const isRepeated = extent.members !== Object.keys(value).length
     return { value, extent, repeated: isRepeated ? findRepeatedName(text, start) : undefined }
   } catch {
     // A walk finds where it breaks.

@@ -1,11 +1,11 @@
 import type { Row } from '../data/row.ts'
 import { type Fault, Problem } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
-import { type Element, outlineElement, parseElement } from './elements.ts'
+import { type Element, MOST_PARSED, outlineElement, parseElement } from './elements.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
 import { type Extent, MAX_DEPTH, nameAt, skipSpace } from './json.ts'
-import { MAX_MEMBERS } from './json-walk.ts'
-import { checkJson, faultAfter, faultInside, notJson, walkJson } from './parse-json.ts'
+import { type JsonWalk, MAX_MEMBERS } from './json-walk.ts'
+import { checkJson, faultAfter, faultInside, faultOf, notJson, throwFault, walkAtOnce, walkJson } from './parse-json.ts'
 import { findUnstorable } from './storable.ts'
 import { pointerToken } from './unstorable.ts'
 
@@ -59,16 +59,15 @@ export async function readJsonRecords(
   const defaults = defaultsFor(single)
   const records: (Row | Fault)[] = []
   const take = (element: Element) => {
-    records.push(
-      findMissing(element.value, records.length, format) ?? readRecord(text, element, records.length, limits, defaults),
-    )
+    const index = records.length
+    const record = findMissing(element.value, index, format) ?? checkRecord(text, element, index, limits, defaults)
+    records.push(identify(record, element.value))
   }
 
   if (single) {
     const element = parseElement(text, start) ?? (await walkElement(text, start))
     take(element)
-    const fault = faultAfter(element.extent.end, text)
-    if (fault !== undefined) throw fault
+    throwFault(faultAfter(element.extent.end, text))
   } else await forEachElement(text, start, limits.maxBatchRecords, take)
   return { single, records }
 }
@@ -96,18 +95,16 @@ async function forEachElement(
     take(element)
     at = skipSpace(text, element.extent.end)
     if (text.charAt(at) === ']') break
-    if (text.charAt(at) !== ',') throw notJson(text, at)
+    if (text.charAt(at) !== ',') throwFault(notJson(text, at))
     at = skipSpace(text, at + 1)
   }
-  const fault = faultAfter(at + 1, text)
-  if (fault !== undefined) throw fault
+  throwFault(faultAfter(at + 1, text))
 }
 
-/** A value that is large, or not JSON. @throws Problem invalid_json, too_deep */
+/** A value that is large, no object, or not JSON. @throws Problem invalid_json, too_deep */
 async function walkElement(text: string, start: number): Promise<Element> {
   const walk = await walkJson(text, start)
-  const fault = faultInside(walk, text)
-  if (fault !== undefined) throw fault
+  throwFault(faultInside(walk, text))
   return outlineElement(text, start, walk)
 }
 
@@ -120,28 +117,20 @@ export function readRecordText(
 ): Row | Fault | Promise<Row | Fault> {
   const start = skipSpace(text, 0)
   const element = parseElement(text, start)
-  if (element === undefined) return readLargeText(text, start, index, limits, defaults)
+  // A promise for each line that is broken would cost more than the line.
+  if (element === undefined)
+    return text.length > MOST_PARSED ? walkJson(text, start).then(read) : read(walkAtOnce(text))
   const fault = faultAfter(element.extent.end, text, 'line')
-  return fault === undefined ? readRecord(text, element, index, limits, defaults) : toFault(fault, index)
-}
+  return fault === undefined ? check(element) : { index, pointer: '', ...fault }
 
-async function readLargeText(
-  text: string,
-  start: number,
-  index: number,
-  limits: RecordLimits,
-  defaults: Defaults,
-): Promise<Row | Fault> {
-  const walk = await walkJson(text, start)
-  const fault = faultInside(walk, text, 'line') ?? faultAfter(walk.end, text, 'line')
-  if (fault !== undefined) return toFault(fault, index)
-  return readRecord(text, outlineElement(text, start, walk), index, limits, defaults)
-}
+  function read(walk: JsonWalk): Row | Fault {
+    const fault = faultOf(walk, text, 'line')
+    return fault === undefined ? check(outlineElement(text, start, walk)) : { index, pointer: '', ...fault }
+  }
 
-const toFault = ({ code, message }: Problem, index: number): Fault => ({ index, pointer: '', code, detail: message })
-
-function readRecord(text: string, element: Element, index: number, limits: RecordLimits, defaults: Defaults) {
-  return identify(checkRecord(text, element, index, limits, defaults), element.value)
+  function check(element: Element): Row | Fault {
+    return identify(checkRecord(text, element, index, limits, defaults), element.value)
+  }
 }
 
 /** Says of a record that is refused which one it is, as far as that can be read. */

@@ -65,15 +65,11 @@ export function newExtent(start: number): Extent {
 }
 
 /**
- * The extent of the value that begins at `start`; undefined where it does not end at `limit` or before. Of a value that is
- * not JSON, the extent is anything.
+ * The extent of the object that begins at `start`; undefined where it does not end at `limit` or before. Of what is not JSON,
+ * the extent is anything.
  */
 export function measure(text: string, start: number, limit: number): Extent | undefined {
   const extent = newExtent(start)
-  if (text.charCodeAt(start) !== OPEN_OBJECT) {
-    extent.end = skipValue(text, start, limit, extent)
-    return extent.end <= limit ? extent : undefined
-  }
   let at = skipSpace(text, start + 1)
   while (at < limit && text.charCodeAt(at) !== CLOSE_OBJECT) {
     const nameStart = at

@@ -6,6 +6,12 @@ import { JsonWalk, MAX_DEPTH_WALKED } from './json-walk.ts'
 /** In characters: what is walked between two looks at the clock, in less than a millisecond. */
 const STEP = 65_536
 
+/** Why a text is not JSON that can be taken. */
+export interface JsonFault {
+  code: 'invalid_json' | 'too_deep'
+  detail: string
+}
+
 /**
  * JSON.parse, with an error that names the place and quotes nothing: the text around a fault is payload. For short texts.
  * @throws Problem invalid_json
@@ -14,14 +20,15 @@ export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {
-    throw faultOf(walkAtOnce(text), text) ?? error
+    throwFault(faultOf(walkAtOnce(text), text))
+    throw error
   }
 }
 
 /** Are there more than `max` levels open at once? Takes any text, a short one. */
 export const isDeeper = (text: string, max: number) => walkAtOnce(text).deepest > max
 
-function walkAtOnce(text: string): JsonWalk {
+export function walkAtOnce(text: string): JsonWalk {
   const walk = new JsonWalk(text, 0)
   walk.run(text.length + 1)
   return walk
@@ -42,32 +49,34 @@ export async function walkJson(text: string, start: number): Promise<JsonWalk> {
  * @throws Problem invalid_json, too_deep
  */
 export async function checkJson(text: string, start = 0): Promise<void> {
-  const fault = faultOf(await walkJson(text, start), text)
-  if (fault !== undefined) throw fault
+  throwFault(faultOf(await walkJson(text, start), text))
 }
 
-const faultOf = (walk: JsonWalk, text: string) => faultInside(walk, text) ?? faultAfter(walk.end, text)
+export function throwFault(fault: JsonFault | undefined): void {
+  if (fault !== undefined) throw new Problem(fault.code, fault.detail)
+}
 
-/**
- * Why the value is not one that can be taken, if so.
- * @param what names the text in the error's message
- */
-export function faultInside(walk: JsonWalk, text: string, what = 'body'): Problem | undefined {
+/** @param what names the text in the error's message */
+export const faultOf = (walk: JsonWalk, text: string, what = 'body'): JsonFault | undefined =>
+  faultInside(walk, text, what) ?? faultAfter(walk.end, text, what)
+
+/** The same, where more may come after the value. */
+export function faultInside(walk: JsonWalk, text: string, what = 'body'): JsonFault | undefined {
   if (walk.fault !== undefined) return notJson(text, walk.fault, what)
   if (walk.deepest <= MAX_DEPTH_WALKED) return undefined
-  return new Problem('too_deep', `The ${what} is nested more than ${MAX_DEPTH_WALKED} levels deep.`)
+  return { code: 'too_deep', detail: `The ${what} is nested more than ${MAX_DEPTH_WALKED} levels deep.` }
 }
 
 /** Is there more than white space after the value? */
-export function faultAfter(end: number, text: string, what = 'body'): Problem | undefined {
+export function faultAfter(end: number, text: string, what = 'body'): JsonFault | undefined {
   const next = skipSpace(text, end)
   return next < text.length ? notJson(text, next, what) : undefined
 }
 
 /** @param offset where the text breaks; its length, where it ends too early */
-export function notJson(text: string, offset: number, what = 'body'): Problem {
+export function notJson(text: string, offset: number, what = 'body'): JsonFault {
   const place = offset >= text.length ? 'it ends too early' : `it breaks at ${lineAndColumn(text, offset)}`
-  return new Problem('invalid_json', `The ${what} is not JSON: ${place}.`)
+  return { code: 'invalid_json', detail: `The ${what} is not JSON: ${place}.` }
 }
 
 /** Not by splitting the text at its newlines: there may be millions. */
