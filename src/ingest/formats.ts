@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { Problem } from '../lib/problems.ts'
+import { waitForTurn } from '../lib/turns.ts'
 import { LINE_TYPES } from '../schemas/media-types.ts'
 import { decodeText } from './body.ts'
 import { BATCHED, isBinary, readBinaryEvent, STRUCTURED } from './cloudevents.ts'
@@ -40,6 +41,9 @@ export function chooseFormat(headers: IncomingHttpHeaders): Format {
   return format
 }
 
+/** In bytes. */
+const LARGE = 1024 * 1024
+
 /** Reads a body that is there as a whole. @throws Problem when nothing of it can be a record */
 export async function readBatch(
   format: Exclude<Format, 'lines'>,
@@ -48,6 +52,8 @@ export async function readBatch(
   limits: RecordLimits,
   defaultsFor: (single: boolean) => Defaults,
 ): Promise<Batch> {
+  // To decode the largest takes as long as a turn should, and so may all that came before.
+  if (content.length > LARGE) await waitForTurn()
   if (format === 'binary') return readBinaryEvent(rawHeaders, content, limits, defaultsFor(true))
   return readJsonRecords(decodeText(content), format, limits, defaultsFor)
 }

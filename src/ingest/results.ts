@@ -2,6 +2,7 @@ import type { RowOutcome } from '../data/record-store.ts'
 import type { Row } from '../data/row.ts'
 import { encodeCursor } from '../lib/cursor.ts'
 import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../lib/problems.ts'
+import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import { isFault } from './json-records.ts'
 
 /** One record's answer, before it is written out. */
@@ -74,10 +75,17 @@ export function statusOf(counts: Counts): 200 | 201 | 207 | 'refused' {
   return counts.created > 0 ? 201 : 200
 }
 
-/** The body of an answer that is not an error: `ResultsSchema`, written by hand since it is most of what we send. */
-export function writeResults(results: readonly Result[], counts: Counts, minimal: boolean): string {
+/** Results that are written between two looks at the clock. */
+const RESULTS_PER_LOOK = 100
+
+/**
+ * The body of an answer that is not an error: `ResultsSchema`, written by hand since it is most of what we send. In turns of
+ * the event loop.
+ */
+export async function writeResults(results: readonly Result[], counts: Counts, minimal: boolean): Promise<string> {
   let list = ''
   for (const [index, result] of results.entries()) {
+    if (index % RESULTS_PER_LOOK === RESULTS_PER_LOOK - 1 && isTurnOver()) await waitForTurn()
     const error = 'error' in result ? result.error : undefined
     if (minimal && error === undefined) continue
     if (list !== '') list += ','

@@ -15,22 +15,25 @@ const waiting: (() => void)[] = []
 
 export function isTurnOver(): boolean {
   const now = performance.now()
-  if (end === undefined) {
-    end = now + TURN_MS
-    setImmediate(startNext)
-  }
-  return now >= end
+  if (end === undefined) begin(now)
+  return now >= (end as number)
 }
 
-/** Resolves when it is the caller's turn. For those to whom `isTurnOver` has just said yes. */
+/** Resolves in a later turn, when it is the caller's. */
 export function waitForTurn(): Promise<void> {
+  if (end === undefined) begin(performance.now())
   return new Promise((resolve) => void waiting.push(resolve))
 }
 
-function startNext(): void {
-  const next = waiting.shift()
-  end = next && performance.now() + TURN_MS
-  if (next === undefined) return
+function begin(now: number): void {
+  end = now + TURN_MS
   setImmediate(startNext)
+}
+
+function startNext(): void {
+  end = undefined
+  const next = waiting.shift()
+  if (next === undefined) return
+  begin(performance.now())
   next()
 }

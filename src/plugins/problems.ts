@@ -4,6 +4,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
+import { waitForTurn } from '../lib/turns.ts'
 
 const MEDIA_TYPE = 'application/problem+json'
 const API = 'The API is described at /openapi.json.'
@@ -42,12 +43,14 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   // Whether its body will come, nobody knows: what comes next on this connection could be either.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
   const instance = request.url.split('?')[0] as string
-  void reply
-    .code(problem.status)
-    .headers(problem.headers)
-    .type(MEDIA_TYPE)
-    .send(JSON.stringify(problem.toDocument(instance, request.id)))
+  const document = JSON.stringify(problem.toDocument(instance, request.id))
+  reply.code(problem.status).headers(problem.headers).type(MEDIA_TYPE)
+  if (document.length < LARGE) void reply.send(document)
+  else void waitForTurn().then(() => reply.send(document))
 }
+
+/** In characters. The errors of a whole batch can be as long as the batch: they are written in one turn, and sent in another. */
+const LARGE = 65_536
 
 /** Fastify's own errors, by their stable codes (Fastify reference, "Errors"). */
 const FASTIFY_ERRORS: Record<string, [ProblemCode, string]> = {

@@ -38,7 +38,7 @@ t.test('the extent of any object is its text, and its payload', (t) => {
 })
 
 t.test('an object that does not end before the limit has no extent, and is looked at no further', (t) => {
-  for (const text of ['{"a":[1,2,3],"data":{"b":"c"}}', '{"a"}":"}","b":-1.5}', '{ }']) {
+  for (const text of ['{"a":[1,2,3],"data":{"b":"c"}}', '{"a}":"}","b":-1.5}', '{ }']) {
     for (let limit = 0; limit <= text.length + 1; limit++) {
       t.equal(measure(text, 0, limit)?.end, limit < text.length ? undefined : text.length, `${text} up to ${limit}`)
     }
