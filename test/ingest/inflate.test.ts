@@ -4,6 +4,7 @@ import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync, z
 import fc from 'fast-check'
 import t from 'tap'
 import { ENCODINGS, type Encoding, inflate, readEncoding, toBodyProblem } from '../../src/ingest/inflate.ts'
+import { emptyFrames, skippableFrames } from '../helpers/worst-bodies.ts'
 
 const deflaters: Record<Encoding, (bytes: Buffer) => Buffer> = {
   gzip: (bytes) => gzipSync(bytes),
@@ -102,6 +103,30 @@ t.test('zstd of several frames is read to its end', async (t) => {
     'corrupt_encoding',
     'the last is cut',
   )
+})
+
+// Each frame had an inflater of its own: 1.8 MB of empty ones took half a minute of processor time.
+t.test('zstd of very many frames that hold next to nothing is refused early', async (t) => {
+  for (const [name, body] of [
+    ['empty', emptyFrames(256 * 1024)],
+    ['skippable', skippableFrames(256 * 1024)],
+    ['a line each', Buffer.concat(new Array(10_000).fill(zstdCompressSync('{"source":"s","type":"t"}\n')))],
+  ] as const) {
+    const { code, bytes } = await read(pieces(body, 65_536), 'zstd')
+    t.equal(code, 'too_complex', name)
+    t.ok(bytes.length < 10_000, `${name}: ${bytes.length} bytes came out`)
+  }
+})
+
+t.test('zstd of many frames is taken where they are few, or of a fair size', async (t) => {
+  const tiny = zstdCompressSync('x')
+  t.equal((await read([Buffer.concat(new Array(100).fill(tiny))], 'zstd')).bytes.length, 100)
+  const noise = Buffer.from(Array.from({ length: 200 }, (_, n) => Math.sin(n)).join())
+  const frame = zstdCompressSync(noise)
+  t.ok(frame.length > 1024 && frame.length < 2500, `${frame.length} bytes a frame`)
+  const { code, bytes } = await read(pieces(Buffer.concat(new Array(400).fill(frame)), 65_536), 'zstd')
+  t.equal(code, undefined)
+  t.equal(bytes.length, 400 * noise.length)
 })
 
 // It was dropped without a word.

@@ -1,0 +1,43 @@
+import { setImmediate as nextImmediate } from 'node:timers/promises'
+import t from 'tap'
+import { isTurnOver, waitForTurn } from '../../src/lib/turns.ts'
+import { watchTurns } from '../helpers/turns.ts'
+
+/** Keeps the processor busy for about a millisecond of wall time at a time, for so many times. */
+async function work(times: number): Promise<void> {
+  for (let n = 0; n < times; n++) {
+    if (isTurnOver()) await waitForTurn()
+    for (const until = performance.now() + 1; performance.now() < until; );
+  }
+}
+
+t.test('long work is cut into turns, and however much of it there is, no turn is longer', async (t) => {
+  const turns = watchTurns()
+  t.teardown(() => turns.stop())
+  await Promise.all(Array.from({ length: 20 }, () => work(20)))
+  const longest = turns.takeLongest()
+  t.ok(longest < 60, `the longest of 400 ms of work took ${longest} ms`)
+})
+
+t.test('those that wait go on in the order in which they came, one a turn', async (t) => {
+  let turn = 0
+  let immediate = setImmediate(function count() {
+    turn++
+    immediate = setImmediate(count)
+  })
+  t.teardown(() => clearImmediate(immediate))
+  const turns = await Promise.all([1, 2, 3].map(() => waitForTurn().then(() => turn)))
+  t.ok(
+    turns.every((one, at) => at === 0 || one > (turns[at - 1] as number)),
+    turns.join(),
+  )
+})
+
+t.test('a turn that nobody waits for ends by itself', async (t) => {
+  isTurnOver()
+  for (const until = performance.now() + 12; performance.now() < until; );
+  t.equal(isTurnOver(), true)
+  await nextImmediate()
+  await nextImmediate()
+  t.equal(isTurnOver(), false)
+})
