@@ -35,11 +35,33 @@ t.test('an owner that holds nothing may take all that is free, and no more', asy
 t.test('a reservation takes and gives back the difference, and keeps what it had when it is refused', async (t) => {
   const budget = new Budget(1000, 'Later.')
   const hold = budget.openReservation('key')
+  budget.take('other', 300)
   hold(400)
   hold(300)
-  t.equal(budget.used, 300)
-  t.throws(() => hold(600), refusal)
-  t.equal(budget.used, 300)
+  t.equal(budget.used, 600)
+  t.throws(() => hold(800), refusal)
+  t.equal(budget.used, 600)
   hold(0)
-  t.equal(budget.used, 0)
+  t.equal(budget.used, 300)
 })
+
+t.test(
+  'a reservation that is the only one of its owner may grow to all that is free; beside another it has the share',
+  async (t) => {
+    const budget = new Budget(1000, 'Later.')
+    const body = budget.openReservation('key')
+    body(300)
+    body(900)
+    t.throws(() => budget.openReservation('key')(50), refusal)
+    budget.take('other', 50)
+    t.throws(() => body(1000), refusal)
+    body(400)
+    const second = budget.openReservation('key')
+    second(50)
+    t.throws(() => second(200), refusal)
+    t.throws(() => body(500), refusal)
+    body(0)
+    second(900)
+    t.equal(budget.used, 950)
+  },
+)
