@@ -14,8 +14,6 @@ const SETTINGS = {
   // A snapshot for each statement: an INSERT that meets another's row would fail instead of passing it over, and a comparison
   // would not see it.
   default_transaction_isolation: 'read committed',
-  // A commit that no standby has confirmed is only a warning.
-  client_min_messages: 'warning',
   // How long something may take is ours to say.
   lock_timeout: '0',
   transaction_timeout: '0',
@@ -55,8 +53,9 @@ const SYNCHRONOUS = `CASE current_setting('synchronous_commit') WHEN 'remote_app
 export const SYNCHRONOUS_SESSION = `SELECT set_config('synchronous_commit', ${SYNCHRONOUS}, false)`
 
 /**
- * For the select list of a statement that is acknowledged: its transaction is committed as promised, and warns where it is
- * not. Said again in each, because a pooler (PgBouncer) gives a connection to many clients and drops what they have set.
+ * For the select list of a statement that is acknowledged: its transaction is committed as promised. In each of them, because
+ * a pooler (PgBouncer) gives a connection to many clients and drops what they have set. A commit that no standby has
+ * confirmed is a warning, which must not be kept from us.
  */
 export const SYNCHRONOUS_TRANSACTION = `set_config('synchronous_commit', ${SYNCHRONOUS}, true), set_config('client_min_messages', 'warning', true)`
 

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { connect, withClient } from '../../src/data/connect.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
+import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
 import type { Database } from '../../src/data/schema.ts'
 import { selectRecord } from '../../src/data/select-records.ts'
@@ -9,6 +10,7 @@ import { createApp } from '../helpers/app.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
+import { until } from '../helpers/until.ts'
 
 /** A database whose administrator has set this for the API's role. */
 async function createDatabaseWith(t: Test, settings: Record<string, string>): Promise<TestDatabase> {
@@ -156,6 +158,29 @@ t.test('what an administrator has set for the role changes nothing for clients',
   t.match(await waiting, { status: 201 })
   await root.destroy()
 })
+
+// The writer would try again, and again: so clients would only wait.
+t.test(
+  'a record that meets another of its identity waits for it and passes it over, whatever is set for the role',
+  async (t) => {
+    const database = await createDatabaseWith(t, { lock_timeout: '1', default_transaction_isolation: 'serializable' })
+    const root = connectAs(database.superUrl, 2)
+    t.teardown(() => root.destroy())
+    const db = open(t, database.apiUrl)
+    const trx = await root.startTransaction().execute()
+    await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (1, 0, 'shop', '1', 't')`.execute(trx)
+    const inserting = insertRecords(db, toColumns([makeRow()]), 0)
+    inserting.catch(() => {})
+    await until('the insert to wait', async () => {
+      const { rows } = await sql`
+      SELECT FROM pg_stat_activity WHERE application_name = 'session' AND datname = current_database()
+        AND (wait_event_type = 'Lock' OR state LIKE 'idle%')`.execute(root)
+      return rows.length > 0
+    })
+    await trx.commit().execute()
+    t.match(await inserting, { created: 0 })
+  },
+)
 
 t.test('what the URL of the database sets is set, but not in place of what the program relies on', async (t) => {
   const { apiUrl } = await createDatabase(t)
