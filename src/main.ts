@@ -39,12 +39,12 @@ program
 
 program
   .command('epoch')
-  .description('the parts of the feed')
+  .description('epochs of the feed; see "Restore" in k8s/README.md')
   .command('begin')
   .description(
-    'have new records come after all that consumers hold cursors of: after the database was set back to an earlier state; DATABASE_URL is the owner of the database',
+    'after a restore: make new records sort after all cursors that consumers hold; DATABASE_URL is the owner of the database',
   )
-  .option('--after <cursor>', 'the furthest cursor that a consumer holds; without it, far ahead')
+  .option('--after <cursor>', 'the furthest cursor that a consumer holds; without it, the feed leaps half a year ahead')
   .action(async (options) => (await import('./commands/epoch.ts')).runBegin(options))
 
 const keys = program.command('keys').description('make, list and revoke API keys')

@@ -9,7 +9,7 @@ const TRY_AGAIN_MS = 500
 /** Somebody changes them, or a failover leads to another server. */
 const LOOK_AGAIN_MS = 15_000
 
-/** Says loudly when PostgreSQL runs with settings under which a promise does not hold: in the log, and as a metric. */
+/** Reports settings of PostgreSQL under which a promise does not hold: as errors in the log, and as a metric. */
 export default fp(
   async function settings(app: FastifyInstance) {
     let unsafe: SettingName[] | undefined

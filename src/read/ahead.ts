@@ -4,9 +4,9 @@ import type { Position } from '../lib/cursor.ts'
 import { Problem } from '../lib/problems.ts'
 
 /**
- * For a list upwards that found nothing after a cursor. Where the database was set back behind it, by a copy of its files or a
- * snapshot that was put back, new records may come before it, and a consumer that is told "nothing yet" would miss them.
- * @param db that was read; a standby which merely lags behind is no proof, so the primary is asked as well
+ * For a list upwards that found nothing after a cursor. If the database was set back, by a copy of its files or a snapshot,
+ * new records may sort before the cursor, and a consumer that gets an empty page would miss them.
+ * @param db that was read. It may be a standby that lags behind, so the primary decides
  * @throws Problem cursor_ahead
  */
 export async function refuseAhead(after: Position | undefined, db: Database, primary: Database): Promise<void> {
@@ -15,8 +15,8 @@ export async function refuseAhead(after: Position | undefined, db: Database, pri
   if (!(await isAhead(primary, after, true))) return
   throw new Problem(
     'cursor_ahead',
-    'The database was set back to an earlier state, and knows nothing of this cursor: what it has stored since may come before it. ' +
-      'Its operator runs "sluice epoch begin --after" with this cursor, from when on new records come after it. ' +
-      'What was stored between the two is found with order=asc and receivedFrom, without a cursor.',
+    'The database was set back to an earlier state: it has not given out this cursor, and new records may sort before it. ' +
+      'Ask the operator to run "sluice epoch begin --after" with this cursor; records stored after that sort after it. ' +
+      'To read what was stored before, list with order=asc and receivedFrom, without a cursor.',
   )
 }
