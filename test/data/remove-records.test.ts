@@ -1,0 +1,36 @@
+import t from 'tap'
+import { connect as connectAs } from '../../src/data/connect.ts'
+import { type BatchBounds, removeBatch } from '../../src/data/remove-records.ts'
+import { connect } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { give, ids, many } from '../helpers/retention.ts'
+
+const { ownerUrl, maintenanceUrl } = await createDatabase(t)
+const owner = connect(ownerUrl)
+const options = { url: maintenanceUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} }
+const db = connectAs(options)
+t.teardown(() => Promise.all([owner.destroy(), db.destroy()]))
+
+await give(
+  owner,
+  many(10, (id) => ({ id: String(id), age: 60, size: 1000 })),
+)
+const start = { epoch: 0, xid: '0', n: '0' }
+const remove = (bounds: Partial<BatchBounds>, dryRun = false) => {
+  const all = { after: start, until: { epoch: 9, xid: '0', n: '0' }, limit: 100, maxBytes: 1e9, ...bounds }
+  return removeBatch(db, [{ selection: {}, before: new Date().toISOString(), upTo: undefined }], all, { dryRun })
+}
+
+// Each of these bounds holds for one batch: what is beyond it stays, and is met by the next one.
+t.test('a batch ends before the record with which it would remove more bytes than it may', async (t) => {
+  const each = (await remove({}, true)).bytes / 10
+  t.match(await remove({ maxBytes: each * 2 + 1 }), { records: 2, seen: 2, bytes: each * 2 })
+  t.equal((await remove({ maxBytes: 1 })).records, 1, 'one at least, or it would never end')
+  t.same(await ids(owner), ['3', '4', '5', '6', '7', '8', '9'])
+})
+
+t.test('the end is not included', async (t) => {
+  const { last } = await remove({ limit: 3 }, true)
+  t.equal((await remove({ until: last as typeof start })).records, 2)
+  t.same(await ids(owner), ['5', '6', '7', '8', '9'])
+})

@@ -1,0 +1,18 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { createApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { isProblem } from '../helpers/problem.ts'
+
+// Without it a scan of everything goes on for as long as it takes, on one of a few connections.
+t.test('a read that takes longer than READ_TIMEOUT_SECONDS is ended, and the problem says so', async (t) => {
+  const { get, database } = await createApp(t, { READ_TIMEOUT_SECONDS: '1' })
+  const db = connect(database.superUrl)
+  t.teardown(() => db.destroy())
+  await db.transaction().execute(async (trx) => {
+    await sql`LOCK TABLE sluice.records`.execute(trx)
+    for (const path of ['/v1/records', '/v1/records/shop/1'])
+      isProblem(t, await get(path), 'query_timeout', { name: path })
+  })
+  t.equal((await get('/v1/records')).status, 200)
+})
