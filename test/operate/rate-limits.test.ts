@@ -100,3 +100,12 @@ t.test('headers say the policy, what is left, and when more is', async (t) => {
   clock.jump(1500)
   t.equal(limit.headers.ratelimit, '"records";r=90;t=1')
 })
+
+t.test('a key whose rate was changed has the new one at once', (t) => {
+  const limits = new RateLimits(undefined)
+  limits.of(makeKey('a', 1))?.charge(100)
+  const changed = limits.of(makeKey('a', 5)) as RateLimit
+  t.equal(changed.recordsPerSecond, 5)
+  t.equal(refusal(changed), undefined)
+  t.end()
+})

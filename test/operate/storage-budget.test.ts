@@ -209,3 +209,16 @@ t.test('before the first measurement nothing is refused', async (t) => {
   await pass(1)
   t.notOk(isFull(unknown))
 })
+
+// Free space that is gone again was none: what VACUUM frees and the writes of a moment take back would let some in each time.
+t.test('a budget that is spent again meanwhile has to have room for its time anew', async (t) => {
+  const { budget, becomes } = await setUp(t, 950)
+  await becomes(800)
+  await becomes(950)
+  await becomes(800)
+  await becomes(800)
+  t.equal(budget.state, 'full', 'room for five seconds')
+  await becomes(800)
+  await becomes(800)
+  t.not(budget.state, 'full')
+})

@@ -1,0 +1,27 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { poolStatus } from '../../src/data/connect.ts'
+import { createApp } from '../helpers/app.ts'
+import { turn } from '../helpers/clock.ts'
+import { connect } from '../helpers/connect.ts'
+import { until } from '../helpers/until.ts'
+
+// A Service would send requests to an instance that is about to end.
+t.test('an instance that drains while it looks whether it is ready does not get ready', async (t) => {
+  const { app, get, database } = await createApp(t)
+  const db = connect(database.superUrl)
+  t.teardown(() => db.destroy())
+  await db.transaction().execute(async (trx) => {
+    await sql`LOCK TABLE sluice.migrations`.execute(trx)
+    await app.ready()
+    await until('it to look', async () => {
+      const waiting =
+        await sql`SELECT FROM pg_locks WHERE relation = 'sluice.migrations'::regclass AND NOT granted`.execute(trx)
+      return waiting.rows.length > 0
+    })
+    app.drain()
+  })
+  await until('it to have looked', () => poolStatus(app.db.read).idle > 0)
+  await turn()
+  t.match(await get('/readyz'), { status: 503, text: 'draining\n' })
+})
