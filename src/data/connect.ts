@@ -44,8 +44,9 @@ interface Opened {
   options: ConnectOptions
 }
 
-/** What is behind each, which Kysely does not give away. */
-const pools = new WeakMap<Database, Opened>()
+/** What is behind each, which Kysely does not give away; by the adapter, which those made from it with a plugin share. */
+const pools = new WeakMap<object, Opened>()
+const poolOf = (db: Database) => pools.get(db.getExecutor().adapter) as Opened
 
 /** A pool of connections, behind Kysely. It connects when first used. */
 export function connect(options: ConnectOptions): Database {
@@ -55,7 +56,7 @@ export function connect(options: ConnectOptions): Database {
     dialect: new PostgresDialect({ pool: pool as never }),
     ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, options.url)) }),
   })
-  pools.set(db, { pool, options })
+  pools.set(db.getExecutor().adapter, { pool, options })
   return db
 }
 
@@ -63,22 +64,30 @@ export function connect(options: ConnectOptions): Database {
  * Lends a connection for what Kysely has no word for.
  * @param db made by `connect`
  * @param sql what is done with it
+ * @param work may call `discard`: then nobody else gets the connection after it
  */
-export async function withClient<T>(db: Database, sql: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const { pool, options } = pools.get(db) as Opened
+export async function withClient<T>(
+  db: Database,
+  sql: string,
+  work: (client: pg.Client, discard: () => void) => Promise<T>,
+): Promise<T> {
+  const { pool, options } = poolOf(db)
   const client: pg.PoolClient = await pool.connect()
   const begin = performance.now()
+  let discarded = false
   const note = (error?: unknown) =>
     options.onQuery?.({ sql, milliseconds: performance.now() - begin, error, url: options.url })
   try {
-    const result = await work(client as unknown as pg.Client)
+    const result = await work(client as unknown as pg.Client, () => {
+      discarded = true
+    })
     note()
     return result
   } catch (error) {
     note(error)
     throw error
   } finally {
-    client.release()
+    client.release(discarded)
   }
 }
 
@@ -94,7 +103,7 @@ export interface PoolStatus {
 
 /** @param db made by `connect` */
 export function poolStatus(db: Database): PoolStatus {
-  const { totalCount, idleCount, waitingCount, options } = (pools.get(db) as Opened).pool
+  const { totalCount, idleCount, waitingCount, options } = poolOf(db).pool
   return { total: totalCount, max: options.max, idle: idleCount, waiting: waitingCount }
 }
 

@@ -1,0 +1,47 @@
+import pg from 'pg'
+
+/** How long PostgreSQL may take to accept the request. */
+const REQUEST_MS = 3_000
+
+/** What the driver keeps to itself, by the names it has there. */
+interface Internals {
+  host: string
+  port: number
+  ssl: boolean | object
+  sslNegotiation: string
+  processID: number
+  secretKey: number
+}
+
+interface Connection extends pg.Connection {
+  connect(portOrPath: number | string, host?: string): void
+  requestSsl(): void
+  cancel(processID: number, secretKey: number): void
+}
+
+/**
+ * Asks PostgreSQL to cancel the statement that a client waits for. The request goes over a connection of its own and needs
+ * no login; a pooler passes it on.
+ * https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+ * @returns when the server has closed that connection. By then it has signalled the backend, so that the request cannot
+ *   hit a later statement. Whether it hit this one, only the statement's own end tells.
+ * @throws when it is not known whether the server got the request, and will still act on it
+ */
+export async function requestCancel(client: pg.ClientBase): Promise<void> {
+  const { host, port, ssl, sslNegotiation, processID, secretKey } = client as unknown as Internals
+  const connection = new pg.Connection({ ssl, sslNegotiation } as pg.ConnectionConfig) as Connection
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const send = () => connection.cancel(processID, secretKey)
+  connection.on('connect', () => {
+    if (ssl === false) send()
+    else if (sslNegotiation !== 'direct') connection.requestSsl()
+  })
+  connection.on('sslconnect', send)
+  connection.on('error', reject)
+  connection.on('end', resolve)
+  const late = () => connection.stream.destroy(new Error(`no answer to a cancel request in ${REQUEST_MS} ms`))
+  const timer = setTimeout(late, REQUEST_MS)
+  if (host.startsWith('/')) connection.connect(`${host}/.s.PGSQL.${port}`)
+  else connection.connect(port, host)
+  return promise.finally(() => clearTimeout(timer))
+}
