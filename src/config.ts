@@ -127,7 +127,10 @@ export const ConfigSchema = Type.Object({
     64 * MiB,
     'Memory of all requests that are being read or wait for their commit; beyond it 503',
   ),
-  UNREAD_MAX_BYTES: bytes(64 * MiB, 'All pages and exports that their readers have not taken yet; beyond it 503'),
+  UNREAD_MAX_BYTES: bytes(
+    64 * MiB,
+    'All pages and exports that are being made, or that their readers have not taken yet; beyond it 503',
+  ),
   SHED_INGEST_SECONDS: Type.Number({
     default: 1,
     minimum: 0.01,
@@ -168,7 +171,13 @@ export const ConfigSchema = Type.Object({
     maximum: 3600,
     description: 'How long a request waits for a database that is away before it gets 503',
   }),
-  READ_CONNECTIONS: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'Connections for reading' }),
+  READ_CONNECTIONS: Type.Integer({
+    default: 5,
+    minimum: 1,
+    maximum: 100,
+    description:
+      'Connections for lists and exports, of which one API key alone takes about half; single records have others',
+  }),
   READ_TIMEOUT_SECONDS: Type.Number({
     default: 30,
     minimum: 1,

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { isAllowed } from './allowed-sources.ts'
+import { readRows } from './read-rows.ts'
 import type { Database } from './schema.ts'
 
 /** A record as the table holds it; times, numbers of 64 bits and JSON as PostgreSQL's text. */
@@ -62,18 +63,44 @@ const COLUMNS = sql`epoch, xid, n, received_at, "time", source, id, type, subjec
 const OUTPUT = sql`epoch, xid::text AS xid, n::text AS n, received_at, "time", source, id, type, subject, dataschema, datacontenttype,
   extensions, data::text AS data, translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64`
 
-export async function selectRecord(db: Database, source: string, id: string): Promise<StoredRecord | undefined> {
-  const { rows } = await sql<StoredRecord>`
-    SELECT ${OUTPUT} FROM sluice.records WHERE source = ${source} AND id = ${id}
-  `.execute(db)
-  return rows[0]
+/** @throws the reason of `signal`, at which the statement is cancelled */
+export async function selectRecord(
+  db: Database,
+  source: string,
+  id: string,
+  signal?: AbortSignal,
+): Promise<StoredRecord | undefined> {
+  let record: StoredRecord | undefined
+  const query = sql<StoredRecord>`SELECT ${OUTPUT} FROM sluice.records WHERE source = ${source} AND id = ${id}`
+  await readRows(db, query, signal, (row) => {
+    record = row
+  })
+  return record
 }
+
+/** In bytes, what a record takes as JSON, but for what has to be escaped. 512 are for the names of its fields, times and cursor. */
+const SIZE = sql`512 + octet_length(source) + octet_length(id) + octet_length(type)
+  + ${sql.join(
+    ['subject', 'dataschema', 'datacontenttype', 'extensions', 'data'].map(
+      (column) => sql`coalesce(octet_length(${sql.ref(column)}::text), 0)`,
+    ),
+    sql` + `,
+  )} + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`
 
 /**
  * A page in the order of the feed, or from its end. One record more than the limit is looked for: `more` says whether
  * there is a next page.
+ * @param onRow gets each record as it arrives, and how many bytes the page takes as JSON, about. When it throws, or `signal`
+ *   aborts, the statement is cancelled
+ * @returns the position of the last record, and not the record, whose payload would stay in memory with it
+ * @throws the reason of `signal`; what `onRow` throws
  */
-export async function selectPage(db: Database, page: PageRequest): Promise<{ records: StoredRecord[]; more: boolean }> {
+export async function selectPage(
+  db: Database,
+  page: PageRequest,
+  signal: AbortSignal,
+  onRow: (record: StoredRecord, pageBytes: number) => void,
+): Promise<{ last: Position | undefined; more: boolean }> {
   const { limit, maxBytes } = page
   const direction = page.order === 'asc' ? sql`ASC` : sql`DESC`
   // Of a table: a mere xid or n would be the text that leaves, and of texts 10 comes before 9.
@@ -83,12 +110,10 @@ export async function selectPage(db: Database, page: PageRequest): Promise<{ rec
   }
   // The sum of the sizes runs over the page's own rows, before their payloads are fetched: a page of large records
   // costs the memory of `maxBytes` here and at the server, not of a thousand times the largest record.
-  const { rows } = await sql<StoredRecord & { found: number }>`
-    SELECT ${OUTPUT}, found::integer
+  const query = sql<StoredRecord & { found: number; page_bytes: number }>`
+    SELECT ${OUTPUT}, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
     FROM (
-      SELECT *, row_number() OVER running AS place, count(*) OVER () AS found,
-             sum(coalesce(octet_length(data::text), 0) + coalesce(octet_length(data_bytes), 0)
-                 + coalesce(octet_length(extensions::text), 0) + 512) OVER running AS bytes
+      SELECT *, row_number() OVER running AS place, count(*) OVER () AS found, sum(${SIZE}) OVER running AS bytes
       FROM (
         SELECT ${COLUMNS} FROM sluice.records WHERE ${sql.join(conditions(page), sql` AND `)}
         ${ordered('records')} LIMIT ${limit + 1}
@@ -97,8 +122,16 @@ export async function selectPage(db: Database, page: PageRequest): Promise<{ rec
     ) AS measured
     WHERE place = 1 OR (place <= ${limit} AND bytes <= ${maxBytes})
     ${ordered('measured')}
-  `.execute(db)
-  return { records: rows, more: (rows[0]?.found ?? 0) > rows.length }
+  `
+  let [count, found] = [0, 0]
+  let last: Position | undefined
+  await readRows(db, query, signal, (row) => {
+    onRow(row, row.page_bytes)
+    count++
+    found = row.found
+    last = { epoch: row.epoch, xid: row.xid, n: Number(row.n) }
+  })
+  return { last, more: found > count }
 }
 
 function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder<unknown>[] {
@@ -150,10 +183,14 @@ const LOWEST_RUNNING = sql`(SELECT coalesce(
  */
 const settled = sql`(xid < ${LOWEST_RUNNING} OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
 
-/** Where `settled` ends now, to hold on to. */
-export async function selectHorizon(db: Database): Promise<Horizon> {
-  const { rows } = await sql<Horizon>`
+/** Where `settled` ends now, to hold on to. @throws the reason of `signal`, at which the statement is cancelled */
+export async function selectHorizon(db: Database, signal?: AbortSignal): Promise<Horizon> {
+  let horizon: Horizon | undefined
+  const query = sql<Horizon>`
     SELECT coalesce(max(epoch), 0) AS epoch, ${LOWEST_RUNNING}::text AS xid FROM sluice.epochs
-  `.execute(db)
-  return rows[0] as Horizon
+  `
+  await readRows(db, query, signal, (row) => {
+    horizon = row
+  })
+  return horizon as unknown as Horizon
 }

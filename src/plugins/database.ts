@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
 import { WRITERS } from '../data/silent-writers.ts'
+import { Turnstile } from '../lib/turnstile.ts'
 import { tellPools } from '../metrics/pools.ts'
 
 /**
@@ -19,9 +20,18 @@ const LOGINS = 3
 const LOGIN_MS = 1_000
 
 /**
- * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; for keys, so
- * that they cannot keep a revoked one alive; and for lists, where a standby is to answer them. None connects before it is
- * used.
+ * Connections that answer "did it land?". Such a read is a matter of a millisecond, and must not wait for lists, which may
+ * take seconds. One more is for what this process asks for itself: migrations, the size of the database, the state of jobs.
+ */
+const RECORD_CONNECTIONS = 3
+const OWN_CONNECTIONS = 1
+
+/**
+ * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; for lists, so
+ * that they cannot keep a single record from its reader, and because a standby may answer them; and for keys, so that
+ * reads cannot keep a revoked one alive. None connects before it is used.
+ *
+ * In front of the connections for single records and for lists, the API keys wait for their turn.
  */
 export default fp(
   async function database(app: FastifyInstance, { config }: { config: Config }) {
@@ -42,27 +52,43 @@ export default fp(
       onQuery,
     })
     const forReading = {
-      name: 'sluice-read',
-      connections: config.READ_CONNECTIONS,
+      url,
       statementTimeoutMs: config.READ_TIMEOUT_SECONDS * 1000,
       watched: true,
       onError,
       onQuery,
     }
-    const read = connect({ ...forReading, url })
-    const keys = connect({ ...forReading, name: 'sluice-keys', connections: 1, url })
     // "Did it land?", keys and migrations are asked of the primary always: a standby does not know yet.
-    const list =
-      config.DATABASE_READ_URL === undefined ? read : connect({ ...forReading, url: config.DATABASE_READ_URL })
+    const read = connect({ ...forReading, name: 'sluice-read', connections: RECORD_CONNECTIONS + OWN_CONNECTIONS })
+    const keys = connect({ ...forReading, name: 'sluice-keys', connections: 1 })
+    const list = connect({
+      ...forReading,
+      name: 'sluice-list',
+      connections: config.READ_CONNECTIONS,
+      url: config.DATABASE_READ_URL ?? url,
+    })
+    const pools = { write, read, keys, list }
+    const refusal = 'All connections for reading are in use. Ask again later.'
+    const turnstiles = {
+      read: new Turnstile(RECORD_CONNECTIONS, refusal),
+      list: new Turnstile(config.READ_CONNECTIONS, refusal),
+    }
 
-    app.decorate('db', { write, read, keys, list })
-    const pools = { write, read, keys, ...(list === read ? {} : { list }) }
+    app.decorate('db', pools)
+    app.decorate('turnstiles', turnstiles)
     tellPools(
       app.metrics,
-      Object.entries(pools).map(([pool, db]) => ({ pool, status: () => poolStatus(db) })),
+      (Object.keys(pools) as (keyof typeof pools)[]).map((pool) => ({
+        pool,
+        status: () => {
+          const status = poolStatus(pools[pool])
+          const waiting = pool === 'read' || pool === 'list' ? turnstiles[pool].waiting : 0
+          return { ...status, waiting: status.waiting + waiting }
+        },
+      })),
     )
     app.addHook('onClose', async () => {
-      await Promise.all([...new Set([write, read, keys, list])].map((db) => db.destroy()))
+      await Promise.all(Object.values(pools).map((db) => db.destroy()))
     })
   },
   { name: 'database', dependencies: ['metrics', 'tracing'] },
@@ -71,5 +97,7 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     db: Record<'write' | 'read' | 'keys' | 'list', Database>
+    /** In front of the connections for single records, and of those for lists and exports. */
+    turnstiles: Record<'read' | 'list', Turnstile>
   }
 }

@@ -4,16 +4,42 @@ import type { Config } from '../config.ts'
 import { Budget } from '../lib/budget.ts'
 import type { Key } from '../operate/keys.ts'
 
-/** Bounds the memory of answers that their readers have not taken: there may be any number of those who stand still. */
+/** What a request costs by itself while it waits for its turn, so that their number is bounded as well. By measurement. */
+const REQUEST_BYTES = 10 * 1024
+
+export interface Reading {
+  /** Aborts when the answer is complete, or its reader has left. */
+  signal: AbortSignal
+  /** Reserves the memory of the answer: called with the bytes that it takes from now on. @throws Problem overloaded */
+  hold(bytes: number): void
+}
+
+/** Bounds the memory of answers that are made, or that their readers have not taken: any number of readers may stand still. */
 export default fp(async function unread(app: FastifyInstance, { config }: { config: Config }) {
   const budget = new Budget(config.UNREAD_MAX_BYTES, 'Too many answers wait for their readers. Ask again later.')
   app.decorate('unread', budget)
-  app.decorateReply('reserve', function (bytes) {
-    // He who has left already would never give it back.
-    if (this.raw.destroyed) return
-    const owner = (this.request.key as Key).id
-    budget.take(owner, bytes)
-    this.raw.once('close', () => budget.give(owner, bytes))
+  app.decorateReply('beginReading', function () {
+    const reserve = budget.openReservation((this.request.key as Key).id)
+    const end = new AbortController()
+    // A client that has left already would never give it back: there is no further 'close'.
+    if (this.raw.destroyed || this.request.raw.destroyed) end.abort()
+    else {
+      reserve(REQUEST_BYTES)
+      const giveBack = () => {
+        end.abort()
+        reserve(0)
+      }
+      this.raw.once('close', giveBack)
+      // Of an answer that waits behind another one on its connection only the request is closed.
+      this.request.raw.once('close', giveBack)
+    }
+    return {
+      signal: end.signal,
+      hold: (bytes) => {
+        end.signal.throwIfAborted()
+        reserve(REQUEST_BYTES + bytes)
+      },
+    }
   })
 })
 
@@ -22,7 +48,7 @@ declare module 'fastify' {
     unread: Budget
   }
   interface FastifyReply {
-    /** Claims the memory of the answer until it is taken, or the reader gone. @throws Problem overloaded */
-    reserve(bytes: number): void
+    /** Called once, before anything is read. @throws Problem overloaded */
+    beginReading(): Reading
   }
 }

@@ -1,18 +1,18 @@
 import { isAhead } from '../data/epochs.ts'
-import type { Database } from '../data/schema.ts'
 import type { Position } from '../lib/cursor.ts'
 import { Problem } from '../lib/problems.ts'
+import { inTurn, type Reader } from './reader.ts'
 
 /**
  * For a list upwards that found nothing after a cursor. If the database was set back, by a copy of its files or a snapshot,
  * new records may sort before the cursor, and a consumer that gets an empty page would miss them.
- * @param db that was read. It may be a standby that lags behind, so the primary decides
+ * @param reader that found nothing. Its database may be a standby that lags behind, so the primary decides
  * @throws Problem cursor_ahead
  */
-export async function refuseAhead(after: Position | undefined, db: Database, primary: Database): Promise<void> {
+export async function refuseAhead(after: Position | undefined, reader: Reader): Promise<void> {
   if (after === undefined) return
-  if (db !== primary && !(await isAhead(db, after, false))) return
-  if (!(await isAhead(primary, after, true))) return
+  if (!(await inTurn(reader, () => isAhead(reader.db, after, false)))) return
+  if (!(await isAhead(reader.primary, after, true))) return
   throw new Problem(
     'cursor_ahead',
     'The database was set back to an earlier state: it has not given out this cursor, and new records may sort before it. ' +

@@ -1,12 +1,12 @@
 import { stringify } from 'csv-stringify/sync'
-import type { Database } from '../data/schema.ts'
 import { type PageRequest, type StoredRecord, selectHorizon, selectPage } from '../data/select-records.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
-import type { Key } from '../operate/keys.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseAhead } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
+import { inTurn, inTurnAtLast, type Reader } from './reader.ts'
+import { ReservedText } from './reserved-text.ts'
 import { throughOutages } from './through-outages.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 
@@ -14,24 +14,44 @@ import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 const PAGE_ROWS = 1000
 const PAGE_BYTES = 1024 * 1024
 
-/** What an export holds in memory, but for records that are larger than a page. */
-export const EXPORT_BYTES = 2 * PAGE_BYTES
+/** What an export holds in memory, but for records that are larger than a page: two pages, and some 0.5 MiB by measurement. */
+export const EXPORT_BYTES = 2.5 * PAGE_BYTES
+
+export interface ExportFormat {
+  /** Before the first record. */
+  head: string
+  /** A record, with the end of its line. */
+  write(record: StoredRecord): string
+}
+
+/** application/x-ndjson: can be posted back as it is, and is all duplicates then. */
+export const NDJSON: ExportFormat = {
+  head: '',
+  // Outside of its strings a newline in JSON is white space, and inside there is none: payloads are kept as they came.
+  write: (record) => `${writeRecord(record).replaceAll(/[\r\n]/g, ' ')}\n`,
+}
+
+/** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */
+export const CSV: ExportFormat = {
+  head: `${CSV_COLUMNS.join()}\r\n`,
+  write: (record) => stringify([toRow(record)], { record_delimiter: 'windows' }),
+}
 
 /**
  * The whole selection, page after page, as it stood when it was asked for. Each page continues at the position where
  * the one before ended: between two of them no connection and no snapshot is held, however slowly the reader reads; and
- * so it goes on after an outage.
+ * so it goes on after an outage. Each page waits for its turn like a page of a list.
  * @param holdMs how long it waits for a database that is away, once it has begun
  * @returns after the first page is there, so that what is wrong until then is still an answer of its own
- * @throws Problem invalid_query, invalid_cursor, cursor_ahead
+ * @throws Problem invalid_query, invalid_cursor, cursor_ahead, overloaded; the reason of the reader's signal
  */
 export async function openExport(
-  db: Database,
-  primary: Database,
-  key: Key,
+  reader: Reader,
   query: ListQuery,
+  { head, write }: ExportFormat,
   holdMs: number,
-): Promise<AsyncIterable<StoredRecord[]>> {
+): Promise<AsyncIterable<Buffer>> {
+  const { db, key, signal } = reader
   const order = query.order ?? 'desc'
   let left = query.limit === undefined ? Number.POSITIVE_INFINITY : readLimit(query.limit)
   const request: Omit<PageRequest, 'limit'> = {
@@ -39,44 +59,39 @@ export async function openExport(
     order,
     after: readCursor(query.cursor),
     // Upwards there would be no end while others write.
-    until: order === 'asc' ? await selectHorizon(db) : undefined,
+    until: order === 'asc' ? await inTurn(reader, () => selectHorizon(db, signal)) : undefined,
     maxBytes: PAGE_BYTES,
   }
-  const fetch = () => selectPage(db, { ...request, limit: Math.min(left, PAGE_ROWS) })
-  const first = await fetch()
-  if (first.records.length === 0 && order === 'asc') await refuseAhead(request.after, db, primary)
+  async function fetch(head = '') {
+    // EXPORT_BYTES are reserved already.
+    const text = new ReservedText(() => {})
+    text.add(head)
+    let count = 0
+    const page = { ...request, limit: Math.min(left, PAGE_ROWS) }
+    const { last, more } = await selectPage(db, page, signal, (record, pageBytes) => {
+      text.reserve(head.length + pageBytes)
+      text.add(write(record))
+      count++
+    })
+    return { body: text.finish(), count, last, more }
+  }
+  const first = await inTurn(reader, () => fetch(head))
+  if (first.last === undefined && order === 'asc') await refuseAhead(request.after, reader)
 
-  async function* pages(): AsyncGenerator<StoredRecord[]> {
+  async function* pages(): AsyncGenerator<Buffer> {
     for (let page = first; ; ) {
-      left -= page.records.length
-      const last = page.records.at(-1)
-      if (last === undefined) return
-      request.after = { epoch: last.epoch, xid: last.xid, n: Number(last.n) }
-      const next = page.more && left > 0 ? throughOutages(fetch, holdMs) : undefined
+      const { body, count, last, more } = page
+      left -= count
+      request.after = last
+      const next = more && left > 0 ? throughOutages(() => inTurnAtLast(reader, fetch), holdMs, signal) : undefined
       // A reader who leaves makes nobody wait for it; one who goes on gets the error below.
       next?.catch(() => {})
-      yield page.records
+      if (body.length > 0) yield body
       if (next === undefined) return
       page = await next
     }
   }
   return pages()
-}
-
-/** application/x-ndjson: can be posted back as it is, and is all duplicates then. */
-export async function* writeNdjson(pages: AsyncIterable<StoredRecord[]>): AsyncGenerator<string> {
-  for await (const records of pages) yield `${records.map(writeLine).join('\n')}\n`
-}
-
-/** Outside of its strings a newline in JSON is white space, and inside there is none: payloads are kept as they came. */
-function writeLine(record: StoredRecord): string {
-  return writeRecord(record).replaceAll(/[\r\n]/g, ' ')
-}
-
-/** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */
-export async function* writeCsv(pages: AsyncIterable<StoredRecord[]>): AsyncGenerator<string> {
-  yield `${CSV_COLUMNS.join()}\r\n`
-  for await (const records of pages) yield stringify(records.map(toRow), { record_delimiter: 'windows' })
 }
 
 function toRow(record: StoredRecord): (string | null)[] {

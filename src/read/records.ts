@@ -1,54 +1,90 @@
-import type { Database } from '../data/schema.ts'
 import { type StoredRecord, selectPage, selectRecord } from '../data/select-records.ts'
+import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../lib/problems.ts'
 import { sourceRefusal } from '../operate/access.ts'
-import type { Key } from '../operate/keys.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseAhead } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
-import { cursorOf, writeCloudEvent, writeRecord } from './write-record.ts'
+import { inTurn, type Reader } from './reader.ts'
+import { ReservedText } from './reserved-text.ts'
+import { writeCloudEvent, writeRecord } from './write-record.ts'
 
 /** What a record looks like on the wire. */
 export type Shape = 'record' | 'cloudevent'
 
+/** Reserves memory: called with the bytes that are held from now on. @throws Problem overloaded */
+export type Hold = (bytes: number) => void
+
 const writers: Record<Shape, (record: StoredRecord) => string> = { record: writeRecord, cloudevent: writeCloudEvent }
 
-/** One record, as JSON text. @throws Problem not_found, source_forbidden */
-export async function readRecord(db: Database, key: Key, source: string, id: string, shape: Shape): Promise<string> {
+/**
+ * One record, as JSON.
+ * @throws Problem not_found, source_forbidden, overloaded; the reason of the reader's signal
+ */
+export async function readRecord(
+  reader: Reader,
+  source: string,
+  id: string,
+  shape: Shape,
+  hold: Hold,
+): Promise<Buffer> {
+  const { db, key, signal } = reader
   const refusal = sourceRefusal(key, source)
   if (refusal !== undefined) throw new Problem('source_forbidden', refusal)
   // PostgreSQL's text has no U+0000, so no record has it.
-  const record = `${source}${id}`.includes('\0') ? undefined : await selectRecord(db, source, id)
+  const record = `${source}${id}`.includes('\0')
+    ? undefined
+    : await inTurn(reader, () => selectRecord(db, source, id, signal))
   if (record === undefined) throw new Problem('not_found', 'No record with this source and id is stored.')
-  return writers[shape](record)
+  const text = new ReservedText(hold)
+  text.add(writers[shape](record))
+  return text.finish()
 }
 
 export interface Page {
-  /** The records, each as JSON text. */
-  records: string[]
+  /** As JSON. */
+  body: Buffer
   /** Cursor of the next page; null on the last. */
   next: string | null
 }
 
-/** A page of records. @throws Problem invalid_query, invalid_cursor, cursor_ahead */
+/**
+ * A page of records. Each is written to the page as it arrives, so that under construction a page costs little more than
+ * it takes in the end, and that is reserved when its first record is there.
+ * @throws Problem invalid_query, invalid_cursor, cursor_ahead, overloaded; the reason of the reader's signal
+ */
 export async function readPage(
-  db: Database,
-  primary: Database,
-  key: Key,
+  reader: Reader,
   query: ListQuery,
   maxBytes: number,
   shape: Shape,
+  hold: Hold,
 ): Promise<Page> {
-  const [order, after] = [query.order ?? 'desc', readCursor(query.cursor)]
-  const { records, more } = await selectPage(db, {
+  const { db, key, signal } = reader
+  const request = {
     filter: readFilter(query, key),
-    order,
-    after,
+    order: query.order ?? ('desc' as const),
+    after: readCursor(query.cursor),
     until: undefined,
     limit: readLimit(query.limit),
     maxBytes,
-  })
-  const last = records.at(-1)
-  if (last === undefined && order === 'asc') await refuseAhead(after, db, primary)
-  return { records: records.map(writers[shape]), next: more && last !== undefined ? cursorOf(last) : null }
+  }
+  const text = new ReservedText(hold)
+  let separator = shape === 'record' ? '{"records":[' : '['
+  const { last, more } = await inTurn(reader, () =>
+    selectPage(db, request, signal, (record, pageBytes) => {
+      text.reserve(pageBytes + ENDS_BYTES)
+      text.add(separator)
+      text.add(writers[shape](record))
+      separator = ','
+    }),
+  )
+  if (last === undefined && request.order === 'asc') await refuseAhead(request.after, reader)
+  const next = more && last !== undefined ? encodeCursor(last) : null
+  if (last === undefined) text.add(separator)
+  text.add(shape === 'record' ? `],"next":${JSON.stringify(next)}}` : ']')
+  return { body: text.finish(), next }
 }
+
+/** What is around the records, with the cursor. */
+const ENDS_BYTES = 128

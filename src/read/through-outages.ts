@@ -8,15 +8,18 @@ const LONGEST_PAUSE_MS = 500
  * Tries a read again while the database is away, or when a standby cancelled it for what it had to replay (40001): for who
  * cannot be told to try again himself any more, since his answer has begun.
  * @param holdMs how long; what fails after that fails
+ * @param signal ends the pause between two tries
  */
-export async function throughOutages<T>(read: () => Promise<T>, holdMs: number): Promise<T> {
-  const end = performance.now() + holdMs
+export async function throughOutages<T>(read: () => Promise<T>, holdMs: number, signal: AbortSignal): Promise<T> {
+  // From the first failure on: before, it may have waited long for its turn.
+  let end: number | undefined
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
     try {
       return await read()
     } catch (error) {
+      end ??= performance.now() + holdMs
       if (classifyFailure(error).kind !== 'transient' || performance.now() + pause > end) throw error
     }
-    await sleep(pause)
+    await sleep(pause, undefined, { signal })
   }
 }

@@ -1,12 +1,13 @@
 import { Readable } from 'node:stream'
 import compress from '@fastify/compress'
 import { type Static, Type } from '@sinclair/typebox'
-import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteGenericInterface } from 'fastify'
 import type { Gauge } from 'prom-client'
 import type { Config } from '../config.ts'
 import { countExports } from '../metrics/exports.ts'
 import type { Key } from '../operate/keys.ts'
-import { EXPORT_BYTES, openExport, writeCsv, writeNdjson } from '../read/export.ts'
+import type { Reading } from '../plugins/unread.ts'
+import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
 import { ProblemSchema } from '../schemas/problem.ts'
@@ -31,6 +32,8 @@ const RECORD_TYPES = ['application/json', 'application/cloudevents+json'] as con
 const text = Type.String()
 const problem = { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } }
 const common = { tags: ['read'], security: [{ key: [] }] }
+
+type Identity = Static<typeof IdentitySchema>
 
 /** GET /v1/records and GET /v1/records/{source}/{id} */
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
@@ -62,37 +65,29 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     compress: COMPRESSION,
     config: { shed: 'read' },
     onRequest: app.requireScope('read'),
-    handler: async (request, reply) => {
-      const [type, key] = [negotiate(request, LIST_TYPES), request.key as Key]
+    handler: whileReading<{ Querystring: ListQuery }>(async (request, reply, { signal, hold }) => {
+      const type = negotiate(request, LIST_TYPES)
+      const [turnstile, key] = [app.turnstiles.list, request.key as Key]
+      const reader = { db: app.db.list, primary: app.db.read, turnstile, key, signal }
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
-        reply.reserve(EXPORT_BYTES)
-        const holdMs = config.OUTAGE_HOLD_SECONDS * 1000
-        const pages = await openExport(app.db.list, app.db.read, key, request.query, holdMs)
+        hold(EXPORT_BYTES)
+        const format = type === 'text/csv' ? CSV : NDJSON
+        const pages = await openExport(reader, request.query, format, config.OUTAGE_HOLD_SECONDS * 1000)
         reply.cutWithKey('read')
         // Fastify would read all of it, as fast as it can, to send the head alone.
-        const wanted = request.method === 'HEAD' ? [] : type === 'text/csv' ? writeCsv(pages) : writeNdjson(pages)
-        const chunks = watched(wanted, request, exports)
+        const chunks = watched(request.method === 'HEAD' ? [] : pages, request, exports)
         // Should it break off, the connection is cut without the last chunk of HTTP: no client takes it for the end.
-        return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 1 }))
+        return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 0 }))
       }
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
-      const { records, next } = await readPage(
-        app.db.list,
-        app.db.read,
-        key,
-        request.query,
-        config.MAX_PAGE_BYTES,
-        shape,
-      )
-      reply.reserve(records.reduce((sum, { length }) => sum + length, 0))
+      const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, hold)
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
-      if (shape === 'cloudevent') return reply.type(type).send(`[${records.join()}]`)
-      return reply.sendJson(`{"records":[${records.join()}],"next":${JSON.stringify(next)}}`)
-    },
+      return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(body)
+    }),
   })
 
-  app.get<{ Params: Static<typeof IdentitySchema> }>('/v1/records/:source/:id', {
+  app.get<{ Params: Identity }>('/v1/records/:source/:id', {
     schema: {
       ...common,
       operationId: 'getRecord',
@@ -111,25 +106,44 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     },
     config: { shed: 'read' },
     onRequest: app.requireScope('read'),
-    handler: async (request, reply) => {
+    handler: whileReading<{ Params: Identity }>(async (request, reply, { signal, hold }) => {
       const { source, id } = request.params
       const type = negotiate(request, RECORD_TYPES)
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
-      const record = await readRecord(app.db.read, request.key as Key, source, id, shape)
-      reply.reserve(record.length)
+      const [turnstile, key] = [app.turnstiles.read, request.key as Key]
+      const reader = { db: app.db.read, primary: app.db.read, turnstile, key, signal }
+      const record = await readRecord(reader, source, id, shape, hold)
       return reply.header('vary', 'Accept').type(`${type}; charset=utf-8`).send(record)
-    },
+    }),
   })
 }
 
 export default routes
 
+/**
+ * A handler that reads: its memory is reserved, and what it waits for ends when the client leaves. Then there is nobody to
+ * answer.
+ */
+function whileReading<Route extends RouteGenericInterface>(
+  handler: (request: FastifyRequest<Route>, reply: FastifyReply, reading: Reading) => Promise<FastifyReply>,
+) {
+  return async (request: FastifyRequest<Route>, reply: FastifyReply): Promise<FastifyReply> => {
+    const reading = reply.beginReading()
+    try {
+      return await handler(request, reply, reading)
+    } catch (error) {
+      if (reading.signal.aborted) return reply.hijack()
+      throw error
+    }
+  }
+}
+
 /** Counts it while it is sent. Nobody else tells why it breaks off: the status is sent, and Fastify's own line off (app.ts). */
 async function* watched(
-  chunks: AsyncIterable<string> | string[],
+  chunks: AsyncIterable<Buffer> | Buffer[],
   { id, log }: FastifyRequest,
   inProgress: Gauge,
-): AsyncGenerator<string> {
+): AsyncGenerator<Buffer> {
   inProgress.inc()
   try {
     yield* chunks

@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { createApp } from '../helpers/app.ts'
+import { scrape } from '../helpers/scrape.ts'
 
 t.test(
   'with DATABASE_READ_URL lists and exports are asked of that server, and everything else of the primary',
@@ -16,3 +18,16 @@ t.test(
     t.equal((await get('/v1/records', { accept: 'application/x-ndjson' })).status, 503)
   },
 )
+
+t.test('the connections of all instances that a rolling update runs at once fit into max_connections', async (t) => {
+  const { value } = await scrape((await createApp(t)).app)
+  const pools = ['write', 'read', 'keys', 'list'] as const
+  const most = pools.reduce((sum, pool) => sum + (value('sluice_pool_max_connections', { pool }) as number), 0)
+  const numberIn = (path: string, pattern: RegExp) =>
+    Number(pattern.exec(readFileSync(new URL(`../../k8s/${path}`, import.meta.url), 'utf8'))?.[1])
+  const instances = numberIn('base/api.yaml', /replicas: (\d+)/) + numberIn('base/api.yaml', /maxSurge: (\d+)/)
+  // For the superuser (superuser_reserved_connections), the jobs, and people.
+  const others = 3 + 6
+  const max = numberIn('components/postgres/postgresql.conf', /^max_connections = (\d+)/m)
+  t.ok(instances * most + others <= max, `${instances} x ${most} + ${others} of ${max}`)
+})

@@ -7,6 +7,7 @@ import t from 'tap'
 import { recordJobRun } from '../../src/data/jobs.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { holdStatements } from '../helpers/held.ts'
 import { openClient } from '../helpers/http.ts'
 import { hold } from '../helpers/load.ts'
 import { isProblem } from '../helpers/problem.ts'
@@ -196,7 +197,7 @@ t.test('what waits is told: bytes, requests, the age of the oldest, flushes, con
   t.ok(app.budget.used > bodies.join('').length, 'with what a request holds beyond its body')
   t.equal(value('sluice_queue_max_bytes'), 16777216)
   t.equal(value('sluice_pool_connections', { pool: 'write', state: 'used' }), 1)
-  t.equal(value('sluice_pool_max_connections', { pool: 'read' }), 4)
+  t.equal(value('sluice_pool_max_connections', { pool: 'list' }), 4)
   const age = value('sluice_oldest_waiting_seconds') as number
   t.ok(age > 0 && age < 60, `${age} s`)
   t.ok(((await scrape(app)).value('sluice_oldest_waiting_seconds') as number) > age, 'it grows')
@@ -209,11 +210,23 @@ t.test('what waits is told: bytes, requests, the age of the oldest, flushes, con
   t.equal(after.value('sluice_pool_connections', { pool: 'write', state: 'idle' }), 1)
 })
 
-t.test('a standby for lists is a pool of its own', async (t) => {
-  const { app, database } = await createApp(t)
-  t.equal((await scrape(app)).value('sluice_pool_max_connections', { pool: 'list' }), undefined)
-  const other = await createApp(t, { DATABASE_READ_URL: database.apiUrl, READ_CONNECTIONS: '3' })
-  t.equal((await scrape(other.app)).value('sluice_pool_max_connections', { pool: 'list' }), 3)
+t.test('single records and lists have pools of their own, and a read that waits for its turn is counted', async (t) => {
+  const { app, post, get, database } = await createApp(t, { READ_CONNECTIONS: '1' })
+  await post(record(1))
+  const held = await holdStatements(t, database, '@>')
+  const scan = get('/v1/records?data=1')
+  await held.count(1)
+  const waiting = get('/v1/records')
+  const { value } = await until('a read to wait', async () => {
+    const now = await scrape(app)
+    return now.value('sluice_pool_waiting', { pool: 'list' }) === 1 && now
+  })
+  t.equal(value('sluice_pool_waiting', { pool: 'read' }), 0)
+  t.equal(value('sluice_pool_connections', { pool: 'list', state: 'used' }), 1)
+  t.equal(value('sluice_pool_max_connections', { pool: 'list' }), 1)
+  t.equal(value('sluice_pool_max_connections', { pool: 'read' }), 4)
+  await held.release()
+  t.same([(await scan).status, (await waiting).status], [200, 200])
 })
 
 t.test('an outage is told while it lasts and when it is over; what the jobs said before stays', async (t) => {

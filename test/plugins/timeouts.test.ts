@@ -233,7 +233,7 @@ t.test('a reader who takes nothing of an export holds no connection to the datab
   await until('the database to be left alone', async () => {
     const { rows } = await sql`
       SELECT FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name = 'sluice-read'
+      WHERE datname = current_database() AND application_name = 'sluice-list'
         AND (state <> 'idle' OR xact_start IS NOT NULL OR backend_xmin IS NOT NULL)`.execute(db)
     return rows.length === 0
   })

@@ -1,25 +1,31 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import Fastify from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { loadConfig } from '../../src/config.ts'
 import unread from '../../src/plugins/unread.ts'
 import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
 
-// Its 'close' has been, so nothing would give the memory back: each such reader took some of the budget for ever.
-t.test('nothing is reserved for a reader who left before the answer was there', async (t) => {
+async function setUp(t: Test) {
   const app = Fastify()
   t.teardown(() => app.close())
   app.addHook('onRequest', async (request) => {
     request.key = { id: 'a key' } as never
   })
   await app.register(unread, { config: loadConfig({ DATABASE_URL: 'postgres://x/y' }) })
-  const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  return app
+}
+
+// Its 'close' has been, so nothing would give the memory back: each such reader took some of the budget for ever.
+t.test('nothing is reserved for a reader who left before the reading began', async (t) => {
+  const app = await setUp(t)
+  const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<unknown>()]
   app.get('/', async (_request, reply) => {
     asked.resolve()
     await once(reply.raw, 'close')
-    reply.reserve(1000)
-    answered.resolve()
+    const { hold } = reply.beginReading()
+    answered.resolve(t.throws(() => hold(1000), { name: 'AbortError' }))
     return 'too late'
   })
   const socket = connect(await listen(app as never), '127.0.0.1')
@@ -28,4 +34,20 @@ t.test('nothing is reserved for a reader who left before the answer was there', 
   socket.destroy()
   await answered.promise
   t.equal(app.unread.used, 0)
+})
+
+// An answer that waits behind another one on its connection has no socket yet, and Node.js closes it without an event.
+t.test('a reader who leaves while its answer waits behind another one gives its memory back', async (t) => {
+  const app = await setUp(t)
+  app.get('/', async (_request, reply) => {
+    const { hold, signal } = reply.beginReading()
+    hold(1000)
+    await new Promise((resolve) => signal.addEventListener('abort', resolve))
+    return 'too late'
+  })
+  const socket = connect(await listen(app as never), '127.0.0.1')
+  socket.write(head('GET', '/') + head('GET', '/'))
+  await until('both to be read', () => app.unread.used > 20_000)
+  socket.destroy()
+  await until('both to be given up', () => app.unread.used === 0)
 })

@@ -197,7 +197,7 @@ t.test(
     // Nor does it mind that its connections are gone.
     const { rows } = await sql`
       SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-      WHERE datname = ${large.database.name} AND application_name = 'sluice-read'`.execute(db)
+      WHERE datname = ${large.database.name} AND application_name = 'sluice-list'`.execute(db)
     t.ok(rows.length > 0)
     const broken = () => large.logs.filter(({ msg }) => msg === 'a connection to the database broke').length
     await until('the pool to notice', () => broken() >= rows.length)
@@ -211,7 +211,7 @@ async function idle(): Promise<number> {
   return until('the reads to come to rest', async () => {
     const { rows } = await sql<{ n: number }>`
       SELECT count(*)::integer AS n FROM pg_stat_activity
-      WHERE datname = ${large.database.name} AND application_name = 'sluice-read'
+      WHERE datname = ${large.database.name} AND application_name = 'sluice-list'
         AND (state <> 'idle' OR backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)`.execute(db)
     same = rows[0]?.n === 0 ? same + 1 : 0
     // Between two pages it would be idle for a moment only.

@@ -22,7 +22,7 @@ t.test('answers that nobody takes are bounded, and what is beyond is refused unt
   ] as const) {
     const readers = []
     while (app.unread.used < 8 * MiB) {
-      // One key alone may take half.
+      // Each with a key of its own: one key has only a share.
       const reader = await openClient(t, port, (await makeKey()).token).read(path, headers)
       t.equal(reader.statusCode, 200, path)
       readers.push(reader.on('error', () => {}))

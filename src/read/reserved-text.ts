@@ -1,0 +1,34 @@
+/** Text in the making: UTF-8 in memory that is reserved before it is there. */
+export class ReservedText {
+  readonly #hold: (bytes: number) => void
+  #bytes = Buffer.alloc(0)
+  #size = 0
+
+  /** @param hold is called with the bytes that the text takes from now on; throws when they are too many */
+  constructor(hold: (bytes: number) => void) {
+    this.#hold = hold
+  }
+
+  /** Makes sure that there is memory for so many bytes in all. @throws what `hold` throws */
+  reserve(bytes: number): void {
+    if (bytes <= this.#bytes.length) return
+    // The old memory is there until it is copied.
+    this.#hold(this.#bytes.length + bytes)
+    const larger = Buffer.allocUnsafeSlow(bytes)
+    this.#bytes.copy(larger, 0, 0, this.#size)
+    this.#bytes = larger
+    this.#hold(bytes)
+  }
+
+  /** @throws what `hold` throws */
+  add(text: string): void {
+    const end = this.#size + Buffer.byteLength(text)
+    if (end > this.#bytes.length) this.reserve(Math.max(end, this.#bytes.length * 2))
+    this.#size += this.#bytes.write(text, this.#size)
+  }
+
+  /** All that was added; nothing more can be. */
+  finish(): Buffer {
+    return this.#bytes.subarray(0, this.#size)
+  }
+}

@@ -1,0 +1,69 @@
+import { existsSync, readFileSync } from 'node:fs'
+import t from 'tap'
+import { issueKey } from '../../src/operate/issue-key.ts'
+import { runServer } from '../helpers/command.ts'
+import { connect } from '../helpers/connect.ts'
+import { openClient } from '../helpers/http.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+
+// A server in a process of its own, since only a whole process can be weighed; and by /proc, which only Linux has.
+const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here', timeout: 110_000 }
+
+const MiB = 1024 * 1024
+const RECORDS = 16
+const RECORD = MiB - 2048
+const REQUESTS = 60
+/** What the server may grow by: the budget of 64 MiB, and garbage. It was 280 MiB when a page was reserved after it was made. */
+const GROWTH = 160 * MiB
+// As npm start and the image have them: left to itself, V8 lets litter grow, and that is what would be weighed.
+const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
+
+t.test(
+  '60 of the largest pages at once: memory stays bounded, and a key that comes later gets its page',
+  options,
+  async (t) => {
+    const database = await createDatabase(t)
+    const owner = connect(database.ownerUrl)
+    const request = { name: 'pages', scopes: ['ingest', 'read'] as never, sourcePrefixes: [], expiresAt: null }
+    const tokens: string[] = []
+    for (let at = 0; at < 3; at++) tokens.push((await issueKey(owner as never, request)).token)
+    await owner.destroy()
+    const { url, child } = await runServer(t, { DATABASE_URL: database.apiUrl }, { flags: FLAGS })
+    const clientOf = (at: number) => openClient(t, Number(new URL(url).port), tokens[at] as string)
+    const later = clientOf(2)
+    for (let id = 0; id < RECORDS; id++) {
+      // One character that is not Latin-1 makes V8 hold two bytes for each.
+      const record = JSON.stringify({ source: 's', type: 't', id: String(id), data: `\u{20ac}${'x'.repeat(RECORD)}` })
+      t.equal((await later.send('POST', '/v1/records', { 'content-type': 'application/json' }, record)).status, 201)
+    }
+    const weigh = () =>
+      Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'latin1'))?.[1]) * 1024
+    const before = weigh()
+    let peak = before
+    const timer = setInterval(() => {
+      peak = Math.max(peak, weigh())
+    }, 10)
+
+    // Nobody reads the pages that come.
+    const answers = await Promise.all(
+      Array.from({ length: REQUESTS }, (_, at) => clientOf(at % 2).read('/v1/records?limit=1000')),
+    )
+    const pages = answers.filter(({ statusCode }) => statusCode === 200)
+    t.ok(pages.length > 0 && pages.length < 5, `${pages.length} pages`)
+    for (const answer of answers) {
+      if (answer.statusCode === 200) continue
+      t.equal(answer.headers['retry-after'], '1')
+      const json = JSON.parse(Buffer.concat(await answer.toArray()).toString())
+      t.match({ ...json, status: answer.statusCode }, { status: 503, code: 'overloaded', retryable: true })
+    }
+    const page = await later.send('GET', '/v1/records?limit=1000')
+    t.equal(page.status, 200)
+    t.equal(page.json.records.length, RECORDS)
+
+    clearInterval(timer)
+    for (const answer of pages) answer.on('error', () => {}).destroy()
+    t.comment(`${Math.round(before / MiB)} MiB before, ${Math.round(peak / MiB)} MiB at most, ${pages.length} pages`)
+    t.ok(peak - before < GROWTH, `grew by ${peak - before} bytes`)
+  },
+)

@@ -1,0 +1,204 @@
+import { connect as dial } from 'node:net'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { holdStatements } from '../helpers/held.ts'
+import { openClient } from '../helpers/http.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+const NDJSON = { accept: 'application/x-ndjson' }
+const CSV = { accept: 'text/csv' }
+const BATCH = { accept: 'application/cloudevents-batch+json' }
+/** A scan: no index serves it. */
+const SCAN = '/v1/records?data=%7B%22none%22%3A1%7D'
+
+async function start(t: Test, settings: Record<string, string> = {}) {
+  const server = await createApp(t, settings)
+  await server.post({ source: 'shop', type: 't', id: '1', data: {} })
+  return { ...server, port: await listen(server.app), held: await holdStatements(t, server.database, '@>') }
+}
+
+/** Requests, each on a connection of its own, whose clients can leave. */
+function begin(t: Test, port: number, key: string, paths: readonly string[], headers = {}, method = 'GET') {
+  return paths.map((path) => {
+    const { request, answer } = openClient(t, port, key).open(method, path, headers)
+    request.end()
+    return { answer, leave: () => request.destroy() }
+  })
+}
+
+const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
+const scans = (count: number) => Array.from({ length: count }, () => SCAN)
+
+// Fifteen such queries held all connections for reading. They went on after their clients had left, and until then a
+// single record got 503 "The database is not available".
+t.test('scans of one key keep nobody from a single record, and no other key from its lists', async (t) => {
+  const { app, get, key, port, held, makeKey } = await start(t)
+  const other = bearer((await makeKey()).token)
+  const clients = begin(t, port, key, scans(15))
+  await held.count(3)
+  await until('the others to wait', () => app.turnstiles.list.waiting === 12)
+
+  t.equal((await get('/v1/records/shop/1')).status, 200)
+  t.equal((await get('/v1/records', other)).json.records.length, 1)
+  t.match((await get('/v1/records', { ...other, ...NDJSON })).text, /"id":"1"/)
+  t.match((await get('/v1/records?order=asc', { ...other, ...CSV })).text, /^shop,1,t,/m)
+
+  await t.test('and a key that has waited too long is told the true reason', async (t) => {
+    const refused = await get('/v1/records')
+    isProblem(t, refused, 'overloaded')
+    t.equal(refused.headers['retry-after'], '1')
+  })
+
+  for (const { leave } of clients) leave()
+  await held.count(0)
+  t.equal((await get('/v1/records')).status, 200, 'once they have left, the key reads again')
+  t.equal(app.turnstiles.list.waiting, 0)
+  await until('all that was reserved', () => app.unread.used === 0)
+})
+
+t.test('a query is cancelled when its client leaves', async (t) => {
+  const server = await createApp(t)
+  await server.post({ source: 'shop', type: 't', id: '1' })
+  const port = await listen(server.app)
+  for (const [table, method, path, headers] of [
+    ['records', 'GET', '/v1/records', {}],
+    ['records', 'HEAD', '/v1/records', {}],
+    ['records', 'GET', '/v1/records', BATCH],
+    ['records', 'GET', '/v1/records', NDJSON],
+    ['records', 'HEAD', '/v1/records', NDJSON],
+    ['records', 'GET', '/v1/records', CSV],
+    ['epochs', 'GET', '/v1/records?order=asc', NDJSON],
+    ['records', 'GET', '/v1/records/shop/1', {}],
+  ] as const) {
+    const name = `${method} ${path} ${JSON.stringify(headers)}`
+    const waiting = await lock(t, server, table)
+    const [client] = begin(t, port, server.key, [path], headers, method)
+    await until(`${name}: the query`, async () => (await waiting.count()) === 1)
+    client?.leave()
+    await until(`${name}: its end`, async () => (await waiting.count()) === 0)
+    await waiting.release()
+    t.equal((await server.get('/v1/records')).status, 200, name)
+  }
+  t.notOk(
+    server.logs.some(({ level }) => level === 'error' || level === 'warn'),
+    'which is nothing to warn of',
+  )
+})
+
+t.test('a client that leaves before its turn is forgotten', async (t) => {
+  const { app, key, port, held } = await start(t, { READ_CONNECTIONS: '1' })
+  const clients = begin(t, port, key, [...scans(1), ...Array.from({ length: 5 }, () => '/v1/records')])
+  await held.count(1)
+  await until('the others to wait', () => app.turnstiles.list.waiting === 5)
+  for (const { leave } of clients.slice(1)) leave()
+  await until('nobody to wait', () => app.turnstiles.list.waiting === 0)
+  await held.count(1)
+  await held.release()
+  t.equal((await clients[0]?.answer)?.status, 200)
+})
+
+// A request without a body costs some 10 KB while it waits, and one connection can send thousands at once.
+t.test('the number of reads that wait is bounded for each key', async (t) => {
+  const { app, key, port, held, get, makeKey } = await start(t, { UNREAD_MAX_BYTES: String(4 * 1024 * 1024) })
+  const clients = begin(t, port, key, scans(3))
+  await held.count(3)
+  const socket = dial(port, '127.0.0.1').on('error', () => {})
+  t.teardown(() => socket.destroy())
+  const request = head('GET', '/v1/records', { Authorization: `Bearer ${key}` })
+  socket.write(request.repeat(600))
+  await until('more than the share of a key', () => app.unread.used > 1_990_000)
+  isProblem(t, await get('/v1/records'), 'overloaded')
+  t.ok(app.turnstiles.list.waiting < 250, `${app.turnstiles.list.waiting} wait`)
+  t.equal((await get('/v1/records', bearer((await makeKey()).token))).status, 200)
+
+  socket.destroy()
+  await until('those that wait to be forgotten', () => app.turnstiles.list.waiting === 0)
+  for (const { leave } of clients) leave()
+  await until('all that was reserved', () => app.unread.used === 0)
+})
+
+/** Nothing gets at a table of the server until it is released. */
+async function lock(t: Test, { database }: TestApp, table: 'records' | 'epochs') {
+  const [db, other] = [connect(database.superUrl), connect(database.superUrl)]
+  t.teardown(() => Promise.all([db.destroy(), other.destroy()]))
+  const trx = await db.startTransaction().execute()
+  await sql`LOCK TABLE ${sql.table(`sluice.${table}`)}`.execute(trx)
+  return {
+    /** How many statements wait for it. */
+    count: async () => {
+      const { rows } = await sql`
+        SELECT FROM pg_locks WHERE NOT granted AND relation = ${`sluice.${table}`}::regclass`.execute(other)
+      return rows.length
+    },
+    release: () => trx.rollback().execute(),
+  }
+}
+
+const LARGE = 40
+/** Of 8 MB: no two kernels hold as much for a reader that stands still. */
+async function startLarge(t: Test, settings: Record<string, string> = {}) {
+  const server = await createApp(t, settings)
+  for (let id = 0; id < LARGE; id++) {
+    const { status } = await server.post({ source: 'large', type: 't', id: String(id), data: 'x'.repeat(400_000) })
+    t.equal(status, 201)
+  }
+  return { ...server, port: await listen(server.app) }
+}
+
+t.test('the next page of an export is not read when its reader has left', async (t) => {
+  const server = await startLarge(t)
+  const answer = await openClient(t, server.port, server.key).read('/v1/records', NDJSON)
+  t.equal(answer.statusCode, 200)
+  const waiting = await lock(t, server, 'records')
+  answer.on('error', () => {}).resume()
+  await until('the next page to wait', async () => (await waiting.count()) === 1)
+  answer.destroy()
+  await until('its end', async () => (await waiting.count()) === 0)
+  await waiting.release()
+  await until('all that was reserved', () => server.app.unread.used === 0)
+})
+
+t.test('an export that has begun waits for its turn as long as it takes', async (t) => {
+  const { app, port, key, get, makeKey, database } = await startLarge(t, { READ_CONNECTIONS: '1' })
+  const held = await holdStatements(t, database, '@>')
+  const answer = await openClient(t, port, key).read('/v1/records', NDJSON)
+  const other = (await makeKey()).token
+  const [scan] = begin(t, port, other, [SCAN])
+  await held.count(1)
+  const all = answer.toArray()
+  await until('the next page to wait', () => app.turnstiles.list.waiting === 1)
+  isProblem(t, await get('/v1/records', bearer(other)), 'overloaded')
+  t.equal(app.turnstiles.list.waiting, 1, 'the export still waits')
+  await held.release()
+  t.equal((await scan?.answer)?.status, 200)
+  t.equal(
+    Buffer.concat(await all)
+      .toString()
+      .match(/\n/g)?.length,
+    LARGE,
+  )
+})
+
+t.test('forty exports that nobody reads leave room for other keys', async (t) => {
+  const { app, port, key, get, makeKey } = await startLarge(t)
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, () => openClient(t, port, key).read('/v1/records', NDJSON)),
+  )
+  const unread = answers.filter(({ statusCode }) => statusCode === 200)
+  t.ok(unread.length > 5 && unread.length < 40, `${unread.length} of 40`)
+  for (const answer of answers) if (answer.statusCode !== 200) t.equal(answer.statusCode, 503)
+  isProblem(t, await get('/v1/records', NDJSON), 'overloaded')
+  t.ok(app.unread.used <= app.unread.max / 2)
+
+  const other = bearer((await makeKey()).token)
+  t.equal((await get('/v1/records?limit=1000', other)).json.records.length, LARGE)
+  t.equal((await get('/v1/records/large/1', other)).status, 200)
+  t.equal((await get('/v1/records', { ...other, ...NDJSON })).text.match(/\n/g)?.length, LARGE)
+  t.equal((await get('/v1/records/large/1')).status, 200, 'and the key itself still reads single records')
+  for (const answer of unread) answer.on('error', () => {}).destroy()
+  await until('all that was reserved', () => app.unread.used === 0)
+})
