@@ -14,7 +14,7 @@ export interface Reader {
   signal: AbortSignal
 }
 
-/** How long a read waits for its turn before it is refused: with every connection in use that is about as useful as an answer. */
+/** How long a read waits for its turn. After that it is refused: its client knows sooner that it should try later. */
 const MAX_WAIT_MS = 5_000
 
 /** Reads when a connection is free for this key. @throws Problem overloaded; the reason of the signal; what `read` throws */
