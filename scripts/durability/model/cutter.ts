@@ -26,6 +26,7 @@ interface Link {
 
 export async function openCutter(target: number): Promise<Cutter> {
   const links: Link[] = []
+  const sockets = new Set<Socket>()
   const listener = createServer({ allowHalfOpen: true }, accept).listen(0, '127.0.0.1')
   await once(listener, 'listening')
   return { port: (listener.address() as AddressInfo).port, cut, cutAll, close }
@@ -35,9 +36,13 @@ export async function openCutter(target: number): Promise<Cutter> {
     const link: Link = { client, server, cut: undefined, over: false }
     links.push(link)
     for (const socket of [client, server]) {
+      sockets.add(socket)
       socket.setNoDelay(true)
       socket.on('error', () => {})
-      socket.on('close', () => end(link, false))
+      socket.on('close', () => {
+        sockets.delete(socket)
+        end(link, false)
+      })
     }
     pass(link, 'up', client, server)
     pass(link, 'down', server, client)
@@ -84,6 +89,7 @@ export async function openCutter(target: number): Promise<Cutter> {
 
   function close(): void {
     listener.close()
-    cutAll()
+    // Those as well that were to end when all is sent, which nobody takes.
+    for (const socket of sockets) socket.destroy()
   }
 }

@@ -42,8 +42,7 @@ export class Follower {
       if (await this.#readOn()) last = performance.now()
       else await sleep(50)
     }
-    // One more page, which must be empty.
-    await this.#readOn()
+    this.#reading.close()
   }
 
   judge(rows: StoredRow[]): void {

@@ -39,6 +39,10 @@ export class Reading {
       else if (kind < 9) await this.page({ order: 'desc', limit: random.pick([3, 100, 1000]), cursor: undefined })
       else await this.#export()
     }
+    this.close()
+  }
+
+  close(): void {
     this.#client.close()
   }
 
