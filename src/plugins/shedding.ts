@@ -30,21 +30,27 @@ export default fp(async function shedding(app: FastifyInstance, { config }: { co
   await app.register(underPressure, {
     maxEventLoopDelay: limits.ingest,
     sampleInterval: SAMPLE_MS,
-    pressureHandler: (request, _reply, _type, lag) => {
+    pressureHandler: (request) => {
       const kind = request.routeOptions.config.shed
-      if (kind === undefined || (lag as number) <= limits[kind]) return
+      if (kind === undefined || lagMs() <= limits[kind]) return
       shed[kind]++
       throw new Problem('overloaded', 'This instance is overloaded. Nothing was done; send the request again later.')
     },
   })
 
+  /** Infinite where there was no whole turn to be measured: then it is as long as the interval, as far as anyone knows. */
+  const lagMs = () => {
+    const { eventLoopDelay } = app.memoryUsage()
+    return eventLoopDelay === Number.POSITIVE_INFINITY ? SAMPLE_MS : eventLoopDelay
+  }
+
   app.decorate('shedding', {
     shed,
     get lagSeconds() {
-      return app.memoryUsage().eventLoopDelay / 1000
+      return lagMs() / 1000
     },
     get state() {
-      const lag = app.memoryUsage().eventLoopDelay
+      const lag = lagMs()
       return lag > limits.read ? 'all' : lag > limits.ingest ? 'ingest' : 'none'
     },
   })

@@ -70,3 +70,21 @@ t.test('one long turn among others is no overload', async (t) => {
   t.same([...seen], ['none'])
   t.equal((await post(record)).status, 201)
 })
+
+// @fastify/under-pressure calls the lag infinite where the event loop had less than two turns in two seconds. So a limit of any
+// size was passed: by an instance that was stopped for a moment, or that waited for a processor.
+t.test(
+  'a turn that takes longer than the lag is measured is no more than that, and sheds nothing below a higher limit',
+  async (t) => {
+    const { app, post, get } = await createApp(t, { SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60' })
+    await app.ready()
+    const turns = lag(2_100)
+    await until('no turn to be measured', () => app.memoryUsage().eventLoopDelay === Number.POSITIVE_INFINITY)
+    // What else becomes of them is not the subject: such turns are too long for a login at the database.
+    await Promise.all([post(record), get('/v1/records')])
+    t.same(app.shedding.shed, { ingest: 0, read: 0 })
+    t.equal(app.shedding.state, 'none')
+    t.equal(app.shedding.lagSeconds, 2)
+    await turns()
+  },
+)
