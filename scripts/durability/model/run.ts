@@ -33,10 +33,14 @@ export interface ModelResult {
   findings: string[]
 }
 
-/** So many of the same rule are told of in a round; the others are likely to have the same cause. */
+/** Findings of one rule that are shown of a round; the others are likely to have the same cause. */
 const EXAMPLES = 3
 
-/** Plays rounds of random requests and faults, and compares all answers with what is stored. The first seeds of rounds follow from `seed`. */
+/**
+ * Plays rounds of random requests and faults, and compares all answers with what is stored. The seeds of the rounds follow from
+ * `seed`, which is that of the first.
+ * @throws when a round cannot be played to its end, such as when an instance does not start
+ */
 export async function runModel(options: ModelOptions): Promise<ModelResult> {
   const { postgres, folder, seed, seconds, roundSeconds, stop, onLine } = options
   const random = new Random(seed)
@@ -44,7 +48,7 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
   const result: ModelResult = { rounds: 0, requests: 0, records: 0, told: {}, faults: 0, findings: [] }
   onLine(`seed ${seed}`)
   for (const end = performance.now() + seconds * 1000; performance.now() < end || result.rounds === 0; ) {
-    // The first one has the seed of the run: a round is played again by its own seed.
+    // So each round can be played again by its own seed.
     const own = result.rounds === 0 ? seed : random.int(0, 2 ** 32 - 1)
     const history = await playRound({ postgres, folder, seed: own, seconds: roundSeconds, keys, stop })
     const attempts = history.exchanges.flatMap((exchange) => exchange.attempts)
