@@ -2,32 +2,32 @@ import { idOf } from './records.ts'
 import type { Message } from './requests.ts'
 
 /**
- * What an answer tells of one record. `stored`: created or duplicate, and it does not say which; `unknown`: it says that it
- * does not know; `nothing`: there was no answer.
+ * What an answer says about one record. `stored`: created or duplicate, but not which of them; `unknown`: the answer says
+ * that the outcome is unknown; `nothing`: there was no answer.
  */
-export type Told = 'created' | 'duplicate' | 'stored' | 'conflict' | 'rejected' | 'not_written' | 'unknown' | 'nothing'
+export type Claim = 'created' | 'duplicate' | 'stored' | 'conflict' | 'rejected' | 'not_written' | 'unknown' | 'nothing'
 
-/** One try to store some records: a request, and what came of it. */
+/** One attempt to store some records: a request and its answer. */
 export interface Answer {
   request: number
   variant: number
   strict: boolean
-  /** The records, in the order of the body, and what was told of each; with its cursor, where that was told. */
+  /** The records in the order of the body, and what the answer says about each: its outcome, and its cursor if there is one. */
   numbers: readonly number[]
-  told: readonly Told[]
+  claims: readonly Claim[]
   cursors: readonly (string | undefined)[]
-  /** When it was sent and when that was over, in milliseconds of one clock. */
+  /** When the request was sent and when its answer was there, in milliseconds of one clock. */
   begun: number
   ended: number
-  /** Of HTTP; undefined: the connection broke, or nothing came in time. */
+  /** The HTTP status; undefined: the connection broke, or no answer came in time. */
   status?: number | undefined
-  /** How many were created, and how many were created or duplicates, where it is told. */
+  /** How many records the answer counts as created, and how many as created or duplicates. */
   counts?: { created: number; stored: number } | undefined
-  /** Where the answer contradicts itself, or the request. */
+  /** Where the answer contradicts itself or the request. */
   contradictions: readonly string[]
-  /** No connection was made: nothing was sent. */
+  /** The connection was refused: nothing was sent. */
   unsent: boolean
-  /** Why there is no answer, or what the refusal says; for people. */
+  /** Why there is no answer, or the code of the refusal; for people. */
   reason?: string | undefined
 }
 
@@ -40,12 +40,12 @@ interface Counts {
 
 interface Result {
   index: number
-  status: Told
+  status: Claim
   id?: string
   cursor?: string
 }
 
-/** The members of all bodies that POST /v1/records answers with: see src/schemas. */
+/** All members that an answer to POST /v1/records can have: see src/schemas. */
 interface Body {
   counts?: Counts
   results?: Result[]
@@ -57,20 +57,20 @@ interface Body {
   errors?: { index?: number; code: string }[]
 }
 
-export type Reading = Pick<Answer, 'told' | 'cursors' | 'counts' | 'contradictions' | 'reason'>
+export type Reading = Pick<Answer, 'claims' | 'cursors' | 'counts' | 'contradictions' | 'reason'>
 
-/** What an answer of HTTP says of each record of its request. */
+/** Works out what an HTTP answer says about each record of its request. */
 export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>, status: number, body: Body): Reading {
   const contradictions: string[] = []
-  const claim = (holds: boolean, what: string) => void (holds || contradictions.push(what))
-  const told = numbers.map(() => undefined as Told | undefined)
+  const expect = (holds: boolean, what: string) => void (holds || contradictions.push(what))
+  const claims = numbers.map(() => undefined as Claim | undefined)
   const cursors = numbers.map(() => undefined as string | undefined)
   const { counts } = body
   if (body.committedLines === undefined) readResults()
   else readLines(body.lines ?? 0, body.committedLines)
   if (counts !== undefined) checkCounts(counts)
   return {
-    told: told.map((one) => one ?? 'unknown'),
+    claims: claims.map((one) => one ?? 'unknown'),
     cursors,
     counts: counts && { created: counts.created, stored: counts.created + counts.duplicate },
     contradictions,
@@ -79,68 +79,73 @@ export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>,
 
   function readResults(): void {
     for (const { index, status, id, cursor } of body.results ?? []) {
-      ;[told[index], cursors[index]] = [status, cursor]
+      ;[claims[index], cursors[index]] = [status, cursor]
       const wanted = idOf(numbers[index] as number)
-      claim(id === wanted, `the result of ${wanted} has the id ${id}`)
+      expect(id === wanted, `the result of ${wanted} has the id ${id}`)
     }
     for (const { index, code } of body.errors ?? []) {
-      if (index !== undefined) told[index] = code === 'conflict' ? 'conflict' : 'rejected'
+      if (index !== undefined) claims[index] = code === 'conflict' ? 'conflict' : 'rejected'
     }
     if (status >= 300) {
       if ((status === 409 || status === 422) && body.outcome === 'not_written') {
-        claim(
-          told.some((one) => one !== undefined),
+        expect(
+          claims.some((one) => one !== undefined),
           'refused without a reason',
         )
       }
       fill(0, numbers.length, body.outcome === 'not_written' ? 'not_written' : 'unknown')
       return
     }
-    const listed = told.filter((one) => one !== undefined).length
-    claim(plan.minimal === true || listed === numbers.length, `${listed} results for ${numbers.length} records`)
-    claim(!plan.minimal || !told.some(isAcknowledged), 'results of what went well, which minimal leaves out')
+    const listed = claims.filter((one) => one !== undefined).length
+    expect(plan.minimal === true || listed === numbers.length, `${listed} results for ${numbers.length} records`)
+    expect(!plan.minimal || !claims.some(isAcknowledged), 'results of stored records, which return=minimal leaves out')
     fill(0, numbers.length, acknowledgement())
-    claim(
-      plan.minimal === true || told.every((one, at) => one === 'rejected' || cursors[at]),
+    expect(
+      plan.minimal === true || claims.every((one, at) => one === 'rejected' || cursors[at]),
       'a result without a cursor',
     )
   }
 
   function readLines(lines: number, committed: number): void {
-    for (const { line, code } of body.rejections ?? []) told[line - 1] = code === 'conflict' ? 'conflict' : 'rejected'
-    claim(
+    for (const { line, code } of body.rejections ?? []) claims[line - 1] = code === 'conflict' ? 'conflict' : 'rejected'
+    expect(
       committed <= lines && lines <= numbers.length,
-      `${committed} of ${lines} lines, and ${numbers.length} were sent`,
+      `committedLines ${committed} of ${lines}, but ${numbers.length} lines were sent`,
     )
-    if (status < 300) claim(committed === numbers.length, `${status}, and ${committed} of ${numbers.length} lines`)
+    if (status < 300)
+      expect(committed === numbers.length, `status ${status}, but committedLines is ${committed} of ${numbers.length}`)
     const all = committed === numbers.length
     fill(0, committed, all ? acknowledgement() : 'stored')
     fill(committed, numbers.length, body.outcome === 'not_written' ? 'not_written' : 'unknown')
   }
 
-  /** Those of which nothing is told one by one. */
-  function fill(from: number, to: number, what: Told): void {
-    for (let at = from; at < to; at++) told[at] ??= what
+  /** For the records that the answer does not list one by one. */
+  function fill(from: number, to: number, what: Claim): void {
+    for (let at = from; at < to; at++) claims[at] ??= what
   }
 
-  function acknowledgement(): Told {
+  function acknowledgement(): Claim {
     return counts?.duplicate === 0 ? 'created' : counts?.created === 0 ? 'duplicate' : 'stored'
   }
 
   function checkCounts({ created, duplicate, conflict, rejected }: Counts): void {
-    const count = (...wanted: Told[]) => told.filter((one) => one !== undefined && wanted.includes(one)).length
+    const count = (...wanted: Claim[]) => claims.filter((one) => one !== undefined && wanted.includes(one)).length
     const stored = count('created', 'duplicate', 'stored')
     const text = `counts ${JSON.stringify(counts)}`
-    // Of lines further down it is not told which are stored already.
-    claim(
+    // A broken stream counts all lines that are stored, also those after committedLines.
+    expect(
       status >= 300 ? created + duplicate >= stored : created + duplicate === stored,
-      `${text}, and ${stored} stored`,
+      `${text}, but ${stored} are stored by the rest of the answer`,
     )
-    claim(conflict === count('conflict') && rejected === count('rejected'), `${text}, and others are refused`)
+    expect(body.outcome !== 'not_written' || created + duplicate === 0, `${text}, but the outcome is not_written`)
+    expect(
+      conflict === count('conflict') && rejected === count('rejected'),
+      `${text}, but the list has others that are refused`,
+    )
     if (body.results !== undefined && !plan.minimal)
-      claim(created === count('created'), `${text}, and others are created`)
+      expect(created === count('created'), `${text}, but the list has others that are created`)
   }
 }
 
-export const isAcknowledged = (told: Told | undefined): boolean =>
-  told === 'created' || told === 'duplicate' || told === 'stored'
+export const isAcknowledged = (claim: Claim | undefined): boolean =>
+  claim === 'created' || claim === 'duplicate' || claim === 'stored'

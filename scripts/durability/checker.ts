@@ -1,30 +1,30 @@
 import { type Answer, isAcknowledged } from './answers.ts'
 import { compareFeed } from './feed.ts'
-import { type Complaint, historiesOf, judge, judgeAnswer, judgeStrict, type Try } from './histories.ts'
+import { type Attempt, type Complaint, historiesOf, judge, judgeAnswer, judgeStrict } from './histories.ts'
 import { idOf } from './records.ts'
 import type { Stored } from './stored.ts'
 
-/** All counts are of records, but for `errors` and `unsent`, which are requests. A record is known by its identity. */
+/** Counts of records, except `errors` and `unsent`, which count requests. A record is counted by its identity. */
 export interface Verdict {
   sent: number
-  /** Told created or duplicate. */
+  /** Answered created or duplicate. */
   acknowledged: number
-  /** Never acknowledged, since they, or a strict batch that they were in, had to be refused. */
+  /** Never stored for anyone: the record, or the strict batch that it was in, had to be refused. */
   refused: number
   stored: number
-  /** Acknowledged, and not there. */
+  /** Acknowledged, but not stored with that content. */
   missing: number
-  /** Rows more than one for the same record. */
+  /** Additional rows of the same record. */
   twice: number
-  /** Stored otherwise than anyone sent it. */
+  /** Stored, but not as any client sent it. */
   altered: number
-  /** What the answers say cannot be true, given what is stored and what else was answered. */
+  /** Answers that cannot be true, given what is stored and what the other answers say. */
   wrong: number
-  /** Shown to the reader who followed otherwise than once, whole, in order and under its cursor; or not at all. */
+  /** Not shown to the following reader exactly once, unaltered, in order and under its cursor. */
   misread: number
-  /** Requests that were not answered, or refused for another reason than their content. */
+  /** Requests without an answer, or refused for another reason than their content. */
   errors: number
-  /** Connections that were refused: nothing was sent. */
+  /** Requests that were never sent, since the connection was refused. */
   unsent: number
   /** The first few complaints, for people. */
   examples: string[]
@@ -34,18 +34,18 @@ export interface Evidence {
   answers: readonly Answer[]
   /** The table, in the order of the feed. */
   rows: readonly Stored[]
-  /** What the reader was shown who followed, in that order. */
+  /** What the following reader was shown, in that order. */
   shown: readonly Stored[]
 }
 
 const EXAMPLES = 10
 
-/** Refused for what they hold: 409 conflict, 422 rejected. */
+/** The statuses of requests that are refused for their content. */
 const CONTENT: readonly unknown[] = [409, 422]
 
-const isRefused = ({ told, answer }: Try) => told === 'rejected' || CONTENT.includes(answer.status)
+const isRefused = ({ claim, answer }: Attempt) => claim === 'rejected' || CONTENT.includes(answer.status)
 
-/** Compares what clients were told with what is stored, and with what a reader was shown. */
+/** Compares the answers that clients got with what is stored and with what a reader was shown. */
 export function check({ answers, rows, shown }: Evidence): Verdict {
   const histories = historiesOf(answers)
   const stored = Map.groupBy(rows, ({ number }) => number)
@@ -67,12 +67,12 @@ export function check({ answers, rows, shown }: Evidence): Verdict {
 
   for (const [number, history] of histories) {
     const found = stored.get(number) ?? []
-    if (history.some(({ told }) => isAcknowledged(told))) verdict.acknowledged++
+    if (history.some(({ claim }) => isAcknowledged(claim))) verdict.acknowledged++
     else if (history.some(isRefused)) verdict.refused++
     complain(`record ${idOf(number)}`, judge(number, history, found))
   }
   for (const { number, id } of rows) {
-    if (number === undefined || !histories.has(number)) complain(`record ${id}`, [['wrong', 'stored, and never sent']])
+    if (number === undefined || !histories.has(number)) complain(`record ${id}`, [['wrong', 'stored, but never sent']])
   }
   for (const answer of answers) complain(nameOf(answer), judgeAnswer(answer, histories, rowOf))
   for (const same of Map.groupBy(answers, ({ request, variant }) => `${request} ${variant}`).values()) {

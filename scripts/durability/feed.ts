@@ -1,10 +1,10 @@
 import type { Stored } from './stored.ts'
 
 /**
- * Compares what a reader was shown who followed the records with the table: each record once, all of it as it was sent, under
- * its cursor, in the order of the cursors, and none left out.
+ * Compares what a following reader was shown with the table: each record exactly once, unaltered, under its cursor and in the
+ * order of the feed.
  * @param rows in the order of the feed
- * @returns what is wrong with it, a record each
+ * @returns the records that were not shown so, and why
  */
 export function* compareFeed(
   shown: readonly Stored[],
@@ -17,8 +17,9 @@ export function* compareFeed(
     const place = places.get(id)
     const row = place === undefined ? undefined : rows[place]
     if (seen.has(id)) yield { id, what: 'shown twice' }
-    else if (row === undefined || place === undefined) yield { id, what: 'shown, and not stored' }
-    else if (cursor !== row.cursor) yield { id, what: `shown under the cursor ${cursor}, stored under ${row.cursor}` }
+    else if (row === undefined || place === undefined) yield { id, what: 'shown, but not stored' }
+    else if (cursor !== row.cursor)
+      yield { id, what: `shown under the cursor ${cursor}, but stored under ${row.cursor}` }
     else if (place < last) yield { id, what: 'shown out of order' }
     if (difference !== undefined) yield { id, what: `shown altered: ${difference}` }
     seen.add(id)

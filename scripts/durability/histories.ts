@@ -1,24 +1,24 @@
-import { type Answer, isAcknowledged, type Told } from './answers.ts'
+import { type Answer, type Claim, isAcknowledged } from './answers.ts'
 import { isBad } from './plans.ts'
 import { requestOf, SPAN } from './records.ts'
 import type { Stored } from './stored.ts'
 
-/** What one try told of one record. */
-export interface Try extends Pick<Answer, 'variant' | 'begun' | 'ended'> {
-  told: Told
+/** What one answer says about one record. */
+export interface Attempt extends Pick<Answer, 'variant' | 'begun' | 'ended'> {
+  claim: Claim
   cursor?: string | undefined
   answer: Answer
 }
 
 export type Complaint = [kind: 'missing' | 'twice' | 'altered' | 'wrong', what: string]
 
-/** All that was told of each record. */
-export function historiesOf(answers: readonly Answer[]): Map<number, Try[]> {
-  const histories = new Map<number, Try[]>()
+/** The answers about each record, in the order in which they came. */
+export function historiesOf(answers: readonly Answer[]): Map<number, Attempt[]> {
+  const histories = new Map<number, Attempt[]>()
   for (const answer of answers) {
-    const { variant, begun, ended, numbers, told, cursors } = answer
+    const { variant, begun, ended, numbers, claims, cursors } = answer
     for (const [index, number] of numbers.entries()) {
-      const one = { variant, begun, ended, told: told[index] as Told, cursor: cursors[index], answer }
+      const one = { variant, begun, ended, claim: claims[index] as Claim, cursor: cursors[index], answer }
       const history = histories.get(number)
       if (history === undefined) histories.set(number, [one])
       else history.push(one)
@@ -27,32 +27,33 @@ export function historiesOf(answers: readonly Answer[]): Map<number, Try[]> {
   return histories
 }
 
-/** May the record have been stored by this try? */
-export const mayHaveStored = ({ told }: Try): boolean =>
-  told === 'created' || told === 'stored' || told === 'unknown' || told === 'nothing'
+/** Can this attempt have stored the record? */
+export const mayHaveStored = ({ claim }: Attempt): boolean =>
+  claim === 'created' || claim === 'stored' || claim === 'unknown' || claim === 'nothing'
 
-/** May another try have stored this content before this one was over? */
-export const hasForerunner = (one: Try, history: readonly Try[], variant = one.variant): boolean =>
+/** Can another attempt have stored this content before this one ended? */
+export const hasForerunner = (one: Attempt, history: readonly Attempt[], variant = one.variant): boolean =>
   history.some((other) => other !== one && other.variant === variant && mayHaveStored(other) && other.begun < one.ended)
 
 /**
- * Compares what was told of a record with the rows that are stored under its identity.
- * A record may have been sent again after an answer was lost, and by rivals with other content, all at the same time.
+ * Compares the answers about one record with the rows that are stored under its identity. The record may have been sent
+ * again after an answer was lost, and rivals may have sent it with other content at the same time.
  */
-export function* judge(number: number, history: readonly Try[], rows: readonly Stored[]): Generator<Complaint> {
+export function* judge(number: number, history: readonly Attempt[], rows: readonly Stored[]): Generator<Complaint> {
   const [row] = rows
-  const tell = (what: string) =>
-    `${what}: told ${history.map(({ told, variant }) => `${told} (${variant})`).join(', ')}`
+  const explain = (what: string) =>
+    `${what}; the answers: ${history.map(({ claim, variant }) => `${claim} (${variant})`).join(', ')}`
   for (const _ of rows.slice(1)) yield ['twice', `stored ${rows.length} times`]
   if (isBad(requestOf(number), number % SPAN)) {
-    if (row !== undefined) yield ['wrong', tell('stored, and it had to be refused')]
-    if (history.some(({ told }) => isAcknowledged(told) || told === 'conflict')) yield ['wrong', tell('not refused')]
+    if (row !== undefined) yield ['wrong', explain('stored, but it had to be refused')]
+    if (history.some(({ claim }) => isAcknowledged(claim) || claim === 'conflict'))
+      yield ['wrong', explain('not refused, but it had to be')]
     return
   }
-  if (history.some(({ told }) => told === 'rejected')) yield ['wrong', tell('rejected for nothing')]
+  if (history.some(({ claim }) => claim === 'rejected')) yield ['wrong', explain('rejected without a fault')]
   if (row === undefined) {
-    if (history.some(({ told }) => isAcknowledged(told))) yield ['missing', tell('acknowledged, not stored')]
-    if (history.some(({ told }) => told === 'conflict')) yield ['wrong', tell('a conflict with nothing')]
+    if (history.some(({ claim }) => isAcknowledged(claim))) yield ['missing', explain('acknowledged, but not stored')]
+    if (history.some(({ claim }) => claim === 'conflict')) yield ['wrong', explain('a conflict, but nothing is stored')]
     return
   }
   if (row.difference !== undefined) {
@@ -60,57 +61,59 @@ export function* judge(number: number, history: readonly Try[], rows: readonly S
     return
   }
   const stored = history.filter(({ variant }) => variant === row.variant)
-  if (!stored.some(mayHaveStored)) yield ['wrong', tell(`stored (${row.variant}), and no answer allows it`)]
-  if (stored.filter(({ told }) => told === 'created').length > 1) yield ['wrong', tell('created more than once')]
+  if (!stored.some(mayHaveStored))
+    yield ['wrong', explain(`stored with content ${row.variant}, but no answer allows it`)]
+  if (stored.filter(({ claim }) => claim === 'created').length > 1) yield ['wrong', explain('created more than once')]
   for (const one of history) {
-    const { told, variant, cursor } = one
+    const { claim, variant, cursor } = one
     const stands = variant === row.variant
-    if (isAcknowledged(told) && !stands)
-      yield ['missing', tell(`acknowledged, and other content (${row.variant}) stands`)]
-    if (told === 'conflict' && (stands || !hasForerunner(one, history, row.variant)))
-      yield ['wrong', tell('a conflict with itself')]
-    if (told === 'duplicate' && stands && !hasForerunner(one, history)) yield ['wrong', tell('a duplicate of nothing')]
-    if (told === 'created' && stored.some((other) => isAcknowledged(other.told) && other.ended < one.begun)) {
-      yield ['wrong', tell('created, and it had been acknowledged before')]
+    if (isAcknowledged(claim) && !stands)
+      yield ['missing', explain(`acknowledged, but content ${row.variant} is stored`)]
+    if (claim === 'conflict' && (stands || !hasForerunner(one, history, row.variant)))
+      yield ['wrong', explain('a conflict without a rival')]
+    if (claim === 'duplicate' && stands && !hasForerunner(one, history))
+      yield ['wrong', explain('a duplicate without a first')]
+    if (claim === 'created' && stored.some((other) => isAcknowledged(other.claim) && other.ended < one.begun)) {
+      yield ['wrong', explain('created after it was acknowledged')]
     }
     if (cursor !== undefined && cursor !== row.cursor)
-      yield ['wrong', `told the cursor ${cursor}, stored under ${row.cursor}`]
+      yield ['wrong', `answered with the cursor ${cursor}, but stored under ${row.cursor}`]
   }
 }
 
-/** What one answer says of its records together, where that cannot be. */
+/** Checks what one answer says about its records as a whole. */
 export function* judgeAnswer(
   answer: Answer,
-  histories: ReadonlyMap<number, readonly Try[]>,
+  histories: ReadonlyMap<number, readonly Attempt[]>,
   rowOf: (number: number) => Stored | undefined,
 ): Generator<Complaint> {
   for (const contradiction of answer.contradictions) yield ['wrong', contradiction]
   if (answer.status === 500) yield ['wrong', 'answered 500']
-  const { counts, numbers, told, variant } = answer
+  const { counts, numbers, claims, variant } = answer
   if (counts === undefined) return
-  // More than it tells of one by one: lines further down, of which it is not told which.
+  // A broken stream can count more than it says one by one: lines after committedLines.
   const own = numbers.filter((number) => rowOf(number)?.variant === variant).length
-  if (counts.stored > told.filter(isAcknowledged).length && counts.stored > own) {
-    yield ['wrong', `told ${counts.stored} stored, and ${own} are`]
+  if (counts.stored > claims.filter(isAcknowledged).length && counts.stored > own) {
+    yield ['wrong', `counts ${counts.stored} stored, but ${own} are`]
   }
-  if (!told.includes('stored')) return
-  // Who created them is not told one by one.
-  const tries = numbers.map((number) => {
-    const history = histories.get(number) as readonly Try[]
-    return { history, one: history.find((one) => one.answer === answer) as Try }
+  if (!claims.includes('stored')) return
+  // The answer does not say which records it created: the other answers say how many that can be.
+  const attempts = numbers.map((number) => {
+    const history = histories.get(number) as readonly Attempt[]
+    return { history, one: history.find((one) => one.answer === answer) as Attempt }
   })
-  const open = tries.filter(({ one }) => mayHaveStored(one))
-  const others = open.filter(({ one, history }) => history.some((other) => other !== one && other.told === 'created'))
-  const alone = open.filter(({ one, history }) => one.told === 'stored' && !hasForerunner(one, history))
+  const open = attempts.filter(({ one }) => mayHaveStored(one))
+  const others = open.filter(({ one, history }) => history.some((other) => other !== one && other.claim === 'created'))
+  const alone = open.filter(({ one, history }) => one.claim === 'stored' && !hasForerunner(one, history))
   const [least, most] = [alone.length, open.length - others.length]
   if (counts.created < least || counts.created > most) {
-    yield ['wrong', `told ${counts.created} created; by all answers it was ${least} to ${most}`]
+    yield ['wrong', `counts ${counts.created} created, but by the other answers it is ${least} to ${most}`]
   }
 }
 
 /**
- * Of a batch that was only ever sent as all or nothing: is a part of it stored?
- * @param answers all with this request and this content
+ * Checks that of a batch which was only sent with handling=strict all is stored, or nothing.
+ * @param answers all to this request with this content
  */
 export function* judgeStrict(
   answers: readonly Answer[],

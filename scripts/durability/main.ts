@@ -18,7 +18,7 @@ const ROUND_SECONDS = 20
 
 const program = new Command('durability')
   .description(
-    'Breaks real processes while clients store records, and compares what they were told with what is stored then: ' +
+    'Breaks real processes while clients store records and a reader follows, and compares all answers with what is stored: ' +
       'an API, a PostgreSQL with fsync, and a proxy between them, all on loopback and all of this run.',
   )
   .option('--quick', 'shorter forms', false)

@@ -2,19 +2,19 @@ import { isDeepStrictEqual } from 'node:util'
 import { isContested, rivalsOf } from './plans.ts'
 import { type Content, contentOf, idOf, numberOf, requestOf } from './records.ts'
 
-/** A record that is there: a row of the table, or one that a reader was shown. */
+/** A record that is stored: a row of the table, or a record that a reader was shown. */
 export interface Stored {
-  /** Absent: it has an id that none of ours has. */
+  /** Absent: no record of this run can have this id. */
   number?: number | undefined
   id: string
   cursor: string
-  /** The content that it has; absent: one that nobody sent. */
+  /** Which content it has; absent: it has a content that no client sent. */
   variant?: number | undefined
-  /** Where it differs from what was sent, then. */
+  /** The first difference to what was sent, if no client sent it so. */
   difference?: string | undefined
 }
 
-/** The fields of a record but for its source, those that it has not left out. */
+/** The fields of a record except its source; absent fields are left out. */
 export interface Fields {
   id: string
   type: string
@@ -29,8 +29,8 @@ export interface Fields {
 }
 
 /**
- * Finds out which record this is, and whether all of it is as it was sent.
- * @param readData what makes of the JSON text that was sent what `fields.data` has to be; absent: that same text
+ * Finds out which record this is, and whether every field is as it was sent.
+ * @param readData makes the value that `fields.data` must have from the JSON text that was sent; absent: it is that text
  */
 export function recognise(
   fields: Fields,
@@ -56,10 +56,15 @@ function compare(sent: Omit<Content, 'data' | 'time'> & object, found: Fields): 
   const names = new Set([...Object.keys(sent), ...Object.keys(found)]) as Set<keyof typeof sent & keyof Fields>
   for (const name of names) {
     if (isDeepStrictEqual(sent[name], found[name])) continue
-    return `${name} is ${JSON.stringify(found[name]) ?? 'missing'}, sent was ${JSON.stringify(sent[name]) ?? 'none'}`
+    return `${name} is ${textOf(found[name])}, but ${textOf(sent[name])} was sent`
   }
   return undefined
 }
+
+const textOf = (value: unknown) => (value === undefined ? 'missing' : JSON.stringify(value).slice(0, LONGEST_TEXT))
+
+/** Of a value in a complaint, in characters. */
+const LONGEST_TEXT = 500
 
 /** A record as the API shows it. */
 interface Shown extends Omit<Fields, 'extensions'> {
@@ -74,7 +79,7 @@ interface Shown extends Omit<Fields, 'extensions'> {
 export function recogniseShown(record: Shown): Stored {
   const { specversion, source: _, receivedAt, cursor, ...rest } = record
   const { id, type, subject, time, dataschema, datacontenttype, data, data_base64, ...extensions } = rest
-  // Who sends no time is given that of the receipt.
+  // A record that was sent without a time is shown with the time of receipt.
   const own = time === receivedAt ? undefined : time
   for (const [name, value] of Object.entries(extensions))
     if (value instanceof Digits) extensions[name] = Number(value.text)
@@ -86,7 +91,7 @@ export function recogniseShown(record: Shown): Stored {
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z$/
 
-/** A number, as it is written: JSON.parse rounds what a double cannot hold. */
+/** The text of a number: JSON.parse rounds what a double cannot hold. */
 class Digits {
   readonly text: string
   constructor(text: string) {
@@ -94,7 +99,7 @@ class Digits {
   }
 }
 
-/** Parses JSON; of each number its text. */
+/** Parses JSON, and keeps the text of each number. */
 export function parseExactly(text: string): unknown {
   return JSON.parse(text, ((_: string, value: unknown, { source }: { source: string }) =>
     typeof value === 'number' ? new Digits(source) : value) as never)

@@ -123,7 +123,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
       return {
         ...base,
         ended: performance.now(),
-        told: numbers.map(() => (unsent ? 'not_written' : 'nothing')),
+        claims: numbers.map(() => (unsent ? 'not_written' : 'nothing')),
         cursors: [],
         contradictions: [],
         unsent,

@@ -50,7 +50,7 @@ function answer(request: number, status: number | undefined, body: object, { var
   const { numbers, plan } = message
   const base = { request, variant, strict: plan.strict === true, numbers, begun, ended: begun + 0.5, unsent: false }
   if (status !== undefined) return { ...base, status, ...readAnswer(message, status, body) }
-  return { ...base, told: numbers.map(() => 'nothing'), cursors: [], contradictions: [] }
+  return { ...base, claims: numbers.map(() => 'nothing'), cursors: [], contradictions: [] }
 }
 
 const unanswered = (request: number, way?: Way) => answer(request, undefined, {}, way)
@@ -59,14 +59,14 @@ const unanswered = (request: number, way?: Way) => answer(request, undefined, {}
 function results(request: number, statuses: string | string[], way: Way & { status?: number } = {}): Answer {
   const message = makeMessages(request, 'source').find(({ variant }) => variant === (way.variant ?? 0))
   const numbers = message?.numbers ?? []
-  const told = typeof statuses === 'string' ? numbers.map(() => statuses) : statuses
+  const outcomes = typeof statuses === 'string' ? numbers.map(() => statuses) : statuses
   const counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
-  for (const status of told) counts[status as keyof typeof counts]++
+  for (const status of outcomes) counts[status as keyof typeof counts]++
   const list = numbers.map((number, index) => ({
     index,
     id: idOf(number),
-    status: told[index],
-    ...(told[index] === 'rejected' ? {} : { cursor: cursorOf(number) }),
+    status: outcomes[index],
+    ...(outcomes[index] === 'rejected' ? {} : { cursor: cursorOf(number) }),
   }))
   const refused = counts.conflict + counts.rejected
   const status = way.status ?? (refused > 0 ? 207 : counts.created > 0 ? 201 : 200)
@@ -166,7 +166,7 @@ t.test('a record that is not there, or twice', async (t) => {
     t,
     judge([results(ARRAY, 'created')], rowsOf(ARRAY).slice(1)),
     { missing: 1 },
-    /acknowledged, not stored/,
+    /acknowledged, but not stored/,
     'created',
   )
   complains(
@@ -177,7 +177,7 @@ t.test('a record that is not there, or twice', async (t) => {
     'a duplicate',
   )
   const some = rowsOf(LINES).slice(1)
-  complains(t, judge([lines(LINES, 201, 400, 0)], some), { missing: 1 }, /acknowledged, not stored/, 'a line')
+  complains(t, judge([lines(LINES, 201, 400, 0)], some), { missing: 1 }, /acknowledged, but not stored/, 'a line')
   const again = row(numbersOf(SINGLE)[0] as number, 0, {}, cursorOf((numbersOf(SINGLE)[0] as number) + 1))
   const twice = [...rowsOf(SINGLE), again]
   complains(t, judge([results(SINGLE, 'created')], twice, [again]), { twice: 1 }, /stored 2 times/, 'the same id')
@@ -268,7 +268,13 @@ t.test('a refusal whose records are stored all the same', async (t) => {
   t.match(judge([winner(), loser()], stands), NONE)
   const half = [6, 7, 8].map((index) => row(RIVAL_STRICT * SPAN + index, 1))
   const verdict = judge([winner(), loser()], [...stands, ...half])
-  complains(t, verdict, { wrong: 4 }, /stored \(1\), and no answer allows it/, '409, and those without a conflict are')
+  complains(
+    t,
+    verdict,
+    { wrong: 4 },
+    /stored with content 1, but no answer allows it/,
+    '409, and those without a conflict are',
+  )
   const instead = numbersOf(RIVAL_STRICT).map((number, index) => row(number, 0 + Number(index > 3)))
   complains(
     t,
@@ -308,7 +314,7 @@ t.test('a record that had to be refused', async (t) => {
     t,
     judge([results(SINGLE, 'rejected', { status: 422 })], []),
     { wrong: 1 },
-    /rejected for nothing/,
+    /rejected without a fault/,
     'is good',
   )
 })
@@ -322,7 +328,7 @@ t.test('500, whatever became of the records', async (t) => {
   complains(t, judge(answers, rowsOf(SINGLE)), { wrong: 2, errors: 1 }, /no answer allows it/, 'stored all the same')
 })
 
-t.test('two who are both told that they created a record', async (t) => {
+t.test('two answers say that they created the same record', async (t) => {
   const rows = rowsOf(SAME)
   const both = [results(SAME, 'created', { at: 3_000 }), results(SAME, 'created', { at: 3_000 })]
   complains(t, judge(both, rows), { wrong: rows.length }, /created more than once/, 'at the same time')
@@ -331,14 +337,20 @@ t.test('two who are both told that they created a record', async (t) => {
     t,
     judge(count, rows),
     { wrong: 1 },
-    /told 1 created; by all answers it was 0 to 0/,
+    /counts 1 created, but by the other answers it is 0 to 0/,
     'one of them in counts',
   )
   const after = [unanswered(SINGLE), results(SINGLE, 'duplicate'), results(SINGLE, 'created')]
-  complains(t, judge(after, rowsOf(SINGLE)), { wrong: 1 }, /had been acknowledged before/, 'after it was a duplicate')
+  complains(
+    t,
+    judge(after, rowsOf(SINGLE)),
+    { wrong: 1 },
+    /created after it was acknowledged/,
+    'after it was a duplicate',
+  )
 })
 
-t.test('nobody is told that they created a record', async (t) => {
+t.test('no answer says that it created the record', async (t) => {
   const rows = rowsOf(SAME)
   const none = [results(SAME, 'duplicate', { at: 3_000 }), lines(SAME, 200, 0, 8, {}, { at: 3_000 })]
   t.match(judge(none, rows), { ...NONE, wrong: rows.length * 3 }, 'and no answer is open')
@@ -354,15 +366,15 @@ t.test('nobody is told that they created a record', async (t) => {
     t,
     judge([some], rowsOf(MINIMAL)),
     { wrong: 1 },
-    /told 3 created; by all answers it was 7 to 7/,
+    /counts 3 created, but by the other answers it is 7 to 7/,
     'in counts',
   )
 })
 
-t.test('a conflict needs a rival whose content stands, and whoever is told of success needs their own', async (t) => {
+t.test('a conflict needs a rival whose content is stored, and a success needs its own content', async (t) => {
   const alone = [results(SINGLE, 'conflict', { status: 409 })]
   complains(t, judge(alone, rowsOf(SINGLE)), { wrong: 2 }, /no answer allows it/, 'with itself')
-  complains(t, judge(alone, []), { wrong: 1 }, /a conflict with nothing/, 'with nothing')
+  complains(t, judge(alone, []), { wrong: 1 }, /a conflict, but nothing is stored/, 'with nothing')
   const rivals = [
     results(DIFFERENT, 'created', { at: 4_000 }),
     results(DIFFERENT, 'duplicate', { variant: 1, at: 4_000 }),
@@ -371,15 +383,15 @@ t.test('a conflict needs a rival whose content stands, and whoever is told of su
     t,
     judge(rivals, rowsOf(DIFFERENT)),
     { missing: 5 },
-    /other content \(0\) stands/,
+    /acknowledged, but content 0 is stored/,
     'a duplicate of other content',
   )
 })
 
 t.test('a record that nobody sent', async (t) => {
-  complains(t, judge([], rowsOf(SINGLE)), { wrong: 1 }, /stored, and never sent/, 'with an id of ours')
+  complains(t, judge([], rowsOf(SINGLE)), { wrong: 1 }, /stored, but never sent/, 'with an id of ours')
   const stray = recognise({ ...fieldsOf(0), id: 'stray' }, cursorOf(0))
-  complains(t, judge([], [stray]), { wrong: 1, misread: 1 }, /stored, and never sent/, 'with another id')
+  complains(t, judge([], [stray]), { wrong: 1, misread: 1 }, /stored, but never sent/, 'with another id')
 })
 
 t.test('an answer that contradicts itself', async (t) => {
@@ -387,7 +399,11 @@ t.test('an answer that contradicts itself', async (t) => {
   const [number] = numbersOf(SINGLE) as [number]
   const result = { index: 0, id: idOf(number), status: 'created', cursor: cursorOf(number) }
   const cases: [string, object, RegExp, number?][] = [
-    ['counts of others', { counts: { ...counts, created: 0, duplicate: 1 }, results: [result] }, /others are created/],
+    [
+      'counts of others',
+      { counts: { ...counts, created: 0, duplicate: 1 }, results: [result] },
+      /others that are created/,
+    ],
     ['no result', { counts, results: [] }, /0 results for 1 records/, 2],
     ['another id', { counts, results: [{ ...result, id: 'x' }] }, /has the id x/],
     ['no cursor', { counts, results: [{ ...result, cursor: undefined }] }, /without a cursor/],
@@ -398,9 +414,15 @@ t.test('an answer that contradicts itself', async (t) => {
   const unexplained = judge([problem(STRICT, 422, 'strict_refused')], [])
   complains(t, unexplained, { wrong: 1 }, /refused without a reason/, 'a refusal without errors')
   const short = lines(LINES, 201, 400, 0, { committedLines: 390 })
-  complains(t, judge([short], rowsOf(LINES)), { wrong: 2 }, /201, and 390 of 400 lines/, 'a stream that is not done')
+  complains(
+    t,
+    judge([short], rowsOf(LINES)),
+    { wrong: 2 },
+    /status 201, but committedLines is 390 of 400/,
+    'a stream that is not done',
+  )
   const many = lines(LINES, 503, 300, 0, { code: 'draining', outcome: 'unknown', committedLines: 150 })
-  complains(t, judge([many], rowsOf(LINES).slice(0, 250)), { wrong: 1 }, /told 300 stored, and 250 are/, 'too many')
+  complains(t, judge([many], rowsOf(LINES).slice(0, 250)), { wrong: 1 }, /counts 300 stored, but 250 are/, 'too many')
 })
 
 t.test('an answer that leaves it open cannot be wrong', async (t) => {
@@ -429,14 +451,20 @@ t.test(
         1,
         /shown altered: data is x/,
       ],
-      ['not stored', [...rows, row(numbersOf(SINGLE)[0] as number)], 1, /shown, and not stored/],
+      ['not stored', [...rows, row(numbersOf(SINGLE)[0] as number)], 1, /shown, but not stored/],
       ['nothing', [], rows.length, /never shown/],
     ]
     for (const [name, shown, misread, example] of cases)
       complains(t, judge(answers, rows, shown), { misread }, example, name)
 
     const moved = rows.map((one, index) => (index === 0 ? other : one))
-    complains(t, judge(answers, moved), { wrong: 1 }, /told the cursor .*, stored under/, 'a cursor that was told')
+    complains(
+      t,
+      judge(answers, moved),
+      { wrong: 1 },
+      /answered with the cursor .*, but stored under/,
+      'the cursor of an answer',
+    )
   },
 )
 
@@ -458,7 +486,7 @@ t.test(
     const cases: [Partial<Result>, RegExp][] = [
       [{ missing: 1 }, /missing/],
       [{ twice: 1 }, /twice/],
-      [{ altered: 1 }, /otherwise than they were sent/],
+      [{ altered: 1 }, /not stored as they were sent/],
       [{ wrong: 1 }, /wrong/],
       [{ misread: 1 }, /reader/],
       [{ slowest_ms: 1_001 }, /no answer/],

@@ -44,4 +44,4 @@ export const FAILOVER_FAULTS: Fault[] = [
 
 /** By their ids. */
 const acknowledged = (answers: readonly Answer[]): string[] =>
-  answers.flatMap(({ numbers, told }) => numbers.filter((_, index) => told[index] === 'created').map(idOf))
+  answers.flatMap(({ numbers, claims }) => numbers.filter((_, index) => claims[index] === 'created').map(idOf))
