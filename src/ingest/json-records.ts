@@ -176,7 +176,7 @@ function checkRecord(
     }
   }
   if (extent.members > MAX_MEMBERS) {
-    const detail = `The record has more than ${MAX_MEMBERS} members. What belongs together goes into data.`
+    const detail = `The record has more than ${MAX_MEMBERS} members; put them into data, which may have any number.`
     return { index, pointer: '', code: 'too_complex', detail }
   }
   if (repeated !== undefined) {
