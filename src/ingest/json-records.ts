@@ -83,6 +83,7 @@ async function forEachElement(
   take: (element: Element) => void,
 ): Promise<void> {
   let at = skipSpace(text, start + 1)
+  let looked = 0
   for (let index = 0; text.charAt(at) !== ']' || index > 0; index++) {
     if (index === max) {
       throw new Problem(
@@ -90,7 +91,10 @@ async function forEachElement(
         `The batch holds more than ${max} records, which is the most that are taken.`,
       )
     }
-    if (isTurnOver()) await waitForTurn()
+    if (at - looked > SHORT) {
+      looked = at
+      if (isTurnOver()) await waitForTurn()
+    }
     const element = parseElement(text, at) ?? (await walkElement(text, at))
     take(element)
     at = skipSpace(text, element.extent.end)
