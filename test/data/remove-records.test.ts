@@ -17,7 +17,7 @@ await give(
 )
 const start = { epoch: 0, xid: '0', n: '0' }
 const remove = (bounds: Partial<BatchBounds>, dryRun = false) => {
-  const all = { after: start, until: { epoch: 9, xid: '0', n: '0' }, limit: 100, maxBytes: 1e9, ...bounds }
+  const all = { after: start, until: { epoch: 2 ** 31 - 1, xid: '0', n: '0' }, limit: 100, maxBytes: 1e9, ...bounds }
   return removeBatch(db, [{ selection: {}, before: new Date().toISOString(), upTo: undefined }], all, { dryRun })
 }
 
