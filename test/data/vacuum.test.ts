@@ -95,7 +95,7 @@ async function removeOld(db: Parameters<typeof removeBatch>[0]): Promise<void> {
   const before = new Date(Date.now() - DAY * 1000).toISOString()
   const bounds = {
     after: { epoch: 0, xid: '0', n: '0' },
-    until: { epoch: 9, xid: '0', n: '0' },
+    until: { epoch: 2 ** 31 - 1, xid: '0', n: '0' },
     limit: 100_000,
     maxBytes: 1e9,
   }
