@@ -24,6 +24,8 @@ export class LineReport {
   /** Lines were sent to the database, and whether they were committed is not known. */
   outcomeUnknown = false
   #rejections: Rejection[] = []
+  /** Of the lines that are listed the last one, once no further ones will be. */
+  #lastListed = Number.POSITIVE_INFINITY
   readonly #codes = new Set<ProblemCode>()
   readonly #totals: Counts
 
@@ -43,9 +45,13 @@ export class LineReport {
   refuse(line: number, fault: Fault, row?: Row): void {
     this.#count(fault.code === 'conflict' ? 'conflict' : 'rejected')
     this.#codes.add(fault.code)
+    // Not even made: a stream may be nothing else but lines that are refused.
+    if (line > this.#lastListed) return
     this.#rejections.push(toRejection(line, fault, row))
     // What the database refuses is known later than what is wrong with a line further down.
-    if (this.#rejections.length === 2 * MAX_REJECTIONS) this.#rejections = this.#first()
+    if (this.#rejections.length < 2 * MAX_REJECTIONS) return
+    this.#rejections = this.#first()
+    this.#lastListed = (this.#rejections.at(-1) as Rejection).line
   }
 
   /** Why no line was stored. */

@@ -125,7 +125,10 @@ export function refusal(faults: readonly Fault[], single: boolean): Problem {
 /** The code for all, where the faults of the records have these. */
 export function codeForAll(codes: ReadonlySet<ProblemCode>): ProblemCode {
   const [status, ...others] = new Set([...codes].map((code) => PROBLEMS[code].status))
-  return (others.length === 0 && CODE_FOR_ALL[status as number]) || 'rejected'
+  const forAll = others.length === 0 ? CODE_FOR_ALL[status as number] : undefined
+  if (forAll === undefined) return 'rejected'
+  // Several codes have a status in common.
+  return codes.size === 1 ? ([...codes][0] as ProblemCode) : forAll
 }
 
 /** The refusal of a batch with `handling=strict`, some of whose records would have been stored. */

@@ -4,7 +4,7 @@ import t from 'tap'
 import type { Defaults } from '../../src/ingest/envelope.ts'
 import { readRecordText } from '../../src/ingest/json-records.ts'
 import { LineReport } from '../../src/ingest/line-report.ts'
-import { noCounts } from '../../src/ingest/results.ts'
+import { codeForAll, noCounts } from '../../src/ingest/results.ts'
 import type { Fault } from '../../src/lib/problems.ts'
 
 const LONG = 'x'.repeat(900_000)
@@ -36,8 +36,48 @@ t.test('what is told of refused lines takes little memory, however long they are
   }
 })
 
+t.test('the first 1,000 refused lines are listed in order; behind them a refusal is counted and not even made', (t) => {
+  const report = new LineReport(noCounts())
+  let made = 0
+  const refuse = (line: number) =>
+    report.refuse(line, {
+      code: 'required',
+      get detail() {
+        made++
+        return `line ${line}`
+      },
+    })
+  // What the database refuses comes late.
+  for (let line = 10; line <= 5000; line++) refuse(line)
+  for (let line = 9; line >= 1; line--) refuse(line)
+  const { rejections, counts, rejectionsOmitted } = report.toJSON() as {
+    rejections: { line: number }[]
+    counts: { rejected: number }
+    rejectionsOmitted: number
+  }
+  t.same(
+    rejections.map(({ line }) => line),
+    Array.from({ length: 1000 }, (_, index) => index + 1),
+  )
+  t.same([counts.rejected, rejectionsOmitted], [5000, 4000])
+  t.ok(made < 3 * 2100, `${made} details were read`)
+  t.end()
+})
+
 function heapUsed(): number {
   setFlagsFromString('--expose-gc')
   runInNewContext('gc')()
   return process.memoryUsage().heapUsed
 }
+
+t.test(
+  'refused lines or records that have one code have it together; with several codes of one status, the usual one',
+  (t) => {
+    t.equal(codeForAll(new Set(['too_complex'])), 'too_complex')
+    t.equal(codeForAll(new Set(['record_too_large'])), 'record_too_large')
+    t.equal(codeForAll(new Set(['too_complex', 'record_too_large'])), 'record_too_large')
+    t.equal(codeForAll(new Set(['required'])), 'rejected')
+    t.equal(codeForAll(new Set(['conflict', 'required'])), 'rejected')
+    t.end()
+  },
+)
