@@ -73,7 +73,7 @@ export function toProblem(error: FastifyError, method = 'GET'): Problem {
   if (sqlstateOf(error) === '57014') {
     return new Problem(
       'query_timeout',
-      'The query took longer than READ_TIMEOUT_SECONDS. Ask for less: a narrower range, fewer filters.',
+      'The query was cancelled, most likely because it took longer than READ_TIMEOUT_SECONDS. Ask for less: a narrower range, fewer filters.',
       { cause: error },
     )
   }

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { classifyFailure } from '../data/sqlstate.ts'
+import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 
 const FIRST_PAUSE_MS = 50
 const LONGEST_PAUSE_MS = 500
+/** query_canceled: a read that took too long once takes as long again. */
+const CANCELLED = '57014'
 
 /**
  * Tries a read again while the database is away, or when a standby cancelled it for what it had to replay (40001): for who
@@ -18,7 +20,8 @@ export async function throughOutages<T>(read: () => Promise<T>, holdMs: number, 
       return await read()
     } catch (error) {
       end ??= performance.now() + holdMs
-      if (classifyFailure(error).kind !== 'transient' || performance.now() + pause > end) throw error
+      const isHopeless = classifyFailure(error).kind !== 'transient' || sqlstateOf(error) === CANCELLED
+      if (isHopeless || performance.now() + pause > end) throw error
     }
     await sleep(pause, undefined, { signal })
   }

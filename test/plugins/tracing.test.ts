@@ -7,6 +7,7 @@ import { connect } from '../helpers/connect.ts'
 import { type SentSpan, startCollector } from '../helpers/otlp.ts'
 import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
 import { head } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
 
 const KEY = 'a-key-that-somebody-chose'
 const [TRACE, CALLER] = ['a'.repeat(32), 'b'.repeat(16)]
@@ -80,13 +81,18 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
     const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', 'x-request-id': id }
     return `${head('POST', '/v1/records', { ...headers, 'content-length': String(body.length) })}${body}`
   })
-  const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
-  t.teardown(() => socket.destroy())
-  socket.resume().write(sent.join(''))
+  // Several on each connection, so that they arrive together; more of them at once would close it.
+  for (let first = 0; first < sent.length; first += 20) {
+    const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    socket.resume().write(sent.slice(first, first + 20).join(''))
+  }
   const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
   while ((await waiting.execute(lock)).rows.length === 0);
-  // Answered after all that came before it has been read.
-  await fetch(`${server.url}/healthz`)
+  const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))
+  await until('all to wait', async () =>
+    /^sluice_waiting_requests 200$/m.test(await (await fetch(String(msg).replace('Metrics at ', ''))).text()),
+  )
   await lock.rollback().execute()
   const logs = await Promise.all(names.map((id) => server.log(({ requestId }) => requestId === id)))
   const of = (name: string) => collector.spans.slice(before).filter((span) => span.name === name)

@@ -101,22 +101,29 @@ t.test('what is written differently but means the same is a duplicate', async (t
   }
 })
 
-t.test('what the server filled in is no part of the comparison', async (t) => {
-  const trace = (digit: string) => ({ traceparent: `00-${digit.repeat(32)}-${digit.repeat(16)}-01` })
-  t.equal((await post(record('filled'), trace('1'))).status, 201)
-  t.match((await get('/v1/records/shop/filled')).json, trace('1'), 'the trace is kept')
-  t.match((await post(record('filled'), trace('2'))).json.results, [{ status: 'duplicate' }], 'another trace')
-  t.match((await post(record('filled'))).json.results, [{ status: 'duplicate' }], 'no trace')
-  const time = '2026-01-31T12:00:00Z'
-  t.match(
-    (await post(record('filled', { time }))).json.results,
-    [{ status: 'duplicate' }],
-    'a time where none was said',
-  )
-  t.equal((await post(record('timed', { time }))).status, 201)
-  t.match((await post(record('timed'))).json.results, [{ status: 'duplicate' }], 'no time where one was said')
-  t.match((await post(record('timed', { time: '2026-01-31T14:00:00+02:00' }))).json.results, [{ status: 'duplicate' }])
-})
+t.test(
+  'the trace of a request is no part of the comparison; a time is, whichever of the two records has it',
+  async (t) => {
+    const trace = (digit: string) => ({ traceparent: `00-${digit.repeat(32)}-${digit.repeat(16)}-01` })
+    t.equal((await post(record('filled'), trace('1'))).status, 201)
+    t.match((await get('/v1/records/shop/filled')).json, trace('1'), 'the trace is kept')
+    t.match((await post(record('filled'), trace('2'))).json.results, [{ status: 'duplicate' }], 'another trace')
+    t.match((await post(record('filled'))).json.results, [{ status: 'duplicate' }], 'no trace')
+    const time = '2026-01-31T12:00:00Z'
+    isProblem(t, await post(record('filled', { time })), 'conflict', { name: 'a time where none was said' })
+    const { receivedAt } = (await get('/v1/records/shop/filled')).json
+    t.match(
+      (await post(record('filled', { time: receivedAt }))).json.results,
+      [{ status: 'duplicate' }],
+      'as it is read',
+    )
+    t.equal((await post(record('timed', { time }))).status, 201)
+    isProblem(t, await post(record('timed')), 'conflict', { name: 'no time where one was said' })
+    t.match((await post(record('timed', { time: '2026-01-31T14:00:00+02:00' }))).json.results, [
+      { status: 'duplicate' },
+    ])
+  },
+)
 
 t.test('a record can be sent as it was read', async (t) => {
   await post(record('returned', { data: { n: 1 }, ext: 5 }))
