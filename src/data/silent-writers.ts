@@ -12,6 +12,8 @@ export const WRITERS = 'sluice-write'
  * it obeys neither statement_timeout nor transaction_timeout (ProcessClientReadInterrupt in tcop/postgres.c).
  * What waits for a lock, the disk or a standby does not wait for its client, and is left alone.
  *
+ * An application_name in DATABASE_URL takes the place of ours on all connections, so on this one too: then that name counts.
+ *
  * @param db as the role that writes
  * @returns the process ids of those that were ended
  */
@@ -19,7 +21,7 @@ export async function endSilentWriters(db: Database, seconds: number): Promise<n
   // Ended in the select list: conditions may be looked at in any order.
   const { rows } = await sql<{ pid: number; ended: boolean }>`
     SELECT pid, pg_terminate_backend(pid) AS ended FROM pg_stat_activity
-    WHERE application_name = ${WRITERS} AND usename = current_user AND datname = current_database()
+    WHERE application_name IN (${WRITERS}, current_setting('application_name')) AND usename = current_user AND datname = current_database()
       AND backend_xid IS NOT NULL AND state = 'active' AND wait_event = 'ClientRead'
       AND xact_start < clock_timestamp() - make_interval(secs => ${seconds})
   `.execute(db)
