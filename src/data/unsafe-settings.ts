@@ -31,7 +31,8 @@ export async function selectUnsafeSettings(db: Database): Promise<SettingName[]>
       WHEN 'synchronous_commit'            THEN reset_val IN ('off', 'local', 'remote_write')
       WHEN 'zero_damaged_pages'            THEN setting = 'on'
       WHEN 'ignore_checksum_failure'       THEN setting = 'on'
-      WHEN 'TimeZone'                      THEN setting <> 'UTC'
+      -- By any of its names: initdb writes Etc/UTC where the machine has that.
+      WHEN 'TimeZone'                      THEN setting !~* '^(Etc/)?(UTC|UCT|Universal|Zulu|GMT|Greenwich)$'
       WHEN 'DateStyle'                     THEN setting NOT LIKE 'ISO%'
       WHEN 'default_transaction_isolation' THEN setting <> 'read committed'
       ELSE false END

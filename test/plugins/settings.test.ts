@@ -50,6 +50,9 @@ t.test('what a pooler does not pass on is found, and of a server as it comes the
     'default_transaction_isolation',
     ...OF_TESTS,
   ])
+  // So initdb calls it where the machine does.
+  await sql`SET TimeZone = 'Etc/UTC'`.execute(db)
+  t.notOk((await selectUnsafeSettings(db as never)).includes('TimeZone'))
 
   const server = await openOwnServer(t, { fsync: 'on', full_page_writes: 'on' })
   const safe = connect(server.superUrl)
