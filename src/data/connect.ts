@@ -126,7 +126,9 @@ class Pool extends pg.Pool {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
       options: sessionOptions(options, statementTimeoutMs, prepare === true),
-      onConnect: (client) => client.query(SYNCHRONOUS_SESSION),
+      // The driver's timeout ends with the login, and nobody watches the connection yet: one that falls silent now would keep
+      // its place until TCP gives up, and of some pools it is the only one.
+      onConnect: (client) => within(CONNECT_TIMEOUT_MS, client.query(SYNCHRONOUS_SESSION)),
       types: {
         getTypeParser: ((oid: number, format?: 'text') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,
