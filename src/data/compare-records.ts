@@ -18,7 +18,9 @@ export interface Comparison {
  * the trace: a request's header may have put it there, and a client that sends again has another one.
  * A time where none is stored is the same only if it is the time of receipt, which is what an export says.
  * Payloads are the same when their text is, or else their meaning: a client may order its keys anew each time. A text that
- * repeats a key has no meaning to compare, since jsonb keeps the last of the values alone.
+ * repeats a key has no meaning to compare, since jsonb keeps the last of the values alone. Neither has one that jsonb cannot
+ * hold, such as "\u0000": we store none, but others can, and a comparison that fails would take its neighbours along, whose
+ * rows are committed by then.
  *
  * What is found is acknowledged, and perhaps no standby has it: whoever waited for one to confirm the commit was ended, or
  * the server was, and then everyone sees the row (PostgreSQL manual, 26.2.8 Synchronous Replication). Where commits wait for
@@ -43,6 +45,7 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
            AND stored.data_bytes IS NOT DISTINCT FROM sent.data_bytes
            AND CASE WHEN stored.data IS NULL OR sent.data IS NULL THEN stored.data IS NULL AND sent.data IS NULL
                     WHEN stored.data::text = sent.data THEN true
+                    WHEN NOT pg_input_is_valid(stored.data::text, 'jsonb') THEN false
                     WHEN stored.data::jsonb <> sent.data::jsonb THEN false
                     ELSE stored.data IS JSON WITH UNIQUE KEYS AND sent.data IS JSON WITH UNIQUE KEYS END AS same
     FROM ${sent(columns)}

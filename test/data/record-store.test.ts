@@ -147,6 +147,16 @@ t.test('a payload that repeats a key is compared as text, at any depth and howev
   t.equal(await outcome('[{"a":1},{"a":2}]', '[{"a":1}, {"a":2}]'), 'duplicate', 'one key in two objects')
 })
 
+// The comparison failed after the INSERT was committed: the flush was split, and its new rows were told duplicate.
+t.test('a stored payload that jsonb cannot hold is another content, and does its neighbours no harm', async (t) => {
+  const { store } = openStore(t)
+  // By somebody who is not this program.
+  await sql`INSERT INTO sluice.records (epoch, n, source, id, type, data)
+    VALUES (sluice.current_epoch(), 0, 'shop', 'odd', 'order.placed', ${'{"a":"\\u0000"}'})`.execute(root)
+  const rows = [makeRow({ id: 'new' }), makeRow({ id: 'odd', data: '{"a":1}' })]
+  t.same(statuses(await store.write(rows, store.newBase())), ['created', 'conflict'])
+})
+
 t.test('the trace is not compared: a header may have put it there, and each try has its own', async (t) => {
   const { store } = openStore(t)
   await store.write([makeRow({ extensions: '{"traceparent":"a"}' })], store.newBase())
