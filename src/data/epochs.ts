@@ -38,7 +38,11 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
  * @param db the primary, which begins the epoch of its start if nobody has yet; or a standby, which may lag behind
  */
 export async function isAhead(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<boolean> {
-  const latest = primary ? sql`sluice.current_epoch()` : sql`(SELECT coalesce(max(epoch), 0) FROM sluice.epochs)`
+  // The number first: during a failover this may be a standby still. It says so (25006, "try again"), and the function fails
+  // with what looks like a defect (55000).
+  const latest = primary
+    ? sql`CASE WHEN pg_current_xact_id() IS NOT NULL THEN sluice.current_epoch() END`
+    : sql`(SELECT coalesce(max(epoch), 0) FROM sluice.epochs)`
   const { rows } = await sql<{ ahead: boolean }>`
     SELECT (${epoch}::integer, ${xid}::xid8) >= (${latest}, pg_snapshot_xmax(pg_current_snapshot())) AS ahead
   `.execute(db)

@@ -3,6 +3,7 @@ import t from 'tap'
 import { openWithStandby } from '../../scripts/durability/standby.ts'
 import { connect as open } from '../../src/data/connect.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
+import { isAhead } from '../../src/data/epochs.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
 import { selectHorizon } from '../../src/data/select-records.ts'
@@ -141,7 +142,7 @@ for (const how of ['terminate', 'cancel'] as const) {
 }
 
 // What asked for the epoch first failed with 55000, "recovery is in progress": a 500 for what a moment later is written.
-t.test('what is copied or inserted where there is a standby, during a failover, is tried again', async (t) => {
+t.test('what is copied, inserted or asked where there is a standby, during a failover, is tried again', async (t) => {
   const db = open({
     url: standby.apiUrl,
     name: 'sluice-write',
@@ -153,8 +154,12 @@ t.test('what is copied or inserted where there is a standby, during a failover, 
   t.teardown(() => db.destroy())
   const rows = [makeRow({ source: 'astray' })]
   const base = createRecordStore(db).newBase()
-  for (const write of [() => copyRecords(db, rows, base), () => insertRecords(db, toColumns(rows), base)]) {
-    const failure = await write().catch((error) => error)
+  for (const ask of [
+    () => copyRecords(db, rows, base),
+    () => insertRecords(db, toColumns(rows), base),
+    () => isAhead(db, { epoch: 2 ** 30, xid: '1' }, true),
+  ]) {
+    const failure = await ask().catch((error) => error)
     t.match(classifyFailure(failure), { kind: 'transient', away: true }, failure.message)
   }
 })
