@@ -2,7 +2,7 @@ import type { Waiting } from './waiting.ts'
 
 /** The requests of one API key, in order of arrival. */
 class KeyQueue {
-  #requests: Waiting[] = []
+  #requests: (Waiting | undefined)[] = []
   #first = 0
   /** When the key had its last turn, or came: smaller is longer ago. */
   turn: number
@@ -16,7 +16,7 @@ class KeyQueue {
   }
 
   get requests(): Waiting[] {
-    return this.#requests.slice(this.#first)
+    return this.#requests.slice(this.#first) as Waiting[]
   }
 
   push(request: Waiting): void {
@@ -25,7 +25,8 @@ class KeyQueue {
 
   /** Removes the first request. To move the others each time would take longer the more of them wait. */
   shift(): void {
-    this.#first++
+    // Its memory is reserved by nobody once it is answered, however long the others wait.
+    this.#requests[this.#first++] = undefined
     if (this.#first * 2 < this.#requests.length) return
     this.#requests = this.#requests.slice(this.#first)
     this.#first = 0

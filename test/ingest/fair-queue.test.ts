@@ -1,3 +1,6 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { FairQueue } from '../../src/ingest/fair-queue.ts'
 import type { Waiting } from '../../src/ingest/waiting.ts'
@@ -70,4 +73,15 @@ t.test('what is late is taken out, of each key; the oldest is among the heads', 
   t.same(queue.takeLate(0), [])
   t.equal(keys(queue.takeLate(5)), 'aabb')
   t.same([queue.length, queue.rows, queue.heads.length], [1, 1, 1])
+})
+
+// Up to half of a key's requests were kept until the others were taken, and the budget counted them no more.
+t.test('a request that was taken is not kept, however many of its key wait', async (t) => {
+  const queue = queueOf(...Array.from({ length: 10 }, () => request('a')))
+  const taken = new WeakRef(queue.take(1, 1)[0] as Waiting)
+  await nextTurn()
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+  t.equal(taken.deref(), undefined)
+  t.equal(queue.length, 9)
 })
