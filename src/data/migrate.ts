@@ -18,6 +18,7 @@ export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<strin
     await sql`SELECT pg_advisory_lock(${MIGRATION})`.execute(session)
     try {
       if (await isAhead(session, files)) return []
+      await sql.raw(`SET lock_timeout = '${LONGEST_LOCK}'`).execute(session)
       const names = await runMigrations(session, files)
       await sql.raw(await readFile(privileges, 'utf8')).execute(session)
       // Of a database that was restored, whose transaction ids start over, the old records are shown from here on: they
@@ -25,6 +26,7 @@ export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<strin
       await sql`SELECT sluice.current_epoch()`.execute(session)
       return names
     } finally {
+      await sql`RESET lock_timeout`.execute(session)
       await sql`SELECT pg_advisory_unlock(${MIGRATION})`.execute(session)
     }
   })
@@ -40,6 +42,12 @@ export async function pendingMigrations<DB>(db: Kysely<DB>, files = folder): Pro
 }
 
 const MIGRATION = 7_582_003
+
+/**
+ * How long a migration waits for a table. Everybody else waits behind it: a migration that met a backup, which reads all tables
+ * for hours, would stop all writing until that ends. It fails instead, and is run again (k8s/base/migration.yaml).
+ */
+const LONGEST_LOCK = '5s'
 
 async function runMigrations<DB>(db: Kysely<DB>, files: URL): Promise<string[]> {
   const migrator = new Migrator({

@@ -84,6 +84,20 @@ t.test('a migration that fails is named, keeps its cause, and takes the others o
   t.same((await sql`SELECT FROM pg_tables WHERE tablename IN ('good', 'bad')`.execute(owner)).rows, [])
 })
 
+// What waits for a table makes all who come later wait, too: an upgrade during a backup would stop ingestion until that ends.
+t.test('a migration that meets a backup fails in seconds, and stops nobody from writing', async (t) => {
+  const { owner, superUrl, api } = await migratedDatabase(t)
+  const files = await migrationsAnd(t, { '9001_alter.sql': 'ALTER TABLE sluice.epochs ADD COLUMN note text' })
+  const backup = connect(superUrl)
+  t.teardown(() => backup.destroy())
+  const reading = await backup.startTransaction().execute()
+  await sql`LOCK TABLE sluice.epochs IN ACCESS SHARE MODE`.execute(reading)
+  await t.rejects(migrate(owner, files), { message: /9001_alter failed/, cause: { code: '55P03' } })
+  await t.resolves(sql`SELECT sluice.current_epoch()`.execute(api))
+  await reading.rollback().execute()
+  t.same(await migrate(owner, files), ['9001_alter'])
+})
+
 t.test('after a failed migration the lock is free and the mended one runs', async (t) => {
   const { owner, ownerUrl } = await migratedDatabase(t)
   await t.rejects(migrate(owner, await migrationsAnd(t, { '9001_next.sql': 'SELECT 1/0' })))
