@@ -107,6 +107,14 @@ export function poolStatus(db: Database): PoolStatus {
   return { total: totalCount, max: options.max, idle: idleCount, waiting: waitingCount }
 }
 
+/**
+ * Breaks the connections, whatever their statements wait for: whoever waits for these learns that the connection broke.
+ * @param db made by `connect`
+ */
+export function cutConnections(db: Database): void {
+  poolOf(db).pool.cut()
+}
+
 const toQuery = (event: LogEvent, url: string): Query => ({
   sql: event.query.sql,
   milliseconds: event.queryDurationMillis,
@@ -116,6 +124,7 @@ const toQuery = (event: LogEvent, url: string): Query => ({
 
 class Pool extends pg.Pool {
   readonly #loginMs: number
+  readonly #clients = new Set<pg.PoolClient>()
 
   constructor({ url, name, connections, statementTimeoutMs, prepare, watched, loginMs, onError }: ConnectOptions) {
     const { connectionString, options } = withoutOptions(url)
@@ -139,9 +148,15 @@ class Pool extends pg.Pool {
     // node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
+    this.on('connect', (client) => this.#clients.add(client))
+    this.on('remove', (client) => this.#clients.delete(client))
     this.#loginMs = loginMs ?? CONNECT_TIMEOUT_MS
     const watch = { connectionString, options: sessionOptions(options, CONNECT_TIMEOUT_MS, false) }
     if (watched === true) this.on('connect', (client) => watchSilence(client, watch))
+  }
+
+  cut(): void {
+    for (const client of this.#clients) (client as unknown as { connection: pg.Connection }).connection.stream.destroy()
   }
 
   /** Tells "never sent" from "sent, and then the connection broke". */

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
+import { cutConnections } from '../data/connect.ts'
 import { Problem } from '../lib/problems.ts'
 
 const LOOK_MS = 50
@@ -79,6 +80,8 @@ export default fp(
       // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the answer, and half of an export would look
       // complete.
       for (const socket of sockets) socket.resetAndDestroy()
+      // All are answered by now. A statement that waits for a lock would still keep the process, for as long as the lock is held.
+      cutConnections(app.db.write)
     }
   },
   { name: 'closing' },

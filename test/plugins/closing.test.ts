@@ -151,3 +151,20 @@ t.test('an export that is cut while the server closes is reset, and the log says
     { level: 'warn', connections: 1 },
   )
 })
+
+// The request was answered after two seconds of grace, and then the process waited for the lock.
+t.test('a statement that waits for a lock does not keep the server from closing', async (t) => {
+  const { app, post, root } = await start(t, { CLOSE_SECONDS: '1' })
+  const trx = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(trx)
+  const answer = post({ source: 'locked', type: 't', id: '1' })
+  await until('the statement', async () => {
+    const { rows } = await sql`
+      SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`.execute(trx)
+    return rows.length > 0
+  })
+  const closed = app.close()
+  t.match(await answer, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown' } })
+  await closed
+  await trx.rollback().execute()
+})
