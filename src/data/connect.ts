@@ -176,12 +176,15 @@ class Pool extends pg.Pool {
   }
 }
 
-/** The driver would let options of the URL take the place of ours. */
+/** What the driver takes from a URL and lets take the place of `sessionOptions`. */
+const SESSION_PARAMETERS = ['options', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
+
+/** The URL without what must not take the place of ours, and the options that it had. */
 function withoutOptions(url: string): { connectionString: string; options: string } {
-  if (!/[?&]options=/.test(url)) return { connectionString: url, options: '' }
+  if (!SESSION_PARAMETERS.some((name) => url.includes(`${name}=`))) return { connectionString: url, options: '' }
   const parsed = new URL(url)
   const options = parsed.searchParams.get('options') ?? ''
-  parsed.searchParams.delete('options')
+  for (const name of SESSION_PARAMETERS) parsed.searchParams.delete(name)
   return { connectionString: parsed.href, options }
 }
 

@@ -184,10 +184,21 @@ t.test(
 
 t.test('what the URL of the database sets is set, but not in place of what the program relies on', async (t) => {
   const { apiUrl } = await createDatabase(t)
-  const db = open(t, `${apiUrl}?options=${encodeURIComponent('-c work_mem=5MB -c TimeZone=Asia/Kolkata')}`)
+  const options = encodeURIComponent('-c work_mem=5MB -c TimeZone=Asia/Kolkata')
+  // The driver knows these by names of their own.
+  const timeouts = 'statement_timeout=1000&lock_timeout=1&idle_in_transaction_session_timeout=1'
+  const db = open(t, `${apiUrl}?options=${options}&${timeouts}`)
   const store = createRecordStore(db)
   await store.write([makeRow({ time: '2026-02-01T03:04:05Z' })], store.newBase())
   t.match(await selectRecord(db, 'shop', '1'), { time: '2026-02-01 03:04:05+00' })
   const { rows } = await sql`SELECT current_setting('work_mem') AS memory`.execute(db)
   t.same(rows, [{ memory: '5MB' }])
+  const { rows: set } = await sql<{ name: string }>`
+    SELECT name, setting FROM pg_settings WHERE name ~ '^(statement|lock|idle_in_transaction_session)_timeout$' ORDER BY name
+  `.execute(db)
+  t.match(set, [
+    { name: 'idle_in_transaction_session_timeout', setting: '5000' },
+    { name: 'lock_timeout', setting: '0' },
+    { name: 'statement_timeout', setting: '0' },
+  ])
 })
