@@ -72,7 +72,7 @@ export function classifyFailure(error: unknown): Failure {
   if (error instanceof AfterCommitError) return { ...classifyFailure(error.cause), written: 'unknown' }
   if (error instanceof UnconfirmedError) return { kind: 'transient', written: 'unknown', away: false }
   const code = sqlstateOf(error)
-  if (code === undefined || NETWORK.has(code))
+  if (code === undefined || NETWORK.has(code) || isSystemError(error))
     return isDriverError(error)
       ? { kind: 'transient', written: 'unknown', away: true }
       : { kind: 'defect', written: 'unknown', away: false }
@@ -90,6 +90,9 @@ export function sqlstateOf(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | null)?.code
   return typeof code === 'string' ? code : undefined
 }
+
+/** Of the operating system, by whatever name: the network of the machine can fail in more ways than NETWORK lists. */
+const isSystemError = (error: unknown): boolean => typeof (error as { syscall?: unknown }).syscall === 'string'
 
 /**
  * The driver reports a lost connection as a bare Error without a code. Defects of ours are TypeErrors and the like.

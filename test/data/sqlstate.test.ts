@@ -33,6 +33,9 @@ t.test('a connection that broke may have committed, whoever says so', async (t) 
     t.same(classifyFailure(Object.assign(new Error(code), { code })), AWAY_UNKNOWN, code)
   }
   t.same(classifyFailure(new Error('Connection terminated unexpectedly')), AWAY_UNKNOWN)
+  // As Node.js has it of the operating system: there are more of them than anybody lists.
+  const down = Object.assign(new Error('read ENETDOWN'), { code: 'ENETDOWN', syscall: 'read', errno: -100 })
+  t.same(classifyFailure(down), AWAY_UNKNOWN)
 })
 
 t.test('a primary that became a standby is away', async (t) => {
