@@ -10,6 +10,7 @@ import { createApp, type TestApp } from '../helpers/app.ts'
 import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
+import { until } from '../helpers/until.ts'
 
 /**
  * A server whose files can be copied and put back, as a snapshot of a volume is: with the system identifier and timeline that
@@ -38,6 +39,9 @@ async function setUp(t: Test) {
       await postgres.start()
     },
     async putBack() {
+      // The number of an epoch is its second: two lives that begin within one would have the same.
+      const second = Math.round(Date.now() / 1000)
+      await until('the next second', () => Math.round(Date.now() / 1000) > second)
       await postgres.stop('fast')
       await rm(home.data, { recursive: true })
       await rename(copy, home.data)
