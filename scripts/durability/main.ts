@@ -5,7 +5,7 @@ import { Command, Option } from 'commander'
 import { explain } from '../../src/lib/explain.ts'
 import { LOCAL_FOLDER } from '../../src/lib/local-folder.ts'
 import { FAULTS } from './faults.ts'
-import { runModel } from './model/run.ts'
+import { runModel, SERVER_SETTINGS } from './model/run.ts'
 import { openPostgres } from './postgres.ts'
 import { toMarkdown, toTable } from './report.ts'
 import { complaintsOf, type Result, runFault } from './run.ts'
@@ -90,7 +90,7 @@ async function main({ quick, markdown, json, only }: Options): Promise<void> {
 }
 
 async function model({ minutes, seed = randomInt(2 ** 32) }: Options): Promise<void> {
-  const postgres = await openPostgres(FOLDER)
+  const postgres = await openPostgres(FOLDER, SERVER_SETTINGS)
   try {
     const result = await runModel({
       ...{ postgres, folder: FOLDER, seed, seconds: minutes * 60, roundSeconds: ROUND_SECONDS },

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { runModel } from '../../scripts/durability/model/run.ts'
+import { runModel, SERVER_SETTINGS } from '../../scripts/durability/model/run.ts'
 import { openPostgres } from '../../scripts/durability/postgres.ts'
 import { stopServers } from '../../scripts/durability/server.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
@@ -12,7 +12,7 @@ t.setTimeout(180_000)
 
 t.test('amid random faults every answer to random requests agrees with what is stored, and shown', async (t) => {
   const folder = await ownFolder(t)
-  const postgres = await openPostgres(folder, FAST)
+  const postgres = await openPostgres(folder, { ...FAST, ...SERVER_SETTINGS })
   t.teardown(() => postgres.close())
   t.teardown(() => stopServers())
   const onLine = (line: string) => t.comment(line)

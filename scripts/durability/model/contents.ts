@@ -90,6 +90,10 @@ export interface Shown {
   digest: string
 }
 
+/** The place in the feed is in a cursor's first 20 bytes, so that they sort as it does. */
+export const compareCursors = (one: string, other: string): number =>
+  Buffer.compare(Buffer.from(one, 'base64url').subarray(0, 20), Buffer.from(other, 'base64url').subarray(0, 20))
+
 const KNOWN = ['specversion', 'source', 'id', 'type', 'time', 'subject', 'dataschema', 'datacontenttype']
 const OWN = new Set([...KNOWN, 'data', 'data_base64', 'receivedAt', 'cursor'])
 

@@ -1,4 +1,5 @@
 import type { Bad } from './bad-records.ts'
+import { Moments } from './moments.ts'
 
 // All that was sent, told and seen in a round. Times are milliseconds since its beginning.
 
@@ -84,6 +85,10 @@ export const MADE = 'model/made/'
 
 export const isRemovable = (identity: string): boolean => identity.startsWith(REMOVABLE)
 
+/** Its answer says that there is a record with this identity. */
+export const isAcknowledged = ({ told }: Attempt): boolean =>
+  told === 'created' || told === 'duplicate' || told === 'stored' || told === 'conflict'
+
 export const identityOf = (source: string, id: string | undefined): string =>
   source.startsWith(MADE) ? source : `${source} ${id}`
 
@@ -94,6 +99,7 @@ export class History {
   readonly faults: { begin: number; end: number; what: string }[] = []
   readonly findings: Finding[] = []
   readonly #start = performance.now()
+  readonly moments = new Moments(() => this.now())
 
   now(): number {
     return Math.round(performance.now() - this.#start)

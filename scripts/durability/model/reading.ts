@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Answer, Client, isLost } from './client.ts'
-import { readShown, type Shown } from './contents.ts'
+import { compareCursors, readShown, type Shown } from './contents.ts'
 import { type History, identityOf } from './history.ts'
 import { readProblem } from './problem.ts'
 import type { Random } from './random.ts'
@@ -70,6 +70,7 @@ export class Reading {
     const answer = await this.#get(`/v1/records?${query}`, {})
     if (answer?.status !== 200) return undefined
     const records = this.#read(() => elementsOf(membersOf(answer.text).get('records') as string))
+    this.#judgeOrder(order, cursor, records)
     this.#note(`a page (${order})`, begin, records)
     return records
   }
@@ -81,6 +82,7 @@ export class Reading {
     const answer = await this.#get('/v1/records?sourcePrefix=model/kept/', { accept: 'application/x-ndjson' })
     if (answer?.status !== 200) return
     const records = this.#read(() => answer.text.split('\n').filter((line) => line !== ''))
+    this.#judgeOrder('desc', undefined, records)
     this.#note('an export', begin, records)
     const shown = new Set(records.map(({ source, id }) => identityOf(source, id)))
     for (const [identity, { attempts }] of history.identities) {
@@ -112,6 +114,20 @@ export class Reading {
     } catch (error) {
       this.#options.history.complain('What is shown is JSON.', String(error))
       return []
+    }
+  }
+
+  #judgeOrder(order: PageQuery['order'], after: string | undefined, records: Shown[]): void {
+    let before = after
+    for (const { source, id, cursor } of records) {
+      const step = before === undefined ? 0 : compareCursors(cursor, before)
+      if (before !== undefined && (order === 'asc' ? step <= 0 : step >= 0))
+        this.#options.history.complain(
+          'Records are shown in the order of their cursors.',
+          `${order}: ${before}, then ${cursor}`,
+          identityOf(source, id),
+        )
+      before = cursor
     }
   }
 

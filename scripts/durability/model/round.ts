@@ -10,6 +10,7 @@ import { Reading } from './reading.ts'
 import { makeRequest } from './requests.ts'
 import { openScene, type Scene } from './scene.ts'
 import { sendOnce, sendRequests } from './sender.ts'
+import { writeSlowly } from './slow-writer.ts'
 import { prepareTable, readRows } from './table.ts'
 import { judgeRound } from './verdict.ts'
 
@@ -28,6 +29,7 @@ export interface RoundOptions {
 
 const SENDERS = 16
 const READERS = 2
+const SLOW_WRITERS = 2
 /** Beyond the hold window: for streams of many chunks, each with its own, and for a machine that is busy. */
 const GRACE_MS = 60_000
 /** After all is well: for the end of what is under way, and for what holds the feed back. */
@@ -68,7 +70,10 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     )
     const reading = () => new Reading({ ...client(), key: keys.read })
     const readers = Array.from({ length: READERS }, () => reading().run(over.signal))
-    const follower = new Follower(history, reading(), random.fork())
+    const slow = Array.from({ length: SLOW_WRITERS }, () =>
+      writeSlowly({ history, random: random.fork(), url: postgres.superUrl, nextNumber: () => ++number }, over.signal),
+    )
+    const follower = new Follower(history, reading, random.fork())
     const following = follower.follow(over.signal)
     const lanes = Object.values(LANES)
       .filter(() => random.chance(0.5))
@@ -81,7 +86,7 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     } finally {
       over.abort()
     }
-    await Promise.all([...senders, ...readers, following, ...lanes])
+    await Promise.all([...senders, ...readers, ...slow, following, ...lanes])
     return follower
   }
 
@@ -121,6 +126,6 @@ async function breakThings(
     if (stop.aborted) return
     const fault = random.pick(faults)
     // PostgreSQL may be away, by another fault.
-    await history.during(fault.name, () => fault.inflict(scene, random)).catch(() => {})
+    await history.during(fault.name, () => fault.inflict(scene, random, history)).catch(() => {})
   }
 }

@@ -33,6 +33,12 @@ export interface ModelResult {
   findings: string[]
 }
 
+/**
+ * Of the server. An asynchronous commit is written after wal_writer_delay, or when enough has come together
+ * (PostgreSQL manual, 19.5.1 and 28.4). As late as possible: until then kill -9 loses it, and the loss is found.
+ */
+export const SERVER_SETTINGS = { wal_writer_delay: '10s', wal_writer_flush_after: '1GB' }
+
 /** Findings of one rule that are shown of a round; the others are likely to have the same cause. */
 const EXAMPLES = 3
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, isLost } from './client.ts'
-import type { Attempt, History } from './history.ts'
+import { type Attempt, type History, isAcknowledged } from './history.ts'
 import { judgeBatch } from './judge-batch.ts'
 import { judgeLines } from './judge-lines.ts'
 import { planFresh, planRace } from './plan.ts'
@@ -66,6 +66,7 @@ export async function sendOnce(
     exchange.answer = [answer.status, code, outcome].filter(Boolean).join(' ')
     if (plan.place === 'line') judgeLines(request, answer, complain)
     else judgeBatch(request, answer, complain)
+    if (exchange.attempts.some(isAcknowledged)) history.moments.happened('acknowledged', exchange.begin)
   } catch (error) {
     complain('Every answer can be read.', `${error}: ${answer.status} ${answer.text.slice(0, 500)}`)
   }

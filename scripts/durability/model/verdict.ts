@@ -1,4 +1,11 @@
-import { type Attempt, type History, type IdentityHistory, isRemovable, type Sighting } from './history.ts'
+import {
+  type Attempt,
+  type History,
+  type IdentityHistory,
+  isAcknowledged,
+  isRemovable,
+  type Sighting,
+} from './history.ts'
 import { OWN } from './requests.ts'
 
 /** A row of the table at the end of a round. */
@@ -48,9 +55,6 @@ function judgeIdentity(history: History, identity: string, own: IdentityHistory,
   for (const { begin } of own.absences)
     if (begin > known) wrong('A read finds what was acknowledged before.', `404 to a read that began at ${begin} ms`)
 }
-
-const isAcknowledged = ({ told }: Attempt): boolean =>
-  told === 'created' || told === 'duplicate' || told === 'stored' || told === 'conflict'
 
 /** @param only the cursor of an identity that has one: what was told without a cursor is about it, too */
 function livesOf({ attempts, sightings }: IdentityHistory, rows: StoredRow[], only: string | undefined): Life[] {
