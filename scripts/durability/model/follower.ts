@@ -51,7 +51,8 @@ export class Follower {
       const cursors = new Set(shown.map(({ cursor }) => cursor))
       const last = indexes.get(shown.at(-1)?.cursor ?? '')
       for (const record of shown) {
-        if (indexes.has(record.cursor)) continue
+        // What retention removed before the first reader came there is shown to the second alone.
+        if (indexes.has(record.cursor) || isRemovable(nameOf(record))) continue
         const detail = `at ${record.cursor}, after ${this.#seen[from]?.cursor}`
         this.#history.complain('Who reads again is shown nothing new among the old.', detail, nameOf(record))
       }
