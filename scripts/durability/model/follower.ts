@@ -31,6 +31,11 @@ export class Follower {
     await Promise.all([this.#follow(this.#random.fork(), stop), this.#restart(this.#random.fork(), stop)])
   }
 
+  /** Reads until there is nothing new. */
+  async readToEnd(): Promise<void> {
+    while (await this.#readOn(this.#random)) {}
+  }
+
   /** Reads until all these were shown, or nothing new comes for so long. */
   async finish(rows: StoredRow[], patienceMs: number): Promise<void> {
     let last = performance.now()

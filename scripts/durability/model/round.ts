@@ -8,9 +8,9 @@ import type { Plan } from './plan.ts'
 import { Random } from './random.ts'
 import { Reading } from './reading.ts'
 import { makeRequest } from './requests.ts'
-import { openScene, type Scene } from './scene.ts'
+import { type Instance, openScene, type Scene } from './scene.ts'
 import { sendOnce, sendRequests } from './sender.ts'
-import { writeSlowly } from './slow-writer.ts'
+import { BEGINNINGS, writeSlowly, writeSlowlyOnce } from './slow-writer.ts'
 import { prepareTable, readRows } from './table.ts'
 import { judgeRound } from './verdict.ts'
 
@@ -48,9 +48,14 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
   const scene = await openScene({ postgres, folder, random: random.fork(), holdSeconds, stop })
   const history = new History()
   const patienceMs = holdSeconds * 1000 + GRACE_MS
+  let number = 0
+  const nextNumber = () => ++number
+  const slowly = { history, url: postgres.superUrl }
   try {
     const follower = await play()
-    await heal()
+    await scene.heal()
+    await passSlowWriters(follower)
+    await Promise.all(scene.instances.map(checkInstance))
     const rows = await readRows(postgres)
     await follower.finish(rows, HEALED_MS)
     judgeRound(history, rows)
@@ -62,16 +67,16 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
 
   async function play(): Promise<Follower> {
     const over = new AbortController()
-    let [number, fresh] = [0, false]
+    let fresh = false
     const port = (own: Random) => () => own.pick(scene.instances).cutter.port
     const client = (own = random.fork()) => ({ history, random: own, port: port(own), patienceMs })
     const senders = Array.from({ length: SENDERS }, () =>
-      sendRequests({ ...client(), key: keys.ingest, nextNumber: () => ++number, isFresh: () => fresh }, over.signal),
+      sendRequests({ ...client(), key: keys.ingest, nextNumber, isFresh: () => fresh }, over.signal),
     )
     const reading = () => new Reading({ ...client(), key: keys.read })
     const readers = Array.from({ length: READERS }, () => reading().run(over.signal))
     const slow = Array.from({ length: SLOW_WRITERS }, () =>
-      writeSlowly({ history, random: random.fork(), url: postgres.superUrl, nextNumber: () => ++number }, over.signal),
+      writeSlowly({ ...slowly, random: random.fork(), nextNumber }, over.signal),
     )
     const follower = new Follower(history, reading, random.fork())
     const following = follower.follow(over.signal)
@@ -90,27 +95,33 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     return follower
   }
 
-  /** Everything drains, a new record is stored at once, and each instance ends when it is told to. */
-  async function heal(): Promise<void> {
-    await scene.heal()
-    await Promise.all(
-      scene.instances.map(async ({ cutter, replace }, index) => {
-        const begin = history.now()
-        const request = makeRequest(random.fork(), { number: -1 - index, plan: ONE_RECORD, fresh: true })
-        const client = new Client()
-        const port = () => cutter.port
-        const answer = await sendOnce(client, request, { history, random, key: keys.ingest, port, patienceMs })
-        client.close()
-        const tookMs = history.now() - begin
-        if (isLost(answer) || answer.status !== 201 || tookMs > AT_ONCE_MS)
-          history.complain(
-            'When all is well, a new record is stored at once.',
-            `${request.exchange.answer}, ${tookMs} ms`,
-          )
-        const code = await replace()
-        if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
-      }),
-    )
+  /** Once more, when all is well: amid faults it may be that nothing is stored, or read, while one has begun. */
+  async function passSlowWriters(follower: Follower): Promise<void> {
+    for (const beginning of BEGINNINGS)
+      await writeSlowlyOnce(slowly, nextNumber(), beginning, async () => {
+        await storeOne(random.pick(scene.instances))
+        // Where the transaction has no place in the feed yet, its records come later than this one, and on one page with it.
+        if (beginning !== 'only its time') await follower.readToEnd()
+      })
+  }
+
+  /** A new record is stored at once, and the instance ends when it is told to. */
+  async function checkInstance(instance: Instance): Promise<void> {
+    await storeOne(instance)
+    const code = await instance.replace()
+    if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
+  }
+
+  async function storeOne({ cutter }: Instance): Promise<void> {
+    const begin = history.now()
+    const request = makeRequest(random.fork(), { number: nextNumber(), plan: ONE_RECORD, fresh: true })
+    const client = new Client()
+    const port = () => cutter.port
+    const answer = await sendOnce(client, request, { history, random, key: keys.ingest, port, patienceMs })
+    client.close()
+    const tookMs = history.now() - begin
+    if (isLost(answer) || answer.status !== 201 || tookMs > AT_ONCE_MS)
+      history.complain('When all is well, a new record is stored at once.', `${request.exchange.answer}, ${tookMs} ms`)
   }
 }
 

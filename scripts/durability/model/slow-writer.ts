@@ -9,15 +9,14 @@ import type { Random } from './random.ts'
 
 export interface SlowWriterOptions {
   history: History
-  random: Random
   /** Of a superuser, without anything in between. */
   url: string
-  nextNumber(): number
 }
 
 const SOURCE = 'model/kept/slow'
 /** What its transaction does at its beginning. Each has a time of receipt then; the first has its place in the feed much later. */
-const BEGINNINGS = ['only its time', 'its transaction id', 'a row'] as const
+export const BEGINNINGS = ['only its time', 'its transaction id', 'a row'] as const
+export type Beginning = (typeof BEGINNINGS)[number]
 /** An SQLSTATE of statements that can never work. */
 const IMPOSSIBLE = /^(22|23|42)/
 /** Both together within idle_in_transaction_session_timeout, which every connection has. */
@@ -27,46 +26,63 @@ const [ACKNOWLEDGED_MS, FOLLOWED_MS] = [2000, 1000]
  * Writes records past the API, in transactions that are open while others commit and the follower reads to the end of the feed.
  * So does an instance whose COPY takes long. The records must be shown all the same, in the place of their transaction.
  */
-export async function writeSlowly(options: SlowWriterOptions, stop: AbortSignal): Promise<void> {
-  for (const { random } = options; !stop.aborted; await sleep(random.int(0, 300))) {
-    const beginning = random.pick(BEGINNINGS)
-    const exchange = newExchange(options.nextNumber(), beginning)
-    const write = () => withConnection(options.url, (db) => writeOnce(db, exchange, beginning, options.history))
-    // PostgreSQL may be away, or go away: then nobody knows whether they are stored.
-    await write().catch((error) => {
-      if (IMPOSSIBLE.test(error.code)) throw error
-      exchange.answer = String(error)
+export async function writeSlowly(
+  { random, nextNumber, ...options }: SlowWriterOptions & { random: Random; nextNumber(): number },
+  stop: AbortSignal,
+): Promise<void> {
+  for (; !stop.aborted; await sleep(random.int(0, 300)))
+    await writeSlowlyOnce(options, nextNumber(), random.pick(BEGINNINGS), async () => {
+      await options.history.moments.next('acknowledged', ACKNOWLEDGED_MS)
+      await options.history.moments.next('followed', FOLLOWED_MS)
     })
-    exchange.end = options.history.now()
-  }
 }
 
-async function writeOnce(
-  db: Database,
-  exchange: Exchange,
-  beginning: (typeof BEGINNINGS)[number],
-  history: History,
+/** @param meanwhile is done while the transaction is open */
+export async function writeSlowlyOnce(
+  { history, url }: SlowWriterOptions,
+  number: number,
+  beginning: Beginning,
+  meanwhile: () => Promise<void>,
 ): Promise<void> {
-  // Begins the epoch of a server that has just started. In the long transaction all writers would wait for that.
-  await sql`SELECT sluice.current_epoch()`.execute(db)
-  exchange.begin = history.now()
-  history.add(exchange)
-  const cursors = await db.transaction().execute(async (trx) => {
-    const rows = exchange.attempts.map(toInsert)
+  const exchange = newExchange(number, beginning)
+  try {
+    const cursors = await withConnection(url, async (db) => {
+      // Begins the epoch of a server that has just started. In the long transaction all writers would wait for that.
+      await sql`SELECT sluice.current_epoch()`.execute(db)
+      exchange.begin = history.now()
+      history.add(exchange)
+      return await write(db, exchange, beginning, meanwhile)
+    })
+    exchange.answer = 'committed'
+    for (const [index, attempt] of exchange.attempts.entries()) {
+      attempt.told = 'created'
+      attempt.cursor = cursors[index]
+    }
+  } catch (error) {
+    if (IMPOSSIBLE.test(String((error as { code?: string }).code))) throw error
+    // PostgreSQL may be away, or go away: then nobody knows whether they are stored.
+    exchange.answer = String(error)
+  }
+  exchange.end = history.now()
+}
+
+/** @returns the cursors of its records */
+async function write(
+  db: Database,
+  { attempts }: Exchange,
+  beginning: Beginning,
+  meanwhile: () => Promise<void>,
+): Promise<string[]> {
+  return db.transaction().execute(async (trx) => {
+    const rows = attempts.map(toInsert)
     const insert = async (row: RawBuilder<Place>) => encodeCursor(toPosition((await row.execute(trx)).rows[0] as Place))
     const made: string[] = []
     if (beginning === 'a row') made.push(await insert(rows.shift() as RawBuilder<Place>))
     if (beginning === 'its transaction id') await sql`SELECT pg_current_xact_id()`.execute(trx)
-    await history.moments.next('acknowledged', ACKNOWLEDGED_MS)
-    await history.moments.next('followed', FOLLOWED_MS)
+    await meanwhile()
     for (const row of rows) made.push(await insert(row))
     return made
   })
-  exchange.answer = 'committed'
-  for (const [index, attempt] of exchange.attempts.entries()) {
-    attempt.told = 'created'
-    attempt.cursor = cursors[index]
-  }
 }
 
 interface Place {
@@ -85,7 +101,7 @@ function toInsert({ index, id, identity }: Attempt): RawBuilder<Place> {
     RETURNING epoch, xid::text, n::text`
 }
 
-function newExchange(number: number, beginning: string): Exchange {
+function newExchange(number: number, beginning: Beginning): Exchange {
   const exchange: Exchange = {
     ...{ number, what: `a slow writer, at first ${beginning}`, strict: false, port: 0, begin: 0 },
     ...{ end: Number.POSITIVE_INFINITY, answer: 'none yet', createdLines: undefined, attempts: [] },
