@@ -41,10 +41,10 @@ const STATUS: Record<string, number> = {
   ...{ invalid_json: 400, not_found: 404, source_forbidden: 403, conflict: 409, record_too_large: 413 },
   ...{ rejected: 422, strict_refused: 422, wrong_type: 422, required: 422, unknown_field: 422, invalid_time: 422 },
   ...{ repeated_field: 422, unstorable_string: 422, unstorable_number: 422, refused_by_database: 422 },
-  // overloaded: no connection to the database was free in time, such as behind a lock.
-  ...{ draining: 503, database_unavailable: 503, query_timeout: 503, overloaded: 503 },
+  // overloaded: no turn at the database came within the hold window. Nothing is shed: see scene.ts.
+  ...{ draining: 503, database_unavailable: 503, overloaded: 503, query_timeout: 503 },
 }
-const RETRYABLE = new Set(['draining', 'database_unavailable', 'query_timeout', 'overloaded'])
+const RETRYABLE = new Set(['draining', 'database_unavailable', 'overloaded', 'query_timeout'])
 
 /** Reads a refusal, and complains about one that nobody can act on. */
 export function readProblem({ status, headers, text }: Answer, complain: Complain): ProblemDocument | undefined {
@@ -64,7 +64,7 @@ export function readProblem({ status, headers, text }: Answer, complain: Complai
     complain('Every refusal says its code, whether it is retryable, and the outcome.', shown)
     return undefined
   }
-  if (!['not_written', 'unknown', 'written'].includes(outcome)) complain('The outcome is one of three.', shown)
+  if (!['not_written', 'unknown'].includes(outcome)) complain('The outcome is one of two.', shown)
   if (status !== 500 && STATUS[code] !== status) complain('A refusal has a code that fits what happened.', shown)
   if (status === 503 && (headers['retry-after'] === undefined || !retryable))
     complain('A 503 is retryable and says when.', shown)
