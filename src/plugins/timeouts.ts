@@ -34,7 +34,8 @@ export default fp(async function timeouts(app: FastifyInstance, { config }: { co
     if (socket.writableLength === 0) return void socket.setTimeout(stallMs)
     // Fastify calls no onResponse for it: this is its only line.
     app.log.warn(`a reader took no byte of an answer for ${config.STALL_SECONDS} s: the connection is closed`)
-    socket.destroy()
+    // Reset: in HTTP/1.0 the end of the connection is the end of the answer, and it would look complete.
+    socket.resetAndDestroy()
   })
 
   app.decorate('watchUpload', (body) => {

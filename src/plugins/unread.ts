@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { Budget } from '../lib/budget.ts'
 import type { Key } from '../operate/keys.ts'
+import { MOST_PIPELINED } from './bodies.ts'
 
 /** What a request costs by itself while it waits for its turn, so that their number is bounded as well. By measurement. */
 const REQUEST_BYTES = 10 * 1024
@@ -18,20 +19,25 @@ export interface Reading {
 export default fp(async function unread(app: FastifyInstance, { config }: { config: Config }) {
   const budget = new Budget(config.UNREAD_MAX_BYTES, 'Too many answers wait for their readers. Ask again later.')
   app.decorate('unread', budget)
+  // Node.js takes more than ten listeners for a leak. There is one for each answer that waits on the connection.
+  app.server.on('connection', (socket) => socket.setMaxListeners(2 * MOST_PIPELINED))
   app.decorateReply('beginReading', function () {
     const reserve = budget.openReservation((this.request.key as Key).id)
     const end = new AbortController()
+    const { socket } = this.request.raw
     // A client that has left already would never give it back: there is no further 'close'.
-    if (this.raw.destroyed || this.request.raw.destroyed) end.abort()
+    if (this.raw.destroyed || socket.destroyed) end.abort()
     else {
       reserve(REQUEST_BYTES)
       const giveBack = () => {
+        socket.off('close', giveBack)
         end.abort()
         reserve(0)
       }
       this.raw.once('close', giveBack)
-      // Of an answer that waits behind another one on its connection only the request is closed.
-      this.request.raw.once('close', giveBack)
+      // An answer that waits behind another one on its connection is not closed with it. Nor does the request tell: it is
+      // closed as soon as it was read to its end, and one that has a body, even an empty one, is read at once.
+      socket.once('close', giveBack)
     }
     return {
       signal: end.signal,

@@ -77,11 +77,11 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         reply.cutWithKey('read')
         // Fastify would read all of it, as fast as it can, to send the head alone.
         const chunks = watched(request.method === 'HEAD' ? [] : pages, request, exports)
-        // Should it break off, the connection is cut without the last chunk of HTTP: no client takes it for the end.
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 0 }))
       }
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, hold)
+      checkAgain(request)
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
       return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(body)
     }),
@@ -113,12 +113,16 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const [turnstile, key] = [app.turnstiles.read, request.key as Key]
       const reader = { db: app.db.read, primary: app.db.read, turnstile, key, signal }
       const record = await readRecord(reader, source, id, shape, hold)
+      checkAgain(request)
       return reply.header('vary', 'Accept').type(`${type}; charset=utf-8`).send(record)
     }),
   })
 }
 
 export default routes
+
+/** The read may have taken its time: what the key may do counts now. @throws Problem unauthorized, forbidden, source_forbidden */
+const checkAgain = (request: FastifyRequest) => request.server.watchKey(request, 'read').throwIfAborted()
 
 /**
  * A handler that reads: its memory is reserved, and what it waits for ends when the client leaves. Then there is nobody to
@@ -141,7 +145,7 @@ function whileReading<Route extends RouteGenericInterface>(
 /** Counts it while it is sent. Nobody else tells why it breaks off: the status is sent, and Fastify's own line off (app.ts). */
 async function* watched(
   chunks: AsyncIterable<Buffer> | Buffer[],
-  { id, log }: FastifyRequest,
+  { id, log, raw }: FastifyRequest,
   inProgress: Gauge,
 ): AsyncGenerator<Buffer> {
   inProgress.inc()
@@ -149,6 +153,8 @@ async function* watched(
     yield* chunks
   } catch (err) {
     log.warn({ requestId: id, err }, 'an export broke off')
+    // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the answer, and it would look complete.
+    raw.socket.resetAndDestroy?.()
     throw err
   } finally {
     inProgress.dec()

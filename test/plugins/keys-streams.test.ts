@@ -187,20 +187,26 @@ t.test('an export over HTTP/1.0 is reset, and does not look complete', async (t)
   t.equal(await end, 'ECONNRESET')
 })
 
-t.test('a key that was revoked while the first page was read gets 401 and no record', async (t) => {
-  const { id, token } = await makeKey({ scopes: ['read'] })
-  const locking = connect(database.superUrl)
-  t.teardown(() => locking.destroy())
-  const lock = await locking.startTransaction().execute()
-  await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(lock)
-  const answer = openClient(t, port, token).send('GET', '/v1/records', { accept: 'application/x-ndjson' })
-  const waits = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
-  await until('it to wait', async () => (await waits.execute(root)).rows.length > 0)
-  await revoke(id)
-  const refused = async () => (await get('/v1/records?limit=0', { authorization: `Bearer ${token}` })).status === 401
-  await until('other requests to be refused', refused)
-  await lock.rollback().execute()
-  isProblem(t, await answer, 'unauthorized')
+t.test('a key that was revoked while something was read for it gets 401 and no record', async (t) => {
+  for (const [path, accept] of [
+    ['/v1/records', 'application/x-ndjson'],
+    ['/v1/records', 'application/json'],
+    ['/v1/records/large/1', 'application/json'],
+  ] as const) {
+    const { id, token } = await makeKey({ scopes: ['read'] })
+    const locking = connect(database.superUrl)
+    t.teardown(() => locking.destroy())
+    const lock = await locking.startTransaction().execute()
+    await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(lock)
+    const answer = openClient(t, port, token).send('GET', path, { accept })
+    const waits = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+    await until('it to wait', async () => (await waits.execute(root)).rows.length > 0)
+    await revoke(id)
+    const refused = async () => (await get('/v1/records?limit=0', { authorization: `Bearer ${token}` })).status === 401
+    await until('other requests to be refused', refused)
+    await lock.rollback().execute()
+    isProblem(t, await answer, 'unauthorized', { name: `${path} ${accept}` })
+  }
 })
 
 // — without the database —

@@ -1,6 +1,7 @@
 import { connect as dial } from 'node:net'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
+import { MOST_PIPELINED } from '../../src/plugins/bodies.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { holdStatements } from '../helpers/held.ts'
@@ -84,9 +85,45 @@ t.test('a query is cancelled when its client leaves', async (t) => {
     t.equal((await server.get('/v1/records')).status, 200, name)
   }
   t.notOk(
-    server.logs.some(({ level }) => level === 'error' || level === 'warn'),
+    server.logs.some(({ level, setting }) => (level === 'error' || level === 'warn') && setting === undefined),
     'which is nothing to warn of',
   )
+})
+
+// Such a body is read to its end at once, and the end of the request looked like the end of its client: nobody got an
+// answer, and the connection stayed.
+t.test('a read that brings a body, even an empty one, is answered, and cancelled when its client leaves', async (t) => {
+  const server = await createApp(t)
+  await server.post({ source: 'shop', type: 't', id: '1' })
+  const port = await listen(server.app)
+  const bodies = [
+    [{ 'Content-Length': '0' }, ''],
+    [{ 'Content-Length': '5' }, 'hello'],
+    [{ 'Transfer-Encoding': 'chunked' }, '0\r\n\r\n'],
+  ] as const
+  for (const [headers, body] of bodies) {
+    for (const [path, accept] of [
+      ['/v1/records', 'application/json'],
+      ['/v1/records', 'application/x-ndjson'],
+      ['/v1/records/shop/1', 'application/json'],
+    ] as const) {
+      const name = `${path} ${accept} ${JSON.stringify(headers)}`
+      const ask = head('GET', path, { Authorization: `Bearer ${server.key}`, Accept: accept, ...headers }) + body
+      const client = openClient(t, port, server.key)
+      t.equal((await client.send('GET', path, { accept, ...headers }, body.replace('0\r\n\r\n', ''))).status, 200, name)
+
+      const waiting = await lock(t, server, 'records')
+      const socket = dial(port, '127.0.0.1').on('error', () => {})
+      t.teardown(() => socket.destroy())
+      // The second answer waits behind the first.
+      socket.write(ask + ask)
+      await until(`${name}: both queries`, async () => (await waiting.count()) === 2)
+      socket.destroy()
+      await until(`${name}: their end`, async () => (await waiting.count()) === 0)
+      await waiting.release()
+      await until(`${name}: all that was reserved`, () => server.app.unread.used === 0)
+    }
+  }
 })
 
 t.test('a client that leaves before its turn is forgotten', async (t) => {
@@ -106,16 +143,17 @@ t.test('the number of reads that wait is bounded for each key', async (t) => {
   const { app, key, port, held, get, makeKey } = await start(t, { UNREAD_MAX_BYTES: String(4 * 1024 * 1024) })
   const clients = begin(t, port, key, scans(3))
   await held.count(3)
-  const socket = dial(port, '127.0.0.1').on('error', () => {})
-  t.teardown(() => socket.destroy())
   const request = head('GET', '/v1/records', { Authorization: `Bearer ${key}` })
-  socket.write(request.repeat(600))
+  const sockets = Array.from({ length: 20 }, () => dial(port, '127.0.0.1').on('error', () => {}))
+  t.teardown(() => sockets.forEach((socket) => void socket.destroy()))
+  // As many as one connection may have in flight.
+  for (const socket of sockets) socket.write(request.repeat(MOST_PIPELINED))
   await until('more than the share of a key', () => app.unread.used > 1_990_000)
   isProblem(t, await get('/v1/records'), 'overloaded')
   t.ok(app.turnstiles.list.waiting < 250, `${app.turnstiles.list.waiting} wait`)
   t.equal((await get('/v1/records', bearer((await makeKey()).token))).status, 200)
 
-  socket.destroy()
+  for (const socket of sockets) socket.destroy()
   await until('those that wait to be forgotten', () => app.turnstiles.list.waiting === 0)
   for (const { leave } of clients) leave()
   await until('all that was reserved', () => app.unread.used === 0)
@@ -160,6 +198,34 @@ t.test('the next page of an export is not read when its reader has left', async 
   await until('its end', async () => (await waiting.count()) === 0)
   await waiting.release()
   await until('all that was reserved', () => server.app.unread.used === 0)
+})
+
+// The end of the connection is the end of such an answer: what a reader had got looked like all of it.
+t.test('an export over HTTP/1.0 that breaks off is reset, and does not look complete', async (t) => {
+  const { port, key, database, logs } = await startLarge(t, { STALL_SECONDS: '2' })
+  const root = connect(database.superUrl)
+  t.teardown(() => root.destroy())
+  const breaks = [
+    ['the next page fails', /broke off/, () => sql`REVOKE SELECT ON sluice.records FROM sluice_api`.execute(root)],
+    ['its reader stands still', /took no byte/, () => {}],
+  ] as const
+  for (const [name, line, breakOff] of breaks) {
+    await sql`GRANT SELECT ON sluice.records TO sluice_api`.execute(root)
+    const socket = dial(port, '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    const end = new Promise<string>((resolve) => {
+      socket.once('end', () => resolve('end')).once('error', ({ code }: NodeJS.ErrnoException) => resolve(String(code)))
+    })
+    const ask = { Authorization: `Bearer ${key}`, Accept: 'application/x-ndjson' }
+    socket.write(head('GET', '/v1/records', ask).replace('HTTP/1.1', 'HTTP/1.0'))
+    await new Promise((resolve) => socket.once('data', resolve))
+    socket.pause()
+    await breakOff()
+    if (name === 'the next page fails') socket.resume()
+    await until(`${name}: the line in the log`, () => logs.some(({ msg }) => line.test(String(msg))))
+    socket.resume()
+    t.equal(await end, 'ECONNRESET', name)
+  }
 })
 
 t.test('an export that has begun waits for its turn as long as it takes', async (t) => {
