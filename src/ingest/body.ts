@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { Problem } from '../lib/problems.ts'
 import { Bytes } from './bytes.ts'
-import { abandon, toBodyProblem } from './inflate.ts'
+import { abandon, inflaterBytes, toBodyProblem } from './inflate.ts'
 
 export interface BodyLimits {
   maxBatchBytes: number
@@ -55,7 +55,7 @@ function collect(
       try {
         // First of all its own size: a body that can never be taken is not to be sent again later.
         if (bytes > limit) throw tooLarge(limit)
-        onSize(bytes)
+        onSize(bytes + inflaterBytes(stream))
         gathered.add(chunk)
       } catch (error) {
         settle(() => reject(error))

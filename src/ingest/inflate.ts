@@ -1,6 +1,7 @@
 import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { constants, createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { Problem } from '../lib/problems.ts'
+import { gatherChunks } from './gather-chunks.ts'
 
 const INFLATERS = {
   gzip: createGunzip,
@@ -79,11 +80,21 @@ class Inflation extends Transform {
   #bytesIn = 0
   #bytesOut = 0
   #frames = 1
+  /** The first bytes of the frame, and what came out of it. */
+  #head = Buffer.alloc(0)
+  #frameBytesOut = 0
 
   constructor(encoding: Encoding) {
-    super()
+    // What waits to be inflated stays in the body, where it is gathered (gather-chunks.ts).
+    super({ writableHighWaterMark: 1 })
     this.#encoding = encoding
+    gatherChunks(this)
     this.#inflater = this.#open()
+  }
+
+  /** What the inflater keeps of what it has put out, in bytes: memory of its own, which is not on the heap. */
+  get windowBytes(): number {
+    return Math.min(this.#frameBytesOut, windowOf(this.#encoding, this.#head))
   }
 
   #open() {
@@ -91,6 +102,7 @@ class Inflation extends Transform {
     inflater.on('error', (error) => this.destroy(error))
     inflater.on('data', (bytes: Buffer) => {
       this.#bytesOut += bytes.length
+      this.#frameBytesOut += bytes.length
       if (this.#bytesOut > RATIO_COUNTS_FROM && this.#bytesOut > MAX_RATIO * (this.#bytesIn + inflater.bytesWritten)) {
         this.destroy(new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size.`))
       } else if (!this.push(bytes)) inflater.pause()
@@ -106,6 +118,8 @@ class Inflation extends Transform {
   override _transform(chunk: Buffer, encoding: BufferEncoding, done: TransformCallback): void {
     const inflater = this.#inflater
     const before = inflater.bytesWritten
+    if (this.#head.length < HEAD_BYTES)
+      this.#head = Buffer.concat([this.#head, chunk.subarray(0, HEAD_BYTES - this.#head.length)])
     inflater.write(chunk, (error) => {
       if (error) return
       const rest = chunk.subarray(inflater.bytesWritten - before)
@@ -117,6 +131,8 @@ class Inflation extends Transform {
         inflater.destroy()
         if (++this.#frames > FREE_FRAMES + this.#bytesIn / BYTES_PER_FRAME) return done(tooManyFrames())
         this.#inflater = this.#open()
+        this.#head = Buffer.alloc(0)
+        this.#frameBytesOut = 0
         this._transform(rest, encoding, done)
       }
       if (inflater.readableEnded) goOn()
@@ -133,6 +149,32 @@ class Inflation extends Transform {
     done(error)
   }
 }
+
+/** What an inflater of this body holds beyond what its stream counts, in bytes; 0 for a body that is not compressed. */
+export const inflaterBytes = (body: Readable): number => (body instanceof Inflation ? body.windowBytes : 0)
+
+/** What the beginning of a frame has to have for its window to be known. */
+const HEAD_BYTES = 6
+
+/** How far back a frame may refer, by its first bytes; while they do not say so yet, what the encoding allows at most. */
+function windowOf(encoding: Encoding, head: Buffer): number {
+  const [first = 0] = head
+  if (encoding === 'zstd') {
+    // RFC 8878, section 3.1.1.1. A frame in a single segment has no window of its own, but for all of its content.
+    const hasWindow = head.length === HEAD_BYTES && ((head[4] as number) & 0x20) === 0
+    if (!hasWindow) return MAX_WINDOW.zstd
+    const [exponent, mantissa] = [(head[5] as number) >> 3, (head[5] as number) & 7]
+    return 2 ** (10 + exponent) * (1 + mantissa / 8)
+  }
+  if (encoding === 'br' && head.length > 0) {
+    // RFC 7932, section 9.1: WBITS.
+    if ((first & 1) === 0) return 2 ** 16
+    if ((first & 0x0e) !== 0) return 2 ** (17 + ((first >> 1) & 7))
+  }
+  return MAX_WINDOW[encoding]
+}
+
+const MAX_WINDOW: Record<Encoding, number> = { zstd: 2 ** 23, br: 2 ** 24, gzip: 2 ** 15, deflate: 2 ** 15 }
 
 function tooManyFrames(): Problem {
   const detail = `The body has more frames than ${FREE_FRAMES} and one for each ${BYTES_PER_FRAME} bytes. Compress more at a time.`

@@ -9,7 +9,7 @@ import type { Key } from '../operate/keys.ts'
 import { withoutMark } from './body.ts'
 import { BodyReader } from './body-reader.ts'
 import type { Defaults } from './envelope.ts'
-import { toBodyProblem } from './inflate.ts'
+import { inflaterBytes, toBodyProblem } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
 import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
@@ -94,7 +94,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   await take(cutter.end())
 
   function tellHeld(unread = 0): void {
-    request.hold?.(IDLE_STREAM_BYTES + unread + cutter.heldBytes + chunks.heldBytes)
+    request.hold?.(IDLE_STREAM_BYTES + inflaterBytes(body) + unread + cutter.heldBytes + chunks.heldBytes)
   }
 
   async function take(pieces: (Block | LongLine)[]): Promise<void> {

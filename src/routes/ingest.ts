@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import { readBody } from '../ingest/body.ts'
 import { makeDefaults } from '../ingest/defaults.ts'
 import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
+import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
 import { abandon, type Encoding, inflate, readEncoding, toBodyProblem } from '../ingest/inflate.ts'
 import { ingest } from '../ingest/ingest.ts'
@@ -163,12 +164,16 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
 /** @throws Problem incomplete_body when the sender has left already: a stream that is closed tells nobody so */
 function openBody({ raw, encoding }: FastifyRequest): Readable {
   if (raw.destroyed) throw toBodyProblem(raw.errored)
+  gatherChunks(raw)
   return inflate(raw, encoding)
 }
 
-/** A sender who waits to be asked for the body (RFC 9110, section 10.1.1) is asked when nothing more stands against it. */
+/**
+ * A sender who waits to be asked for the body (RFC 9110, section 10.1.1) is asked when nothing more stands against it. One
+ * that speaks HTTP/1.0 does not wait, and would take this for the answer.
+ */
 function letContinue(request: FastifyRequest, reply: FastifyReply): void {
-  if (request.headers.expect !== undefined) reply.raw.writeContinue()
+  if (request.headers.expect !== undefined && request.raw.httpVersionMinor > 0) reply.raw.writeContinue()
 }
 
 const defaultsOf = (request: FastifyRequest) =>
