@@ -1,0 +1,76 @@
+import { createServer, type IncomingMessage } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { PassThrough, Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import t from 'tap'
+import { gatherChunks } from '../../src/ingest/gather-chunks.ts'
+import { settles } from '../helpers/until.ts'
+
+/** Bytes that differ, so that none can be missing or out of place without being noticed. */
+const content = Buffer.from(Array.from({ length: 200_000 }, (_, n) => (n * 7 + (n >> 8)) % 256))
+
+// 64 KiB in chunks of one byte were 65,536 objects: 11 MiB of the heap for each stream of lines that had to wait.
+t.test('what waits to be read is in few pieces, however small its chunks are', async (t) => {
+  const requests: IncomingMessage[] = []
+  const server = createServer((request) => {
+    gatherChunks(request)
+    requests.push(request)
+  })
+  t.teardown(() => server.close())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1').on('error', () => {})
+  t.teardown(() => socket.destroy())
+  socket.write('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n')
+  for (const byte of content)
+    socket.write(Buffer.concat([Buffer.from('1\r\n'), Buffer.from([byte]), Buffer.from('\r\n')]))
+  socket.write('0\r\n\r\n')
+  await settles(
+    () => requests[0]?.readableLength ?? -1,
+    async () => nextTurn(),
+  )
+  const request = requests[0] as IncomingMessage
+  const { buffer: pieces } = (request as unknown as { _readableState: { buffer: unknown[] } })._readableState
+  t.ok(request.readableLength > 16_384, `${request.readableLength} bytes wait`)
+  t.ok(pieces.length < 20, `in ${pieces.length} pieces`)
+  t.ok((await buffer(request)).equals(content), 'and it is whole')
+})
+
+t.test('nothing is held back from a reader, in whatever way it reads', async (t) => {
+  for (const size of [1, 3, 1000, 16_384, 100_000]) {
+    const make = () => {
+      const stream = new PassThrough({ highWaterMark: 1 << 20 })
+      gatherChunks(stream)
+      return stream
+    }
+    const fill = (stream: PassThrough) => {
+      for (let at = 0; at < 100_000; at += size) stream.write(content.subarray(at, Math.min(at + size, 100_000)))
+    }
+    const expected = content.subarray(0, 100_000)
+
+    const read = make()
+    fill(read)
+    const parts: Buffer[] = []
+    for (let bytes = read.read(); bytes !== null; bytes = read.read()) parts.push(bytes)
+    t.ok(Buffer.concat(parts).equals(expected), `read, before the end, ${size}`)
+    read.write('x')
+    t.equal(String(read.read()), 'x')
+
+    const piped = make()
+    const target = piped.pipe(new PassThrough())
+    fill(piped)
+    piped.end()
+    t.ok((await buffer(target)).equals(expected), `piped, ${size}`)
+
+    const iterated = make()
+    fill(iterated)
+    iterated.end()
+    t.ok((await buffer(iterated)).equals(expected), `iterated, ${size}`)
+  }
+})
+
+t.test('a stream that is read as it comes is not touched', async (t) => {
+  const stream = Readable.from([Buffer.from('a'), Buffer.from('b')], { objectMode: false })
+  gatherChunks(stream)
+  t.same((await stream.toArray()).map(String), ['a', 'b'])
+})

@@ -1,0 +1,95 @@
+import { randomInt } from 'node:crypto'
+import { connect as dial, type Socket } from 'node:net'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { constants, createBrotliCompress, createZstdCompress, gzipSync } from 'node:zlib'
+import t, { type Test } from 'tap'
+import { createApp } from '../helpers/app.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+setFlagsFromString('--expose-gc')
+const gc: () => void = runInNewContext('gc')
+
+const MiB = 1024 * 1024
+const STREAMS = 8
+const { app, key, makeKey } = await createApp(t, { CLOSE_SECONDS: '0' })
+const port = await listen(app)
+/** The server's side of all connections. */
+const connections: Socket[] = []
+app.server.on('connection', (socket) => void connections.push(socket))
+const NDJSON = { 'Content-Type': 'application/x-ndjson', 'Transfer-Encoding': 'chunked' }
+
+function openStream(t: Test, token: string, headers: Record<string, string>, ...pieces: Buffer[]) {
+  const socket = dial(port, '127.0.0.1').on('error', () => {})
+  t.teardown(() => socket.destroy())
+  socket.write(head('POST', '/v1/records', { Authorization: `Bearer ${token}`, ...NDJSON, ...headers }))
+  for (const piece of pieces) socket.write(piece)
+  return socket
+}
+
+const chunk = (bytes: Buffer) =>
+  Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')])
+
+/** A stream of blank lines that has not ended. Not all alike, or it would inflate too far. */
+function blankLines(stream: ReturnType<typeof createZstdCompress | typeof createBrotliCompress>, mebibytes: number) {
+  const lines = Buffer.alloc(MiB, '\n')
+  for (let at = 0; at < MiB; at += 149) lines[at] = ' \t\r\n'.charCodeAt(randomInt(4))
+  const out: Buffer[] = []
+  stream.on('data', (bytes) => out.push(bytes))
+  for (let n = 0; n < mebibytes; n++) {
+    for (let at = n; at < MiB; at += 149) lines[at] = ' \t\r\n'.charCodeAt(randomInt(4))
+    stream.write(Buffer.from(lines))
+  }
+  return new Promise<Buffer>((resolve) => stream.flush(() => setImmediate(() => resolve(Buffer.concat(out)))))
+}
+
+// An idle stream had 40 KiB reserved, and its inflater held 9 MiB (zstd) or 18 MiB (brotli): some hundreds of them, which
+// one key may have, ended the process.
+t.test('what an inflater keeps is reserved: as far as it looks back, and no more than has come', async (t) => {
+  const zstd = (log: number) => createZstdCompress({ params: { [constants.ZSTD_c_windowLog]: log } })
+  const brotli = (log: number) =>
+    createBrotliCompress({ params: { [constants.BROTLI_PARAM_LGWIN]: log, [constants.BROTLI_PARAM_QUALITY]: 1 } })
+  for (const [name, encoding, stream, mebibytes, held] of [
+    ['8 MiB, all used', 'zstd', zstd(23), 10, 8 * MiB],
+    ['8 MiB, half of it used', 'zstd', zstd(23), 4, 4 * MiB],
+    ['1 MiB', 'zstd', zstd(20), 10, MiB],
+    ['16 MiB, all used', 'br', brotli(24), 18, 16 * MiB],
+    ['4 MiB', 'br', brotli(22), 10, 4 * MiB],
+  ] as const) {
+    const socket = openStream(t, key, { 'Content-Encoding': encoding }, chunk(await blankLines(stream, mebibytes)))
+    await until(
+      `${encoding}, ${name}: to be reserved`,
+      () => app.budget.used >= held && app.budget.used < held + MiB / 4,
+    )
+    socket.destroy()
+    await until('it to be given back', () => app.budget.used === 0)
+  }
+})
+
+// What waits to be read is bounded in bytes, but each chunk is an object: 64 KiB were 11 MiB of the heap.
+t.test('lines that wait for the rate of their key hold what is reserved, in chunks of a byte too', async (t) => {
+  const line = (id: number) => `{"source":"slow","type":"t","id":"${id}"}\n`
+  const lines = Buffer.from(Array.from({ length: 20_000 }, (_, id) => line(id)).join(''))
+  for (const [name, headers, body] of [
+    ['plain', {}, lines],
+    ['gzip', { 'Content-Encoding': 'gzip' }, gzipSync(lines, { level: 0 })],
+  ] as const) {
+    const { token } = await makeKey({ scopes: ['ingest'], recordsPerSecond: 1 })
+    const [before, reserved] = [heapUsed(), app.budget.used]
+    const small = Buffer.from([...body.toString('latin1')].map((byte) => `1\r\n${byte}\r\n`).join(''), 'latin1')
+    connections.length = 0
+    for (let n = 0; n < STREAMS; n++) openStream(t, token, headers, small)
+    // Six bytes for each byte of a line: more than the first 2,000 lines, which wait for their turn.
+    const full = () => connections.length === STREAMS && connections.every(({ bytesRead }) => bytesRead > 600_000)
+    await until('the streams to wait', full)
+    const [held, told] = [heapUsed() - before, app.budget.used - reserved]
+    t.ok(held < told + 4 * MiB, `${name}: ${held} bytes of the heap are held, ${told} are reserved`)
+  }
+})
+
+function heapUsed(): number {
+  gc()
+  gc()
+  return process.memoryUsage().heapUsed
+}
