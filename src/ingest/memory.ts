@@ -9,8 +9,8 @@ const REQUEST_BYTES = 10 * 1024
 /** A record's row, the strings of its attributes, and its outcome: from 200 bytes to 500, and a reserve. */
 const RECORD_BYTES = 640
 
-/** Of a stream of lines, beyond a request's: its connection's read buffer, its iterator and its inflater. 25 to 33 KB. */
-export const IDLE_STREAM_BYTES = 40 * 1024
+/** Of a stream of lines, beyond a request's: its connection's read buffer, its iterator and its inflater. 35 to 50 KB. */
+export const IDLE_STREAM_BYTES = 56 * 1024
 
 /** A name or a value of a header beyond its characters: a string of V8, and its places in lists and maps. */
 const HEADER_BYTES = 32

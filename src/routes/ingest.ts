@@ -162,9 +162,10 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
 }
 
 /** @throws Problem incomplete_body when the sender has left already: a stream that is closed tells nobody so */
-function openBody({ raw, encoding }: FastifyRequest): Readable {
+function openBody({ raw, encoding, format }: FastifyRequest): Readable {
   if (raw.destroyed) throw toBodyProblem(raw.errored)
-  gatherChunks(raw)
+  // Other bodies are read as they come.
+  if (format === 'lines') gatherChunks(raw)
   return inflate(raw, encoding)
 }
 
