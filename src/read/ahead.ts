@@ -12,7 +12,8 @@ import { inTurn, type Reader } from './reader.ts'
 export async function refuseAhead(after: Position | undefined, reader: Reader): Promise<void> {
   if (after === undefined) return
   if (!(await inTurn(reader, () => isAhead(reader.db, after, false)))) return
-  if (!(await isAhead(reader.primary, after, true))) return
+  const { db, turnstile } = reader.primary
+  if (!(await inTurn({ ...reader, turnstile }, () => isAhead(db, after, true)))) return
   throw new Problem(
     'cursor_ahead',
     'The database was set back to an earlier state: it has not given out this cursor, and new records may sort before it. ' +

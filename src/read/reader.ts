@@ -6,7 +6,7 @@ import type { Key } from '../operate/keys.ts'
 export interface Reader {
   db: Database
   /** To ask what a standby may not know yet. */
-  primary: Database
+  primary: { db: Database; turnstile: Turnstile }
   /** In front of the connections of `db`. */
   turnstile: Turnstile
   key: Key

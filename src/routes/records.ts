@@ -38,6 +38,7 @@ type Identity = Static<typeof IdentitySchema>
 /** GET /v1/records and GET /v1/records/{source}/{id} */
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
   const exports = countExports(app.metrics)
+  const primary = { db: app.db.read, turnstile: app.turnstiles.read }
   // Here and not for all routes: its hooks run even where it has nothing to do.
   await app.register(compress, { global: false, globalDecompression: false })
 
@@ -68,7 +69,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     handler: whileReading<{ Querystring: ListQuery }>(async (request, reply, { signal, hold }) => {
       const type = negotiate(request, LIST_TYPES)
       const [turnstile, key] = [app.turnstiles.list, request.key as Key]
-      const reader = { db: app.db.list, primary: app.db.read, turnstile, key, signal }
+      const reader = { db: app.db.list, primary, turnstile, key, signal }
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
         hold(EXPORT_BYTES)
@@ -111,7 +112,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const type = negotiate(request, RECORD_TYPES)
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const [turnstile, key] = [app.turnstiles.read, request.key as Key]
-      const reader = { db: app.db.read, primary: app.db.read, turnstile, key, signal }
+      const reader = { db: app.db.read, primary, turnstile, key, signal }
       const record = await readRecord(reader, source, id, shape, hold)
       checkAgain(request)
       return reply.header('vary', 'Accept').type(`${type}; charset=utf-8`).send(record)
