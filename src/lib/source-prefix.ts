@@ -8,7 +8,7 @@ const BOUNDARIES = ['/', ':', '.']
 const HOST = /^(?:[a-z][a-z0-9+.-]*:)?\/\/[^/?#]*$/i
 
 /**
- * `.` or `..` as a segment of the path, also percent-encoded: whoever resolves such a source (RFC 3986, section 5.2.4) ends
+ * `.` or `..` as a segment of the path, also percent-encoded: a program that resolves such a source (RFC 3986, section 5.2.4) ends
  * outside of the prefix. URL parsers read `\` as `/` and drop spaces and control characters (WHATWG URL, section 4.4), so
  * these end a segment as well. The text is the same to JavaScript and to PostgreSQL; letters match in either case.
  */

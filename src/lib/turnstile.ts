@@ -71,7 +71,7 @@ export class Turnstile {
     if (!owner.waiting.has(turn.resolve)) return
 
     const stop = (error: unknown) => {
-      // Here and not after the promise: whoever frees a place meanwhile must not give it to this one.
+      // Here and not after the promise: a place that becomes free meanwhile must not go to this one.
       owner.waiting.delete(turn.resolve)
       if (isIdle(owner)) this.#owners.delete(id)
       turn.reject(error)

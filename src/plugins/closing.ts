@@ -8,7 +8,7 @@ import { Problem } from '../lib/problems.ts'
 
 const LOOK_MS = 50
 /**
- * After so many looks without a byte, a second, a sender has nothing to send: the gaps in an upload on a bad line are
+ * After this many looks (one second) without a byte, a sender has nothing to send: the gaps in an upload on a bad line are
  * shorter. Looks, since a process that stood still for a second has not read what came meanwhile.
  */
 const QUIET_LOOKS = 20
@@ -97,7 +97,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /**
      * Calls `end`, perhaps more than once, when the server closes and an upload has to end.
-     * @returns what is to be called when the upload is over
+     * @returns a function to call when the upload is over
      */
     endOnClose(body: IncomingMessage, end: (why: Problem) => void): () => void
   }

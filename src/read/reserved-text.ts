@@ -9,7 +9,7 @@ export class ReservedText {
     this.#hold = hold
   }
 
-  /** Makes sure that there is memory for so many bytes in all. @throws what `hold` throws */
+  /** Makes sure that there is memory for this many bytes in total. @throws what `hold` throws */
   reserve(bytes: number): void {
     if (bytes <= this.#bytes.length) return
     // The old memory is there until it is copied.
