@@ -62,7 +62,7 @@ function discard(request: IncomingMessage, response: ServerResponse, deadlineMs:
   })
   afterAnswer(() => {
     if (request.closed) return
-    const timer = setTimeout(cut, deadlineMs)
+    const timer = setTimeout(cut, deadlineMs).unref()
     request.once('close', () => clearTimeout(timer))
   })
 }
