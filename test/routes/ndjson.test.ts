@@ -268,7 +268,7 @@ t.test('a line that comes alone is stored while the sender says nothing more', a
 })
 
 t.test('streams that wait for their senders leave room for others; what they hold counts', async (t) => {
-  const small = await createApp(t, { MAX_BATCH_BYTES: '1048576', QUEUE_MAX_BYTES: '3145728' })
+  const small = await createApp(t, { MAX_BATCH_BYTES: '1048576', QUEUE_MAX_BYTES: '4194304' })
   const port = await listen(small.app)
   const streams = Array.from({ length: 10 }, (_, n) => {
     const stream = openClient(t, port, small.key).open('POST', '/v1/records', NDJSON)
@@ -280,7 +280,7 @@ t.test('streams that wait for their senders leave room for others; what they hol
 
   // A line of which no end comes is held, and is refused where there is no room for it.
   streams[0]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
-  await until('its bytes', () => small.app.budget.used > 900_000)
+  await until('its bytes', () => small.app.budget.used > 1_400_000)
   streams[1]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
   isProblem(t, await (streams[1]?.answer as Promise<never>), 'overloaded', { outcome: 'unknown' })
   for (const { request } of streams) request.end()
