@@ -27,7 +27,8 @@ async function dial(t: Test, port: number) {
   const closed = new Promise<void>((resolve) => socket.on('error', () => {}).on('close', () => resolve()))
   await once(socket, 'connect')
   const theirs = await until('the connection', () =>
-    connections.find(({ remotePort }) => remotePort === socket.localPort),
+    // The last: an earlier connection may have had the same port.
+    connections.findLast(({ remotePort, destroyed }) => remotePort === socket.localPort && !destroyed),
   )
   return {
     socket,
