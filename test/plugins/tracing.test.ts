@@ -16,6 +16,8 @@ const AT_ONCE = { OTEL_BSP_SCHEDULE_DELAY: '10' }
 const collector = await startCollector(t)
 const { server, post, get, database, logOf } = await startTraced(t, {
   OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+  // So that what waits for one flush is all in the next one.
+  FLUSH_CONCURRENCY: '1',
   ...AT_ONCE,
 })
 
@@ -72,7 +74,7 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
   const root = connect(database.superUrl)
   t.teardown(() => root.destroy())
   const before = collector.spans.length
-  // The writers are held up, so that what comes meanwhile shares the next flush.
+  // The flush of the first is held up, so that what comes meanwhile shares the next one.
   const lock = await root.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
   const names = Array.from({ length: 200 }, (_, n) => `many-${n}`)
@@ -81,14 +83,16 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
     const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', 'x-request-id': id }
     return `${head('POST', '/v1/records', { ...headers, 'content-length': String(body.length) })}${body}`
   })
-  // Several on each connection, so that they arrive together; more of them at once would close it.
-  for (let first = 0; first < sent.length; first += 20) {
+  const write = (requests: string[]) => {
     const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
     t.teardown(() => socket.destroy())
-    socket.resume().write(sent.slice(first, first + 20).join(''))
+    socket.resume().write(requests.join(''))
   }
+  write(sent.slice(0, 1))
   const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
-  while ((await waiting.execute(lock)).rows.length === 0);
+  await until('the first flush to wait', async () => (await waiting.execute(lock)).rows.length > 0)
+  // Several on each connection; more of them at once would close it.
+  for (let first = 1; first < sent.length; first += 20) write(sent.slice(first, first + 20))
   const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))
   await until('all to wait', async () =>
     /^sluice_waiting_requests 200$/m.test(await (await fetch(String(msg).replace('Metrics at ', ''))).text()),
