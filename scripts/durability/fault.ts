@@ -15,7 +15,7 @@ export interface Fault {
   instances?: number
   /** A PostgreSQL of its own, below this folder; it resolves with undefined where the machine does not allow it. */
   open?(folder: string): Promise<Postgres | undefined>
-  /** May clients see errors? Only where the window is exceeded, or the API itself is killed; and so many. */
+  /** May clients see errors? Only where the window is exceeded, or the API itself is killed, and only up to a bound. */
   errors?: ErrorBound
   /** May connections be refused, since the API is away for a while? */
   unreachable?: true

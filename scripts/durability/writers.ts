@@ -23,7 +23,7 @@ export interface Writers {
   slowestMs(): number
   /** From the first try to store some records to the answer that ended it, the longest. */
   longestMs(): number
-  /** Resolves when so many more requests were acknowledged. @throws when it takes three minutes */
+  /** Resolves when this many more requests were acknowledged. @throws when it takes three minutes */
   acknowledged(more: number): Promise<void>
   /** Waits for the answer to what each client is sending, and ends them. */
   stop(): Promise<void>

@@ -108,7 +108,7 @@ export function poolStatus(db: Database): PoolStatus {
 }
 
 /**
- * Breaks the connections, whatever their statements wait for: whoever waits for these learns that the connection broke.
+ * Breaks the connections, whatever their statements wait for: the callers learn that the connection broke.
  * @param db made by `connect`
  */
 export function cutConnections(db: Database): void {

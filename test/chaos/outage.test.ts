@@ -94,7 +94,7 @@ t.test('the answer to the commit of lines that were copied is lost: each is crea
     await until(`${sent} records`, () => stored(sent))
   }
   for (const place of ['after', 'half', 'before'] as const) {
-    // So many new ones that the next are copied.
+    // Enough new ones that the next are copied.
     await store(10_000)
     const cut = network.cutCommit(place)
     await store(1_000)

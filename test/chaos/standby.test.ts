@@ -20,7 +20,7 @@ t.teardown(() => primary.close())
 const { apiUrl, superUrl, standby } = primary
 const database = { name: 'sluice', apiUrl, superUrl, ownerUrl: superUrl, maintenanceUrl: superUrl }
 const { post, get } = await createApp(t, { DATABASE_READ_URL: standby.apiUrl }, database)
-// So many new ones that the next are copied.
+// Enough new ones that the next are copied.
 await post(Array.from({ length: 10_000 }, (_, id) => ({ source: 'first', type: 't', id: String(id) })))
 
 const root = connect(superUrl, 2)

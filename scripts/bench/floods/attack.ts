@@ -88,7 +88,7 @@ function send(
   })
 }
 
-/** So many times. */
+/** Calls `work` this many times, with the index of each call. */
 export function times(count: number, work: (index: number) => void): void {
   for (let index = 0; index < count; index++) work(index)
 }

@@ -58,7 +58,7 @@ async function lock(url: string, random: Random, longestMs: number): Promise<voi
   )
 }
 
-/** New sessions of the API have it; so those that are there are ended. @param lockMs in bursts of so many milliseconds */
+/** New sessions of the API get it, so the existing ones are ended. @param lockMs how long the table is locked at a time, in milliseconds; 0: never */
 async function withSetting(scene: Scene, random: Random, name: string, value: number, lockMs: number): Promise<void> {
   const end = performance.now() + random.int(500, 2500)
   await scene.setForApi(name, `${value}ms`)

@@ -7,8 +7,8 @@ export type Direction = 'up' | 'down'
 export interface Cutter {
   port: number
   /**
-   * Cuts a connection when so many more bytes have passed in this direction; these bytes get through.
-   * @param choose picks one of so many connections, by its index
+   * Cuts a connection after this many more bytes have passed in this direction; these bytes get through.
+   * @param choose picks one of this many connections, by its index
    * @param reset with a reset, not with an end
    */
   cut(bytes: number, direction: Direction, reset: boolean, choose: (connections: number) => number): void

@@ -20,7 +20,7 @@ export interface Plan {
   records: number
   /** Of them are bad, about. */
   badShare: number
-  /** The body is sent in so many pieces, with pauses of so many milliseconds. */
+  /** The body is sent in this many pieces, with pauses of this many milliseconds. */
   pieces: number
   pauseMs: number
 }

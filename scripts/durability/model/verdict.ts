@@ -75,7 +75,7 @@ function livesOf({ attempts, sightings }: IdentityHistory, rows: StoredRow[], on
 
 type Wrong = (rule: string, detail?: string) => void
 
-/** Everyone who was told of this record, or saw it, agrees; and somebody sent it who may have written it. */
+/** All answers and pages agree about this record, and a sender who may have written it did send it. */
 function judgeLife({ cursor, rows, sightings, attempts }: Life, own: IdentityHistory, wrong: Wrong): void {
   const at = `at ${cursor}`
   const creators = attempts.filter(({ told }) => told === 'created')
