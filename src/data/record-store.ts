@@ -133,7 +133,7 @@ function furthest(seen: Seen, outcomes: RowOutcome[]): Seen {
 }
 
 /** Thrown to undo a strict write; carries the outcomes out of the transaction. */
-class Refused extends Error {
+class Undone extends Error {
   readonly outcomes: RowOutcome[]
   constructor(outcomes: RowOutcome[]) {
     super('a strict write was refused')
@@ -145,17 +145,35 @@ async function writeStrict(db: Database, rows: readonly Row[], base: number, see
   try {
     return await db.transaction().execute(async (trx) => {
       const outcomes = await write(trx, rows, toColumns(rows), base, seen)
-      if (outcomes.some(({ status }) => status === 'conflict')) throw new Refused(outcomes)
+      if (outcomes.some(({ status }) => status === 'conflict'))
+        throw new Undone(await asCommittedBefore(trx, outcomes, base))
       return outcomes
     })
   } catch (error) {
-    if (error instanceof Refused) return error.outcomes
+    if (error instanceof Undone) return error.outcomes
     if (classifyFailure(error).kind !== 'row') throw error
     const outcomes = await findRefused(db, rows, base, seen)
     if (outcomes.some(({ status }) => status === 'refused' || status === 'conflict')) return outcomes
     // All was undone, and no row explains it: it must not look like a success.
     throw error
   }
+}
+
+/**
+ * The rows of a strict write are stored together: when one is there from an earlier try whose answer was lost, that try was
+ * committed. What is not there any more was removed by retention, and what conflicts now has taken its place since.
+ */
+async function asCommittedBefore(trx: Database, outcomes: RowOutcome[], base: number): Promise<RowOutcome[]> {
+  const { rows } = await sql<{ xid: string | null }>`SELECT pg_current_xact_id_if_assigned()::text AS xid`.execute(trx)
+  const isOurs = (outcome: RowOutcome) => outcome.status === 'created' && outcome.position.xid !== rows[0]?.xid
+  const earlier = outcomes.find(isOurs)
+  if (earlier?.status !== 'created') return outcomes
+  const { position } = earlier
+  return outcomes.map((outcome, place) =>
+    isOurs(outcome) || outcome.status === 'duplicate'
+      ? outcome
+      : { status: 'created', position: { ...position, n: base + place } },
+  )
 }
 
 /** Tries each row behind a savepoint to learn which ones PostgreSQL refuses, and undoes it all. */

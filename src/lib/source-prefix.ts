@@ -9,10 +9,10 @@ const HOST = /^(?:[a-z][a-z0-9+.-]*:)?\/\/[^/?#]*$/i
 
 /**
  * `.` or `..` as a segment of the path, also percent-encoded: a program that resolves such a source (RFC 3986, section 5.2.4) ends
- * outside of the prefix. URL parsers read `\` as `/` and drop spaces and control characters (WHATWG URL, section 4.4), so
- * these end a segment as well. The text is the same to JavaScript and to PostgreSQL; letters match in either case.
+ * outside of the prefix. URL parsers read `\` as `/`, drop spaces and control characters at the ends, and tabs and line breaks
+ * anywhere (WHATWG URL, section 4.4): the former end a segment as well, and a source with one of the latter is refused. The text is the same to JavaScript and to PostgreSQL; letters match in either case.
  */
-export const DOT_SEGMENT = String.raw`(^|[/\\?#\u0001-\u0020]|%2f|%5c)(\.|%2e){1,2}($|[/\\?#\u0001-\u0020]|%2f|%5c)`
+export const DOT_SEGMENT = String.raw`[\t\n\r]|(^|[/\\?#\u0001-\u0020]|%2f|%5c)(\.|%2e){1,2}($|[/\\?#\u0001-\u0020]|%2f|%5c)`
 
 const dotSegment = new RegExp(DOT_SEGMENT, 'i')
 
@@ -53,5 +53,8 @@ export function prefixFault(prefix: string): string | undefined {
   if (prefix.slice(0, -1).includes('*')) return 'has a * before its end; only the last character can be one'
   if (Buffer.byteLength(prefix.replace(/\*$/, '')) > MAX_BYTES)
     return `is longer than ${MAX_BYTES} bytes, and so than any source`
+  const isWide = prefix.endsWith('*')
+  if (hasDotSegment(isWide ? prefix.replace('*', 'a') : prefix))
+    return 'has a segment . or .., a tab or a line break; no key with prefixes may use such a source'
   return undefined
 }

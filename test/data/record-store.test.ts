@@ -337,6 +337,16 @@ t.test('a strict write whose COMMIT was answered by nobody is told created when 
   t.same(await store.writeStrict(rows, base), first)
 })
 
+t.test('a strict write that was committed unseen is told so, whatever became of its rows since', async (t) => {
+  const { store } = openStore(t)
+  const rows = [makeRow(), makeRow({ id: '2' }), makeRow({ id: '3' })]
+  const base = store.newBase()
+  const first = await store.writeStrict(rows, base)
+  await sql`DELETE FROM sluice.records WHERE id IN ('2', '3')`.execute(root)
+  await store.write([makeRow({ id: '2', type: 'of somebody else' })], store.newBase())
+  t.same(await store.writeStrict(rows, base), first)
+})
+
 // — strict —
 
 t.test('a strict write without fault commits all', async (t) => {

@@ -73,6 +73,8 @@ t.test(
     const sources = [
       ...leading.slice(1).map((rest) => `shop${rest}`),
       ...['..', '.', '../shop', './shop', '%2e', 'shop/..?x', 'shop/..#x', 'shop/\t../x', 'shop/.. '],
+      // URL parsers drop these before they look for segments.
+      ...['shop/.\t./x', 'shop/%2\ne%2e/x', 'shop/.\r', 'shop/a\tb'],
     ]
     for (const prefix of ['shop', 'shop/', 'shop*', '.', '..', '/', '*']) {
       for (const source of sources) t.notOk(admits([prefix], source), `${prefix} ${JSON.stringify(source)}`)
@@ -158,11 +160,24 @@ t.test('a key with prefixes reads by the index of the identity', async (t) => {
 })
 
 t.test(
-  'a prefix that stands for everything, has a * within it, or is longer than any source is refused for a new key',
+  'a prefix that stands for everything or nothing, has a * within it, or is longer than any source is refused for a new key',
   async (t) => {
     for (const prefix of ['', '*', '**', 'a*b', '*a', 'a**', 'x'.repeat(513), 'é'.repeat(257)])
       t.match(prefixFault(prefix), /\S/, prefix)
-    for (const prefix of ['a', 'a/', 'a*', 'x'.repeat(512), `${'x'.repeat(512)}*`, 'é'.repeat(256)])
+    for (const prefix of ['..', 'shop/..', 'shop/../a', 'shop/%2e/', 'shop/./*', 'shop/a\tb']) {
+      t.match(prefixFault(prefix), /\S/, prefix)
+      t.notOk(admits([prefix], prefix.replace(/\*$/, 'a')), prefix)
+    }
+    for (const prefix of [
+      'shop/.*',
+      'shop/..*',
+      'a',
+      'a/',
+      'a*',
+      'x'.repeat(512),
+      `${'x'.repeat(512)}*`,
+      'é'.repeat(256),
+    ])
       t.equal(prefixFault(prefix), undefined, prefix)
   },
 )
