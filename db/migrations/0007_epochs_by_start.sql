@@ -22,7 +22,7 @@ WHERE epoch = (SELECT max(epoch) FROM sluice.epochs)
 -- one: 2^30 starts are left.
 --
 -- All rows of an epoch are there once a greater one can be seen (src/data/select-records.ts). That holds, because no
--- transaction outlives its server, and because an epoch of the same start begins only when nobody writes: whoever called this
+-- transaction outlives its server, and because an epoch of the same start begins only when nobody writes: each caller of this
 -- function holds a lock on the table until its transaction ends. (Prepared transactions would outlive it; nobody prepares any.)
 DROP FUNCTION sluice.current_epoch();
 

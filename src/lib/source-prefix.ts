@@ -10,7 +10,8 @@ const HOST = /^(?:[a-z][a-z0-9+.-]*:)?\/\/[^/?#]*$/i
 /**
  * `.` or `..` as a segment of the path, also percent-encoded: a program that resolves such a source (RFC 3986, section 5.2.4) ends
  * outside of the prefix. URL parsers read `\` as `/`, drop spaces and control characters at the ends, and tabs and line breaks
- * anywhere (WHATWG URL, section 4.4): the former end a segment as well, and a source with one of the latter is refused. The text is the same to JavaScript and to PostgreSQL; letters match in either case.
+ * anywhere (WHATWG URL, section 4.4): the former end a segment as well, and one of the latter is as bad as a segment of dots.
+ * The text is the same to JavaScript and to PostgreSQL; letters match in either case.
  */
 export const DOT_SEGMENT = String.raw`[\t\n\r]|(^|[/\\?#\u0001-\u0020]|%2f|%5c)(\.|%2e){1,2}($|[/\\?#\u0001-\u0020]|%2f|%5c)`
 
