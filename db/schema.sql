@@ -6,6 +6,7 @@ CREATE TABLE sluice.epochs (
   timeline          integer                  NOT NULL,
   started_at        timestamp with time zone NOT NULL DEFAULT now(),
   server_started_at timestamp with time zone,
+  lost_from         xid8,
   CONSTRAINT epochs_pkey PRIMARY KEY (epoch),
   CONSTRAINT epochs_epoch_positive CHECK ((epoch > 0))
 );
@@ -97,7 +98,7 @@ BEGIN
     INTO here FROM pg_control_system() AS c;
 
   LOOP
-    SELECT e.epoch, e.system_identifier, e.timeline, e.server_started_at
+    SELECT e.epoch, e.system_identifier, e.timeline, e.server_started_at, e.started_at
       INTO latest FROM sluice.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
 
     IF (latest.system_identifier, latest.timeline, latest.server_started_at)
@@ -122,18 +123,26 @@ BEGIN
     END IF;
   END LOOP;
 
-  INSERT INTO sluice.epochs AS e (epoch, system_identifier, timeline, server_started_at)
+  INSERT INTO sluice.epochs AS e (epoch, system_identifier, timeline, server_started_at, lost_from)
   VALUES (
     CASE WHEN latest.epoch IS NULL AND seen_epoch < 1 THEN 1
          ELSE greatest(
            latest.epoch + 1,
            least(
-             greatest(seen_epoch + 1::bigint, extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz)::bigint),
+             greatest(
+               seen_epoch + 1::bigint,
+               extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz)::bigint,
+               latest.epoch + floor(extract(epoch FROM clock_timestamp() - latest.started_at))::bigint
+             ),
              highest
            )
          )
     END,
-    here.system_identifier, here.timeline, here.server_started_at
+    here.system_identifier, here.timeline, here.server_started_at,
+    -- With the table to itself, this transaction sees every row of the epoch before.
+    CASE WHEN locked = 'against all' AND EXISTS (SELECT FROM sluice.records AS r WHERE r.epoch = latest.epoch)
+         THEN pg_current_xact_id()
+    END
   )
   RETURNING e.epoch INTO latest;
   RETURN latest.epoch;

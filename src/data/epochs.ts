@@ -34,17 +34,28 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
 }
 
 /**
- * Has this position not been given out yet, as far as this server knows?
+ * ahead: not given out yet, as far as this server knows. lost: given out by a life of the database that is lost, and records
+ * were stored before it since then. undefined: whatever is stored after the consumer read this position comes after it.
+ */
+export type Standing = 'ahead' | 'lost' | undefined
+
+/**
+ * How a position that a consumer holds stands to this database.
  * @param db the primary, which begins the epoch of its start if nobody has yet; or a standby, which may lag behind
  */
-export async function isAhead(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<boolean> {
+export async function standingOf(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<Standing> {
   // The number first: during a failover this may be a standby still. It says so (25006, "try again"), and the function fails
   // with what looks like a defect (55000).
   const latest = primary
     ? sql`CASE WHEN pg_current_xact_id() IS NOT NULL THEN sluice.current_epoch() END`
     : sql`(SELECT coalesce(max(epoch), 0) FROM sluice.epochs)`
-  const { rows } = await sql<{ ahead: boolean }>`
-    SELECT (${epoch}::integer, ${xid}::xid8) >= (${latest}, pg_snapshot_xmax(pg_current_snapshot())) AS ahead
+  const { rows } = await sql<{ ahead: boolean; lost: boolean }>`
+    SELECT (${epoch}::integer, ${xid}::xid8) >= (${latest}, pg_snapshot_xmax(pg_current_snapshot())) AS ahead,
+           EXISTS (
+             SELECT FROM (SELECT epoch, lost_from, lag(epoch) OVER (ORDER BY epoch) AS before FROM sluice.epochs) AS begun
+             WHERE lost_from IS NOT NULL AND (before, lost_from) <= (${epoch}::integer, ${xid}::xid8) AND ${epoch}::integer < epoch
+           ) AS lost
   `.execute(db)
-  return rows[0]?.ahead === true
+  const [{ ahead, lost }] = rows as [{ ahead: boolean; lost: boolean }]
+  return ahead ? 'ahead' : lost ? 'lost' : undefined
 }

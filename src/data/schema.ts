@@ -14,6 +14,7 @@ export interface Tables {
     timeline: number
     started_at: Generated<string>
     server_started_at: string | null
+    lost_from: string | null
   }
 }
 

@@ -5,8 +5,8 @@ import { Problem } from './problems.ts'
  * bodies that are being read or wait for their commit; and one for readers, of all answers that they have not taken yet.
  *
  * Each API key has a share: it may hold at most as much as is still free after that (the "dynamic threshold" of Choudhury
- * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two a third each, and there is
- * always room for a key that comes later. A key that holds nothing may take whatever is free, so that the largest body fits.
+ * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two a third each, and what
+ * they leave is for a key that comes later. A key that holds nothing may take whatever is free, so that the largest body fits.
  */
 export class Budget {
   readonly max: number

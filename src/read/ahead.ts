@@ -1,23 +1,40 @@
-import { isAhead } from '../data/epochs.ts'
+import { standingOf } from '../data/epochs.ts'
 import type { Position } from '../lib/cursor.ts'
 import { Problem } from '../lib/problems.ts'
 import { inTurn, type Reader } from './reader.ts'
 
+const READ_BETWEEN =
+  'list with order=asc and receivedFrom (a time before the database was set back), without a cursor, and go on from the cursors of that list.'
+
 /**
- * For a list upwards that found nothing after a cursor. If the database was set back, by a copy of its files or a snapshot,
- * new records may sort before the cursor, and a consumer that gets an empty page would miss them.
- * @param reader that found nothing. Its database may be a standby that lags behind, so the primary decides
+ * For a list upwards. If the database was set back, by a copy of its files or a snapshot, records may be stored that sort before the
+ * consumer's cursor, and it would miss them.
+ * @param after its cursor
+ * @param first the epoch of the first record after it; undefined: there is none. In the epoch of the cursor nothing is lost
+ * @param reader its database may be a standby that lags behind, so the primary decides what is ahead
  * @throws Problem cursor_ahead
  */
-export async function refuseAhead(after: Position | undefined, reader: Reader): Promise<void> {
-  if (after === undefined) return
-  if (!(await inTurn(reader, () => isAhead(reader.db, after, false)))) return
-  const { db, turnstile } = reader.primary
-  if (!(await inTurn({ ...reader, turnstile }, () => isAhead(db, after, true)))) return
-  throw new Problem(
-    'cursor_ahead',
-    'The database was set back to an earlier state: it has not given out this cursor, and new records may sort before it. ' +
-      'Ask the operator to run "sluice epoch begin --after" with this cursor; records stored after that sort after it. ' +
-      'To read what was stored before, list with order=asc and receivedFrom, without a cursor.',
-  )
+export async function refuseLost(
+  after: Position | undefined,
+  first: number | undefined,
+  reader: Reader,
+): Promise<void> {
+  if (after === undefined || first === after.epoch) return
+  let standing = await inTurn(reader, () => standingOf(reader.db, after, false))
+  if (standing === 'ahead') {
+    const { db, turnstile } = reader.primary
+    standing = await inTurn({ ...reader, turnstile }, () => standingOf(db, after, true))
+  }
+  if (standing === 'ahead')
+    throw new Problem(
+      'cursor_ahead',
+      'The database was set back to an earlier state: it has not given out this cursor, and new records may sort before it. ' +
+        `Ask the operator to run "sluice epoch begin --after" with this cursor. Then ${READ_BETWEEN}`,
+    )
+  if (standing === 'lost')
+    throw new Problem(
+      'cursor_ahead',
+      'The database was set back to an earlier state, and records were stored since then that sort before this cursor. ' +
+        `To read them, ${READ_BETWEEN}`,
+    )
 }

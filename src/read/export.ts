@@ -3,7 +3,7 @@ import { type PageRequest, type StoredRecord, selectHorizon, selectPage } from '
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
-import { refuseAhead } from './ahead.ts'
+import { refuseLost } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnAtLast, type Reader } from './reader.ts'
 import { ReservedText } from './reserved-text.ts'
@@ -67,16 +67,18 @@ export async function openExport(
     const text = new ReservedText(() => {})
     text.add(head)
     let count = 0
+    let epoch: number | undefined
     const page = { ...request, limit: Math.min(left, PAGE_ROWS) }
     const { last, more } = await selectPage(db, page, signal, (record, pageBytes) => {
+      epoch ??= record.epoch
       text.reserve(head.length + pageBytes)
       text.add(write(record))
       count++
     })
-    return { body: text.finish(), count, last, more }
+    return { body: text.finish(), count, epoch, last, more }
   }
   const first = await inTurn(reader, () => fetch(head))
-  if (first.last === undefined && order === 'asc') await refuseAhead(request.after, reader)
+  if (order === 'asc') await refuseLost(request.after, first.epoch, reader)
 
   async function* pages(): AsyncGenerator<Buffer> {
     for (let page = first; ; ) {

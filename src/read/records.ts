@@ -3,7 +3,7 @@ import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../lib/problems.ts'
 import { sourceRefusal } from '../operate/access.ts'
 import type { ListQuery } from '../schemas/list.ts'
-import { refuseAhead } from './ahead.ts'
+import { refuseLost } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, type Reader } from './reader.ts'
 import { ReservedText } from './reserved-text.ts'
@@ -71,15 +71,17 @@ export async function readPage(
   }
   const text = new ReservedText(hold)
   let separator = shape === 'record' ? '{"records":[' : '['
+  let first: number | undefined
   const { last, more } = await inTurn(reader, () =>
     selectPage(db, request, signal, (record, pageBytes) => {
+      first ??= record.epoch
       text.reserve(pageBytes + ENDS_BYTES)
       text.add(separator)
       text.add(writers[shape](record))
       separator = ','
     }),
   )
-  if (last === undefined && request.order === 'asc') await refuseAhead(request.after, reader)
+  if (request.order === 'asc') await refuseLost(request.after, first, reader)
   const next = more && last !== undefined ? encodeCursor(last) : null
   if (last === undefined) text.add(separator)
   text.add(shape === 'record' ? `],"next":${JSON.stringify(next)}}` : ']')

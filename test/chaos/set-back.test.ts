@@ -108,7 +108,18 @@ t.test(
 
     await store(api, '7', '8')
     await store(other, '9')
-    t.same((await follow(api, cursor)).ids, ['7', '8', '9'])
+    for (const { get } of [api, other]) {
+      // It was shown 7 to 9, and never 6, which sorts before the cursor.
+      for (const accept of ['application/json', 'application/x-ndjson']) {
+        const refused = await get(`/v1/records?order=asc&cursor=${cursor}`, { accept })
+        t.equal(refused.status, 409)
+        t.match(JSON.parse(refused.text), { code: 'cursor_ahead', detail: /list with order=asc and receivedFrom/ })
+      }
+    }
+    const again = await follow(other)
+    t.same(again.ids, ['1', '2', '6', '7', '8', '9'])
+    await store(other, '10')
+    t.same((await follow(api, again.cursor)).ids, ['10'])
   },
 )
 
@@ -136,10 +147,14 @@ t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sl
   const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
   t.equal(await command.exit, 0, command.stderr())
   t.match(command.logs(), [{ level: 'info', epoch: (decodeCursor(cursor)?.epoch as number) + 1 }])
-  t.same((await follow(now, cursor)).ids, [])
   await store(now, '5', '6')
-  t.same((await follow(now, cursor)).ids, ['5', '6'])
-  t.same((await follow(now)).ids, ['1', '4', '5', '6'])
+  // Another consumer of the lost life, which asks only now: it would never be shown 4.
+  const { status, json } = await now.get(`/v1/records?order=asc&cursor=${cursor}`)
+  t.match({ status, json }, { status: 409, json: { code: 'cursor_ahead', detail: /receivedFrom/ } })
+  const { cursor: next, ids } = await follow(now)
+  t.same(ids, ['1', '4', '5', '6'])
+  await store(now, '7')
+  t.same((await follow(now, next)).ids, ['7'])
 })
 
 // As the page on restoring demands, before anybody writes.
@@ -160,6 +175,22 @@ t.test('"sluice epoch begin" without a cursor leaps over what a lost life can ha
   t.same((await follow(now, cursor)).ids, ['3'])
 })
 
+// The leap had stopped the clock: each start added one, and the epoch of the lost life was given out a second time.
+t.test('a copy of after "sluice epoch begin" is put back: no epoch is given out twice', async (t) => {
+  const { start, takeCopy, putBack, ownerUrl } = await setUp(t)
+  const command = runCommand(t, ['epoch', 'begin'], { DATABASE_URL: ownerUrl })
+  t.equal(await command.exit, 0, command.stderr())
+  await takeCopy()
+  const lost = await start()
+  await store(lost, ...Array.from({ length: 20 }, (_, id) => `lost ${id}`))
+  const { cursor } = await follow(lost)
+  await lost.app.close()
+  await putBack()
+  const now = await start()
+  await store(now, '1')
+  t.same((await follow(now, cursor)).ids, ['1'])
+})
+
 t.test('a restart begins an epoch and loses nothing of the order; a migration begins none', async (t) => {
   const { start, takeCopy, root, ownerUrl } = await setUp(t)
   const api = await start()
@@ -174,7 +205,7 @@ t.test('a restart begins an epoch and loses nothing of the order; a migration be
 
   // As an older version left it, while its instances write.
   await root(`
-    ALTER TABLE sluice.epochs DROP COLUMN server_started_at;
+    ALTER TABLE sluice.epochs DROP COLUMN server_started_at, DROP COLUMN lost_from;
     DROP FUNCTION sluice.current_epoch;
     CREATE FUNCTION sluice.current_epoch() RETURNS integer LANGUAGE sql AS 'SELECT max(epoch) FROM sluice.epochs';
     DELETE FROM sluice.migrations WHERE name >= '0007'`)

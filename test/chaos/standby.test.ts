@@ -3,7 +3,7 @@ import t from 'tap'
 import { openWithStandby } from '../../scripts/durability/standby.ts'
 import { connect as open } from '../../src/data/connect.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
-import { isAhead } from '../../src/data/epochs.ts'
+import { standingOf } from '../../src/data/epochs.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
 import { selectHorizon } from '../../src/data/select-records.ts'
@@ -157,7 +157,7 @@ t.test('what is copied, inserted or asked where there is a standby, during a fai
   for (const ask of [
     () => copyRecords(db, rows, base),
     () => insertRecords(db, toColumns(rows), base),
-    () => isAhead(db, { epoch: 2 ** 30, xid: '1' }, true),
+    () => standingOf(db, { epoch: 2 ** 30, xid: '1' }, true),
   ]) {
     const failure = await ask().catch((error) => error)
     t.match(classifyFailure(failure), { kind: 'transient', away: true }, failure.message)

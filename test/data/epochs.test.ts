@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { connect } from '../../src/data/connect.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
-import { beginEpoch, HIGHEST_EPOCH, isAhead } from '../../src/data/epochs.ts'
+import { beginEpoch, HIGHEST_EPOCH, standingOf } from '../../src/data/epochs.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import type { Seen } from '../../src/data/seen.ts'
 import { encodeCursor } from '../../src/lib/cursor.ts'
@@ -87,8 +87,44 @@ t.test('"sluice epoch begin" goes forwards, also when no clock helps', async (t)
   const first = await current()
   const leapt = await beginEpoch(owner as never, undefined)
   t.ok(leapt > Date.now() / 1000 - Date.UTC(2025, 0) / 1000 + 180 * 86_400)
-  t.equal(await beginEpoch(owner as never, first), leapt + 1, 'also after an epoch that is no longer the latest')
-  t.equal(await beginEpoch(owner as never, leapt + 100), leapt + 101)
+  t.ok((await beginEpoch(owner as never, first)) > leapt, 'also after an epoch that is no longer the latest')
+  t.equal(await beginEpoch(owner as never, leapt + 100_000), leapt + 100_001)
+})
+
+// A start added one: a database that was set back to this point twice gave the same number to two epochs.
+t.test('after a leap, epochs go on at the pace of the clock', async (t) => {
+  await current()
+  const leapt = await beginEpoch(owner as never, undefined)
+  const start = async (secondsLater: number) => {
+    await sql`UPDATE sluice.epochs SET server_started_at = '2026-01-01', started_at = started_at - ${secondsLater} * interval '1 second'
+      WHERE epoch = ${leapt}`.execute(root)
+    return current()
+  }
+  const first = await start(1000)
+  t.ok(first >= leapt + 1000)
+  await sql`DELETE FROM sluice.epochs WHERE epoch = ${first}`.execute(root)
+  t.ok((await start(500)) >= leapt + 1500)
+})
+
+t.test('positions of a life that is lost are known where records were stored before them', async (t) => {
+  // The API knew of epoch 900,000,000, and somebody else had stored a record in epoch 1 already.
+  const stored = await writes.insert({ epoch: 0, xid: '0' })
+  t.equal(await current({ epoch: 900_000_000, xid: '7' }), 900_000_001)
+  for (const primary of [true, false]) {
+    const standings = await Promise.all(
+      [
+        stored,
+        { epoch: 1, xid: FAR },
+        { epoch: 2, xid: '1' },
+        { epoch: 900_000_000, xid: '7' },
+        { epoch: 900_000_001, xid: '1' },
+      ].map((position) => standingOf(api, position, primary)),
+    )
+    t.same(standings, [undefined, 'lost', 'lost', 'lost', undefined])
+  }
+  // Here nobody had.
+  t.equal(await current({ epoch: 900_000_700, xid: '7' }), 900_000_701)
+  t.equal(await standingOf(api, { epoch: 900_000_600, xid: '1' }, true), undefined)
 })
 
 // A cursor carries a checksum, and no secret: whoever may read can make one up.
@@ -115,12 +151,16 @@ t.test('only the API and the owner may begin an epoch', async (t) => {
 t.test('a cursor that was given out is not ahead; one that was not is', async (t) => {
   const given = await writes.insert({ epoch: 0, xid: '0' })
   for (const primary of [true, false]) {
-    t.equal(await isAhead(api, given, primary), false)
-    t.equal(await isAhead(api, { epoch: 1, xid: FAR }, primary), true)
-    t.equal(await isAhead(api, { epoch: 2, xid: '1' }, primary), true)
+    t.equal(await standingOf(api, given, primary), undefined)
+    t.equal(await standingOf(api, { epoch: 1, xid: FAR }, primary), 'ahead')
+    t.equal(await standingOf(api, { epoch: 2, xid: '1' }, primary), 'ahead')
   }
   await sql`UPDATE sluice.epochs SET server_started_at = '2026-01-01'`.execute(root)
-  t.equal(await isAhead(api, { epoch: 1, xid: FAR }, true), false, 'of a start that is over, once there is a new one')
+  t.equal(
+    await standingOf(api, { epoch: 1, xid: FAR }, true),
+    undefined,
+    'of a start that is over, once there is a new one',
+  )
 })
 
 t.test('a list upwards after a cursor that the database never gave out is refused, and no other list is', async (t) => {

@@ -1,0 +1,82 @@
+-- Two gaps in how epochs begin.
+--
+-- 1. After `sluice epoch begin`, which leaps half a year ahead, the clock had no say any more for that long: each start added
+-- one, and two lives of a database that was set back could give the same number to two epochs. Now a new epoch also adds the
+-- seconds since the one before, so that the numbers keep their distance to the clock.
+--
+-- 2. An epoch that begins because a caller, or the operator, knows of a later life of this database than the server does, comes
+-- after all that the lost life gave out. But records that were stored in the meantime come before that: a consumer which goes
+-- on with its cursor from the lost life would miss them. The new epoch notes this, and such cursors are refused
+-- (src/data/epochs.ts).
+--
+-- In the epoch before this one, positions from this transaction id on, and all up to this epoch, are of a life that is lost,
+-- and records were stored before them. NULL: there are no such positions.
+ALTER TABLE sluice.epochs ADD COLUMN lost_from xid8;
+
+-- The rest of what it does is described in 0007_epochs_by_start.sql.
+CREATE OR REPLACE FUNCTION sluice.current_epoch(seen_epoch integer DEFAULT 0, seen_xid xid8 DEFAULT '0') RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  highest CONSTANT integer := 1073741824;
+  here   record;
+  latest record;
+  locked text;
+BEGIN
+  -- A WAL file's name starts with the timeline, as eight hexadecimal digits.
+  SELECT c.system_identifier,
+         ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline,
+         pg_postmaster_start_time() AS server_started_at
+    INTO here FROM pg_control_system() AS c;
+
+  LOOP
+    SELECT e.epoch, e.system_identifier, e.timeline, e.server_started_at, e.started_at
+      INTO latest FROM sluice.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
+
+    IF (latest.system_identifier, latest.timeline, latest.server_started_at)
+       IS DISTINCT FROM (here.system_identifier, here.timeline, here.server_started_at) THEN
+      EXIT WHEN locked IS NOT NULL;
+      -- Several writers notice at once: the others wait here for the first, and then find its row.
+      LOCK TABLE sluice.epochs IN EXCLUSIVE MODE;
+      locked := 'against others that notice';
+    ELSE
+      seen_epoch := least(seen_epoch, greatest(latest.epoch, highest));
+      IF seen_epoch < latest.epoch THEN
+        RETURN latest.epoch;
+      ELSIF seen_epoch = latest.epoch AND seen_xid < pg_current_xact_id() THEN
+        RETURN latest.epoch;
+      END IF;
+      EXIT WHEN locked = 'against all';
+      -- Of two that hold the table already and want it alone, one fails (40P01) and tries again. A backup may hold it for
+      -- hours, and must not stop everybody meanwhile.
+      PERFORM set_config('lock_timeout', '5s', true);
+      LOCK TABLE sluice.epochs IN ACCESS EXCLUSIVE MODE;
+      locked := 'against all';
+    END IF;
+  END LOOP;
+
+  INSERT INTO sluice.epochs AS e (epoch, system_identifier, timeline, server_started_at, lost_from)
+  VALUES (
+    CASE WHEN latest.epoch IS NULL AND seen_epoch < 1 THEN 1
+         ELSE greatest(
+           latest.epoch + 1,
+           least(
+             greatest(
+               seen_epoch + 1::bigint,
+               extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz)::bigint,
+               latest.epoch + floor(extract(epoch FROM clock_timestamp() - latest.started_at))::bigint
+             ),
+             highest
+           )
+         )
+    END,
+    here.system_identifier, here.timeline, here.server_started_at,
+    -- With the table to itself, this transaction sees every row of the epoch before.
+    CASE WHEN locked = 'against all' AND EXISTS (SELECT FROM sluice.records AS r WHERE r.epoch = latest.epoch)
+         THEN pg_current_xact_id()
+    END
+  )
+  RETURNING e.epoch INTO latest;
+  RETURN latest.epoch;
+END
+$$;
