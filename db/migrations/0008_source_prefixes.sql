@@ -1,8 +1,8 @@
 -- A prefix `shop` admitted `shopping-mall` as well: a name had no end. Now it admits `shop` and what continues it with `/`,
--- `:` or `.`, and `shop*` is everything that starts so (src/lib/source-prefix.ts). No sender is locked out by the upgrade: to
--- a prefix that does not end in one of these three, its wide form is added, which `sluice keys list` shows. The plain one
--- stays beside it, for instances of the version before, which run a while longer and know no `*`. (One that ends in `*`
--- meant this very character, and would be wide by itself.)
+-- `:` or `.`, and `shop*` is everything that starts so (src/lib/source-prefix.ts). The upgrade locks no sender out, except
+-- those of sources with a segment of dots, a tab or a line break: to a prefix that does not end in `/`, `:` or `.`, its
+-- wide form is added, which `sluice keys list` shows. The plain one stays beside it, for instances of the version before,
+-- which run a while longer and know no `*`. (One that ends in `*` meant this very character, and would be wide by itself.)
 UPDATE sluice.keys
 SET source_prefixes = ARRAY (
   SELECT unnest(CASE

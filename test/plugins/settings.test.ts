@@ -18,11 +18,12 @@ t.test('settings under which a promise does not hold are errors in the log, once
   const set = (change: string) =>
     sql`ALTER ROLE sluice_api IN DATABASE ${sql.id(database.name)} ${sql.raw(change)}`.execute(root)
   await set('SET synchronous_commit = off')
+  await set('SET track_activities = off')
   await set('SET zero_damaged_pages = on')
 
   const { app, logs } = await createApp(t, {}, database)
   await app.ready()
-  const expected = [...OF_TESTS, 'synchronous_commit', 'zero_damaged_pages']
+  const expected = [...OF_TESTS, 'synchronous_commit', 'track_activities', 'zero_damaged_pages']
   const lines = await until('the settings to be looked at', () => {
     const found = logs.filter(({ msg }) => String(msg).startsWith('unsafe setting: '))
     return found.length >= expected.length && found
@@ -38,7 +39,7 @@ t.test('settings under which a promise does not hold are errors in the log, once
   }
 })
 
-t.test('what a pooler does not pass on is found, and of a server as it comes there is nothing to say', async (t) => {
+t.test('what a pooler does not pass on is found, and of a server as it comes only what was changed', async (t) => {
   const { superUrl } = await createDatabase(t)
   const db = connect(superUrl)
   t.teardown(() => db.destroy())
@@ -54,9 +55,9 @@ t.test('what a pooler does not pass on is found, and of a server as it comes the
   await sql`SET TimeZone = 'Etc/UTC'`.execute(db)
   t.notOk((await selectUnsafeSettings(db as never)).includes('TimeZone'))
 
-  const server = await openOwnServer(t, { fsync: 'on', full_page_writes: 'on' })
+  const server = await openOwnServer(t, { fsync: 'on', full_page_writes: 'on', data_sync_retry: 'on' })
   const safe = connect(server.superUrl)
   t.teardown(() => safe.destroy())
   await sql`SET TimeZone = 'UTC'`.execute(safe)
-  t.same(await selectUnsafeSettings(safe as never), [])
+  t.same(await selectUnsafeSettings(safe as never), ['data_sync_retry'])
 })
