@@ -69,7 +69,11 @@ export class AfterCommitError extends Error {
 
 export function classifyFailure(error: unknown): Failure {
   if (error instanceof NotConnectedError) return { kind: 'transient', written: 'no', away: true }
-  if (error instanceof AfterCommitError) return { ...classifyFailure(error.cause), written: 'unknown' }
+  if (error instanceof AfterCommitError) {
+    const { kind, away } = classifyFailure(error.cause)
+    // Never `row`: the writer would send the halves under new bases, which do not recognise the rows that are committed.
+    return { kind: kind === 'row' ? 'defect' : kind, written: 'unknown', away }
+  }
   if (error instanceof UnconfirmedError) return { kind: 'transient', written: 'unknown', away: false }
   const code = sqlstateOf(error)
   if (code === undefined || NETWORK.has(code) || isSystemError(error))

@@ -71,6 +71,13 @@ t.test('what fails after a commit is what it is, but never unwritten', async (t)
   }
 })
 
+t.test('no row is at fault for what fails after a commit: it may be stored', async (t) => {
+  for (const code of ['22P02', '23514', '54000']) {
+    const failure = classifyFailure(new AfterCommitError(sqlError(code)))
+    t.same(failure, { kind: 'defect', written: 'unknown', away: false }, code)
+  }
+})
+
 t.test('a commit that no standby confirmed is tried again, and may be written', async (t) => {
   t.same(classifyFailure(new UnconfirmedError()), { kind: 'transient', written: 'unknown', away: false })
 })

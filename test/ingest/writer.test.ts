@@ -393,6 +393,17 @@ t.test('a defect after the insert was committed: the outcome is unknown', async 
   t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
 })
 
+// Sent again in halves, stored rows would be duplicates, and a single one would be refused.
+t.test('a row error after the insert was committed: the outcome is unknown, and no row is sent again', async (t) => {
+  for (const ids of [['a'], ['a', 'b']]) {
+    const { store, send } = setUp(t)
+    const answer = send(ids)
+    ;(await store.next()).commitAndFail(new AfterCommitError(sqlError('22P02')))
+    t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
+    t.equal(store.calls.length, 1)
+  }
+})
+
 t.test('a defect that nobody says was rolled back: the outcome is unknown', async (t) => {
   const { store, send } = setUp(t)
   const answer = send(['a'])
