@@ -1,8 +1,10 @@
 import { once } from 'node:events'
 import { connect as open } from 'node:net'
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
-import { head, listen } from '../helpers/socket.ts'
+import { connect } from '../helpers/connect.ts'
+import { exchange, head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
 // One key takes as much as it can, and another one's requests must not notice. A request takes milliseconds; the bound is
@@ -15,10 +17,10 @@ const greedy = (await makeKey()).token
 const MiB = 1024 * 1024
 
 /** @returns the statuses that came on all of these connections */
-async function flood(t: Test, connections: number, bytes: string): Promise<() => number[]> {
+async function flood(t: Test, connections: number, bytes: string, to = port): Promise<() => number[]> {
   const answers: number[] = []
   for (let n = 0; n < connections; n++) {
-    const socket = open(port, '127.0.0.1')
+    const socket = open(to, '127.0.0.1')
     t.teardown(() => socket.destroy())
     socket.on('data', (bytes) => {
       for (const [, status] of String(bytes).matchAll(/HTTP\/1\.1 (\d+) /g)) answers.push(Number(status))
@@ -57,4 +59,39 @@ t.test('a key that opens streams of lines, and sends nothing on them, takes no m
   await until('the rest to be refused', () => app.budget.used > 0.45 * app.budget.max && statuses().length > 300)
   t.same(new Set(statuses()), new Set([503]))
   await isServed(t, 'streams')
+})
+
+// 503 "The database is away" was what everybody else got, after 20 seconds.
+t.test('a key with hundreds of strict batches that wait is passed by another key at once', async (t) => {
+  const { app, database, key, makeKey, get } = await createApp(t, {
+    FLUSH_CONCURRENCY: '1',
+    OUTAGE_HOLD_SECONDS: '100',
+  })
+  const port = await listen(app)
+  const [connections, pipelined] = [20, 30]
+  const { token } = await makeKey()
+  const batch = JSON.stringify(Array(2).fill({ source: 'greedy', type: 't' }))
+  const root = connect(database.superUrl)
+  t.teardown(() => root.destroy())
+
+  const lock = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN EXCLUSIVE MODE`.execute(lock)
+  const statuses = await flood(t, connections, send(token, batch, 'handling=strict').repeat(pipelined), port)
+  await until('all of them to wait', () => app.writer.status.waiting === connections * pipelined)
+  const other = exchange(port, send(key, JSON.stringify({ source: 'other', type: 't', id: '1' })))
+  await until('the other one to wait', () => app.writer.status.waiting === connections * pipelined + 1)
+  await lock.commit().execute()
+  t.equal((await other).status, 201)
+  await until('all answers', () => statuses().length === connections * pipelined)
+  t.same(new Set(statuses()), new Set([201]))
+
+  const { json } = await get('/v1/records?order=asc&limit=10')
+  const place = json.records.findIndex(({ source }: { source: string }) => source === 'other')
+  // One batch is at the database when it comes, and the next one has its turn by then.
+  t.equal(place, 2 * 2, 'two batches of two are before it')
+
+  function send(token: string, body: string, prefer = ''): string {
+    const headers = { Authorization: `Bearer ${token}`, Prefer: prefer, 'Content-Type': 'application/json' }
+    return head('POST', '/v1/records', { ...headers, 'Content-Length': String(body.length) }) + body
+  }
 })
