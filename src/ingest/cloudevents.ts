@@ -25,6 +25,7 @@ export const isBinary = (headers: IncomingHttpHeaders): boolean =>
 /**
  * Reads an event in binary mode (section 3.1): its attributes from the headers, the body as its data.
  * @param rawHeaders names and values by turns, as IncomingMessage has them: elsewhere one that came twice is one
+ * @param owner of the turns
  * @throws Problem invalid_header, invalid_json, invalid_utf8
  */
 export async function readBinaryEvent(
@@ -32,6 +33,7 @@ export async function readBinaryEvent(
   content: Buffer,
   limits: RecordLimits,
   defaults: Defaults,
+  owner: string,
 ): Promise<Batch> {
   const attributes = readAttributes(rawHeaders)
   const missing = REQUIRED.find((name) => attributes[name] === undefined)
@@ -46,8 +48,8 @@ export async function readBinaryEvent(
   }
   // As if it had come in structured mode: from here on all formats share one way, and one set of checks.
   const envelope = JSON.stringify(attributes).slice(0, -1)
-  const data = await readData(attributes.datacontenttype, content)
-  const record = await readRecordText(`${envelope}${data}}`, 0, limits, defaults)
+  const data = await readData(attributes.datacontenttype, content, owner)
+  const record = await readRecordText(`${envelope}${data}}`, 0, limits, defaults, owner)
   return { single: true, records: [isFault(record) ? { ...record, pointer: headerOf(record.pointer ?? '') } : record] }
 }
 
@@ -86,13 +88,13 @@ function decodeValue(header: string, value: string): string {
 }
 
 /** The member of the JSON format that holds this data without loss; none for an empty body. */
-async function readData(contentType: string | undefined, content: Buffer): Promise<string> {
+async function readData(contentType: string | undefined, content: Buffer, owner: string): Promise<string> {
   if (content.length === 0) return ''
   const [essence = '', ...parameters] = (contentType ?? '').toLowerCase().split(';')
   if (/^[^/]+\/(?:.+\+)?json\s*$/.test(essence)) {
     const text = decodeText(content)
     // Valid by itself: else it could close our object and open its own.
-    await checkJson(text)
+    await checkJson(text, owner)
     return `,"data":${text}`
   }
   const charset = parameters.find((parameter) => parameter.trim().startsWith('charset='))

@@ -44,16 +44,21 @@ export function chooseFormat(headers: IncomingHttpHeaders): Format {
 /** In bytes. */
 const LARGE = 1024 * 1024
 
-/** Reads a body that is there as a whole. @throws Problem when nothing of it can be a record */
+/**
+ * Reads a body that is there as a whole.
+ * @param owner of the turns: the id of the API key
+ * @throws Problem when nothing of it can be a record
+ */
 export async function readBatch(
   format: Exclude<Format, 'lines'>,
   rawHeaders: readonly string[],
   content: Buffer,
   limits: RecordLimits,
   defaultsFor: (single: boolean) => Defaults,
+  owner: string,
 ): Promise<Batch> {
   // To decode the largest takes as long as a turn should, and so may all that came before.
-  if (content.length > LARGE) await waitForTurn()
-  if (format === 'binary') return readBinaryEvent(rawHeaders, content, limits, defaultsFor(true))
-  return readJsonRecords(decodeText(content), format, limits, defaultsFor)
+  if (content.length > LARGE) await waitForTurn(owner)
+  if (format === 'binary') return readBinaryEvent(rawHeaders, content, limits, defaultsFor(true), owner)
+  return readJsonRecords(decodeText(content), format, limits, defaultsFor, owner)
 }

@@ -64,7 +64,7 @@ export async function ingest(writer: Writer, request: IngestRequest): Promise<In
   if (status === 'refused' || (strict && status === 207)) throw refuse(faultsOf(results))
 
   addCounts(totals, counts)
-  const body = await writeResults(results, counts, minimal)
+  const body = await writeResults(results, counts, minimal, key.id)
   return { status, body, counts, location: locationOf(results, batch.single) }
 }
 

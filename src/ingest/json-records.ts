@@ -39,6 +39,7 @@ const SHORT = 4096
 /**
  * Reads one record or an array of records, in turns of the event loop.
  * Parsed for the checks; the payloads of the rows are slices of the text, since JSON.parse rounds what a double cannot hold.
+ * @param owner of the turns
  * @throws Problem invalid_json, too_deep, wrong_type, too_many_records
  */
 export async function readJsonRecords(
@@ -46,12 +47,13 @@ export async function readJsonRecords(
   format: JsonFormat,
   limits: RecordLimits,
   defaultsFor: (single: boolean) => Defaults,
+  owner: string,
 ): Promise<Batch> {
-  if (text.length > SHORT && isTurnOver()) await waitForTurn()
+  if (text.length > SHORT && isTurnOver()) await waitForTurn(owner)
   const start = skipSpace(text, 0)
   const found = text.charAt(start) === '[' ? 'array' : text.charAt(start) === '{' ? 'object' : 'neither'
   if (found === 'neither' || (format.top !== 'either' && format.top !== found)) {
-    await checkJson(text, start)
+    await checkJson(text, owner, start)
     const wanted = { object: 'object', array: 'array of objects', either: 'object (a record) or an array of them' }
     throw new Problem('wrong_type', `The body must be a JSON ${wanted[format.top]}.`)
   }
@@ -65,10 +67,10 @@ export async function readJsonRecords(
   }
 
   if (single) {
-    const element = parseElement(text, start) ?? (await walkElement(text, start))
+    const element = parseElement(text, start) ?? (await walkElement(text, start, owner))
     take(element)
     throwFault(faultAfter(element.extent.end, text))
-  } else await forEachElement(text, start, limits.maxBatchRecords, take)
+  } else await forEachElement(text, start, limits.maxBatchRecords, owner, take)
   return { single, records }
 }
 
@@ -80,6 +82,7 @@ async function forEachElement(
   text: string,
   start: number,
   max: number,
+  owner: string,
   take: (element: Element) => void,
 ): Promise<void> {
   let at = skipSpace(text, start + 1)
@@ -93,9 +96,9 @@ async function forEachElement(
     }
     if (at - looked > SHORT) {
       looked = at
-      if (isTurnOver()) await waitForTurn()
+      if (isTurnOver()) await waitForTurn(owner)
     }
-    const element = parseElement(text, at) ?? (await walkElement(text, at))
+    const element = parseElement(text, at) ?? (await walkElement(text, at, owner))
     take(element)
     at = skipSpace(text, element.extent.end)
     if (text.charAt(at) === ']') break
@@ -106,24 +109,28 @@ async function forEachElement(
 }
 
 /** A value that is large, no object, or not JSON. @throws Problem invalid_json, too_deep */
-async function walkElement(text: string, start: number): Promise<Element> {
-  const walk = await walkJson(text, start)
+async function walkElement(text: string, start: number, owner: string): Promise<Element> {
+  const walk = await walkJson(text, start, owner)
   throwFault(faultInside(walk, text))
   return outlineElement(text, start, walk)
 }
 
-/** Reads a record that is a text of its own, such as a line. At once, unless it is large. */
+/**
+ * Reads a record that is a text of its own, such as a line. At once, unless it is large.
+ * @param owner of the turns
+ */
 export function readRecordText(
   text: string,
   index: number,
   limits: RecordLimits,
   defaults: Defaults,
+  owner: string,
 ): Row | Fault | Promise<Row | Fault> {
   const start = skipSpace(text, 0)
   const element = parseElement(text, start)
   // A promise for each line that is broken would cost more than the line.
   if (element === undefined)
-    return text.length > MOST_PARSED ? walkJson(text, start).then(read) : read(walkAtOnce(text))
+    return text.length > MOST_PARSED ? walkJson(text, start, owner).then(read) : read(walkAtOnce(text))
   const fault = faultAfter(element.extent.end, text, 'line')
   return fault === undefined ? check(element) : { index, pointer: '', ...fault }
 

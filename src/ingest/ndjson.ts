@@ -107,7 +107,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
       for (const [at, text] of textOf(piece.bytes).entries()) {
         const line = piece.firstLine + at
         // Of these, too, there may be tens of thousands in a block.
-        if (at % LINES_PER_LOOK === 0 && isTurnOver()) await waitForTurn()
+        if (at % LINES_PER_LOOK === 0 && isTurnOver()) await waitForTurn(key.id)
         const record = readLine(line === 1 && text !== undefined ? withoutMark(text) : text, line)
         if (record !== undefined) takeRecord(record instanceof Promise ? await record : record, text as string, line)
         if (chunks.isFull) await chunks.send()
@@ -119,7 +119,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   function readLine(text: string | undefined, line: number): Row | Fault | Promise<Row | Fault> | undefined {
     chunks.reachLine(line)
     if (text === undefined) return NOT_UTF8
-    return /^[ \t\r]*$/.test(text) ? undefined : readRecordText(text, line - 1, limits, defaults)
+    return /^[ \t\r]*$/.test(text) ? undefined : readRecordText(text, line - 1, limits, defaults, key.id)
   }
 
   function takeRecord(record: Row | Fault, text: string, line: number): void {

@@ -34,22 +34,26 @@ export function walkAtOnce(text: string): JsonWalk {
   return walk
 }
 
-/** Walks over the value that begins at `start`, in turns of the event loop. */
-export async function walkJson(text: string, start: number): Promise<JsonWalk> {
+/**
+ * Walks over the value that begins at `start`, in turns of the event loop.
+ * @param owner of the turns: see lib/turns.ts
+ */
+export async function walkJson(text: string, start: number, owner: string): Promise<JsonWalk> {
   const walk = new JsonWalk(text, start)
   do {
-    if (isTurnOver()) await waitForTurn()
+    if (isTurnOver()) await waitForTurn(owner)
   } while (!walk.run(STEP))
   return walk
 }
 
 /**
  * Checks that the text is one JSON value, in turns of the event loop.
+ * @param owner of the turns
  * @param start where it begins, if that is known
  * @throws Problem invalid_json, too_deep
  */
-export async function checkJson(text: string, start = 0): Promise<void> {
-  throwFault(faultOf(await walkJson(text, start), text))
+export async function checkJson(text: string, owner: string, start = 0): Promise<void> {
+  throwFault(faultOf(await walkJson(text, start, owner), text))
 }
 
 export function throwFault(fault: JsonFault | undefined): void {

@@ -81,11 +81,17 @@ const RESULTS_PER_LOOK = 100
 /**
  * The body of an answer that is not an error: `ResultsSchema`, written by hand since it is most of what we send. In turns of
  * the event loop.
+ * @param owner of the turns
  */
-export async function writeResults(results: readonly Result[], counts: Counts, minimal: boolean): Promise<string> {
+export async function writeResults(
+  results: readonly Result[],
+  counts: Counts,
+  minimal: boolean,
+  owner: string,
+): Promise<string> {
   let list = ''
   for (const [index, result] of results.entries()) {
-    if (index % RESULTS_PER_LOOK === RESULTS_PER_LOOK - 1 && isTurnOver()) await waitForTurn()
+    if (index % RESULTS_PER_LOOK === RESULTS_PER_LOOK - 1 && isTurnOver()) await waitForTurn(owner)
     const error = 'error' in result ? result.error : undefined
     if (minimal && error === undefined) continue
     if (list !== '') list += ','

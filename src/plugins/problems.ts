@@ -46,7 +46,7 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   const document = JSON.stringify(problem.toDocument(instance, request.id))
   reply.code(problem.status).headers(problem.headers).type(MEDIA_TYPE)
   if (document.length < LARGE) void reply.send(document)
-  else void waitForTurn().then(() => reply.send(document))
+  else void waitForTurn(request.key?.id ?? '').then(() => reply.send(document))
 }
 
 /** In characters. The errors of a whole batch can be as long as the batch: they are written in one turn, and sent in another. */

@@ -111,7 +111,8 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
   async function readContent(request: FastifyRequest, content: Buffer, hold: Hold): Promise<Batch & { bytes: number }> {
     const format = request.format as Exclude<Format, 'lines'>
-    const batch = await readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request))
+    const { id } = request.key as Key
+    const batch = await readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request), id)
     hold(recordsBytes(content, format === 'binary', batch.records.length))
     return { ...batch, bytes: content.length }
   }

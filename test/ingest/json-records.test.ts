@@ -8,7 +8,7 @@ import { jsonText } from '../helpers/json-text.ts'
 
 const limits = { maxRecordBytes: 1_048_576, maxBatchRecords: 10_000 }
 const defaults: Defaults = { makeId: String, traceparent: undefined }
-const read = (text: string): Promise<Batch> => readJsonRecords(text, PLAIN, limits, () => defaults)
+const read = (text: string): Promise<Batch> => readJsonRecords(text, PLAIN, limits, () => defaults, 'a key')
 const refusalOf = (work: () => unknown): Promise<string> =>
   (async () => work())().then(
     () => 'none',
@@ -71,7 +71,7 @@ t.test('a record is read alike, however large it is', async (t) => {
       ]
       const text = (blanks: string) => `{${all.map(([name, value]) => `"${name}":${value}`).join()}${blanks}}`
       const [small, large] = [await read(text('')), await read(text(' '.repeat(70_000)))]
-      const line = await readRecordText(text(' '.repeat(70_000)), 0, limits, defaults)
+      const line = await readRecordText(text(' '.repeat(70_000)), 0, limits, defaults, 'a key')
       return (
         JSON.stringify(small) === JSON.stringify(large) && JSON.stringify(small.records[0]) === JSON.stringify(line)
       )
@@ -91,7 +91,11 @@ t.test('a record with a thousand members is taken, and one with more is refused 
     const refused = { source: 's', pointer: '', code: 'too_complex' }
     t.match(records, [{ source: 's', type: 't' }, { index: 1, ...refused }, { source: 's', type: 't' }, { index: 3 }])
   }
-  t.match(await readRecordText(record(1001, 'a'), 6, limits, defaults), { index: 6, code: 'too_complex' }, 'as a line')
+  t.match(
+    await readRecordText(record(1001, 'a'), 6, limits, defaults, 'a key'),
+    { index: 6, code: 'too_complex' },
+    'as a line',
+  )
 })
 
 t.test('of records that are too large or too deep, the neighbours are taken', async (t) => {
@@ -117,6 +121,6 @@ t.test('what comes after the value is no JSON, at any size', async (t) => {
   for (const text of ['{}1', '[]]', '[1] ,', `{"a":${PADDING}}1`, `[${PADDING}]]`, `[${PADDING}]\n\n  {`]) {
     t.equal(await refusalOf(() => read(text)), await refusalOf(() => parseJson(text)), text.slice(0, 20))
     const line = text.replaceAll('\n', ' ')
-    t.match(await readRecordText(line, 0, limits, defaults), { code: /invalid_json|wrong_type/ })
+    t.match(await readRecordText(line, 0, limits, defaults, 'a key'), { code: /invalid_json|wrong_type/ })
   }
 })

@@ -11,7 +11,7 @@ const LONG = 'x'.repeat(900_000)
 const limits = { maxRecordBytes: 1_000_000, maxBatchRecords: 1 }
 const defaults: Defaults = { makeId: String, traceparent: undefined }
 const refusalOf = async (more: string) =>
-  (await readRecordText(`{"source":"s","type":"t",${more}}`, 0, limits, defaults)) as Fault
+  (await readRecordText(`{"source":"s","type":"t",${more}}`, 0, limits, defaults, 'a key')) as Fault
 
 // A pointer was told in full, and a detail held on to the line that it was cut out of: of lines of nearly a megabyte,
 // refused one after the other, 400 were enough to end the process for want of memory.

@@ -6,7 +6,7 @@ import { watchTurns } from '../helpers/turns.ts'
 /** Keeps the processor busy for about a millisecond of wall time at a time, for so many times. */
 async function work(times: number): Promise<void> {
   for (let n = 0; n < times; n++) {
-    if (isTurnOver()) await waitForTurn()
+    if (isTurnOver()) await waitForTurn('a key')
     for (const until = performance.now() + 1; performance.now() < until; );
   }
 }
@@ -19,18 +19,27 @@ t.test('long work is cut into turns, and however much of it there is, no turn is
   t.ok(longest < 60, `the longest of 400 ms of work took ${longest} ms`)
 })
 
-t.test('those that wait go on in the order in which they came, one a turn', async (t) => {
+t.test('the tasks of one key go on in the order in which they came, one a turn', async (t) => {
   let turn = 0
   let immediate = setImmediate(function count() {
     turn++
     immediate = setImmediate(count)
   })
   t.teardown(() => clearImmediate(immediate))
-  const turns = await Promise.all([1, 2, 3].map(() => waitForTurn().then(() => turn)))
+  const turns = await Promise.all([1, 2, 3].map(() => waitForTurn('a key').then(() => turn)))
   t.ok(
     turns.every((one, at) => at === 0 || one > (turns[at - 1] as number)),
     turns.join(),
   )
+})
+
+t.test('however many tasks of a key wait, the next turn but one is that of another key', async (t) => {
+  const turns: string[] = []
+  const wait = (owner: string) => waitForTurn(owner).then(() => void turns.push(owner))
+  const greedy = Array.from({ length: 100 }, () => wait('greedy'))
+  await Promise.all([wait('modest'), wait('another')])
+  t.same(turns, ['greedy', 'modest', 'another'])
+  await Promise.all(greedy)
 })
 
 t.test('a turn that nobody waits for ends by itself', async (t) => {

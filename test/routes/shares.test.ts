@@ -95,3 +95,22 @@ t.test('a key with hundreds of strict batches that wait is passed by another key
     return head('POST', '/v1/records', { ...headers, 'Content-Length': String(body.length) }) + body
   }
 })
+
+// Bodies that wait for the processor were served in the order in which they came, whoever had sent them.
+t.test('a key whose large bodies wait to be read is passed by another key at once', async (t) => {
+  await until('the memory of the others to be free', () => app.budget.used === 0)
+  // Each of these waits for a turn before it is decoded.
+  const large = `${' '.repeat(MiB)}x`
+  const answered: string[] = []
+  const send = (token: string) =>
+    post(large, { authorization: `Bearer ${token}` }).then(({ status }) => {
+      t.equal(status, 400)
+      answered.push(token)
+    })
+  // Both keys are known from here on: nobody waits for one to be looked up.
+  for (const token of [greedy, key]) await send(token)
+  answered.splice(0)
+  await Promise.all([...Array(20).fill(greedy), key].map(send))
+  const place = answered.indexOf(key)
+  t.ok(place < 5, `${place} of 20 are answered before`)
+})
