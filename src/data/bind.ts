@@ -37,6 +37,9 @@ export function bindInPlace(client: pg.Client): void {
 
 /** https://www.postgresql.org/docs/18/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND */
 function writeBind(message: Message, { portal = '', statement = '', values = [], valueMapper }: Bind): void {
+  // Flush, which asks for nothing. Without a message before it, a large Bind amid a transaction is silence to PostgreSQL until
+  // all of it has come, and on a slow network idle_in_transaction_session_timeout ends the session each time.
+  message.frame('H', () => {})
   const mapped = values.map((value) => (value instanceof Column ? value : (valueMapper(value) ?? null)))
   message.frame('B', () => {
     message.cstring(portal)
