@@ -20,7 +20,7 @@ const SETTINGS = {
   idle_session_timeout: '0',
   // A connection that vanished amid a transaction leaves its locks behind, and what is sent again waits for them. Between
   // two statements of a transaction we do nothing else, so that silence is not ours. It does not count while a statement comes
-  // in (bind.ts): a client that vanishes then is noticed by keepalives.
+  // in (bind.ts): a client that vanishes then is noticed by the other instances (silent-writers.ts).
   idle_in_transaction_session_timeout: '5s',
   // PostgreSQL notices within a minute that a client's machine is gone, instead of after two hours.
   tcp_keepalives_idle: '30',

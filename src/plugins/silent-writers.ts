@@ -6,10 +6,11 @@ import { repeat } from '../lib/repeat.ts'
 const LOOK_AGAIN_MS = 2_000
 
 /**
- * How long a writer may keep PostgreSQL waiting amid a COPY. A flush is sent at once, and has some 20 MB at most; a network
- * that takes longer for it has it sent again as an INSERT, whose transaction begins when all of it has come.
+ * How long a writer may keep PostgreSQL waiting. Amid a COPY: a flush is sent at once, and has some 20 MB at most; a network
+ * that takes longer for it has it sent again as an INSERT, whose transaction begins when all of it has come. Between the
+ * statements of a strict batch: the next statement has as many bytes, and there is no other way to send it.
  */
-const SILENT_SECONDS = 5
+const SILENT_SECONDS = { amid: 5, between: 20 }
 
 /** Each instance looks whether another one was lost amid a transaction, which would hold up the lists of all. */
 export default fp(
