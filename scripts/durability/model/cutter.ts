@@ -82,7 +82,9 @@ export async function openCutter(target: number): Promise<Cutter> {
     if (at === -1) return
     links.splice(at, 1)
     for (const socket of [link.client, link.server]) {
-      if (reset) socket.resetAndDestroy()
+      // Node.js cannot reset a socket that is shutting down: it leaks, and the process spins at its end instead of exiting.
+      if (reset && !socket.writableEnded) socket.resetAndDestroy()
+      else if (reset) socket.destroy()
       else socket.destroySoon()
     }
   }
