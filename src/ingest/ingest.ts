@@ -27,6 +27,8 @@ export interface IngestRequest {
   preferences: Preferences
   /** What became of the records is added here, also when none was stored. */
   totals: Counts
+  /** Called before anything is written. @throws Problem overloaded, if there is no memory for the records and their answer */
+  reserve?: (records: readonly (Row | Fault)[]) => void
 }
 
 export interface IngestAnswer {
@@ -46,6 +48,7 @@ export async function ingest(writer: Writer, request: IngestRequest): Promise<In
   const records = batch.records.map((record, index) =>
     isFault(record) ? record : (sourceFault(key, record.source, index) ?? record),
   )
+  request.reserve?.(records)
   const rows = records.filter((record): record is Row => !isFault(record))
   const { strict, minimal } = preferences
   const refuse = (faults: Fault[]) => {

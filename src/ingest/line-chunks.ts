@@ -2,7 +2,7 @@ import { RowPacker } from '../data/packed-rows.ts'
 import type { Row } from '../data/row.ts'
 import type { Problem } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
-import type { LineReport } from './line-report.ts'
+import { CONFLICT_BYTES, type LineReport, MAX_REJECTIONS } from './line-report.ts'
 import type { Writer } from './writer.ts'
 
 /** Lines that go to the writer together: enough to make a flush of their own, few enough to hold several in memory. */
@@ -69,8 +69,14 @@ export class LineChunks {
     return this.#inFlight === 0
   }
 
+  /** Of the rows, and of what the report may have to say of them. */
   get heldBytes(): number {
-    return this.#sent.reduce((sum, { rows }) => sum + rows.size, this.#current.rows.size)
+    let [bytes, rows] = [0, 0]
+    for (const chunk of [...this.#sent, this.#current]) {
+      bytes += chunk.rows.size
+      rows += chunk.state === 'stored' ? 0 : chunk.rows.length
+    }
+    return bytes + Math.min(rows, MAX_REJECTIONS) * CONFLICT_BYTES
   }
 
   /** All lines up to this one were read, whatever was in them. */

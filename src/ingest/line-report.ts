@@ -4,10 +4,16 @@ import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 import { type Counts, codeForAll, faultOf, noCounts } from './results.ts'
 
 /** Refused lines that are told one by one; the rest is counted. */
-const MAX_REJECTIONS = 1000
+export const MAX_REJECTIONS = 1000
+
+/** What the answer says of a row that PostgreSQL refuses, beyond its source and id. */
+export const CONFLICT_BYTES = 256
 
 /** What is told of one, in characters: a name in a record can be as long as a line. */
 const LONGEST_TEXT = 1024
+
+/** What one holds beyond its texts: objects of V8. */
+const REJECTION_BYTES = 128
 
 export interface Rejection extends Omit<Fault, 'index'> {
   /** From 1. */
@@ -23,6 +29,8 @@ export class LineReport {
   committedLines = 0
   /** Lines were sent to the database, and whether they were committed is not known. */
   outcomeUnknown = false
+  /** In memory, of the refused lines that are listed; also enough for the answer, which says the same of half of them. */
+  heldBytes = 0
   #rejections: Rejection[] = []
   /** Of the lines that are listed the last one, once no further ones will be. */
   #lastListed = Number.POSITIVE_INFINITY
@@ -47,10 +55,13 @@ export class LineReport {
     this.#codes.add(fault.code)
     // Not even made: a stream may be nothing else but lines that are refused.
     if (line > this.#lastListed) return
-    this.#rejections.push(toRejection(line, fault, row))
+    const rejection = toRejection(line, fault, row)
+    this.#rejections.push(rejection)
+    this.heldBytes += bytesOf(rejection)
     // What the database refuses is known later than what is wrong with a line further down.
     if (this.#rejections.length < 2 * MAX_REJECTIONS) return
     this.#rejections = this.#first()
+    this.heldBytes = this.#rejections.reduce((sum, one) => sum + bytesOf(one), 0)
     this.#lastListed = (this.#rejections.at(-1) as Rejection).line
   }
 
@@ -102,6 +113,9 @@ function toRejection(line: number, { index: _, pointer, detail, ...rest }: Fault
   // A copy: V8 cuts text out of a text without copying, and so a detail with a number in it would keep its line in memory.
   return JSON.parse(JSON.stringify(rejection))
 }
+
+/** V8 takes one byte or two for a character, UTF-8 one to three. */
+const bytesOf = (rejection: Rejection) => REJECTION_BYTES + 2 * Buffer.byteLength(JSON.stringify(rejection))
 
 /** To what is around the place, where the place itself is too long to be told. */
 function shortenPointer(pointer: string): string {

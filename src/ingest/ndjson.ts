@@ -92,9 +92,13 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
     reader.close()
   }
   await take(cutter.end())
+  // The report and the rows that may yet add to it, so that the answer is within what is reserved now.
+  tellHeld()
 
   function tellHeld(unread = 0): void {
-    request.hold?.(IDLE_STREAM_BYTES + inflaterBytes(body) + unread + cutter.heldBytes + chunks.heldBytes)
+    request.hold?.(
+      IDLE_STREAM_BYTES + inflaterBytes(body) + unread + cutter.heldBytes + chunks.heldBytes + report.heldBytes,
+    )
   }
 
   async function take(pieces: (Block | LongLine)[]): Promise<void> {

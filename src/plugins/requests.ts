@@ -19,8 +19,8 @@ export default fp(
     app.decorateRequest('problemCode', undefined)
     app.decorateRequest('isLogged', true)
 
-    app.decorateReply('sendJson', function (text) {
-      return this.type('application/json; charset=utf-8').send(text)
+    app.decorateReply('sendJson', function (json) {
+      return this.type('application/json; charset=utf-8').send(json)
     })
 
     app.addHook('onRequest', (request, reply, done) => {
@@ -77,7 +77,7 @@ declare module 'fastify' {
   }
   interface FastifyReply {
     /** Sends JSON that is text already, past the serializer. */
-    sendJson(text: string): this
+    sendJson(json: string | Buffer): this
   }
   interface FastifyContextConfig {
     /** Do not log what succeeds. */

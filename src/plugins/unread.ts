@@ -21,24 +21,28 @@ export default fp(async function unread(app: FastifyInstance, { config }: { conf
   app.decorate('unread', budget)
   // Node.js takes more than ten listeners for a leak. There is one for each answer that waits on the connection.
   app.server.on('connection', (socket) => socket.setMaxListeners(2 * MOST_PIPELINED))
+  app.decorateReply('onceTaken', function (giveBack) {
+    const { socket } = this.request.raw
+    // There is no further 'close' of a client that has left already.
+    if (this.raw.destroyed || socket.destroyed) return giveBack()
+    const onClose = () => {
+      this.raw.off('close', onClose)
+      socket.off('close', onClose)
+      giveBack()
+    }
+    this.raw.once('close', onClose)
+    // An answer that waits behind another one on its connection is not closed with it. Nor does the request tell: it is
+    // closed as soon as it was read to its end, and one that has a body, even an empty one, is read at once.
+    socket.once('close', onClose)
+  })
   app.decorateReply('beginReading', function () {
     const reserve = budget.openReservation((this.request.key as Key).id)
     const end = new AbortController()
-    const { socket } = this.request.raw
-    // A client that has left already would never give it back: there is no further 'close'.
-    if (this.raw.destroyed || socket.destroyed) end.abort()
-    else {
-      reserve(REQUEST_BYTES)
-      const giveBack = () => {
-        socket.off('close', giveBack)
-        end.abort()
-        reserve(0)
-      }
-      this.raw.once('close', giveBack)
-      // An answer that waits behind another one on its connection is not closed with it. Nor does the request tell: it is
-      // closed as soon as it was read to its end, and one that has a body, even an empty one, is read at once.
-      socket.once('close', giveBack)
-    }
+    reserve(REQUEST_BYTES)
+    this.onceTaken(() => {
+      end.abort()
+      reserve(0)
+    })
     return {
       signal: end.signal,
       hold: (bytes) => {
@@ -54,6 +58,11 @@ declare module 'fastify' {
     unread: Budget
   }
   interface FastifyReply {
+    /**
+     * Calls `giveBack` once, when the client has taken the whole answer or its connection is closed; at once if it is closed
+     * already.
+     */
+    onceTaken(giveBack: () => void): void
     /** Called once, before anything is read. @throws Problem overloaded */
     beginReading(): Reading
   }

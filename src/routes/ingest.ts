@@ -7,9 +7,8 @@ import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
 import { abandon, type Encoding, inflate, readEncoding, toBodyProblem } from '../ingest/inflate.ts'
-import { ingest } from '../ingest/ingest.ts'
-import type { Batch } from '../ingest/json-records.ts'
-import { IDLE_STREAM_BYTES, recordsBytes, requestBytes } from '../ingest/memory.ts'
+import { type IngestRequest, ingest } from '../ingest/ingest.ts'
+import { IDLE_STREAM_BYTES, recordsBytes, requestBytes, textBytes } from '../ingest/memory.ts'
 import { ingestLines } from '../ingest/ndjson.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
@@ -17,6 +16,12 @@ import type { Key } from '../operate/keys.ts'
 import { INGEST_SCHEMA } from '../schemas/ingest.ts'
 
 type Hold = (bytes?: number) => void
+
+/**
+ * Up to this size an answer's memory is given back at once, since the client's kernel or ours takes it: that of a record
+ * must not pay for listeners.
+ */
+const SMALL_ANSWER = 4096
 
 /** POST /v1/records */
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
@@ -57,25 +62,34 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     const preferences = readPrefer(request.headers.prefer)
     const hold = openReservation(request)
     let bytes = 0
+    // Of the records, and then of the answer: that is reserved with them, since it cannot be refused once they are committed.
+    let held = 0
     try {
       // The body itself is not kept here: it is garbage while the records wait.
-      const batch = await readContent(request, await receive(request, reply, hold), hold)
+      const batch = await readContent(request, await receive(request, reply, hold))
       bytes = batch.bytes
+      const reserve: IngestRequest['reserve'] = (records) => {
+        const needed = batch.textBytes + recordsBytes(records)
+        hold(needed)
+        held = needed
+      }
       if (request.rateLimit !== undefined) {
         request.rateLimit.charge(batch.records.length - 1)
         reply.headers(request.rateLimit.headers)
       }
       // The body may have taken its time: what the key may do counts now.
       const key = app.keyNow(request, 'ingest')
-      const answer = await ingest(app.writer, { batch, bytes, key, preferences, totals })
+      const answer = await ingest(app.writer, { batch, bytes, key, preferences, totals, reserve })
       request.counts = answer.counts
       reply.code(answer.status)
       if (answer.location !== undefined) reply.header('location', answer.location)
       const applied = preferenceApplied(preferences)
       if (applied !== undefined) reply.header('preference-applied', applied)
-      return reply.sendJson(answer.body)
+      const body = toBody(answer.body)
+      held = Math.min(held, body.length)
+      return reply.sendJson(body)
     } finally {
-      hold()
+      keepUntilTaken(reply, hold, held)
       app.storage.add(bytes)
     }
   }
@@ -109,19 +123,20 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     }
   }
 
-  async function readContent(request: FastifyRequest, content: Buffer, hold: Hold): Promise<Batch & { bytes: number }> {
+  async function readContent(request: FastifyRequest, content: Buffer) {
     const format = request.format as Exclude<Format, 'lines'>
     const { id } = request.key as Key
     const batch = await readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request), id)
-    hold(recordsBytes(content, format === 'binary', batch.records.length))
-    return { ...batch, bytes: content.length }
+    return { ...batch, bytes: content.length, textBytes: textBytes(content, format === 'binary') }
   }
 
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const hold = openReservation(request)
     const defaults = defaultsOf(request)(false)
-    const body = openBody(request)
+    const content = openBody(request)
     const closing = new AbortController()
+    // Of what is read and waits, and of the report: that of the answer, too, once the stream is over.
+    let held = 0
     const over = app.endOnClose(request.raw, (why) => closing.abort(why))
     try {
       hold(IDLE_STREAM_BYTES)
@@ -129,15 +144,21 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       letContinue(request, reply)
       const stop = AbortSignal.any([closing.signal, app.watchKey(request, 'ingest')])
       const admit = app.admitLines(request, stop)
-      const lines = { key: request.key as Key, defaults, limits, stop, totals, admit, hold }
-      const answer = await ingestLines(body, app.writer, lines)
+      const holdLines = (bytes: number) => {
+        hold(bytes)
+        held = bytes
+      }
+      const lines = { key: request.key as Key, defaults, limits, stop, totals, admit, hold: holdLines }
+      const answer = await ingestLines(content, app.writer, lines)
       request.counts = answer.counts
-      return reply.code(answer.status).sendJson(answer.body)
+      const body = toBody(answer.body)
+      held = Math.min(held, body.length)
+      return reply.code(answer.status).sendJson(body)
     } finally {
-      hold()
+      keepUntilTaken(reply, hold, held)
       over()
       // Whatever became of it: what nobody reads would hold up the next request of the connection.
-      abandon(body)
+      abandon(content)
     }
   }
 }
@@ -176,6 +197,21 @@ function openBody({ raw, encoding, format }: FastifyRequest): Readable {
  */
 function letContinue(request: FastifyRequest, reply: FastifyReply): void {
   if (request.headers.expect !== undefined && request.raw.httpVersionMinor > 0) reply.raw.writeContinue()
+}
+
+/** As bytes, if it is large: text would take twice as much while it waits, if one of its characters is not in Latin-1. */
+const toBody = (json: string) => (json.length > SMALL_ANSWER ? Buffer.from(json) : json)
+
+/**
+ * Keeps as many bytes as the answer holds until the client has taken it: any number of clients may not read what they asked
+ * for. The document of a problem, which is not made yet, holds at most what its records or lines held.
+ */
+function keepUntilTaken(reply: FastifyReply, hold: Hold, bytes: number): void {
+  if (bytes <= SMALL_ANSWER) hold()
+  else {
+    hold(bytes)
+    reply.onceTaken(hold)
+  }
 }
 
 const defaultsOf = (request: FastifyRequest) =>

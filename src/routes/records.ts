@@ -12,14 +12,8 @@ import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
 import { ProblemSchema } from '../schemas/problem.ts'
 import { RecordSchema } from '../schemas/record.ts'
+import { COMPRESSED_AT_ONCE, COMPRESSION, compressorBytes } from './compression.ts'
 import { negotiate } from './negotiate.ts'
-
-/** Given to each route, which takes nothing from the options of the plugin. */
-const COMPRESSION = {
-  encodings: ['zstd' as const, 'br' as const, 'gzip' as const],
-  // The library's own list does not have application/x-ndjson.
-  customTypes: /^text\/csv\b|[/+-](?:nd)?json\b/,
-}
 
 const LIST_TYPES = [
   'application/json',
@@ -72,7 +66,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const reader = { db: app.db.list, primary, turnstile, key, signal }
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
-        hold(EXPORT_BYTES)
+        hold(EXPORT_BYTES + compressorBytes(request))
         const format = type === 'text/csv' ? CSV : NDJSON
         const pages = await openExport(reader, request.query, format, config.OUTAGE_HOLD_SECONDS * 1000)
         reply.cutWithKey('read')
@@ -83,6 +77,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, hold)
       checkAgain(request)
+      if (body.length > COMPRESSED_AT_ONCE) hold(body.buffer.byteLength + compressorBytes(request))
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
       return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(body)
     }),
