@@ -125,11 +125,11 @@ export const ConfigSchema = Type.Object({
   }),
   QUEUE_MAX_BYTES: bytes(
     64 * MiB,
-    'Memory of all requests that are being read or wait for their commit; beyond it 503',
+    'Memory of all requests that are being read or wait for their commit, and of answers to them that nobody takes; beyond it 503',
   ),
   UNREAD_MAX_BYTES: bytes(
     64 * MiB,
-    'All pages and exports that are being made, or that their readers have not taken yet; beyond it 503',
+    'All pages and exports that are being made, or that their readers have not taken yet, with their compressors; beyond it 503',
   ),
   SHED_INGEST_SECONDS: Type.Number({
     default: 1,

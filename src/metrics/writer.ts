@@ -68,7 +68,7 @@ export function measureWriter(registry: Registry): WriterEvents {
 export function tellQueue(registry: Registry, writer: Writer, budget: Budget): void {
   readGauge(registry, {
     name: 'sluice_queue_bytes',
-    help: 'Memory of requests that are being read or wait for their commit.',
+    help: 'Memory of requests that are being read or wait for their commit, and of answers to them that are not taken yet.',
     read: () => budget.used,
   })
   readGauge(registry, {

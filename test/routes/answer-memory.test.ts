@@ -1,0 +1,83 @@
+import { connect as open, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { createApp } from '../helpers/app.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { settles, until } from '../helpers/until.ts'
+
+// The memory of an answer to a POST was given back before a byte of it was sent. A client that posted batches of 20 KB and
+// read none of the answers, of a megabyte and more each, filled the memory of the process outside of every budget.
+
+const { app, key, post, get, makeKey } = await createApp(t)
+const port = await listen(app)
+/** The server's sides of the connections that are open. */
+const connections = new Set<Socket>()
+app.server.on('connection', (socket: Socket) => {
+  connections.add(socket)
+  socket.on('close', () => connections.delete(socket))
+})
+const unsent = () => [...connections].reduce((sum, { writableLength }) => sum + writableLength, 0)
+
+const JSON_TYPE = { 'Content-Type': 'application/json' }
+const LINES = { 'Content-Type': 'application/x-ndjson' }
+const nonsense = `[${Array(10_000).fill(1).join()}]`
+const batch = (source: string, count = 2000) =>
+  `[${Array.from({ length: count }, (_, id) => `{"source":"${source.padEnd(500, '.')}","type":"t","id":"${id}"}`).join()}]`
+const longNames = `[${Array.from({ length: 1000 }, () => `{"${'~'.repeat(4000)}":1}`).join()},{"source":"s","type":"t"}]`
+const lines = `{"source":"${'x'.repeat(500)}"}\n`.repeat(2000)
+
+/** Sends a body, `times` on one connection, and reads nothing of the answers. */
+function send(t: Test, token: string, body: string, headers: Record<string, string> = JSON_TYPE, times = 16): Socket {
+  const socket = open(port, '127.0.0.1')
+    .on('error', () => {})
+    .pause()
+  t.teardown(() => socket.destroy())
+  const all = { Authorization: `Bearer ${token}`, ...headers, 'Content-Length': String(Buffer.byteLength(body)) }
+  for (let n = 0; n < times; n++) socket.write(head('POST', '/v1/records', all) + body)
+  return socket
+}
+
+const given = (what: string) => until(`the memory of ${what} to be given back`, () => app.budget.used === 0)
+
+for (const [name, body, headers] of [
+  ['committed batches', batch('committed'), JSON_TYPE],
+  ['committed batches with a refused record', `[1,${batch('partly').slice(1)}`, JSON_TYPE],
+  ['refused batches', nonsense, JSON_TYPE],
+  ['batches with names that are longer in the answer', longNames, JSON_TYPE],
+  ['strict batches that are refused', nonsense, { ...JSON_TYPE, Prefer: 'handling=strict' }],
+  ['lines', lines, LINES],
+] as const) {
+  t.test(`the answers to ${name} count until they are taken, or their connection is closed`, async (t) => {
+    const first = send(t, key, body, headers)
+    await until('the answers to be stuck', () => unsent() > 0)
+    await until('the writer to be done', () => app.writer.status.waiting === 0)
+    await settles(
+      () => app.budget.used,
+      () => get('/healthz'),
+    )
+    // What Node.js could not hand to the kernel is the least that is held.
+    t.ok(app.budget.used >= unsent(), `${app.budget.used} bytes are reserved for ${unsent()}`)
+    first.resume()
+    await given('what was read')
+    first.destroy()
+
+    const second = send(t, key, body, headers)
+    await until('the answers to be stuck', () => unsent() > 0)
+    second.destroy()
+    await given('a connection that broke')
+  })
+}
+
+t.test('a key that takes no answers is refused beyond its share, and another one is served', async (t) => {
+  const greedy = (await makeKey()).token
+  for (let n = 0; n < 12; n++) send(t, greedy, nonsense)
+  const refused = await until('a refusal', async () => {
+    const answer = await post(nonsense, { authorization: `Bearer ${greedy}` })
+    t.ok(app.budget.used <= app.budget.max && app.budget.used >= unsent())
+    return unsent() > 0 && answer.status === 503 && answer
+  })
+  isProblem(t, refused, 'overloaded')
+  t.match(refused.headers['retry-after'], /^\d+$/)
+  t.equal((await post({ source: 'other', type: 't', id: '1' })).status, 201)
+  t.equal((await post(batch('other', 500))).status, 201)
+})
