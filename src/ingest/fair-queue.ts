@@ -50,15 +50,22 @@ export class FairQueue {
       rows += request.rows.length
       bytes += request.bytes
     }
-    return this.#withdraw(taken)
+    return this.#noteRemoved(taken)
   }
 
   /** Takes the requests whose deadline has passed. */
   takeLate(now: number): Waiting[] {
-    return this.#withdraw(this.#requests.drop(({ deadline }) => deadline <= now))
+    return this.#noteRemoved(this.#requests.drop(({ deadline }) => deadline <= now))
   }
 
-  #withdraw(requests: Waiting[]): Waiting[] {
+  /** Removes a request, wherever in the queue it is. @returns false when it is not in the queue */
+  remove(request: Waiting): boolean {
+    const isRemoved = this.#requests.remove(request.key, request)
+    if (isRemoved) this.#noteRemoved([request])
+    return isRemoved
+  }
+
+  #noteRemoved(requests: Waiting[]): Waiting[] {
     for (const { rows } of requests) this.#rows -= rows.length
     this.#length -= requests.length
     return requests

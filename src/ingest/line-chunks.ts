@@ -26,6 +26,8 @@ interface Chunk {
   /** The last line that was read when the chunk was sent; lines without a row count as well. */
   lastLine: number
   state: 'filling' | 'sent' | 'stored' | 'failed'
+  /** Takes it back from the writer, as far as it was not sent to the database. */
+  withdraw: (why: Problem) => void
 }
 
 /** Gathers the rows of a stream into chunks, hands these to the writer, a few at a time, and reports what it says. */
@@ -108,7 +110,8 @@ export class LineChunks {
     this.#sent.push(chunk)
     chunk.state = 'sent'
     const rows = chunk.rows.rows()
-    this.#writer.submit({ key: this.#key, rows, bytes: chunk.bytes, strict: false }, (error, outcomes) => {
+    const request = { key: this.#key, rows, bytes: chunk.bytes, strict: false }
+    chunk.withdraw = this.#writer.submit(request, (error, outcomes) => {
       if (error === undefined) this.#report.record(rows, chunk.lines, outcomes)
       else this.#noteFailed(error as Problem)
       // One that failed may still be on its way.
@@ -117,6 +120,11 @@ export class LineChunks {
       while (this.#sent[0]?.state === 'stored') this.#report.committedLines = (this.#sent.shift() as Chunk).lastLine
       this.#onDone()
     })
+  }
+
+  /** Takes back what the writer has not sent to the database yet; what it has sent has a moment left. */
+  withdraw(why: Problem): void {
+    for (const { withdraw } of this.#sent) withdraw(why)
   }
 
   /** Hands over what is left, and waits until all is stored or has failed. */
@@ -155,4 +163,5 @@ const newChunk = (lastLine: number): Chunk => ({
   bytes: 0,
   lastLine,
   state: 'filling',
+  withdraw: () => {},
 })

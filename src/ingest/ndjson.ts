@@ -24,6 +24,8 @@ export interface LinesRequest {
   limits: RecordLimits
   /** Ends the stream where it is, whatever it waits for. Its reason is a Problem: why. */
   stop: AbortSignal
+  /** Takes back what was handed over and not sent to the database; aborted with `stop`, or after it. Its reason is a Problem. */
+  withdraw?: AbortSignal
   /** What became of the lines is added here, while they are stored. */
   totals: Counts
   admit?: Admit
@@ -54,7 +56,9 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
   const report = new LineReport(request.totals)
   const chunks = new LineChunks(writer, report, request)
   const wake = () => chunks.wake()
+  const withdraw = () => chunks.withdraw(request.withdraw?.reason)
   request.stop.addEventListener('abort', wake)
+  request.withdraw?.addEventListener('abort', withdraw)
   let problem: Problem | undefined
   try {
     await readLines(body, request, chunks, report)
@@ -65,6 +69,7 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
   }
   await chunks.finish()
   request.stop.removeEventListener('abort', wake)
+  request.withdraw?.removeEventListener('abort', withdraw)
   problem = chunks.problem ?? problem
   if (problem !== undefined) throw report.explain(problem)
   const status = statusOf(report.counts)

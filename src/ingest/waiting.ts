@@ -14,6 +14,8 @@ export interface Waiting {
   strict: boolean
   /** When the hold window closes, in the clock of performance.now(). */
   deadline: number
+  /** Why no further statement with its rows is sent; undefined: it was not withdrawn. */
+  withdrawn?: Problem
   /** Statements with its rows were sent, and not all of them are known to be rolled back: something may be written. */
   outcomeUnknown: boolean
   outcomes: RowOutcome[]
@@ -92,6 +94,11 @@ const DISK_FULL = '53100'
  * @param cause the last failure, of its flush or of the database; undefined: there was none, it waited for its turn
  */
 export function answerLate(request: Waiting, cause: unknown): void {
+  if (request.withdrawn !== undefined) {
+    const { code, message, headers } = request.withdrawn
+    answerError(request, new Problem(code, message, { outcome: outcomeOf(request), headers }))
+    return
+  }
   const [code, why] = whyLate(request, cause)
   const whatNow = request.outcomeUnknown
     ? 'The records may be stored. Sending the same request again is safe: its records are stored once.'

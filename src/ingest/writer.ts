@@ -50,7 +50,8 @@ import {
  *
  * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
  * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
- * answer. Its rows may be stored then; the flush goes on without it. Its neighbours have their own time.
+ * answer. Its rows may be stored then; the flush goes on without it. Its neighbours have their own time. A request that is
+ * withdrawn leaves in the same way, as if its time were up, and no further statement with its rows is sent.
  *
  * The database is away from the first failure that says so until the first answer of any kind. While it is away and
  * nothing is there to be written, the writer asks for it.
@@ -144,13 +145,18 @@ export class Writer {
   /**
    * Hands over a request's rows; none of its bytes are counted here, the body's reservation does that (lib/budget.ts).
    * @param done called once: after the commit with one outcome a row, or with a Problem or a defect
+   * @returns a function that withdraws the request, for the reason that is given. What was not sent to PostgreSQL is not
+   * written; a try under way has GRACE_MS left.
    */
-  submit(request: { key: string; rows: Rows; bytes: number; strict: boolean }, done: Waiting['done']): void {
+  submit(
+    request: { key: string; rows: Rows; bytes: number; strict: boolean },
+    done: Waiting['done'],
+  ): (why: Problem) => void {
     if (this.#closing) {
       done(new Problem('draining', 'This instance is shutting down; send the request again.'), [])
-      return
+      return () => {}
     }
-    this.#queue.push({
+    const waiting: Waiting = {
       ...request,
       deadline: performance.now() + this.#options.holdMs,
       outcomeUnknown: false,
@@ -158,9 +164,17 @@ export class Writer {
       missing: request.rows.length,
       trace: this.#options.traces?.current(),
       done,
-    })
+    }
+    this.#queue.push(waiting)
     this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
     this.#schedule()
+    return (why) => this.#withdraw(waiting, why)
+  }
+
+  #withdraw(request: Waiting, why: Problem): void {
+    request.withdrawn = why
+    request.deadline = Math.min(request.deadline, performance.now())
+    if (this.#queue.remove(request)) answerLate(request, undefined)
   }
 
   get status(): WriterStatus {
@@ -265,6 +279,7 @@ export class Writer {
   async #writePiece(flush: Flush, piece: Part[]): Promise<Part[][]> {
     const base = this.#store.newBase()
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      for (const { request } of piece) if (request.withdrawn !== undefined) answerLate(request, undefined)
       const parts = piece.filter(isOpen)
       if (parts.length === 0) return []
       // Half of each pause is chance: instances that lost the same database do not all return in the same instant.

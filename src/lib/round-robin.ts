@@ -15,6 +15,13 @@ class Line<T> {
     this.#items.push(item)
   }
 
+  /** @returns false when it is not among them */
+  remove(item: T): boolean {
+    const at = this.#items.indexOf(item, this.#first)
+    if (at >= 0) this.#items.splice(at, 1)
+    return at >= 0
+  }
+
   /** Removes the first item. To move the others each time would take longer the more of them wait. */
   shift(): void {
     // Its memory is reserved by nobody once it is taken, however long the others wait.
@@ -65,6 +72,14 @@ export class RoundRobin<T> {
       if (line.first !== undefined) this.#lines.set(owner, line)
       yield item
     }
+  }
+
+  /** Removes an item, wherever it is. This is nobody's turn. @returns false when it does not wait */
+  remove(owner: string, item: T): boolean {
+    const line = this.#lines.get(owner)
+    if (line === undefined || !line.remove(item)) return false
+    if (line.first === undefined) this.#lines.delete(owner)
+    return true
   }
 
   /** Removes from each owner the first items, as long as they match. This is nobody's turn. */

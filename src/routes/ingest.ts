@@ -142,13 +142,14 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
       hold(IDLE_STREAM_BYTES)
       app.watchUpload(request.raw)
       letContinue(request, reply)
-      const stop = AbortSignal.any([closing.signal, app.watchKey(request, 'ingest')])
+      const lost = app.watchKey(request, 'ingest')
+      const stop = AbortSignal.any([closing.signal, lost])
       const admit = app.admitLines(request, stop)
       const holdLines = (bytes: number) => {
         hold(bytes)
         held = bytes
       }
-      const lines = { key: request.key as Key, defaults, limits, stop, totals, admit, hold: holdLines }
+      const lines = { key: request.key as Key, defaults, limits, stop, withdraw: lost, totals, admit, hold: holdLines }
       const answer = await ingestLines(content, app.writer, lines)
       request.counts = answer.counts
       const body = toBody(answer.body)

@@ -75,6 +75,18 @@ t.test('what is late is taken out, of each key; the oldest is among the heads', 
   t.same([queue.length, queue.rows, queue.heads.length], [1, 1, 1])
 })
 
+t.test('a request is removed from wherever it waits, once, and the others keep their order', async (t) => {
+  const [first, second, third, alone] = [request('a'), request('a', { rows: 3 }), request('a'), request('b')]
+  const queue = queueOf(first, second, third, alone)
+  t.ok(queue.remove(second))
+  t.notOk(queue.remove(second))
+  t.ok(queue.remove(alone))
+  t.same([queue.length, queue.rows, queue.heads], [2, 2, [first]])
+  t.same(queue.take(1, MANY), [first])
+  t.notOk(queue.remove(first), 'taken already')
+  t.same(queue.take(MANY, MANY), [third])
+})
+
 // Up to half of a key's requests were kept until the others were taken, and the budget counted them no more.
 t.test('a request that was taken is not kept, however many of its key wait', async (t) => {
   const queue = queueOf(...Array.from({ length: 10 }, () => request('a')))

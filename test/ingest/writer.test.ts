@@ -15,6 +15,8 @@ const A_WHILE = 1_000
 
 /** The server said that it rolled back: too many connections. */
 const AWAY = sqlError('53300')
+/** Why the tests withdraw a request. */
+const REVOKED = new Problem('unauthorized', 'The API key was revoked.', { headers: { 'www-authenticate': 'Bearer' } })
 /** The session ended: perhaps after the commit. */
 const CUT = sqlError('57P01')
 
@@ -432,6 +434,96 @@ t.test('a flush that is cancelled while the writer closes is sent again as well:
   ;(await store.next()).commit()
   t.same(statuses(await answer), ['created'])
   await closed
+})
+
+// — requests that are withdrawn —
+
+const { code, message, headers } = REVOKED
+const notWritten = { code, message, headers, outcome: 'not_written' }
+const unknown = { code, message, headers, outcome: 'unknown' }
+
+t.test('a request that is withdrawn from between others of its key is answered at once, and never sent', async (t) => {
+  const { store, submit, send, writer } = setUp(t, { concurrency: 1 })
+  const first = send(['a'])
+  const call = await store.next()
+  const before = send(['b'])
+  const { answer, withdraw } = submit(['c'])
+  const after = send(['d'])
+  withdraw()
+  withdraw()
+  t.match(problem(await answer), notWritten)
+  t.equal(writer.status.waiting, 3)
+  call.commit()
+  const next = await store.next()
+  t.same(idsOf(next), ['b', 'd'])
+  next.commit()
+  t.same((await Promise.all([first, before, after])).map(statuses), [['created'], ['created'], ['created']])
+})
+
+t.test('a request that is withdrawn while it is written has a moment for the exact answer', async (t) => {
+  const clock = stopClock(t)
+  for (const commits of [true, false]) {
+    const { store, submit, answered } = setUp(t)
+    const { answer, withdraw } = submit(['a'])
+    const call = await store.next()
+    withdraw()
+    await clock.tick(1_000)
+    t.equal(answered(), 0)
+    if (commits) call.commit()
+    else await clock.tick(1_500)
+    if (commits) t.same(statuses(await answer), ['created'])
+    else t.match(problem(await answer), unknown)
+    if (!commits) call.commit()
+  }
+})
+
+t.test('a request that is withdrawn is not sent again, and its neighbours are', async (t) => {
+  const clock = stopClock(t)
+  for (const [failure, outcome] of [
+    [AWAY, notWritten],
+    [CUT, unknown],
+  ] as const) {
+    for (const when of ['while the try is under way', 'after it']) {
+      const { store, submit, send } = setUp(t)
+      const { answer, withdraw } = submit(['a'])
+      const neighbour = send(['b'])
+      const call = await store.next()
+      if (when === 'after it') call.fail(failure)
+      await turn()
+      withdraw()
+      if (when !== 'after it') call.fail(failure)
+      await clock.tick(A_WHILE)
+      t.match(problem(await answer), outcome, when)
+      const again = await store.next()
+      t.same(idsOf(again), ['b'])
+      again.commit()
+      t.same(statuses(await neighbour), ['created'])
+    }
+  }
+})
+
+t.test('of a request that is withdrawn amid a split, the pieces that were not sent yet are not written', async (t) => {
+  const { store, submit, send } = setUp(t, { concurrency: 1 })
+  const cut = submit(['a', 'b', 'c'])
+  const neighbour = send(['d'])
+  ;(await store.next()).fail(sqlError('22P02'))
+  const first = await store.next()
+  t.same(idsOf(first), ['a', 'b'])
+  cut.withdraw()
+  first.commit()
+  const second = await store.next()
+  t.same(idsOf(second), ['d'])
+  second.commit()
+  t.match(problem(await cut.answer), unknown)
+  t.same(statuses(await neighbour), ['created'])
+})
+
+t.test('a request that is withdrawn after its answer gets no other one', async (t) => {
+  const { store, submit } = setUp(t)
+  commitAll(store)
+  const { answer, withdraw } = submit(['a'])
+  t.same(statuses(await answer), ['created'])
+  withdraw()
 })
 
 // — holding while the database is away —
@@ -888,17 +980,18 @@ function setUp(t: Test, { ping, ...options }: Partial<WriterOptions> & { ping?: 
     if (timesAnswered.some((times) => times !== 1)) throw new Error(`answered other than once: ${timesAnswered}`)
   })
 
-  const send = (rows: (string | Row)[], { key = 'a key', strict = false, bytes = 1 } = {}): Promise<Answer> => {
+  const submit = (rows: (string | Row)[], { key = 'a key', strict = false, bytes = 1 } = {}) => {
     const number = timesAnswered.push(0) - 1
-    return new Promise((resolve) => {
-      writer.submit({ key, rows: rows.map(toRow), bytes, strict }, (error, outcomes) => {
-        timesAnswered[number] = (timesAnswered[number] as number) + 1
-        resolve({ error, outcomes })
-      })
+    const { promise: answer, resolve } = Promise.withResolvers<Answer>()
+    const withdraw = writer.submit({ key, rows: rows.map(toRow), bytes, strict }, (error, outcomes) => {
+      timesAnswered[number] = (timesAnswered[number] as number) + 1
+      resolve({ error, outcomes })
     })
+    return { answer, withdraw: () => withdraw(REVOKED) }
   }
+  const send = (...request: Parameters<typeof submit>): Promise<Answer> => submit(...request).answer
   const answered = () => timesAnswered.filter((times) => times > 0).length
-  return { store, writer, send, outages, answered }
+  return { store, writer, submit, send, outages, answered }
 }
 
 /** From now on every call commits as soon as it is made. */

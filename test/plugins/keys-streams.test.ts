@@ -15,8 +15,13 @@ import { until } from '../helpers/until.ts'
 
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
+const LONG_HOLD_MS = 60_000
 /** A busy machine is not the subject. */
-const PATIENT = { SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60', OUTAGE_HOLD_SECONDS: '60' }
+const PATIENT = {
+  SHED_INGEST_SECONDS: '60',
+  SHED_READ_SECONDS: '60',
+  OUTAGE_HOLD_SECONDS: String(LONG_HOLD_MS / 1000),
+}
 /** The copy of the keys is two seconds old at most; the rest is for a busy machine. */
 const SOON_MS = 5_000
 
@@ -114,6 +119,37 @@ t.test(
     t.equal(await countOf('busy'), ended.json.counts.created)
   },
 )
+
+// They waited for as long as the lock was held, up to OUTAGE_HOLD_SECONDS, and those in the queue were stored after it.
+t.test('lines at a database that does not answer: those that wait in the queue are withdrawn', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['ingest'] })
+  const locking = connect(database.superUrl)
+  t.teardown(() => locking.destroy())
+  const lock = await locking.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(lock)
+  const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', NDJSON)
+  request.end(Array.from({ length: 6000 }, (_, n) => line('locked', n)).join(''))
+  await until('three chunks, two of them in a flush', () => {
+    const { waiting, writing } = app.writer.status
+    return waiting === 3 && writing === 2
+  })
+  const began = performance.now()
+  await revoke(id)
+  const ended = await answer
+  t.ok(performance.now() - began < LONG_HOLD_MS / 2, `after ${performance.now() - began} ms`)
+  isProblem(t, ended, 'unauthorized', { outcome: 'unknown' })
+  t.match(ended.json, { detail: /revoked/, counts: { created: 0 }, lines: 6000, committedLines: 0, rejections: [] })
+
+  await lock.rollback().execute()
+  await until('the flushes to end', () => app.writer.status.writing === 0)
+  const { rows } = await sql<{ first: number; last: number }>`
+    SELECT min(id::integer) AS first, max(id::integer) AS last FROM sluice.records WHERE source = 'locked'`.execute(
+    root,
+  )
+  const { first, last } = rows[0] as (typeof rows)[0]
+  t.equal(first, 0, 'the chunks that were under way are stored')
+  t.ok(last < 4000, `after line ${last + 1} nothing is stored`)
+})
 
 t.test('lines that wait for the rate of their key end with it', async (t) => {
   const { id, token } = await makeKey({ scopes: ['ingest'], recordsPerSecond: 1 })
