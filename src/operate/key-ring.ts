@@ -70,6 +70,11 @@ export class KeyRing {
     this.#timer.unref()
   }
 
+  /** Makes the first copy. Until there is one, all keys are unknown, and only so many requests can wait. */
+  async readFirst(): Promise<void> {
+    if (this.#keys === undefined) await this.#read()
+  }
+
   async #refresh(): Promise<void> {
     try {
       await this.#read()
@@ -134,9 +139,11 @@ export class KeyRing {
 
   /** The key may be newer than the copy. Those who ask meanwhile wait for the same read. */
   async #look(hash: string): Promise<Key | undefined> {
-    // Before there is a copy, all keys are unknown.
-    if (this.#keys !== undefined && this.#looking >= MOST_LOOKING) {
-      throw new Problem('overloaded', 'Too many API keys that are not known are being looked up. Send it again later.')
+    if (this.#looking >= MOST_LOOKING) {
+      throw new Problem(
+        'overloaded',
+        'Too many API keys that this instance does not know are being looked up. Send it again later.',
+      )
     }
     this.#looking++
     this.#nextRead ??= sleep(Math.max(0, this.#readAt + LOOK_AGAIN_MS - performance.now()))

@@ -12,6 +12,7 @@ export default fp(
       app.log.warn({ err }, 'the API keys could not be read; the last copy holds'),
     )
     ring.start()
+    app.decorate('readFirstKeys', () => ring.readFirst())
     readGauge(app.metrics, {
       name: 'sluice_keys_age_seconds',
       help: 'How old the copy of the API keys is, which is renewed every two seconds: for so long a revoked key works.',
@@ -76,6 +77,8 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     requireScope(scope: Scope): onRequestHookHandler
+    /** Resolves once the keys were read. */
+    readFirstKeys(): Promise<void>
     /**
      * The key of a request as it is now, for what is done long after it was let in.
      * @throws Problem unauthorized, forbidden

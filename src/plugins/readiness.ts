@@ -7,8 +7,9 @@ import { readGauge } from '../metrics/read.ts'
 const LOOK_AGAIN_MS = 500
 
 /**
- * Ready: the database was reached once and has all migrations, and this instance is not draining. A database that goes
- * away later changes nothing: requests wait for it here, and an instance taken out of the Service could not even say 503.
+ * Ready: the database was reached once and has all migrations, the keys were read (before that, only a few requests can
+ * wait), and this instance is not draining. A database that goes away later changes nothing: requests wait for it here, and an
+ * instance taken out of the Service could not even say 503.
  */
 export default fp(
   async function readiness(app: FastifyInstance) {
@@ -35,6 +36,7 @@ export default fp(
       ) {
         try {
           const pending = await pendingMigrations(app.db.read)
+          if (pending.length === 0) await app.readFirstKeys()
           if (stop.signal.aborted) return
           if (pending.length === 0) {
             Object.assign(state, { ready: true, reason: 'ready' })

@@ -61,6 +61,21 @@ t.test('a token that nobody issued belongs to no key, nor does the hash of one t
   t.equal(await ring.find((rows[0] as { hash: Buffer }).hash.toString('hex')), undefined)
 })
 
+// However many came, all waited, for as long as the database was away or the keys were locked.
+t.test('before the keys were read a hundred requests wait for them; the others are refused', async (t) => {
+  const { ring, make, hold } = await setUp(t)
+  const { id, token } = await make()
+  const held = hold()
+  const answers = Array.from({ length: MOST_LOOKING - 1 }, (_, n) => answerOf(ring, `unknown${n}`))
+  const last = ring.find(token)
+  const late = Array.from({ length: 50 }, () => answerOf(ring, token))
+  t.same(await Promise.all(late), Array(50).fill('overloaded'))
+  held.goOn()
+  t.same(await Promise.all(answers), Array(MOST_LOOKING - 1).fill(undefined))
+  t.match(await last, { id })
+  t.match(ring.find(token), { id }, 'and nobody waits for it any more')
+})
+
 t.test('of requests whose keys nobody knows a hundred wait for the database; the others are refused', async (t) => {
   const { ring, make, hold } = await setUp(t)
   const known = await make()

@@ -6,6 +6,25 @@ import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { until } from '../helpers/until.ts'
 
+// Of the requests that a Service sent to it, more than a hundred at once would have been refused.
+t.test('an instance that could not read the keys yet is not ready', async (t) => {
+  const { app, get, database } = await createApp(t)
+  const db = connect(database.superUrl)
+  t.teardown(() => db.destroy())
+  await db.transaction().execute(async (trx) => {
+    await sql`LOCK TABLE sluice.keys`.execute(trx)
+    await app.ready()
+    await until('it to read them', async () => {
+      const waiting = await sql`SELECT FROM pg_locks WHERE relation = 'sluice.keys'::regclass AND NOT granted`.execute(
+        trx,
+      )
+      return waiting.rows.length > 0
+    })
+    t.equal((await get('/readyz')).status, 503)
+  })
+  await until('it to be ready', async () => (await get('/readyz')).status === 200)
+})
+
 // A Service would send requests to an instance that is about to end.
 t.test('an instance that drains while it looks whether it is ready does not get ready', async (t) => {
   const { app, get, database } = await createApp(t)
