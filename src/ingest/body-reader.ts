@@ -1,4 +1,5 @@
 import { finished, type Readable } from 'node:stream'
+import { toBodyProblem } from './inflate.ts'
 
 /**
  * Reads a body piece by piece. Unlike `for await` it can be interrupted while it waits for the sender, and it never
@@ -30,13 +31,13 @@ export class BodyReader {
     }
   }
 
-  /** The next piece; undefined at the end. @throws what broke the body, and the reason of `stop` */
+  /** The next piece; undefined at the end. @throws Problem for what broke the body; the reason of `stop` */
   async next(): Promise<Buffer | undefined> {
     for (;;) {
       this.#stop.throwIfAborted()
       const bytes = this.#body.destroyed ? null : this.#body.read()
       if (bytes !== null) return bytes
-      if (this.#error) throw this.#error
+      if (this.#error) throw toBodyProblem(this.#error)
       if (this.#body.readableEnded) return undefined
       await this.news()
     }

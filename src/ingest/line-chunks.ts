@@ -42,8 +42,8 @@ export class LineChunks {
   #sent: Chunk[] = []
   #current = newChunk(0)
   #onDone: () => void = () => {}
-  /** Why a chunk was not stored: the first of them to fail. */
-  problem: Problem | undefined
+  /** Why a chunk was not stored: the first of them to fail. A Problem, or a defect. */
+  problem: unknown
 
   /**
    * @param request whose stream it is: `key` sends it; once `stop` is aborted nothing more is handed over, and its reason, a
@@ -102,7 +102,7 @@ export class LineChunks {
       await this.#admit?.(chunk.rows.length, chunk.bytes)
       this.#stop.throwIfAborted()
     } catch (error) {
-      this.problem ??= error as Problem
+      this.problem ??= error
     }
     // What is full stays so, and is not sent: after a gap nothing can be called committed.
     if (this.problem !== undefined) return

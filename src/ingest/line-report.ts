@@ -15,6 +15,8 @@ const LONGEST_TEXT = 1024
 /** What one holds beyond its texts: objects of V8. */
 const REJECTION_BYTES = 128
 
+const DEFECT = 'This is a defect of the service. The log has the reason, under this requestId.'
+
 export interface Rejection extends Omit<Fault, 'index'> {
   /** From 1. */
   line: number
@@ -70,8 +72,9 @@ export class LineReport {
     return new Problem(codeForAll(this.#codes), 'None of the lines was stored: rejections has the reasons.')
   }
 
-  /** The problem that ended the stream, with this report in it: what was stored before that stays stored. */
-  explain(problem: Problem): Problem {
+  /** What ended the stream, as a problem with this report in it: what was stored before that stays stored. */
+  explain(error: unknown): Problem {
+    const problem = error instanceof Problem ? error : new Problem('internal_error', DEFECT, { cause: error })
     const stored = this.counts.created + this.counts.duplicate > 0
     return new Problem(problem.code, problem.message, {
       outcome: stored || this.outcomeUnknown ? 'unknown' : problem.outcome,

@@ -2,14 +2,14 @@ import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Row } from '../data/row.ts'
-import type { Fault, Problem } from '../lib/problems.ts'
+import type { Fault } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
 import { withoutMark } from './body.ts'
 import { BodyReader } from './body-reader.ts'
 import type { Defaults } from './envelope.ts'
-import { inflaterBytes, toBodyProblem } from './inflate.ts'
+import { inflaterBytes } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
 import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
@@ -59,13 +59,13 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
   const withdraw = () => chunks.withdraw(request.withdraw?.reason)
   request.stop.addEventListener('abort', wake)
   request.withdraw?.addEventListener('abort', withdraw)
-  let problem: Problem | undefined
+  let problem: unknown
   try {
     await readLines(body, request, chunks, report)
   } catch (error) {
     // The sender is gone, or sends what cannot be inflated: the lines that were whole are stored all the same. Or the stream
-    // is to stop: then what the writer has is all that is stored.
-    problem = toBodyProblem(error)
+    // is to stop: then what the writer has is all that is stored. Or it is a defect.
+    problem = error
   }
   await chunks.finish()
   request.stop.removeEventListener('abort', wake)

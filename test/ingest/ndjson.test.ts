@@ -6,7 +6,7 @@ import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import t from 'tap'
 import { makeDefaults } from '../../src/ingest/defaults.ts'
-import { STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
+import { type Admit, STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
 import { ingestLines, type LinesAnswer } from '../../src/ingest/ndjson.ts'
 import { noCounts } from '../../src/ingest/results.ts'
 import { Writer } from '../../src/ingest/writer.ts'
@@ -34,21 +34,35 @@ async function send(
   store: MemoryStore,
   {
     key = KEY,
-    idempotencyKey = undefined as string | undefined,
+    idempotencyKey,
     holdMs = 0,
-    hold = (_bytes: number) => {},
+    hold = () => {},
     stop = new AbortController().signal,
+    admit = async () => {},
+  }: {
+    key?: Key
+    idempotencyKey?: string
+    holdMs?: number
+    hold?: (bytes: number) => void
+    stop?: AbortSignal
+    admit?: Admit
   } = {},
 ) {
   const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs })
   const totals = noCounts()
-  const request = { key, limits, stop, totals, hold, defaults: makeDefaults(idempotencyKey, undefined)(false) }
+  const request = { key, limits, stop, totals, hold, admit, defaults: makeDefaults(idempotencyKey, undefined)(false) }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const answer = await ingestLines(stream, writer, request).then(
     (answer: LinesAnswer) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),
     (problem: Problem) => {
       if (problem.name !== 'Problem') throw problem
-      return { status: problem.status, code: problem.code, outcome: problem.outcome, report: problem.extra }
+      return {
+        status: problem.status,
+        code: problem.code,
+        outcome: problem.outcome,
+        cause: problem.cause,
+        report: problem.extra,
+      }
     },
   )
   // Whatever becomes of it, /metrics is told of the same lines as the sender.
@@ -60,7 +74,7 @@ async function send(
   }
   await writer.close()
   // biome-ignore lint/suspicious/noExplicitAny: the report's fields are what the tests are about
-  return answer as { status: number; code: string | undefined; outcome?: string; report: any }
+  return answer as { status: number; code: string | undefined; outcome?: string; cause?: unknown; report: any }
 }
 
 const commitAll = () => createMemoryStore((call) => call.commit())
@@ -406,6 +420,37 @@ t.test('a body that breaks off stores its whole lines, and of the last one nothi
   t.equal(outcome, 'unknown')
   t.same(storedIds(store), ['1', '2'], 'the third line may go on, for all that is known')
   t.match(report, { counts: { created: 2 }, committedLines: 2 })
+})
+
+// It was told that the connection was lost, and the log did not have the reason.
+t.test('a defect amid a stream is told as that, with what is stored', async (t) => {
+  const cause = new TypeError('a defect')
+  for (const [lines, outcome] of [
+    [0, 'not_written'],
+    [2, 'unknown'],
+  ] as const) {
+    const store = commitAll()
+    let pieces = 0
+    const hold = () => {
+      if (++pieces > 2 * lines) throw cause
+    }
+    async function* body() {
+      for (let n = 0; n < 10; n++) {
+        yield Buffer.from(`${line(n)}\n`)
+        await quiet(() => store.stored.size)
+      }
+    }
+    const answer = await send(body(), store, { hold })
+    t.match(answer, { status: 500, code: 'internal_error', outcome, cause }, outcome)
+    t.match(answer.report, { counts: { created: store.stored.size } })
+  }
+})
+
+t.test('a defect in what is asked before lines are handed over is told as that', async (t) => {
+  const store = commitAll()
+  const admit = () => Promise.reject(new TypeError('a defect'))
+  t.match(await send([Buffer.from(line(1))], store, { admit }), { code: 'internal_error', outcome: 'not_written' })
+  t.equal(store.calls.length, 0)
 })
 
 const STOP = new Problem('draining', 'The test ends the stream.')
