@@ -142,7 +142,7 @@ class Pool extends pg.Pool {
         getTypeParser: ((oid: number, format?: 'text') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,
       },
-      ...(prepare === true ? { Client: PreparingClient } : {}),
+      Client: prepare === true ? PreparingClient : ConfirmingClient,
     } as pg.PoolConfig)
     // Without a listener on the pool (idle clients) and on every client (busy ones) a lost connection ends the process:
     // node-postgres issues 2386 and 1611.
@@ -197,8 +197,18 @@ async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> 
 /** timestamptz, json, jsonb; int8 and xid8 are text already. */
 const TEXT_TYPES: ReadonlySet<number> = new Set([1184, 114, 3802])
 
+/** Fails a statement whose commit no standby has confirmed. */
+class ConfirmingClient extends pg.Client {
+  // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
+  override query(query: any, values?: any): any {
+    // One that answers for itself (copy-in.ts, read-rows.ts).
+    if (typeof query.submit === 'function') return super.query(query)
+    return confirmed(this, () => super.query(query, values))
+  }
+}
+
 /** Gives each statement text a name, by which the server finds its plan again, and sends large parameters well. */
-class PreparingClient extends pg.Client {
+class PreparingClient extends ConfirmingClient {
   static readonly #names = new Map<string, string>()
 
   constructor(config: pg.ClientConfig) {
@@ -208,12 +218,10 @@ class PreparingClient extends pg.Client {
 
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
   override query(text: any, values?: any): any {
-    // Not a text: a query that answers for itself (copy-in.ts).
-    if (typeof text !== 'string') return super.query(text, values)
-    if (!Array.isArray(values) || values.length === 0) return confirmed(this, () => super.query(text, values))
+    if (typeof text !== 'string' || !Array.isArray(values) || values.length === 0) return super.query(text, values)
     const names = PreparingClient.#names
     const name = names.get(text) ?? `sluice_${names.size}`
     names.set(text, name)
-    return confirmed(this, () => super.query({ name, text, values }))
+    return super.query({ name, text, values })
   }
 }

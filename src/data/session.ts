@@ -18,6 +18,8 @@ const SETTINGS = {
   lock_timeout: '0',
   transaction_timeout: '0',
   idle_session_timeout: '0',
+  // That no standby has confirmed a commit is a warning (unconfirmed.ts).
+  client_min_messages: 'warning',
   // A connection that vanished amid a transaction leaves its locks behind, and what is sent again waits for them. Between
   // two statements of a transaction we do nothing else, so that silence is not ours. It does not count while a statement comes
   // in (bind.ts): a client that vanishes then is noticed by the other instances (silent-writers.ts).

@@ -9,7 +9,7 @@ export class UnconfirmedError extends Error {
   override name = 'UnconfirmedError'
 
   constructor() {
-    super('the wait for the synchronous standby was cancelled: the commit is not confirmed')
+    super('The change is made here, but no standby has confirmed it, and a failover may undo it: run it again')
   }
 }
 

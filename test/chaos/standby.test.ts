@@ -10,6 +10,7 @@ import { selectHorizon } from '../../src/data/select-records.ts'
 import { classifyFailure } from '../../src/data/sqlstate.ts'
 import { decodeCursor, encodeCursor, type Position } from '../../src/lib/cursor.ts'
 import { createApp } from '../helpers/app.ts'
+import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
 import { makeRow } from '../helpers/rows.ts'
@@ -140,6 +141,40 @@ for (const how of ['terminate', 'cancel'] as const) {
     )
   }
 }
+
+// "Key … is revoked", and a failover would have made it valid again.
+t.test(
+  'keys that are made or revoked without a confirmation by the standby are no success, until it has them',
+  async (t) => {
+    const keys = (...args: string[]) => {
+      const { stdout, stderr, exit } = runCommand(t, ['keys', ...args], { DATABASE_URL: apiUrl })
+      return exit.then((code) => ({ code, stdout: stdout(), stderr: stderr() }))
+    }
+    // The warning that no standby has confirmed it would be kept from us.
+    await sql`ALTER ROLE sluice_api SET client_min_messages = 'error'`.execute(root)
+    const create = ['create', '--name', 'unconfirmed', '--scope', 'read']
+    const id = (await keys(...create)).stdout.split('_')[1] as string
+    const heal = await standby.isolate()
+    t.teardown(heal)
+    for (const args of [create, ['revoke', id]]) {
+      const answer = keys(...args)
+      await until('a commit that waits for the standby', async () => {
+        const { rows } = await sql`
+        SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+        WHERE wait_event = 'SyncRep' AND application_name = 'sluice-command'`.execute(root)
+        return rows.length > 0
+      })
+      t.match(await answer, {
+        code: 1,
+        stdout: '',
+        stderr: /^sluice: .* no standby has confirmed it.*: run it again\.\n$/,
+      })
+    }
+    heal()
+    await sql`ALTER ROLE sluice_api RESET client_min_messages`.execute(root)
+    t.match(await keys('revoke', id), { code: 0, stderr: `Key ${id} is revoked.\n` })
+  },
+)
 
 // What asked for the epoch first failed with 55000, "recovery is in progress": a 500 for what a moment later is written.
 t.test('what is copied, inserted or asked where there is a standby, during a failover, is tried again', async (t) => {
