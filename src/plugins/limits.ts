@@ -25,18 +25,18 @@ export default fp(
       done()
     })
 
-    app.decorate('admitLines', ({ raw: { socket }, rateLimit }, stop) => {
+    app.decorate('admitLines', (request, stop) => {
+      const { socket } = request.raw
+      // The key may have got another rate, or lost the one that it had.
+      const limit = () => rates.of(app.keyNow(request, 'ingest'))
+      const waitMs = () => limit()?.waitMs ?? 0
       let paid = 1
       return async (rows, bytes) => {
-        if (rateLimit !== undefined) {
-          for (let wait = rateLimit.waitMs; wait > 0 && !socket.destroyed; wait = rateLimit.waitMs) {
-            await sleep(Math.min(wait, LONGEST_SLEEP_MS), undefined, { signal: stop }).catch(() =>
-              stop.throwIfAborted(),
-            )
-          }
-          rateLimit.charge(rows - paid)
-          paid = 0
+        for (let wait = waitMs(); wait > 0 && !socket.destroyed; wait = waitMs()) {
+          await sleep(Math.min(wait, LONGEST_SLEEP_MS), undefined, { signal: stop }).catch(() => stop.throwIfAborted())
         }
+        limit()?.charge(rows - paid)
+        paid = 0
         app.storage.check()
         app.storage.add(bytes)
       }
@@ -50,8 +50,8 @@ declare module 'fastify' {
     admit: onRequestHookHandler
     /**
      * The same for the lines of a request that was let in, chunk by chunk. A stream that is over the rate is not refused,
-     * since it could only be sent again from its beginning: it is read as slowly as its key may send. Rejects with the reason
-     * of `stop` when that is aborted.
+     * since it could only be sent again from its beginning: it is read as slowly as its key may send now. Rejects with the
+     * reason of `stop` when that is aborted, and with a Problem when the key may no longer ingest.
      */
     admitLines(request: FastifyRequest, stop: AbortSignal): Admit
   }

@@ -1,5 +1,7 @@
+import { sql } from 'kysely'
 import t from 'tap'
 import { createApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { exchange, head, listen } from '../helpers/socket.ts'
@@ -87,6 +89,19 @@ t.test('lines of a key over its rate are read as slowly as it may send, and all 
   t.match(answer.json, { counts: { created: 6500 }, committedLines: 6500 })
   // 5,000 at once, 1,000 more on credit, and the last 500 when that is paid.
   t.ok(performance.now() - began > 1900, `after ${performance.now() - began} ms`)
+})
+
+// A stream kept the limit that it began with, however its key was changed meanwhile.
+t.test('lines that wait for the rate of their key go on at the rate that it has now', async (t) => {
+  const { id, token } = await makeKey({ recordsPerSecond: 1 })
+  const { request, answer } = openClient(t, await listen(app), token).open('POST', '/v1/records', NDJSON)
+  request.end(lines('changed', 6000))
+  // The next ones have to wait for more than ten minutes at that rate.
+  await until('the first lines', async () => (await server.get('/v1/records/changed/0')).status === 200)
+  const root = connect(server.database.superUrl)
+  t.teardown(() => root.destroy())
+  await sql`UPDATE sluice.keys SET records_per_second = 1000000 WHERE id = ${id}`.execute(root)
+  t.match(await answer, { status: 201, json: { counts: { created: 6000 } } })
 })
 
 t.test('a sender of lines who leaves while they wait for the rate is let go', async (t) => {
