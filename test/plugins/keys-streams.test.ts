@@ -15,15 +15,17 @@ import { until } from '../helpers/until.ts'
 
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
-const LONG_HOLD_MS = 60_000
+/** After so long, something else than the loss of its key would end a stream. */
+const OTHERWISE_SECONDS = '60'
 /** A busy machine is not the subject. */
 const PATIENT = {
   SHED_INGEST_SECONDS: '60',
   SHED_READ_SECONDS: '60',
-  OUTAGE_HOLD_SECONDS: String(LONG_HOLD_MS / 1000),
+  OUTAGE_HOLD_SECONDS: OTHERWISE_SECONDS,
+  STALL_SECONDS: OTHERWISE_SECONDS,
 }
-/** The copy of the keys is two seconds old at most; the rest is for a busy machine. */
-const SOON_MS = 5_000
+/** Far from both the two seconds after which the keys are read again (test/operate/key-ring.test.ts) and the minute. */
+const SOON_MS = 30_000
 
 const server = await createApp(t, PATIENT)
 const { app, get, post, makeKey, database, logs } = server
@@ -136,7 +138,7 @@ t.test('lines at a database that does not answer: those that wait in the queue a
   const began = performance.now()
   await revoke(id)
   const ended = await answer
-  t.ok(performance.now() - began < LONG_HOLD_MS / 2, `after ${performance.now() - began} ms`)
+  t.ok(performance.now() - began < SOON_MS, `after ${performance.now() - began} ms`)
   isProblem(t, ended, 'unauthorized', { outcome: 'unknown' })
   t.match(ended.json, { detail: /revoked/, counts: { created: 0 }, lines: 6000, committedLines: 0, rejections: [] })
 
