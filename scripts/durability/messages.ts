@@ -33,3 +33,11 @@ export function applicationName(startup: Buffer): string | undefined {
   const texts = startup.subarray(8).toString().split('\0')
   return texts[texts.indexOf('application_name') + 1]
 }
+
+/** A startup message whose `options` give a setting another value. Unchanged where they do not mention it. */
+export function withSetting(startup: Buffer, name: string, value: string): Buffer {
+  const texts = startup.toString('latin1', 4).replace(new RegExp(`(?<=-c ${name}=)[^ \\0]*`), value)
+  const message = Buffer.from(`1234${texts}`, 'latin1')
+  message.writeUInt32BE(message.length)
+  return message
+}

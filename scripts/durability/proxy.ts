@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { applicationName, MessageReader } from './messages.ts'
+import { applicationName, MessageReader, withSetting } from './messages.ts'
 
 /** The network between the API and PostgreSQL, which can be told to misbehave. Loopback only. */
 export interface Network {
@@ -25,13 +25,19 @@ export interface Network {
    */
   cutCommit(at: CommitCut, silently?: boolean): Promise<void>
   /**
-   * Holds up the end of the next COPY, which then has written its rows and not committed them.
-   * @returns what lets it go on
+   * Holds up the end of the next COPY, which then has written its rows and not committed them. For a fault that interrupts it.
    * @throws when none begins in a minute
    */
-  amidCopy(): Promise<() => void>
+  amidCopy(): Promise<HeldCopy>
   /** What became of the COPYs so far. */
   readonly copies: Readonly<Copies>
+  /**
+   * New connections get this setting instead of the value that they ask for, as behind a pooler that drops their options, where
+   * the settings of the role apply. Absent: what they ask for.
+   */
+  impose(setting?: Setting): void
+  /** Statements of writers that PostgreSQL has cancelled because of lock_timeout or statement_timeout. */
+  readonly timeouts: number
   /** Resolves when a connection of this application_name comes, the next one. */
   loggedIn(name: string): Promise<void>
   close(): void
@@ -42,10 +48,23 @@ export interface Target {
   port: number
 }
 
+export interface Setting {
+  name: string
+  value: string
+}
+
+export interface HeldCopy {
+  /** Of its backend. */
+  pid: number
+  release(): void
+}
+
 export interface Copies {
   /** Rows that PostgreSQL says it has copied, whether or not the API heard of it. */
   rows: number
-  /** COPYs that were held up, whose connection broke, or that failed with another error than that of a row. */
+  /** COPYs that a fault held up in order to interrupt them. */
+  aimed: number
+  /** COPYs that were interrupted: the API got no answer, or an error that is not about a row. */
   hit: number
 }
 
@@ -56,7 +75,9 @@ interface Link {
   database: Socket
   /** Something was lost on it: it is dead, and looks alive. */
   dead: boolean
-  /** A COPY has begun, and the API has no answer yet; `hit`: and it is counted as one that was hit. */
+  /** Of the backend. */
+  pid: number
+  /** A COPY has begun, and the API has no answer yet; `hit`: it is counted as interrupted. */
   copy: 'none' | 'under way' | 'hit'
 }
 
@@ -68,8 +89,10 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   let target = first
   let [dropping, delayMs] = [false, 0]
   let cut: { at: CommitCut; silently: boolean; done: () => void } | undefined
-  const copies: Copies = { rows: 0, hit: 0 }
-  let holdCopy: ((release: () => void) => void) | undefined
+  const copies: Copies = { rows: 0, aimed: 0, hit: 0 }
+  let holdCopy: ((held: HeldCopy) => void) | undefined
+  let imposed: Setting | undefined
+  let timeouts = 0
   const logins = new EventEmitter()
   // allowHalfOpen: an end is passed on, or made, one direction at a time.
   const server = createServer({ allowHalfOpen: true }, accept).listen(0, '127.0.0.1')
@@ -98,12 +121,18 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       return promise
     },
     amidCopy: async () => {
-      const { promise, resolve, reject } = Promise.withResolvers<() => void>()
+      const { promise, resolve, reject } = Promise.withResolvers<HeldCopy>()
       holdCopy = resolve
       const timer = setTimeout(() => reject(new Error('No COPY began in a minute')), STALLED_MS)
       return promise.finally(() => clearTimeout(timer))
     },
     copies,
+    impose: (setting) => {
+      imposed = setting
+    },
+    get timeouts() {
+      return timeouts
+    },
     loggedIn: async (name) => void (await once(logins, name)),
     close() {
       server.close()
@@ -113,7 +142,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
 
   function accept(api: Socket): void {
     const database = connect({ ...target, allowHalfOpen: true })
-    const link: Link = { api, database, dead: dropping, copy: 'none' }
+    const link: Link = { api, database, dead: dropping, pid: 0, copy: 'none' }
     links.add(link)
     for (const socket of [api, database]) {
       socket.setNoDelay(true)
@@ -139,13 +168,17 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           const name = applicationName(message) ?? ''
           writes = name === 'sluice-write'
           logins.emit(name)
+          if (imposed !== undefined) {
+            database.write(withSetting(message, imposed.name, imposed.value))
+            continue
+          }
         }
         committing ||= writes && commits(type, message, state)
         if (committing && cut?.at === 'before') return breakOff(link)
         if (type === 'c' && holdCopy !== undefined) {
-          hitCopy(link)
+          copies.aimed++
           // The client sends nothing more until it has an answer.
-          holdCopy(() => pass(link, database, () => database.write(message)))
+          holdCopy({ pid: link.pid, release: () => pass(link, database, () => database.write(message)) })
           holdCopy = undefined
         } else database.write(message)
       }
@@ -153,7 +186,10 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
     forward(link, database, api, (bytes) => {
       for (const { type, message } of answers.read(bytes)) {
         // BackendKeyData
-        if (type === 'K' && pooler) message.writeInt32BE(1, 5)
+        if (type === 'K') {
+          link.pid = message.readInt32BE(5)
+          if (pooler) message.writeInt32BE(1, 5)
+        }
         if (type === 'Z') {
           state = String.fromCharCode(message[5] as number)
           committing = false
@@ -162,11 +198,14 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
         if (type === 'G') link.copy = 'under way'
         if (type === 'C' && link.copy !== 'none') copies.rows += copiedRows(message)
         if (type === 'E' && !isRowError(message)) hitCopy(link)
+        if (type === 'E' && writes && isTimeout(message)) timeouts++
         // CommandComplete. The server says so after the commit: it keeps its answer until it waits for the client again.
         if (type === 'C' && committing && cut !== undefined) {
           if (cut.at === 'half') api.write(message.subarray(0, message.length >> 1))
           return breakOff(link)
         }
+        // Nobody hears of its success where that direction is closed.
+        if (type === 'C' && !api.writable) hitCopy(link)
         if (type === 'C' || type === 'E') link.copy = 'none'
         api.write(message)
       }
@@ -191,13 +230,22 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       if (delayMs === 0 && waiting === 0) work()
       else void inOrder(work)
     })
-    from.on('end', () => (waiting === 0 ? close() : void inOrder(close)))
+    from.on('end', () => {
+      hitCopy(link)
+      if (waiting === 0) close()
+      else void inOrder(close)
+    })
   }
 
   /** Unless the network drops it. */
   function pass(link: Link, to: Socket, send: () => void): void {
-    link.dead ||= dropping
+    if (dropping) die(link)
     if (!link.dead && !to.destroyed) send()
+  }
+
+  function die(link: Link): void {
+    link.dead = true
+    hitCopy(link)
   }
 
   function hitCopy(link: Link): void {
@@ -210,7 +258,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   function breakOff(link: Link): void {
     const { silently, done } = cut as NonNullable<typeof cut>
     cut = undefined
-    if (silently) link.dead = true
+    if (silently) die(link)
     else end(link)
     done()
   }
@@ -233,3 +281,6 @@ const copiedRows = (message: Buffer): number => Number(/^COPY (\d+)\0$/.exec(mes
 
 /** ErrorResponse: a field for each letter, C with the SQLSTATE. 22 and 23: a value is at fault, or the identity is there already. */
 const isRowError = (message: Buffer): boolean => /\0C2[23]/.test(message.toString('latin1', 5))
+
+/** A person who cancels a statement causes the same SQLSTATE as statement_timeout; only the text tells them apart. */
+const isTimeout = (message: Buffer): boolean => /due to (lock|statement) timeout/.test(message.toString('latin1', 5))

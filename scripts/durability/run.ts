@@ -18,8 +18,9 @@ export interface Result extends Verdict {
   /** From the moment when all was back to the next acknowledgement, the longest; absent where nothing was away. */
   back_ms?: number
   note?: string
-  /** Rows that PostgreSQL copied from the beginning of the fault on, and COPYs that were hit: see proxy.ts. */
+  /** From the beginning of the fault on: rows that PostgreSQL copied; COPYs to be interrupted, and those that were: see proxy.ts. */
   copied: number
+  copies_aimed: number
   copies_hit: number
   /** The most requests that may fail, and why; absent: none. */
   errors_allowed?: number
@@ -93,6 +94,7 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
       title: quick ? fault.quickTitle : fault.title,
       ...check({ answers: writers.answers, rows: table, shown: reader.shown }),
       copied: proxy.copies.rows - before.rows,
+      copies_aimed: proxy.copies.aimed - before.aimed,
       copies_hit: proxy.copies.hit - before.hit,
       slowest_ms: Math.round(writers.slowestMs()),
       allowed_ms: allowedMs,
@@ -129,11 +131,13 @@ async function readToTheEnd(reader: Reader, readTable: () => Promise<Stored[]>):
 
 /** Why a run does not meet the bar; nothing: it does. */
 export function complaintsOf(result: Result): string[] {
-  const { sent, missing, twice, altered, wrong, misread, copied, slowest_ms, allowed_ms } = result
+  const { sent, missing, twice, altered, wrong, misread, slowest_ms, allowed_ms } = result
+  const { copied, copies_aimed, copies_hit } = result
   const { errors, errors_allowed = 0, errors_because = 'none is allowed', unsent, unreachable } = result
   return [
     ...(sent === 0 ? ['nothing was sent'] : []),
     ...(copied === 0 ? ['no row was copied'] : []),
+    ...(copies_hit < copies_aimed ? [`${copies_aimed} COPYs were to be interrupted, and ${copies_hit} were`] : []),
     ...(missing > 0 ? [`${missing} acknowledged records are missing`] : []),
     ...(twice > 0 ? [`${twice} records are stored twice`] : []),
     ...(altered > 0 ? [`${altered} records are not stored as they were sent`] : []),

@@ -469,14 +469,15 @@ t.test(
 )
 
 t.test(
-  'the bar: nothing of all this, some rows copied under the fault, no more errors than it allows, and in time',
+  'the bar: nothing of all this, some rows copied under the fault, the COPYs interrupted that were to be, no more errors than it allows, and in time',
   async (t) => {
     const kept: Result = {
       ...judge([results(ARRAY, 'created')], rowsOf(ARRAY)),
       name: 'fault',
       title: 'a fault',
       copied: 1,
-      copies_hit: 0,
+      copies_aimed: 1,
+      copies_hit: 1,
       slowest_ms: 100,
       allowed_ms: 1_000,
       longest_ms: 100,
@@ -492,6 +493,7 @@ t.test(
       [{ slowest_ms: 1_001 }, /no answer/],
       [{ sent: 0 }, /nothing was sent/],
       [{ copied: 0 }, /no row was copied/],
+      [{ copies_hit: 0 }, /1 COPYs were to be interrupted, and 0 were/],
       [{ errors: 1 }, /1 requests failed, at most 0 may/],
       [
         { errors: 25, errors_allowed: 24, errors_because: 'one each' },
@@ -501,6 +503,7 @@ t.test(
     ]
     for (const [change, complaint] of cases) t.match(complaintsOf({ ...kept, ...change }), [complaint])
     for (const [change] of cases) t.equal(complaintsOf({ ...kept, ...change }).length, 1)
+    t.same(complaintsOf({ ...kept, copies_aimed: 0, copies_hit: 0 }), [], 'no COPY was to be interrupted')
     t.same(complaintsOf({ ...kept, errors: 24, errors_allowed: 24 }), [])
     t.same(complaintsOf({ ...kept, unsent: 5, unreachable: true }), [], 'while the API is away')
   },

@@ -9,9 +9,9 @@ export const NETWORK_FAULTS: Fault[] = [
     title: 'the network drops everything silently for 5 s',
     quickTitle: 'the network drops everything silently for 1 s',
     async inflict({ proxy, back }, quick) {
-      const goOn = await proxy.amidCopy()
+      const { release } = await proxy.amidCopy()
       proxy.drop()
-      goOn()
+      release()
       await sleep(quick ? 1_000 : 5_000)
       proxy.heal()
       await back()
@@ -36,9 +36,9 @@ export const NETWORK_FAULTS: Fault[] = [
     quickTitle: 'connections closed in one direction, 6 times',
     async inflict({ proxy, writers }, quick) {
       for (let round = 0; round < (quick ? 6 : 40); round++) {
-        const goOn = await proxy.amidCopy()
+        const { release } = await proxy.amidCopy()
         proxy.halfClose(round % 2 === 0 ? 'to the API' : 'to PostgreSQL')
-        goOn()
+        release()
         await writers.acknowledged(10)
       }
       return undefined

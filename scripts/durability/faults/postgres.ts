@@ -61,17 +61,17 @@ export const POSTGRES_FAULTS: Fault[] = [
   {
     name: 'postgres-freeze',
     title: 'SIGSTOP of PostgreSQL for 5 s',
-    quickTitle: 'SIGSTOP of PostgreSQL for 1 s',
-    inflict: freezeFor(5_000, 1_000),
+    quickTitle: 'SIGSTOP of PostgreSQL for 5 s',
+    inflict: freezeFor(5_000, 5_000),
   },
   {
     name: 'postgres-freeze-longer',
     title: 'SIGSTOP of PostgreSQL for 8 s, window 3 s',
-    quickTitle: 'SIGSTOP of PostgreSQL for 4 s, window 0.5 s',
+    quickTitle: 'SIGSTOP of PostgreSQL for 6 s, window 0.5 s',
     env: { OUTAGE_HOLD_SECONDS: '3' },
     quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
     errors: WINDOW_EXCEEDED,
-    inflict: freezeFor(8_000, 4_000),
+    inflict: freezeFor(8_000, 6_000),
   },
   {
     name: 'backends',
@@ -82,14 +82,14 @@ export const POSTGRES_FAULTS: Fault[] = [
         let count = 0
         for (let round = 0; round < (quick ? 20 : 200); round++) {
           // Every other time one that copies.
-          const goOn = round % 2 === 0 ? await proxy.amidCopy() : undefined
+          const pid = round % 2 === 0 ? (await proxy.amidCopy()).pid : null
           const { rows } = await sql`
             SELECT pg_terminate_backend(pid)
             FROM (
-              SELECT pid FROM pg_stat_activity WHERE application_name ~ '^sluice-(write|read)'
-              ORDER BY ${goOn !== undefined} AND wait_event = 'CopyIn' DESC, random() LIMIT 1
+              SELECT pid FROM pg_stat_activity
+              WHERE application_name ~ '^sluice-(write|read)' AND pid = coalesce(${pid}, pid)
+              ORDER BY random() LIMIT 1
             )`.execute(db)
-          goOn?.()
           count += rows.length
           await writers.acknowledged(5)
         }
@@ -111,11 +111,12 @@ function stopFor(milliseconds: number, quickMilliseconds: number): Fault['inflic
   }
 }
 
+/** Long enough that the API gives up the COPY: see src/data/silence.ts. */
 function freezeFor(milliseconds: number, quickMilliseconds: number): Fault['inflict'] {
   return async ({ postgres, proxy, back }, quick) => {
-    const goOn = await proxy.amidCopy()
+    const { release } = await proxy.amidCopy()
     await postgres.freeze()
-    goOn()
+    release()
     await sleep(quick ? quickMilliseconds : milliseconds)
     await postgres.thaw()
     await back()
