@@ -3,8 +3,14 @@ import { sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
 import type { Database } from '../../../src/data/schema.ts'
 import type { ModelFault } from './faults.ts'
+import type { History } from './history.ts'
 import type { Random } from './random.ts'
 import type { Scene } from './scene.ts'
+
+/** While clients send, no timeout stays without effect for so long, unless it is none; PostgreSQL may be away meanwhile. */
+const PATIENCE_MS = 10_000
+/** Longer than the timeouts, and short, so that a lock often comes between an INSERT and its comparison. */
+const LOCK_MS = 300
 
 /** What an administrator, or another client of PostgreSQL, does to the statements of the API. */
 export const BACKENDS: ModelFault[] = [
@@ -22,14 +28,8 @@ export const BACKENDS: ModelFault[] = [
     name: 'LOCK TABLE',
     inflict: ({ postgres }, random) => lock(postgres.superUrl, random, 4000),
   },
-  {
-    name: 'a small statement_timeout',
-    inflict: (scene, random) => withSetting(scene, random, 'statement_timeout', random.int(3, 60), 0),
-  },
-  {
-    name: 'a small lock_timeout, and LOCK TABLE',
-    inflict: (scene, random) => withSetting(scene, random, 'lock_timeout', random.int(3, 60), 2500),
-  },
+  smallTimeout('statement_timeout'),
+  smallTimeout('lock_timeout'),
 ]
 
 /** One that writes, chosen by chance; while it does, where there is one. */
@@ -58,16 +58,26 @@ async function lock(url: string, random: Random, longestMs: number): Promise<voi
   )
 }
 
-/** New sessions of the API get it, so the existing ones are ended. @param lockMs how long the table is locked at a time, in milliseconds; 0: never */
-async function withSetting(scene: Scene, random: Random, name: string, value: number, lockMs: number): Promise<void> {
-  const end = performance.now() + random.int(500, 2500)
-  await scene.setForApi(name, `${value}ms`)
-  try {
-    while (performance.now() < end) {
-      if (lockMs > 0) await lock(scene.postgres.superUrl, random, lockMs)
-      await sleep(random.int(10, 100))
+/** Statements run into the timeout wherever they are: amid an INSERT, a COPY, or the comparison after an INSERT that is committed. */
+function smallTimeout(name: string): ModelFault {
+  const fault = `a small ${name}, and LOCK TABLE`
+  async function inflict(scene: Scene, random: Random, { timeouts }: History, stop: AbortSignal): Promise<void> {
+    const { network, impose, postgres } = scene
+    const [begin, before] = [performance.now(), network.timeouts]
+    const [end, giveUp] = [begin + random.int(500, 2500), begin + PATIENCE_MS]
+    const hits = () => network.timeouts - before
+    const isDue = () => hits() === 0 && !stop.aborted && performance.now() < giveUp
+    try {
+      await impose({ name, value: `${random.int(3, 60)}ms` })
+      while (performance.now() < end || isDue()) {
+        await lock(postgres.superUrl, random, LOCK_MS)
+        await sleep(random.int(10, 100))
+      }
+      // A round that ends early proves nothing.
+      if (hits() > 0 || !stop.aborted) timeouts.push({ fault, hits: hits() })
+    } finally {
+      await impose()
     }
-  } finally {
-    await scene.setForApi(name, undefined)
   }
+  return { name: fault, inflict }
 }

@@ -7,7 +7,8 @@ import type { Scene } from './scene.ts'
 
 export interface ModelFault {
   name: string
-  inflict(scene: Scene, random: Random, history: History): Promise<unknown>
+  /** @param stop the round is over: nothing more is sent */
+  inflict(scene: Scene, random: Random, history: History, stop: AbortSignal): Promise<unknown>
 }
 
 /** Faults of one lane come one after the other, and those of all lanes at the same time. */

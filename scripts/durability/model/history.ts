@@ -97,6 +97,8 @@ export class History {
   readonly identities = new Map<string, IdentityHistory>()
   /** What was inflicted, in words. */
   readonly faults: { begin: number; end: number; what: string }[] = []
+  /** For each time that a timeout was made small: how many statements ran into it. */
+  readonly timeouts: { fault: string; hits: number }[] = []
   readonly findings: Finding[] = []
   readonly #start = performance.now()
   readonly moments = new Moments(() => this.now())

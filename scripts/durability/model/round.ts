@@ -137,6 +137,6 @@ async function breakThings(
     if (stop.aborted) return
     const fault = random.pick(faults)
     // PostgreSQL may be away, by another fault.
-    await history.during(fault.name, () => fault.inflict(scene, random, history)).catch(() => {})
+    await history.during(fault.name, () => fault.inflict(scene, random, history, stop)).catch(() => {})
   }
 }

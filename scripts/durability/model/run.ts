@@ -1,7 +1,7 @@
 import { withConnection } from '../../../src/commands/database.ts'
 import { issueKey } from '../../../src/operate/issue-key.ts'
 import type { Postgres } from '../postgres.ts'
-import type { Attempt } from './history.ts'
+import type { Attempt, History } from './history.ts'
 import { Random } from './random.ts'
 import { describe } from './report.ts'
 import { playRound } from './round.ts'
@@ -29,6 +29,8 @@ export interface ModelResult {
   /** How many records were told what. */
   told: Record<string, number>
   faults: number
+  /** How many statements of writers ran into a timeout that was made small, by the fault that did it. */
+  timeouts: Record<string, number>
   /** One text each. */
   findings: string[]
 }
@@ -51,7 +53,7 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
   const { postgres, folder, seed, seconds, roundSeconds, stop, onLine } = options
   const random = new Random(seed)
   const keys = await issueKeys(postgres)
-  const result: ModelResult = { rounds: 0, requests: 0, records: 0, told: {}, faults: 0, findings: [] }
+  const result: ModelResult = { rounds: 0, requests: 0, records: 0, told: {}, faults: 0, timeouts: {}, findings: [] }
   onLine(`seed ${seed}`)
   for (const end = performance.now() + seconds * 1000; performance.now() < end || result.rounds === 0; ) {
     // So each round can be played again by its own seed.
@@ -63,10 +65,11 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
     result.records += attempts.length
     result.faults += history.faults.length
     for (const { told } of attempts) result.told[told] = (result.told[told] ?? 0) + 1
-    const { findings } = history
+    const { findings, timeouts } = history
+    for (const { fault, hits } of timeouts) result.timeouts[fault] = (result.timeouts[fault] ?? 0) + hits
     onLine(
       `round ${result.rounds}, seed ${own}: ${history.exchanges.length} requests, ${summarize(attempts)}; ` +
-        `${history.faults.length} faults; ${findings.length} findings`,
+        `${history.faults.length} faults; ${sum(timeouts)} statements ran into a timeout; ${findings.length} findings`,
     )
     for (const [, same] of Map.groupBy(findings, ({ rule }) => rule)) {
       for (const finding of same.slice(0, EXAMPLES)) {
@@ -78,8 +81,15 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
       if (same.length > EXAMPLES) onLine(`… and ${same.length - EXAMPLES} more of this rule`)
     }
   }
+  for (const [fault, hits] of Object.entries(result.timeouts)) {
+    if (hits > 0) continue
+    result.findings.push(`${fault}: no statement ran into it`)
+    onLine(result.findings.at(-1) as string)
+  }
   return result
 }
+
+const sum = (timeouts: History['timeouts']): number => timeouts.reduce((total, { hits }) => total + hits, 0)
 
 function summarize(attempts: Attempt[]): string {
   const counts = Map.groupBy(attempts, ({ told }) => told)

@@ -9,7 +9,7 @@ import { sql } from 'kysely'
 import { ensureCluster } from '../../../db/embedded/cluster.ts'
 import { withConnection } from '../../../src/commands/database.ts'
 import type { Postgres } from '../postgres.ts'
-import type { Network } from '../proxy.ts'
+import type { Network, Setting } from '../proxy.ts'
 import type { Server } from '../server.ts'
 import { openStage } from '../stage.ts'
 import { type Cutter, openCutter } from './cutter.ts'
@@ -23,8 +23,8 @@ export interface Scene {
   network: Network
   database: Cutter
   instances: Instance[]
-  /** Gives the role of the API a setting, or takes it away; its sessions begin anew. */
-  setForApi(name: string, value: string | undefined): Promise<void>
+  /** The sessions of the API begin anew, with this setting or without it. */
+  impose(setting?: Setting): Promise<void>
   /** Runs `sluice maintain` once. */
   retain(): Promise<void>
   /** Ends every fault, and returns when all is there again. */
@@ -75,7 +75,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
   const policies = join(folder, 'policies.json')
   await writeFile(policies, JSON.stringify(POLICIES))
   const instances = await Promise.all([...stage.servers].map(openInstance))
-  return { postgres, network: stage.proxy, database, instances, setForApi, retain, heal, close }
+  return { postgres, network: stage.proxy, database, instances, impose, retain, heal, close }
 
   async function openInstance(first: Server): Promise<Instance> {
     const cutter = await openCutter(first.port)
@@ -114,12 +114,12 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     }
   }
 
-  async function setForApi(name: string, value: string | undefined): Promise<void> {
-    await withConnection(postgres.superUrl, async (db) => {
-      const setting = value === undefined ? sql`RESET ${sql.raw(name)}` : sql`SET ${sql.raw(name)} = ${sql.lit(value)}`
-      await sql`ALTER ROLE sluice_api ${setting}`.execute(db)
-      await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sluice_api'`.execute(db)
-    })
+  async function impose(setting?: Setting): Promise<void> {
+    // Not by ALTER ROLE, which what a session asks for outranks.
+    stage.proxy.impose(setting)
+    await withConnection(postgres.superUrl, (db) =>
+      sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sluice_api'`.execute(db),
+    )
   }
 
   async function retain(): Promise<void> {
@@ -142,7 +142,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     stage.proxy.delay(0)
     // Those that a silent network left behind look alive to both sides.
     database.cutAll()
-    for (const name of ['statement_timeout', 'lock_timeout']) await setForApi(name, undefined)
+    await impose()
   }
 
   async function close(): Promise<void> {
