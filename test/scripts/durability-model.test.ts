@@ -32,8 +32,9 @@ function historyOf(requests: Sent[][], strict = false): History {
   const history = new History()
   for (const [number, records] of requests.entries()) {
     const begin = records[0]?.begin ?? number * 10
-    const exchange = { number, what: '', strict, port: 1, begin, end: begin + 5, answer: '', createdLines: undefined }
-    const own = { ...exchange, attempts: [] as Attempt[] }
+    const exchange = { number, what: '', strict, port: 1, begin, end: begin + 5, answer: '' }
+    const counted = { createdLines: undefined, storedLines: undefined }
+    const own = { ...exchange, ...counted, attempts: [] as Attempt[] }
     for (const [index, sent] of records.entries()) {
       const { told, cursor, key = 'A', identity = KEPT } = sent
       const [source, id] = identity.split(' ') as [string, string]
@@ -159,6 +160,31 @@ t.test('a false number of created lines is found', async (t) => {
   t.ok(rulesOf(history, rows).includes('The number of created records is true.'))
 })
 
+t.test('a broken stream that counts more lines than are stored, or other ones as created, is found', async (t) => {
+  const [one, other, lost] = [1, 2, 3].map((id) => `model/kept/a ${id}`) as [string, string, string]
+  const rows = [row('c1', 'A', one), row('c2', 'A', other)]
+  const rulesWith = (created: number, duplicate: number, before: Sent[][] = [], more: typeof rows = []) => {
+    const lines: Sent[] = [
+      { told: 'stored', identity: one },
+      { told: 'unknown', identity: other },
+      { told: 'unknown', identity: lost },
+    ]
+    const history = historyOf([...before, lines])
+    Object.assign(history.exchanges.at(-1) as object, { createdLines: created, storedLines: created + duplicate })
+    return rulesOf(history, [...rows, ...more])
+  }
+  t.same(rulesWith(1, 0), [], 'the line beyond the gap was stored after the answer')
+  t.same(rulesWith(2, 0), [])
+  t.ok(rulesWith(2, 1).includes('No more lines are counted as stored than are stored.'))
+  t.ok(rulesWith(3, 0).includes('The number of created records is true.'))
+  t.ok(rulesWith(0, 1).includes('The number of created records is true.'), 'nobody else sent it')
+  const others: Sent[][] = [[{ told: 'created', identity: other, cursor: 'c2' }]]
+  t.same(rulesWith(1, 1, others), [])
+  t.ok(rulesWith(2, 0, others).includes('The number of created records is true.'), 'somebody else created it')
+  const conflict: Sent[][] = [[{ told: 'created', identity: lost, cursor: 'c3', key: 'B' }]]
+  t.same(rulesWith(2, 1, conflict, [row('c3', 'B', lost)]), ['No more lines are counted as stored than are stored.'])
+})
+
 t.test('a read that misses what was acknowledged is found', async (t) => {
   const history = historyOf([[{ told: 'created', cursor: 'c1' }]])
   history.of(KEPT).absences.push({ begin: 3, end: 9 })
@@ -213,6 +239,10 @@ t.test('an answer that does not fit its request is found:', async (t) => {
     ),
     [],
   )
+  const broken = request(lines)
+  const some = { ...report, counts: { ...counts, created: 1, duplicate: 1 }, committedLines: 1 }
+  judgeLines(broken, problem(503, { ...away, outcome: 'unknown', ...some }), (rule) => t.fail(rule))
+  t.match(broken.exchange, { createdLines: 1, storedLines: 2 }, 'the counts of a broken stream are kept for the end')
   const wrong: [string, typeof judgeBatch, Partial<Plan>, Answer][] = [
     ['a 500', judgeBatch, array, problem(500, { ...away, code: 'internal_error' })],
     ['a refusal that is no problem', judgeBatch, array, answer(503, away)],
@@ -246,6 +276,15 @@ t.test('an answer that does not fit its request is found:', async (t) => {
       judgeLines,
       lines,
       problem(503, { ...away, outcome: 'unknown', ...report, counts: { ...counts, created: 1 } }),
+    ],
+    [
+      'more stored and refused than read',
+      judgeLines,
+      lines,
+      problem(503, {
+        ...{ ...away, outcome: 'unknown', ...report, lines: 1, committedLines: 1 },
+        counts: { ...counts, created: 2 },
+      }),
     ],
     [
       'a good line is rejected',

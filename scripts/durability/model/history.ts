@@ -44,6 +44,8 @@ export interface Exchange {
   answer: string
   /** Lines that were told created: of those told `stored`, which ones is not known. */
   createdLines: number | undefined
+  /** Of a stream that broke: lines that were told stored, with those that it does not name. */
+  storedLines: number | undefined
   attempts: Attempt[]
 }
 

@@ -31,7 +31,7 @@ export function judgeLines({ exchange }: Request, answer: Answer, complain: Comp
   }
   const told = toldBy(problem, complain)
   for (const attempt of attempts) attempt.told = told
-  if (report !== undefined) judgePart(attempts, report, problem.outcome, wrong)
+  if (report !== undefined) judgePart(exchange, report, problem.outcome, wrong)
 }
 
 /** All lines were read and dealt with. */
@@ -61,7 +61,13 @@ function judgeWhole(
 }
 
 /** The service failed after some lines. */
-function judgePart(attempts: Attempt[], report: LinesReport, outcome: string, wrong: (rule: string) => void): void {
+function judgePart(
+  exchange: Request['exchange'],
+  report: LinesReport,
+  outcome: string,
+  wrong: (rule: string) => void,
+): void {
+  const { attempts } = exchange
   const { counts, lines, committedLines, rejections } = report
   const acknowledged = counts.created + counts.duplicate
   if (committedLines > lines || lines > attempts.length) wrong('No more lines are dealt with than were read, and sent.')
@@ -75,8 +81,11 @@ function judgePart(attempts: Attempt[], report: LinesReport, outcome: string, wr
     attempt.told = 'stored'
     stored++
   }
-  // Lines beyond the first gap may be stored as well; the counts do not say which.
+  // Lines beyond the first gap may be stored as well; the counts do not say which. What is stored in the end is their bound.
   if (acknowledged < stored) wrong('The counts hold at least the lines up to committedLines.')
+  if (acknowledged + counts.conflict + counts.rejected > lines) wrong('No more lines are counted than were read.')
+  exchange.createdLines = counts.created
+  exchange.storedLines = acknowledged
 }
 
 /** Each rejection names a line, once, and the true reason. @returns them by line */

@@ -104,7 +104,8 @@ function newExchange(number: number, plan: Plan): Exchange {
     .concat(pieces > 1 ? `${pieces} pieces` : [])
     .filter(Boolean)
     .join(', ')
-  return { number, what, strict, port: 0, begin: 0, end: 0, answer: '', createdLines: undefined, attempts: [] }
+  const counted = { createdLines: undefined, storedLines: undefined }
+  return { number, what, strict, port: 0, begin: 0, end: 0, answer: '', ...counted, attempts: [] }
 }
 
 /** The id that the Idempotency-Key gives the record at this place. */

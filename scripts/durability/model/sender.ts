@@ -78,7 +78,8 @@ const isOpen = ({ told, id }: Attempt) => id !== undefined && (told === 'unknown
 
 /** The same bytes once more. */
 function again(request: Request, number: number): Request {
-  const exchange = { ...request.exchange, number, what: `${request.exchange.number} again`, createdLines: undefined }
+  const counted = { createdLines: undefined, storedLines: undefined }
+  const exchange = { ...request.exchange, ...counted, number, what: `${request.exchange.number} again` }
   const renew = (attempt: Attempt): Attempt => ({ ...attempt, exchange, told: 'unknown', cursor: undefined })
   exchange.attempts = request.exchange.attempts.map(renew)
   return { ...request, exchange }

@@ -104,7 +104,8 @@ function toInsert({ index, id, identity }: Attempt): RawBuilder<Place> {
 function newExchange(number: number, beginning: Beginning): Exchange {
   const exchange: Exchange = {
     ...{ number, what: `a slow writer, at first ${beginning}`, strict: false, port: 0, begin: 0 },
-    ...{ end: Number.POSITIVE_INFINITY, answer: 'none yet', createdLines: undefined, attempts: [] },
+    ...{ end: Number.POSITIVE_INFINITY, answer: 'none yet', attempts: [] },
+    ...{ createdLines: undefined, storedLines: undefined },
   }
   exchange.attempts = [0, 1].map((index) => {
     const id = `${number}.${index}`

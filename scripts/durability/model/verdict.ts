@@ -123,17 +123,24 @@ function judgeStrict(history: History, rows: Map<string, StoredRow[]>): void {
   }
 }
 
-/** Where only the number of created records is told, it can be true. */
+/** Where only numbers are told, they can be true. */
 function judgeCounts(history: History, rows: Map<string, StoredRow[]>): void {
-  for (const { number, createdLines, attempts } of history.exchanges) {
+  for (const { number, createdLines, storedLines, attempts } of history.exchanges) {
     if (createdLines === undefined) continue
-    let [must, may] = [0, 0]
-    for (const attempt of attempts.filter(({ told }) => told === 'stored')) {
+    const broke = storedLines !== undefined
+    let [must, may, stored] = [0, 0, 0]
+    for (const attempt of attempts.filter(({ told }) => told === 'stored' || (broke && told === 'unknown'))) {
       const [row] = rows.get(attempt.identity) ?? []
-      const others = history.of(attempt.identity).attempts.filter((other) => other !== attempt)
+      const all = history.of(attempt.identity).attempts
+      const others = all.filter((other) => other !== attempt)
+      const standing = all.find(({ digest }) => digest === row?.digest)
+      if (isRemovable(attempt.identity) || standing?.key === attempt.key) stored++
       if (isRemovable(attempt.identity)) may++
       else if (row?.digest !== attempt.digest || others.some(({ told }) => told === 'created')) continue
-      else if (others.some(({ told, digest }) => digest === row.digest && (told === 'unknown' || told === 'stored')))
+      else if (
+        attempt.told === 'unknown' ||
+        others.some(({ told, digest }) => digest === row.digest && (told === 'unknown' || told === 'stored'))
+      )
         may++
       else must++
     }
@@ -141,6 +148,11 @@ function judgeCounts(history: History, rows: Map<string, StoredRow[]>): void {
       history.complain(
         'The number of created records is true.',
         `request ${number}: ${createdLines}, not ${must} to ${must + may}`,
+      )
+    if (broke && storedLines > stored)
+      history.complain(
+        'No more lines are counted as stored than are stored.',
+        `request ${number}: ${storedLines}, not ${stored}`,
       )
   }
 }
