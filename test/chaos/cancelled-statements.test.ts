@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { scrape } from '../helpers/scrape.ts'
 import { until } from '../helpers/until.ts'
 
 // A flush that is cancelled, by a person or by a timeout, was answered with 500. One whose INSERT was committed and whose
@@ -23,6 +24,31 @@ t.test('an INSERT that is cancelled again and again is sent again, and succeeds'
   for (const answer of await Promise.all(answers)) t.equal(answer.status < 300, true, answer.text)
 })
 
+t.test('a COPY that is cancelled amid its rows is sent again, and each record is created once', async (t) => {
+  const { post, copyNext, open, cancel, stored } = await setUp(t)
+  const other = await open()
+  await other.insert('10')
+  const rows = await copyNext()
+  const answer = post(rows)
+  await cancel('copy sluice.records')
+  await cancel('insert into')
+  await other.end('rollback')
+  t.match(await answer, { status: 201, json: { counts: { created: rows.length } } })
+  t.equal(await stored(), rows.length)
+})
+
+t.test('a COPY that is cancelled at its commit is sent again, and each record is created once', async (t) => {
+  const { post, copyNext, waitAtCommit, cancel, stored } = await setUp(t)
+  const rows = await copyNext()
+  const goOn = await waitAtCommit()
+  const answer = post(rows)
+  await cancel('copy sluice.records')
+  await cancel('insert into')
+  await goOn()
+  t.match(await answer, { status: 201, json: { counts: { created: rows.length } } })
+  t.equal(await stored(), rows.length)
+})
+
 t.test('a comparison that is cancelled after its INSERT was committed: the answer is exact', async (t) => {
   const { post, afterInsert, cancel } = await setUp(t)
   const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
@@ -39,6 +65,29 @@ t.test('a comparison that is cancelled when time is up: the outcome is unknown, 
   await unlock()
   t.equal((await get('/v1/records/cancelled/new')).status, 200, 'it is there')
 })
+
+for (const [timeout, value] of [
+  ['lock_timeout', '1ms'],
+  ['statement_timeout', '300ms'],
+] as const) {
+  t.test(`a comparison that runs into ${timeout} after its INSERT was committed: the answer is exact`, async (t) => {
+    const { app, post, afterInsert, limitAfterInsert } = await setUp(t)
+    await limitAfterInsert(timeout, value)
+    const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+    await until('a failure', async () => Number((await scrape(app)).value('sluice_flush_retries_total')) > 0)
+    await unlock()
+    t.match(await answer, { status: 201, json: { counts: { created: 1, duplicate: 1, conflict: 0, rejected: 0 } } })
+  })
+
+  t.test(`a comparison that runs into ${timeout} when time is up: the outcome is unknown, and not 500`, async (t) => {
+    const { post, get, afterInsert, limitAfterInsert } = await setUp(t, { OUTAGE_HOLD_SECONDS: '0' })
+    await limitAfterInsert(timeout, value)
+    const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+    t.match(await answer, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown', retryable: true } })
+    await unlock()
+    t.equal((await get('/v1/records/cancelled/new')).status, 200, 'it is there')
+  })
+}
 
 async function setUp(t: Test, settings: Record<string, string> = {}) {
   const server = await createApp(t, { FLUSH_CONCURRENCY: '1', ...settings })
@@ -92,5 +141,48 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     await locked
     return { answer, unlock: () => locker.end('commit') }
   }
-  return { ...server, open, cancel, afterInsert }
+
+  /** @returns records that PostgreSQL gets by COPY if they are the next, since all before them were new */
+  async function copyNext() {
+    const before = Array.from({ length: 10_000 }, (_, n) => ({ ...row(`${n}`), source: 'before' }))
+    t.equal((await server.post(before)).status, 201)
+    return Array.from({ length: 16 }, (_, n) => row(`${n}`))
+  }
+
+  const stored = async () => {
+    const { rows } = await sql<{ count: number }>`
+      SELECT count(*)::integer AS count FROM sluice.records WHERE source = 'cancelled'`.execute(root)
+    return rows[0]?.count
+  }
+
+  /** Commits of records wait for a lock. @returns what ends that */
+  async function waitAtCommit() {
+    await sql
+      .raw(`
+        CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON sluice.records DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION public.wait()`)
+      .execute(root)
+    const trx = await root.startTransaction().execute()
+    await sql`SELECT pg_advisory_xact_lock(1)`.execute(trx)
+    return () => trx.commit().execute()
+  }
+
+  /** Sessions of ours get a timeout with their first INSERT, for the statements after it. */
+  async function limitAfterInsert(timeout: string, value: string) {
+    await sql
+      .raw(`
+        CREATE FUNCTION public.limit_session() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          IF current_setting('application_name') = 'sluice-write' THEN
+            PERFORM set_config('${timeout}', '${value}', false);
+          END IF;
+          RETURN NULL;
+        END $$;
+        CREATE TRIGGER limit_session AFTER INSERT ON sluice.records
+          FOR EACH STATEMENT EXECUTE FUNCTION public.limit_session()`)
+      .execute(root)
+  }
+  return { ...server, open, cancel, afterInsert, copyNext, stored, waitAtCommit, limitAfterInsert }
 }
