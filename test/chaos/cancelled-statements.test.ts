@@ -74,7 +74,8 @@ for (const [timeout, value] of [
     const { app, post, afterInsert, limitAfterInsert } = await setUp(t)
     await limitAfterInsert(timeout, value)
     const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
-    await until('a failure', async () => Number((await scrape(app)).value('sluice_flush_retries_total')) > 0)
+    const failed = async () => Number((await scrape(app)).value('sluice_flush_retries_total')) > 0
+    await Promise.race([until('a failure', failed), answer])
     await unlock()
     t.match(await answer, { status: 201, json: { counts: { created: 1, duplicate: 1, conflict: 0, rejected: 0 } } })
   })
