@@ -62,7 +62,7 @@ export interface HeldCopy {
 export interface Copies {
   /** Rows that PostgreSQL says it has copied, whether or not the API heard of it. */
   rows: number
-  /** COPYs that a fault held up in order to interrupt them. */
+  /** COPYs that a fault held up in order to interrupt them, but for those that failed meanwhile because of their rows. */
   aimed: number
   /** COPYs that were interrupted: the API got no answer, or an error that is not about a row. */
   hit: number
@@ -77,8 +77,8 @@ interface Link {
   dead: boolean
   /** Of the backend. */
   pid: number
-  /** A COPY has begun, and the API has no answer yet; `hit`: it is counted as interrupted. */
-  copy: 'none' | 'under way' | 'hit'
+  /** A COPY has begun, and the API has no answer yet; `held`: it is counted as aimed at; `hit`: as interrupted. */
+  copy: 'none' | 'under way' | 'held' | 'hit'
 }
 
 const STALLED_MS = 60_000
@@ -175,8 +175,10 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
         }
         committing ||= writes && commits(type, message, state)
         if (committing && cut?.at === 'before') return breakOff(link)
-        if (type === 'c' && holdCopy !== undefined) {
+        // Not one that has failed by now.
+        if (type === 'c' && holdCopy !== undefined && link.copy === 'under way') {
           copies.aimed++
+          link.copy = 'held'
           // The client sends nothing more until it has an answer.
           holdCopy({ pid: link.pid, release: () => pass(link, database, () => database.write(message)) })
           holdCopy = undefined
@@ -204,9 +206,12 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           if (cut.at === 'half') api.write(message.subarray(0, message.length >> 1))
           return breakOff(link)
         }
-        // Nobody hears of its success where that direction is closed.
-        if (type === 'C' && !api.writable) hitCopy(link)
-        if (type === 'C' || type === 'E') link.copy = 'none'
+        if (type === 'C' || type === 'E') {
+          // Nobody hears of its end where that direction is closed.
+          if (!api.writable) hitCopy(link)
+          if (type === 'E' && link.copy === 'held') copies.aimed--
+          link.copy = 'none'
+        }
         api.write(message)
       }
     })
@@ -249,7 +254,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   }
 
   function hitCopy(link: Link): void {
-    if (link.copy === 'under way') {
+    if (link.copy === 'under way' || link.copy === 'held') {
       copies.hit++
       link.copy = 'hit'
     }
