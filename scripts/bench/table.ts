@@ -38,6 +38,8 @@ export interface Row {
   worst_ms?: number
   /** Requests that did not succeed. */
   failed?: number
+  /** Requests of the flood meanwhile, and those that it had waiting. */
+  attacks?: number
   /** Processor time of the server for a record, in microseconds. */
   cpu_us?: number
   /** The most memory that our process had. */
@@ -55,6 +57,7 @@ export function toTable(rows: readonly Row[]): string {
     ['p99 ms', ({ p99_ms }) => p99_ms?.toFixed(2)],
     ['worst ms', ({ worst_ms }) => worst_ms?.toFixed(0)],
     ['failed', ({ failed }) => failed?.toFixed(0)],
+    ['attacks', ({ attacks }) => attacks?.toLocaleString('en')],
     ['CPU µs/record', ({ cpu_us }) => cpu_us?.toFixed(1)],
     ['peak MiB', ({ rss_mib }) => rss_mib?.toFixed(0)],
     ...ratios.map((name): (typeof columns)[number] => [`of ${name}`, (row) => row.ratios[name]?.toFixed(2)]),

@@ -1,29 +1,49 @@
-import { type OutgoingHttpHeaders, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Whom a flood is sent to, and the key of those that have one. */
+/** The server that a flood is sent to, and the key of the requests that have one. */
 export interface Target {
   port: number
   key: string
 }
 
-/** Begins it, and returns at once; it goes on until this process ends. */
-export type Attack = (target: Target) => void
-
-/** What the flood got: answers by their status, and broken connections by their error code. */
-export const answers: Record<string, number> = {}
-
-function count(what: string): void {
-  answers[what] = (answers[what] ?? 0) + 1
+/** How a flood behaves. It goes on until its process ends: what is answered, refused or closed begins again. */
+export interface Attack {
+  /** Open at a time. */
+  connections: number
+  /** Without an answer at a time, on each connection. Absent: 1. */
+  pipelined?: number
+  /** The bytes of one request, or of its beginning. */
+  request: (key: string) => readonly Buffer[]
+  /** The last bytes of each request. They are withheld until the answer comes. */
+  withheld?: Buffer
+  /** The request never ends: after an answer to it, which is a refusal, the connection is of no use. */
+  endless?: true
+  /** More of it, every second. */
+  drip?: Buffer
+  /** The client closes each connection after this time. */
+  leaveMs?: number
+  /** The client reads the status of an answer, and nothing after it. */
+  unread?: true
 }
+
+/** What a flood has done so far, and what became of it. */
+export interface Tally {
+  connections: number
+  requests: number
+  /** Requests without an answer, on connections that are open. */
+  waiting: number
+  /** Answers by their status, and connections that were lost by their error code. */
+  ends: Record<string, number>
+}
+
+export const tally: Tally = { connections: 0, requests: 0, waiting: 0, ends: {} }
 
 const HOST = '127.0.0.1'
 const STATUS_LINE = 'HTTP/1.1 '
 /** "HTTP/1.1 201" */
 const STATUS_LENGTH = STATUS_LINE.length + 3
-/** Before a flood that failed goes on: the server may be gone. */
-const PAUSE_MS = 100
+/** Between a refusal, or the loss of a connection, and the next try. The flood shares its processors with the server. */
+const PAUSE_MS = 250
 
 /** The bytes of a request. */
 export function toBytes(method: string, path: string, headers: Record<string, string | number>, body = ''): Buffer {
@@ -31,9 +51,54 @@ export function toBytes(method: string, path: string, headers: Record<string, st
   return Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n${body}`)
 }
 
-/** Opens a connection that counts the answers on it. What is written before it is open is sent then. */
-export function dial({ port }: Target, onAnswer: (socket: Socket) => void = () => {}): Socket {
+/** Begins the attack, and returns at once. */
+export function begin(attack: Attack, { port, key }: Target): void {
+  const request = attack.request(key)
+  for (let n = 0; n < attack.connections; n++) open(attack, port, request)
+}
+
+function open(attack: Attack, port: number, request: readonly Buffer[]): void {
+  const { pipelined = 1, withheld, endless, drip, leaveMs, unread } = attack
   const socket = connect({ host: HOST, port, noDelay: true })
+  let waiting = 0
+  const timers: NodeJS.Timeout[] = []
+  if (leaveMs !== undefined) timers.push(setTimeout(() => socket.destroy(), leaveMs))
+  if (drip !== undefined) timers.push(setInterval(() => socket.write(drip), 1000))
+
+  onStatus(socket, (status) => {
+    count(String(status))
+    waiting--
+    tally.waiting--
+    const refused = status >= 400
+    if (endless || (unread && refused)) return void socket.destroy()
+    if (unread) return void socket.pause()
+    if (withheld !== undefined) socket.write(withheld)
+    if (refused) timers.push(setTimeout(send, PAUSE_MS))
+    else send()
+  })
+  socket.on('error', (error) => count((error as NodeJS.ErrnoException).code ?? error.message))
+  socket.on('close', () => {
+    for (const timer of timers) clearTimeout(timer)
+    tally.waiting -= waiting
+    setTimeout(() => open(attack, port, request), leaveMs === undefined ? PAUSE_MS : 0)
+  })
+  tally.connections++
+  // What is written before the connection is open is sent then.
+  for (let n = 0; n < pipelined; n++) send()
+
+  function send(): void {
+    if (!socket.writable) return
+    waiting++
+    tally.waiting++
+    tally.requests++
+    socket.cork()
+    for (const bytes of request) socket.write(bytes)
+    process.nextTick(() => socket.uncork())
+  }
+}
+
+/** Calls `act` with the status of each answer on a connection. */
+function onStatus(socket: Socket, act: (status: number) => void): void {
   // The end of the piece before: a status line may come in two.
   let rest = Buffer.alloc(0)
   socket.on('data', (piece) => {
@@ -42,53 +107,12 @@ export function dial({ port }: Target, onAnswer: (socket: Socket) => void = () =
     for (let at = bytes.indexOf(STATUS_LINE); at !== -1; at = bytes.indexOf(STATUS_LINE, at + 1)) {
       if (at + STATUS_LENGTH > bytes.length) break
       end = at + STATUS_LENGTH
-      count(bytes.toString('latin1', at + STATUS_LINE.length, end))
-      onAnswer(socket)
+      act(Number(bytes.toString('latin1', at + STATUS_LINE.length, end)))
     }
     rest = Buffer.from(bytes.subarray(Math.max(end, bytes.length - STATUS_LENGTH + 1)))
   })
-  socket.on('error', (error) => count((error as NodeJS.ErrnoException).code ?? error.message))
-  return socket
 }
 
-/** Sends a request again and again, each when the answer to the one before was read to its end. */
-export async function repeat(
-  target: Target,
-  method: string,
-  path: string,
-  headers: OutgoingHttpHeaders,
-  body = Buffer.alloc(0),
-) {
-  for (;;) {
-    try {
-      await send(target, method, path, headers, body)
-    } catch (error) {
-      count((error as NodeJS.ErrnoException).code ?? (error as Error).message)
-      await sleep(PAUSE_MS)
-    }
-  }
-}
-
-function send(
-  { port, key }: Target,
-  method: string,
-  path: string,
-  headers: OutgoingHttpHeaders,
-  body: Buffer,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const authorization = `Bearer ${key}`
-    const all = { authorization, ...headers, ...(body.length > 0 ? { 'content-length': body.length } : {}) }
-    request({ host: HOST, port, method, path, headers: all, agent: false }, (response) => {
-      count(String(response.statusCode))
-      response.on('error', reject).on('close', resolve).resume()
-    })
-      .on('error', reject)
-      .end(body)
-  })
-}
-
-/** Calls `work` this many times, with the index of each call. */
-export function times(count: number, work: (index: number) => void): void {
-  for (let index = 0; index < count; index++) work(index)
+function count(what: string): void {
+  tally.ends[what] = (tally.ends[what] ?? 0) + 1
 }

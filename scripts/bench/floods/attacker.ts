@@ -1,14 +1,14 @@
-import { answers, type Target } from './attack.ts'
+import { begin, type Target, tally } from './attack.ts'
 import { FLOODS, type FloodName } from './floods.ts'
 
-/** Absent: the flood is under way, and what it got so far is asked for. */
 export interface Order extends Target {
   flood: FloodName
 }
 
+/** It is answered with the tally; without an order that is all it does. */
 process.on('message', ({ flood, ...target }: Partial<Order>) => {
-  if (flood !== undefined) FLOODS[flood].attack(target as Target)
-  process.send?.(answers)
+  if (flood !== undefined) begin(FLOODS[flood].attack, target as Target)
+  process.send?.(tally)
 })
 process.once('disconnect', () => process.exit())
 process.send?.('ready')

@@ -1,43 +1,66 @@
-import { type Attack, dial, times, toBytes } from './attack.ts'
+import { zstdCompressSync } from 'node:zlib'
+import { type Attack, toBytes } from './attack.ts'
 
 const MiB = 1024 * 1024
-const ingest = (key: string, type: string) => ({ authorization: `Bearer ${key}`, 'content-type': type })
+const JSON_TYPE = 'application/json'
 
-/** Without a key: bodies of the largest size that no route asked for. */
-export const optionsBodies: Attack = (target) => {
-  const body = Buffer.alloc(16 * MiB, ' ')
-  times(8, () => {
-    const socket = dial(target)
-    socket.write(
-      toBytes('OPTIONS', '/v1/records', { 'content-type': 'application/json', 'content-length': body.length }),
-    )
-    socket.write(body)
-  })
+const head = (key: string, headers: Record<string, string | number>) =>
+  toBytes('POST', '/v1/records', { authorization: `Bearer ${key}`, ...headers })
+
+/** A body without a key, of the largest size, for a route that reads none. */
+export const optionsBodies: Attack = {
+  connections: 8,
+  request: () => {
+    const body = Buffer.alloc(16 * MiB, ' ')
+    return [toBytes('OPTIONS', '/v1/records', { 'content-type': JSON_TYPE, 'content-length': body.length }), body]
+  },
 }
 
-/** Without a key: bodies that nearly came to their end, for a path that does not exist. */
-export const unknownPaths: Attack = (target) => {
-  const body = Buffer.alloc(MiB - 1, ' ')
-  times(800, () => {
-    const socket = dial(target)
-    socket.write(toBytes('POST', '/nowhere', { 'content-type': 'application/json', 'content-length': MiB }))
-    socket.write(body)
-  })
+/** Bodies without a key, for a path that does not exist. Their last byte does not come. */
+export const unknownPaths: Attack = {
+  connections: 800,
+  request: () => [
+    toBytes('POST', '/nowhere', { 'content-type': JSON_TYPE, 'content-length': MiB }),
+    Buffer.alloc(MiB - 1, ' '),
+  ],
+  withheld: Buffer.from(' '),
 }
 
-/** Four of the largest bodies, of which a byte a second comes. */
-export const drippingUploads: Attack = (target) => {
-  times(4, () => {
-    const socket = dial(target)
-    socket.write(
-      toBytes('POST', '/v1/records', { ...ingest(target.key, 'application/json'), 'content-length': 16 * MiB }, '['),
-    )
-    setInterval(() => socket.write(' '), 1000)
-  })
+/** Bodies of the largest size, of which a byte a second comes. */
+export const drippingUploads: Attack = {
+  connections: 4,
+  request: (key) => [head(key, { 'content-type': JSON_TYPE, 'content-length': 16 * MiB }), Buffer.from('[')],
+  endless: true,
+  drip: Buffer.from(' '),
 }
 
 /** Streams of lines that send the beginning of one, and nothing more. */
-export const idleStreams: Attack = (target) => {
-  const headers = { ...ingest(target.key, 'application/x-ndjson'), 'transfer-encoding': 'chunked' }
-  times(1030, () => dial(target).write(toBytes('POST', '/v1/records', headers, '1\r\n{\r\n')))
+export const idleStreams: Attack = {
+  connections: 1030,
+  request: (key) => [
+    head(key, { 'content-type': 'application/x-ndjson', 'transfer-encoding': 'chunked' }),
+    Buffer.from('1\r\n{\r\n'),
+  ],
+  endless: true,
+}
+
+/** 1.85 million members in a body of the largest size, all of whose records are within the limit. */
+export const shortMembers: Attack = {
+  connections: 2,
+  request: (key) => {
+    const members = Array.from({ length: 115_600 }, (_, n) => `"${n.toString(36).padStart(4, '_')}":1`)
+    const record = `{"source":"a","type":"b","data":{${members.join()}}}`
+    const body = Buffer.from(`[${new Array(16).fill(record).join()}]`)
+    return [head(key, { 'content-type': JSON_TYPE, 'content-length': body.length }), body]
+  },
+}
+
+/** 1.8 MB that inflate to nothing. */
+export const emptyFrames: Attack = {
+  connections: 2,
+  request: (key) => {
+    const frame = zstdCompressSync('')
+    const body = Buffer.concat(new Array(Math.floor(1_800_000 / frame.length)).fill(frame))
+    return [head(key, { 'content-type': JSON_TYPE, 'content-encoding': 'zstd', 'content-length': body.length }), body]
+  },
 }

@@ -20,16 +20,19 @@ export interface Latencies {
   worst_ms?: number
 }
 
-export interface Witnessed {
-  post: Latencies
-  get: Latencies
-}
+/** A single record, a batch that does not arrive in one piece, and a record that is read. */
+export type Witnessed = Record<'post' | 'batch' | 'get', Latencies>
 
 /** The record that GET asks for; it is stored before. */
 export const KNOWN = { source: 'bystander', type: 'known', id: 'known' }
 
 /** One of each so often, whatever became of the one before: what stands still shows in all that come meanwhile. */
 const EVERY_MS = 25
+/** Less often, so that this client is no flood itself. */
+const BATCH_EVERY_MS = 100
+/** 100 kB: more than Node.js reads of a connection at once, which is 64 KiB. */
+const BATCH_RECORDS = 100
+const PADDING = ' '.repeat(1000)
 /** How long an answer may take. */
 const PATIENCE_MS = 10_000
 
@@ -40,18 +43,29 @@ process.send?.('ready')
 async function witness(order: Order): Promise<Witnessed> {
   const agent = new Agent({ keepAlive: true })
   const posts: Promise<Outcome>[] = []
+  const batches: Promise<Outcome>[] = []
   const gets: Promise<Outcome>[] = []
   const begin = performance.now()
   for (let at = 0; at < order.seconds * 1000; at += EVERY_MS) {
     await sleep(Math.max(0, begin + at - performance.now()))
-    const body = JSON.stringify({ source: KNOWN.source, type: 'new', id: `${process.pid}-${at}` })
-    posts.push(send(order, agent, 'POST', '/v1/records', body))
+    const record = { source: KNOWN.source, type: 'new', id: `${process.pid}-${at}` }
+    posts.push(send(order, agent, 'POST', '/v1/records', JSON.stringify(record)))
     gets.push(send(order, agent, 'GET', `/v1/records/${KNOWN.source}/${KNOWN.id}`))
+    if (at % BATCH_EVERY_MS === 0) batches.push(send(order, agent, 'POST', '/v1/records', toBatch(record)))
   }
-  const [post, get] = [summarize(await Promise.all(posts)), summarize(await Promise.all(gets))]
+  const witnessed = {
+    post: summarize(await Promise.all(posts)),
+    batch: summarize(await Promise.all(batches)),
+    get: summarize(await Promise.all(gets)),
+  }
   agent.destroy()
-  return { post, get }
+  return witnessed
 }
+
+const toBatch = (record: { id: string }): string =>
+  JSON.stringify(
+    Array.from({ length: BATCH_RECORDS }, (_, index) => ({ ...record, id: `${record.id}-${index}`, data: PADDING })),
+  )
 
 /** Milliseconds, or what went wrong. */
 type Outcome = number | string

@@ -1,8 +1,7 @@
 import type { Attack } from './attack.ts'
-import { drippingUploads, idleStreams, optionsBodies, unknownPaths } from './bodies.ts'
+import { drippingUploads, emptyFrames, idleStreams, optionsBodies, shortMembers, unknownPaths } from './bodies.ts'
 import { abandonedScans, largePages, unreadExports } from './reads.ts'
-import { pipelinedSingles, strictSingles } from './requests.ts'
-import { emptyFrames, shortMembers } from './work.ts'
+import { pipelinedSingles, strictPairs } from './requests.ts'
 
 export interface Flood {
   attack: Attack
@@ -18,7 +17,7 @@ export const FLOODS = {
   'unknown-path': { attack: unknownPaths },
   drip: { attack: drippingUploads },
   'idle-streams': { attack: idleStreams },
-  strict: { attack: strictSingles },
+  strict: { attack: strictPairs },
   scans: { attack: abandonedScans, reads: true },
   exports: { attack: unreadExports, reads: true },
   away: { attack: pipelinedSingles, away: true },

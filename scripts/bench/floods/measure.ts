@@ -7,15 +7,11 @@ import { peakWhile } from '../memory/rss.ts'
 import { type Child, start } from '../processes.ts'
 import { type Server, startServer } from '../servers/start.ts'
 import type { Outcome, Row, Run } from '../table.ts'
+import type { Tally } from './attack.ts'
 import type { Order as AttackerOrder } from './attacker.ts'
 import { type Order as BystanderOrder, KNOWN, type Latencies, type Witnessed } from './bystander.ts'
+import { findFaults, inMiB } from './faults.ts'
 import { FLOODS, type Flood, type FloodName } from './floods.ts'
-
-/** The bar: the most memory of our server, and what another key may notice. */
-const LIMIT_MIB = 512
-const LIMIT_P99_MS = 1000
-/** Of the other key's requests; more, and 99 % of them were not answered within any time. */
-const LIMIT_FAILED = 0.01
 
 /** Until a flood is under way. */
 const SETTLE_MS = 1_000
@@ -24,10 +20,14 @@ const AWAY_MS = 6_000
 /** 900 kB each, which are slow to search; together more than what any reader may leave unread. */
 const LARGE_RECORDS = 200
 
-interface Result extends Witnessed {
+/** What came of a flood. */
+export interface Result extends Witnessed {
+  /** The most memory that the server had, in bytes. */
   peak: number
   /** How the server ended, if it did. */
   end: string | undefined
+  /** Requests of the flood that were sent while the other key was measured, or had no answer at the end of it. */
+  attacks: number
 }
 
 /** The memory of our server under each flood, and what a client with another key notices meanwhile. */
@@ -37,8 +37,9 @@ export async function measureFloods({ database, options }: Run): Promise<Outcome
   for (const name of options.floods ?? (Object.keys(FLOODS) as FloodName[])) {
     const result = await inflict(name, database, options.floodSeconds)
     rows.push(toRow(`${name} POST`, result, result.post, options.floodSeconds))
+    rows.push(toRow(`${name} batch`, result, result.batch, options.floodSeconds))
     rows.push(toRow(`${name} GET`, result, result.get, options.floodSeconds))
-    faults.push(...findFaults(name, result))
+    faults.push(...findFaults(result, FLOODS[name].attack.connections).map((fault) => `${name}: ${fault}`))
   }
   return { rows, faults }
 }
@@ -59,10 +60,9 @@ async function inflict(name: FloodName, database: BenchDatabase, seconds: number
     const { peak, result } = await peakWhile(server.child, () =>
       witness({ name, database, seconds, server, network, attacker, bystander }),
     )
-    const answers = await attacker.ask<Record<string, number>>({})
     const end = server.child.end()
     console.error(
-      `${name}: at most ${inMiB(peak)} MiB${end === undefined ? '' : `, ended by ${end}`}; the flood got ${inWords(answers)}`,
+      `${name}: at most ${inMiB(peak)} MiB${end === undefined ? '' : `, ended by ${end}`}; ${inWords(result.tally)}`,
     )
     return { ...result, peak, end }
   } finally {
@@ -83,13 +83,17 @@ interface Scene {
   bystander: Child
 }
 
-async function witness({ name, database, seconds, server, network, attacker, bystander }: Scene): Promise<Witnessed> {
+async function witness(scene: Scene): Promise<Witnessed & { attacks: number; tally: Tally }> {
+  const { name, database, seconds, server, network, attacker, bystander } = scene
   const { port } = server
   network?.drop()
   await attacker.ask({ flood: name, port, key: database.key } satisfies AttackerOrder)
   await sleep(network === undefined ? SETTLE_MS : AWAY_MS)
   network?.heal()
-  return bystander.ask<Witnessed>({ port, key: database.otherKey, seconds } satisfies BystanderOrder)
+  const before = await attacker.ask<Tally>({})
+  const witnessed = await bystander.ask<Witnessed>({ port, key: database.otherKey, seconds } satisfies BystanderOrder)
+  const tally = await attacker.ask<Tally>({})
+  return { ...witnessed, attacks: tally.requests - before.requests + tally.waiting, tally }
 }
 
 async function storeKnown({ port }: Server, key: string): Promise<void> {
@@ -111,7 +115,7 @@ async function storeLargeRecords(url: string): Promise<void> {
 
 function toRow(
   name: string,
-  { peak }: Result,
+  { peak, attacks }: Result,
   { requests, failures, p50_ms, p99_ms, worst_ms }: Latencies,
   seconds: number,
 ): Row {
@@ -122,37 +126,22 @@ function toRow(
     ...(p99_ms === undefined ? {} : { p99_ms }),
     ...(worst_ms === undefined ? {} : { worst_ms }),
     failed: failures,
+    attacks,
     rss_mib: inMiB(peak),
     ratios: {},
   }
 }
 
-function findFaults(name: FloodName, { peak, end, post, get }: Result): string[] {
-  const noticed = Object.entries({ POST: post, GET: get }).flatMap(
-    ([method, { requests, failures, failure, p99_ms = Number.POSITIVE_INFINITY }]) => [
-      ...(failures > requests * LIMIT_FAILED
-        ? [`${failures} of ${requests} ${method}s of another key failed (${failure})`]
-        : []),
-      ...(failures < requests && p99_ms >= LIMIT_P99_MS
-        ? [`p99 of ${method}s of another key was ${Math.round(p99_ms)} ms`]
-        : []),
-    ],
-  )
-  return [
-    ...(end === undefined
-      ? []
-      : [`the server ended by ${end}${end === 'SIGABRT' ? ', as V8 does when its heap is full' : ''}`]),
-    ...(inMiB(peak) >= LIMIT_MIB ? [`the server had ${inMiB(peak)} MiB`] : []),
-    ...noticed,
-  ].map((fault) => `${name}: ${fault}`)
+function inWords({ connections, requests, waiting, ends }: Tally): string {
+  const parts = [
+    `${connections} connections`,
+    `${requests} requests`,
+    `${waiting} waiting`,
+    ...Object.entries(ends).map(([end, count]) => `${count} × ${end}`),
+  ]
+  return `the flood: ${parts.join(', ')}`
 }
-
-const inWords = (answers: Record<string, number>) =>
-  Object.entries(answers)
-    .map(([what, count]) => `${count} × ${what}`)
-    .join(', ') || 'no answer'
 
 const addressOf = (url: string) => ({ host: new URL(url).hostname, port: Number(new URL(url).port || 5432) })
 const through = ({ port }: Network, url: string) =>
   Object.assign(new URL(url), { port: String(port), hostname: '127.0.0.1' }).href
-const inMiB = (bytes: number) => Math.ceil(bytes / 2 ** 20)

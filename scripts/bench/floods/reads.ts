@@ -1,33 +1,25 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import { type Attack, dial, repeat, type Target, times, toBytes } from './attack.ts'
+import { type Attack, toBytes } from './attack.ts'
 
-const read = ({ key }: Target, path: string, headers: Record<string, string> = {}) =>
+const read = (key: string, path: string, headers: Record<string, string> = {}) =>
   toBytes('GET', path, { authorization: `Bearer ${key}`, ...headers })
 
-/** How long a client waits for a list that reads the whole table. */
-const PATIENCE_MS = 500
-
-/** Fifteen clients at a time that ask for what no index finds, and leave before it is found. */
-export const abandonedScans: Attack = (target) => {
-  const scan = read(target, `/v1/records?data=${encodeURIComponent('{"no":"such"}')}`)
-  times(15, async () => {
-    for (;;) {
-      const socket = dial(target)
-      socket.write(scan)
-      await sleep(PATIENCE_MS)
-      socket.destroy()
-    }
-  })
+/** Lists that no index finds, whose clients leave before they are found. */
+export const abandonedScans: Attack = {
+  connections: 15,
+  request: (key) => [read(key, `/v1/records?data=${encodeURIComponent('{"no":"such"}')}`)],
+  leaveMs: 500,
 }
 
-/** Exports of which nothing is read. */
-export const unreadExports: Attack = (target) => {
-  times(40, () =>
-    dial(target)
-      .pause()
-      .write(read(target, '/v1/records', { accept: 'application/x-ndjson' })),
-  )
+/** Exports of which only the status is read. The server closes them after STALL_SECONDS, which nobody would notice. */
+export const unreadExports: Attack = {
+  connections: 40,
+  request: (key) => [read(key, '/v1/records', { accept: 'application/x-ndjson' })],
+  unread: true,
+  leaveMs: 5_000,
 }
 
 /** Pages of the largest size. */
-export const largePages: Attack = (target) => times(60, () => void repeat(target, 'GET', '/v1/records?limit=1000', {}))
+export const largePages: Attack = {
+  connections: 60,
+  request: (key) => [read(key, '/v1/records?limit=1000')],
+}
