@@ -5,6 +5,7 @@ import { type Config, ConfigSchema } from './config.ts'
 import bodies from './plugins/bodies.ts'
 import closing from './plugins/closing.ts'
 import database from './plugins/database.ts'
+import fairTurns from './plugins/fair-turns.ts'
 import jobs from './plugins/jobs.ts'
 import keys from './plugins/keys.ts'
 import limits from './plugins/limits.ts'
@@ -74,6 +75,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(silentWriters)
   await app.register(writer, { config })
   await app.register(keys)
+  await app.register(fairTurns, { config })
   await app.register(storage, { config })
   await app.register(limits, { config })
   await app.register(jobs)

@@ -3,7 +3,7 @@ import { admits, hasDotSegment } from '../lib/source-prefix.ts'
 import type { Key, Scope } from './keys.ts'
 
 /** RFC 6750, section 2.1. */
-const BEARER = /^Bearer +([A-Za-z0-9._~+/=-]+)$/i
+export const BEARER = /^Bearer +([A-Za-z0-9._~+/=-]+)$/i
 
 const CHALLENGE = { 'www-authenticate': 'Bearer realm="sluice"' }
 

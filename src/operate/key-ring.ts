@@ -96,12 +96,15 @@ export class KeyRing {
    * overloaded when too many wait for that
    */
   find(token: string): Key | undefined | Promise<Key | undefined> {
+    return this.known(token) ?? this.#look(hashKey(token))
+  }
+
+  /** The key a token belongs to, as far as the copy has it. */
+  known(token: string): Key | undefined {
     const found = this.#found.get(token)
     if (found !== undefined) return found
-    const hash = hashKey(token)
-    const key = this.#keys?.get(hash)
-    if (key === undefined) return this.#look(hash)
-    this.#found.set(token, key)
+    const key = this.#keys?.get(hashKey(token))
+    if (key !== undefined) this.#found.set(token, key)
     return key
   }
 

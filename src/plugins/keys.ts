@@ -1,7 +1,7 @@
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { readGauge } from '../metrics/read.ts'
-import { checkKey, readToken } from '../operate/access.ts'
+import { BEARER, checkKey, readToken } from '../operate/access.ts'
 import { KeyRing } from '../operate/key-ring.ts'
 import type { Key, Scope } from '../operate/keys.ts'
 
@@ -50,6 +50,10 @@ export default fp(
         },
     )
 
+    app.decorate('knownKey', (authorization) => {
+      const token = BEARER.exec(authorization ?? '')?.[1]
+      return token === undefined ? undefined : ring.known(token)
+    })
     app.decorate('keyNow', ({ key }, scope) => ring.current(key as Key, scope))
     app.decorate('watchKey', ({ key }, scope) => ring.watch(key as Key, scope))
     app.decorateReply('cutWithKey', function (scope) {
@@ -79,6 +83,8 @@ declare module 'fastify' {
     requireScope(scope: Scope): onRequestHookHandler
     /** Resolves once the keys were read. */
     readFirstKeys(): Promise<void>
+    /** The key of this header, if it has one that is known; it may be revoked or expired. */
+    knownKey(authorization: string | undefined): Key | undefined
     /**
      * The key of a request as it is now, for what is done long after it was let in.
      * @throws Problem unauthorized, forbidden

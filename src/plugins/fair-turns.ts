@@ -1,0 +1,122 @@
+import type { Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Config } from '../config.ts'
+import { requestBytes } from '../ingest/memory.ts'
+import { Budget } from '../lib/budget.ts'
+
+/** Requests that are begun in one turn of the event loop while none waits here. Each takes about 0.1 ms. */
+export const MOST_AT_ONCE = 128
+
+/**
+ * The same while some wait. Fewer, since libuv accepts only one connection in each turn: the longer the turns are, the longer
+ * a new client waits in the backlog.
+ */
+const MOST_OF_WAITING = 8
+
+/** The requests that wait here may hold this many times QUEUE_MAX_BYTES. By default one key can have 13,000 of them. */
+const ROOM = 4
+
+/** After a refusal nothing is read from its connection, for this time or up to twice as long. Retry-After says the same. */
+const REST_MS = 1_000
+
+interface Waiting {
+  socket: Socket
+  bytes: number
+  begin: () => void
+  next: Waiting | undefined
+}
+
+/** The requests of one key, in order of arrival. */
+interface Queue {
+  first: Waiting
+  last: Waiting
+}
+
+/**
+ * API keys take turns at the processor. Node.js begins all requests that have arrived, on all connections, in one turn of the
+ * event loop. When one key sends 16,000 at once, the turn takes seconds, even if each of them is only refused; and a
+ * request of another key needs several turns: to be accepted, read, written to the database, answered.
+ *
+ * Therefore a turn begins a limited number of requests. The others wait, in one queue for each key and one for all callers
+ * without a key, and the queues take turns. Meanwhile nothing more is read from their connections. Probes do not wait.
+ */
+export default fp(
+  async function fairTurns(app: FastifyInstance, { config }: { config: Config }) {
+    const refusal = 'Too many requests arrive at once. Nothing was done; send the request again later.'
+    const room = new Budget(ROOM * config.QUEUE_MAX_BYTES, refusal)
+    /** By the id of the key, or '' without one. The first has the next turn. */
+    const queues = new Map<string, Queue>()
+    /** The reasons for which nothing is read from a connection: requests that wait, and refusals. */
+    const holds = new WeakMap<Socket, number>()
+    let begun = 0
+
+    app.addHook('onRequest', (request, reply, done) => {
+      if (request.routeOptions.config.quiet === true || (queues.size === 0 && hasPlace())) return done()
+      const { socket, rawHeaders } = request.raw
+      const owner = app.knownKey(request.headers.authorization)?.id ?? ''
+      const bytes = requestBytes(rawHeaders)
+      try {
+        room.take(owner, bytes)
+      } catch (error) {
+        // Else the refusals alone would fill the turns. After the answer: until then the body is read and dropped.
+        reply.raw.once('finish', () => setImmediate(rest, socket))
+        return done(error as Error)
+      }
+      hold(socket)
+      // Bodies.ts may have closed the connection meanwhile.
+      const begin = () => (socket.destroyed ? void reply.hijack() : done())
+      push(owner, { socket, bytes, begin, next: undefined })
+    })
+
+    function hasPlace(): boolean {
+      if (begun === 0) setImmediate(startTurn)
+      return ++begun <= MOST_AT_ONCE
+    }
+
+    function startTurn(): void {
+      begun = 0
+      for (let n = 0; n < MOST_OF_WAITING; n++) beginNext()
+      if (queues.size > 0) setImmediate(startTurn)
+    }
+
+    function push(owner: string, waiting: Waiting): void {
+      const queue = queues.get(owner)
+      if (queue === undefined) queues.set(owner, { first: waiting, last: waiting })
+      else {
+        queue.last.next = waiting
+        queue.last = waiting
+      }
+    }
+
+    function beginNext(): void {
+      const [turn] = queues
+      if (turn === undefined) return
+      const [owner, { first, last }] = turn
+      queues.delete(owner)
+      if (first.next !== undefined) queues.set(owner, { first: first.next, last })
+      room.give(owner, first.bytes)
+      release(first.socket)
+      first.begin()
+    }
+
+    function rest(socket: Socket): void {
+      hold(socket)
+      // Not all of them come back in the same turn.
+      setTimeout(release, REST_MS * (1 + Math.random()), socket).unref()
+    }
+
+    // What Fastify's inject sends has no real socket.
+    function hold(socket: Socket): void {
+      socket.pause?.()
+      holds.set(socket, (holds.get(socket) ?? 0) + 1)
+    }
+
+    function release(socket: Socket): void {
+      const left = (holds.get(socket) as number) - 1
+      holds.set(socket, left)
+      if (left === 0) socket.resume?.()
+    }
+  },
+  { name: 'fair-turns', dependencies: ['keys', 'bodies'] },
+)

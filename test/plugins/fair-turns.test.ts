@@ -1,0 +1,92 @@
+import { once } from 'node:events'
+import { connect as open, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { MOST_AT_ONCE } from '../../src/plugins/fair-turns.ts'
+import { createApp } from '../helpers/app.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+/** Each is refused by its headers, without the database. */
+const REFUSED = { 'Content-Type': 'text/plain', 'Content-Length': '0' }
+const PIPELINED = 30
+
+async function dial(t: Test, port: number): Promise<{ socket: Socket; statuses: () => number[] }> {
+  const socket = open(port, '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  let received = ''
+  socket.on('data', (bytes) => {
+    received += bytes
+  })
+  await once(socket, 'connect')
+  return { socket, statuses: () => [...received.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => Number(status)) }
+}
+
+const dialAll = (t: Test, port: number, count: number) =>
+  Promise.all(Array.from({ length: count }, () => dial(t, port)))
+
+const post = (token: string) => head('POST', '/v1/records', { ...REFUSED, Authorization: `Bearer ${token}` })
+
+// One key sent 16,000 pipelined requests, again and again. Each turn of the event loop refused all that had come, and another
+// key got no answer in ten seconds: it needed several turns for each.
+t.test('the request of a key does not wait for all requests of another key that came before it', async (t) => {
+  const { app, key, logs, makeKey } = await createApp(t)
+  const port = await listen(app)
+  const { id: greedyId, token: greedy } = await makeKey()
+  const flood = await dialAll(t, port, 40)
+  const probe = await dial(t, port)
+  const other = await dial(t, port)
+  // The keys are known from here on.
+  for (const token of [key, greedy]) {
+    other.socket.write(post(token))
+    await until('an answer', () => other.statuses().length > 0)
+  }
+  await until('both answers', () => other.statuses().length === 2)
+
+  logs.length = 0
+  for (const { socket } of flood) socket.write(post(greedy).repeat(PIPELINED))
+  probe.socket.write(head('GET', '/healthz', {}))
+  other.socket.write(post(key))
+  await until('all answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
+  t.same(other.statuses(), [415, 415, 415])
+  t.same(probe.statuses(), [200])
+  for (const { statuses } of flood) t.same(new Set(statuses()), new Set([415]))
+
+  const answered = logs.filter(({ msg }) => msg === 'request')
+  t.equal(answered.filter((line) => line.key === greedyId).length, 40 * PIPELINED)
+  const place = answered.findIndex((line) => line.key !== greedyId && line.route === '/v1/records')
+  t.ok(place >= MOST_AT_ONCE && place < 2 * MOST_AT_ONCE, `it was answered after ${place} others`)
+})
+
+t.test('requests that find no room to wait are refused, and nothing more is read from their connections', async (t) => {
+  const bytes = String(512 * 1024)
+  const { app, key, makeKey } = await createApp(t, {
+    QUEUE_MAX_BYTES: bytes,
+    MAX_BATCH_BYTES: bytes,
+    MAX_RECORD_BYTES: bytes,
+  })
+  const port = await listen(app)
+  const greedy = (await makeKey()).token
+  /** By the port of the client. */
+  const paused = new Set<number>()
+  app.server.on('connection', (socket: Socket) => {
+    const port = socket.remotePort as number
+    socket.on('pause', () => paused.add(port))
+  })
+  const flood = await dialAll(t, port, 40)
+  const other = await dial(t, port)
+  for (const token of [key, greedy]) other.socket.write(post(token))
+  await until('both answers', () => other.statuses().length === 2)
+
+  for (const { socket } of flood) socket.write(post(greedy).repeat(PIPELINED))
+  other.socket.write(post(key))
+  await until('all answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
+  t.equal(other.statuses().at(-1), 415)
+  const refused = flood.filter(({ statuses }) => statuses().every((status) => status === 503))
+  t.ok(refused.length > 10, `${refused.length} connections are refused`)
+  // They have no other reason to be paused.
+  await until('their connections to be paused', () =>
+    refused.every(({ socket }) => paused.has(socket.localPort as number)),
+  )
+  for (const { socket } of flood) socket.write(post(greedy))
+  await until('the next answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED + 1))
+})
