@@ -10,6 +10,12 @@ import fp from 'fastify-plugin'
 export const DISCARD_BYTES = 32 * 1024 * 1024
 
 /**
+ * Connections on which a piece of such a body, at most 64 KiB, is read in one turn of the event loop. Else libuv reads up to
+ * 2 MiB on each of them: 800 connections that send as fast as they can make a turn that takes a second.
+ */
+export const MOST_PIECES = 8
+
+/**
  * Requests that wait behind another one on the same connection (HTTP pipelining). Node.js parses all that a connection
  * sends, up to 64 KiB at a time, and begins each request at once: thousands of small ones, 5 to 10 KB each. Clients that
  * pipeline at all keep 10 or 16 of them in flight; they send again what got no answer (RFC 9112, section 9.3.2).
@@ -56,7 +62,8 @@ function discard(request: IncomingMessage, response: ServerResponse, deadlineMs:
   request.on('error', () => {})
   request.on('data', (chunk: Buffer) => {
     bytes += chunk.length
-    if (bytes <= DISCARD_BYTES) return
+    // Not now: Node.js goes on to read in the next tick, after which nothing stops it.
+    if (bytes <= DISCARD_BYTES) return void queueMicrotask(() => waitToRead(request))
     request.pause()
     afterAnswer(cut)
   })
@@ -65,6 +72,27 @@ function discard(request: IncomingMessage, response: ServerResponse, deadlineMs:
     const timer = setTimeout(cut, deadlineMs).unref()
     request.once('close', () => clearTimeout(timer))
   })
+}
+
+/** Connections that wait to be read again, in order. */
+const unread = new Set<Socket>()
+
+function waitToRead({ complete, socket }: IncomingMessage): void {
+  if (complete || socket.destroyed) return
+  // What Fastify's inject sends has no real socket.
+  socket.pause?.()
+  if (unread.size === 0) setImmediate(readOn)
+  unread.add(socket)
+}
+
+function readOn(): void {
+  let pieces = 0
+  for (const socket of unread) {
+    if (++pieces > MOST_PIECES) break
+    unread.delete(socket)
+    socket.resume?.()
+  }
+  if (unread.size > 0) setImmediate(readOn)
 }
 
 function limitPipeline(warn: (text: string) => void) {

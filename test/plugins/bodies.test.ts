@@ -5,7 +5,7 @@ import { connect as open, type Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { DISCARD_BYTES, MOST_PIPELINED } from '../../src/plugins/bodies.ts'
+import { DISCARD_BYTES, MOST_PIECES, MOST_PIPELINED } from '../../src/plugins/bodies.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { head, listen } from '../helpers/socket.ts'
@@ -52,6 +52,29 @@ async function ask(t: Test, port: number, ...pieces: (string | Buffer)[]): Promi
   await closed
   return statuses()[0]
 }
+
+// Without a key, 800 connections sent bodies as fast as they could, and a key got no answer in ten seconds: each turn of
+// the event loop read up to 2 MiB on each of them.
+t.test('of all bodies that nobody wants, a turn of the event loop reads a few pieces', async (t) => {
+  const senders = await Promise.all(Array.from({ length: 4 * MOST_PIECES }, () => dial(t, ports.api)))
+  for (const { socket } of senders) {
+    socket.write(head('POST', '/nothing/here', { ...JSON_TYPE, 'Content-Length': String(4 * MiB) }))
+    socket.write(Buffer.alloc(4 * MiB))
+  }
+  await until('all answers', () => senders.every(({ statuses }) => statuses().length === 1))
+  const read = () => senders.reduce((sum, { theirs }) => sum + theirs.bytesRead, 0)
+  let [last, most] = [read(), 0]
+  // One look in each turn.
+  await until('all bodies', () => {
+    const now = read()
+    most = Math.max(most, now - last)
+    last = now
+    return now >= senders.length * 4 * MiB
+  })
+  t.ok(most > 0 && most <= (2 * MOST_PIECES * MiB) / 16, `${most} bytes`)
+  for (const { socket } of senders) socket.write(head('GET', '/nothing/here'))
+  await until('the next answers', () => senders.every(({ statuses }) => statuses().length === 2))
+})
 
 // OPTIONS /v1/records reserved what a body announced, and never gave it back: four requests without a key, and all
 // ingestion got 503 until a restart. On all other paths a MiB of each body was held.
