@@ -65,7 +65,6 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(tracing, { config })
   await app.register(openapi)
   await app.register(problems)
-  await app.register(shedding, { config })
 
   await app.register(closing, { config })
   await app.register(unread, { config })
@@ -76,6 +75,8 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(writer, { config })
   await app.register(keys)
   await app.register(fairTurns, { config })
+  // What it refuses takes its turn, too: else the refusals of a flood make the lag for which all keys are refused.
+  await app.register(shedding, { config })
   await app.register(storage, { config })
   await app.register(limits, { config })
   await app.register(jobs)
