@@ -57,6 +57,31 @@ t.test('the request of a key does not wait for all requests of another key that 
   t.ok(place >= MOST_AT_ONCE && place < 2 * MOST_AT_ONCE, `it was answered after ${place} others`)
 })
 
+// The refusals of the flood made the lag for which all keys were refused.
+t.test('what is shed takes its turn, too', async (t) => {
+  const { app, key, logs, makeKey } = await createApp(t, { SHED_INGEST_SECONDS: '0.05' })
+  const port = await listen(app)
+  const { token: greedy } = await makeKey()
+  const flood = await dialAll(t, port, 40)
+  const other = await dial(t, port)
+  for (const token of [key, greedy]) other.socket.write(post(token))
+  await until('both answers', () => other.statuses().length === 2)
+  await until('ingestion to be shed', () => {
+    for (const end = performance.now() + 100; performance.now() < end; );
+    return app.shedding.state === 'ingest'
+  })
+
+  logs.length = 0
+  for (const { socket } of flood) socket.write(post(greedy).repeat(PIPELINED))
+  other.socket.write(post(key).replace('/v1/records', '/v1/records/other'))
+  await until('all answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
+  // The lag is measured anew every two seconds.
+  t.ok(flood.some(({ statuses }) => statuses().includes(503)))
+  const answered = logs.filter(({ msg }) => msg === 'request')
+  const place = answered.findIndex(({ route }) => route !== '/v1/records')
+  t.ok(place >= 0 && place < 2 * MOST_AT_ONCE, `it was answered after ${place} others`)
+})
+
 t.test('requests that find no room to wait are refused, and nothing more is read from their connections', async (t) => {
   const bytes = String(512 * 1024)
   const { app, key, makeKey } = await createApp(t, {
