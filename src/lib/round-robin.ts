@@ -40,6 +40,10 @@ export class RoundRobin<T> {
   /** By owner, in the order of their last turns; owners without an item are not in it. */
   readonly #lines = new Map<string, Line<T>>()
 
+  get isEmpty(): boolean {
+    return this.#lines.size === 0
+  }
+
   /** The first items of all owners: the oldest is among them. */
   get heads(): T[] {
     return [...this.#lines.values()].map(({ first }) => first as T)

@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { requestBytes } from '../ingest/memory.ts'
 import { Budget } from '../lib/budget.ts'
+import { RoundRobin } from '../lib/round-robin.ts'
 
 /** Requests that are begun in one turn of the event loop while none waits here. Each takes about 0.1 ms. */
 export const MOST_AT_ONCE = 128
@@ -24,16 +25,11 @@ const ROOM = 4
 const REST_MS = 5_000
 
 interface Waiting {
+  /** The id of its key, or '' without one. */
+  owner: string
   socket: Socket
   bytes: number
   begin: () => void
-  next: Waiting | undefined
-}
-
-/** The requests of one key, in order of arrival. */
-interface Queue {
-  first: Waiting
-  last: Waiting
 }
 
 /**
@@ -48,14 +44,13 @@ export default fp(
   async function fairTurns(app: FastifyInstance, { config }: { config: Config }) {
     const refusal = 'Too many requests arrive at once. Nothing was done; send the request again later.'
     const room = new Budget(ROOM * config.QUEUE_MAX_BYTES, refusal)
-    /** By the id of the key, or '' without one. The first has the next turn. */
-    const queues = new Map<string, Queue>()
+    const waiting = new RoundRobin<Waiting>()
     /** The reasons for which nothing is read from a connection: requests that wait, and refusals. */
     const holds = new WeakMap<Socket, number>()
     let begun = 0
 
     app.addHook('onRequest', (request, reply, done) => {
-      if (request.routeOptions.config.quiet === true || (queues.size === 0 && hasPlace())) return done()
+      if (request.routeOptions.config.quiet === true || (waiting.isEmpty && hasPlace())) return done()
       const { socket, rawHeaders } = request.raw
       const owner = app.knownKey(request.headers.authorization)?.id ?? ''
       const bytes = requestBytes(rawHeaders)
@@ -70,7 +65,7 @@ export default fp(
       hold(socket)
       // Bodies.ts may have closed the connection meanwhile.
       const begin = () => (socket.destroyed ? void reply.hijack() : done())
-      push(owner, { socket, bytes, begin, next: undefined })
+      waiting.push(owner, { owner, socket, bytes, begin })
     })
 
     function hasPlace(): boolean {
@@ -80,28 +75,14 @@ export default fp(
 
     function startTurn(): void {
       begun = 0
-      for (let n = 0; n < MOST_OF_WAITING; n++) beginNext()
-      if (queues.size > 0) setImmediate(startTurn)
-    }
-
-    function push(owner: string, waiting: Waiting): void {
-      const queue = queues.get(owner)
-      if (queue === undefined) queues.set(owner, { first: waiting, last: waiting })
-      else {
-        queue.last.next = waiting
-        queue.last = waiting
+      let left = MOST_OF_WAITING
+      for (const { owner, socket, bytes, begin } of waiting.take()) {
+        room.give(owner, bytes)
+        release(socket)
+        begin()
+        if (--left === 0) break
       }
-    }
-
-    function beginNext(): void {
-      const [turn] = queues
-      if (turn === undefined) return
-      const [owner, { first, last }] = turn
-      queues.delete(owner)
-      if (first.next !== undefined) queues.set(owner, { first: first.next, last })
-      room.give(owner, first.bytes)
-      release(first.socket)
-      first.begin()
+      if (!waiting.isEmpty) setImmediate(startTurn)
     }
 
     function rest(socket: Socket): void {
