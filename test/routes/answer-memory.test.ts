@@ -32,9 +32,13 @@ function send(t: Test, token: string, body: string, headers: Record<string, stri
     .on('error', () => {})
     .pause()
   t.teardown(() => socket.destroy())
-  const all = { Authorization: `Bearer ${token}`, ...headers, 'Content-Length': String(Buffer.byteLength(body)) }
-  for (let n = 0; n < times; n++) socket.write(head('POST', '/v1/records', all) + body)
+  for (let n = 0; n < times; n++) socket.write(request(token, body, headers))
   return socket
+}
+
+function request(token: string, body: string, headers: Record<string, string>): string {
+  const all = { Authorization: `Bearer ${token}`, ...headers, 'Content-Length': String(Buffer.byteLength(body)) }
+  return head('POST', '/v1/records', all) + body
 }
 
 const given = (what: string) => until(`the memory of ${what} to be given back`, () => app.budget.used === 0)
@@ -68,10 +72,30 @@ for (const [name, body, headers] of [
   })
 }
 
+// Of 570 streams, which one key may have open, each could hold 4 MiB of refused lines.
+t.test('the refused lines that a stream lists count while it is open', async (t) => {
+  const before = app.recordCounts.rejected
+  const socket = open(port, '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  const headers = { Authorization: `Bearer ${key}`, ...LINES, 'Transfer-Encoding': 'chunked' }
+  socket.write(head('POST', '/v1/records', headers))
+  socket.write(`${lines.length.toString(16)}\r\n${lines}\r\n`)
+  const listed = 1000 * (500 + 100)
+  await until('the lines to be refused', () => app.recordCounts.rejected >= before + 2000)
+  await settles(
+    () => app.budget.used,
+    () => get('/healthz'),
+  )
+  t.ok(app.budget.used > listed, `${app.budget.used} bytes`)
+  socket.destroy()
+  await given('the stream')
+})
+
 t.test('a key that takes no answers is refused beyond its share, and another one is served', async (t) => {
   const greedy = (await makeKey()).token
-  for (let n = 0; n < 12; n++) send(t, greedy, nonsense)
+  const sockets = Array.from({ length: 6 }, () => send(t, greedy, nonsense, JSON_TYPE, 1))
   const refused = await until('a refusal', async () => {
+    for (const socket of sockets) socket.write(request(greedy, nonsense, JSON_TYPE))
     const answer = await post(nonsense, { authorization: `Bearer ${greedy}` })
     t.ok(app.budget.used <= app.budget.max && app.budget.used >= unsent())
     return unsent() > 0 && answer.status === 503 && answer

@@ -1,0 +1,63 @@
+import t from 'tap'
+import { ingest } from '../../src/ingest/ingest.ts'
+import { PLAIN, readJsonRecords } from '../../src/ingest/json-records.ts'
+import { recordsBytes, textBytes } from '../../src/ingest/memory.ts'
+import { noCounts } from '../../src/ingest/results.ts'
+import type { Problem } from '../../src/lib/problems.ts'
+import { createApp } from '../helpers/app.ts'
+
+const { app } = await createApp(t)
+const limits = { maxRecordBytes: 1_000_000, maxBatchRecords: 10_000 }
+const PREFIXES = Array.from({ length: 100 }, (_, n) => `https://example.com/${n}/${'x'.repeat(60)}`)
+const batchOf = (count: number, record: (n: number) => string) =>
+  `[${Array.from({ length: count }, (_, n) => record(n))}]`
+const record = (name: string) => (n: number) => `{"source":"s","type":"t","id":"${n}","${name}":[]}`
+
+// Once records are committed, their answer cannot be refused for want of memory: it is reserved with them.
+t.test('what is reserved for the records of a batch covers its answer', async (t) => {
+  for (const [name, body, sourcePrefixes] of [
+    ['no records', batchOf(10_000, () => '1'), []],
+    ['empty records', batchOf(10_000, () => '{}'), []],
+    ['created', batchOf(5000, (n) => `{"source":"created","type":"t","id":"${n}"}`), []],
+    ['duplicates', batchOf(5000, (n) => `{"source":"created","type":"t","id":"${n}"}`), []],
+    ['conflicts', batchOf(5000, (n) => `{"source":"created","type":"u","id":"${n}"}`), []],
+    ['ids that the server makes', batchOf(2000, () => '{"source":"s","type":"t"}'), []],
+    [
+      'identities of escapes',
+      batchOf(1000, (n) => `{"source":"${'"'.repeat(500).replaceAll('"', '\\"')}","type":"t","id":"${n}"}`),
+      [],
+    ],
+    ['long names', batchOf(500, record('n'.repeat(3000))), []],
+    ['names of control characters', batchOf(500, record('\\u0001'.repeat(500))), []],
+    ['names that are longer in a pointer', batchOf(500, record('~'.repeat(3000))), []],
+    [
+      'names that are longer in a pointer, beside records',
+      `[${record('~'.repeat(900_000))(1)},{"source":"s","type":"t"}]`,
+      [],
+    ],
+    ['names of other scripts', batchOf(500, record('\u20ac'.repeat(900))), []],
+    ['sources that the key may not use', batchOf(2000, (n) => `{"source":"s","type":"t","id":"${n}"}`), PREFIXES],
+  ] as const) {
+    const batch = await readJsonRecords(body, PLAIN, limits, () => ({
+      makeId: () => crypto.randomUUID(),
+      traceparent: undefined,
+    }))
+    const bytes = Buffer.byteLength(body)
+    let reserved = textBytes(Buffer.from(body), false)
+    const answer = await ingest(app.writer, {
+      batch,
+      bytes,
+      key: { id: 'k', sourcePrefixes } as never,
+      preferences: { strict: false, minimal: false } as never,
+      totals: noCounts(),
+      reserve: (records) => {
+        reserved += recordsBytes(records)
+      },
+    }).then(
+      ({ body }) => body,
+      (problem: Problem) => JSON.stringify(problem.toDocument('/v1/records', 'an id')),
+    )
+    const needed = Buffer.byteLength(answer)
+    t.ok(needed > 1000 && needed <= reserved, `${name}: ${needed} bytes, ${reserved} reserved`)
+  }
+})
