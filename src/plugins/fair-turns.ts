@@ -50,7 +50,7 @@ export default fp(
     let begun = 0
 
     app.addHook('onRequest', (request, reply, done) => {
-      if (request.routeOptions.config.quiet === true || (waiting.isEmpty && hasPlace())) return done()
+      if (request.routeOptions.config.probe === true || (waiting.isEmpty && hasPlace())) return done()
       const { socket, rawHeaders } = request.raw
       const owner = app.knownKey(request.headers.authorization)?.id ?? ''
       const bytes = requestBytes(rawHeaders)
@@ -105,3 +105,10 @@ export default fp(
   },
   { name: 'fair-turns', dependencies: ['keys', 'bodies'] },
 )
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** It is begun at once, however many requests wait. */
+    probe?: boolean
+  }
+}

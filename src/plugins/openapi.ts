@@ -1,12 +1,19 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
+import { Problem } from '../lib/problems.ts'
 import { VERSION } from '../lib/version.ts'
 import { PageSchema } from '../schemas/list.ts'
 import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
 import { CountsSchema, LinesReportSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
+
+/**
+ * At most so many answers at once that need no key: each holds some 128 KiB until its reader has taken it, and one that takes a
+ * byte now and then is never cut off. A browser asks for five.
+ */
+const MOST_READERS = 64
 
 /** /openapi.json, made from the routes' schemas, and a page at /docs that reads it; both without a key. */
 export default fp(async function openapi(app: FastifyInstance) {
@@ -23,6 +30,14 @@ export default fp(async function openapi(app: FastifyInstance) {
   ]) {
     app.addSchema(schema)
   }
+  let readers = 0
+  app.decorate('boundReaders', (_request, reply, done) => {
+    if (readers >= MOST_READERS)
+      throw new Problem('overloaded', 'Too many clients read the description of the API at once. Ask again later.')
+    readers++
+    reply.onceTaken(() => readers--)
+    done()
+  })
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -40,9 +55,17 @@ export default fp(async function openapi(app: FastifyInstance) {
   // Serves its own copy of Swagger UI: works without internet, and under a strict policy.
   await app.register(swaggerUi, {
     routePrefix: '/docs',
+    uiHooks: { onRequest: app.boundReaders as never },
     staticCSP: true,
     uiConfig: { validatorUrl: null, tryItOutEnabled: true },
     // Without the bar on top, which shows other documents under the sign of the library.
     theme: { title: 'Sluice', css: [{ filename: 'theme.css', content: '.topbar { display: none }' }] },
   })
 })
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** `onRequest` of what needs no key and is not small. */
+    boundReaders: onRequestHookHandler
+  }
+}

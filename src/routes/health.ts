@@ -5,7 +5,7 @@ const text = (description: string) => ({ description, content: { 'text/plain': {
 
 /** GET /healthz and /readyz, for probes: no key. */
 const routes: FastifyPluginAsync = async (app) => {
-  const options = { config: { quiet: true } }
+  const options = { config: { quiet: true, probe: true } }
 
   app.get(
     '/healthz',

@@ -38,10 +38,8 @@ t.test('what is reserved for the records of a batch covers its answer', async (t
     ['names of other scripts', batchOf(500, record('\u20ac'.repeat(900))), []],
     ['sources that the key may not use', batchOf(2000, (n) => `{"source":"s","type":"t","id":"${n}"}`), PREFIXES],
   ] as const) {
-    const batch = await readJsonRecords(body, PLAIN, limits, () => ({
-      makeId: () => crypto.randomUUID(),
-      traceparent: undefined,
-    }))
+    const defaultsFor = () => ({ makeId: () => crypto.randomUUID(), traceparent: undefined })
+    const batch = await readJsonRecords(body, PLAIN, limits, defaultsFor, 'a key')
     const bytes = Buffer.byteLength(body)
     let reserved = textBytes(Buffer.from(body), false)
     const answer = await ingest(app.writer, {

@@ -1,5 +1,9 @@
+import Fastify from 'fastify'
 import t from 'tap'
+import { loadConfig } from '../../src/config.ts'
 import { PROBLEMS } from '../../src/lib/problems.ts'
+import openapi from '../../src/plugins/openapi.ts'
+import unread from '../../src/plugins/unread.ts'
 import { createApp } from '../helpers/app.ts'
 
 const { app, post } = await createApp(t)
@@ -125,6 +129,23 @@ t.test('/docs is a page that needs nothing from elsewhere', async (t) => {
   const policy = String(html.headers['content-security-policy'])
   t.match(policy, /default-src 'self'/)
   t.notMatch(policy, /\/\/|\*/, 'no other host is allowed')
+})
+
+// Without a key: each reader who stands still keeps the buffers of a file of more than a megabyte.
+t.test('at most 64 clients read what needs no key at once, and the next one can when they have left', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(unread, { config: loadConfig({ DATABASE_URL: 'postgres://x/y' }) })
+  await app.register(openapi)
+  const released = Promise.withResolvers<string>()
+  app.get('/', { onRequest: app.boundReaders }, () => released.promise)
+  const readers = Array.from({ length: 64 }, () => app.inject({ url: '/' }))
+  await app.ready()
+  const refused = ['/', '/docs'].map((url) => app.inject({ url }))
+  for (const { body } of await Promise.all(refused)) t.match(body, /Too many clients read/)
+  released.resolve('')
+  for (const { statusCode } of await Promise.all(readers)) t.equal(statusCode, 200)
+  t.equal((await app.inject({ url: '/' })).statusCode, 200)
 })
 
 t.test('a record made of the examples in the document is stored', async (t) => {
