@@ -125,7 +125,7 @@ export const ConfigSchema = Type.Object({
   }),
   QUEUE_MAX_BYTES: bytes(
     64 * MiB,
-    'Memory of all requests that are being read or wait for their commit, and of answers to them that nobody takes; four times as much of requests that are not begun yet; beyond it 503',
+    'Memory of all requests that are being read or wait for their commit, and of answers to them that nobody takes; as much again of requests that are not begun yet; beyond it 503',
   ),
   UNREAD_MAX_BYTES: bytes(
     64 * MiB,

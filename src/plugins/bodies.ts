@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { holdReading, releaseReading } from '../lib/reading.ts'
 
 /**
  * How much of an unwanted body is read and dropped. Twice the largest body there is by default: a sender with a wrong
@@ -78,9 +79,8 @@ function discard(request: IncomingMessage, response: ServerResponse, deadlineMs:
 const unread = new Set<Socket>()
 
 function waitToRead({ complete, socket }: IncomingMessage): void {
-  if (complete || socket.destroyed) return
-  // What Fastify's inject sends has no real socket.
-  socket.pause?.()
+  if (complete || socket.destroyed || unread.has(socket)) return
+  holdReading(socket)
   if (unread.size === 0) setImmediate(readOn)
   unread.add(socket)
 }
@@ -90,7 +90,7 @@ function readOn(): void {
   for (const socket of unread) {
     if (++pieces > MOST_PIECES) break
     unread.delete(socket)
-    socket.resume?.()
+    releaseReading(socket)
   }
   if (unread.size > 0) setImmediate(readOn)
 }

@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { requestBytes } from '../ingest/memory.ts'
 import { Budget } from '../lib/budget.ts'
+import { holdReading, releaseReading } from '../lib/reading.ts'
 import { RoundRobin } from '../lib/round-robin.ts'
 
 /** Requests that are begun in one turn of the event loop while none waits here. Each takes about 0.1 ms. */
@@ -14,15 +15,6 @@ export const MOST_AT_ONCE = 128
  * a new client waits in the backlog.
  */
 const MOST_OF_WAITING = 8
-
-/** The requests that wait here may hold this many times QUEUE_MAX_BYTES. By default one key can have 13,000 of them. */
-const ROOM = 4
-
-/**
- * After a refusal of pipelined requests nothing is read from their connection, for this time or up to twice as long. Turns do
- * not limit these refusals: with one second, those of 600 connections took half of the processor.
- */
-const REST_MS = 5_000
 
 interface Waiting {
   /** The id of its key, or '' without one. */
@@ -38,16 +30,20 @@ interface Waiting {
  * request of another key needs several turns: to be accepted, read, written to the database, answered.
  *
  * Therefore a turn begins a limited number of requests. The others wait, in one queue for each key and one for all callers
- * without a key, and the queues take turns. Meanwhile nothing more is read from their connections. Probes do not wait.
+ * without a key, and the queues take turns. Meanwhile nothing more is read from their connections. They may hold as much memory
+ * as those that are begun. Beyond it they are refused, and their connections wait in the same way to be read again, one in a
+ * turn: each may bring 32 requests, all of which Node.js begins. Probes do not wait.
  */
 export default fp(
   async function fairTurns(app: FastifyInstance, { config }: { config: Config }) {
     const refusal = 'Too many requests arrive at once. Nothing was done; send the request again later.'
-    const room = new Budget(ROOM * config.QUEUE_MAX_BYTES, refusal)
+    const room = new Budget(config.QUEUE_MAX_BYTES, refusal)
     const waiting = new RoundRobin<Waiting>()
-    /** The reasons for which nothing is read from a connection: requests that wait, and refusals. */
-    const holds = new WeakMap<Socket, number>()
+    const refused = new RoundRobin<Socket>()
+    /** The same, without an order. */
+    const resting = new WeakSet<Socket>()
     let begun = 0
+    let isScheduled = false
 
     app.addHook('onRequest', (request, reply, done) => {
       if (request.routeOptions.config.probe === true || (waiting.isEmpty && hasPlace())) return done()
@@ -57,54 +53,59 @@ export default fp(
       try {
         room.take(owner, bytes)
       } catch (error) {
-        // Only where requests are pipelined: another connection may be that of a proxy, and have another key's request next.
-        // After the answer: until then the body is read and dropped, whatever holds the connection.
-        if (reply.raw.socket === null) reply.raw.once('finish', () => setImmediate(rest, socket))
+        reply.raw.once('finish', () => setImmediate(rest, owner, socket))
         return done(error as Error)
       }
-      hold(socket)
+      holdReading(socket)
       // Bodies.ts may have closed the connection meanwhile.
       const begin = () => (socket.destroyed ? void reply.hijack() : done())
       waiting.push(owner, { owner, socket, bytes, begin })
+      schedule()
     })
 
     function hasPlace(): boolean {
-      if (begun === 0) setImmediate(startTurn)
+      schedule()
       return ++begun <= MOST_AT_ONCE
     }
 
+    function schedule(): void {
+      if (!isScheduled) setImmediate(startTurn)
+      isScheduled = true
+    }
+
     function startTurn(): void {
+      isScheduled = false
       begun = 0
-      let left = MOST_OF_WAITING
-      for (const { owner, socket, bytes, begin } of waiting.take()) {
+      forSome(MOST_OF_WAITING, waiting, ({ owner, socket, bytes, begin }) => {
         room.give(owner, bytes)
-        release(socket)
+        releaseReading(socket)
         begin()
-        if (--left === 0) break
-      }
-      if (!waiting.isEmpty) setImmediate(startTurn)
+      })
+      forSome(1, refused, (socket) => {
+        resting.delete(socket)
+        releaseReading(socket)
+      })
+      if (!waiting.isEmpty || !refused.isEmpty) schedule()
     }
 
-    function rest(socket: Socket): void {
-      hold(socket)
-      // Not all of them come back in the same turn.
-      setTimeout(release, REST_MS * (1 + Math.random()), socket).unref()
-    }
-
-    // What Fastify's inject sends has no real socket.
-    function hold(socket: Socket): void {
-      socket.pause?.()
-      holds.set(socket, (holds.get(socket) ?? 0) + 1)
-    }
-
-    function release(socket: Socket): void {
-      const left = (holds.get(socket) as number) - 1
-      holds.set(socket, left)
-      if (left === 0) socket.resume?.()
+    function rest(owner: string, socket: Socket): void {
+      if (resting.has(socket) || socket.destroyed) return
+      resting.add(socket)
+      holdReading(socket)
+      refused.push(owner, socket)
+      schedule()
     }
   },
   { name: 'fair-turns', dependencies: ['keys', 'bodies'] },
 )
+
+function forSome<T>(most: number, queue: RoundRobin<T>, act: (item: T) => void): void {
+  let left = most
+  for (const item of queue.take()) {
+    act(item)
+    if (--left === 0) return
+  }
+}
 
 declare module 'fastify' {
   interface FastifyContextConfig {
