@@ -26,7 +26,7 @@ export class Budget {
   }
 
   /**
-   * @param owner the id of the API key that the memory is held for
+   * @param owner the id of the API key that the memory is held for; empty: there is none
    * @throws Problem overloaded
    */
   take(owner: string, bytes: number): void {
@@ -39,7 +39,8 @@ export class Budget {
     const free = this.max - this.#used - bytes
     if (free < 0 && this.#used > own) throw new Problem('overloaded', this.#refusal)
     if (held > own && held + bytes > free) {
-      throw new Problem('overloaded', `The API key ${owner} holds its share of the memory already. ${this.#refusal}`)
+      const who = owner === '' ? 'Requests without a key hold their' : `The API key ${owner} holds its`
+      throw new Problem('overloaded', `${who} share of the memory already. ${this.#refusal}`)
     }
     this.#change(owner, held + bytes, bytes)
   }
