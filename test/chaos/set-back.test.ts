@@ -39,9 +39,9 @@ async function setUp(t: Test) {
       await postgres.start()
     },
     async putBack() {
-      // The number of an epoch is its second: two lives that begin within one would have the same.
-      const second = Math.round(Date.now() / 1000)
-      await until('the next second', () => Math.round(Date.now() / 1000) > second)
+      // The numbers of epochs go by whole seconds: two lives that begin within one would have the same.
+      const now = Date.now()
+      await until('a second to pass', () => Date.now() > now + 1000)
       await postgres.stop('fast')
       await rm(home.data, { recursive: true })
       await rename(copy, home.data)
