@@ -49,7 +49,8 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     clientErrorHandler: (error, socket) => onClientError(app, error, socket),
     // A path that no route can be found for: here no hook has run, nor will.
     frameworkErrors: (error, request, reply) => {
-      reply.header('x-request-id', request.id)
+      // It takes no turn (plugins/fair-turns.ts), but new connections are accepted one in a turn.
+      reply.headers({ 'x-request-id': request.id, connection: 'close' })
       sendProblem(toProblem(error), request as never, reply as never)
       logRequest(request as never, reply as never)
       app.measureRequest(request as never, reply as never)
@@ -75,7 +76,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(writer, { config })
   await app.register(keys)
   await app.register(fairTurns, { config })
-  // What it refuses takes its turn, too: else the refusals of a flood make the lag for which all keys are refused.
+  // After the turns: otherwise the refusals of one key's flood would cause the lag that gets every key refused.
   await app.register(shedding, { config })
   await app.register(storage, { config })
   await app.register(limits, { config })

@@ -44,7 +44,10 @@ program
   .description(
     'after a restore: make new records sort after all cursors that consumers hold; DATABASE_URL is the owner of the database',
   )
-  .option('--after <cursor>', 'the furthest cursor that a consumer holds; without it, the feed leaps half a year ahead')
+  .option(
+    '--after <cursor>',
+    'a cursor that was refused as ahead (409 cursor_ahead); without it, the feed leaps half a year ahead',
+  )
   .action(async (options) => (await import('./commands/epoch.ts')).runBegin(options))
 
 const keys = program.command('keys').description('make, list and revoke API keys')

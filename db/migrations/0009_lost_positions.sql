@@ -71,9 +71,9 @@ BEGIN
          )
     END,
     here.system_identifier, here.timeline, here.server_started_at,
-    -- With the table to itself, this transaction sees every row of the epoch before.
+    -- With the table to itself, this transaction sees every row of the epoch before, whose transaction ids are all lower.
     CASE WHEN locked = 'against all' AND EXISTS (SELECT FROM sluice.records AS r WHERE r.epoch = latest.epoch)
-         THEN pg_current_xact_id()
+         THEN pg_snapshot_xmax(pg_current_snapshot())
     END
   )
   RETURNING e.epoch INTO latest;

@@ -17,7 +17,8 @@ const ANY_XID = '18446744073709551615'
 /**
  * Begins an epoch, above every one that there is and above `after`. Waits for those that write now.
  * @param db as the owner of the schema
- * @param after an epoch below HIGHEST_EPOCH; undefined: far ahead of the clock
+ * @param after an epoch below HIGHEST_EPOCH, of a consumer's cursor: those between the epoch before and the new one are refused
+ *   from now on. undefined: far ahead of the clock
  * @returns its number
  */
 export async function beginEpoch(db: Database, after: number | undefined): Promise<number> {
@@ -25,12 +26,22 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
     after === undefined
       ? sql`least(extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz), ${HIGHEST_EPOCH})::integer + ${LEAP}::integer`
       : sql`${after}::integer`
-  const { rows } = await sql<{ epoch: number }>`
-    SELECT sluice.current_epoch(
-      greatest(${least}, (SELECT max(epoch) + ${after === undefined ? LEAP : 0}::integer FROM sluice.epochs)), ${ANY_XID}::xid8
-    ) AS epoch
-  `.execute(db)
-  return (rows[0] as { epoch: number }).epoch
+  return db.transaction().execute(async (trx) => {
+    const { rows } = await sql<{ epoch: number }>`
+      SELECT sluice.current_epoch(
+        greatest(${least}, (SELECT max(epoch) + ${after === undefined ? LEAP : 0}::integer FROM sluice.epochs)), ${ANY_XID}::xid8
+      ) AS epoch
+    `.execute(trx)
+    const { epoch } = rows[0] as { epoch: number }
+    // Somebody holds a cursor that is ahead. The records that were stored before it since may be in an earlier epoch than the
+    // last, if PostgreSQL was started again.
+    if (after !== undefined) {
+      await sql`
+        UPDATE sluice.epochs SET lost_from = coalesce(lost_from, pg_snapshot_xmax(pg_current_snapshot()))
+        WHERE epoch = ${epoch} AND EXISTS (SELECT FROM sluice.records)`.execute(trx)
+    }
+    return epoch
+  })
 }
 
 /**

@@ -51,7 +51,7 @@ import {
  * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
  * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
  * answer. Its rows may be stored then; the flush goes on without it. Its neighbours have their own time. A request that is
- * withdrawn leaves in the same way, as if its time were up, and no further statement with its rows is sent.
+ * withdrawn leaves in the same way, from a flush that holds when its pause is over, and no further statement with its rows is sent.
  *
  * The database is away from the first failure that says so until the first answer of any kind. While it is away and
  * nothing is there to be written, the writer asks for it.

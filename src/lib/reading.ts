@@ -5,7 +5,7 @@ const holds = new WeakMap<Socket, number>()
 
 const isHeld = (socket: Socket) => (holds.get(socket) ?? 0) > 0
 
-/** Reads nothing more from a connection of Node's HTTP server, until `releaseReading` was called as often. */
+/** Reads nothing more from a connection of Node's HTTP server, until `releaseReading` has been called as often. */
 export function holdReading(socket: Socket): void {
   const count = holds.get(socket) ?? 0
   holds.set(socket, count + 1)
@@ -17,7 +17,7 @@ export function holdReading(socket: Socket): void {
 
 /**
  * Amid a turn Node.js may be about to go on reading. It does so in the next tick, whatever `pause` did before; and from then on the
- * socket takes itself for paused, so that `pause` does nothing. Hence it is resumed first.
+ * socket believes that it is paused, so that `pause` does nothing. Hence it is resumed first.
  */
 function pauseAgain(socket: Socket): void {
   if (!isHeld(socket)) return

@@ -1,7 +1,9 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
+import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { requestBytes } from '../ingest/memory.ts'
 import { Budget } from '../lib/budget.ts'
 import { holdReading, releaseReading } from '../lib/reading.ts'
@@ -47,9 +49,9 @@ export default fp(
 
     app.addHook('onRequest', (request, reply, done) => {
       if (request.routeOptions.config.probe === true || (waiting.isEmpty && hasPlace())) return done()
-      const { socket, rawHeaders } = request.raw
+      const { socket } = request.raw
       const owner = app.knownKey(request.headers.authorization)?.id ?? ''
-      const bytes = requestBytes(rawHeaders)
+      const bytes = requestBytes(request.raw.rawHeaders) + bodyBytes(request.headers)
       try {
         room.take(owner, bytes)
       } catch (error) {
@@ -57,6 +59,7 @@ export default fp(
         return done(error as Error)
       }
       holdReading(socket)
+      if (request.routeOptions.config.readsBody === true) gatherChunks(request.raw)
       // Bodies.ts may have closed the connection meanwhile.
       const begin = () => (socket.destroyed ? void reply.hijack() : done())
       waiting.push(owner, { owner, socket, bytes, begin })
@@ -78,8 +81,9 @@ export default fp(
       begun = 0
       forSome(MOST_OF_WAITING, waiting, ({ owner, socket, bytes, begin }) => {
         room.give(owner, bytes)
-        releaseReading(socket)
+        // Released after it: what it holds for another reason goes on to be held.
         begin()
+        releaseReading(socket)
       })
       forSome(1, refused, (socket) => {
         resting.delete(socket)
@@ -98,6 +102,13 @@ export default fp(
   },
   { name: 'fair-turns', dependencies: ['keys', 'bodies'] },
 )
+
+/** Node.js reads this much at once, so that it may have the beginning of a body before anybody can stop it. In bytes. */
+const READ_BYTES = 64 * 1024
+
+function bodyBytes({ 'content-length': length, 'transfer-encoding': coding }: IncomingHttpHeaders): number {
+  return coding === undefined ? Math.min(Number(length ?? 0), READ_BYTES) : READ_BYTES
+}
 
 function forSome<T>(most: number, queue: RoundRobin<T>, act: (item: T) => void): void {
   let left = most

@@ -1,5 +1,7 @@
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
+import { gatherChunks } from '../ingest/gather-chunks.ts'
+import { holdReading, releaseReading } from '../lib/reading.ts'
 import { readGauge } from '../metrics/read.ts'
 import { BEARER, checkKey, readToken } from '../operate/access.ts'
 import { KeyRing } from '../operate/key-ring.ts'
@@ -33,10 +35,10 @@ export default fp(
             const found = ring.find(readToken(request.headers.authorization))
             if (found instanceof Promise) {
               // Node.js would read ahead up to 64 KiB of the body, a chunk of which may be a single byte and 200 of memory.
-              // (What Fastify's inject sends has no real socket.)
-              socket.pause?.()
+              holdReading(socket)
+              gatherChunks(request.raw)
               const goOn = (error?: Error) => {
-                socket.resume?.()
+                releaseReading(socket)
                 done(error)
               }
               return void found.then(accept).then(() => goOn(), goOn)

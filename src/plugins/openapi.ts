@@ -9,11 +9,10 @@ import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
 import { CountsSchema, LinesReportSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
 
-/**
- * At most so many answers at once that need no key: each holds some 128 KiB until its reader has taken it, and one that takes a
- * byte now and then is never cut off. A browser asks for five.
- */
+/** Answers at once that need no key and are not small: each holds some 128 KiB until it is taken. A browser asks for five. */
 const MOST_READERS = 64
+/** Nobody who takes a byte now and then keeps the place of another one. */
+const LONGEST_READING_MS = 60_000
 
 /** /openapi.json, made from the routes' schemas, and a page at /docs that reads it; both without a key. */
 export default fp(async function openapi(app: FastifyInstance) {
@@ -35,7 +34,11 @@ export default fp(async function openapi(app: FastifyInstance) {
     if (readers >= MOST_READERS)
       throw new Problem('overloaded', 'Too many clients read the description of the API at once. Ask again later.')
     readers++
-    reply.onceTaken(() => readers--)
+    const cut = setTimeout(() => reply.raw.destroy(), LONGEST_READING_MS).unref()
+    reply.onceTaken(() => {
+      clearTimeout(cut)
+      readers--
+    })
     done()
   })
   await app.register(swagger, {

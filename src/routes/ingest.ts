@@ -18,8 +18,8 @@ import { INGEST_SCHEMA } from '../schemas/ingest.ts'
 type Hold = (bytes?: number) => void
 
 /**
- * Up to this size an answer's memory is given back at once, since the client's kernel or ours takes it: that of a record
- * must not pay for listeners.
+ * Up to this size an answer's memory is given back at once, since the client's kernel or ours takes it: the
+ * answer to a single record should not pay for listeners.
  */
 const SMALL_ANSWER = 4096
 
@@ -72,10 +72,10 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         const needed = batch.textBytes + recordsBytes(records)
         hold(needed)
         held = needed
-      }
-      if (request.rateLimit !== undefined) {
-        request.rateLimit.charge(batch.records.length - 1)
-        reply.headers(request.rateLimit.headers)
+        if (request.rateLimit !== undefined) {
+          request.rateLimit.charge(records.length - 1)
+          reply.headers(request.rateLimit.headers)
+        }
       }
       // The body may have taken its time: what the key may do counts now.
       const key = app.keyNow(request, 'ingest')
@@ -204,8 +204,8 @@ function letContinue(request: FastifyRequest, reply: FastifyReply): void {
 const toBody = (json: string) => (json.length > SMALL_ANSWER ? Buffer.from(json) : json)
 
 /**
- * Keeps as many bytes as the answer holds until the client has taken it: any number of clients may not read what they asked
- * for. The document of a problem, which is not made yet, holds at most what its records or lines held.
+ * Keeps as many bytes as the answer holds until the client has taken it: any number of clients may leave their answers
+ * unread. The document of a problem, which is not made yet, holds at most what its records or lines held.
  */
 function keepUntilTaken(reply: FastifyReply, hold: Hold, bytes: number): void {
   if (bytes <= SMALL_ANSWER) hold()

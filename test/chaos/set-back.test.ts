@@ -33,6 +33,10 @@ async function setUp(t: Test) {
     ownerUrl,
     root,
     start: () => createApp(t, {}, { name: 'sluice', apiUrl, superUrl, ownerUrl, maintenanceUrl: superUrl }),
+    async restart() {
+      await postgres.stop('fast')
+      await postgres.start()
+    },
     async takeCopy() {
       await postgres.stop('fast')
       await promisify(execFile)('cp', ['-R', '-p', home.data, copy])
@@ -124,7 +128,7 @@ t.test(
 )
 
 t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sluice epoch begin" helps', async (t) => {
-  const { start, takeCopy, putBack, root, ownerUrl } = await setUp(t)
+  const { start, restart, takeCopy, putBack, root, ownerUrl } = await setUp(t)
   const first = await start()
   await store(first, '1')
   await first.app.close()
@@ -144,6 +148,9 @@ t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sl
     t.equal(refused.status, 409)
     t.match(JSON.parse(refused.text), { code: 'cursor_ahead', retryable: false, detail: /sluice epoch begin --after/ })
   }
+  // The next start begins an epoch that is empty. The one with record 4 is no longer the last.
+  await restart()
+  t.equal((await now.get(`/v1/records?order=asc&cursor=${cursor}`)).status, 409)
   const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
   t.equal(await command.exit, 0, command.stderr())
   t.match(command.logs(), [{ level: 'info', epoch: (decodeCursor(cursor)?.epoch as number) + 1 }])

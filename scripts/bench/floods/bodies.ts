@@ -26,6 +26,15 @@ export const unknownPaths: Attack = {
   withheld: Buffer.from(' '),
 }
 
+/** Bodies with a key that does not exist, in chunks of a byte: each takes 200 bytes of memory. */
+export const tinyChunks: Attack = {
+  connections: 800,
+  request: () => [
+    head('nobody', { 'content-type': JSON_TYPE, 'transfer-encoding': 'chunked' }),
+    Buffer.from(`${'1\r\n \r\n'.repeat(10_000)}0\r\n\r\n`),
+  ],
+}
+
 /** Bodies of the largest size, of which a byte a second comes. */
 export const drippingUploads: Attack = {
   connections: 4,

@@ -1,5 +1,13 @@
 import type { Attack } from './attack.ts'
-import { drippingUploads, emptyFrames, idleStreams, optionsBodies, shortMembers, unknownPaths } from './bodies.ts'
+import {
+  drippingUploads,
+  emptyFrames,
+  idleStreams,
+  optionsBodies,
+  shortMembers,
+  tinyChunks,
+  unknownPaths,
+} from './bodies.ts'
 import { abandonedScans, largePages, unreadExports } from './reads.ts'
 import { pipelinedSingles, strictPairs } from './requests.ts'
 
@@ -15,6 +23,7 @@ export interface Flood {
 export const FLOODS = {
   options: { attack: optionsBodies },
   'unknown-path': { attack: unknownPaths },
+  'tiny-chunks': { attack: tinyChunks },
   drip: { attack: drippingUploads },
   'idle-streams': { attack: idleStreams },
   strict: { attack: strictPairs },
