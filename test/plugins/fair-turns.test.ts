@@ -57,6 +57,29 @@ t.test('the request of a key does not wait for all requests of another key that 
   t.ok(place >= MOST_AT_ONCE && place < 2 * MOST_AT_ONCE, `it was answered after ${place} others`)
 })
 
+// What Node.js has read of it already was kept in as many pieces as there were chunks.
+t.test('a body that came in tiny chunks while its request waited is read as a whole', async (t) => {
+  const { app, key, logs, makeKey } = await createApp(t)
+  const port = await listen(app)
+  const { id: greedyId, token: greedy } = await makeKey()
+  const flood = await dialAll(t, port, 40)
+  const other = await dial(t, port)
+  for (const token of [key, greedy]) other.socket.write(post(token))
+  await until('both answers', () => other.statuses().length === 2)
+
+  logs.length = 0
+  const body = JSON.stringify({ source: 's', type: 't', id: 'tiny', data: 'x'.repeat(5000) })
+  const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked' }
+  for (const { socket } of flood) socket.write(post(greedy).repeat(PIPELINED))
+  other.socket.write(
+    `${head('POST', '/v1/records', headers)}${[...body].map((byte) => `1\r\n${byte}\r\n`).join('')}0\r\n\r\n`,
+  )
+  await until('its answer', () => other.statuses().length === 3)
+  t.equal(other.statuses().at(-1), 201)
+  const before = logs.filter((line) => line.key === greedyId).length
+  t.ok(before >= MOST_AT_ONCE, `it waited: ${before} others were answered before`)
+})
+
 // The refusals of the flood made the lag for which all keys were refused.
 t.test('what is shed takes its turn, too', async (t) => {
   const { app, key, logs, makeKey } = await createApp(t, { SHED_INGEST_SECONDS: '0.05' })
