@@ -40,6 +40,7 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
     )
   }
   request.server.discardBody(request.raw, reply.raw)
+  request.server.restIfRefused?.(request, reply)
   // Whether its body will come, nobody knows: what comes next on this connection could be either.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
   const instance = request.url.split('?')[0] as string

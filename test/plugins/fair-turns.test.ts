@@ -138,3 +138,27 @@ t.test('requests that find no room to wait are refused, and nothing more is read
   for (const { socket } of flood) socket.write(post(greedy))
   await until('the next answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED + 1))
 })
+
+// To read 64 KiB in chunks of a byte takes 10 ms, and 64 connections that brought as much made one turn of it.
+t.test(
+  'a connection is read again in its turn after a request without a valid key, and at once after others',
+  async (t) => {
+    const { app, key } = await createApp(t)
+    const port = await listen(app)
+    let paused = 0
+    app.server.on('connection', (socket: Socket) => socket.on('pause', () => paused++))
+    const { socket, statuses } = await dial(t, port)
+    socket.write(post(key))
+    await until('the first answer', () => statuses().length === 1)
+    // The first look-up of a key is held as well.
+    const before = paused
+    socket.write(post(key))
+    await until('the answer', () => statuses().length === 2)
+    t.equal(paused, before)
+    socket.write(head('POST', '/v1/records', REFUSED))
+    await until('the pause', () => paused > before)
+    socket.write(post(key))
+    await until('the last answer', () => statuses().length === 4)
+    t.same(statuses(), [415, 415, 401, 415])
+  },
+)

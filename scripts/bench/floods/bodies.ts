@@ -28,7 +28,7 @@ export const unknownPaths: Attack = {
 
 /** Bodies with a key that does not exist, in chunks of a byte: each takes 200 bytes of memory. */
 export const tinyChunks: Attack = {
-  connections: 800,
+  connections: 64,
   request: () => [
     head('nobody', { 'content-type': JSON_TYPE, 'transfer-encoding': 'chunked' }),
     Buffer.from(`${'1\r\n \r\n'.repeat(10_000)}0\r\n\r\n`),
