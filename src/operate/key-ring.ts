@@ -70,7 +70,7 @@ export class KeyRing {
     this.#timer.unref()
   }
 
-  /** Makes the first copy. Until there is one, all keys are unknown, and only so many requests can wait. */
+  /** Reads the keys for the first time. Until then every key is unknown, and at most MOST_LOOKING requests can wait. */
   async readFirst(): Promise<void> {
     if (this.#keys === undefined) await this.#read()
   }

@@ -9,14 +9,14 @@ import { Budget } from '../lib/budget.ts'
 import { holdReading, releaseReading } from '../lib/reading.ts'
 import { RoundRobin } from '../lib/round-robin.ts'
 
-/** Requests that are begun in one turn of the event loop while none waits here. Each takes about 0.1 ms. */
+/** Requests that are begun in one turn of the event loop while no other waits here. Each takes about 0.1 ms. */
 export const MOST_AT_ONCE = 128
 
 /** Up to this number, requests of several turns are counted together: to notice the end of a turn costs a wake-up of the loop. */
 export const UNTIL_COUNTED = 16
 
 /**
- * The same while some wait. Fewer, since libuv accepts only one connection in each turn: the longer the turns are, the longer
+ * Requests that are begun in one turn while others wait. Fewer, since libuv accepts only one connection in each turn: the longer the turns are, the longer
  * a new client waits in the backlog.
  */
 const MOST_OF_WAITING = 8

@@ -13,7 +13,7 @@ const batchOf = (count: number, record: (n: number) => string) =>
   `[${Array.from({ length: count }, (_, n) => record(n))}]`
 const record = (name: string) => (n: number) => `{"source":"s","type":"t","id":"${n}","${name}":[]}`
 
-// Once records are committed, their answer cannot be refused for want of memory: it is reserved with them.
+// The answer to committed records cannot be refused for lack of memory, so its memory is reserved before the commit.
 t.test('what is reserved for the records of a batch covers its answer', async (t) => {
   for (const [name, body, sourcePrefixes] of [
     ['no records', batchOf(10_000, () => '1'), []],

@@ -96,7 +96,7 @@ t.test('a key with hundreds of strict batches that wait is passed by another key
   }
 })
 
-// Bodies that wait for the processor were served in the order in which they came, whoever had sent them.
+// Bodies were parsed in order of arrival, so one key with many bodies delayed all other keys.
 t.test('a key whose large bodies wait to be read is passed by another key at once', async (t) => {
   await until('the memory of the others to be free', () => app.budget.used === 0)
   // Each of these waits for a turn before it is decoded.

@@ -1,6 +1,6 @@
 import { type Attack, toBytes } from './attack.ts'
 
-/** One behind which so many wait is not closed: see MOST_PIPELINED in src/plugins/bodies.ts. */
+/** Requests in flight on one connection. The server closes a connection above MOST_PIPELINED (src/plugins/bodies.ts). */
 const PIPELINED = 30
 
 const RECORD = '{"source":"a","type":"b"}'
