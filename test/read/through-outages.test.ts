@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { DatabaseError } from 'pg'
 import t from 'tap'
 import { NotConnectedError } from '../../src/data/sqlstate.ts'
 import { Problem } from '../../src/lib/problems.ts'
 import { throughOutages } from '../../src/read/through-outages.ts'
+import { stopClock } from '../helpers/clock.ts'
 import { until } from '../helpers/until.ts'
 
 const sqlError = (code: string) => Object.assign(new DatabaseError('', 0, 'error'), { code })
@@ -38,14 +38,22 @@ t.test('when the hold window is over, the outage is told', async (t) => {
   const { read, tries } = failing(...Array.from({ length: 50 }, () => new NotConnectedError('away')))
   await t.rejects(throughOutages(read, 0, signal), { name: 'NotConnectedError' })
   t.equal(tries(), 1)
-  await t.rejects(throughOutages(read, 200, signal), { name: 'NotConnectedError' })
-  t.ok(tries() > 2 && tries() < 10)
+
+  const clock = stopClock(t)
+  const slow = () => {
+    clock.jump(60)
+    return read()
+  }
+  await t.rejects(throughOutages(slow, 200, signal), { name: 'NotConnectedError' })
+  // The window closes at 260 ms: the next try would begin after pauses of 50 and 100 ms, and then at 180 + 200 ms.
+  t.equal(tries(), 1 + 3)
 })
 
 t.test('the hold window begins with the first failure, however long the read had to wait before', async (t) => {
+  const clock = stopClock(t)
   const { read, tries } = failing(new NotConnectedError('away'))
-  const late = async () => {
-    if (tries() === 0) await sleep(300)
+  const late = () => {
+    if (tries() === 0) clock.jump(300)
     return read()
   }
   t.equal(await throughOutages(late, 200, signal), 2)

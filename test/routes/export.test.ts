@@ -170,7 +170,8 @@ t.test('Accept decides, and JSON is what comes without it', async (t) => {
 
 const LARGE = 8000
 // More than any buffer on the way holds, compressed or not.
-const large = await createApp(t)
+// An outage ends when the test says so.
+const large = await createApp(t, { OUTAGE_HOLD_SECONDS: '3600' })
 const filler = () => Array.from({ length: 270 }, () => Math.random().toString(36).slice(2)).join('')
 const body = Array.from({ length: LARGE }, (_, n) => `{"source":"large","type":"t","id":"${n}","data":"${filler()}"}`)
 await large.post(body.join('\n'), { 'content-type': 'application/x-ndjson' })
