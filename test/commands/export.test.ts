@@ -56,7 +56,7 @@ t.test('without --output it goes to stdout, and what is said about it to stderr'
       .map((line) => JSON.parse(line).id),
     ['7', '6', '5', '4', '3', '2', '1'],
   )
-  t.match(stderr, /^7 records, 0\.0 MB, .* in \d+\.\d s\n$/)
+  t.match(stderr, /^7 records, 0\.0 MB, .* in \d+\.\d s\n$/m)
 })
 
 t.test('every filter of the list is an option', async (t) => {

@@ -1,6 +1,6 @@
 import { zstdCompressSync } from 'node:zlib'
 import t from 'tap'
-import { runCommand } from '../helpers/command.ts'
+import { interruptTwice, runCommand } from '../helpers/command.ts'
 import { countLines, ended, hold, load, orders, report, says, start, stored, write } from '../helpers/load.ts'
 import { forward, sendProblem, startStub } from '../helpers/proxy.ts'
 
@@ -105,9 +105,7 @@ t.test('Ctrl-C: the requests under way end, the rest is not sent; the same comma
   const args = ['load', file, '--connections', '1']
   const command = runCommand(t, args, { SLUICE_URL: url, SLUICE_KEY: server.key })
   await held.arrived
-  command.child.kill('SIGINT')
-  // Under npm it arrives twice.
-  command.child.kill('SIGINT')
+  interruptTwice(command)
   await says(command, 'Ending after the requests under way')
   held.release()
   const first = await ended(command)

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import t from 'tap'
-import { folderOf, isCalm, load, order, orders, report, several, start, stored, write } from '../helpers/load.ts'
+import { folderOf, isCalm, load, order, orders, report, said, several, start, stored, write } from '../helpers/load.ts'
 import { startStub } from '../helpers/proxy.ts'
 
 // — what is stored —
@@ -14,7 +14,7 @@ t.test('a file is stored; loaded again it is all duplicates, and both times the 
   t.equal(first.code, 0)
   t.match(first.counts, { created: 2500, duplicate: 0, conflict: 0, rejected: 0, lines: 2500 })
   t.match(first.stdout, /^seconds +[\d.]+\nrecords\/s +[\d,]+$/m)
-  t.equal(first.stderr, '', 'stdout has the summary, and there was nothing else to say')
+  t.equal(said(first.stderr), '', 'stdout has the summary, and there was nothing else to say')
   t.equal((await stored(server)).length, 2500)
 
   const second = await load(t, server, [file])

@@ -7,6 +7,8 @@ import { give, ids, many } from '../helpers/retention.ts'
 import { until } from '../helpers/until.ts'
 
 const DAY = 86_400
+/** Some batches: the first takes 500, and none twice as many as the one before. */
+const RECORDS = 4000
 const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
 
 t.test('of two at once, the second says so and leaves the rest to the first', async (t) => {
@@ -31,39 +33,42 @@ t.test('of two at once, the second says so and leaves the rest to the first', as
 })
 
 t.test('SIGTERM ends it after a batch: it tells what it did, and the next run does the rest', async (t) => {
-  const { database, owner } = await start(t)
+  const { database, owner, root } = await start(t)
   await give(
     owner,
-    many(20_000, (index) => ({ id: `${index}`, age: 40 * DAY })),
+    many(RECORDS, (index) => ({ id: `${index}`, age: 40 * DAY })),
   )
   const policies = '[{ "maxAge": "30d" }]'
+  const goOn = await stopAfterFirstBatch(root)
   const command = await begin(t, database, policies)
   command.child.kill('SIGTERM')
+  await goOn()
   t.equal(await command.exit, 1)
   t.match(command.stderr(), /^sluice: Interrupted by SIGTERM\. To go on, run it again\.\n$/)
   const { records } = await command.log(({ msg }) => msg === 'removed, all together')
   const left = await ids(owner)
-  t.ok(left.length > 0 && left.length < 20_000, `${left.length} are left`)
-  t.equal(records, 20_000 - left.length)
+  t.ok(left.length > 0 && left.length < RECORDS, `${left.length} are left`)
+  t.equal(records, RECORDS - left.length)
   t.equal(left[0], `${records}`, 'the oldest went first')
   t.match(await jobs(database), [{ succeeded: false, succeededAt: null, totals: { removed_records: records } }])
 
   t.equal((await maintain(t, database, policies)).code, 0)
   t.same(await ids(owner), [])
-  t.match(await jobs(database), [{ succeeded: true, totals: { removed_records: 20_000 } }])
+  t.match(await jobs(database), [{ succeeded: true, totals: { removed_records: RECORDS } }])
 })
 
 t.test('the database goes away in the middle: one sentence, and the next run does the rest', async (t) => {
-  const { database, owner } = await start(t)
+  const { database, owner, root } = await start(t)
   await give(
     owner,
-    many(20_000, (index) => ({ id: `${index}`, age: 40 * DAY })),
+    many(RECORDS, (index) => ({ id: `${index}`, age: 40 * DAY })),
   )
   const elsewhere = connect(new URL('/postgres', database.superUrl).href)
   t.teardown(() => elsewhere.destroy())
   const allow = (yes: boolean) =>
     sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS ${sql.lit(yes)}`.execute(elsewhere)
 
+  const goOn = await stopAfterFirstBatch(root)
   const command = await begin(t, database, '[{ "maxAge": "30d" }]')
   await allow(false)
   await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
@@ -74,13 +79,14 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
     /^sluice: The connection to the database broke, and this run with it\. The next one goes on where it ended: .*\.\n$/,
   )
   t.ok(command.logs().some(({ msg }) => msg === 'how it went could not be kept'))
+  await goOn()
   await allow(true)
 
   const left = await ids(owner)
-  t.ok(left.length > 0 && left.length < 20_000, `${left.length} are left`)
+  t.ok(left.length > 0 && left.length < RECORDS, `${left.length} are left`)
   t.same(
     left,
-    many(left.length).map((_, index) => `${20_000 - left.length + index}`),
+    many(left.length).map((_, index) => `${RECORDS - left.length + index}`),
     'whole batches, the oldest',
   )
   t.equal((await maintain(t, database, '[{ "maxAge": "30d" }]')).code, 0)
@@ -107,6 +113,25 @@ t.test('a table that a migration holds for a while is waited for', async (t) => 
 })
 
 // — helpers —
+
+/**
+ * Lets a run remove its first batch, of which record 0 is, and holds it up at the next.
+ * @returns what lets it go on
+ */
+async function stopAfterFirstBatch(root: Kysely<unknown>): Promise<() => Promise<void>> {
+  await sql`
+    CREATE FUNCTION public.wait_after_first() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF NOT EXISTS (SELECT FROM sluice.records WHERE id = '0') THEN PERFORM pg_advisory_xact_lock_shared(0); END IF;
+      RETURN NULL;
+    END $$`.execute(root)
+  await sql`
+    CREATE TRIGGER wait_after_first BEFORE DELETE ON sluice.records
+    FOR EACH STATEMENT EXECUTE FUNCTION public.wait_after_first()`.execute(root)
+  const gate = await root.startTransaction().execute()
+  await sql`SELECT pg_advisory_xact_lock(0)`.execute(gate)
+  return () => gate.rollback().execute()
+}
 
 /**
  * Runs a piece of work while nothing can be removed: another transaction holds the table, as a migration does.

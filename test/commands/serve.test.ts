@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { turn } from '../helpers/clock.ts'
-import { runCommand, runServer, serveInVain } from '../helpers/command.ts'
+import { interruptTwice, runCommand, runServer, serveInVain } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
 import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
@@ -125,11 +125,20 @@ t.test(
 // — stopping —
 
 t.test('SIGTERM: /readyz says 503 while records are still stored, then the process ends with 0', async (t) => {
-  const { server, ids } = await startServer(t, { DRAIN_SECONDS: '1' })
+  // The wait ends when the test says so, with SIGHUP.
+  const wait = `import { syncBuiltinESMExports } from 'node:module'
+    import timers from 'node:timers/promises'
+    const { setTimeout } = timers
+    timers.setTimeout = (ms, ...rest) =>
+      ms === 600_000 ? new Promise((resolve) => process.once('SIGHUP', resolve)) : setTimeout(ms, ...rest)
+    syncBuiltinESMExports()`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(wait)}`]
+  const { server, ids } = await startServer(t, { DRAIN_SECONDS: '600' }, flags)
   server.child.kill('SIGTERM')
   t.equal(await whenNotReady(server.url), 'draining\n')
   t.equal((await store(server.url, { id: 'while draining' })).status, 201)
   t.equal((await fetch(`${server.url}/healthz`)).status, 200)
+  server.child.kill('SIGHUP')
   t.equal(await server.exit, 0)
   t.same(await ids(), ['while draining'])
   t.match(
@@ -178,9 +187,7 @@ t.test('a second signal ends the process at once', async (t) => {
 
 t.test('Ctrl-C under npm arrives twice: the process still ends with 0', async (t) => {
   const { server } = await startServer(t)
-  server.child.kill('SIGINT')
-  // Not SIGINT again: the system may make one of two equal signals that wait for a process.
-  server.child.kill('SIGTERM')
+  interruptTwice(server)
   t.equal(await server.exit, 0)
   t.match(server.logs().at(-1), { msg: 'stopped' })
 })
@@ -206,7 +213,10 @@ t.test('lines without end are told how far they came, a reader who stopped is cu
   async function* endless() {
     for (;;) {
       yield line(`endless ${sent++}`)
-      if (sent === 3000) server.child.kill('SIGINT')
+      if (sent === 3000) {
+        await until('the most of them', async () => (await ids()).length > large.length + 2000)
+        server.child.kill('SIGINT')
+      }
       await turn()
     }
   }
@@ -224,10 +234,10 @@ t.test('lines without end are told how far they came, a reader who stopped is cu
 // — helpers —
 
 /** A server with a key, ready. */
-async function startServer(t: Test, env: Record<string, string> = {}) {
+async function startServer(t: Test, env: Record<string, string> = {}, flags: string[] = []) {
   const database = await createDatabase(t)
   const settings = { DATABASE_URL: database.ownerUrl, SLUICE_BOOTSTRAP_KEY: BOOTSTRAP_KEY, ...env }
-  const server = await runServer(t, settings, { args: ['--migrate'] })
+  const server = await runServer(t, settings, { args: ['--migrate'], flags })
   await server.log(({ msg }) => msg === 'ready')
   return {
     server,

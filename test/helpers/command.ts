@@ -90,6 +90,15 @@ export async function runServer(
   return { ...command, url: String(msg).replace('Server listening at ', '') }
 }
 
+/** Ctrl-C under npm arrives twice: two signals at once, which no pause of this process comes between. */
+export function interruptTwice({ child }: Command): void {
+  child.kill('SIGSTOP')
+  child.kill('SIGINT')
+  // Not SIGINT again: the system may make one of two equal signals that wait for a process.
+  child.kill('SIGTERM')
+  child.kill('SIGCONT')
+}
+
 /** `serve` with settings that it cannot start with. */
 export async function serveInVain(t: Test, env: Record<string, string>) {
   const command = runCommand(t, ['serve'], {

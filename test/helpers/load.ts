@@ -49,6 +49,9 @@ export async function says({ child, stderr }: Command, text: string): Promise<vo
   while (!stderr().includes(text)) await new Promise((resolve) => child.stderr?.once('data', resolve))
 }
 
+/** What is on stderr besides the lines that a long run writes every five seconds to say how far it is. */
+export const said = (stderr: string): string => stderr.replaceAll(/^[\d,]+ records, .*\n/gm, '')
+
 export function isCalm(t: Test, stderr: string): void {
   t.notMatch(stderr, /\n\s+at |node:internal/, 'no stack trace')
 }
