@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { ListQuerySchema } from '../../src/schemas/list.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { type Command, runCommand } from '../helpers/command.ts'
+import { several } from '../helpers/load.ts'
 import { sendProblem, startStub } from '../helpers/proxy.ts'
 
 /** Of every kind: all attributes, bytes, no data, null, text that CSV and lines have trouble with, and long numbers. */
@@ -19,23 +20,25 @@ const RECORDS = [
   '{"source":"till/7","type":"order.paid","id":"7","data":""}',
 ]
 
+/** Has them all; nobody adds any. */
+const server = await start(t)
+
 t.test('what is exported loads back as all duplicates, in every format and compression', async (t) => {
-  const server = await start(t)
   const folder = t.testdir()
-  for (const name of ['a.ndjson', 'a.csv', 'a.ndjson.gz', 'a.zst', 'a.csv.gz', 'a.csv.zst']) {
+  await several(['a.ndjson', 'a.csv', 'a.ndjson.gz', 'a.zst', 'a.csv.gz', 'a.csv.zst'], async (name) => {
     const file = join(folder, name)
     t.match(await exported(t, server, ['--output', file]), { code: 0, stdout: '' }, name)
     const load = runCommand(t, ['load', file], env(server))
     t.equal(await load.exit, 0, `${name} loads: ${load.stderr()}`)
     t.match(load.stdout(), /^created +0\nduplicate +7\nconflict +0\nrejected +0$/m, name)
-  }
+  })
   t.match(gunzipSync(await readFile(join(folder, 'a.ndjson.gz'))).toString(), /^\{.*\}\n$/s)
   t.match(zstdDecompressSync(await readFile(join(folder, 'a.csv.zst'))).toString(), /^source,id,type,/)
   t.equal((await readdir(folder)).length, 6, 'nothing else is left')
 })
 
 t.test('it loads into another database as the same records', async (t) => {
-  const [server, other] = [await start(t), await start(t, [])]
+  const other = await start(t, [])
   for (const format of ['ndjson', 'csv']) {
     const { stdout } = await exported(t, server, ['--format', format, '--order', 'asc'])
     const load = runCommand(t, ['load', '-', '--format', format], env(other), [], stdout)
@@ -46,7 +49,6 @@ t.test('it loads into another database as the same records', async (t) => {
 })
 
 t.test('without --output it goes to stdout, and what is said about it to stderr', async (t) => {
-  const server = await start(t)
   const { code, stdout, stderr } = await exported(t, server, [])
   t.equal(code, 0)
   t.same(
@@ -64,7 +66,6 @@ t.test('every filter of the list is an option', async (t) => {
   for (const name of Object.keys(ListQuerySchema.properties)) {
     t.match(help.stdout, `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `)
   }
-  const server = await start(t)
   for (const [args, ids] of [
     [
       ['--type', 'order.placed'],
@@ -162,7 +163,6 @@ t.test('whoever reads stdout may leave', async (t) => {
 })
 
 t.test('a 503 is tried again; what is wrong for good is told in a sentence', async (t) => {
-  const server = await start(t)
   let requests = 0
   const url = await startStub(t, (_request, response) => {
     if (++requests === 1)
@@ -174,7 +174,7 @@ t.test('a 503 is tried again; what is wrong for good is told in a sentence', asy
 
   const ingestOnly = await server.makeKey({ scopes: ['ingest'] })
   const folder = t.testdir()
-  for (const [args, sentence, target] of [
+  const wrong: [string[], string | RegExp, Target?][] = [
     [['--time-from', 'yesterday'], 'sluice: timeFrom '],
     [['--limit', 'many'], /^sluice: .*limit/],
     [[], 'sluice: The API key is not known.', { ...server, key: 'sluice_unknown' }],
@@ -183,16 +183,16 @@ t.test('a 503 is tried again; what is wrong for good is told in a sentence', asy
     [[], 'and not as Sluice does: is it another server?', { url, key: 'k' }],
     [['--output', join(folder, 'no', 'where')], /no\/where cannot be written: ENOENT/],
     [['--output', folder], `sluice: ${folder} is a folder; name a file.`],
-  ] as [string[], string | RegExp, Target?][]) {
+  ]
+  await several(wrong, async ([args, sentence, target]) => {
     const { code, stderr } = await exported(t, target ?? server, args)
     t.equal(code, 1)
     t.match(stderr, sentence)
     isCalm(t, stderr)
-  }
+  })
 })
 
 t.test('a pipe is written to, not replaced', async (t) => {
-  const server = await start(t)
   const pipe = join(t.testdir(), 'pipe')
   execFileSync('mkfifo', [pipe])
   const [{ code }, read] = await Promise.all([exported(t, server, ['--output', pipe]), readFile(pipe, 'utf8')])
@@ -208,16 +208,22 @@ interface Target {
   key: string
 }
 
-const env = ({ url, key }: Target) => ({ SLUICE_URL: url, SLUICE_KEY: key })
+function env({ url, key }: Target) {
+  return { SLUICE_URL: url, SLUICE_KEY: key }
+}
 
 async function start(t: Test, records = RECORDS): Promise<TestApp & Target> {
   const server = await createApp(t)
-  for (const record of records) t.match(await server.post(record), { status: 201 })
+  for (const record of records) {
+    const { status, text } = await server.post(record)
+    if (status !== 201) throw new Error(text)
+  }
   return { ...server, url: await server.app.listen({ port: 0 }) }
 }
 
-const exported = (t: Test, target: Target, args: readonly string[]) =>
-  ended(runCommand(t, ['export', ...args], env(target)))
+function exported(t: Test, target: Target, args: readonly string[]) {
+  return ended(runCommand(t, ['export', ...args], env(target)))
+}
 
 async function ended({ exit, stdout, stderr }: Command) {
   const code = await exit

@@ -5,6 +5,8 @@ import type { Test } from 'tap'
 import { UNSHED } from './unshed.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+/** Where Node.js keeps what it has compiled: most of a short run is to compile the program. */
+const COMPILED = fileURLToPath(new URL('../../.sluice/compiled', import.meta.url))
 
 export interface Command {
   child: ChildProcess
@@ -20,7 +22,7 @@ export interface Command {
 }
 
 /**
- * `node src/main.ts …` as a process of its own, with no environment but `env`; killed when `t` is over.
+ * `node src/main.ts …` as a process of its own, with no environment of ours but `env`; killed when `t` is over.
  * @param flags for node
  * @param stdin what it reads there; null: that is left open, for the test to write to
  */
@@ -32,7 +34,7 @@ export function runCommand(
   stdin: string | Buffer | null = '',
 ): Command {
   const child = spawn(process.execPath, [...flags, MAIN, ...args], {
-    env: { PATH: process.env.PATH ?? '', ...env },
+    env: { PATH: process.env.PATH ?? '', NODE_COMPILE_CACHE: COMPILED, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   // It may end without having read it all.
