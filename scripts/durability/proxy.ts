@@ -57,6 +57,8 @@ export interface HeldCopy {
   /** Of its backend. */
   pid: number
   release(): void
+  /** Resolves when it was interrupted, or PostgreSQL has answered. */
+  over: Promise<void>
 }
 
 export interface Copies {
@@ -79,6 +81,8 @@ interface Link {
   pid: number
   /** A COPY has begun, and the API has no answer yet; `held`: it is counted as aimed at; `hit`: as interrupted. */
   copy: 'none' | 'under way' | 'held' | 'hit'
+  /** Called when one that was held is over. */
+  copyOver?: () => void
 }
 
 const STALLED_MS = 60_000
@@ -177,10 +181,12 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
         if (committing && cut?.at === 'before') return breakOff(link)
         // Not one that has failed by now.
         if (type === 'c' && holdCopy !== undefined && link.copy === 'under way') {
+          const { promise: over, resolve } = Promise.withResolvers<void>()
           copies.aimed++
           link.copy = 'held'
+          link.copyOver = resolve
           // The client sends nothing more until it has an answer.
-          holdCopy({ pid: link.pid, release: () => pass(link, database, () => database.write(message)) })
+          holdCopy({ pid: link.pid, release: () => pass(link, database, () => database.write(message)), over })
           holdCopy = undefined
         } else database.write(message)
       }
@@ -211,6 +217,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           if (!api.writable) hitCopy(link)
           if (type === 'E' && link.copy === 'held') copies.aimed--
           link.copy = 'none'
+          link.copyOver?.()
         }
         api.write(message)
       }
@@ -257,6 +264,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
     if (link.copy === 'under way' || link.copy === 'held') {
       copies.hit++
       link.copy = 'hit'
+      link.copyOver?.()
     }
   }
 

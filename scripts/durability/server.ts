@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -72,11 +73,20 @@ export async function isReady(port: number): Promise<boolean> {
   }
 }
 
-/** One that nobody uses now. */
+/**
+ * One that nobody uses now, below those that systems hand out to whoever asks for any (from 32768 on): the server that gets
+ * it starts later, and starts again.
+ */
 export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  return typeof address === 'object' && address !== null ? address.port : 0
+  for (;;) {
+    const port = randomInt(10_000, 20_000)
+    const probe = createServer()
+    const isFree = once(probe.listen(port, '127.0.0.1'), 'listening').then(
+      () => true,
+      () => false,
+    )
+    if (!(await isFree)) continue
+    await new Promise((resolve) => probe.close(resolve))
+    return port
+  }
 }

@@ -25,6 +25,8 @@ export interface Writers {
   longestMs(): number
   /** Resolves when this many more requests were acknowledged. @throws when it takes three minutes */
   acknowledged(more: number): Promise<void>
+  /** Resolves when one more request was answered with an error. */
+  refused(): Promise<void>
   /** Waits for the answer to what each client is sending, and ends them. */
   stop(): Promise<void>
 }
@@ -49,6 +51,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
   // Even requests are sent by one client, odd ones by a team: see plans.ts.
   const next = { single: 0, team: 1 }
   const waiting = new Set<{ at: number; wake: () => void }>()
+  let nextRefusal = Promise.withResolvers<void>()
   const running = Promise.all([
     ...Array.from({ length: SINGLES }, (_, client) => run('single', [client])),
     ...Array.from({ length: TEAMS }, (_, team) =>
@@ -60,7 +63,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
   ])
   // Rejections are reported by stop().
   running.catch(() => {})
-  return { answers, longestMs: () => longest, slowestMs: () => slowest, acknowledged, stop }
+  return { answers, longestMs: () => longest, slowestMs: () => slowest, acknowledged, refused, stop }
 
   async function run(kind: 'single' | 'team', clients: readonly number[]): Promise<void> {
     const agents = clients.map(() => {
@@ -91,6 +94,10 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
       longest = Math.max(longest, performance.now() - begin)
       const { status } = answer
       if (status !== undefined && status < 300) noteDone()
+      if (status !== undefined && status >= 500) {
+        nextRefusal.resolve()
+        nextRefusal = Promise.withResolvers()
+      }
       const final = status !== undefined && (status < 300 || status === 409 || status === 422 || client % 3 === 0)
       if (final || performance.now() - begin > LONGEST_MS) return
       await sleep(RETRY_MS * (0.5 + Math.random()))
@@ -150,6 +157,10 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
       STALLED_MS,
     )
     await promise.finally(() => clearTimeout(timer))
+  }
+
+  function refused(): Promise<void> {
+    return nextRefusal.promise
   }
 
   async function stop(): Promise<void> {

@@ -2,13 +2,13 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { chmod, chown, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { type Home, prepareHome } from '../../db/embedded/home.ts'
+import { freePort } from '../../scripts/durability/server.ts'
 import { type Manifest, missing, readManifests } from '../helpers/kustomize.ts'
 
 // The container's own command, run as the container runs it: the script from the ConfigMap and its settings, on a real
@@ -279,12 +279,4 @@ async function end(child: ChildProcess, kill: (signal: NodeJS.Signals) => void):
   const exit = once(child, 'exit')
   kill('SIGINT')
   await exit
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  return port
 }

@@ -47,31 +47,31 @@ export const POSTGRES_FAULTS: Fault[] = [
     name: 'postgres-stop',
     title: 'PostgreSQL stopped for 10 s',
     quickTitle: 'PostgreSQL stopped for 2 s',
-    inflict: stopFor(10_000, 2_000),
+    inflict: stopFor({ long: 10_000, quick: 2_000 }),
   },
   {
     name: 'postgres-stop-longer',
     title: 'PostgreSQL stopped for 8 s, window 3 s',
-    quickTitle: 'PostgreSQL stopped for 2 s, window 0.5 s',
+    quickTitle: 'PostgreSQL stopped until a request is refused, window 0.5 s',
     env: { OUTAGE_HOLD_SECONDS: '3' },
     quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
     errors: WINDOW_EXCEEDED,
-    inflict: stopFor(8_000, 2_000),
+    inflict: stopFor({ long: 8_000, quick: 0, untilRefused: true }),
   },
   {
     name: 'postgres-freeze',
     title: 'SIGSTOP of PostgreSQL for 5 s',
-    quickTitle: 'SIGSTOP of PostgreSQL for 5 s',
-    inflict: freezeFor(5_000, 5_000),
+    quickTitle: 'SIGSTOP of PostgreSQL until the API gives up a COPY',
+    inflict: freezeFor({ long: 5_000, quick: 0 }),
   },
   {
     name: 'postgres-freeze-longer',
     title: 'SIGSTOP of PostgreSQL for 8 s, window 3 s',
-    quickTitle: 'SIGSTOP of PostgreSQL for 6 s, window 0.5 s',
+    quickTitle: 'SIGSTOP of PostgreSQL until the API gives up a COPY and a request is refused, window 0.5 s',
     env: { OUTAGE_HOLD_SECONDS: '3' },
     quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
     errors: WINDOW_EXCEEDED,
-    inflict: freezeFor(8_000, 6_000),
+    inflict: freezeFor({ long: 8_000, quick: 0, untilRefused: true }),
   },
   {
     name: 'backends',
@@ -100,24 +100,32 @@ export const POSTGRES_FAULTS: Fault[] = [
   },
 ]
 
-function stopFor(milliseconds: number, quickMilliseconds: number): Fault['inflict'] {
-  return async ({ postgres, proxy, back }, quick) => {
+interface Absence {
+  /** At least, in milliseconds. */
+  long: number
+  quick: number
+  /** The window is to be exceeded, however slow the machine is. */
+  untilRefused?: true
+}
+
+function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
+  return async ({ postgres, proxy, writers, back }, quick) => {
     await proxy.amidCopy()
     await postgres.stop('fast')
-    await sleep(quick ? quickMilliseconds : milliseconds)
+    await Promise.all([sleep(quick ? short : long), untilRefused && writers.refused()])
     await postgres.start()
     await back()
     return undefined
   }
 }
 
-/** Long enough that the API gives up the COPY: see src/data/silence.ts. */
-function freezeFor(milliseconds: number, quickMilliseconds: number): Fault['inflict'] {
-  return async ({ postgres, proxy, back }, quick) => {
-    const { release } = await proxy.amidCopy()
+/** At least until the API gives up the COPY, which takes it some four seconds: see src/data/silence.ts. */
+function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
+  return async ({ postgres, proxy, writers, back }, quick) => {
+    const { release, over } = await proxy.amidCopy()
     await postgres.freeze()
     release()
-    await sleep(quick ? quickMilliseconds : milliseconds)
+    await Promise.all([sleep(quick ? short : long), over, untilRefused && writers.refused()])
     await postgres.thaw()
     await back()
     return undefined
