@@ -1,14 +1,11 @@
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import t from 'tap'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { UNSHED } from '../helpers/unshed.ts'
-import { until } from '../helpers/until.ts'
 
 const { superUrl, name } = await createDatabase(t)
 /** What the bench makes beside the database that it is given. */
@@ -42,10 +39,7 @@ t.test('our server is compared with itself without metrics and log', async (t) =
 })
 
 t.test('a run that loses one acknowledged record fails', async (t) => {
-  const over = new AbortController()
-  const running = bench('single', '--seconds', '0.2').finally(() => over.abort())
-  await deleteARecord(over.signal)
-  const { code, stderr } = await running
+  const { code, stderr } = await benchWith('lose-a-record', 'single', '--seconds', '0.2')
   t.equal(code, 1)
   t.match(stderr, /bench: The ours server acknowledged \d+ records, but \d+ are stored\./)
 })
@@ -108,13 +102,9 @@ t.test('a flood is shown with the memory of the server, and with what another ke
   t.equal(code, faults.length > 0 ? 1 : 0, 'exit code', { stderr })
 })
 
-const withoutChildren = existsSync('/proc/self/task') ? false : 'there is no /proc here'
-
-t.test('a server that ends amid a flood is reported, and so is the run', { skip: withoutChildren }, async (t) => {
-  const running = bench('floods', '--floods', 'drip', '--flood-seconds', '0.5')
-  await until('the record that is stored before the flood', recordExists)
-  process.kill(serverOf(running.pid), 'SIGKILL')
-  const { code, stderr } = await running
+t.test('a server that ends amid a flood is reported, and so is the run', async (t) => {
+  const args = ['--floods', 'drip', '--flood-seconds', '0.5']
+  const { code, stderr } = await benchWith('end-at-the-second-insert', 'floods', ...args)
   t.equal(code, 1)
   t.match(
     stderr,
@@ -124,44 +114,23 @@ t.test('a server that ends amid a flood is reported, and so is the run', { skip:
 })
 
 function bench(only: string, ...args: string[]) {
-  const env = { ...process.env, ...UNSHED, DATABASE_URL: superUrl }
+  return run(only, args, {})
+}
+
+/** The same, with a file of test/fixtures that is loaded into each of its processes. */
+function benchWith(fixture: string, only: string, ...args: string[]) {
+  const file = new URL(`../fixtures/${fixture}.ts`, import.meta.url).href
+  return run(only, args, { NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import=${file}` })
+}
+
+function run(only: string, args: string[], more: Record<string, string>) {
+  const env = { ...process.env, ...UNSHED, DATABASE_URL: superUrl, ...more }
   const all = ['scripts/bench/main.ts', '--rounds', '1', '--only', only, ...args]
-  const { promise, resolve } = Promise.withResolvers<{ code: number; stdout: string; stderr: string }>()
-  const child = execFile(process.execPath, all, { env }, (_error, stdout, stderr) =>
-    resolve({ code: child.exitCode ?? -1, stdout, stderr }),
-  )
-  return Object.assign(promise, { pid: child.pid as number })
-}
-
-/** The process of our server, among those that the bench started. */
-function serverOf(bench: number): number {
-  const children = readFileSync(`/proc/${bench}/task/${bench}/children`, 'latin1').trim().split(' ').map(Number)
-  const isServer = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('servers/ours.ts')
-  return children.find(isServer) as number
-}
-
-async function recordExists(): Promise<boolean> {
-  const db = connect(Object.assign(new URL(superUrl), { pathname: `/${DATABASE}` }).href)
-  // Until the database and the table are there, it fails.
-  const result = await sql`SELECT FROM sluice.records`.execute(db).catch(() => undefined)
-  await db.destroy()
-  return result?.rows.length === 1
-}
-
-/** As soon as there is one. Sleeps, since nothing tells. */
-async function deleteARecord(over: AbortSignal): Promise<void> {
-  const db = connect(Object.assign(new URL(superUrl), { pathname: `/${DATABASE}` }).href)
-  try {
-    for (let deleted = 0n; deleted === 0n && !over.aborted; await sleep(20)) {
-      // Until the database and the table are there, it fails.
-      const result = await sql`DELETE FROM sluice.records WHERE ctid = (SELECT ctid FROM sluice.records LIMIT 1)`
-        .execute(db)
-        .catch(() => undefined)
-      deleted = result?.numAffectedRows ?? 0n
-    }
-  } finally {
-    await db.destroy()
-  }
+  return new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
+    const child = execFile(process.execPath, all, { env }, (_error, stdout, stderr) =>
+      resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+    )
+  })
 }
 
 async function benchDatabaseExists(): Promise<boolean> {
