@@ -35,7 +35,7 @@ t.test(
       sourcePrefixes: [],
       expiresAt: null,
     }).finally(() => owner.destroy())
-    const settings = { QUEUE_MAX_BYTES: String(QUEUE), OUTAGE_HOLD_SECONDS: '100' }
+    const settings = { QUEUE_MAX_BYTES: String(QUEUE), OUTAGE_HOLD_SECONDS: '3600' }
     const { url, child, log } = await runServer(t, { DATABASE_URL: database.apiUrl, ...settings }, { flags: FLAGS })
     await log(({ msg }) => msg === 'ready')
     const weigh = () => {

@@ -10,8 +10,8 @@ import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
-/** A silence, and then a login that is not answered (data/silence.ts): four seconds, and more on a busy machine. */
-const NOTICED_MS = 60_000
+// A loss is noticed after a silence and a login that is not answered (data/silence.ts): four seconds, and more on a busy machine.
+// TCP would give up after a quarter of an hour, which is longer than these tests may take (package.json).
 
 // Most of their time is waiting.
 t.jobs = 4
@@ -19,22 +19,20 @@ t.jobs = 4
 t.test(
   'the network loses everything for a while: a write waits and is created, reads fail fast, the pod stays ready',
   async (t) => {
-    const { server, network, post, get } = await startBehindNetwork(t)
+    const { server, network, post, get, shown } = await startBehindNetwork(t)
     t.equal((await post('first')).status, 201)
-    t.equal((await get('first')).status, 200)
+    await shown('first')
 
     network.drop()
-    const begin = performance.now()
     const waiting = post('during')
     const read = await get('first')
     t.match(read, { status: 503, retryAfter: '1', json: { code: 'database_unavailable', retryable: true } })
-    t.ok(performance.now() - begin < NOTICED_MS, 'not when TCP gives up')
     await server.log(({ msg }) => msg === 'the database is away: requests wait')
     t.equal((await fetch(`${server.url}/readyz`)).status, 200)
 
     network.heal()
     t.match(await waiting, { status: 201, json: { counts: { created: 1 } } })
-    t.equal((await get('during')).status, 200)
+    await shown('during')
     await server.log(({ msg }) => msg === 'the database is back: writing goes on')
     const changes = server.logs().filter(({ msg }) => /^the database is (away|back)/.test(String(msg)))
     t.equal(changes.length, 2, 'one line for each change')
@@ -44,21 +42,19 @@ t.test(
 t.test(
   'the outage is longer than the window: the answer is 503 in time, and leaves open what is not known',
   async (t) => {
-    const { network, post } = await startBehindNetwork(t, { OUTAGE_HOLD_SECONDS: '0.5' })
-    t.equal((await post('first')).status, 201)
+    const { network, post, stored } = await startBehindNetwork(t, { OUTAGE_HOLD_SECONDS: '0.5' })
+    await stored('first')
     network.drop()
-    const begin = performance.now()
     const sent = await post('sent')
     t.match(sent, { status: 503, retryAfter: '1', json: { code: 'database_unavailable', outcome: 'unknown' } })
-    t.ok(performance.now() - begin < NOTICED_MS)
     network.heal()
-    t.equal((await post('sent')).status, 201)
+    await stored('sent')
   },
 )
 
 t.test('nobody sends anything: the return of the database is noticed all the same', async (t) => {
-  const { server, network, post } = await startBehindNetwork(t, { OUTAGE_HOLD_SECONDS: '0' })
-  t.equal((await post('first')).status, 201)
+  const { server, network, post, stored } = await startBehindNetwork(t, { OUTAGE_HOLD_SECONDS: '0' })
+  await stored('first')
   network.drop()
   t.equal((await post('lost')).status, 503)
   await server.log(({ msg }) => msg === 'the database is away: requests wait')
@@ -67,14 +63,14 @@ t.test('nobody sends anything: the return of the database is noticed all the sam
 })
 
 t.test('the answer to COMMIT is lost: the record is created, and stored once', async (t) => {
-  const { network, post, get } = await startBehindNetwork(t)
+  const { network, post, shown } = await startBehindNetwork(t)
   await post('first')
   for (const place of ['after', 'half', 'before'] as const) {
     const cut = network.cutCommit(place)
     const answer = await post(place)
     await cut
     t.match(answer, { status: 201, json: { counts: { created: 1 } } }, place)
-    t.equal((await get(place)).status, 200)
+    await shown(place)
   }
 })
 
@@ -104,7 +100,7 @@ t.test('the answer to the commit of lines that were copied is lost: each is crea
 })
 
 t.test('COMMIT or its answer is lost, and nobody is told: the locks that it left behind stop nobody', async (t) => {
-  const { network, post, get } = await startBehindNetwork(t)
+  const { network, post, shown } = await startBehindNetwork(t)
   await post('first')
   for (const place of ['before', 'after'] as const) {
     for (const prefer of ['handling=lenient', 'handling=strict']) {
@@ -113,7 +109,7 @@ t.test('COMMIT or its answer is lost, and nobody is told: the locks that it left
       const answer = await post(id, { prefer })
       await lost
       t.match(answer, { status: 201, json: { counts: { created: 1 } } }, id)
-      t.equal((await get(id)).status, 200)
+      await shown(id)
     }
   }
 })
@@ -163,7 +159,8 @@ async function startBehindNetwork(t: Test, env: Record<string, string> = {}, opt
   const { token } = await issueKey(owner as never, key).finally(() => owner.destroy())
 
   const url = Object.assign(new URL(apiUrl), { port: String(network.port) }).href
-  const server = await runServer(t, { DATABASE_URL: url, ...env })
+  // Where a request is to succeed, only what hangs meets the end of the window.
+  const server = await runServer(t, { DATABASE_URL: url, OUTAGE_HOLD_SECONDS: '300', ...env })
   await server.log(({ msg }) => msg === 'ready')
   const send = async (path: string, init: RequestInit = {}, more: Record<string, string> = {}) => {
     const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...more }
@@ -183,13 +180,19 @@ async function startBehindNetwork(t: Test, env: Record<string, string> = {}, opt
       },
     }
   }
+  const post = (id: string, headers: Record<string, string> = {}) =>
+    send('', { method: 'POST', body: JSON.stringify({ source: 's', id, type: 'x' }) }, headers)
+  const get = (id: string) => send(`/s/${id}`)
   return {
     server,
     network,
     superUrl,
     openLines,
-    post: (id: string, headers: Record<string, string> = {}) =>
-      send('', { method: 'POST', body: JSON.stringify({ source: 's', id, type: 'x' }) }, headers),
-    get: (id: string) => send(`/s/${id}`),
+    post,
+    get,
+    /** Sends a record as clients do, again and again: with a short window a pause of the machine is an outage too. */
+    stored: (id: string) => until(`${id} to be stored`, async () => (await post(id)).status < 300),
+    /** Reads a record in the same way: reads have no window. */
+    shown: (id: string) => until(`${id} to be shown`, async () => (await get(id)).status === 200),
   }
 }

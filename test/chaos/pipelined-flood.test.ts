@@ -37,7 +37,7 @@ t.test(
     }).finally(() => owner.destroy())
     const settings = {
       QUEUE_MAX_BYTES: String(QUEUE),
-      OUTAGE_HOLD_SECONDS: '100',
+      OUTAGE_HOLD_SECONDS: '3600',
       SHED_INGEST_SECONDS: '60',
       SHED_READ_SECONDS: '60',
     }
@@ -65,6 +65,7 @@ t.test(
 
     const counts = new Map<string, number>()
     let answers = 0
+    const written: Promise<void>[] = []
     for (let n = 0; n < CONNECTIONS; n++) {
       const socket = open(Number(new URL(server.url).port), '127.0.0.1')
       t.teardown(() => socket.destroy())
@@ -82,8 +83,9 @@ t.test(
           received = received.slice(after)
         }
       })
-      socket.write(request.repeat(PIPELINED))
+      written.push(new Promise((resolve) => socket.write(request.repeat(PIPELINED), () => resolve())))
     }
+    await Promise.all(written)
     await until('the first of them', async () => {
       await look()
       return waiting > 0
