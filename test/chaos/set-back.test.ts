@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { rename, rm } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
@@ -10,18 +11,30 @@ import { createApp, type TestApp } from '../helpers/app.ts'
 import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
-import { until } from '../helpers/until.ts'
+
+const postgres = await openPostgres(await ownFolder(t), FAST)
+t.teardown(() => postgres.close())
+const { apiUrl, superUrl, home } = postgres
+/** Each test begins with these files: to make new ones takes longer. */
+const untouched = `${home.data}.untouched`
+await postgres.stop('fast')
+await copyFiles(home.data, untouched)
+
+function copyFiles(from: string, to: string) {
+  return promisify(execFile)('cp', ['-R', '-p', from, to])
+}
 
 /**
  * A server whose files can be copied and put back, as a snapshot of a volume is: with the system identifier and timeline that
  * the lost life had, and with transaction ids that go back.
  */
 async function setUp(t: Test) {
-  const postgres = await openPostgres(await ownFolder(t), FAST)
-  t.teardown(() => postgres.close())
-  const { apiUrl, superUrl, home } = postgres
   const ownerUrl = superUrl
   const copy = `${home.data}.copy`
+  await rm(home.data, { recursive: true })
+  await copyFiles(untouched, home.data)
+  await postgres.start()
+  t.teardown(() => postgres.stop('fast'))
   const root = async (statement: string) => {
     const db = connect(superUrl)
     await sql
@@ -39,19 +52,32 @@ async function setUp(t: Test) {
     },
     async takeCopy() {
       await postgres.stop('fast')
-      await promisify(execFile)('cp', ['-R', '-p', home.data, copy])
+      await copyFiles(home.data, copy)
       await postgres.start()
     },
     async putBack() {
-      // The numbers of epochs go by whole seconds: two lives that begin within one would have the same.
-      const now = Date.now()
-      await until('a second to pass', () => Date.now() > now + 1000)
+      const last = await lastByTheClock()
       await postgres.stop('fast')
       await rm(home.data, { recursive: true })
       await rename(copy, home.data)
+      // The numbers of epochs go by whole seconds: two lives that begin within one would have the same.
+      await sleep(Math.max(0, FIRST_EPOCH + (last + 1) * 1000 - Date.now()))
       await postgres.start()
     },
   }
+}
+
+/** In milliseconds: see db/migrations/0007_epochs_by_start.sql. */
+const FIRST_EPOCH = Date.UTC(2025)
+
+/** The last epoch, but for those that are ahead of the clock: by more than the one by which each start is after the one before. */
+async function lastByTheClock(): Promise<number> {
+  const db = connect(superUrl)
+  const { rows } = await sql<{ epoch: number }>`
+    SELECT coalesce(max(epoch), 0) AS epoch FROM sluice.epochs WHERE epoch <= ${Math.floor((Date.now() - FIRST_EPOCH) / 1000) + 1}`
+    .execute(db)
+    .finally(() => db.destroy())
+  return rows[0]?.epoch ?? 0
 }
 
 /** The clock of the next host is behind by that much: as if this one's were ahead. */
