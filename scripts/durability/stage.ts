@@ -78,10 +78,12 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
 
   async function probe(): Promise<void> {
     for (; !over.signal.aborted; await sleep(PROBE_MS)) {
-      for (const { port } of servers) {
-        if (await isReady(port)) ready.add(port)
-        else ready.delete(port)
-      }
+      await Promise.all(
+        servers.map(async ({ port }) => {
+          if (await isReady(port)) ready.add(port)
+          else ready.delete(port)
+        }),
+      )
       for (const port of ready) if (!servers.some((server) => server.port === port)) ready.delete(port)
     }
   }
