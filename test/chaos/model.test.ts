@@ -8,7 +8,7 @@ import { FAST, ownFolder } from '../helpers/own-server.ts'
 const SEED = 12
 const SECONDS = 6
 
-t.setTimeout(180_000)
+t.setTimeout(300_000)
 
 t.test('amid random faults every answer to random requests agrees with what is stored, and shown', async (t) => {
   const folder = await ownFolder(t)

@@ -34,7 +34,7 @@ const SLOW_WRITERS = 2
 const GRACE_MS = 60_000
 /** After all is well: for the end of what is under way, and for what holds the feed back. */
 const HEALED_MS = 90_000
-const AT_ONCE_MS = 10_000
+const AT_ONCE_MS = 30_000
 const ONE_RECORD: Plan = {
   ...{ format: 'object', place: 'alone', isEvent: false, strict: false, minimal: false, encoding: undefined },
   ...{ idempotencyKey: undefined, traceparent: undefined, records: 1, badShare: 0, pieces: 1, pauseMs: 0 },
@@ -105,23 +105,29 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
       })
   }
 
-  /** A new record is stored at once, and the instance ends when it is told to. */
+  /** A new record is stored, and the instance ends when it is told to. */
   async function checkInstance(instance: Instance): Promise<void> {
     await storeOne(instance)
     const code = await instance.replace()
     if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
   }
 
+  /** At once, or at another try: where the hold window is short, a pause of the machine exceeds it. */
   async function storeOne({ cutter }: Instance): Promise<void> {
     const begin = history.now()
-    const request = makeRequest(random.fork(), { number: nextNumber(), plan: ONE_RECORD, fresh: true })
-    const client = new Client()
     const port = () => cutter.port
-    const answer = await sendOnce(client, request, { history, random, key: keys.ingest, port, patienceMs })
-    client.close()
-    const tookMs = history.now() - begin
-    if (isLost(answer) || answer.status !== 201 || tookMs > AT_ONCE_MS)
-      history.complain('When all is well, a new record is stored at once.', `${request.exchange.answer}, ${tookMs} ms`)
+    for (;;) {
+      const request = makeRequest(random.fork(), { number: nextNumber(), plan: ONE_RECORD, fresh: true })
+      const client = new Client()
+      const answer = await sendOnce(client, request, { history, random, key: keys.ingest, port, patienceMs })
+      client.close()
+      const tookMs = history.now() - begin
+      const status = isLost(answer) ? undefined : answer.status
+      if (status === 503 && tookMs < AT_ONCE_MS) continue
+      if (status === 201 && tookMs < AT_ONCE_MS) return
+      const what = `${request.exchange.answer}, ${tookMs} ms`
+      return void history.complain('When all is well, a new record is stored at once.', what)
+    }
   }
 }
 
