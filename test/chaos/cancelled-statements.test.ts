@@ -126,12 +126,20 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     await sql`SELECT pg_cancel_backend(${pid})`.execute(root)
   }
 
+  /** Without a window, a pause of the machine is an outage: what is refused before its INSERT is sent again. */
+  async function begin<T>(send: () => Promise<T>) {
+    for (;;) {
+      const answer = send()
+      const isWaiting = waiting('insert into').then(() => true)
+      if (await Promise.race([isWaiting, answer.then(() => false)])) return { answer }
+    }
+  }
+
   /** Sends records, one of which is taken, and keeps everybody from the table once the INSERT is committed. */
   async function afterInsert<T>(send: () => Promise<T>) {
     const [holder, locker] = [await open(), await open()]
     await holder.insert('taken')
-    const answer = send()
-    await waiting('insert into')
+    const { answer } = await begin(send)
     const locked = locker.lock()
     await until('the lock to be next in the queue', async () => {
       const { rows } = await sql`

@@ -86,6 +86,8 @@ t.test('only a writer that PostgreSQL waits for is ended', async (t) => {
   const waited = waiting.query('SELECT pg_current_xact_id(), pg_advisory_lock(1)')
   // Between two statements: idle_in_transaction_session_timeout is for it.
   const idle = new pg.Client({ connectionString: apiUrl, application_name: WRITERS })
+  // That it is ended, and then that its connection is.
+  idle.on('error', () => {})
   await idle.connect()
   t.teardown(() => idle.end())
   await idle.query('BEGIN; SELECT pg_current_xact_id()')
