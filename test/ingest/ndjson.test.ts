@@ -12,7 +12,7 @@ import { noCounts } from '../../src/ingest/results.ts'
 import { Writer } from '../../src/ingest/writer.ts'
 import { Problem } from '../../src/lib/problems.ts'
 import type { Key } from '../../src/operate/keys.ts'
-import { turn } from '../helpers/clock.ts'
+import { stopClock, turn } from '../helpers/clock.ts'
 import { createMemoryStore, GUILTY, type MemoryStore, type StoreCall, sqlError } from '../helpers/memory-store.ts'
 import { makeRow } from '../helpers/rows.ts'
 import { until } from '../helpers/until.ts'
@@ -28,6 +28,9 @@ const KEY: Key = {
 }
 const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
 
+/** Longer than any machine takes: no time is up, unless the test is about that. */
+const HOLD_MS = 600_000
+
 /** Stores these chunks as a stream of lines. @returns the report, or the problem with it */
 async function send(
   body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
@@ -35,7 +38,7 @@ async function send(
   {
     key = KEY,
     idempotencyKey,
-    holdMs = 0,
+    holdMs = HOLD_MS,
     hold = () => {},
     stop = new AbortController().signal,
     admit = async () => {},
@@ -85,8 +88,10 @@ const storedIds = (store: MemoryStore) => [...store.stored.values()].map(({ row 
 
 // Chunk 2 failed first, and nothing of it was written. That was the answer, although chunk 1 was committed.
 t.test('chunks that fail in different ways: the outcome is unknown when one of them may be written', async (t) => {
-  const FIRST = Array.from({ length: 2000 }, (_, n) => `${line(`first ${n}`)}\n`).join('')
-  const SECOND = `${line('second')}\n`
+  stopClock(t)
+  // Both are full, so that the second is written beside the first at once.
+  const full = (name: string) =>
+    Buffer.from(Array.from({ length: 2000 }, (_, n) => `${line(`${name} ${n}`)}\n`).join(''))
   const unwritten = (call: StoreCall) => call.fail(sqlError('53300'))
   const written = (call: StoreCall) => call.commitAndFail(sqlError('57P01'))
   for (const order of [
@@ -103,7 +108,7 @@ t.test('chunks that fail in different ways: the outcome is unknown when one of t
         ;(name === 'first' ? written : unwritten)(calls.get(name) as StoreCall)
       }
     })
-    const answer = await send([Buffer.from(FIRST), Buffer.from(SECOND)], store)
+    const answer = await send([full('first'), full('second')], store, { holdMs: 0 })
     t.match(answer, { status: 503, outcome: 'unknown' }, `${order} first`)
     t.match(answer.report, { committedLines: 0, counts: { created: 0 } })
     t.equal(storedIds(store).filter((id) => id.startsWith('first')).length, 2000)
@@ -252,7 +257,7 @@ t.test(
       yield Buffer.from(`${line('2')}\n`)
       await over.promise
     }
-    const answer = send(body(), store, { holdMs: 600_000 })
+    const answer = send(body(), store)
     const first = await store.next()
     second.resolve()
     await quiet(() => store.calls.length)
@@ -280,8 +285,7 @@ t.test('while the database is busy no more is read than the stream has reserved'
       yield Buffer.from(text.toString().replaceAll('"0000', `"${sent}/`))
     }
   }
-  // However long this machine takes for it, nobody's time is up.
-  const answer = send(body(), store, { holdMs: 600_000 })
+  const answer = send(body(), store)
   const calls = [await store.next(), await store.next()]
   await quiet(() => read)
   t.equal(store.calls.length, 2, 'two flushes are at the database')
@@ -318,7 +322,7 @@ t.test('what a stream holds is told in bytes, whatever its characters take', asy
   const hold = (bytes: number) => {
     held = bytes
   }
-  const answer = send(body(), store, { holdMs: 600_000, hold })
+  const answer = send(body(), store, { hold })
   const calls = [await store.next(), await store.next()]
   await quiet(() => read)
   t.ok(held > 0.9 * STREAM_BYTES, `${held} bytes are held`)
@@ -345,7 +349,7 @@ t.test('streams that have nothing to send for the moment hold next to nothing', 
     for (let n = 0; n < 100; n++) yield text
     await over.promise
   }
-  const answers = Array.from({ length: 20 }, () => send(body(), store, { holdMs: 600_000 }))
+  const answers = Array.from({ length: 20 }, () => send(body(), store))
   const rows = () => store.calls.reduce((sum, { rows }) => sum + rows.length, 0)
   await until('all lines to be stored', () => rows() === 20 * 6000)
   // What is found to be unused is given back beside the program, and so a little later.
@@ -374,6 +378,7 @@ function endWith(store: MemoryStore, how: (call: StoreCall) => void): void {
 // — failures —
 
 t.test('when the database fails midway, the problem tells what is stored and how far it was committed', async (t) => {
+  stopClock(t)
   const store = createMemoryStore()
   async function* body() {
     for (let n = 1; n <= 2000; n++) yield Buffer.from(`${n === 3 ? '{broken' : line(n)}\n`)
@@ -382,7 +387,7 @@ t.test('when the database fails midway, the problem tells what is stored and how
     endWith(store, (call) => (call.rows[0]?.type === 'after' ? call.commit() : call.fail(sqlError('57P01'))))
     for (let n = 2001; n <= 5000; n++) yield Buffer.from(`${line(n)}\n`)
   }
-  const { status, code, outcome, report } = await send(body(), store)
+  const { status, code, outcome, report } = await send(body(), store, { holdMs: 0 })
   t.equal(status, 503)
   t.equal(code, 'database_unavailable')
   t.equal(outcome, 'unknown', 'some lines are stored')
@@ -467,7 +472,7 @@ t.test(
         yield Buffer.from(Array.from({ length: 1000 }, (_, n) => `${line(read + n)}\n`).join(''))
       await over.promise
     }
-    const answer = send(body(), store, { stop: stop.signal, holdMs: 600_000 })
+    const answer = send(body(), store, { stop: stop.signal })
     const calls = [await store.next(), await store.next()]
     await quiet(() => read)
     stop.abort(STOP)

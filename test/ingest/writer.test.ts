@@ -56,6 +56,7 @@ t.test('what arrives while flushes are at the database becomes one flush', async
 })
 
 t.test('a flush begins beside another when it is as large', async (t) => {
+  stopClock(t)
   const { store, send } = setUp(t)
   void send(['a', 'b', 'c'])
   await store.next()
@@ -68,6 +69,7 @@ t.test('a flush begins beside another when it is as large', async (t) => {
 })
 
 t.test('beside one that is larger than a flush may be, it begins when it is full', async (t) => {
+  stopClock(t)
   const { store, send } = setUp(t, { maxRows: 2 })
   void send(['a', 'b', 'c', 'd'])
   await store.next()
@@ -663,6 +665,7 @@ t.test('all requests of a flush run out of time: it ends, and the next flush is 
 })
 
 t.test('with a hold of zero a request is tried once', async (t) => {
+  stopClock(t)
   const { store, send } = setUp(t, { holdMs: 0 })
   const answer = send(['a'])
   ;(await store.next()).fail(AWAY)
@@ -706,6 +709,7 @@ t.test(
 )
 
 t.test('a lost connection without an SQLSTATE may have been committed too', async (t) => {
+  stopClock(t)
   const { store, send } = setUp(t, { holdMs: 0 })
   const answer = send(['a'])
   ;(await store.next()).fail(new Error('Connection terminated unexpectedly'))
