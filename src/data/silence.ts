@@ -45,15 +45,18 @@ export function watchSilence(client: pg.ClientBase, config: pg.ClientConfig): vo
 async function askAfter(stream: Socket, pid: number, config: pg.ClientConfig): Promise<void> {
   const { bytesRead } = stream
   await sleep(LAST_MOMENT_MS, undefined, { ref: false })
+  await readWhatCame()
   if (stream.destroyed || stream.bytesRead !== bytesRead) return
   const working = await isWorking(pid, config)
-  // It may have spoken meanwhile. Where this process was busy all the while, that is read first.
-  await nextTurn()
+  await readWhatCame()
   if (working || stream.bytesRead !== bytesRead) return void stream.setTimeout(SILENT_MS)
   const error = new Error('the connection is dead: PostgreSQL does not answer on it')
   // As the kernel would have it, if it knew.
   stream.destroy(Object.assign(error, { code: 'ETIMEDOUT' }))
 }
+
+/** It may have spoken while this process was busy or stopped: that is read before the next turn begins. */
+const readWhatCame = () => nextTurn()
 
 /** @returns whether that backend works on a statement; true as well when PostgreSQL is there and does not tell */
 async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean> {
