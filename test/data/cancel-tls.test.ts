@@ -79,7 +79,7 @@ t.test(
     const before = beginnings.length
     leaving.abort()
     await t.rejects(reading, { name: 'AbortError' })
-    t.equal(await running(), 0)
+    await until('its end', async () => (await running()) === 0)
     t.ok(beginnings.length > before, 'a connection of its own')
     t.same([...new Set(beginnings)], [SSL_REQUEST])
     const { rows: after } = await sql`SELECT 1 AS n`.execute(db)

@@ -9,9 +9,9 @@ import { encodeCursor } from '../../src/lib/cursor.ts'
 import { createApp } from '../helpers/app.ts'
 import { runCommand } from '../helpers/command.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
-import { until } from '../helpers/until.ts'
 
 const { ownerUrl, apiUrl, superUrl } = await createDatabase(t)
 const root = connectAs(superUrl, 4)
@@ -60,12 +60,7 @@ t.test('an epoch begins when nobody writes in the one before', async (t) => {
   begun.finally(() => {
     over = true
   })
-  await until('the command to wait', async () => {
-    const { rows } = await sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.epochs'::regclass`.execute(
-      root,
-    )
-    return rows.length > 0
-  })
+  await waitsFor(root, 'sluice.epochs')
   t.notOk(over)
   await writer.commit().execute()
   t.ok((await begun) > 1)

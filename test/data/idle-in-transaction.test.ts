@@ -7,6 +7,7 @@ import { createRecordStore } from '../../src/data/record-store.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
+import { until } from '../helpers/until.ts'
 
 // A host that is gone amid a transaction says no goodbye. What is sent again elsewhere waits for its locks, and so does
 // every record with one of its identities.
@@ -31,6 +32,7 @@ t.test('a connection that goes silent amid a transaction loses its locks within 
   // Far more than it takes, so that this fails, and does not hang, where nothing ends the transaction.
   await sql`SET lock_timeout = '60s'`.execute(other)
   await insert(2).execute(other)
+  await until('the end of the connection', () => ended.length > 0)
   over.resolve()
   await t.rejects(silent)
   t.match(ended[0], { code: '25P03' }, 'idle_in_transaction_session_timeout')

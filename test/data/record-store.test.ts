@@ -11,6 +11,7 @@ import { classifyFailure } from '../../src/data/sqlstate.ts'
 import type { Position } from '../../src/lib/cursor.ts'
 import { toRfc3339 } from '../../src/lib/pg-time.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { sqlError } from '../helpers/memory-store.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
@@ -518,9 +519,9 @@ t.test('a killed backend is told as a broken connection, and the next write is s
   const lock = await lockRecords()
   const writing = failureOf(store.write([makeRow()], store.newBase()))
   await lock.whenWaitedFor()
-  await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'record-store'`.execute(
-    root,
-  )
+  await sql`
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'record-store' AND datname = current_database()`.execute(root)
   t.match(classifyFailure(await writing), { kind: 'transient', written: 'unknown' })
   await lock.release()
   t.same(statuses(await writeUntilItWorks(store, [makeRow()])), ['created'])
@@ -681,8 +682,7 @@ async function lockRecords() {
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(trx)
   return {
     async whenWaitedFor() {
-      const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
-      while ((await waiting.execute(trx)).rows.length === 0);
+      await waitsFor(trx, 'sluice.records')
     },
     release: () => trx.rollback().execute(),
   }
