@@ -9,37 +9,44 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 import { until } from '../helpers/until.ts'
 
+// Each of them waits for seconds: they do so together.
+t.jobs = 2
+
 // A host that is gone amid a transaction says no goodbye. What is sent again elsewhere waits for its locks, and so does
 // every record with one of its identities.
-t.test('a connection that goes silent amid a transaction loses its locks within seconds', async (t) => {
-  const { apiUrl } = await createDatabase(t)
-  const ended: Error[] = []
-  const options = { url: apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0 }
-  const db = connect({ ...options, onError: (error) => ended.push(error) })
-  const other = connectAs(apiUrl)
-  t.teardown(() => Promise.all([db.destroy(), other.destroy()]))
+t.test(
+  'a connection that goes silent amid a transaction loses its locks within seconds',
+  { buffered: true },
+  async (t) => {
+    const { apiUrl } = await createDatabase(t)
+    const ended: Error[] = []
+    const options = { url: apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0 }
+    const db = connect({ ...options, onError: (error) => ended.push(error) })
+    const other = connectAs(apiUrl)
+    t.teardown(() => Promise.all([db.destroy(), other.destroy()]))
 
-  const insert = (n: number) => sql`
+    const insert = (n: number) => sql`
     INSERT INTO sluice.records (epoch, n, source, id, type)
     VALUES (sluice.current_epoch(), ${n}, 'shop', '1', 'order.placed')`
-  const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-  const silent = db.transaction().execute(async (trx) => {
-    await insert(1).execute(trx)
-    begun.resolve()
-    await over.promise
-  })
-  await begun.promise
-  // Far more than it takes, so that this fails, and does not hang, where nothing ends the transaction.
-  await sql`SET lock_timeout = '60s'`.execute(other)
-  await insert(2).execute(other)
-  await until('the end of the connection', () => ended.length > 0)
-  over.resolve()
-  await t.rejects(silent)
-  t.match(ended[0], { code: '25P03' }, 'idle_in_transaction_session_timeout')
-})
+    const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const silent = db.transaction().execute(async (trx) => {
+      await insert(1).execute(trx)
+      begun.resolve()
+      await over.promise
+    })
+    await begun.promise
+    // Far more than it takes, so that this fails, and does not hang, where nothing ends the transaction.
+    await sql`SET lock_timeout = '60s'`.execute(other)
+    await insert(2).execute(other)
+    await until('the end of the connection', () => ended.length > 0)
+    over.resolve()
+    await t.rejects(silent)
+    t.match(ended[0], { code: '25P03' }, 'idle_in_transaction_session_timeout')
+  },
+)
 
 // "The database is away" was the answer, each time: PostgreSQL had waited for five seconds, and ended the session.
-t.test('a strict batch whose bytes take longer than that to come is stored', async (t) => {
+t.test('a strict batch whose bytes take longer than that to come is stored', { buffered: true }, async (t) => {
   const { apiUrl, superUrl } = await createDatabase(t)
   const root = connectAs(superUrl)
   t.teardown(() => root.destroy())

@@ -44,8 +44,9 @@ async function makeDatabase(t: Test, server: Embedded, template?: string): Promi
  * stopped between two files; the end of a process gives up its share as well.
  */
 export async function openTestServer(): Promise<Embedded> {
-  // Nothing here has to survive a power cut. synchronous_commit stays as it is: tests look at it.
-  const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200' }
+  // Nothing here has to survive a power cut. synchronous_commit stays as it is: tests look at it. Nobody cleans up at a moment
+  // of his own: tests look at what is dead, at what is locked and at transactions that run.
+  const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200', autovacuum: 'off' }
   return openEmbedded(new URL('.sluice/test', repository).pathname, { settings })
 }
 

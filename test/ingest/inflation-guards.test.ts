@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { createZstdCompress, gzip, gzipSync, constants as zlib, zstdCompressSync } from 'node:zlib'
 import t from 'tap'
 import { inflate, toBodyProblem } from '../../src/ingest/inflate.ts'
-import { settles } from '../helpers/until.ts'
+import { settles, until } from '../helpers/until.ts'
 
 /** Text that compresses to about half of its size. */
 const text = (bytes: number) => Buffer.from(randomBytes(bytes / 2).toString('hex'))
@@ -40,6 +40,7 @@ t.test('no more is inflated than is read', async (t) => {
   stream.once('data', () => stream.pause())
   // On the same threads, so that whatever is still to be inflated has its turn.
   const work = () => promisify(gzip)('work')
+  await until('the first of it', () => stream.readableLength > 0)
   const held = await settles(() => stream.readableLength, work)
   t.ok(held > 0 && held < 1024 * 1024, `${held} bytes are held`)
 })
