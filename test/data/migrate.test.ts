@@ -4,10 +4,9 @@ import { pathToFileURL } from 'node:url'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { migrate, pendingMigrations } from '../../src/data/migrate.ts'
-import { ensureDatabase } from '../../src/data/roles.ts'
 import { admits } from '../../src/lib/source-prefix.ts'
 import { connect } from '../helpers/connect.ts'
-import { createDatabase } from '../helpers/postgres.ts'
+import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
 
 const migrations = new URL('../../db/migrations/', import.meta.url)
 const all = (await readdir(migrations)).map((name) => name.replace('.sql', '')).sort()
@@ -192,10 +191,7 @@ async function migratedDatabase(t: Test) {
 }
 
 async function emptyDatabase(t: Test) {
-  const database = await createDatabase(t)
-  const root = connect(Object.assign(new URL(database.superUrl), { pathname: '/postgres' }).href)
-  await sql`DROP DATABASE ${sql.id(database.name)}`.execute(root)
-  await ensureDatabase(root, database.name, 'sluice_owner').finally(() => root.destroy())
+  const database = await createEmptyDatabase(t)
   return { ...database, ...connections(t, database) }
 }
 

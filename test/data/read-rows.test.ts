@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { connect as connectPool } from '../../src/data/connect.ts'
 import { readRows } from '../../src/data/read-rows.ts'
+import { stopClock } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { createEmptyDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
@@ -102,6 +103,7 @@ async function connectThrough(t: Test) {
 
 // PostgreSQL could still act on such a request when the connection runs its next statement.
 t.test('when nobody answers a cancel request, nobody gets that connection again', async (t) => {
+  const clock = stopClock(t)
   const { through, state } = await connectThrough(t)
   const pid = await backend(through)
   const leaving = new AbortController()
@@ -112,6 +114,7 @@ t.test('when nobody answers a cancel request, nobody gets that connection again'
   await until('the cancel request', () => state.connections === 2)
   state.fate = 'passed'
   await sql`SELECT pg_cancel_backend(${pid})`.execute(root)
+  await clock.tick(3_000)
   await t.rejects(reading, { name: 'AbortError' })
   t.not(await backend(through), pid)
 })

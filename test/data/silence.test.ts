@@ -38,11 +38,11 @@ t.test('a statement that was answered while this process stood still is let be',
 
 // PostgreSQL has a hundred of them for everybody, and a statement of a minute is asked after thirty times.
 t.test('who asks after a silent connection leaves no connection behind', async (t) => {
-  // However long those who ask take to log in, their time is not up.
-  stopClock(t)
   const { apiUrl, superUrl } = await createDatabase(t)
   const root = await openClient(t, superUrl)
   const { client, stream } = await openWatched(t, apiUrl)
+  // However long those who ask take to log in, their time is not up.
+  stopClock(t)
   await root.query('SELECT pg_advisory_lock(1)')
   const waiting = client.query('SELECT pg_advisory_lock(1)')
   const { setTimeout } = stream
