@@ -19,6 +19,16 @@ export function stopClock(t: Test): Clock {
   let time = Math.ceil(now.call(performance))
   performance.now = () => time
   mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  // The refresh() of its timers does nothing.
+  const { setTimeout: set } = globalThis
+  globalThis.setTimeout = ((...given: Parameters<typeof set>) => {
+    const timer = set(...given)
+    timer.refresh = () => {
+      set(...given)
+      return timer
+    }
+    return timer
+  }) as typeof set
   t.teardown(() => {
     mock.timers.reset()
     performance.now = now
