@@ -253,7 +253,7 @@ t.test('a body that came while the process itself stood still is read', async (t
   socket.write(body.slice(0, 10))
   // Node.js looks at its timers first, and then reads what has arrived.
   theirs.emit('timeout')
-  await until('the beginning to be read', () => theirs.bytesRead > post(headers).length)
+  await until('the beginning to be read', () => theirs.bytesRead > post(headers).length || statuses().length > 0)
   socket.write(body.slice(10))
   await answered()
   t.same(statuses(), [201])
