@@ -34,9 +34,12 @@ t.test('when the event loop lags, what has the lower limit is shed, and probes n
   const database = await createDatabase(t)
   const ingestOnly = await createApp(t, { SHED_INGEST_SECONDS: '0.1', SHED_READ_SECONDS: '60' }, database)
   const both = await createApp(t, { SHED_INGEST_SECONDS: '0.1', SHED_READ_SECONDS: '0.1' }, database)
-  for (const { app, post } of [ingestOnly, both]) {
+  for (const { app, post, get } of [ingestOnly, both]) {
     await app.ready()
     await until('a record to be stored', async () => (await post(record)).status < 300)
+    // With the connections that they need: the turns below may be too long for a login at the database.
+    for (const path of ['/v1/records/shop/1', '/v1/records'])
+      await until('a read to be served', async () => (await get(path)).status === 200)
   }
   const before = [ingestOnly, both].map(({ app }) => ({ ...app.shedding.shed }))
 
