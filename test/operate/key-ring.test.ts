@@ -1,4 +1,4 @@
-import { EventEmitter, once } from 'node:events'
+import { mock } from 'node:test'
 import type { KyselyPlugin, RawBuilder } from 'kysely'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
@@ -11,6 +11,9 @@ import type { Key } from '../../src/operate/keys.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { until } from '../helpers/until.ts'
+
+const REFRESH_MS = 2_000
 
 /** The key, or the code of the problem. */
 const answerOf = async (ring: KeyRing, token: string) => {
@@ -133,21 +136,25 @@ t.test('a flood of unknown tokens does not slow down the known ones', async (t) 
 })
 
 t.test('the copy is read again by itself: a key that was revoked elsewhere is known to be', async (t) => {
-  const { ring, make, root, queries, nextQuery } = await setUp(t)
+  const { ring, make, root, queries, nextQuery, start } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
-  ring.start()
+  start()
   const before = queries()
   await revokeKey(root as never, id)
+  const read = nextQuery()
+  mock.timers.tick(REFRESH_MS - 1)
   t.equal((ring.find(token) as Key).revokedAt, null)
-  while ((ring.find(token) as Key).revokedAt === null) await nextQuery()
-  // One every two seconds: that read, or the next where one was under way.
-  t.ok(queries() - before <= 2)
+  t.equal(queries(), before)
+  mock.timers.tick(1)
+  await read
+  t.not((ring.find(token) as Key).revokedAt, null)
+  t.equal(queries(), before + 1)
 })
 
 t.test('who watches a key is told within one refresh what it lost, and of nothing that it still may do', async (t) => {
-  const { ring, make, root, nextQuery } = await setUp(t)
-  ring.start()
+  const { ring, make, root, start, refresh } = await setUp(t)
+  start()
   const change = (set: RawBuilder<unknown>, id: string) =>
     sql`UPDATE sluice.keys SET ${set} WHERE id = ${id}`.execute(root)
   const { id, token } = await make({ scopes: ['ingest', 'read'], sourcePrefixes: ['a', 'b'] })
@@ -156,28 +163,28 @@ t.test('who watches a key is told within one refresh what it lost, and of nothin
   t.equal(ring.watch(key, 'read'), read, 'all streams of a key share one signal')
 
   await change(sql`source_prefixes = '{b,c,a}', name = 'other'`, id)
-  await nextQuery()
+  await refresh()
   t.notOk(ingest.aborted || read.aborted, 'more sources')
   await change(sql`scopes = '{ingest}'`, id)
-  await nextQuery()
+  await refresh()
   t.match(read.reason, { code: 'forbidden' })
   t.notOk(ingest.aborted)
   await change(sql`source_prefixes = '{a,b}'`, id)
-  await nextQuery()
+  await refresh()
   t.match(ingest.reason, { code: 'source_forbidden' }, 'c, which a stream that began meanwhile may use')
 
   const late = ring.watch(key, 'read')
   t.match(late.reason, { code: 'forbidden' }, 'lost since the request was let in')
   await change(sql`scopes = '{ingest,read}', source_prefixes = '{}'`, id)
-  await nextQuery()
+  await refresh()
   const again = ring.watch(key, 'read')
   t.notOk(again.aborted, 'a key that may again')
   await change(sql`source_prefixes = '{a,b}'`, id)
-  await nextQuery()
+  await refresh()
   t.match(again.reason, { code: 'source_forbidden' }, 'bound to sources')
   t.same(ring.current(key, 'read').sourcePrefixes, ['a', 'b'])
   await sql`DELETE FROM sluice.keys WHERE id = ${id}`.execute(root)
-  await nextQuery()
+  await refresh()
   t.throws(() => ring.current(key, 'read'), { code: 'unauthorized' })
 })
 
@@ -211,19 +218,30 @@ t.test('while the database is away the last copy holds: known keys work, unknown
 })
 
 t.test('while the database is away the failed refresh is told, once for each outage, and the copy holds', async (t) => {
-  const { ring, make, away, back, asked, nextQuery, failures } = await setUp(t)
+  const { ring, make, away, back, queries, nextQuery, start, failures } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
-  ring.start()
+  start()
   for (const outage of [1, 2]) {
     await away()
     // The third of them begins when two have failed.
-    for (let refreshes = 0; refreshes < 3; refreshes++) await asked()
+    const before = queries()
+    await until('three refreshes', () => {
+      mock.timers.tick(REFRESH_MS)
+      return queries() - before === 3
+    })
     t.equal(failures.length, outage)
     t.ok(failures.at(-1) instanceof Error)
     t.equal((ring.find(token) as Key).id, id)
     await back()
-    await nextQuery()
+    let refreshed = false
+    void nextQuery().then(() => {
+      refreshed = true
+    })
+    await until('a refresh that succeeds', () => {
+      mock.timers.tick(REFRESH_MS)
+      return refreshed
+    })
   }
 })
 
@@ -259,6 +277,18 @@ async function setUp(t: Test) {
     root,
     failures,
     ...watch,
+    /** Lets the ring refresh its copy, whenever the test lets the time for that pass. */
+    start() {
+      mock.timers.enable({ apis: ['setInterval'] })
+      t.teardown(() => mock.timers.reset())
+      ring.start()
+    },
+    /** Lets the time for one refresh pass, which succeeds. */
+    async refresh() {
+      const read = watch.nextQuery()
+      mock.timers.tick(REFRESH_MS)
+      await read
+    },
     make: ({
       scopes = ['ingest'],
       sourcePrefixes = [],
@@ -277,16 +307,14 @@ async function setUp(t: Test) {
   }
 }
 
-/** Counts the ring's queries, tells of each, and holds back an answer on demand. */
+/** Counts the ring's queries, tells of each answer, and holds one back on demand. */
 function watchQueries() {
   let count = 0
   let told: (() => void)[] = []
-  const asking = new EventEmitter()
   let holding: { begin: () => void; released: Promise<void> } | undefined
   const plugin: KyselyPlugin = {
     transformQuery: ({ node }) => {
       count++
-      asking.emit('query')
       return node
     },
     async transformResult({ result }) {
@@ -305,8 +333,7 @@ function watchQueries() {
   return {
     plugin,
     queries: () => count,
-    /** Resolves when the next query begins, whatever becomes of it. */
-    asked: () => once(asking, 'query'),
+    /** Resolves when the next query has been answered. */
     nextQuery: () =>
       new Promise<void>((resolve) => {
         told.push(resolve)
