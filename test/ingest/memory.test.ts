@@ -68,7 +68,13 @@ async function weigh(t: Test, name: string, connections: number, pieces: (string
   const [held, reserved] = [heldNow(), app.budget.used]
   for (const socket of sockets) for (const piece of pieces) socket.write(piece)
   await until(name, arrived)
-  const [grown, more] = [heldNow() - held, app.budget.used - reserved]
+  const more = app.budget.used - reserved
+  let grown = heldNow() - held
+  // What is found to be unused is given back beside the program, and so a little later. What is held is there each time.
+  for (let again = 0; grown > more && again < 20; again++) {
+    await turn()
+    grown = heldNow() - held
+  }
   t.ok(grown <= more, `${name}: ${grown} bytes are held on ${connections} connections, and ${more} reserved`)
   for (const socket of sockets) socket.destroy()
 }
@@ -106,6 +112,13 @@ t.test('a body, or a line, that comes a byte at a time holds about as many bytes
 t.test('a stream that is idle holds no more memory than is reserved for it', async (t) => {
   t.equal((await server.post(TINY)).status, 201)
   const lines = Buffer.from(`${FULL}\n`.repeat(20))
+  // What the process has from the first time on is not of these streams.
+  for (const [encoding, body] of [
+    ['identity', lines],
+    ['gzip', gzipSync(lines)],
+  ] as const) {
+    await server.post(body, { 'content-type': 'application/x-ndjson', 'content-encoding': encoding })
+  }
   for (const [encoding, body] of [
     ['identity', lines],
     ['gzip', gzipSync(lines).subarray(0, -8)],
