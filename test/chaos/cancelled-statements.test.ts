@@ -143,7 +143,7 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     const locked = locker.lock()
     await until('the lock to be next in the queue', async () => {
       const { rows } = await sql`
-        SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
+        SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND mode = 'AccessExclusiveLock'
           AND relation = 'sluice.records'::regclass`.execute(root)
       return rows.length > 0
     })

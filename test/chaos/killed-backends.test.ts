@@ -209,7 +209,7 @@ t.test('the database finds fault with one record of a batch', async (t) => {
     const trx = await root.startTransaction().execute()
     await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(trx)
     const first = post({ source: 'first', type: 'x' })
-    const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+    const waiting = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
     while ((await waiting.execute(trx)).rows.length === 0);
 
     const bodies = ['u', 'v', 'w', 'x', 'y', 'z'].map((source) =>

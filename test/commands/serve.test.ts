@@ -157,7 +157,7 @@ t.test(
     const lock = await root.startTransaction().execute()
     await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
     const answer = store(server.url, { id: 'in flight' })
-    const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+    const waiting = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
     while ((await waiting.execute(lock)).rows.length === 0);
     server.child.kill('SIGTERM')
     await server.log(({ msg }) => msg === 'draining')

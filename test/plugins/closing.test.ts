@@ -116,7 +116,7 @@ t.test('after CLOSE_SECONDS what waits for the database is answered and not rese
   stream.request.write(lines('locked', 20_000))
   const batch = begin({ 'content-type': 'application/json' })
   batch.request.end(line('batch', 1))
-  const waits = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+  const waits = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
   await until('two flushes to wait', async () => (await waits.execute(root)).rows.length === 2)
   await until('all chunks to wait', () => app.writer.status.waiting >= 3)
 
@@ -160,7 +160,9 @@ t.test('a statement that waits for a lock does not keep the server from closing'
   const answer = post({ source: 'locked', type: 't', id: '1' })
   await until('the statement', async () => {
     const { rows } = await sql`
-      SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`.execute(trx)
+      SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`.execute(
+      trx,
+    )
     return rows.length > 0
   })
   const closed = app.close()

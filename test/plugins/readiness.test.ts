@@ -15,9 +15,10 @@ t.test('an instance that could not read the keys yet is not ready', async (t) =>
     await sql`LOCK TABLE sluice.keys`.execute(trx)
     await app.ready()
     await until('it to read them', async () => {
-      const waiting = await sql`SELECT FROM pg_locks WHERE relation = 'sluice.keys'::regclass AND NOT granted`.execute(
-        trx,
-      )
+      const waiting =
+        await sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND relation = 'sluice.keys'::regclass AND NOT granted`.execute(
+          trx,
+        )
       return waiting.rows.length > 0
     })
     t.equal((await get('/readyz')).status, 503)
@@ -35,7 +36,9 @@ t.test('an instance that drains while it looks whether it is ready does not get 
     await app.ready()
     await until('it to look', async () => {
       const waiting =
-        await sql`SELECT FROM pg_locks WHERE relation = 'sluice.migrations'::regclass AND NOT granted`.execute(trx)
+        await sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND relation = 'sluice.migrations'::regclass AND NOT granted`.execute(
+          trx,
+        )
       return waiting.rows.length > 0
     })
     app.drain()

@@ -91,7 +91,7 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
     socket.resume().write(requests.join(''))
   }
   write(sent.slice(0, 1))
-  const waiting = sql`SELECT FROM pg_locks WHERE NOT granted AND relation = 'sluice.records'::regclass`
+  const waiting = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
   await until('the first flush to wait', async () => (await waiting.execute(lock)).rows.length > 0)
   // Several on each connection; more of them at once would close it.
   for (let first = 1; first < sent.length; first += 20) write(sent.slice(first, first + 20))

@@ -180,7 +180,9 @@ async function lock(t: Test, { database }: TestApp, table: 'records' | 'epochs')
     /** How many statements wait for it. */
     count: async () => {
       const { rows } = await sql`
-        SELECT FROM pg_locks WHERE NOT granted AND relation = ${`sluice.${table}`}::regclass`.execute(other)
+        SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = ${`sluice.${table}`}::regclass`.execute(
+        other,
+      )
       return rows.length
     },
     release: () => trx.rollback().execute(),

@@ -51,7 +51,9 @@ t.test('after any answer nothing stays reserved', async (t) => {
     request.end()
     await until('the read to begin', async () => {
       const { rows } =
-        await sql`SELECT FROM pg_locks WHERE relation = 'sluice.records'::regclass AND NOT granted`.execute(trx)
+        await sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND relation = 'sluice.records'::regclass AND NOT granted`.execute(
+          trx,
+        )
       return rows.length > 0
     })
     request.destroy()
