@@ -12,25 +12,38 @@ export interface Clock {
 /** One turn of the event loop, after which everything that waits for nothing else has happened. */
 export const turn = () => nextTurn()
 
+/** Takes setTimeout and setInterval over, until `t` is over: mock.timers.tick() lets time pass for those set from now on. */
+export function stopTimers(t: Test): void {
+  const before = { clearTimeout, clearInterval }
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  t.teardown(() => mock.timers.reset())
+  const mocked = { setTimeout, clearTimeout, clearInterval }
+  // Those that were set before can still be cleared.
+  for (const clear of ['clearTimeout', 'clearInterval'] as const) {
+    globalThis[clear] = (timer) => {
+      before[clear](timer)
+      mocked[clear](timer)
+    }
+  }
+  // The refresh() of the mocked ones does nothing.
+  globalThis.setTimeout = ((...given: Parameters<typeof setTimeout>) => {
+    const timer = mocked.setTimeout(...given)
+    timer.refresh = () => {
+      mocked.setTimeout(...given)
+      return timer
+    }
+    return timer
+  }) as typeof setTimeout
+}
+
 /** Takes setTimeout, setInterval and performance.now() over, until `t` is over: time passes when the test says so. */
 export function stopClock(t: Test): Clock {
   const now = performance.now
   // A whole number: with a fraction, sums of milliseconds are off by the last bit now and then.
   let time = Math.ceil(now.call(performance))
   performance.now = () => time
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
-  // The refresh() of its timers does nothing.
-  const { setTimeout: set } = globalThis
-  globalThis.setTimeout = ((...given: Parameters<typeof set>) => {
-    const timer = set(...given)
-    timer.refresh = () => {
-      set(...given)
-      return timer
-    }
-    return timer
-  }) as typeof set
+  stopTimers(t)
   t.teardown(() => {
-    mock.timers.reset()
     performance.now = now
   })
   const jump = (milliseconds: number) => {

@@ -1,15 +1,22 @@
-import { connect as open } from 'node:net'
+import { once } from 'node:events'
+import { connect as open, type Socket } from 'node:net'
+import { mock } from 'node:test'
 import { gzipSync } from 'node:zlib'
+import type { FastifyInstance } from 'fastify'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
-import { turn } from '../helpers/clock.ts'
+import { stopTimers } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
+/** How often a server that closes looks at its uploads. */
+const LOOK_MS = 50
+/** How long uploads that it has ended have for their answers. */
+const LAST_ANSWERS_MS = 5_000
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
 const lines = (source: string, count: number) => Array.from({ length: count }, (_, n) => line(source, n)).join('')
@@ -32,6 +39,14 @@ async function start(t: Test, settings: Record<string, string>) {
       return rows[0]?.n as number
     },
   }
+}
+
+/** Lets a server begin to close. For the timers that it sets from now on, time passes when the test says so. */
+async function close(t: Test, app: FastifyInstance) {
+  stopTimers(t)
+  const closed = app.close()
+  await until('the server to listen no more', () => !app.server.listening)
+  return { closed }
 }
 
 // The signal was looked at only when bytes came: who sent nothing was reset without a word, after CLOSE_SECONDS.
@@ -74,18 +89,24 @@ t.test('uploads of which nothing comes are answered soon after the server begins
 
 t.test('an upload that goes on is not ended before CLOSE_SECONDS', async (t) => {
   const { app, begin, countOf } = await start(t, { CLOSE_SECONDS: '600' })
+  const taken = once(app.server, 'connection') as Promise<[Socket]>
   const { request, answer } = begin(NDJSON)
   request.write(line('active', 'first'))
   await until('the first line', async () => (await countOf('active')) === 1)
-  const closed = app.close()
-  const began = performance.now()
+  const [theirs] = await taken
+  const { closed } = await close(t, app)
   let sent = 1
-  for (; performance.now() - began < 2_500; sent++) {
-    request.write(line('active', sent))
-    await turn()
+  // Five times as many looks at it as a silent one has.
+  for (let looks = 0; looks < 100; looks += 10) {
+    const before = theirs.bytesRead
+    request.write(line('active', sent++))
+    await until('the line', () => theirs.bytesRead > before)
+    mock.timers.tick(10 * LOOK_MS)
   }
   request.end()
   t.match(await answer, { status: 201, json: { counts: { created: sent } } })
+  // This closes the connection, which is idle now.
+  mock.timers.tick(LOOK_MS)
   await closed
 })
 
@@ -120,20 +141,23 @@ t.test('after CLOSE_SECONDS what waits for the database is answered and not rese
   await until('two flushes to wait', async () => (await waits.execute(root)).rows.length === 2)
   await until('all chunks to wait', () => app.writer.status.waiting >= 3)
 
-  const closed = app.close()
+  const { closed } = await close(t, app)
+  mock.timers.tick(100)
   const [ended, refused] = await Promise.all([stream.answer, batch.answer])
   t.match(ended, { status: 503, json: { outcome: 'unknown', counts: { created: 1 }, committedLines: 1 } })
   t.equal(refused.status, 503)
   await lock.rollback().execute()
+  mock.timers.tick(LAST_ANSWERS_MS)
   await closed
 })
 
 // The end of a connection is the end of an answer in HTTP/1.0: half of an export looked complete.
 t.test('an export that is cut while the server closes is reset, and the log says so', async (t) => {
-  const { app, post, port, key, logs } = await start(t, { CLOSE_SECONDS: '0' })
-  const filler = 'x'.repeat(100_000)
-  for (let n = 0; n < 300; n += 10)
-    await post(Array.from({ length: 10 }, (_, m) => ({ source: 'large', type: 't', id: `${n + m}`, data: filler })))
+  const { app, port, key, logs, root } = await start(t, { CLOSE_SECONDS: '0' })
+  // More than the buffers on the way hold.
+  await sql`
+    INSERT INTO sluice.records (epoch, n, source, id, type, data)
+    SELECT 1, n, 'large', n, 't', to_json(repeat('x', 100000)) FROM generate_series(1, 300) AS n`.execute(root)
   const socket = open(port, '127.0.0.1')
   t.teardown(() => socket.destroy())
   const end = new Promise<string>((resolve) => {
@@ -143,7 +167,9 @@ t.test('an export that is cut while the server closes is reset, and the log says
   socket.write(head('GET', '/v1/records', ask).replace('HTTP/1.1', 'HTTP/1.0'))
   await new Promise((resolve) => socket.once('data', resolve))
   socket.pause()
-  await app.close()
+  const { closed } = await close(t, app)
+  mock.timers.tick(LAST_ANSWERS_MS)
+  await closed
   socket.resume()
   t.equal(await end, 'ECONNRESET')
   t.match(
@@ -165,8 +191,10 @@ t.test('a statement that waits for a lock does not keep the server from closing'
     )
     return rows.length > 0
   })
-  const closed = app.close()
+  const { closed } = await close(t, app)
+  mock.timers.tick(1000)
   t.match(await answer, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown' } })
+  mock.timers.tick(LAST_ANSWERS_MS)
   await closed
   await trx.rollback().execute()
 })
