@@ -1,20 +1,19 @@
+import { mock } from 'node:test'
 import { sql } from 'kysely'
 import t from 'tap'
 import { createApp, type TestApp } from '../helpers/app.ts'
+import { stopTimers } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { exchange, listen } from '../helpers/socket.ts'
-import { until } from '../helpers/until.ts'
 
 t.test('a flood of refusals is ten lines and a number, and no refusal goes unsaid', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
+  stopTimers(t)
   const answers = await times(60, () => app.post({}, { authorization: 'Bearer sluice_0_x' }))
   t.ok(answers.every(({ status }) => status === 401))
   await app.app.close()
-  const { requests, suppressed } = tell(app, 'unauthorized')
-  t.equal(requests + suppressed, 60)
-  t.ok(suppressed > 0)
-  t.ok(requests <= 10 * (summaries(app).length + 1), `${requests} lines`)
-  t.match(summaries(app)[0], { level: 'warn', code: 'unauthorized', suppressed: Number })
+  t.same(tell(app, 'unauthorized'), { requests: 10, suppressed: 50 })
+  t.match(summaries(app), [{ level: 'warn', code: 'unauthorized', suppressed: 50 }])
 })
 
 t.test('one kind of refusal hides no other, and what succeeds is always told', async (t) => {
@@ -28,10 +27,12 @@ t.test('one kind of refusal hides no other, and what succeeds is always told', a
 
 t.test('a second later there is room again', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
+  stopTimers(t)
   await times(20, () => app.post('{'))
-  await until('the number', () => summaries(app).length > 0)
-  const before = tell(app, 'invalid_json')
-  t.equal(before.requests + before.suppressed, 20)
+  mock.timers.tick(999)
+  t.same(summaries(app), [])
+  mock.timers.tick(1)
+  t.same(tell(app, 'invalid_json'), { requests: 10, suppressed: 10 })
   const again = await app.post('{')
   t.ok(app.logs.find(({ requestId, msg }) => msg === 'request' && requestId === again.headers['x-request-id']))
 })
@@ -39,16 +40,16 @@ t.test('a second later there is room again', async (t) => {
 t.test('what is not even HTTP is told like any other refusal, and no more often', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
   const port = await listen(app.app)
+  stopTimers(t)
   const first = await exchange(port, 'FOO / HTTP/1.1\r\n\r\n')
-  t.match(app.logs, [
-    { msg: /listening/ },
-    { msg: 'request', status: 400, code: 'invalid_request', requestId: first.json.requestId },
-  ])
+  t.match(
+    // Not all lines: what is said about the database may come before it.
+    app.logs.filter(({ msg }) => msg === 'request'),
+    [{ status: 400, code: 'invalid_request', requestId: first.json.requestId }],
+  )
   await times(30, () => exchange(port, 'FOO / HTTP/1.1\r\n\r\n'))
   await app.app.close()
-  const { requests, suppressed } = tell(app, 'invalid_request')
-  t.equal(requests + suppressed, 31)
-  t.ok(suppressed > 0)
+  t.same(tell(app, 'invalid_request'), { requests: 10, suppressed: 21 })
 })
 
 t.test('the reasons of refusals that are ours are no flood either', async (t) => {
