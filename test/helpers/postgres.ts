@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import type { Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
 import { migrate } from '../../src/data/migrate.ts'
@@ -54,7 +54,7 @@ export async function openTestServer(): Promise<Embedded> {
 export async function dropLeftovers(server: Embedded): Promise<void> {
   const db = connect(server.superUrl)
   try {
-    const current = await templateName()
+    const current = await templateName(db)
     const { rows } = await sql<{ name: string }>`
       SELECT datname AS name FROM pg_database WHERE datname ~ '^(test|template)_'`.execute(db)
     for (const { name } of rows) {
@@ -71,9 +71,9 @@ export async function dropLeftovers(server: Embedded): Promise<void> {
 
 /** The name of a migrated database that nobody connects to; made by the first who needs it, and again when db/ changes. */
 export async function ensureTemplate(server: Embedded): Promise<string> {
-  const template = await templateName()
   const db = connect(server.superUrl)
   try {
+    const template = await templateName(db)
     const { rows } = await sql`SELECT FROM pg_database WHERE datname = ${template}`.execute(db)
     if (rows.length > 0) return template
 
@@ -94,8 +94,13 @@ export async function ensureTemplate(server: Embedded): Promise<string> {
   }
 }
 
-async function templateName(): Promise<string> {
-  const hash = createHash('sha256')
+/**
+ * Of these migrations and this start of the server: in a copy of an older one, the first transaction that writes would begin a
+ * new epoch, and everybody else would wait for its end.
+ */
+async function templateName(db: Kysely<unknown>): Promise<string> {
+  const { rows } = await sql<{ at: string }>`SELECT pg_postmaster_start_time()::text AS at`.execute(db)
+  const hash = createHash('sha256').update(rows[0]?.at ?? '')
   const migrations = (await readdir(new URL('db/migrations', repository))).sort()
   for (const file of ['db/privileges.sql', ...migrations.map((name) => `db/migrations/${name}`)]) {
     hash.update(file).update(await readFile(new URL(file, repository)))
