@@ -11,6 +11,7 @@ import { createApp, type TestApp } from '../helpers/app.ts'
 import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
+import { until } from '../helpers/until.ts'
 
 const postgres = await openPostgres(await ownFolder(t), FAST)
 t.teardown(() => postgres.close())
@@ -92,7 +93,12 @@ async function store({ post }: TestApp, ...ids: string[]): Promise<void> {
 
 /** The ids after a cursor as a consumer is shown them, and the cursor of the last. */
 async function follow({ get }: TestApp, after?: string): Promise<{ ids: string[]; cursor: string }> {
-  const { json } = await get(`/v1/records?order=asc${after === undefined ? '' : `&cursor=${after}`}`)
+  // A read has no window: it gets 503 when the login at a server that was just started takes three seconds.
+  const { status, json, text } = await until('the database', async () => {
+    const answer = await get(`/v1/records?order=asc${after === undefined ? '' : `&cursor=${after}`}`)
+    return answer.status !== 503 && answer
+  })
+  if (status !== 200) throw new Error(text)
   return { ids: json.records.map(({ id }: { id: string }) => id), cursor: json.records.at(-1)?.cursor }
 }
 
