@@ -168,7 +168,8 @@ t.test('the change of the level is seen whatever LOG_LEVEL is', async (t) => {
   const { ownerUrl } = await createEmptyDatabase(t)
   const server = runCommand(t, ['serve', '--migrate'], { DATABASE_URL: ownerUrl, PORT: '0', LOG_LEVEL: 'silent' })
   // The one line for people tells that it listens.
-  await once(server.child.stderr as NonNullable<typeof server.child.stderr>, 'data')
+  const listens = once(server.child.stderr as NonNullable<typeof server.child.stderr>, 'data').then(() => 'listens')
+  t.equal(await Promise.race([listens, server.exit]), 'listens')
   t.equal(server.stdout(), '')
   for (const level of ['debug', 'silent']) {
     server.child.kill('SIGUSR2')

@@ -6,6 +6,8 @@ export function connect(url: string, max = 1): Kysely<unknown> {
   // An idle connection stays, however long the test takes: it may have locks and settings. It keeps no process alive.
   const pool = new TestPool({ connectionString: url, max, idleTimeoutMillis: 0, allowExitOnIdle: true })
   pool.on('error', () => {})
+  // Of a connection that is in use, the pool tells nothing.
+  pool.on('connect', (client) => client.on('error', () => {}))
   return new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
 }
 

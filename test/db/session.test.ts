@@ -1,0 +1,23 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { openSession } from '../../db/embedded/session.ts'
+import { connect } from '../helpers/connect.ts'
+import { createEmptyDatabase } from '../helpers/postgres.ts'
+
+// PostgreSQL was started again just when a lock was taken anew: the error had no listener, and the process ended.
+t.test('a connection that is lost while it is in use, between two statements, ends no process', async (t) => {
+  const { superUrl } = await createEmptyDatabase(t)
+  const root = connect(superUrl)
+  const lost = Promise.withResolvers<void>()
+  const db = openSession(superUrl, lost.resolve)
+  t.teardown(() => Promise.all([root.destroy(), db.destroy()]))
+  const failed = db.connection().execute(async (session) => {
+    const { rows } = await sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`.execute(session)
+    await sql`SELECT pg_terminate_backend(${rows[0]?.pid}, 60000)`.execute(root)
+    await sql`SELECT 1`.execute(session)
+  })
+  await t.rejects(failed)
+  await lost.promise
+  const { rows } = await sql<{ one: number }>`SELECT 1 AS one`.execute(db)
+  t.equal(rows[0]?.one, 1, 'the next query opens another')
+})
