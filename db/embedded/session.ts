@@ -14,8 +14,8 @@ export function openSession(url: string, onLost: () => unknown = () => {}): Kyse
     connectionTimeoutMillis: 5_000,
     application_name: 'sluice embedded',
   })
-  // An 'error' that nobody listens to would end the process when PostgreSQL restarts: of an idle connection the pool tells, of
-  // one that is in use, and has just got its answer, only the connection itself (node-postgres, issue 1611).
+  // Without a listener for 'error', the process would end when PostgreSQL restarts. The pool reports errors of idle connections;
+  // a connection that is in use, between two statements, reports them itself (node-postgres, issue 1611).
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
   pool.on('remove', onLost)

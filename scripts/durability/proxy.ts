@@ -57,7 +57,7 @@ export interface HeldCopy {
   /** Of its backend. */
   pid: number
   release(): void
-  /** Resolves when it was interrupted, or PostgreSQL has answered. */
+  /** Resolves when the COPY is interrupted or PostgreSQL answers it. */
   over: Promise<void>
 }
 
@@ -81,7 +81,7 @@ interface Link {
   pid: number
   /** A COPY has begun, and the API has no answer yet; `held`: it is counted as aimed at; `hit`: as interrupted. */
   copy: 'none' | 'under way' | 'held' | 'hit'
-  /** Called when one that was held is over. */
+  /** Called when a COPY that was held is over. */
   copyOver?: () => void
 }
 

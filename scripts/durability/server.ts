@@ -74,8 +74,8 @@ export async function isReady(port: number): Promise<boolean> {
 }
 
 /**
- * One that nobody uses now, below those that systems hand out to whoever asks for any (from 32768 on): the server that gets
- * it starts later, and starts again.
+ * Finds a port that is free now. The server binds it later, also after a restart, so the port is below the range from which the
+ * system assigns ports (32768 and up on Linux).
  */
 export async function freePort(): Promise<number> {
   for (;;) {

@@ -25,7 +25,7 @@ export interface Writers {
   longestMs(): number
   /** Resolves when this many more requests were acknowledged. @throws when it takes three minutes */
   acknowledged(more: number): Promise<void>
-  /** Resolves when one more request was answered with an error. */
+  /** Resolves when the next request gets a 5xx. */
   refused(): Promise<void>
   /** Waits for the answer to what each client is sending, and ends them. */
   stop(): Promise<void>

@@ -55,7 +55,7 @@ async function askAfter(stream: Socket, pid: number, config: pg.ClientConfig): P
   stream.destroy(Object.assign(error, { code: 'ETIMEDOUT' }))
 }
 
-/** It may have spoken while this process was busy or stopped: that is read before the next turn begins. */
+/** Reads what arrived while this process was busy or stopped: sockets are read before the next turn begins. */
 const readWhatCame = () => nextTurn()
 
 /** @returns whether that backend works on a statement; true as well when PostgreSQL is there and does not tell */

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { scrape } from '../helpers/scrape.ts'
 import { until } from '../helpers/until.ts'
 
@@ -141,12 +142,8 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     await holder.insert('taken')
     const { answer } = await begin(send)
     const locked = locker.lock()
-    await until('the lock to be next in the queue', async () => {
-      const { rows } = await sql`
-        SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND mode = 'AccessExclusiveLock'
-          AND relation = 'sluice.records'::regclass`.execute(root)
-      return rows.length > 0
-    })
+    // The lock is next in the queue. The INSERT waits for the transaction of the holder, not for the table.
+    await waitsFor(root, 'sluice.records')
     await holder.end('commit')
     await locked
     return { answer, unlock: () => locker.end('commit') }

@@ -4,6 +4,7 @@ import { decodeCursor } from '../../src/lib/cursor.ts'
 import { createApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { until } from '../helpers/until.ts'
 
 t.test(
@@ -209,8 +210,7 @@ t.test('the database finds fault with one record of a batch', async (t) => {
     const trx = await root.startTransaction().execute()
     await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(trx)
     const first = post({ source: 'first', type: 'x' })
-    const waiting = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
-    while ((await waiting.execute(trx)).rows.length === 0);
+    await waitsFor(trx, 'sluice.records')
 
     const bodies = ['u', 'v', 'w', 'x', 'y', 'z'].map((source) =>
       JSON.stringify(batch(source, source === 'w' ? ['c'] : [])),

@@ -72,8 +72,9 @@ async function setUp(t: Test) {
 const FIRST_EPOCH = Date.UTC(2025)
 
 /**
- * From when on a new epoch has a greater number than the last: by the clock; or, after a leap, by what has passed since the
- * leap (db/migrations/0009_lost_positions.sql). At once, where the last is far ahead of both: the test is about that.
+ * The time, in milliseconds, from which a new epoch gets a higher number than the last: by the clock or, after a leap, by the
+ * seconds since the leap (db/migrations/0009_lost_positions.sql). 0 if the last number is far ahead of both, which is then the
+ * subject of the test.
  */
 async function nextNumberAt(): Promise<number> {
   const db = connect(superUrl)
@@ -104,7 +105,7 @@ async function store({ post }: TestApp, ...ids: string[]): Promise<void> {
 
 /** The ids after a cursor as a consumer is shown them, and the cursor of the last. */
 async function follow({ get }: TestApp, after?: string): Promise<{ ids: string[]; cursor: string }> {
-  // A read has no window: it gets 503 when the login at a server that was just started takes three seconds.
+  // Reads have no hold window: they get 503 if the login takes three seconds, which it may after a start of the server.
   const { status, json, text } = await until('the database', async () => {
     const answer = await get(`/v1/records?order=asc${after === undefined ? '' : `&cursor=${after}`}`)
     return answer.status !== 503 && answer

@@ -6,6 +6,7 @@ import { turn } from '../helpers/clock.ts'
 import { interruptTwice, runCommand, runServer, serveInVain } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
@@ -157,8 +158,7 @@ t.test(
     const lock = await root.startTransaction().execute()
     await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
     const answer = store(server.url, { id: 'in flight' })
-    const waiting = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
-    while ((await waiting.execute(lock)).rows.length === 0);
+    await waitsFor(lock, 'sluice.records')
     server.child.kill('SIGTERM')
     await server.log(({ msg }) => msg === 'draining')
     await lock.rollback().execute()

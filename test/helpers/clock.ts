@@ -12,7 +12,7 @@ export interface Clock {
 /** One turn of the event loop, after which everything that waits for nothing else has happened. */
 export const turn = () => nextTurn()
 
-/** Takes setTimeout and setInterval over, until `t` is over: mock.timers.tick() lets time pass for those set from now on. */
+/** Mocks setTimeout and setInterval until `t` ends. Timers that are set from now on fire when mock.timers.tick() reaches them. */
 export function stopTimers(t: Test): void {
   const before = { clearTimeout, clearInterval }
   mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })

@@ -1,11 +1,14 @@
 import { type Kysely, sql } from 'kysely'
 import { until } from './until.ts'
 
-/** Waits until somebody waits for this table: of this database, since in its copies the table has the same number. */
-export const waitsFor = (db: Kysely<unknown>, table: string): Promise<true> =>
-  until(`somebody to wait for ${table}`, async () => {
-    const { rows } = await sql`
-      SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
-      WHERE NOT granted AND relation = ${table}::regclass AND datname = current_database()`.execute(db)
-    return rows.length > 0
-  })
+/** How many statements wait for a lock on this table of this database. In a copy of the database, the table has the same oid. */
+export async function countWaiting(db: Kysely<unknown>, table: string): Promise<number> {
+  const { rows } = await sql`
+    SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE NOT granted AND relation = ${table}::regclass AND datname = current_database()`.execute(db)
+  return rows.length
+}
+
+/** Resolves when at least `least` statements wait for a lock on this table. */
+export const waitsFor = (db: Kysely<unknown>, table: string, least = 1): Promise<true> =>
+  until(`${least} to wait for ${table}`, async () => (await countWaiting(db, table)) >= least)

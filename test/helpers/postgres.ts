@@ -44,8 +44,8 @@ async function makeDatabase(t: Test, server: Embedded, template?: string): Promi
  * stopped between two files; the end of a process gives up its share as well.
  */
 export async function openTestServer(): Promise<Embedded> {
-  // Nothing here has to survive a power cut. synchronous_commit stays as it is: tests look at it. Nobody cleans up at a moment
-  // of his own: tests look at what is dead, at what is locked and at transactions that run.
+  // The data need not survive a power cut. Tests check synchronous_commit, so it keeps its default. Autovacuum is off because tests
+  // check dead rows, locks and running transactions.
   const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200', autovacuum: 'off' }
   return openEmbedded(new URL('.sluice/test', repository).pathname, { settings })
 }
@@ -62,7 +62,7 @@ export async function dropLeftovers(server: Embedded): Promise<void> {
       if (kind === 'test' ? isAlive(Number(pid)) : name === current) continue
       await sql`DROP DATABASE IF EXISTS ${sql.id(name)} WITH (FORCE)`.execute(db)
     }
-    // Of the databases that were dropped. Nothing else does: there is no autovacuum.
+    // Autovacuum, which is off, would remove the dead rows of the dropped databases from the catalogs.
     await sql`VACUUM`.execute(db)
   } finally {
     await db.destroy()
@@ -95,8 +95,8 @@ export async function ensureTemplate(server: Embedded): Promise<string> {
 }
 
 /**
- * Of these migrations and this start of the server: in a copy of an older one, the first transaction that writes would begin a
- * new epoch, and everybody else would wait for its end.
+ * The name is derived from the migrations and the start time of the server. In a copy of a template from an earlier start, the
+ * first transaction that writes would begin a new epoch, and all other writers would wait for its end.
  */
 async function templateName(db: Kysely<unknown>): Promise<string> {
   const { rows } = await sql<{ at: string }>`SELECT pg_postmaster_start_time()::text AS at`.execute(db)

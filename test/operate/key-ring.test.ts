@@ -277,13 +277,13 @@ async function setUp(t: Test) {
     root,
     failures,
     ...watch,
-    /** Lets the ring refresh its copy, whenever the test lets the time for that pass. */
+    /** Starts the refreshes of the ring. They happen when the test advances the clock. */
     start() {
       mock.timers.enable({ apis: ['setInterval'] })
       t.teardown(() => mock.timers.reset())
       ring.start()
     },
-    /** Lets the time for one refresh pass, which succeeds. */
+    /** Advances the clock to the next refresh, and waits until it has succeeded. */
     async refresh() {
       const read = watch.nextQuery()
       mock.timers.tick(REFRESH_MS)
@@ -307,7 +307,7 @@ async function setUp(t: Test) {
   }
 }
 
-/** Counts the ring's queries, tells of each answer, and holds one back on demand. */
+/** Counts the ring's queries, reports each result, and can hold one back. */
 function watchQueries() {
   let count = 0
   let told: (() => void)[] = []

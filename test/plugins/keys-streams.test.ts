@@ -7,6 +7,7 @@ import { createApp, type TestApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
@@ -252,8 +253,7 @@ t.test('a key that was revoked while something was read for it gets 401 and no r
     const lock = await locking.startTransaction().execute()
     await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(lock)
     const answer = openClient(t, port, token).send('GET', path, { accept })
-    const waits = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
-    await until('it to wait', async () => (await waits.execute(root)).rows.length > 0)
+    await waitsFor(root, 'sluice.records')
     await revoke(id)
     const refused = async () => (await get('/v1/records?limit=0', { authorization: `Bearer ${token}` })).status === 401
     await refreshed(until('other requests to be refused', refused))

@@ -4,6 +4,7 @@ import { poolStatus } from '../../src/data/connect.ts'
 import { createApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { until } from '../helpers/until.ts'
 
 // Of the requests that a Service sent to it, more than a hundred at once would have been refused.
@@ -14,13 +15,7 @@ t.test('an instance that could not read the keys yet is not ready', async (t) =>
   await db.transaction().execute(async (trx) => {
     await sql`LOCK TABLE sluice.keys`.execute(trx)
     await app.ready()
-    await until('it to read them', async () => {
-      const waiting =
-        await sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND relation = 'sluice.keys'::regclass AND NOT granted`.execute(
-          trx,
-        )
-      return waiting.rows.length > 0
-    })
+    await waitsFor(trx, 'sluice.keys')
     t.equal((await get('/readyz')).status, 503)
   })
   await until('it to be ready', async () => (await get('/readyz')).status === 200)
@@ -34,13 +29,7 @@ t.test('an instance that drains while it looks whether it is ready does not get 
   await db.transaction().execute(async (trx) => {
     await sql`LOCK TABLE sluice.migrations`.execute(trx)
     await app.ready()
-    await until('it to look', async () => {
-      const waiting =
-        await sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND relation = 'sluice.migrations'::regclass AND NOT granted`.execute(
-          trx,
-        )
-      return waiting.rows.length > 0
-    })
+    await waitsFor(trx, 'sluice.migrations')
     app.drain()
   })
   await until('it to have looked', () => poolStatus(app.db.read).idle > 0)

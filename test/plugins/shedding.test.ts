@@ -97,7 +97,7 @@ t.test('ingestion is shed above its limit, reads above theirs, and both are serv
 t.test('one long turn among others is no overload', async (t) => {
   const { app, run } = await simulate(t, { SHED_INGEST_SECONDS: '0.1', SHED_READ_SECONDS: '0.1' })
   const seen = new Set<string>()
-  // Wherever in an interval it falls.
+  // The long turn falls at different points of an interval.
   for (let quiet = 50; quiet < 250; quiet += 7) {
     for (const milliseconds of [...Array(quiet).fill(5), 400, ...Array(400).fill(5)]) {
       run([milliseconds])
@@ -141,16 +141,16 @@ async function simulate(t: Test, settings: Record<string, string>) {
   await app.ready()
   return {
     app,
-    /** Turns that take so many milliseconds each. */
+    /** Simulates turns with these durations, in milliseconds. */
     run(turns: number[]) {
       for (const milliseconds of turns) {
         measureTurn(milliseconds)
         clock.jump(milliseconds)
       }
     },
-    /** A turn that is not measured, since it is not over when the interval is. */
+    /** Simulates a turn that is not measured, because it lasts longer than the interval. */
     stand: (milliseconds: number) => clock.jump(milliseconds),
-    /** Of ingestion, of a read, of a probe. */
+    /** The statuses of ingestion, a read and a probe. */
     statuses: () =>
       Promise.all(['/ingest', '/read', '/probe'].map(async (url) => (await app.inject({ url })).statusCode)),
   }

@@ -33,7 +33,7 @@ async function sizeOfLog(t: Test): Promise<number> {
 /** How often a server measures (test/operate/storage-budget.test.ts): here, when the test lets the time for it pass. */
 const MEASURE_MS = 5_000
 
-/** What there is once the size was measured again. */
+/** Advances the clock until the size was measured again and `ask` returns something. */
 async function measured<T>(what: string, ask: () => T | undefined | false): Promise<T> {
   return until(what, () => {
     const found = ask()
@@ -42,7 +42,7 @@ async function measured<T>(what: string, ask: () => T | undefined | false): Prom
   })
 }
 
-/** A server whose budget is spent when its database has so many bytes of files. */
+/** A server whose storage budget is spent when the files of the database reach `files` bytes. */
 async function setUp(t: Test, files: number, settings: Record<string, string> = {}) {
   const budget = Math.round((files + (await sizeOfLog(t))) / 0.9)
   mock.timers.enable({ apis: ['setInterval'] })

@@ -6,6 +6,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { type Command, runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { type SentSpan, startCollector } from '../helpers/otlp.ts'
 import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
 import { head } from '../helpers/socket.ts'
@@ -91,8 +92,7 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
     socket.resume().write(requests.join(''))
   }
   write(sent.slice(0, 1))
-  const waiting = sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = 'sluice.records'::regclass`
-  await until('the first flush to wait', async () => (await waiting.execute(lock)).rows.length > 0)
+  await waitsFor(lock, 'sluice.records')
   // Several on each connection; more of them at once would close it.
   for (let first = 1; first < sent.length; first += 20) write(sent.slice(first, first + 20))
   const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))

@@ -7,6 +7,7 @@ import { stopClock } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { holdStatements } from '../helpers/held.ts'
 import { openClient } from '../helpers/http.ts'
+import { countWaiting } from '../helpers/locks.ts'
 import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
@@ -178,13 +179,7 @@ async function lock(t: Test, { database }: TestApp, table: 'records' | 'epochs')
   await sql`LOCK TABLE ${sql.table(`sluice.${table}`)}`.execute(trx)
   return {
     /** How many statements wait for it. */
-    count: async () => {
-      const { rows } = await sql`
-        SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND NOT granted AND relation = ${`sluice.${table}`}::regclass`.execute(
-        other,
-      )
-      return rows.length
-    },
+    count: () => countWaiting(other, `sluice.${table}`),
     release: () => trx.rollback().execute(),
   }
 }

@@ -3,6 +3,7 @@ import t from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
+import { waitsFor } from '../helpers/locks.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
@@ -49,13 +50,7 @@ t.test('after any answer nothing stays reserved', async (t) => {
     await sql`LOCK TABLE sluice.records`.execute(trx)
     const { request, answer } = openClient(t, port, key).open('GET', '/v1/records')
     request.end()
-    await until('the read to begin', async () => {
-      const { rows } =
-        await sql`SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE d.datname = current_database() AND relation = 'sluice.records'::regclass AND NOT granted`.execute(
-          trx,
-        )
-      return rows.length > 0
-    })
+    await waitsFor(trx, 'sluice.records')
     request.destroy()
     await t.rejects(answer)
   })

@@ -11,7 +11,7 @@ export interface Order {
   seconds: number
 }
 
-/** Rates count the answers that came in time, and one at least; `acknowledged` counts every record whose 201 came at all. */
+/** Rates count the answers that arrive in time, or the first one; `acknowledged` counts the records of every 201. */
 export interface Measurement {
   /** Records a second. */
   rate: number
@@ -74,7 +74,7 @@ async function measure({ port, key, connections, size, seconds }: Order): Promis
         const now = performance.now()
         if (status === CREATED) {
           acknowledged += size
-          // In a measurement that is very short, a busy machine may answer nothing in time: then the first answer counts.
+          // In a very short measurement, a busy machine may answer nothing in time. Then the first answer counts.
           if (now <= end || inTime === 0) latencies[inTime++] = (now - sentAt) * 1000
         } else {
           fail(String(status))

@@ -101,10 +101,10 @@ export const POSTGRES_FAULTS: Fault[] = [
 ]
 
 interface Absence {
-  /** At least, in milliseconds. */
+  /** The shortest duration in milliseconds: of the full form, and of the quick one in `npm test`. */
   long: number
   quick: number
-  /** The window is to be exceeded, however slow the machine is. */
+  /** Also waits until a request was refused, so that even a slow machine exceeds the hold window. */
   untilRefused?: true
 }
 
@@ -119,7 +119,7 @@ function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'
   }
 }
 
-/** At least until the API gives up the COPY, which takes it some four seconds: see src/data/silence.ts. */
+/** Also waits until the API gives up the COPY, which takes about four seconds: see src/data/silence.ts. */
 function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
   return async ({ postgres, proxy, writers, back }, quick) => {
     const { release, over } = await proxy.amidCopy()

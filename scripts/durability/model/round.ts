@@ -105,14 +105,14 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
       })
   }
 
-  /** A new record is stored, and the instance ends when it is told to. */
+  /** Checks that a new record is stored and that the instance ends after SIGTERM. */
   async function checkInstance(instance: Instance): Promise<void> {
     await storeOne(instance)
     const code = await instance.replace()
     if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
   }
 
-  /** At once, or at another try: where the hold window is short, a pause of the machine exceeds it. */
+  /** Stores a new record, and retries after 503: a pause of the machine can exceed the short hold window. */
   async function storeOne({ cutter }: Instance): Promise<void> {
     const begin = history.now()
     const port = () => cutter.port
