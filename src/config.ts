@@ -19,10 +19,10 @@ const choice = <T extends string>(values: readonly T[], options: Record<string, 
 
 /** OpenTelemetry's own names, defaults and meanings (specification, environment variables). */
 const TRACES = {
-  OTEL_EXPORTER_OTLP_ENDPOINT: otlpUrl('Collector that traces are sent to, by OTLP over HTTP. Absent: no traces'),
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: otlpUrl('Instead: the whole URL, with its path'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: otlpUrl('Collector to send traces to, with OTLP over HTTP. Without it: no traces'),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: otlpUrl('The same as a full URL, with its path'),
   OTEL_EXPORTER_OTLP_PROTOCOL: Type.Optional(
-    choice(['http/protobuf'], { title: 'http/protobuf', description: 'There is no gRPC here: port 4318, not 4317' }),
+    choice(['http/protobuf'], { title: 'http/protobuf', description: 'gRPC is not supported: use port 4318, not 4317' }),
   ),
   OTEL_TRACES_EXPORTER: choice(['otlp', 'none'], { default: 'otlp', description: 'none: no traces' }),
   OTEL_SDK_DISABLED: choice(['true', 'false'], { default: 'false', description: 'true: no traces' }),
@@ -35,46 +35,46 @@ const TRACES = {
       'parentbased_always_off',
       'parentbased_traceidratio',
     ],
-    { default: 'parentbased_always_on', description: 'Which requests are traced; parentbased: as the caller decided' },
+    { default: 'parentbased_always_on', description: 'Which requests are traced; parentbased: the caller decides' },
   ),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
     default: 1,
     minimum: 0,
     maximum: 1,
-    description: 'The share of them for traceidratio',
+    description: 'For traceidratio: the share of requests that are traced',
   }),
   OTEL_BSP_SCHEDULE_DELAY: Type.Integer({
     default: 5000,
     minimum: 1,
-    description: 'Spans are sent after so many milliseconds at the latest',
+    description: 'Longest time before spans are sent, in milliseconds',
   }),
   OTEL_BSP_MAX_QUEUE_SIZE: Type.Integer({
     default: 2048,
     minimum: 1,
-    description: 'Spans that wait to be sent; further ones are dropped',
+    description: 'Most spans that wait to be sent; more are dropped',
   }),
-  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Type.Integer({ default: 512, minimum: 1, description: 'Spans sent at once' }),
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Type.Integer({ default: 512, minimum: 1, description: 'Most spans in one request to the collector' }),
   OTEL_BSP_EXPORT_TIMEOUT: Type.Integer({
     default: 30_000,
     minimum: 1,
-    description: 'How long sending them may take, in milliseconds',
+    description: 'Timeout of one request to the collector, in milliseconds',
   }),
 }
 
-/** Every setting there is. The README's table is made from these descriptions (`node scripts/config-table.ts`). */
+/** All settings. `node scripts/config-table.ts` makes the table in src/README.md from these descriptions. */
 export const ConfigSchema = Type.Object({
   DATABASE_URL: Type.Optional(
     Type.String({
       title: 'a URL like postgres://user:password@host:5432/database',
       pattern: '^postgres(ql)?://.+',
-      description: 'PostgreSQL 18 to use. Absent: an embedded one',
+      description: 'PostgreSQL 18 to use. Without it: an embedded one',
     }),
   ),
   DATABASE_READ_URL: Type.Optional(
     Type.String({
       title: 'a URL like postgres://user:password@host:5432/database',
       pattern: '^postgres(ql)?://.+',
-      description: 'A standby for lists and exports, which may lag a moment behind. Absent: DATABASE_URL',
+      description: 'A standby for lists and exports, which may be a moment behind. Without it: DATABASE_URL',
     }),
   ),
   HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
@@ -82,23 +82,23 @@ export const ConfigSchema = Type.Object({
     default: 3000,
     minimum: 0,
     maximum: 65535,
-    description: 'Port to listen on; 0 takes a free one',
+    description: 'Port to listen on; 0 means any free port',
   }),
   METRICS_PORT: Type.Integer({
     default: 9464,
     minimum: 0,
     maximum: 65535,
-    description: 'Port of /metrics, on the same address; 0 takes a free one',
+    description: 'Port of /metrics, on the same address; 0 means any free port',
   }),
   LOG_LEVEL: Type.Union(
     ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map((level) => Type.Literal(level)),
-    { default: 'info', description: 'Least level that is logged' },
+    { default: 'info', description: 'Lowest level that is logged' },
   ),
   SLUICE_BOOTSTRAP_KEY: Type.Optional(
     Type.String({
       title: '16 to 256 letters, digits or any of . _ ~ + / = -',
       pattern: '^[A-Za-z0-9._~+/=-]{16,256}$',
-      description: 'A key that `serve --migrate` makes sure exists, with all scopes',
+      description: 'A key with all scopes, which `serve --migrate` creates if it does not exist',
     }),
   ),
   MAX_RECORD_BYTES: bytes(1 * MiB, 'Largest record'),
@@ -109,117 +109,117 @@ export const ConfigSchema = Type.Object({
     maximum: 500_000,
     description: 'Most records in a body',
   }),
-  MAX_PAGE_BYTES: bytes(16 * MiB, 'Payload at which a page of a list ends early'),
+  MAX_PAGE_BYTES: bytes(16 * MiB, 'Payload after which a page of a list ends early'),
   FLUSH_MAX_ROWS: Type.Integer({
     default: 2000,
     minimum: 1,
     maximum: 500_000,
-    description: 'Rows after which no further request joins a flush',
+    description: 'Rows after which no more requests join a flush',
   }),
-  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Size at which no further request joins a flush'),
+  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Size after which no more requests join a flush'),
   FLUSH_CONCURRENCY: Type.Integer({
     default: 2,
     minimum: 1,
     maximum: 64,
-    description: 'Flushes at the database at once; one connection each',
+    description: 'Most flushes running at the same time; one connection each',
   }),
   QUEUE_MAX_BYTES: bytes(
     64 * MiB,
-    'Memory of all requests that are being read or wait for their commit, and of answers to them that nobody takes; as much again of requests that are not begun yet; beyond it 503',
+    'Memory for requests that are being read or wait for their commit, and for responses that their clients have not read; as much again for requests that are not started yet; above it 503',
   ),
   UNREAD_MAX_BYTES: bytes(
     64 * MiB,
-    'All pages and exports that are being made, or that their readers have not taken yet, with their compressors; beyond it 503',
+    'Memory for pages and exports that are being made or that their readers have not read yet, with their compressors; above it 503',
   ),
   SHED_INGEST_SECONDS: Type.Number({
     default: 1,
     minimum: 0.01,
     maximum: 60,
-    description: 'Mean turn of the event loop, over two seconds, beyond which ingestion gets 503',
+    description: 'Mean event-loop delay over two seconds above which ingestion gets 503',
   }),
   SHED_READ_SECONDS: Type.Number({
     default: 2,
     minimum: 0.01,
     maximum: 60,
-    description: 'The same for reading; not less',
+    description: 'The same for reading; at least SHED_INGEST_SECONDS',
   }),
   KEY_RECORDS_PER_SECOND: Type.Optional(
     Type.Integer({
       minimum: 1,
       maximum: 1_000_000,
       description:
-        'Records a second and an instance for keys without a rate of their own, beyond it 429. Absent: any number',
+        'Records per second and instance for keys without a rate of their own; above it 429. Without it: no limit',
     }),
   ),
   STORAGE_BUDGET: Type.Optional(
     Type.Integer({
       minimum: 1024,
       description:
-        'What the database may occupy, its write-ahead log included, in bytes: a warning at 80 %, 507 at 90 %. Absent: anything',
+        'Most disk space for the database and its write-ahead log, in bytes: a warning at 80 %, 507 at 90 %. Without it: no limit',
     }),
   ),
   STALL_SECONDS: Type.Integer({
     default: 30,
     minimum: 1,
-    // Less than Fastify's keepAliveTimeout, which it has to be told from: see plugins/timeouts.ts.
+    // Less than Fastify's keepAliveTimeout, so that the two can be told apart: see plugins/timeouts.ts.
     maximum: 60,
-    description: 'How long a sender or a reader may stand still before it is cut off, and headers may take',
+    description: 'How long a sender or a reader may stall, and headers may take, before the connection is closed',
   }),
   OUTAGE_HOLD_SECONDS: Type.Number({
     default: 20,
     minimum: 0,
     maximum: 3600,
-    description: 'How long a request waits for a database that is away before it gets 503',
+    description: 'How long a request waits for an unavailable database before it gets 503',
   }),
   READ_CONNECTIONS: Type.Integer({
     default: 5,
     minimum: 1,
     maximum: 100,
     description:
-      'Connections for lists and exports, of which one API key alone takes about half; single records have others',
+      'Connections for lists and exports; one API key can use about half of them. Single records have their own',
   }),
   READ_TIMEOUT_SECONDS: Type.Number({
     default: 30,
     minimum: 1,
     maximum: 3600,
-    description: 'How long one read may take at the database',
+    description: 'How long the database may take for one read',
   }),
   RETENTION_POLICIES: Type.Optional(
     Type.String({
       title: 'the path of a file',
-      description: 'Policies of `maintain`, which --policies may say instead',
+      description: 'Policies of `maintain`; the option --policies overrides it',
     }),
   ),
   DRAIN_SECONDS: Type.Number({
     default: 10,
     minimum: 0,
     maximum: 600,
-    description: 'After SIGTERM, how long requests are still served while /readyz says 503',
+    description: 'How long requests are still served after SIGTERM, while /readyz answers 503',
   }),
   CLOSE_SECONDS: Type.Number({
     default: 30,
     minimum: 0,
     maximum: 600,
-    description: 'After that, how long what is in flight may still take before it is cut',
+    description: 'After that, how long requests in flight may still take before their connections are closed',
   }),
   BACKUP_BUCKET_URL: Type.Optional(
     Type.String({
       title: 'a URL like https://s3.example.com/bucket/folder',
       pattern: '^https?://[^/?#]+/[^?#]+$',
-      description: 'Where `sluice backups` keeps copies: a storage that speaks S3',
+      description: 'S3-compatible storage where `sluice backups` keeps copies',
     }),
   ),
-  AWS_ACCESS_KEY_ID: Type.Optional(Type.String({ minLength: 1, description: "Id of that storage's key" })),
-  AWS_SECRET_ACCESS_KEY: Type.Optional(Type.String({ minLength: 1, description: "Secret of that storage's key" })),
+  AWS_ACCESS_KEY_ID: Type.Optional(Type.String({ minLength: 1, description: "Id of the storage's access key" })),
+  AWS_SECRET_ACCESS_KEY: Type.Optional(Type.String({ minLength: 1, description: "Secret of the storage's access key" })),
   AWS_REGION: Type.Optional(
-    Type.String({ minLength: 1, description: 'Region of that storage. Absent: as its URL says, else us-east-1' }),
+    Type.String({ minLength: 1, description: 'Region of the storage. Without it: the region in its URL, else us-east-1' }),
   ),
   ...TRACES,
 })
 
 export type Config = Static<typeof ConfigSchema>
 
-/** Settings whose value no message may repeat. */
+/** Settings whose value must not appear in a message. */
 const SECRET: ReadonlySet<string> = new Set([
   'DATABASE_URL',
   'DATABASE_READ_URL',
@@ -229,20 +229,20 @@ const SECRET: ReadonlySet<string> = new Set([
   'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
 ])
 
-/** Are traces wanted? */
+/** Are traces on? */
 export const isTraced = (config: Config): boolean =>
   config.OTEL_SDK_DISABLED === 'false' &&
   config.OTEL_TRACES_EXPORTER === 'otlp' &&
   (config.OTEL_EXPORTER_OTLP_ENDPOINT ?? config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) !== undefined
 
-/** A setting is wrong. The message is one line for each: its name, what it held, what is allowed. */
+/** A setting is invalid. The message has one line for each: its name, its value, what is allowed. */
 export class ConfigError extends Error {
   override name = 'ConfigError'
 }
 
 /**
  * Reads and checks the settings.
- * @param env names and values, as in process.env; an empty value counts as absent, as most shells and manifests mean it
+ * @param env names and values, as in process.env; an empty value counts as absent, which is what most shells and manifests mean
  * @throws ConfigError
  */
 export function loadConfig(env: Record<string, string | undefined> = process.env): Config {
@@ -265,13 +265,13 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
     const names = new Set(failures.map(({ instancePath }) => instancePath.slice(1)))
     throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'))
   }
-  // More than the pattern can say. The driver would say so at each new connection, and only there.
+  // The pattern cannot check this. Otherwise the driver would report it, at each new connection.
   for (const name of ['DATABASE_URL', 'DATABASE_READ_URL'] as const) {
     if (config[name] !== undefined && !URL.canParse(config[name])) throw new ConfigError(complaint(name, config[name]))
   }
   if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
     throw new ConfigError(
-      `QUEUE_MAX_BYTES is ${config.QUEUE_MAX_BYTES}, but must be at least MAX_BATCH_BYTES, ${config.MAX_BATCH_BYTES}: the largest body has to fit`,
+      `QUEUE_MAX_BYTES is ${config.QUEUE_MAX_BYTES}, but must be at least MAX_BATCH_BYTES, ${config.MAX_BATCH_BYTES}: the largest body must fit`,
     )
   }
   if (config.SHED_READ_SECONDS < config.SHED_INGEST_SECONDS) {
@@ -288,7 +288,7 @@ function complaint(name: string, value: string | undefined): string {
   return `${name} is ${held}, but must be ${allowed(schema as TSchema)}`
 }
 
-/** What a setting may hold, in words. */
+/** The values that a setting allows, in words. */
 export function allowed(schema: TSchema): string {
   if (schema.anyOf !== undefined) return `one of ${schema.anyOf.map((s: TSchema) => s.const).join(', ')}`
   if (schema.title !== undefined) return schema.title

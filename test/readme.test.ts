@@ -7,14 +7,15 @@ import { runServer } from './helpers/command.ts'
 import { connect } from './helpers/connect.ts'
 import { createEmptyDatabase } from './helpers/postgres.ts'
 
-const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
+const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
+const manual = await read('src/README.md')
 
-t.test("the README's table of settings is the one that the schema makes", async (t) => {
-  t.ok(readme.includes(configTable()), 'renew it with: node scripts/config-table.ts')
+t.test("the manual's table of settings is the one that the schema makes", async (t) => {
+  t.ok(manual.includes(configTable()), 'renew it with: node scripts/config-table.ts')
 })
 
-t.test("the log's fields are those of the README's table, with these types, and each is there", async (t) => {
-  const table = readme.slice(readme.indexOf('## Logs'), readme.indexOf('- **Level.**'))
+t.test("the log has exactly the fields of the manual's table, with these types", async (t) => {
+  const table = manual.slice(manual.indexOf('## Logs'), manual.indexOf('- **Level.**'))
   const documented = [...table.matchAll(/^\| `(\w+)` \| (\w+) \| (.*) \|$/gm)]
   const types = Object.fromEntries(documented.map(([, field, type]) => [field, type]))
   const membersOf = (name: string) => {
@@ -59,8 +60,8 @@ t.test("the log's fields are those of the README's table, with these types, and 
   }
 })
 
-t.test("the README's report on faults has each that there is", async (t) => {
-  const rows = readme.split('\n')
+t.test('the durability report has a row for every fault', async (t) => {
+  const rows = (await read('scripts/README.md')).split('\n')
   for (const { title } of FAULTS) {
     t.ok(
       rows.some((row) => row.startsWith(`| ${title} `)),
