@@ -22,7 +22,10 @@ const TRACES = {
   OTEL_EXPORTER_OTLP_ENDPOINT: otlpUrl('Collector to send traces to, with OTLP over HTTP. Without it: no traces'),
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: otlpUrl('The same as a full URL, with its path'),
   OTEL_EXPORTER_OTLP_PROTOCOL: Type.Optional(
-    choice(['http/protobuf'], { title: 'http/protobuf', description: 'gRPC is not supported: use port 4318, not 4317' }),
+    choice(['http/protobuf'], {
+      title: 'http/protobuf',
+      description: 'gRPC is not supported: use port 4318, not 4317',
+    }),
   ),
   OTEL_TRACES_EXPORTER: choice(['otlp', 'none'], { default: 'otlp', description: 'none: no traces' }),
   OTEL_SDK_DISABLED: choice(['true', 'false'], { default: 'false', description: 'true: no traces' }),
@@ -53,7 +56,11 @@ const TRACES = {
     minimum: 1,
     description: 'Most spans that wait to be sent; more are dropped',
   }),
-  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Type.Integer({ default: 512, minimum: 1, description: 'Most spans in one request to the collector' }),
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Type.Integer({
+    default: 512,
+    minimum: 1,
+    description: 'Most spans in one request to the collector',
+  }),
   OTEL_BSP_EXPORT_TIMEOUT: Type.Integer({
     default: 30_000,
     minimum: 1,
@@ -210,9 +217,14 @@ export const ConfigSchema = Type.Object({
     }),
   ),
   AWS_ACCESS_KEY_ID: Type.Optional(Type.String({ minLength: 1, description: "Id of the storage's access key" })),
-  AWS_SECRET_ACCESS_KEY: Type.Optional(Type.String({ minLength: 1, description: "Secret of the storage's access key" })),
+  AWS_SECRET_ACCESS_KEY: Type.Optional(
+    Type.String({ minLength: 1, description: "Secret of the storage's access key" }),
+  ),
   AWS_REGION: Type.Optional(
-    Type.String({ minLength: 1, description: 'Region of the storage. Without it: the region in its URL, else us-east-1' }),
+    Type.String({
+      minLength: 1,
+      description: 'Region of the storage. Without it: the region in its URL, else us-east-1',
+    }),
   ),
   ...TRACES,
 })

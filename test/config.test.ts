@@ -93,8 +93,7 @@ t.test('several wrong settings are named at once, a line each', async (t) => {
 
 // The default queue of 64 MiB took no body of a batch that was allowed to be larger, unless it came alone.
 t.test('a queue that the largest body does not fit into is refused', async (t) => {
-  const name =
-    'QUEUE_MAX_BYTES is 67108864, but must be at least MAX_BATCH_BYTES, 67108865: the largest body must fit'
+  const name = 'QUEUE_MAX_BYTES is 67108864, but must be at least MAX_BATCH_BYTES, 67108865: the largest body must fit'
   t.equal(complaintOf({ MAX_BATCH_BYTES: String(64 * 1024 * 1024 + 1) }), name)
   t.match(
     complaintOf({ QUEUE_MAX_BYTES: '2048', MAX_BATCH_BYTES: '4096' }),
