@@ -39,7 +39,7 @@ program
 
 program
   .command('epoch')
-  .description('epochs of the feed; see "Restore" in k8s/README.md')
+  .description('epochs of the feed; see "Epochs" in k8s/components/backup/README.md')
   .command('begin')
   .description(
     'after a restore: make new records sort after all cursors that consumers hold; DATABASE_URL is the owner of the database',

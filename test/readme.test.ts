@@ -1,4 +1,7 @@
-import { readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { glob, readFile } from 'node:fs/promises'
+import { basename, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { sql } from 'kysely'
 import t from 'tap'
 import { configTable } from '../scripts/config-table.ts'
@@ -7,7 +10,8 @@ import { runServer } from './helpers/command.ts'
 import { connect } from './helpers/connect.ts'
 import { createEmptyDatabase } from './helpers/postgres.ts'
 
-const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
+const root = fileURLToPath(new URL('..', import.meta.url))
+const read = (path: string) => readFile(resolve(root, path), 'utf8')
 const manual = await read('src/README.md')
 
 t.test("the manual's table of settings is the one that the schema makes", async (t) => {
@@ -69,3 +73,35 @@ t.test('the durability report has a row for every fault', async (t) => {
     )
   }
 })
+
+t.test('every relative link in a Markdown file leads to a file, and its anchor to a heading', async (t) => {
+  const skipped = ['node_modules', '.git', '.tap', '.sluice']
+  const files = await Array.fromAsync(
+    glob('**/*.md', { cwd: root, exclude: (path) => skipped.includes(basename(path)) }),
+  )
+  t.ok(files.includes('k8s/components/backup/README.md'), 'those in subfolders are among them')
+  for (const file of files) {
+    for (const [, link = ''] of withoutCode(await read(file)).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(link)) continue
+      const [path, anchor] = link.split('#') as [string, string | undefined]
+      const target = path === '' ? resolve(root, file) : resolve(root, file, '..', path)
+      if (!existsSync(target)) t.fail(`${file}: ${link} does not exist`)
+      else if (anchor) t.ok((await anchorsOf(target)).has(anchor), `${file}: ${link} has this heading`)
+    }
+  }
+})
+
+const CODE_BLOCK = /^( *)```.*?^\1```$/gms
+
+const withoutCode = (text: string) => text.replaceAll(CODE_BLOCK, '').replaceAll(/`[^`\n]*`/g, '')
+
+/** The anchors that GitHub gives to the headings of a Markdown file. */
+async function anchorsOf(path: string): Promise<Set<string>> {
+  const headings = (await read(path)).replaceAll(CODE_BLOCK, '').matchAll(/^#+ (.*)$/gm)
+  const slug = (heading: string) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-')
+  return new Set([...headings].map(([, heading]) => slug(heading as string)))
+}

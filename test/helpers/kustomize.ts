@@ -32,7 +32,7 @@ export function render(variant: string): Manifest[] {
   const k8s = fileURLToPath(new URL('k8s', repository))
   if (variant !== 'k3s with object storage') return build(join(k8s, 'overlays', variant))
 
-  // In a copy, with the line that k8s/README.md says.
+  // In a copy, with the line that k8s/components/backup/README.md tells people to add.
   const copy = mkdtempSync(join(tmpdir(), 'sluice-'))
   try {
     cpSync(k8s, copy, { recursive: true })

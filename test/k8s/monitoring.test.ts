@@ -83,7 +83,7 @@ t.test(
   'each alert is tested when it fires and when it does not, has a summary, and a line in the runbook',
   async (t) => {
     const cases = parse(unitTests).tests.flatMap((test: Manifest) => test.alert_rule_test)
-    const runbook = read('k8s/README.md')
+    const runbook = read('k8s/components/monitoring/README.md')
       .split(/^## /m)
       .find((section) => section.startsWith('Runbook\n'))
     const lines = new Set([...(runbook ?? '').matchAll(/^\| `(\w+)` (?:\| [^|]+ ){3}\|$/gm)].map(([, alert]) => alert))
@@ -96,7 +96,7 @@ t.test(
         )
       t.match(labels.severity, /^(critical|warning)$/)
       t.match(annotations.summary, /\.$/)
-      t.match(annotations.runbook_url, /\/k8s\/README\.md#runbook$/)
+      t.match(annotations.runbook_url, /\/k8s\/components\/monitoring\/README\.md#runbook$/)
       t.ok(lines.delete(alert), `${alert} is in the runbook`)
     }
     t.same([...lines], [], 'the runbook has no line of an alert that there is not')

@@ -184,8 +184,8 @@ for (const overlay of overlays) {
 t.test("an overlay of one's own puts its policies in the place of the empty ones", { skip }, async (t) => {
   const folder = t.testdir({ 'policies.json': '[{ "type": "click", "maxAge": "30d" }]' })
   const base = relative(folder, fileURLToPath(new URL('k8s/overlays/k3s', repository)))
-  // As k8s/README.md has it.
-  const [, example] = /```yaml\n(resources:[^`]*policies\.json[^`]*)```/.exec(read('k8s/README.md')) ?? []
+  const readme = read('k8s/components/retention/README.md')
+  const [, example] = /```yaml\n(resources:[^`]*policies\.json[^`]*)```/.exec(readme) ?? []
   writeFileSync(join(folder, 'kustomization.yaml'), `${example}`.replace('../k3s', base))
   const objects = parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
   const pod = find(objects, 'CronJob', 'sluice-maintenance').spec.jobTemplate.spec.template.spec

@@ -6,12 +6,15 @@ import t from 'tap'
 import { parseAllDocuments } from 'yaml'
 import { find, missing, render, repository } from '../helpers/kustomize.ts'
 
-// What k8s/README.md says is done as it says it, as far as that takes no cluster.
+// Runs what the README files tell people to run, as far as that needs no cluster.
 const skip = missing('kubectl')
-const readme = readFileSync(new URL('k8s/README.md', repository), 'utf8')
+const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')
+const wayToHa = read('k8s/overlays/ha/README.md')
 
-t.test('the volume grows by the patch that is shown', { skip }, async (t) => {
-  const [patches] = /(?<=^```yaml\n)patches:.*?(?=^```$)/ms.exec(readme) as RegExpExecArray
+t.test('the patch in the README of postgres makes the volume larger', { skip }, async (t) => {
+  const [patches] = /(?<=^```yaml\n)patches:.*?(?=^```$)/ms.exec(
+    read('k8s/components/postgres/README.md'),
+  ) as RegExpExecArray
   const base = fileURLToPath(new URL('k8s/overlays/k3s', repository))
   const folder = t.testdir({ overlay: {} })
   const kustomization = `resources: [${relative(`${folder}/overlay`, base)}]\n${patches}`
@@ -27,11 +30,11 @@ t.test('the volume grows by the patch that is shown', { skip }, async (t) => {
 })
 
 t.test(
-  'on the way to ha, what is applied before the data is the database, and nothing that would migrate',
+  'on the way to ha, only the database is applied before the data, and nothing that migrates',
   { skip },
   async (t) => {
     const [, components] = /kubectl apply -k k8s\/overlays\/ha -l 'app\.kubernetes\.io\/component in \((.*?)\)'/.exec(
-      readme,
+      wayToHa,
     ) as unknown as [string, string]
     const chosen = components.split(', ')
     const kinds = render('ha')
@@ -47,11 +50,11 @@ t.test(
   },
 )
 
-// The operator makes them under the Cluster's name. It takes an account that is there already, and ours has no token.
-t.test('on the way to ha, what would be in the way of the operator is removed', { skip }, async (t) => {
+// The operator creates objects with the Cluster's name. It would use an existing service account, and ours has no token.
+t.test('on the way to ha, objects that conflict with those of the operator are deleted', { skip }, async (t) => {
   for (const kind of ['StatefulSet', 'Service', 'ServiceAccount']) {
     t.ok(find(render('k3s'), kind, 'sluice-postgres'), `${kind} is in k3s`)
     t.notOk(find(render('ha'), kind, 'sluice-postgres'), `${kind} is not in ha`)
-    t.match(readme, new RegExp(`kubectl -n sluice delete .*${kind.toLowerCase()}/sluice-postgres`))
+    t.match(wayToHa, new RegExp(`kubectl -n sluice delete .*${kind.toLowerCase()}/sluice-postgres`))
   }
 })

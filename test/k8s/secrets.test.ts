@@ -38,7 +38,7 @@ for (const overlay of overlays) {
 }
 
 t.test('what the README makes by hand is what the overlay names', { skip }, async (t) => {
-  const readme = readFileSync(new URL('k8s/README.md', repository), 'utf8')
+  const readme = readFileSync(new URL('k8s/overlays/README.md', repository), 'utf8')
   const [commands] = /^new\(\) .*?(?=^```$)/ms.exec(readme) as RegExpExecArray
   const kubectl = 'kubectl() { case $* in *create*) command kubectl "$@" --dry-run=client -o json ;; esac; }\n'
   const made = execFileSync('bash', ['-euc', kubectl + commands], { encoding: 'utf8' })
