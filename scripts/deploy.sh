@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Brings an overlay of k8s/ into the cluster of the current context, and shows that it works.
+# Deploys an overlay of k8s/ to the cluster of the current context, and checks that it works.
 #
 #   scripts/deploy.sh OVERLAY [--dry-run] [--no-api]
 #
-#   --dry-run    check and show the differences, change nothing
-#   --no-api     all but the API: a database that nobody writes to, for scripts/restore.sh
-#   TIMEOUT      how long to wait for each part, as 10m (default), from the environment
+#   --dry-run    check, show the differences, and change nothing
+#   --no-api     deploy everything except the API, so that nobody writes to the database: for scripts/restore.sh
+#   TIMEOUT      environment variable: how long to wait for each part. Default: 10m
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,9 +32,9 @@ main() {
   fi
   trap 'report $?' EXIT
   say "applying $folder"
-  # The Secrets need their namespace, and everything else needs them.
+  # The Secrets need their namespace, and everything else needs the Secrets.
   kubectl apply -k "$folder" -l app.kubernetes.io/component=namespace
-  # By a pipe. On the server's side, since kubectl's own way keeps a copy of the values in an annotation.
+  # Through a pipe, and on the server's side: a client-side apply would keep a copy of the values in an annotation.
   sops decrypt "$secrets" | kubectl apply --server-side --force-conflicts -f -
   kubectl apply -k "$folder" ${parts[@]+"${parts[@]}"}
   wait_for_rollout
@@ -49,30 +49,30 @@ check() {
   fi
   local tool
   for tool in kubectl sops curl base64; do
-    command -v "$tool" >/dev/null || die "$tool is needed, and not on the PATH"
+    command -v "$tool" >/dev/null || die "$tool is needed, but is not on the PATH"
   done
   [ -f "$folder/kustomization.yaml" ] || die "there is no overlay $folder"
-  grep -q '^ *mac: ENC\[' "$secrets" || die "$secrets is only the example: scripts/secrets.sh init $overlay"
+  grep -q '^ *mac: ENC\[' "$secrets" || die "$secrets is only the example. Run scripts/secrets.sh init $overlay"
   scripts/secrets.sh check
   sops decrypt "$secrets" >/dev/null || die "this machine has no key that decrypts $secrets"
   say "context $(kubectl config current-context), $(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')"
-  kubectl get --raw=/readyz >/dev/null || die 'the cluster does not answer'
+  kubectl get --raw=/readyz >/dev/null || die 'the cluster is not ready or cannot be reached'
   kubectl create --dry-run=client -k "$folder" -o name >/dev/null ||
-    die 'the cluster does not know all of these kinds of objects: is an operator missing? See k8s/README.md'
+    die "the cluster does not know all kinds of objects in $folder. Is an operator missing? See k8s/overlays/ha/README.md"
 }
 
 differences() {
   if ! kubectl get namespace "$namespace" >/dev/null 2>&1; then
-    say "there is no namespace $namespace yet: everything is new"
+    say "the namespace $namespace does not exist yet: everything is new"
     return
   fi
-  # kubectl diff: 0 none, 1 some, more than 1 it failed.
-  kubectl diff -k "$folder" || [ $? -eq 1 ] || die 'the differences cannot be told'
+  # kubectl diff exits with 0 if there is no difference, 1 if there are some, more than 1 if it failed.
+  kubectl diff -k "$folder" || [ $? -eq 1 ] || die 'kubectl diff failed'
 }
 
 wait_for_rollout() {
   local object objects
-  # In the order in which one waits for the other: database, roles, schema, API.
+  # In the order in which the parts wait for each other: database, roles, schema, API.
   objects=$(kubectl get -k "$folder" ${parts[@]+"${parts[@]}"} -o name | awk '
     /^statefulset|^cluster/ { print 1, $0 } /^job.*bootstrap/ { print 2, $0 }
     /^job.*migration/ { print 3, $0 } /^deployment/ { print 4, $0 }' | sort | cut -d' ' -f2)
@@ -86,9 +86,9 @@ wait_for_rollout() {
   done
 }
 
-# Stores a record and reads it back, through the Service. It stays: what was stored cannot be undone through the API.
+# Stores a record and reads it back, through the Service. The record stays, because the API cannot delete records.
 smoke_test() {
-  local line url id answer
+  local line url id response
   coproc FORWARD { kubectl -n "$namespace" port-forward service/sluice-api :80 2>&1; }
   read -r -t 30 line <&"${FORWARD[0]}" || die 'the Service cannot be reached'
   [[ $line =~ ^Forwarding\ from\ ([0-9.]+:[0-9]+) ]] || die "the Service cannot be reached: $line"
@@ -96,12 +96,12 @@ smoke_test() {
   id=$(date -u +%Y%m%dT%H%M%SZ)-$$
   call "$url" -H 'Content-Type: application/json' \
     -d "{\"source\":\"sluice-deploy\",\"type\":\"sluice.deployed\",\"id\":\"$id\"}" >/dev/null
-  answer=$(call "$url/sluice-deploy/$id")
-  [[ $answer == *"\"$id\""* ]] || die 'the record that was stored was not read back'
+  response=$(call "$url/sluice-deploy/$id")
+  [[ $response == *"\"$id\""* ]] || die 'the stored record could not be read back'
   say "stored and read back the record sluice-deploy/$id"
 }
 
-# The key goes to curl as its configuration, by a pipe: an argument would be seen in ps.
+# curl reads the key from its configuration, through a pipe: ps would show an argument.
 call() {
   kubectl -n "$namespace" get secret sluice-first-key -o 'jsonpath={.data.SLUICE_BOOTSTRAP_KEY}' | base64 -d |
     sed 's/.*/header = "Authorization: Bearer &"/' |
@@ -113,7 +113,7 @@ report() {
   if [ -n "${FORWARD_PID:-}" ]; then kill "$FORWARD_PID" || true; fi
   [ "$1" -eq 0 ] && exit 0
   {
-    say "FAILED. What $namespace looks like:"
+    say "FAILED. The state of the namespace $namespace:"
     kubectl -n "$namespace" get pods,jobs,persistentvolumeclaims -o wide
     say 'the latest events'
     kubectl -n "$namespace" get events --sort-by=.lastTimestamp | tail -n 30

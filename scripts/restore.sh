@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Restores a backup on the day it is needed; see "Restore" in k8s/README.md.
+# Restores a backup; see "Restore" in k8s/components/backup/README.md.
 #
 #   scripts/restore.sh                       list the backups
 #   scripts/restore.sh BACKUP [--dry-run]    restore one: its name, or latest
 #
-# In the cluster of the current context, from the volume sluice-backups. Or, with BACKUPS and DATABASE_URL in the environment,
-# from that folder into that database, as its owner; this takes psql and pg_restore of PostgreSQL 18, and Node.js.
+# By default it restores in the cluster of the current context, from the volume sluice-backups. If the environment has BACKUPS
+# and DATABASE_URL, it restores from that folder into that database, as its owner. This needs psql and pg_restore of
+# PostgreSQL 18, and Node.js.
 #
-# The database has to be empty, or to hold no more than its first migration put there. It is restored whole or not at all.
+# The database must be empty, or contain only what its first migration created. Everything is restored, or nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,19 +24,19 @@ done
 
 main() {
   if [ -n "${BACKUPS:-}" ]; then
-    here
+    restore_locally
   else
     in_cluster
   fi
 }
 
-here() {
+restore_locally() {
   need psql pg_restore node
   if [ -z "$backup" ]; then
     bash k8s/components/backup/restore.sh
     return
   fi
-  [ -n "${DATABASE_URL:-}" ] || die 'DATABASE_URL is not set: the database to restore into, as its owner'
+  [ -n "${DATABASE_URL:-}" ] || die 'DATABASE_URL is not set. Set it to the database to restore into, as its owner'
   hide_password
   bash k8s/components/backup/restore.sh "$backup" ${dry_run[@]+"${dry_run[@]}"}
   changes_something || return 0
@@ -43,7 +44,7 @@ here() {
   node src/main.ts epoch begin
 }
 
-# From the URL into the environment: psql gets the URL as an argument, which ps shows.
+# Moves the password from the URL to the environment: psql gets the URL as an argument, which ps shows.
 hide_password() {
   if [[ $DATABASE_URL =~ ^([a-z]+://[^:/@]*):([^@/]*)@(.*)$ ]]; then
     PGPASSWORD=$(printf '%b' "${BASH_REMATCH[2]//%/\\x}")
@@ -52,31 +53,31 @@ hide_password() {
   fi
 }
 
-# A Job of what the CronJob sluice-restore holds; it stays, with its log, until somebody removes it.
+# Creates a Job from the CronJob sluice-restore. The Job and its log stay for a week.
 in_cluster() {
   need kubectl
   local job
   job=sluice-restore-$(date -u +%Y%m%d-%H%M%S)
   if changes_something; then
-    api_is_stopped || die 'the API still runs, and would store records meanwhile. Stop it first: kubectl -n sluice scale deployment/sluice-api --replicas=0'
+    api_is_stopped || die 'the API still runs and could store records during the restore. Stop it first: kubectl -n sluice scale deployment/sluice-api --replicas=0'
   fi
   kubectl -n "$namespace" create job "$job" --from=cronjob/sluice-restore --dry-run=client -o yaml |
-    kubectl patch --local -f - --type=json -p "$(changes)" -o yaml |
+    kubectl patch --local -f - --type=json -p "$(job_patch)" -o yaml |
     kubectl create -f - >/dev/null
   say "waiting for the Job $job"
-  # Whichever comes first: kubectl waits for one condition at a time.
+  # Waits for Complete or Failed. kubectl wait can wait for only one condition.
   local status
   until status=$(kubectl -n "$namespace" get job "$job" -o 'jsonpath={.status.conditions[?(@.status=="True")].type}') &&
     [[ $status == *Complete* || $status == *Failed* ]]; do
     sleep 2
   done
   kubectl -n "$namespace" logs "job/$job" --all-containers --prefix=false --tail=-1
-  if [[ $status != *Complete* ]]; then die "nothing was restored: see above, or kubectl -n $namespace describe job $job"; fi
-  if changes_something; then say 'restored. Start the API: scripts/deploy.sh, with your overlay'; fi
+  if [[ $status != *Complete* ]]; then die "the Job failed. See the log above, or run kubectl -n $namespace describe job $job"; fi
+  if changes_something; then say 'restored. Start the API: run scripts/deploy.sh with your overlay'; fi
 }
 
-# Of the Job, as a JSON patch: what restore.sh is asked to do; and unless it is to restore, nothing comes after it.
-changes() {
+# The JSON patch for the Job: sets the arguments of restore.sh. For a list or a dry run, it also removes the later steps.
+job_patch() {
   local pod=/spec/template/spec arguments=''
   if [ -n "$backup" ]; then arguments="\"$backup\""; fi
   if [ ${#dry_run[@]} -gt 0 ]; then arguments+=',"--dry-run"'; fi
@@ -97,7 +98,7 @@ api_is_stopped() {
 need() {
   local program
   for program; do
-    command -v "$program" >/dev/null || die "$program is needed, and not on the PATH"
+    command -v "$program" >/dev/null || die "$program is needed, but is not on the PATH"
   done
 }
 

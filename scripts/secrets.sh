@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The cluster's secrets: encrypted in git, decrypted only on their way into the cluster. See k8s/README.md.
+# The Secrets of the cluster: encrypted in git, decrypted only while deploying. See k8s/overlays/README.md.
 #
-#   scripts/secrets.sh init [OVERLAY]          make an age key if there is none, and the overlay's encrypted Secrets
-#   scripts/secrets.sh edit [OVERLAY]          in $EDITOR
-#   scripts/secrets.sh rotate OVERLAY NAME...  new values: postgres owner api maintenance backup reader first-key, or all
-#   scripts/secrets.sh rotate age-key          a new age key, and every file encrypted anew for it
-#   scripts/secrets.sh check [--staged]        refuse any Secret manifest whose values can be read
-#   scripts/secrets.sh hook                    have git run the check before every commit
+#   scripts/secrets.sh init [OVERLAY]          create the overlay's encrypted Secrets, and an age key if there is none
+#   scripts/secrets.sh edit [OVERLAY]          edit the Secrets in $EDITOR
+#   scripts/secrets.sh rotate OVERLAY NAME...  set new values: postgres owner api maintenance backup reader first-key, or all
+#   scripts/secrets.sh rotate age-key          create a new age key, and encrypt every file for it
+#   scripts/secrets.sh check [--staged]        fail if a Secret manifest has readable values
+#   scripts/secrets.sh hook                    make git run this check before every commit
 #
-# Values go through pipes only: not to a file, and never as an argument, which ps would show. That rules out `sops set`
-# and here-documents, which bash may keep in a file.
+# Values go through pipes only, never to a file or into an argument, which ps would show. So this script does not use
+# `sops set`, or here-documents, which bash may store in a file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ case $(uname) in
   Darwin) config="$HOME/Library/Application Support" ;;
   *) config=${XDG_CONFIG_HOME:-$HOME/.config} ;;
 esac
-# Where SOPS itself looks.
+# The default of SOPS.
 export SOPS_AGE_KEY_FILE=${SOPS_AGE_KEY_FILE:-$config/sops/age/keys.txt}
 
 main() {
@@ -41,22 +41,22 @@ init() {
   local file
   file=$(secrets_of "$1")
   need sops age-keygen
-  if is_encrypted "$file"; then die "$file is encrypted already: edit it, or rotate what is in it"; fi
+  if is_encrypted "$file"; then die "$file is encrypted already. Use edit or rotate"; fi
   ensure_key
   ensure_recipient
-  # shellcheck disable=SC2094 # It is written beside its place, and moved there at the end.
+  # shellcheck disable=SC2094 # encrypt writes to another file and renames it at the end.
   fill <"$file" | encrypt "$file"
-  say "$file is encrypted for $(recipients). Commit it, and keep a copy of $SOPS_AGE_KEY_FILE in a safe place."
+  say "Encrypted $file for $(recipients). Commit it, and keep a copy of $SOPS_AGE_KEY_FILE in a safe place."
   local empty
   empty=$(sed -nE 's/^ +([A-Z_]+):( ""| null)?$/\1/p' "$file" | tr '\n' ' ')
-  if [ -n "$empty" ]; then say "Still without a value: ${empty}— scripts/secrets.sh edit $1"; fi
+  if [ -n "$empty" ]; then say "These still need a value: ${empty}— run scripts/secrets.sh edit $1"; fi
 }
 
 edit() {
   local file
   file=$(encrypted_secrets_of "$1")
   need sops
-  # SOPS hands the editor a file: in memory, where there is such a place.
+  # SOPS gives the editor a file. Keep it in memory if the system can.
   if [ -d /dev/shm ]; then export TMPDIR=/dev/shm; fi
   sops edit "$file"
 }
@@ -72,15 +72,15 @@ rotate() {
     grep -q "^ *name: sluice-$name\$" "$file" || die "there is no Secret sluice-$name in $file"
   done
   sops decrypt "$file" | fill "$names" | encrypt "$file"
-  say "New in $file: $names. scripts/deploy.sh $1 brings them into the cluster."
+  say "New values in $file: $names. Deploy them with scripts/deploy.sh $1."
 }
 
 rotate_age_key() {
   need sops age-keygen
-  [ -f "$SOPS_AGE_KEY_FILE" ] || die "there is no key in $SOPS_AGE_KEY_FILE to rotate"
+  [ -f "$SOPS_AGE_KEY_FILE" ] || die "there is no age key in $SOPS_AGE_KEY_FILE"
   local old new list
   old=$(age-keygen -y "$SOPS_AGE_KEY_FILE")
-  # The old key stays in the file: what git has of the past can be read with no other.
+  # The old key stays in the file: older commits can be decrypted only with it.
   (umask 077 && age-keygen 2>/dev/null >>"$SOPS_AGE_KEY_FILE")
   new=$(age-keygen -y "$SOPS_AGE_KEY_FILE" | tail -n 1)
   list=$(recipients | tr ',' '\n' | grep -vxF "$old" | tr '\n' ',' || true)
@@ -89,17 +89,17 @@ rotate_age_key() {
   while read -r file; do
     is_encrypted "$file" || continue
     sops updatekeys --yes "$file"
-    # A new data key as well: who had the old age key may have kept the old data key.
+    # A new data key too: someone with the old age key may know the old data key.
     sops rotate --in-place "$file"
   done < <(git ls-files --cached --others --exclude-standard 'k8s/*.sops.yaml')
-  say "Encrypted for $new. Who had the old key has read the values: if that is why, rotate them too."
+  say "Encrypted for $new. If somebody else had the old key, they could read the values: rotate these too."
 }
 
-# Reads the Secrets, and writes them with values where there is none, and with new ones for the names given.
+# Copies the Secrets from stdin to stdout. Fills in missing values, and replaces those of the given names.
 # https://kubernetes.io/docs/concepts/configuration/secret/#basic-authentication-secret: `username` and `password`.
 fill() {
   awk -v renew=" ${1:-} " '
-    # `password` asks the shell, whose arguments do not hold what it answers.
+    # `password` runs a shell command. The value is in its output, not in its arguments.
     function password(  command, value) {
       command = "head -c 32 /dev/urandom | base64 | tr +/ -_ | tr -d \"=\\n\""
       command | getline value; close(command)
@@ -129,7 +129,7 @@ fill() {
       secret = key == "password" || key == "POSTGRES_PASSWORD" || key == "SLUICE_BOOTSTRAP_KEY"
       if (NF == 1 || $2 == "\"\"" || $2 == "null" || (secret && index(renew, " " short " "))) {
         value = make(key)
-        # Quoted: YAML would take some of them for numbers.
+        # Quoted, because YAML would read some values as numbers.
         print substr($0, 1, index($0, ":")) " \"" value "\""
         next
       }
@@ -137,23 +137,23 @@ fill() {
     { print }'
 }
 
-# From a pipe to the file, which is never there half: ciphertext only.
+# Encrypts stdin to the file. The file is never incomplete, and never contains plain text.
 encrypt() {
   if sops encrypt --filename-override "$1" --input-type yaml --output-type yaml /dev/stdin >"$1.new"; then
     mv "$1.new" "$1"
   else
     rm -f "$1.new"
-    die "$1 is as it was"
+    die "$1 could not be encrypted and is unchanged"
   fi
 }
 
 check() {
   local file bad=0
   while IFS= read -r -d '' file; do
-    # What is about to be committed, which need not be what the folder has.
+    # The staged content, which may differ from the file.
     if [ "$1" = --staged ]; then git show ":$file"; elif [ -f "$file" ]; then cat "$file"; fi | plain_values "$file" || bad=1
   done < <(manifests "$1")
-  if [ "$bad" = 1 ]; then die 'a Secret can be read. Encrypt it with scripts/secrets.sh, and change what was ever pushed'; fi
+  if [ "$bad" = 1 ]; then die 'a Secret is readable. Encrypt it with scripts/secrets.sh, and change every value that was pushed'; fi
 }
 
 manifests() {
@@ -166,8 +166,8 @@ manifests() {
   fi
 }
 
-# Prints the lines of Secrets in a YAML or JSON text that hold a value which is neither empty nor encrypted; fails when
-# there are any. What it cannot follow (anchors, flow style) counts as plain.
+# Prints the lines of Secrets in a YAML or JSON text whose value is neither empty nor encrypted, and fails if there are any.
+# Syntax that it does not understand (anchors, flow style) counts as readable.
 plain_values() {
   awk -v file="$1" '
     function complain(number, what) { printf "%s:%d: %s\n", file, number, what; bad = 1 }
@@ -197,10 +197,10 @@ plain_values() {
           if (rest == "" || rest == "{") { inside = 1; column = indent }
           else if (rest != "{}" && rest != "null") complain(first + i, "data of a Secret is not encrypted")
         } else if (text ~ /["\047{, ](data|stringData)["\047]?[ ]*:[ ]*[{"]/) {
-          complain(first + i, "data of a Secret on one line cannot be checked")
+          complain(first + i, "data of a Secret is on one line and cannot be checked")
         }
       }
-      if (encrypted && !sops) complain(encrypted, "a Secret has encrypted values, but not what decrypts them (sops:)")
+      if (encrypted && !sops) complain(encrypted, "a Secret has encrypted values, but no sops: section to decrypt them with")
       first += count; count = 0; secret = 0; sops = 0; encrypted = 0
     }
     { sub(/\r$/, "") }
@@ -208,7 +208,7 @@ plain_values() {
     { line[++count] = $0 }
     /["\047]?kind["\047]?[ ]*:[ ]*["\047]?Secret["\047]?([ ,}#]|$)/ { secret = 1 }
     /^[ ]*["\047]?sops["\047]?[ ]*:/ { sops = 1 }
-    /^[ -]*secretGenerator[ ]*:/ { complain(NR, "secretGenerator makes a Secret from plain values") }
+    /^[ -]*secretGenerator[ ]*:/ { complain(NR, "secretGenerator creates a Secret from plain values") }
     END { finish(); exit bad }'
 }
 
@@ -216,12 +216,12 @@ install_hook() {
   local hook
   hook=$(git rev-parse --git-path hooks)/pre-commit
   if [ -e "$hook" ] && ! grep -q 'scripts/secrets.sh check' "$hook"; then
-    die "there is a hook in $hook already: add this line to it: scripts/secrets.sh check --staged"
+    die "$hook exists already; add this line to it: scripts/secrets.sh check --staged"
   fi
   mkdir -p "$(dirname "$hook")"
   printf '#!/bin/sh\nexec scripts/secrets.sh check --staged\n' >"$hook"
   chmod +x "$hook"
-  say "git runs the check before every commit, from $hook"
+  say "git now runs the check before every commit, from $hook"
 }
 
 ensure_key() {
@@ -229,7 +229,7 @@ ensure_key() {
     (umask 077 && mkdir -p "$(dirname "$SOPS_AGE_KEY_FILE")")
     refuse_inside_repository
     (umask 077 && age-keygen -o "$SOPS_AGE_KEY_FILE" 2>/dev/null)
-    say "made an age key: $SOPS_AGE_KEY_FILE"
+    say "created an age key: $SOPS_AGE_KEY_FILE"
   fi
   refuse_inside_repository
   chmod 600 "$SOPS_AGE_KEY_FILE"
@@ -246,7 +246,7 @@ ensure_recipient() {
   own=$(age-keygen -y "$SOPS_AGE_KEY_FILE" | tail -n 1)
   if [ -z "$(recipients)" ]; then write_recipients "$own"; fi
   recipients | tr ',' '\n' | grep -qxF "$own" ||
-    die "your key $own is not among the recipients in .sops.yaml: add it there"
+    die "your key $own is not a recipient in .sops.yaml. Add it there"
 }
 
 recipients() { sed -nE 's/^ +age: *"?([^"]*)"?$/\1/p' .sops.yaml; }
@@ -267,13 +267,13 @@ secrets_of() {
 encrypted_secrets_of() {
   local file
   file=$(secrets_of "$1")
-  is_encrypted "$file" || die "$file is only the example: scripts/secrets.sh init $1"
+  is_encrypted "$file" || die "$file is only the example. Run scripts/secrets.sh init $1"
   printf '%s\n' "$file"
 }
 
 need() {
   local tool
-  for tool; do command -v "$tool" >/dev/null || die "$tool is needed, and not on the PATH"; done
+  for tool; do command -v "$tool" >/dev/null || die "$tool is needed, but is not on the PATH"; done
 }
 
 say() { printf '%s\n' "$*"; }

@@ -116,7 +116,7 @@ for (const tool of ['kubectl', 'sops', 'curl']) {
 }
 
 t.test('the example is not deployed, nor what cannot be decrypted, nor what is no overlay', async (t) => {
-  t.match(deploy(t, { EXAMPLE: '1' }), { status: 1, output: /only the example: scripts\/secrets\.sh init k3s/ })
+  t.match(deploy(t, { EXAMPLE: '1' }), { status: 1, output: /only the example\. Run scripts\/secrets\.sh init k3s/ })
   t.match(deploy(t, { FAIL: 'sops', CODE: '128' }), { status: 1, output: /no key that decrypts/ })
   t.match(deploy(t, {}, 'nowhere'), { status: 1, output: /there is no overlay/ })
   t.match(deploy(t, {}, '--help'), { status: 2, output: /scripts\/deploy\.sh OVERLAY \[--dry-run\] \[--no-api\]/ })

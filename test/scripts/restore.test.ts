@@ -107,7 +107,7 @@ t.test('in the cluster', { skip: missing('kubectl') }, async (t) => {
   t.test('a Job that fails is a failure, with its log', async (t) => {
     const { status, output } = inCluster(t, { STATUS: 'FailureTarget Failed' }, 'latest')
     t.equal(status, 1)
-    t.match(output, /what the Job wrote.*nothing was restored/s)
+    t.match(output, /what the Job wrote.*the Job failed/s)
   })
 })
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes a backup of the database at DATABASE_URL in the folder BACKUPS: whole, or not at all.
+# Makes a backup of the database at DATABASE_URL in the folder BACKUPS. A backup that is not complete is discarded.
 #
-#   sluice-20261126T013000Z/    UTC, the time at which it was begun
-#     sluice.dump               pg_dump's custom format
-#     manifest.json             what is in it: see manifest.sql
-#     SHA256SUMS                of the two
+#   sluice-20261126T013000Z/    UTC, the time at which it was started
+#     sluice.dump               in pg_dump's custom format
+#     manifest.json             what the dump contains: see manifest.sql
+#     SHA256SUMS                checksums of these two files
 #
-# Afterwards at most KEEP backups are left, none of them older than KEEP_DAYS, and always the one just made: when no
-# new one can be made, no old one is removed.
+# Then it deletes old backups: at most KEEP stay, and none older than KEEP_DAYS. The new one always stays. If no new backup can
+# be made, no old one is deleted.
 set -euo pipefail
 shopt -s nullglob
 here=$(dirname "$0")
@@ -15,38 +15,38 @@ here=$(dirname "$0")
 . "$here/job.sh"
 
 main() {
-  [ -w "$BACKUPS" ] || die "$BACKUPS cannot be written to"
+  [ -w "$BACKUPS" ] || die "cannot write to $BACKUPS"
   exec 9>>"$BACKUPS/lock"
-  flock --nonblock 9 || die 'another backup is being made in this folder: this one was not begun'
+  flock --nonblock 9 || die 'another backup is being made in this folder: this one did not start'
   trap finish EXIT
-  # Of runs that were killed: with the lock in our hands, there are no others.
+  # Runs that were killed left these behind. No other run is active, because this one holds the lock.
   rm -rf "$BACKUPS"/.new-* "$BACKUPS"/.old-*
 
-  room
+  check_free_space
   name=sluice-$(date -u +%Y%m%dT%H%M%SZ)
   new=$BACKUPS/.new-$name
   try mkdir "$new"
   dump
   check
-  put_in_place
+  publish
   prune
   bytes=$(wc -c <"$BACKUPS/$name/sluice.dump")
   kept=$(backups | wc -l)
   succeeded=true
 }
 
-# The disk may be the database's too, and a full one stops it: rather no backup than that.
-room() {
+# The database may be on the same disk, and a full disk stops it. Having no new backup is better than that.
+check_free_space() {
   local newest free bytes
   newest=$(backups | sed -n 1p)
   [ -n "$newest" ] || return 0
   free=$(df --output=avail --block-size=1 "$BACKUPS" | tail -n 1)
   bytes=$(wc -c <"$BACKUPS/$newest/sluice.dump")
   [ "$free" -ge $((3 * bytes)) ] ||
-    die "there are $free bytes left on the disk of $BACKUPS, which is less than three times the newest backup. Make room, or lower KEEP"
+    die "only $free bytes are free on the disk of $BACKUPS, less than three times the newest backup. Free space, or lower KEEP"
 }
 
-# The dump and its manifest, of one and the same snapshot, while others go on writing.
+# Makes the dump and its manifest from the same snapshot, while the API continues to write.
 dump() {
   export new
   try query "$DATABASE_URL" >"$new/manifest.json" <<SQL
@@ -55,35 +55,37 @@ dump() {
     \setenv snapshot :snapshot
     \! pg_dump --no-password --snapshot="\$snapshot" --schema=sluice --format=custom --file="\$new/sluice.dump" "\$DATABASE_URL"
     \if :SHELL_ERROR
-      DO 'BEGIN RAISE EXCEPTION \$\$the dump was not made\$\$; END';
+      DO 'BEGIN RAISE EXCEPTION \$\$pg_dump failed\$\$; END';
     \endif
     \i $here/manifest.sql
     COMMIT;
 SQL
 }
 
-# That every byte of it can be read and unpacked.
+# Checks that the whole dump can be read and unpacked.
 check() {
   try pg_restore --file=/dev/null "$new/sluice.dump"
   (cd "$new" && sha256sum sluice.dump manifest.json >SHA256SUMS)
 }
 
-put_in_place() {
+publish() {
   try sync "$new"/* "$new"
   try mv --no-target-directory "$new" "$BACKUPS/$name"
   try sync "$BACKUPS"
 }
 
 prune() {
-  local oldest place=0 other
+  local oldest kept=1 other
   oldest=sluice-$(date -u --date="-$KEEP_DAYS days" +%Y%m%dT%H%M%SZ)
   for other in $(backups | grep -vxF "$name"); do
-    place=$((place + 1))
-    if [ "$place" -lt "$KEEP" ] && [[ ! $other < $oldest ]]; then continue; fi
-    # In one step: half a backup must not look like one.
+    if [ "$kept" -lt "$KEEP" ] && [[ ! $other < $oldest ]]; then
+      kept=$((kept + 1))
+      continue
+    fi
+    # Renamed first: a backup that is deleted halfway must not look like a backup.
     try mv --no-target-directory "$BACKUPS/$other" "$BACKUPS/.old-$other"
     try rm -rf "$BACKUPS/.old-$other"
-    say info "removed $other"
+    say info "deleted $other"
   done
 }
 
@@ -93,7 +95,7 @@ finish() {
     say info "made $name" records "$(manifest "$name" records)" bytes "$bytes" kept "$kept" seconds "$SECONDS"
     record backup true "{\"bytes\":$bytes,\"kept\":$kept}"
   else
-    say error 'no backup was made; those that are there were left alone'
+    say error 'no backup was made. The existing backups are unchanged'
     record backup false '{}'
   fi
 }

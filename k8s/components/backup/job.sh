@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the backup and the restore drill share: their log, their end, and what they leave behind in sluice.jobs.
+# Functions of the backup, the restore and the restore drill: the log, errors, and the result in sluice.jobs.
 
-# The log is where stdout was at the start, also for a function whose own goes elsewhere.
+# The log goes to the script's stdout, even from a function whose own stdout is redirected.
 exec 5>&1
 
-# A line of JSON, as the API's log has them. LEVEL TEXT [NAME NUMBER]...
+# Logs a line of JSON in the format of the API's log. LEVEL TEXT [NAME NUMBER]...
 say() {
   local text=${2//\\/\\\\} fields=''
   text=${text//\"/\\\"}
@@ -19,29 +19,29 @@ die() {
   exit 1
 }
 
-# Runs a command, and ends with what it wrote to stderr when it fails.
+# Runs a command. If it fails, logs its stderr and exits.
 try() {
   local errors
   { errors=$("$@" 2>&1 >&3); } 3>&1 || die "$errors"
 }
 
-# No settings of someone's home; and of an error nothing that quotes values: records are payload, and payload is never logged.
+# Runs psql without the user's psqlrc. Errors are terse, because details quote values, and payload must never be logged.
 query() {
   psql --no-psqlrc --no-password --quiet --tuples-only --no-align \
     --set=ON_ERROR_STOP=on --set=VERBOSITY=terse --set=SHOW_CONTEXT=never "$@"
 }
 
-# The names of the backups that are there, newest first. What is being made or removed has a name of another form.
+# Lists the names of the backups, newest first. A backup that is being made or deleted has another form of name.
 backups() {
   find "${BACKUPS:?}" -mindepth 1 -maxdepth 1 -type d -name 'sluice-[0-9]*T[0-9]*Z' -exec basename {} ';' | sort -r
 }
 
-# A number or text on the first level of a backup's manifest.
+# Prints a number or text from the top level of a backup's manifest. BACKUP NAME
 manifest() {
   sed -nE "s/^    \"$2\": \"?([^\",]*).*/\1/p" "$BACKUPS/$1/manifest.json"
 }
 
-# What src/data/jobs.ts does. Called when the job ends, however it does. JOB SUCCEEDED FIGURES, a JSON object
+# Stores the result of this run, like src/data/jobs.ts. Called when the job ends or fails. JOB SUCCEEDED FIGURES (a JSON object)
 record() {
   query --set=job="$1" --set=succeeded="$2" --set=seconds="$SECONDS" --set=figures="$3" "$DATABASE_URL" <<'SQL' ||
     INSERT INTO sluice.jobs AS known (job, finished_at, succeeded, succeeded_at, seconds, figures)
@@ -53,5 +53,5 @@ record() {
       seconds      = excluded.seconds,
       figures      = excluded.figures;
 SQL
-    say error 'how this run ended could not be written down in sluice.jobs, and /metrics does not show it'
+    say error 'the result of this run could not be stored in sluice.jobs, so /metrics does not show it'
 }

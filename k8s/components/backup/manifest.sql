@@ -1,8 +1,8 @@
--- What is in the schema: of each table the number of its rows and a hash of them, as JSON. Taken from the snapshot that
--- a dump was made of, and again from what was restored, it says whether the two are the same.
+-- Describes the content of the schema as JSON: the number of rows of each table, and a hash of them. It is made from the
+-- snapshot of the dump and again from the restored tables. If the two are equal, the restore is correct.
 --
--- The hash is the XOR of the SHA-256 of every row's text: it needs no order, and no memory however large the table is.
--- All that a row's text depends on besides the row is set here.
+-- The hash is the XOR of the SHA-256 of every row's text: it does not depend on the order of rows, and needs no memory for
+-- large tables. The settings below fix everything else that the text of a row depends on.
 SET LOCAL search_path = pg_catalog;
 SET LOCAL timezone = 'UTC';
 SET LOCAL datestyle = 'ISO, YMD';

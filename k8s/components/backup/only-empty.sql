@@ -1,4 +1,4 @@
--- Fails when there is anything in the schema but what its first migration puts there.
+-- Fails if the schema contains anything that its first migration did not create.
 DO $$
 DECLARE
   name   text;
@@ -11,7 +11,7 @@ BEGIN
   LOOP
     EXECUTE format('SELECT count(*) FROM sluice.%I', name) INTO filled;
     IF filled > 0 THEN
-      RAISE EXCEPTION 'the database % is in use: % rows in sluice.%. Nothing was changed. Restore into an empty one; k8s/README.md, "Restore", says how to set this one aside',
+      RAISE EXCEPTION 'the database % is in use: % rows in sluice.%. Nothing was changed. Restore into an empty database; to set this one aside, see "Restore" in k8s/components/backup/README.md',
         current_database(), filled, name;
     END IF;
   END LOOP;

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Restores a backup from the folder BACKUPS into the database at DATABASE_URL, as the owner of the database: all of it, or
-# nothing. What it does besides is left to `sluice migrate`, which has to follow: privileges, a new epoch.
+# Restores a backup from the folder BACKUPS into the database at DATABASE_URL, as the owner of the database. It restores
+# everything or nothing. Run `sluice migrate`, which sets privileges, and `sluice epoch begin` afterwards.
 #
-#   restore.sh                       lists the backups
-#   restore.sh BACKUP [--dry-run]    restores one: its name, or latest
+#   restore.sh                       list the backups
+#   restore.sh BACKUP [--dry-run]    restore one: its name, or latest
 #
-# The database has to be empty, or to hold no more than its first migration put there.
+# The database must be empty, or contain only what its first migration created.
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source-path=SCRIPTDIR source=job.sh
@@ -22,16 +22,16 @@ main() {
   if [ -z "$backup" ] || [ ! -f "$folder/sluice.dump" ]; then die "there is no backup ${backup:-at all} in $BACKUPS"; fi
 
   (cd "$folder" && sha256sum --quiet --check SHA256SUMS) >/dev/null 2>&1 ||
-    die "$backup is damaged: its files are not those that were written. Nothing was changed; take another"
+    die "$backup is damaged: its checksums do not match. Nothing was changed. Use another backup"
   contents=$(manifest "$backup" records)
   if [ "${2:-}" = --dry-run ]; then
     try query --file="$here/only-empty.sql" "$DATABASE_URL"
     try pg_restore --file=/dev/null "$folder/sluice.dump"
-    say info "dry run: $backup is whole and could be restored here; nothing was changed" records "$contents"
+    say info "dry run: $backup is complete and can be restored here; nothing was changed" records "$contents"
     return
   fi
   restore
-  say info "restored $backup, and what is there now is what was there then" records "$contents" seconds "$SECONDS"
+  say info "restored $backup; the content matches its manifest" records "$contents" seconds "$SECONDS"
 }
 
 list() {
@@ -43,8 +43,8 @@ list() {
   done
 }
 
-# One transaction: it ends with COMMIT only when pg_restore gave all it had, and when the tables are what the manifest
-# says. Whatever goes wrong before, the connection ends, and the database is as it was.
+# Restores in one transaction. It commits only if pg_restore succeeded and the tables match the manifest. If anything fails
+# before that, the connection closes and the database is unchanged.
 restore() {
   restored=$(mktemp)
   trap 'rm -f "$restored"' EXIT
@@ -57,7 +57,7 @@ transaction() {
   {
     cat <<SQL
       BEGIN;
-      -- Whoever would write meanwhile waits, and finds the restored tables.
+      -- Others who want to write wait, and then write to the restored tables.
       SET LOCAL lock_timeout = '30s';
       SELECT format('LOCK TABLE sluice.%I IN ACCESS EXCLUSIVE MODE', tablename) FROM pg_tables WHERE schemaname = 'sluice' \gexec
       \i $here/only-empty.sql
@@ -72,7 +72,7 @@ SQL
       \o
       \! diff "\$expected" "\$restored" >&2
       \if :SHELL_ERROR
-        DO 'BEGIN RAISE EXCEPTION \$\$what was restored is not what was backed up, see the difference above: nothing was changed\$\$; END';
+        DO 'BEGIN RAISE EXCEPTION \$\$the restored content does not match its manifest, see the difference above: nothing was changed\$\$; END';
       \endif
       COMMIT;
 SQL

@@ -1,31 +1,32 @@
 #!/usr/bin/env bash
-# Starts PostgreSQL on the volume, alone.
+# Starts PostgreSQL, and makes sure that it is the only server on the volume.
 #
-# After a forced deletion of the pod, or a node that was away, the old server may still be running when the new one
-# starts. It is in a process namespace of its own, so that postmaster.pid says nothing, and two servers on one volume
-# destroy each other's data. The lock is the kernel's, on a file of the volume: it is held by an open file that the
-# server inherits through every exec, and is free when the last process of that server is gone, however it ended.
+# After a pod was deleted by force, or a node was unreachable, the old server may still run when the new one starts. Two
+# servers on one volume destroy each other's data. postmaster.pid does not help, because each server has its own process
+# namespace. So this script takes a kernel lock on a file of the volume. The server inherits the open file through every exec.
+# The lock is free when the server's last process has ended, for whatever reason.
 set -euo pipefail
 
 say() { printf '{"timestamp":"%(%FT%TZ)T","error_severity":"%s","message":"%s"}\n' -1 "$1" "$2" >&2; }
 
-# To end at once while it waits: bash takes a SIGINT for one that is meant for the command it runs.
+# Exit at once while waiting. Without this, bash would leave SIGINT to the command that it runs.
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
 volume=$(dirname "$PGDATA")
 exec 9>>"$volume/lock"
 if ! flock --nonblock 9; then
-  say WARNING 'another PostgreSQL still runs on this volume: waiting until it has ended'
-  # A second at a time, since bash answers a signal only between two commands. 1: still held; all else is a failure.
+  say WARNING 'another PostgreSQL still runs on this volume: waiting for it to stop'
+  # For a second at a time, because bash handles signals only between commands. Exit code 1 means that the lock is still held;
+  # every other code is an error.
   until flock --wait 1 9; do
     [ $? -eq 1 ] || exit
   done
-  say LOG 'the other PostgreSQL has ended'
+  say LOG 'the other PostgreSQL has stopped'
 fi
 
-# PostgreSQL writes JSON only through its collector, and the collector only to a file: this one is the container's log.
-# A copy of it, since the collector takes the place of the server's own standard error.
+# PostgreSQL writes JSON only through its collector, and the collector writes only to files. These links make the file the
+# container's log. They use a copy of the file descriptor, because the collector replaces the server's standard error.
 exec 8>&2
 log=${TMPDIR:-/tmp}/log
 mkdir -p "$log"
@@ -34,30 +35,29 @@ for file in postgresql.json postgresql.log; do ln -sfn "/proc/$$/fd/8" "$log/$fi
 config=$(dirname "$0")
 server=(postgres -c config_file="$config/postgresql.conf" -c hba_file="$config/pg_hba.conf" -c log_directory="$log")
 if ! true 2>/dev/null >>"$log/postgresql.json"; then
-  say WARNING 'the log cannot be opened a second time here: it is text, not JSON'
+  say WARNING 'the container log cannot be opened as a file: the log is text, not JSON'
   server+=(-c logging_collector=off -c log_destination=stderr)
 fi
 
-# What a killed server left there names a process of its own container, and may be that of something else in this one. That
-# there is none on this volume is known from the lock.
+# A killed server leaves its postmaster.pid behind, with a process id that may belong to another process in this container.
+# The lock proves that no server runs on this volume.
 rm -f "$PGDATA/postmaster.pid"
-# The group may write wherever Kubernetes has made the volume its own (fsGroup), and PostgreSQL refuses to start there.
+# With fsGroup, Kubernetes makes the volume writable for the group. PostgreSQL refuses to start on such a folder.
 if [ -d "$PGDATA" ]; then chmod 00700 "$PGDATA"; fi
 
-# The superuser's password as the Secret has it: known by its hash, so that a start without a new one does nothing here.
+# A hash of the superuser's name and password in the Secret shows whether they changed since the last start.
 mark=$(printf '%s:%s' "$POSTGRES_USER" "$POSTGRES_PASSWORD" | sha256sum)
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-  # Made beside its place and moved there whole: a first start that was cut short leaves nothing that looks like a
-  # database.
+  # Created in another folder and then moved: an interrupted first start leaves nothing that looks like a database.
   rm -rf "$PGDATA.new"
   PGDATA="$PGDATA.new" docker-ensure-initdb.sh "${server[@]}"
   mv --no-target-directory "$PGDATA.new" "$PGDATA"
 elif [ "$(cat "$volume/superuser" 2>/dev/null || true)" != "$mark" ]; then
-  # Nobody can log in to change it who does not know the old one. By a pipe: arguments are for everyone to see.
+  # Single-user mode needs no login, and the old password is not known here. A pipe, because ps shows arguments.
   printf "ALTER ROLE \"%s\" PASSWORD '%s'\n" "${POSTGRES_USER//\"/\"\"}" "${POSTGRES_PASSWORD//\'/\'\'}" |
     postgres --single "${server[@]:1}" -c exit_on_error=on -c log_min_error_statement=panic postgres >/dev/null
-  say LOG 'the superuser has the password of the Secret'
+  say LOG 'set the password of the superuser from the Secret'
 fi
 printf '%s\n' "$mark" >"$volume/superuser"
 
