@@ -2,18 +2,18 @@ import { finished, type Readable } from 'node:stream'
 import { toBodyProblem } from './inflate.ts'
 
 /**
- * Reads a body piece by piece. Unlike `for await` it can be interrupted while it waits for the sender, and it never
- * destroys the body: that would take the connection along, on which the answer travels.
+ * Reads a body chunk by chunk. Unlike `for await`, it can be interrupted while it waits for the sender, and it never
+ * destroys the body: that would close the connection before the response is sent.
  */
 export class BodyReader {
   readonly #body: Readable
   readonly #stop: AbortSignal
   readonly #release: () => void
-  /** What broke the body. */
+  /** The error that broke the body. */
   #error: unknown
   #wake: () => void = () => {}
 
-  /** @param stop ends the reading; its reason is what `next` throws then */
+  /** @param stop interrupts reading: `next` then throws the signal's reason */
   constructor(body: Readable, stop: AbortSignal) {
     this.#body = body
     this.#stop = stop
@@ -31,7 +31,7 @@ export class BodyReader {
     }
   }
 
-  /** The next piece; undefined at the end. @throws Problem for what broke the body; the reason of `stop` */
+  /** The next chunk; undefined at the end. @throws Problem if the body is broken; the reason of `stop` */
   async next(): Promise<Buffer | undefined> {
     for (;;) {
       this.#stop.throwIfAborted()
@@ -39,18 +39,18 @@ export class BodyReader {
       if (bytes !== null) return bytes
       if (this.#error) throw toBodyProblem(this.#error)
       if (this.#body.readableEnded) return undefined
-      await this.news()
+      await this.nextEvent()
     }
   }
 
-  /** Until there is more to read, the body has ended or broken, or the reading is to stop. For one caller at a time. */
-  news(): Promise<void> {
+  /** Resolves when there is more to read, the body ended or broke, or `stop` was aborted. Supports one caller at a time. */
+  nextEvent(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve
     })
   }
 
-  /** Lets go of the body, which somebody else may use up. */
+  /** Removes all listeners from the body, so that other code can read the rest. */
   close(): void {
     this.#release()
   }

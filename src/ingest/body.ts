@@ -13,10 +13,10 @@ export interface BodyLimits {
 const OPEN_OBJECT = 0x7b
 
 /**
- * Reads a body whole, counting its real bytes whatever Content-Length says. What stands against it already is thrown at
- * once, before anything is read.
- * @param declared Content-Length, or 0 when there is none
- * @param hold reserves memory: called with all bytes that the body needs now; may throw
+ * Reads a whole body and counts the bytes that arrive, whatever Content-Length says. If Content-Length is already too
+ * large, or `hold` refuses it, it throws synchronously, before anything is read.
+ * @param declared Content-Length, or 0 if there is none
+ * @param hold reserves memory: called with the total bytes that the body needs now; may throw
  * @throws Problem body_too_large, incomplete_body, corrupt_encoding, inflates_too_far, request_timeout; what `hold` throws
  */
 export function readBody(
@@ -26,16 +26,14 @@ export function readBody(
   hold: (bytes: number) => void,
 ): Promise<Buffer> {
   if (declared > limits.maxBatchBytes) throw tooLarge(limits.maxBatchBytes)
-  // What is announced is reserved at once, so that many slow uploads cannot each pass a check and then not fit together.
+  // Content-Length is reserved at once: otherwise many slow uploads could each pass the check and together exceed the memory.
   hold(declared)
   return collect(stream, declared, limits, (bytes) => {
     if (bytes > declared) hold(bytes)
   })
 }
 
-/**
- * Listeners and not `for await`, which costs a promise a chunk: most bodies are one chunk.
- */
+/** Uses listeners because `for await` costs a promise per chunk, and most bodies are one chunk. */
 function collect(
   stream: Readable,
   declared: number,
@@ -53,7 +51,7 @@ function collect(
       if (undecided) decide(chunk)
       const bytes = gathered.length + chunk.length
       try {
-        // First of all its own size: a body that can never be taken is not to be sent again later.
+        // The size limit comes first: a body that is too large must not get a retryable problem from `onSize`.
         if (bytes > limit) throw tooLarge(limit)
         onSize(bytes + inflaterBytes(stream))
         gathered.add(chunk)
@@ -62,7 +60,7 @@ function collect(
         abandon(stream)
       }
     }
-    /** The first character that is not white space tells a single record from a batch. */
+    /** The first character that is not white space distinguishes a single record from a batch. */
     function decide(chunk: Buffer): void {
       const first = chunk.find((byte) => byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)
       undecided = first === undefined
@@ -82,27 +80,30 @@ function collect(
   })
 }
 
-/** A byte order mark, which some programs on Windows begin a file with, is no part of the text (RFC 8259, section 8.1). */
-export const withoutMark = (text: string) => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text)
+/** Some programs on Windows write a byte order mark at the start of a file. It is not part of the text (RFC 8259, section 8.1). */
+export const stripByteOrderMark = (text: string) => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text)
 
 /** @throws Problem empty_body, invalid_utf8 */
 export function decodeText(content: Buffer): string {
   if (content.length === 0)
     throw new Problem('empty_body', 'The body is empty; a record or an array of records is expected.')
-  if (isUtf8(content)) return withoutMark(content.toString('utf8'))
-  throw new Problem('invalid_utf8', `The body is not UTF-8: no character begins at byte ${firstInvalid(content)}.`)
+  if (isUtf8(content)) return stripByteOrderMark(content.toString('utf8'))
+  throw new Problem(
+    'invalid_utf8',
+    `The body is not UTF-8: no valid character starts at byte offset ${firstInvalid(content)}.`,
+  )
 }
 
 function tooLarge(limit: number): Problem {
-  return new Problem('body_too_large', `The body is larger than ${limit} bytes. Nothing of it was written.`)
+  return new Problem('body_too_large', `The body is larger than ${limit} bytes. Nothing was written.`)
 }
 
-/** Offset of the first byte that begins no character; there is one. By halves: there may be millions of characters. */
+/** Byte offset of the first invalid character; the body must have one. A binary search, because there may be millions of characters. */
 function firstInvalid(body: Buffer): number {
   let [start, end] = [0, body.length]
   while (end - start > 8) {
     let middle = (start + end) >> 1
-    // To where a character begins; of one, at most three bytes come after its first.
+    // Move back to the first byte of a character: at most three bytes follow it.
     for (let back = 0; back < 3 && ((body[middle] as number) & 0xc0) === 0x80; back++) middle--
     if (isUtf8(body.subarray(start, middle))) start = middle
     else end = middle

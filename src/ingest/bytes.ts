@@ -1,17 +1,17 @@
-const NOTHING = Buffer.alloc(0)
-/** Room for the second chunk, where nothing says how much is to come. */
-const LEAST_ROOM = 4096
+const EMPTY = Buffer.alloc(0)
+/** Smallest allocation, in bytes, if the total length is unknown. */
+const MIN_ALLOCATION = 4096
 
 /**
- * Gathers chunks into one buffer. A list of them would be no bound on memory: each is an object of 200 bytes, and a body
- * in the chunked transfer coding may consist of chunks of one byte.
+ * Gathers chunks into one buffer. A list of chunks would not bound memory: each chunk is an object of 200 bytes, and a body
+ * with chunked transfer coding may consist of chunks of one byte.
  */
 export class Bytes {
   readonly #expected: number
-  #bytes: Buffer = NOTHING
+  #bytes: Buffer = EMPTY
   #length = 0
 
-  /** @param expected how many bytes will come, if that is known; else 0 */
+  /** @param expected total number of bytes, or 0 if it is unknown */
   constructor(expected = 0) {
     this.#expected = expected
   }
@@ -22,7 +22,7 @@ export class Bytes {
 
   add(chunk: Buffer): void {
     const length = this.#length + chunk.length
-    // Most come as one chunk, which is kept as it is; but not a small part of a large one, which keeps all of that alive.
+    // Most bodies are one chunk, which is kept without a copy; except a small part of a large buffer, which would keep the whole buffer alive.
     if (this.#length === 0 && chunk.buffer.byteLength <= chunk.length * 2) this.#bytes = chunk
     else {
       if (length > this.#bytes.length) this.#grow(length)
@@ -31,7 +31,7 @@ export class Bytes {
     this.#length = length
   }
 
-  /** What was gathered. From here on it is empty. */
+  /** Returns the gathered bytes and empties this object. */
   take(): Buffer {
     const bytes = this.#bytes.subarray(0, this.#length)
     this.clear()
@@ -39,12 +39,12 @@ export class Bytes {
   }
 
   clear(): void {
-    this.#bytes = NOTHING
+    this.#bytes = EMPTY
     this.#length = 0
   }
 
   #grow(length: number): void {
-    const larger = Buffer.allocUnsafeSlow(Math.max(length, this.#expected, this.#bytes.length * 2, LEAST_ROOM))
+    const larger = Buffer.allocUnsafeSlow(Math.max(length, this.#expected, this.#bytes.length * 2, MIN_ALLOCATION))
     this.#bytes.copy(larger, 0, 0, this.#length)
     this.#bytes = larger
   }

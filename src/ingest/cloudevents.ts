@@ -7,7 +7,7 @@ import type { Defaults } from './envelope.ts'
 import { type Batch, isFault, type JsonFormat, type RecordLimits, readRecordText } from './json-records.ts'
 import { checkJson } from './parse-json.ts'
 
-/** CloudEvents 1.0.2, section 3.1: what an event must have; an id and a version are not made up for it here. */
+/** Required by CloudEvents 1.0.2, section 3.1. In these formats, Sluice does not fill in a missing id or version. */
 const REQUIRED = ['specversion', 'id', 'source', 'type'] as const
 
 /** application/cloudevents+json (HTTP binding 1.0.2, section 3.2) */
@@ -18,14 +18,14 @@ export const BATCHED: JsonFormat = { top: 'array', required: REQUIRED }
 
 const REQUIRED_HEADERS = REQUIRED.map((name) => `ce-${name}`)
 
-/** Is this binary mode: are the attributes of an event in the headers? (section 3.1) */
+/** Is this binary mode, with the attributes of an event in the headers (section 3.1)? */
 export const isBinary = (headers: IncomingHttpHeaders): boolean =>
   REQUIRED_HEADERS.some((name) => headers[name] !== undefined)
 
 /**
- * Reads an event in binary mode (section 3.1): its attributes from the headers, the body as its data.
- * @param rawHeaders names and values by turns, as IncomingMessage has them: elsewhere one that came twice is one
- * @param owner of the turns
+ * Reads an event in binary mode (section 3.1): its attributes from the headers, its data from the body.
+ * @param rawHeaders alternating names and values, as in IncomingMessage; its `headers` merges repeated ones
+ * @param owner id of the API key that takes turns (lib/turns.ts)
  * @throws Problem invalid_header, invalid_json, invalid_utf8
  */
 export async function readBinaryEvent(
@@ -46,60 +46,60 @@ export async function readBinaryEvent(
     }
     return { single: true, records: [fault] }
   }
-  // As if it had come in structured mode: from here on all formats share one way, and one set of checks.
+  // Convert it to structured mode, so that all formats share the same checks.
   const envelope = JSON.stringify(attributes).slice(0, -1)
   const data = await readData(attributes.datacontenttype, content, owner)
   const record = await readRecordText(`${envelope}${data}}`, 0, limits, defaults, owner)
   return { single: true, records: [isFault(record) ? { ...record, pointer: headerOf(record.pointer ?? '') } : record] }
 }
 
-/** Where the sender finds what is wrong: in a header, unless it is the data. */
+/** The pointer for the sender: the name of a header, unless the fault is in the data. */
 function headerOf(pointer: string): string {
   if (pointer === '/datacontenttype') return 'content-type'
   return pointer.replace(/^\/(?!data(?:_base64)?(?:\/|$))/, 'ce-')
 }
 
 function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
-  // Without a prototype: `constructor` is the name of an attribute like any other.
+  // Without a prototype, because `constructor` is a valid attribute name.
   const attributes: Record<string, string> = Object.create(null)
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const [header, value] = [(rawHeaders[at] as string).toLowerCase(), rawHeaders[at + 1] as string]
     if (header === 'content-type') attributes.datacontenttype ??= value
     if (!header.startsWith('ce-')) continue
     const name = header.slice(3)
-    // Section 3.1.1: the content type is Content-Type, and has no header of its own.
-    if (name === 'datacontenttype') throw invalid(header, 'must not occur: Content-Type says it')
-    if (!EXTENSION_NAME.test(name) || name === 'data') throw invalid(header, 'is not the name of an attribute')
+    // Section 3.1.1: datacontenttype is the Content-Type header and has no ce- header.
+    if (name === 'datacontenttype') throw invalid(header, 'is not allowed: use Content-Type')
+    if (!EXTENSION_NAME.test(name) || name === 'data') throw invalid(header, 'does not name a valid attribute')
     if (attributes[name] !== undefined) throw invalid(header, 'occurs twice')
     attributes[name] = decodeValue(header, value)
   }
   return attributes
 }
 
-/** Section 3.1.3.2: take off the quotes, if there are any; decode percent-encoding, once; and that must be UTF-8. */
+/** Section 3.1.3.2: remove the quotes, if there are any, and decode percent-encoding once. The result must be UTF-8. */
 function decodeValue(header: string, value: string): string {
   const unquoted = /^"(.*)"$/s.exec(value)?.[1]?.replaceAll(/\\(.)/gs, '$1') ?? value
   const bytes = Buffer.from(
     unquoted.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
     'latin1',
   )
-  if (!isUtf8(bytes)) throw invalid(header, 'is not UTF-8 once it is percent-decoded')
+  if (!isUtf8(bytes)) throw invalid(header, 'is not UTF-8 after percent-decoding')
   return bytes.toString('utf8')
 }
 
-/** The member of the JSON format that holds this data without loss; none for an empty body. */
+/** The JSON member that represents this data without loss; an empty string for an empty body. */
 async function readData(contentType: string | undefined, content: Buffer, owner: string): Promise<string> {
   if (content.length === 0) return ''
   const [essence = '', ...parameters] = (contentType ?? '').toLowerCase().split(';')
   if (/^[^/]+\/(?:.+\+)?json\s*$/.test(essence)) {
     const text = decodeText(content)
-    // Valid by itself: else it could close our object and open its own.
+    // The text must be valid on its own: otherwise it could close our object and open another.
     await checkJson(text, owner)
     return `,"data":${text}`
   }
   const charset = parameters.find((parameter) => parameter.trim().startsWith('charset='))
   const isText = essence.startsWith('text/') && (charset === undefined || /utf-?8/.test(charset))
-  // A string of JSON holds the same bytes, and can be read by people; U+0000 it cannot hold.
+  // A JSON string holds the same bytes and is readable. PostgreSQL cannot hold U+0000 in it.
   if (isText && isUtf8(content) && !content.includes(0)) return `,"data":${JSON.stringify(content.toString('utf8'))}`
   return `,"data_base64":"${content.toString('base64')}"`
 }

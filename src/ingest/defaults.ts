@@ -1,7 +1,7 @@
 import { v7 as uuidv7 } from 'uuid'
 import type { Defaults } from './envelope.ts'
 
-/** Ids for records that have none: from the Idempotency-Key, so that the request can be sent again, else new ones. */
+/** Creates ids for records without one: from the Idempotency-Key, so that the request can be retried, otherwise a UUIDv7. */
 export function makeDefaults(
   idempotencyKey: string | undefined,
   traceparent: string | undefined,

@@ -2,39 +2,39 @@ import { type Extent, findRepeatedName, isFractional, isNameOfData, MAX_DEPTH, m
 import type { JsonWalk } from './json-walk.ts'
 import type { Unstorable } from './unstorable.ts'
 
-/** One value of a body, and what its checks have to know. */
+/** One value of a body, with the facts that the checks need. */
 export interface Element {
-  /** As JSON.parse makes it. Of a large one the outline: no check looks at its payload, or at what is nested elsewhere. */
+  /** The parsed value. For a large one only an outline: no check reads the payload or other nested values. */
   value: unknown
   extent: Extent
-  /** The first name that it has twice. */
+  /** The first repeated member name. */
   repeated: string | undefined
-  /** Known of a large one; else `extent.suspicious` says whether to look. */
+  /** Set by the walk over a large value. For others, `extent.suspicious` says whether to search for it. */
   unstorable?: Unstorable | undefined
 }
 
 /**
- * In characters. For the worst text of this length, thousands of members with different names, JSON.parse takes some
- * milliseconds; for one of 16 MiB seconds.
+ * Longest text that is parsed in one call, in characters. In the worst case (thousands of members with different names),
+ * JSON.parse takes some milliseconds for this length, and seconds for 16 MiB.
  */
-export const MOST_PARSED = 65_536
+export const MAX_PARSED = 65_536
 
-/** The object that begins at `start`; undefined where none does, it is larger than is parsed at one go, or it is not JSON. */
+/** Parses the object that begins at `start`. Undefined if it is not an object, longer than MAX_PARSED, or not valid JSON. */
 export function parseElement(text: string, start: number): Element | undefined {
   if (text.charAt(start) !== '{') return undefined
-  const extent = measure(text, start, Math.min(text.length, start + MOST_PARSED))
+  const extent = measure(text, start, Math.min(text.length, start + MAX_PARSED))
   if (extent === undefined) return undefined
   try {
     const value = JSON.parse(text.slice(start, extent.end))
     const isRepeated = extent.members !== Object.keys(value).length
     return { value, extent, repeated: isRepeated ? findRepeatedName(text, start) : undefined }
   } catch {
-    // A walk finds where it breaks.
+    // A walk finds the location of the error.
     return undefined
   }
 }
 
-/** The value that begins at `start`, after a walk over it without a fault. */
+/** The value that begins at `start`, made from a walk that found no fault. */
 export function outlineElement(text: string, start: number, walk: JsonWalk): Element {
   const extent = { ...newExtent(start), end: walk.end, members: walk.memberCount }
   const outline: string[] = []

@@ -9,32 +9,32 @@ import { EXTENSION_NAME, ExtensionValueSchema, RecordInputSchema } from '../sche
 import { parseTime } from './time.ts'
 import { pointerToken } from './unstorable.ts'
 
-// The extensions are checked one by one below: compiled in, the check would walk all names a second time.
+// Extensions are checked one by one below. In the compiled check, they would cost a second loop over all names.
 const envelope = TypeCompiler.Compile(Type.Object(RecordInputSchema.properties))
 const extensionValue = TypeCompiler.Compile(ExtensionValueSchema)
 
 const ATTRIBUTES: ReadonlySet<string> = new Set(Object.keys(RecordInputSchema.properties))
 
 /**
- * What the server adds when a record is read, and how it is known. A record that is sent back as it was read is taken,
- * and these are passed over; anything else under these names would be lost, and so is refused.
+ * Fields that the server adds when a record is read, and how to recognise their values. A client may send a record as it
+ * was read: these fields are then ignored. Any other value under these names would be lost, so the record is rejected.
  */
 const ADDED_BY_SERVER: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
   ['receivedAt', (value) => typeof value === 'string' && 'utc' in parseTime(value)],
   ['cursor', (value) => typeof value === 'string' && decodeCursor(value) !== undefined],
 ])
 
-/** What the request says about all its records. */
+/** What the request specifies for all its records. */
 export interface Defaults {
-  /** The id of a record that has none. */
+  /** Creates an id for a record without one. */
   makeId(index: number): string
   traceparent: string | undefined
 }
 
 /**
- * Checks all of a record but its payload.
- * @param value a parsed JSON value, taken over: attributes that are null are deleted from it
- * @returns the row without its data, or what is wrong
+ * Checks everything in a record except its payload.
+ * @param value a parsed JSON value; it is modified: attributes that are null are deleted
+ * @returns the row without its data, or the fault
  */
 export function readEnvelope(value: unknown, index: number, defaults: Defaults): Row | Fault {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -93,7 +93,7 @@ function checkExtension(name: string, value: unknown, index: number): Fault | un
       index,
       pointer,
       code: 'invalid_value',
-      detail: `${name} is a name of the server's, and this is no value of it.`,
+      detail: `The server sets ${name}, and this is not a valid value for it.`,
     }
   }
   if (!EXTENSION_NAME.test(name)) {
@@ -102,7 +102,7 @@ function checkExtension(name: string, value: unknown, index: number): Fault | un
       pointer,
       code: 'unknown_field',
       detail:
-        'No field has this name. An extension attribute is named in lower-case letters and digits; anything else goes into data.',
+        'No field has this name. The name of an extension attribute consists of lower-case letters and digits; put anything else into data.',
     }
   }
   if (extensionValue.Check(value)) return undefined
@@ -110,11 +110,11 @@ function checkExtension(name: string, value: unknown, index: number): Fault | un
     index,
     pointer,
     code: typeof value === 'string' ? 'invalid_value' : 'wrong_type',
-    detail: `${name} must be text without control characters, a boolean or a 32-bit integer; anything else goes into data.`,
+    detail: `${name} must be text without control characters, a boolean or a 32-bit integer; put anything else into data.`,
   }
 }
 
-/** TypeBox's error in the words of the error catalogue. */
+/** Translates an error of TypeBox into a fault with a code of the error catalogue. */
 function explain(error: ValueError, index: number): Fault {
   const at = { index, pointer: error.path }
   const name = error.path.slice(1)

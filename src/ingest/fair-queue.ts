@@ -2,7 +2,7 @@ import { RoundRobin } from '../lib/round-robin.ts'
 import type { Waiting } from './waiting.ts'
 
 /**
- * Requests that wait for a flush, in which the API keys take turns: however many requests a key sends, another key's request
+ * Requests that wait for a flush. The API keys take turns: however many requests one key sends, a request of another key
  * is in one of the next flushes.
  */
 export class FairQueue {
@@ -10,7 +10,7 @@ export class FairQueue {
   #length = 0
   #rows = 0
 
-  /** Requests. */
+  /** Number of requests. */
   get length(): number {
     return this.#length
   }
@@ -19,7 +19,7 @@ export class FairQueue {
     return this.#rows
   }
 
-  /** The first requests of all keys: the oldest is among them. */
+  /** The first request of each key. The oldest request is one of them. */
   get heads(): Waiting[] {
     return this.#requests.heads
   }
@@ -35,8 +35,8 @@ export class FairQueue {
   }
 
   /**
-   * Takes the requests of the next flush: one whatever its size, then as many as fit, whole. A strict request goes alone.
-   * What does not fit is first the next time, since its key's last turn is longest ago then.
+   * Takes the requests of the next flush: one of any size, then as many whole requests as fit. A strict request is a flush of
+   * its own. A request that does not fit comes first next time, because its key has then waited longest for a turn.
    */
   take(maxRows: number, maxBytes: number): Waiting[] {
     const taken: Waiting[] = []
@@ -58,7 +58,7 @@ export class FairQueue {
     return this.#noteRemoved(this.#requests.drop(({ deadline }) => deadline <= now))
   }
 
-  /** Removes a request, wherever in the queue it is. @returns false when it is not in the queue */
+  /** Removes a request, wherever it is in the queue. @returns false if it is not in the queue */
   remove(request: Waiting): boolean {
     const isRemoved = this.#requests.remove(request.key, request)
     if (isRemoved) this.#noteRemoved([request])

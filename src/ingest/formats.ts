@@ -7,10 +7,10 @@ import { BATCHED, isBinary, readBinaryEvent, STRUCTURED } from './cloudevents.ts
 import type { Defaults } from './envelope.ts'
 import { type Batch, type JsonFormat, PLAIN, type RecordLimits, readJsonRecords } from './json-records.ts'
 
-/** How the body of a request is read: as JSON, as lines, or as the data of an event whose attributes are headers. */
+/** How the body of a request is read: as JSON, as lines, or as the data of an event with its attributes in headers. */
 export type Format = JsonFormat | 'lines' | 'binary'
 
-/** By media type, without parameters and in lower case. */
+/** Keys are media types in lower case, without parameters. */
 const FORMATS: Record<string, Format> = {
   'application/json': PLAIN,
   ...Object.fromEntries(LINE_TYPES.map((type) => [type, 'lines'])),
@@ -19,35 +19,35 @@ const FORMATS: Record<string, Format> = {
 }
 
 /**
- * The format of a request, from its headers alone: it is refused before its body is read.
+ * Chooses the format from the headers alone, so that an unsupported request is refused before its body is read.
  * @throws Problem unsupported_media_type, unsupported_charset
  */
 export function chooseFormat(headers: IncomingHttpHeaders): Format {
   const contentType = headers['content-type']?.toLowerCase() ?? ''
   const essence = (contentType.split(';')[0] as string).trim()
-  // HTTP binding, section 3: the media type decides first; then any other is data of an event in binary mode.
+  // HTTP binding, section 3: a CloudEvents media type decides. With any other type, ce- headers mean binary mode.
   const format = essence.startsWith('application/cloudevents') || !isBinary(headers) ? FORMATS[essence] : 'binary'
   if (format === undefined) {
     const types = Object.keys(FORMATS)
-    const detail = `Content-Type ${essence === '' ? 'is missing' : `${essence} is not supported`}; these are: ${types.join(', ')}.`
-    // RFC 9110, section 15.5.16, and RFC 5789 for the header.
+    const detail = `Content-Type ${essence === '' ? 'is missing' : `${essence} is not supported`}. Supported types: ${types.join(', ')}.`
+    // RFC 9110, section 15.5.16; Accept-Post is defined in Linked Data Platform 1.0, section 7.1.
     throw new Problem('unsupported_media_type', detail, { headers: { 'accept-post': types.join(', ') } })
   }
   // RFC 8259, section 8.1: JSON between systems is UTF-8.
   const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/.exec(contentType)?.[1]
   if (format !== 'binary' && charset !== undefined && !/^(?:utf-?8|us-ascii)$/.test(charset)) {
-    throw new Problem('unsupported_charset', `The charset ${charset} is not supported; JSON is sent in UTF-8.`)
+    throw new Problem('unsupported_charset', `The charset ${charset} is not supported; JSON must be UTF-8.`)
   }
   return format
 }
 
-/** In bytes. */
+/** In bytes. A larger body waits for a turn before it is decoded. */
 const LARGE = 1024 * 1024
 
 /**
- * Reads a body that is there as a whole.
- * @param owner of the turns: the id of the API key
- * @throws Problem when nothing of it can be a record
+ * Reads the records of a complete body.
+ * @param owner id of the API key that takes turns (lib/turns.ts)
+ * @throws Problem if the body as a whole is invalid
  */
 export async function readBatch(
   format: Exclude<Format, 'lines'>,
@@ -57,7 +57,7 @@ export async function readBatch(
   defaultsFor: (single: boolean) => Defaults,
   owner: string,
 ): Promise<Batch> {
-  // To decode the largest takes as long as a turn should, and so may all that came before.
+  // Decoding the largest body takes a whole turn, and other work may have used up the current one.
   if (content.length > LARGE) await waitForTurn(owner)
   if (format === 'binary') return readBinaryEvent(rawHeaders, content, limits, defaultsFor(true), owner)
   return readJsonRecords(decodeText(content), format, limits, defaultsFor, owner)

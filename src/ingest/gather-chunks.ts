@@ -1,16 +1,17 @@
 import type { Readable } from 'node:stream'
 import { Bytes } from './bytes.ts'
 
-/** In bytes: what is gathered before it is handed over. A Buffer of this size costs little beside its bytes. */
+/** Size of a gathered chunk, in bytes. At this size, the overhead of the Buffer object is small. */
 const PIECE = 16 * 1024
 
 const gathering = new WeakSet<Readable>()
 
 /**
- * Lets a stream keep what nobody has read yet in a few large pieces. A stream counts bytes, but each chunk in it is an
- * object: 64 KiB of a body in chunks of one byte take 11 MiB of the heap, while 64 KiB are reserved for them.
+ * Makes a stream buffer unread bytes as a few large chunks. A stream counts bytes, but each chunk in its buffer is an
+ * object: 64 KiB in chunks of one byte take 11 MiB of heap, while only 64 KiB are reserved for them.
  *
- * Bytes are gathered only behind others that wait to be read, and `read` hands over all of them: nothing is held back. To call it again changes nothing.
+ * Bytes are gathered only while earlier bytes wait to be read, and `read` hands over all of them, so nothing is delayed.
+ * A second call for the same stream does nothing.
  */
 export function gatherChunks(stream: Readable): void {
   if (gathering.has(stream)) return
@@ -33,7 +34,7 @@ export function gatherChunks(stream: Readable): void {
     return stream.readableLength + gathered.length < stream.readableHighWaterMark
   }
   stream.read = (size?: number) => {
-    // Node.js itself reads nothing, again and again, to ask for more.
+    // Node.js calls read(0) repeatedly to ask the source for more bytes.
     if (size !== 0 && gathered.length > 0) handOver()
     return read.call(stream, size)
   }

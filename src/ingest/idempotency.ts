@@ -3,18 +3,18 @@ import { Problem } from '../lib/problems.ts'
 /** A structured-field string (RFC 8941, section 3.3.3). */
 const QUOTED = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
 
-/** Room is left within the 256 bytes of an id for the index in a batch. */
-const LONGEST_KEY = 240
+/** An id has at most 256 bytes: the rest is for the index in a batch. */
+const MAX_KEY_LENGTH = 240
 
 /**
- * Reads the header of draft-ietf-httpapi-idempotency-key-header. The draft wants it quoted; most clients do not quote.
+ * Reads the header of draft-ietf-httpapi-idempotency-key-header. The draft requires quotes; most clients omit them.
  * @throws Problem invalid_header
  */
 export function readIdempotencyKey(header: string | string[] | undefined): string | undefined {
   if (header === undefined) return undefined
   const key = typeof header === 'string' ? (QUOTED.exec(header)?.[1]?.replaceAll(/\\(.)/g, '$1') ?? header) : ''
-  if (!/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(key) || key.length > LONGEST_KEY) {
-    const detail = `Idempotency-Key must be 1 to ${LONGEST_KEY} printable ASCII characters.`
+  if (!/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(key) || key.length > MAX_KEY_LENGTH) {
+    const detail = `Idempotency-Key must be 1 to ${MAX_KEY_LENGTH} printable ASCII characters.`
     throw new Problem('invalid_header', detail, {
       errors: [{ pointer: 'Idempotency-Key', code: 'invalid_header', detail }],
     })

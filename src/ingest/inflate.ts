@@ -6,9 +6,9 @@ import { gatherChunks } from './gather-chunks.ts'
 const INFLATERS = {
   gzip: createGunzip,
   br: createBrotliDecompress,
-  // RFC 9659: windows of at most 8 MiB between strangers. The format itself allows ones that take gigabytes of memory.
+  // RFC 9659 limits windows to 8 MiB. The format itself allows windows of gigabytes.
   zstd: () => createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 23 } }),
-  // RFC 9110, section 8.4.1.2: the zlib format, whatever the name says.
+  // RFC 9110, section 8.4.1.2: despite its name, deflate is the zlib format.
   deflate: createInflate,
 }
 
@@ -18,44 +18,44 @@ export const ENCODINGS = Object.keys(INFLATERS) as Encoding[]
 
 /**
  * Reads Content-Encoding.
- * @throws Problem unsupported_encoding for one that we do not know, and for several on top of each other: they multiply
- * what a small body can inflate to, and nobody needs them
+ * @throws Problem unsupported_encoding for an unknown encoding, and for several combined: they multiply the size that a
+ * small body can inflate to, and no client needs them
  */
 export function readEncoding(header: string | undefined): Encoding | undefined {
   const name = header?.trim().toLowerCase() ?? ''
   if (name === '' || name === 'identity') return undefined
   const encoding = ENCODINGS.find((one) => one === name.replace(/^x-gzip$/, 'gzip'))
   if (encoding !== undefined) return encoding
-  // RFC 9110, section 12.5.3: a 415 tells what would have been taken.
+  // RFC 9110, section 12.5.3: a 415 lists the supported encodings.
   const headers = { 'accept-encoding': ENCODINGS.join(', ') }
   throw new Problem(
     'unsupported_encoding',
-    `Content-Encoding ${header} is not supported; one of ${ENCODINGS.join(', ')} is.`,
+    `Content-Encoding ${header} is not supported. Supported encodings: ${ENCODINGS.join(', ')}.`,
     { headers },
   )
 }
 
-/** What a body may inflate to, as a multiple of itself; JSON is rarely past 30. */
+/** Largest ratio of inflated to compressed bytes. JSON rarely exceeds 30. */
 const MAX_RATIO = 200
-/** … once it is past this many bytes: a small body may well be one long run of blanks. */
-const RATIO_COUNTS_FROM = 1024 * 1024
+/** The ratio is checked only above this inflated size, in bytes: a small body may be one long run of spaces. */
+const RATIO_APPLIES_FROM = 1024 * 1024
 
 /**
- * Frames of zstd that a body may consist of, however small they are; and bytes of it that allow for one more each. A frame costs
- * as much processor time as inflating some 100 KiB: two megabytes of empty ones half a minute.
+ * Limit on zstd frames: this number, plus one frame per BYTES_PER_FRAME of the compressed body. A frame costs as much processor
+ * time as inflating about 100 KiB: two megabytes of empty frames would take half a minute.
  */
 const FREE_FRAMES = 100
 const BYTES_PER_FRAME = 1024
 
-/** The body, inflated as it is read and no faster. What goes wrong is an 'error' of the stream: see `toBodyProblem`. */
+/** Inflates the body only as fast as it is read. Failures are 'error' events of the stream: see `toBodyProblem`. */
 export function inflate(body: Readable, encoding: Encoding | undefined): Readable {
   if (encoding === undefined) return body
   const inflated = new Inflation(encoding)
-  // A request can be refused before anybody reads this; an error without a listener would end the process.
+  // A request may be refused before this stream is read, and an 'error' event without a listener would end the process.
   inflated.on('error', () => {})
-  // Not stream.pipeline, which would destroy the request with the stream, and with it the connection for the answer.
+  // Not stream.pipeline: it would destroy the request together with the stream, and so the connection for the response.
   const fail = (error: Error) => inflated.destroy(error)
-  body.on('error', fail).on('close', () => body.readableEnded || fail(new Error('the sender is gone')))
+  body.on('error', fail).on('close', () => body.readableEnded || fail(new Error('the sender disconnected')))
   inflated.on('close', () => {
     body.unpipe(inflated)
     body.resume()
@@ -63,36 +63,38 @@ export function inflate(body: Readable, encoding: Encoding | undefined): Readabl
   return body.pipe(inflated)
 }
 
-/** More bytes come after the end of the compressed data. */
+/** The body has bytes after the end of the compressed data. */
 class TrailingBytesError extends Error {
   readonly code = 'ERR__TRAILING_BYTES'
 }
 
 /**
- * What Node's streams do, and two things more: a bomb is refused while it goes off, and nothing is passed over in
- * silence. Theirs stop at the end of the compressed data; of zstd, which may be several frames (RFC 8878, section 3; so
- * do pzstd and `cat`), they stop at the end of the first, and what comes after it would be lost without a word.
+ * Adds two checks to Node's inflaters. It stops a decompression bomb while inflating it, and it never ignores bytes
+ * silently. Node's inflaters stop at the end of the compressed data. For zstd, they stop at the end of the first frame,
+ * although a body may have several (RFC 8878, section 3; pzstd and `cat` produce such files), and the rest would be lost.
  */
 class Inflation extends Transform {
   readonly #encoding: Encoding
   #inflater: ReturnType<(typeof INFLATERS)[Encoding]>
-  /** Bytes that went into earlier inflaters, and that came out of all. */
+  /** Compressed bytes that earlier inflaters read. */
   #bytesIn = 0
+  /** Inflated bytes of all inflaters. */
   #bytesOut = 0
   #frames = 1
-  /** The first bytes of the frame, and what came out of it. */
+  /** The first bytes of the current frame. */
   #head = Buffer.alloc(0)
+  /** Inflated bytes of the current frame. */
   #frameBytesOut = 0
 
   constructor(encoding: Encoding) {
-    // What waits to be inflated stays in the body, where it is gathered (gather-chunks.ts).
+    // Compressed bytes wait in the body's own buffer, which gathers chunks (gather-chunks.ts).
     super({ writableHighWaterMark: 1 })
     this.#encoding = encoding
     gatherChunks(this)
     this.#inflater = this.#open()
   }
 
-  /** What the inflater keeps of what it has put out, in bytes: memory of its own, which is not on the heap. */
+  /** How much the inflater's window holds, in bytes: native memory, outside of the heap. */
   get windowBytes(): number {
     return Math.min(this.#frameBytesOut, windowOf(this.#encoding, this.#head))
   }
@@ -103,7 +105,7 @@ class Inflation extends Transform {
     inflater.on('data', (bytes: Buffer) => {
       this.#bytesOut += bytes.length
       this.#frameBytesOut += bytes.length
-      if (this.#bytesOut > RATIO_COUNTS_FROM && this.#bytesOut > MAX_RATIO * (this.#bytesIn + inflater.bytesWritten)) {
+      if (this.#bytesOut > RATIO_APPLIES_FROM && this.#bytesOut > MAX_RATIO * (this.#bytesIn + inflater.bytesWritten)) {
         this.destroy(new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size.`))
       } else if (!this.push(bytes)) inflater.pause()
     })
@@ -125,8 +127,8 @@ class Inflation extends Transform {
       const rest = chunk.subarray(inflater.bytesWritten - before)
       if (rest.length === 0) return done()
       if (this.#encoding !== 'zstd') return done(new TrailingBytesError('bytes after the end'))
-      // The next frame, as soon as this one is read.
-      const goOn = () => {
+      // Starts when all output of the current frame was read.
+      const startNextFrame = () => {
         this.#bytesIn += inflater.bytesWritten
         inflater.destroy()
         if (++this.#frames > FREE_FRAMES + this.#bytesIn / BYTES_PER_FRAME) return done(tooManyFrames())
@@ -135,8 +137,8 @@ class Inflation extends Transform {
         this.#frameBytesOut = 0
         this._transform(rest, encoding, done)
       }
-      if (inflater.readableEnded) goOn()
-      else inflater.on('end', goOn)
+      if (inflater.readableEnded) startNextFrame()
+      else inflater.on('end', startNextFrame)
     })
   }
 
@@ -150,17 +152,17 @@ class Inflation extends Transform {
   }
 }
 
-/** What an inflater of this body holds beyond what its stream counts, in bytes; 0 for a body that is not compressed. */
+/** Memory of this body's inflater that its stream does not count, in bytes; 0 if the body is not compressed. */
 export const inflaterBytes = (body: Readable): number => (body instanceof Inflation ? body.windowBytes : 0)
 
-/** What the beginning of a frame has to have for its window to be known. */
+/** How many bytes of a frame are enough to know its window size. */
 const HEAD_BYTES = 6
 
-/** How far back a frame may refer, by its first bytes; while they do not say so yet, what the encoding allows at most. */
+/** Window size according to the first bytes of a frame; the encoding's maximum while there are too few of them. */
 function windowOf(encoding: Encoding, head: Buffer): number {
   const [first = 0] = head
   if (encoding === 'zstd') {
-    // RFC 8878, section 3.1.1.1. A frame in a single segment has no window of its own, but for all of its content.
+    // RFC 8878, section 3.1.1.1. A single-segment frame declares no window: its window is its whole content.
     const hasWindow = head.length === HEAD_BYTES && ((head[4] as number) & 0x20) === 0
     if (!hasWindow) return MAX_WINDOW.zstd
     const [exponent, mantissa] = [(head[5] as number) >> 3, (head[5] as number) & 7]
@@ -177,28 +179,25 @@ function windowOf(encoding: Encoding, head: Buffer): number {
 const MAX_WINDOW: Record<Encoding, number> = { zstd: 2 ** 23, br: 2 ** 24, gzip: 2 ** 15, deflate: 2 ** 15 }
 
 function tooManyFrames(): Problem {
-  const detail = `The body has more frames than ${FREE_FRAMES} and one for each ${BYTES_PER_FRAME} bytes. Compress more at a time.`
+  const detail = `The body has more than ${FREE_FRAMES} zstd frames, plus one per ${BYTES_PER_FRAME} bytes. Compress more data per frame.`
   return new Problem('too_complex', detail)
 }
 
-/** Nothing more of a body is wanted. What still comes is read and dropped, so that its sender gets to read the answer. */
+/** Discards the rest of a body as it arrives, so that the sender finishes and reads the response. */
 export function abandon(stream: Readable): void {
-  // The connection may break as well: nobody waits for that any more.
+  // The connection may still break. Nothing waits for the body any more, so the error is ignored.
   stream.on('error', () => {})
   if (stream instanceof Transform) stream.destroy()
   else stream.resume()
 }
 
-/** A body's stream broke: whose fault was it? */
+/** Translates the error that broke a body's stream into a problem. */
 export function toBodyProblem(error: unknown): Problem {
   if (error instanceof Problem) return error
   const code = String((error as NodeJS.ErrnoException | undefined)?.code)
-  // zlib, brotli and zstd, each in its own way.
+  // The error codes of zlib, brotli and zstd.
   if (/^(?:Z_|ERR__|ZSTD_)/.test(code)) {
-    return new Problem(
-      'corrupt_encoding',
-      'The body is not what Content-Encoding says: it is damaged or was cut short.',
-    )
+    return new Problem('corrupt_encoding', 'The body does not match its Content-Encoding: it is damaged or truncated.')
   }
   return new Problem('incomplete_body', 'The connection was lost before the body was complete.', { cause: error })
 }

@@ -21,29 +21,29 @@ import type { Writer } from './writer.ts'
 
 export interface IngestRequest {
   batch: Batch
-  /** What the body occupies, for the bound on a flush. */
+  /** Size of the body, for the bound on a flush. */
   bytes: number
   key: Key
   preferences: Preferences
-  /** What became of the records is added here, also when none was stored. */
+  /** The results are added to these counts, also if no record was stored. */
   totals: Counts
-  /** Called before anything is written. @throws Problem overloaded, if there is no memory for the records and their answer */
+  /** Called before anything is written. @throws Problem overloaded if there is no memory for the records and the response */
   reserve?: (records: readonly (Row | Fault)[]) => void
 }
 
-export interface IngestAnswer {
+export interface IngestResponse {
   status: 200 | 201 | 207
   body: string
   counts: Counts
-  /** Of the one record that a request for a single record created. */
+  /** The URL of the record, if a request with a single record created it. */
   location: string | undefined
 }
 
 /**
- * Writes the records of a request and says what became of each. Resolves after the commit.
- * @throws Problem when no record was stored
+ * Writes the records of a request and returns a result for each. Resolves after the commit.
+ * @throws Problem if no record was stored
  */
-export async function ingest(writer: Writer, request: IngestRequest): Promise<IngestAnswer> {
+export async function ingest(writer: Writer, request: IngestRequest): Promise<IngestResponse> {
   const { batch, bytes, key, preferences, totals } = request
   const records = batch.records.map((record, index) =>
     isFault(record) ? record : (sourceFault(key, record.source, index) ?? record),
@@ -52,13 +52,13 @@ export async function ingest(writer: Writer, request: IngestRequest): Promise<In
   const rows = records.filter((record): record is Row => !isFault(record))
   const { strict, minimal } = preferences
   const refuse = (faults: Fault[]) => {
-    // Of a strict batch not the others: nothing became of them.
+    // The other records of a strict batch have no result and are not counted.
     addCounts(totals, countFaults(faults))
     return strict && !batch.single ? strictRefusal(faults) : refusal(faults, batch.single)
   }
 
   if (strict && rows.length < records.length) throw refuse(records.filter(isFault))
-  // One record is all or nothing anyway, and need not have a flush of its own.
+  // A single record is all or nothing anyway and needs no flush of its own.
   const alone = strict && rows.length > 1
   const outcomes = rows.length > 0 ? await write(writer, { key: key.id, rows, bytes, strict: alone }) : []
   const results = joinResults(records, outcomes)
@@ -82,8 +82,8 @@ const faultsOf = (results: readonly Result[]) => results.flatMap((result) => ('e
 function locationOf([result]: readonly Result[], single: boolean): string | undefined {
   if (!single || result?.status !== 'created') return undefined
   const { source, id } = result.row
-  // Clients take steps of dots out of a path, encoded ones too (WHATWG URL, section 4.1): they would arrive elsewhere.
-  if ([source, id].some((step) => step === '.' || step === '..'))
+  // Clients remove `.` and `..` from a path, even percent-encoded (WHATWG URL, section 4.1), and would request another URL.
+  if ([source, id].some((segment) => segment === '.' || segment === '..'))
     return `/v1/records?${new URLSearchParams({ source, id })}`
   return `/v1/records/${encodeURIComponent(source)}/${encodeURIComponent(id)}`
 }

@@ -1,7 +1,7 @@
 import type { Row } from '../data/row.ts'
 import { type Fault, Problem } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
-import { type Element, MOST_PARSED, outlineElement, parseElement } from './elements.ts'
+import { type Element, MAX_PARSED, outlineElement, parseElement } from './elements.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
 import { type Extent, MAX_DEPTH, nameAt, skipSpace } from './json.ts'
 import { type JsonWalk, MAX_MEMBERS } from './json-walk.ts'
@@ -14,32 +14,33 @@ export interface RecordLimits {
   maxBatchRecords: number
 }
 
-/** What a body holds: for each record, in order, its row or what is wrong with it. */
+/** The content of a body: for each record, in order, its row or its fault. */
 export interface Batch {
-  /** Was it a single object, not an array? */
+  /** Is the body a single object, not an array? */
   single: boolean
   records: (Row | Fault)[]
 }
 
 export const isFault = (record: Row | Fault): record is Fault => 'code' in record
 
-/** What the format allows at the top, and what it asks of each record. */
+/** What the format allows at the top level, and requires of each record. */
 export interface JsonFormat {
   top: 'object' | 'array' | 'either'
-  /** Attributes that a record must have beyond those of the schema. */
+  /** Required attributes, in addition to those that the schema requires. */
   required: readonly string[]
 }
 
 /** application/json */
 export const PLAIN: JsonFormat = { top: 'either', required: [] }
 
-/** In characters. Shorter bodies are read without a look at the clock. */
+/** In characters. Less text than this is read without checking the clock. */
 const SHORT = 4096
 
 /**
- * Reads one record or an array of records, in turns of the event loop.
- * Parsed for the checks; the payloads of the rows are slices of the text, since JSON.parse rounds what a double cannot hold.
- * @param owner of the turns
+ * Reads one record or an array of records, in turns (lib/turns.ts).
+ * The text is parsed for the checks only. The payloads of the rows are slices of the text, because JSON.parse rounds numbers
+ * that a double cannot hold.
+ * @param owner id of the API key that takes turns
  * @throws Problem invalid_json, too_deep, wrong_type, too_many_records
  */
 export async function readJsonRecords(
@@ -62,7 +63,8 @@ export async function readJsonRecords(
   const records: (Row | Fault)[] = []
   const take = (element: Element) => {
     const index = records.length
-    const record = findMissing(element.value, index, format) ?? checkRecord(text, element, index, limits, defaults)
+    const record =
+      findMissingAttribute(element.value, index, format) ?? checkRecord(text, element, index, limits, defaults)
     records.push(identify(record, element.value))
   }
 
@@ -75,7 +77,7 @@ export async function readJsonRecords(
 }
 
 /**
- * Cuts the array that begins at `start` into its elements, and hands them over one by one.
+ * Calls `take` with each element of the array that begins at `start`.
  * @throws Problem invalid_json, too_deep, too_many_records
  */
 async function forEachElement(
@@ -86,16 +88,13 @@ async function forEachElement(
   take: (element: Element) => void,
 ): Promise<void> {
   let at = skipSpace(text, start + 1)
-  let looked = 0
+  let lastCheck = 0
   for (let index = 0; text.charAt(at) !== ']' || index > 0; index++) {
     if (index === max) {
-      throw new Problem(
-        'too_many_records',
-        `The batch holds more than ${max} records, which is the most that are taken.`,
-      )
+      throw new Problem('too_many_records', `The batch has more than ${max} records.`)
     }
-    if (at - looked > SHORT) {
-      looked = at
+    if (at - lastCheck > SHORT) {
+      lastCheck = at
       if (isTurnOver()) await waitForTurn(owner)
     }
     const element = parseElement(text, at) ?? (await walkElement(text, at, owner))
@@ -108,7 +107,7 @@ async function forEachElement(
   throwFault(faultAfter(at + 1, text))
 }
 
-/** A value that is large, no object, or not JSON. @throws Problem invalid_json, too_deep */
+/** For a value that is large, not an object, or not JSON. @throws Problem invalid_json, too_deep */
 async function walkElement(text: string, start: number, owner: string): Promise<Element> {
   const walk = await walkJson(text, start, owner)
   throwFault(faultInside(walk, text))
@@ -116,8 +115,8 @@ async function walkElement(text: string, start: number, owner: string): Promise<
 }
 
 /**
- * Reads a record that is a text of its own, such as a line. At once, unless it is large.
- * @param owner of the turns
+ * Reads a record from a text of its own, such as a line. Returns a promise only if the text is large.
+ * @param owner id of the API key that takes turns
  */
 export function readRecordText(
   text: string,
@@ -128,9 +127,9 @@ export function readRecordText(
 ): Row | Fault | Promise<Row | Fault> {
   const start = skipSpace(text, 0)
   const element = parseElement(text, start)
-  // A promise for each line that is broken would cost more than the line.
+  // A promise for each invalid line would cost more than reading the line.
   if (element === undefined)
-    return text.length > MOST_PARSED ? walkJson(text, start, owner).then(read) : read(walkAtOnce(text))
+    return text.length > MAX_PARSED ? walkJson(text, start, owner).then(read) : read(walkAtOnce(text))
   const fault = faultAfter(element.extent.end, text, 'line')
   return fault === undefined ? check(element) : { index, pointer: '', ...fault }
 
@@ -144,7 +143,7 @@ export function readRecordText(
   }
 }
 
-/** Says of a record that is refused which one it is, as far as that can be read. */
+/** Adds source and id to the fault of a record, as far as they can be read. */
 function identify(record: Row | Fault, value: unknown): Row | Fault {
   if (!isFault(record) || typeof value !== 'object' || value === null) return record
   const { source, id } = value as Record<string, unknown>
@@ -156,7 +155,7 @@ function identify(record: Row | Fault, value: unknown): Row | Fault {
   }
 }
 
-function findMissing(value: unknown, index: number, { required }: JsonFormat): Fault | undefined {
+function findMissingAttribute(value: unknown, index: number, { required }: JsonFormat): Fault | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   const name = required.find((one) => (value as Record<string, unknown>)[one] == null)
   if (name === undefined) return undefined
@@ -187,7 +186,7 @@ function checkRecord(
     }
   }
   if (extent.members > MAX_MEMBERS) {
-    const detail = `The record has more than ${MAX_MEMBERS} members; put them into data, which may have any number.`
+    const detail = `The record has more than ${MAX_MEMBERS} members. Put them into data, which may have any number of members.`
     return { index, pointer: '', code: 'too_complex', detail }
   }
   if (repeated !== undefined) {
@@ -195,18 +194,18 @@ function checkRecord(
       index,
       pointer: `/${pointerToken(repeated)}`,
       code: 'repeated_field',
-      detail: 'The field occurs twice in the record, and only one of them can be meant.',
+      detail: 'The field occurs twice in the record.',
     }
   }
   const row = readEnvelope(value, index, defaults)
   if (isFault(row)) return row
-  // CloudEvents JSON format, section 2.2. As a double, 1.00000000000000000001 has become 1 by now.
+  // CloudEvents JSON format, section 2.2. Only the text shows it: JSON.parse reads 1.00000000000000000001 as 1.
   if (extent.fractionalAt > 0) {
     return {
       index,
       pointer: `/${pointerToken(nameAt(text, extent.fractionalAt))}`,
       code: 'wrong_type',
-      detail: 'The number of an attribute is an integer, written without fraction and exponent.',
+      detail: 'A number in an attribute must be an integer, written without a fraction or an exponent.',
     }
   }
   if (extent.dataEnd === 0) return row
@@ -216,7 +215,7 @@ function checkRecord(
   return found === undefined ? row : { index, ...found }
 }
 
-/** In bytes of UTF-8, which are at least one and at most three a UTF-16 unit: counted only where that does not decide. */
+/** `max` is in bytes of UTF-8. A UTF-16 unit takes one to three bytes: they are counted only if that does not decide. */
 function isLonger(text: string, { start, end }: Extent, max: number): boolean {
   if ((end - start) * 3 <= max) return false
   return end - start > max || Buffer.byteLength(text.slice(start, end)) > max

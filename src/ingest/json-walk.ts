@@ -1,22 +1,22 @@
 import { nameAt, skipSpace } from './json.ts'
 import { checkNumber, checkString, pointerToken, type Unstorable } from './unstorable.ts'
 
-/** A member of the value itself, as offsets into the text. */
+/** A member of the outermost object, as indexes into the text. */
 export interface Member {
   nameStart: number
   nameEnd: number
   valueStart: number
   valueEnd: number
-  /** Levels of nesting in its value. */
+  /** Nesting depth of its value. */
   depth: number
 }
 
-/** Members beyond these are counted only; a record has fewer. */
+/** Further members are only counted. A record cannot have more. */
 export const MAX_MEMBERS = 1000
-/** Far above what a record may have: a record that is merely too deep must not take the others of its batch with it. */
+/** Far above the limit for a record: a record that is too deep must not fail the other records of its batch. */
 export const MAX_DEPTH_WALKED = 100_000
 
-/** What may come next. */
+/** What the text may contain next. */
 const VALUE = 0,
   FIRST_VALUE = 1,
   NAME = 2,
@@ -37,42 +37,42 @@ const OPEN_ARRAY = 0x5b,
   CLOSE_OBJECT = 0x7d
 
 /**
- * Checks one JSON value (RFC 8259) in any text without building it: JSON.parse takes seconds for some texts of 16 MiB, and
- * cannot be interrupted. This takes its time in steps, and memory for the levels that are open only.
+ * Checks one JSON value (RFC 8259) in a text without building the value. JSON.parse takes seconds for some texts of 16 MiB
+ * and cannot be interrupted. This walk runs in steps and needs memory only for the open levels.
  */
 export class JsonWalk {
   readonly #text: string
   #at: number
   #due = VALUE
-  /** Of each open array twice the index of the current element; of each open object where its current name is, twice, and 1. */
+  /** For each open array, 2 × the index of the current element; for each open object, 2 × the index of its current name in the text + 1. */
   readonly #open: number[] = []
   #member: Member | undefined
-  /** Of the string that is being taken; -1: none. */
+  /** Start of the current string; -1 if there is none. */
   #stringStart = -1
-  /** Can PostgreSQL perhaps not hold it? */
+  /** May the current string contain something that PostgreSQL cannot hold? */
   #isRisky = false
   #isDone = false
   readonly members: Member[] = []
   memberCount = 0
-  /** Levels that were open at once. */
+  /** The largest number of levels that were open at the same time. */
   deepest = 0
-  /** Where the text stops being the beginning of JSON; its length, where it ends too early. */
+  /** Index of the first character that is not valid JSON; the length of the text if it ends too early. */
   fault: number | undefined
   /** The first thing that PostgreSQL cannot hold. */
   unstorable: Unstorable | undefined
 
-  /** @param at where the value begins; white space may come before it */
+  /** @param at index where the value begins; white space may come before it */
   constructor(text: string, at: number) {
     this.#text = text
     this.#at = at
   }
 
-  /** After the value, once it is done; else how far it is. */
+  /** Index after the value if the walk is done, otherwise the current index. */
   get end(): number {
     return this.#at
   }
 
-  /** Goes on for some `length` characters. @returns whether it has come to the end of the value, or to a fault */
+  /** Continues for about `length` characters. @returns true at the end of the value or at a fault */
   run(length: number): boolean {
     const until = this.#at + length
     while (!this.#isDone && this.#at < until) this.#step(until)
@@ -158,7 +158,7 @@ export class JsonWalk {
     }
   }
 
-  /** A name or a value; goes on with one that was begun. */
+  /** Takes a name or a value, or continues one that was begun. */
   #takeString(until: number): void {
     const text = this.#text
     if (this.#stringStart < 0) {
@@ -198,7 +198,7 @@ export class JsonWalk {
     const text = this.#text
     const start = this.#at
     let at = text.charCodeAt(start) === MINUS ? start + 1 : start
-    // Nothing comes after a leading zero.
+    // No digit may follow a leading zero.
     at = text.charCodeAt(at) === ZERO ? at + 1 : this.#takeDigits(at)
     if (text.charCodeAt(at) === POINT) at = this.#takeDigits(at + 1)
     const hasExponent = text.charCodeAt(at) === 0x65 || text.charCodeAt(at) === 0x45
@@ -208,11 +208,11 @@ export class JsonWalk {
     }
     if (this.#isDone) return
     this.#at = at
-    // Nothing else can leave numeric's range.
+    // Other numbers are always within the range of PostgreSQL's numeric.
     if (hasExponent || at - start > 4096) this.unstorable ??= checkNumber(text.slice(start, at), () => this.#pointer())
   }
 
-  /** At least one. */
+  /** Takes one or more digits. */
   #takeDigits(start: number): number {
     let at = start
     while (isDigit(this.#text.charCodeAt(at))) at++
@@ -220,13 +220,13 @@ export class JsonWalk {
     return at
   }
 
-  /** Of the current value, or name. */
+  /** JSON Pointer to the current value or name. */
   #pointer(): string {
-    const step = (place: number) => (place % 2 === 0 ? place / 2 : pointerToken(nameAt(this.#text, (place - 1) / 2)))
-    return this.#open.map((place) => `/${step(place)}`).join('')
+    const token = (level: number) => (level % 2 === 0 ? level / 2 : pointerToken(nameAt(this.#text, (level - 1) / 2)))
+    return this.#open.map((level) => `/${token(level)}`).join('')
   }
 
-  /** The first one counts. */
+  /** Ends the walk. The first fault counts. */
   #fail(at: number): void {
     this.fault ??= Math.min(at, this.#text.length)
     this.#isDone = true

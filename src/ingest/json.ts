@@ -1,26 +1,26 @@
 /**
- * Finds where things are in JSON text, so that a payload can go to PostgreSQL as it was received, and an array can be parsed
- * element by element. The functions look for ends, not for errors. In text that is not JSON they are right up to where it
- * breaks, and come to an end.
+ * Finds the bounds of values in JSON text, so that a payload goes to PostgreSQL as it was received, and an array is parsed
+ * element by element. These functions do not check the syntax. For text that is not JSON, their results are correct up to
+ * the first error, and they always return.
  */
 
-/** PostgreSQL's parser recurses: at its default max_stack_depth of 2 MB it gives up beyond some 6,000 levels. */
+/** PostgreSQL's parser is recursive: with the default max_stack_depth of 2 MB it fails beyond about 6,000 levels. */
 export const MAX_DEPTH = 512
 
-/** One object of the body, as offsets into the text. */
+/** One object of the body, as indexes into the text. */
 export interface Extent {
   start: number
   end: number
-  /** Where the value of its member `data` is; the last one, as in JSON.parse. Both 0: there is none. */
+  /** Bounds of the value of the member `data` (the last one, as in JSON.parse). Both are 0 if there is none. */
   dataStart: number
   dataEnd: number
-  /** Members counted in the text: more than the parsed object has keys means that a name was repeated. */
+  /** Number of members in the text. If the parsed object has fewer keys, a name is repeated. */
   members: number
-  /** Set by the payload: what only a closer look (`findUnstorable`) can clear. */
+  /** Is there something in the payload that PostgreSQL may not hold? `findUnstorable` decides. */
   suspicious: boolean
-  /** Set by the payload. */
+  /** Is the payload nested too deeply? */
   tooDeep: boolean
-  /** Where the name is of the last other member that is a number with a fraction or an exponent; 0: there is none. */
+  /** Index of the name of the last member, other than `data`, whose value is a number with a fraction or an exponent; 0 if there is none. */
   fractionalAt: number
 }
 
@@ -32,10 +32,10 @@ const OPEN_ARRAY = 0x5b,
   OPEN_OBJECT = 0x7b,
   CLOSE_OBJECT = 0x7d
 
-/** U+0000 and all surrogates, written as escapes. Also matches harmless text such as `\\u0000`: hence "suspicious". */
+/** U+0000 and all surrogates, written as escapes. It also matches harmless text such as `\\u0000`: hence "suspicious". */
 const RISKY_ESCAPE = /\\u(?:0000|[dD][89a-fA-F])/
 
-/** The first name that an object has twice; the object begins at `start`, and does have one. */
+/** The first repeated name in the object that begins at `start`. The object must have one. */
 export function findRepeatedName(text: string, start: number): string {
   const names = new Set<string>()
   for (let at = skipSpace(text, start + 1); ; ) {
@@ -48,7 +48,7 @@ export function findRepeatedName(text: string, start: number): string {
   }
 }
 
-/** The name that begins at `start`, which is that of a member. */
+/** The member name that begins at `start`. */
 export const nameAt = (text: string, start: number): string => JSON.parse(text.slice(start, skipString(text, start)))
 
 export function newExtent(start: number): Extent {
@@ -65,8 +65,8 @@ export function newExtent(start: number): Extent {
 }
 
 /**
- * The extent of the object that begins at `start`; undefined where it does not end at `limit` or before. Of what is not JSON,
- * the extent is anything.
+ * The extent of the object that begins at `start`; undefined if the object does not end at or before `limit`. The extent of
+ * text that is not JSON is arbitrary.
  */
 export function measure(text: string, start: number, limit: number): Extent | undefined {
   const extent = newExtent(start)
@@ -98,7 +98,7 @@ export function measure(text: string, start: number, limit: number): Extent | un
   return extent
 }
 
-/** A name may be spelled with escapes, and is still that name. */
+/** A name written with escapes is still the same name. */
 const DATA_ESCAPED = /^"(?:d|\\u0064)(?:a|\\u0061)(?:t|\\u0074)(?:a|\\u0061)"$/
 
 export function isNameOfData(text: string, start: number, end: number): boolean {
@@ -111,7 +111,7 @@ export function isFractional(text: string, start: number, end: number): boolean 
   return isNumberStart(text.charCodeAt(start)) && /[.eE]/.test(text.slice(start, end))
 }
 
-/** The offset after the value that begins at `at`, if that is not past `limit`; notes in `extent` what it saw on the way. */
+/** The index after the value that begins at `at`, or more than `limit` if the value ends after it. Sets what it finds in `extent`. */
 function skipValue(text: string, at: number, limit: number, extent: Extent): number {
   let depth = 0
   for (;;) {
@@ -140,7 +140,7 @@ function skipValue(text: string, at: number, limit: number, extent: Extent): num
   }
 }
 
-/** The offset after the closing quote of the string whose opening quote is at `at`; where none is before `limit`, one past it. */
+/** The index after the string that begins at `at`; `limit` + 1 if the string does not end before `limit`. */
 export function skipString(text: string, at: number, limit = text.length): number {
   for (let end = text.indexOf('"', at + 1); ; end = text.indexOf('"', end + 1)) {
     if (end === -1 || end >= limit) return limit + 1
@@ -159,7 +159,7 @@ function skipNumber(text: string, start: number, extent: Extent): number {
     (code >= 0x2b && code <= 0x39 && code !== COMMA) || code === 0x65 || code === 0x45;
     code = text.charCodeAt(++at)
   ) {
-    // Only an exponent or very many digits can leave numeric's range.
+    // Only a number with an exponent or very many digits can be out of range for PostgreSQL's numeric.
     if (code >= 0x45) extent.suspicious = true
   }
   if (at - start > 4096) extent.suspicious = true

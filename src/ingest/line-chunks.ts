@@ -5,32 +5,32 @@ import type { Key } from '../operate/keys.ts'
 import { CONFLICT_BYTES, type LineReport, MAX_REJECTIONS } from './line-report.ts'
 import type { Writer } from './writer.ts'
 
-/** Lines that go to the writer together: enough to make a flush of their own, few enough to hold several in memory. */
+/** Size of a chunk: large enough for a flush of its own, small enough to hold several in memory. */
 const CHUNK_ROWS = 2000
 const CHUNK_BYTES = 1024 * 1024
-/** Chunks at the writer at once: one more than there are flushes, so that the next is ready when one ends. */
+/** Chunks at the writer at the same time: one more than the default FLUSH_CONCURRENCY, so that the next is ready when a flush ends. */
 const CHUNKS_IN_FLIGHT = 3
 
-/** What the chunks of one stream hold in memory at most. */
+/** Largest memory of the chunks of one stream, in bytes. */
 export const STREAM_BYTES = (CHUNKS_IN_FLIGHT + 1) * CHUNK_BYTES
 
-/** Asked before lines go to the writer; may take its time. Rejects with a Problem when they may not. */
+/** Called before lines go to the writer; may delay them. Rejects with a Problem if they are not allowed. */
 export type Admit = (rows: number, bytes: number) => Promise<void>
 
 interface Chunk {
   rows: RowPacker
-  /** The line of each row. */
+  /** The line number of each row. */
   lines: number[]
-  /** Of these lines, as they came. */
+  /** Size of these lines as they arrived. */
   bytes: number
-  /** The last line that was read when the chunk was sent; lines without a row count as well. */
+  /** Number of the last line that was read before the chunk was sent, including lines without a row. */
   lastLine: number
   state: 'filling' | 'sent' | 'stored' | 'failed'
-  /** Takes it back from the writer, as far as it was not sent to the database. */
+  /** Withdraws from the writer what was not sent to the database. */
   withdraw: (why: Problem) => void
 }
 
-/** Gathers the rows of a stream into chunks, hands these to the writer, a few at a time, and reports what it says. */
+/** Gathers the rows of a stream into chunks, submits a few chunks at a time to the writer, and adds the results to the report. */
 export class LineChunks {
   readonly #writer: Writer
   readonly #report: LineReport
@@ -38,17 +38,14 @@ export class LineChunks {
   readonly #key: string
   readonly #stop: AbortSignal
   readonly #admit: Admit | undefined
-  /** In the order of the lines; done ones leave at the head only, since a gap ends what can be called committed. */
+  /** In the order of the lines. Stored chunks are removed only from the front, because committedLines must not skip a chunk. */
   #sent: Chunk[] = []
   #current = newChunk(0)
   #onDone: () => void = () => {}
-  /** Why a chunk was not stored: the first of them to fail. A Problem, or a defect. */
+  /** Why a chunk was not stored: the error of the first one that failed. A Problem, or any error if there is a bug. */
   problem: unknown
 
-  /**
-   * @param request whose stream it is: `key` sends it; once `stop` is aborted nothing more is handed over, and its reason, a
-   * Problem, says why
-   */
+  /** @param request `key` sends the stream. After `stop` is aborted (its reason is a Problem), nothing more is submitted. */
   constructor(writer: Writer, report: LineReport, request: { key: Pick<Key, 'id'>; stop: AbortSignal; admit?: Admit }) {
     this.#writer = writer
     this.#report = report
@@ -61,17 +58,17 @@ export class LineChunks {
     return this.#current.rows.length >= CHUNK_ROWS || this.#current.rows.size >= CHUNK_BYTES
   }
 
-  /** Are there rows to send? */
+  /** Does the current chunk have rows to send? */
   get hasRows(): boolean {
     return this.#current.rows.length > 0
   }
 
-  /** Does nothing of this stream wait for the writer? */
+  /** Is no chunk of this stream waiting for the writer? */
   get isIdle(): boolean {
     return this.#inFlight === 0
   }
 
-  /** Of the rows, and of what the report may have to say of them. */
+  /** Memory of the rows, and of what the report may have to say about them. */
   get heldBytes(): number {
     let [bytes, rows] = [0, 0]
     for (const chunk of [...this.#sent, this.#current]) {
@@ -81,7 +78,7 @@ export class LineChunks {
     return bytes + Math.min(rows, MAX_REJECTIONS) * CONFLICT_BYTES
   }
 
-  /** All lines up to this one were read, whatever was in them. */
+  /** Notes that all lines up to this one were read, with or without a row. */
   reachLine(line: number): void {
     this.#current.lastLine = line
     this.#report.lines = line
@@ -93,7 +90,7 @@ export class LineChunks {
     this.#current.bytes += bytes
   }
 
-  /** Hands the chunk over, as soon as there is a place for it; does not wait until it is stored. */
+  /** Waits until fewer than CHUNKS_IN_FLIGHT chunks are at the writer, then submits the current one. Does not wait until it is stored. */
   async send(): Promise<void> {
     while (this.#inFlight >= CHUNKS_IN_FLIGHT && !this.#stop.aborted) await this.nextDone()
     const chunk = this.#current
@@ -104,7 +101,7 @@ export class LineChunks {
     } catch (error) {
       this.problem ??= error
     }
-    // What is full stays so, and is not sent: after a gap nothing can be called committed.
+    // After a failure no further chunk is sent: the lines after a gap cannot count as committed.
     if (this.problem !== undefined) return
     this.#current = newChunk(chunk.lastLine)
     this.#sent.push(chunk)
@@ -114,7 +111,7 @@ export class LineChunks {
     chunk.withdraw = this.#writer.submit(request, (error, outcomes) => {
       if (error === undefined) this.#report.record(rows, chunk.lines, outcomes)
       else this.#noteFailed(error as Problem)
-      // One that failed may still be on its way.
+      // A failed chunk may still be in use by a statement: its memory is not released for reuse.
       if (error === undefined) chunk.rows.release()
       chunk.state = error === undefined ? 'stored' : 'failed'
       while (this.#sent[0]?.state === 'stored') this.#report.committedLines = (this.#sent.shift() as Chunk).lastLine
@@ -122,12 +119,12 @@ export class LineChunks {
     })
   }
 
-  /** Takes back what the writer has not sent to the database yet; what it has sent has a moment left. */
+  /** Withdraws what the writer has not sent to the database yet. Statements that are running get a short grace time. */
   withdraw(why: Problem): void {
     for (const { withdraw } of this.#sent) withdraw(why)
   }
 
-  /** Hands over what is left, and waits until all is stored or has failed. */
+  /** Submits the remaining rows and waits until every chunk is stored or has failed. */
   async finish(): Promise<void> {
     if (this.hasRows && this.problem === undefined) await this.send()
     while (this.#inFlight > 0) await this.nextDone()
@@ -136,18 +133,18 @@ export class LineChunks {
 
   #noteFailed(problem: Problem): void {
     this.problem ??= problem
-    // Whichever chunk fails first: the stream is not written only when none of its chunks can be.
+    // Whichever chunk failed first: the outcome is unknown if that of any chunk is.
     if (problem.outcome === 'unknown') this.#report.outcomeUnknown = true
   }
 
-  /** Until one of those that wait for the writer is stored, or has failed, or `wake` is called. */
+  /** Resolves when a submitted chunk is stored or has failed, or `wake` is called. */
   nextDone(): Promise<void> {
     return new Promise((resolve) => {
       this.#onDone = resolve
     })
   }
 
-  /** To be called when `stop` is aborted: what waits for a place looks at it again. */
+  /** Call this after `stop` is aborted: a waiting `send` checks the signal again. */
   wake(): void {
     this.#onDone()
   }

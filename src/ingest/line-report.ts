@@ -3,76 +3,76 @@ import type { Row, Rows } from '../data/row.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 import { type Counts, codeForAll, faultOf, noCounts } from './results.ts'
 
-/** Refused lines that are told one by one; the rest is counted. */
+/** Number of rejected lines that are listed. Further ones are only counted. */
 export const MAX_REJECTIONS = 1000
 
-/** What the answer says of a row that PostgreSQL refuses, beyond its source and id. */
+/** Size in the response of a row that conflicts or that PostgreSQL rejects, without its source and id. */
 export const CONFLICT_BYTES = 256
 
-/** What is told of one, in characters: a name in a record can be as long as a line. */
-const LONGEST_TEXT = 1024
+/** Longest pointer or detail in a rejection, in characters: a name in a record can be as long as a line. */
+const MAX_TEXT = 1024
 
-/** What one holds beyond its texts: objects of V8. */
+/** Memory of a rejection without its texts: objects of V8. */
 const REJECTION_BYTES = 128
 
-const DEFECT = 'This is a defect of the service. The log has the reason, under this requestId.'
+const DEFECT = 'This is a bug in Sluice. The log has the reason under this requestId.'
 
 export interface Rejection extends Omit<Fault, 'index'> {
   /** From 1. */
   line: number
 }
 
-/** What became of the lines of a stream. */
+/** The results of the lines of a stream. */
 export class LineReport {
   readonly counts = noCounts()
-  /** Lines that were read, blank ones too. */
+  /** Number of lines that were read, including blank lines. */
   lines = 0
-  /** All lines up to this one are dealt with: stored or refused. */
+  /** All lines up to this one have their final result: stored or rejected. */
   committedLines = 0
-  /** Lines were sent to the database, and whether they were committed is not known. */
+  /** Were lines sent to the database that may or may not be committed? */
   outcomeUnknown = false
-  /** In memory, of the refused lines that are listed; also enough for the answer, which says the same of half of them. */
+  /** Memory of the listed lines, in bytes. It is also enough for the response, which lists at most the first MAX_REJECTIONS of them. */
   heldBytes = 0
   #rejections: Rejection[] = []
-  /** Of the lines that are listed the last one, once no further ones will be. */
+  /** Lines after this one are not listed. */
   #lastListed = Number.POSITIVE_INFINITY
   readonly #codes = new Set<ProblemCode>()
   readonly #totals: Counts
 
-  /** @param totals counts on over all streams */
+  /** @param totals counts of all streams; the results are added to them, too */
   constructor(totals: Counts) {
     this.#totals = totals
   }
 
-  /** What the database said of the rows of a chunk; `lines` are theirs. */
+  /** Adds the outcomes of the rows of a chunk. `lines` has the line number of each row. */
   record(rows: Rows, lines: readonly number[], outcomes: readonly RowOutcome[]): void {
     for (const [at, outcome] of outcomes.entries()) {
       if (outcome.status === 'created' || outcome.status === 'duplicate') this.#count(outcome.status)
-      else this.refuse(lines[at] as number, faultOf(outcome), ...rows.slice(at, at + 1))
+      else this.reject(lines[at] as number, faultOf(outcome), ...rows.slice(at, at + 1))
     }
   }
 
-  refuse(line: number, fault: Fault, row?: Row): void {
+  reject(line: number, fault: Fault, row?: Row): void {
     this.#count(fault.code === 'conflict' ? 'conflict' : 'rejected')
     this.#codes.add(fault.code)
-    // Not even made: a stream may be nothing else but lines that are refused.
+    // Not even created: it is possible that every line of a stream is rejected.
     if (line > this.#lastListed) return
     const rejection = toRejection(line, fault, row)
     this.#rejections.push(rejection)
     this.heldBytes += bytesOf(rejection)
-    // What the database refuses is known later than what is wrong with a line further down.
+    // Keep twice as many: the database may reject a line after later lines were rejected by a check.
     if (this.#rejections.length < 2 * MAX_REJECTIONS) return
     this.#rejections = this.#first()
     this.heldBytes = this.#rejections.reduce((sum, one) => sum + bytesOf(one), 0)
     this.#lastListed = (this.#rejections.at(-1) as Rejection).line
   }
 
-  /** Why no line was stored. */
+  /** The problem for a stream of which no line was stored. */
   refusal(): Problem {
-    return new Problem(codeForAll(this.#codes), 'None of the lines was stored: rejections has the reasons.')
+    return new Problem(codeForAll(this.#codes), 'No line was stored. The reasons are in rejections.')
   }
 
-  /** What ended the stream, as a problem with this report in it: what was stored before that stays stored. */
+  /** Turns the error that ended the stream into a problem with this report: lines that were stored before stay stored. */
   explain(error: unknown): Problem {
     const problem = error instanceof Problem ? error : new Problem('internal_error', DEFECT, { cause: error })
     const stored = this.counts.created + this.counts.duplicate > 0
@@ -110,17 +110,17 @@ function toRejection(line: number, { index: _, pointer, detail, ...rest }: Fault
     line,
     ...(row === undefined ? {} : { source: row.source, id: row.id }),
     ...(pointer === undefined ? {} : { pointer: shortenPointer(pointer) }),
-    detail: detail.length > LONGEST_TEXT ? `${detail.slice(0, LONGEST_TEXT)}…` : detail,
+    detail: detail.length > MAX_TEXT ? `${detail.slice(0, MAX_TEXT)}…` : detail,
     ...rest,
   }
-  // A copy: V8 cuts text out of a text without copying, and so a detail with a number in it would keep its line in memory.
+  // A copy: V8 does not copy a slice of a string, so a detail that quotes a number would keep its whole line in memory.
   return JSON.parse(JSON.stringify(rejection))
 }
 
 /** V8 takes one byte or two for a character, UTF-8 one to three. */
 const bytesOf = (rejection: Rejection) => REJECTION_BYTES + 2 * Buffer.byteLength(JSON.stringify(rejection))
 
-/** To what is around the place, where the place itself is too long to be told. */
+/** If a pointer is too long, points to the nearest parent whose pointer is short enough. */
 function shortenPointer(pointer: string): string {
-  return pointer.length > LONGEST_TEXT ? pointer.slice(0, pointer.lastIndexOf('/', LONGEST_TEXT)) : pointer
+  return pointer.length > MAX_TEXT ? pointer.slice(0, pointer.lastIndexOf('/', MAX_TEXT)) : pointer
 }

@@ -2,23 +2,24 @@ import { Bytes } from './bytes.ts'
 
 const NEWLINE = 0x0a
 
-/** Whole lines, and where they stand. */
+/** Whole lines, and their line numbers. */
 export interface Block {
   /** Their bytes; the last line's newline may be missing at the end of the stream. */
   bytes: Buffer
-  /** Number of the first line, from 1. */
+  /** Line number of the first line, from 1. */
   firstLine: number
+  /** How many lines. */
   lines: number
 }
 
-/** A line of which only the beginning was kept, since it was too long. */
+/** The number of a line that is too long. Its content was dropped. */
 export interface LongLine {
   line: number
 }
 
 /**
- * Cuts a stream into blocks of whole lines, however it was cut into chunks. Holds at most one line that is not
- * complete: of one that grows past the limit the rest is dropped as it arrives, and its number is told.
+ * Cuts a stream into blocks of whole lines, however its chunks are cut. Holds at most one incomplete line. A line that
+ * exceeds the limit is dropped as it arrives, and only its number is returned.
  */
 export class LineCutter {
   readonly #maxLineBytes: number
@@ -30,7 +31,7 @@ export class LineCutter {
     this.#maxLineBytes = maxLineBytes
   }
 
-  /** Of a line that is not complete. */
+  /** Size of the incomplete line. */
   get heldBytes(): number {
     return this.#rest.length
   }
@@ -60,7 +61,7 @@ export class LineCutter {
     return out
   }
 
-  /** The last line, where no newline ended it. */
+  /** The last line, if the stream does not end with a newline. */
   end(): (Block | LongLine)[] {
     return this.#rest.length > 0 || this.#dropping ? [this.#closeLine()] : []
   }
@@ -68,7 +69,7 @@ export class LineCutter {
   #keep(part: Buffer): void {
     if (this.#dropping) return
     this.#rest.add(part)
-    // One byte more for the newline, and one for the carriage return before it.
+    // One more byte for the newline, and one for a carriage return before it.
     if (this.#rest.length > this.#maxLineBytes + 2) {
       this.#dropping = true
       this.#rest.clear()

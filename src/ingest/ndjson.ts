@@ -6,7 +6,7 @@ import type { Fault } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
-import { withoutMark } from './body.ts'
+import { stripByteOrderMark } from './body.ts'
 import { BodyReader } from './body-reader.ts'
 import type { Defaults } from './envelope.ts'
 import { inflaterBytes } from './inflate.ts'
@@ -22,37 +22,36 @@ export interface LinesRequest {
   key: Key
   defaults: Defaults
   limits: RecordLimits
-  /** Ends the stream where it is, whatever it waits for. Its reason is a Problem: why. */
+  /** Ends the stream at once, whatever it waits for. Its reason is a Problem. */
   stop: AbortSignal
-  /** Takes back what was handed over and not sent to the database; aborted with `stop`, or after it. Its reason is a Problem. */
+  /** Withdraws the chunks that were not sent to the database. Aborted together with `stop` or after it. Its reason is a Problem. */
   withdraw?: AbortSignal
-  /** What became of the lines is added here, while they are stored. */
+  /** The results are added to these counts while the lines are stored. */
   totals: Counts
   admit?: Admit
-  /** Called with how many bytes of the stream are in memory. @throws Problem overloaded */
+  /** Called with the current memory of the stream, in bytes. @throws Problem overloaded */
   hold?: (bytes: number) => void
 }
 
-/** What Node.js reads of a body beyond what was taken of it: its highWaterMark. A stream that is idle has none of it. */
+/** How far ahead Node.js reads a body: its highWaterMark. An idle stream has nothing read ahead. */
 const READ_AHEAD_BYTES = 64 * 1024
 
-/** Lines that are taken between two looks at the clock, in a fraction of a millisecond. */
-const LINES_PER_LOOK = 16
+/** Number of lines between two checks of the clock. They take a fraction of a millisecond. */
+const LINES_PER_CHECK = 16
 
-export interface LinesAnswer {
+export interface LinesResponse {
   status: 200 | 201 | 207
   body: string
   counts: Counts
 }
 
 /**
- * Stores a stream of records, a line each, while it still arrives and in constant memory. As with single requests the load
- * decides how many go together: those that arrive while others are being written; and a line that comes alone goes alone,
- * however long the next one takes. While the writer is busy with enough of them, the body is not read, and so the sender
- * waits.
- * @throws Problem when no line was stored, or not all lines could be read or written; it carries the report, too
+ * Stores a stream of records, one per line, while it arrives and in constant memory. As with single requests, load decides the
+ * size of a chunk: lines that arrive while others are being written form the next one, and a lone line is written at once. While
+ * enough chunks are at the writer, the body is not read, so the sender waits.
+ * @throws Problem if no line was stored, or if some lines could not be read or written; it contains the report
  */
-export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesAnswer> {
+export async function ingestLines(body: Readable, writer: Writer, request: LinesRequest): Promise<LinesResponse> {
   const report = new LineReport(request.totals)
   const chunks = new LineChunks(writer, report, request)
   const wake = () => chunks.wake()
@@ -63,8 +62,8 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
   try {
     await readLines(body, request, chunks, report)
   } catch (error) {
-    // The sender is gone, or sends what cannot be inflated: the lines that were whole are stored all the same. Or the stream
-    // is to stop: then what the writer has is all that is stored. Or it is a defect.
+    // The sender disconnected, or the body cannot be inflated: the complete lines are stored nevertheless. Or `stop` was
+    // aborted: only what the writer already has is stored. Or it is a bug.
     problem = error
   }
   await chunks.finish()
@@ -83,13 +82,13 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   const reader = new BodyReader(body, stop)
   try {
     for (let bytes = await reader.next(); bytes !== undefined; bytes = await reader.next()) {
-      tellHeld(bytes.length + READ_AHEAD_BYTES)
+      reserveMemory(bytes.length + READ_AHEAD_BYTES)
       await take(cutter.push(bytes))
-      tellHeld()
+      reserveMemory()
       while ((chunks.hasRows || !chunks.isIdle) && chunks.problem === undefined && (await isQuiet(body))) {
-        if (!chunks.isIdle) await Promise.race([reader.news(), chunks.nextDone()])
+        if (!chunks.isIdle) await Promise.race([reader.nextEvent(), chunks.nextDone()])
         else if (chunks.hasRows) await chunks.send()
-        tellHeld()
+        reserveMemory()
       }
       if (chunks.problem !== undefined) return
     }
@@ -97,10 +96,10 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
     reader.close()
   }
   await take(cutter.end())
-  // The report and the rows that may yet add to it, so that the answer is within what is reserved now.
-  tellHeld()
+  // Reserves memory for the report and for what the last rows may add to it, so that the response fits into it.
+  reserveMemory()
 
-  function tellHeld(unread = 0): void {
+  function reserveMemory(unread = 0): void {
     request.hold?.(
       IDLE_STREAM_BYTES + inflaterBytes(body) + unread + cutter.heldBytes + chunks.heldBytes + report.heldBytes,
     )
@@ -110,21 +109,21 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
     for (const piece of pieces) {
       if (!('bytes' in piece)) {
         chunks.reachLine(piece.line)
-        report.refuse(piece.line, tooLong(limits))
+        report.reject(piece.line, tooLong(limits))
         continue
       }
       for (const [at, text] of textOf(piece.bytes).entries()) {
         const line = piece.firstLine + at
-        // Of these, too, there may be tens of thousands in a block.
-        if (at % LINES_PER_LOOK === 0 && isTurnOver()) await waitForTurn(key.id)
-        const record = readLine(line === 1 && text !== undefined ? withoutMark(text) : text, line)
+        // A block may have tens of thousands of lines.
+        if (at % LINES_PER_CHECK === 0 && isTurnOver()) await waitForTurn(key.id)
+        const record = readLine(line === 1 && text !== undefined ? stripByteOrderMark(text) : text, line)
         if (record !== undefined) takeRecord(record instanceof Promise ? await record : record, text as string, line)
         if (chunks.isFull) await chunks.send()
       }
     }
   }
 
-  /** @returns nothing for a blank one */
+  /** @returns undefined for a blank line */
   function readLine(text: string | undefined, line: number): Row | Fault | Promise<Row | Fault> | undefined {
     chunks.reachLine(line)
     if (text === undefined) return NOT_UTF8
@@ -134,11 +133,11 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   function takeRecord(record: Row | Fault, text: string, line: number): void {
     const fault = isFault(record) ? record : sourceFault(key, record.source, line - 1)
     if (fault === undefined) chunks.add(record as Row, line, Buffer.byteLength(text))
-    else report.refuse(line, fault)
+    else report.reject(line, fault)
   }
 }
 
-/** Is nothing more there yet? What is on its way through this process arrives within a turn of the event loop. */
+/** Has nothing more arrived? Bytes that are already in this process become readable within one turn of the event loop. */
 async function isQuiet(body: Readable): Promise<boolean> {
   if (body.readableLength === 0) await nextTurn()
   return body.readableLength === 0 && !body.readableEnded
@@ -150,13 +149,13 @@ const tooLong = ({ maxRecordBytes }: RecordLimits): Fault => {
   return { pointer: '', code: 'record_too_large', detail: `The line is longer than ${maxRecordBytes} bytes.` }
 }
 
-/** The lines of a block; undefined for one that is not UTF-8. */
+/** The lines of a block; undefined for a line that is not UTF-8. */
 function textOf(bytes: Buffer): (string | undefined)[] {
   const valid = isUtf8(bytes)
   const lines: (string | undefined)[] = bytes.toString(valid ? 'utf8' : 'latin1').split('\n')
   if (lines.at(-1) === '') lines.pop()
   if (valid) return lines
-  // Rare: each line by itself, so that only the guilty one is refused.
+  // Rare: check each line separately, so that only the invalid one is rejected.
   return lines.map((line) => {
     const own = Buffer.from(line as string, 'latin1')
     return isUtf8(own) ? own.toString('utf8') : undefined

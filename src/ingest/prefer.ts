@@ -1,13 +1,13 @@
 export interface Preferences {
-  /** `return=minimal`: leave out the results of what went well. */
+  /** `return=minimal`: omit the results of successes. */
   minimal: boolean
-  /** `handling=strict`: all or nothing. */
+  /** `handling=strict`: store all records or none. */
   strict: boolean
 }
 
 /**
- * Reads Prefer (RFC 7240). Preferences that are unknown are passed over, and of one that is repeated the first counts, as
- * section 2 has it.
+ * Reads Prefer (RFC 7240). According to section 2, unknown preferences are ignored, and the first of a repeated preference
+ * counts.
  */
 export function readPrefer(header: string | string[] | undefined): Preferences {
   if (header === undefined) return { minimal: false, strict: false }
@@ -21,7 +21,7 @@ export function readPrefer(header: string | string[] | undefined): Preferences {
   return { minimal: seen.get('return') === 'minimal', strict: seen.get('handling') === 'strict' }
 }
 
-/** What goes into Preference-Applied (RFC 7240, section 3). */
+/** The value of Preference-Applied (RFC 7240, section 3); undefined if no preference was applied. */
 export function preferenceApplied({ minimal, strict }: Preferences): string | undefined {
   const applied = [...(minimal ? ['return=minimal'] : []), ...(strict ? ['handling=strict'] : [])]
   return applied.length > 0 ? applied.join(', ') : undefined

@@ -5,14 +5,14 @@ import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../lib/problems
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import { isFault } from './json-records.ts'
 
-/** One record's answer, before it is written out. */
+/** The result of one record, before it is serialized. */
 export type Result =
   | { row: Row; status: 'created' | 'duplicate'; cursor: string }
   | { row: Row | undefined; status: 'conflict' | 'rejected'; error: Fault; cursor?: string }
 
 export type Counts = Record<Result['status'], number>
 
-/** Joins what was refused on the way in with what the database said of the rest; both in the order of the body. */
+/** Combines the records that a check rejected with the row outcomes of the others. Both are in the order of the body. */
 export function joinResults(records: readonly (Row | Fault)[], outcomes: readonly RowOutcome[]): Result[] {
   let next = 0
   return records.map((record, index) => {
@@ -28,18 +28,18 @@ function toResult(row: Row, index: number, outcome: RowOutcome): Result {
   return { row, status: outcome.status, cursor }
 }
 
-/** Why the database did not take a row. */
+/** The fault of a row that conflicts or that PostgreSQL rejected. */
 export function faultOf(outcome: RowOutcome): Fault {
   return outcome.status === 'refused'
     ? {
         pointer: '',
         code: 'refused_by_database',
-        detail: `PostgreSQL refused the record (SQLSTATE ${outcome.sqlstate}).`,
+        detail: `PostgreSQL rejected the record (SQLSTATE ${outcome.sqlstate}).`,
       }
     : {
         pointer: '/id',
         code: 'conflict',
-        detail: 'Another record with this source and id is stored, with other content. The stored one stands.',
+        detail: 'A record with this source and id, but different content, is already stored. It stays unchanged.',
       }
 }
 
@@ -65,23 +65,23 @@ export function addCounts(to: Counts, { created, duplicate, conflict, rejected }
 }
 
 /**
- * The status of a request whose records went different ways. All refused is an error; some refused is 207, since the
- * rest is committed.
+ * The status of a request, according to the results of its records. It is 207 if some were rejected, because the others are
+ * committed; `refused` if all were.
  */
 export function statusOf(counts: Counts): 200 | 201 | 207 | 'refused' {
-  const refused = counts.conflict + counts.rejected
+  const failed = counts.conflict + counts.rejected
   const stored = counts.created + counts.duplicate
-  if (refused > 0) return stored > 0 ? 207 : 'refused'
+  if (failed > 0) return stored > 0 ? 207 : 'refused'
   return counts.created > 0 ? 201 : 200
 }
 
-/** Results that are written between two looks at the clock. */
-const RESULTS_PER_LOOK = 100
+/** Number of results that are written between two checks of the clock. */
+const RESULTS_PER_CHECK = 100
 
 /**
- * The body of an answer that is not an error: `ResultsSchema`, written by hand since it is most of what we send. In turns of
- * the event loop.
- * @param owner of the turns
+ * Writes the body of a response that is not an error (`ResultsSchema`), in turns (lib/turns.ts). The JSON is written by hand,
+ * because it is most of what Sluice sends.
+ * @param owner id of the API key that takes turns
  */
 export async function writeResults(
   results: readonly Result[],
@@ -91,7 +91,7 @@ export async function writeResults(
 ): Promise<string> {
   let list = ''
   for (const [index, result] of results.entries()) {
-    if (index % RESULTS_PER_LOOK === RESULTS_PER_LOOK - 1 && isTurnOver()) await waitForTurn(owner)
+    if (index % RESULTS_PER_CHECK === RESULTS_PER_CHECK - 1 && isTurnOver()) await waitForTurn(owner)
     const error = 'error' in result ? result.error : undefined
     if (minimal && error === undefined) continue
     if (list !== '') list += ','
@@ -113,36 +113,36 @@ export async function writeResults(
 export const writeCounts = ({ created, duplicate, conflict, rejected }: Counts): string =>
   `{"created":${created},"duplicate":${duplicate},"conflict":${conflict},"rejected":${rejected}}`
 
-/** The code for a batch that was refused as a whole, where all its records have this status; else `rejected`. */
+/** The code for a batch whose faults all have this status. For any other status, and for several, it is `rejected`. */
 const CODE_FOR_ALL: Partial<Record<number, ProblemCode>> = {
   403: 'source_forbidden',
   409: 'conflict',
   413: 'record_too_large',
 }
 
-/** The refusal of a request none of whose records was stored: a batch of one is answered like a record. */
+/** The problem for a request of which no record was stored. For a single record, it is the record's own fault. */
 export function refusal(faults: readonly Fault[], single: boolean): Problem {
   const [first] = faults as [Fault]
   if (single) return new Problem(first.code, first.detail, { errors: [first] })
   const code = codeForAll(new Set(faults.map(({ code }) => code)))
-  return new Problem(code, 'None of the records was stored: errors has the reason for each.', { errors: [...faults] })
+  return new Problem(code, 'No record was stored. The reason for each is in errors.', { errors: [...faults] })
 }
 
-/** The code for all, where the faults of the records have these. */
+/** One code for several faults with these codes. */
 export function codeForAll(codes: ReadonlySet<ProblemCode>): ProblemCode {
   const [status, ...others] = new Set([...codes].map((code) => PROBLEMS[code].status))
   const forAll = others.length === 0 ? CODE_FOR_ALL[status as number] : undefined
   if (forAll === undefined) return 'rejected'
-  // Several codes have a status in common.
+  // Different codes may have the same status.
   return codes.size === 1 ? ([...codes][0] as ProblemCode) : forAll
 }
 
-/** The refusal of a batch with `handling=strict`, some of whose records would have been stored. */
+/** The problem for a batch with `handling=strict` in which at least one record failed. */
 export function strictRefusal(faults: readonly Fault[]): Problem {
   const code = faults.every((fault) => fault.code === 'conflict') ? 'conflict' : 'strict_refused'
   return new Problem(
     code,
-    'Nothing was stored, since handling=strict was asked for: errors has the records at fault.',
+    'No record was stored, because the request has handling=strict. The records at fault are in errors.',
     { errors: [...faults] },
   )
 }

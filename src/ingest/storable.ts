@@ -2,10 +2,10 @@ import { JsonWalk } from './json-walk.ts'
 import type { Unstorable } from './unstorable.ts'
 
 /**
- * The first thing in a payload that PostgreSQL's jsonb, and with it every query on the data, could not hold: U+0000 or a
- * lone surrogate in a string or a name, or a number beyond numeric. Called for suspicious text only.
+ * Finds the first part of a payload that PostgreSQL's jsonb cannot hold: U+0000 or a lone surrogate in a string or a name, or a
+ * number out of range for numeric. Every query on the data would fail there. Call it for suspicious text only.
  * @param text    one JSON value
- * @param pointer where that value stands in the record
+ * @param pointer JSON Pointer to that value in the record
  */
 export function findUnstorable(text: string, pointer: string): Unstorable | undefined {
   const walk = new JsonWalk(text, 0)

@@ -1,19 +1,20 @@
-/** What PostgreSQL's jsonb, and with it every query on the data, could not hold. */
+/** A part of a payload that PostgreSQL's jsonb cannot hold, so that every query on the data would fail. */
 export interface Unstorable {
-  /** JSON Pointer (RFC 6901) to the value, or to the member whose name it is. */
+  /** JSON Pointer (RFC 6901) to the value, or to the member with the name. */
   pointer: string
   code: 'unstorable_string' | 'unstorable_number'
   detail: string
 }
 
-/** A name as a step of a JSON Pointer (RFC 6901, section 3). A lone surrogate cannot be sent back: U+FFFD stands for it. */
+/** A name as a token of a JSON Pointer (RFC 6901, section 3). UTF-8 cannot contain a lone surrogate: U+FFFD replaces it. */
 export function pointerToken(name: string): string {
   return name.toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1')
 }
 
 /**
- * @param token a string of JSON
- * @param pointer to it, made only where it is needed
+ * Checks a string.
+ * @param token the string in JSON, with its quotes
+ * @param pointer returns the JSON Pointer to it; called only if there is a fault
  */
 export function checkString(token: string, pointer: () => string): Unstorable | undefined {
   const string: string = JSON.parse(token)
@@ -22,17 +23,17 @@ export function checkString(token: string, pointer: () => string): Unstorable | 
   return {
     pointer: pointer(),
     code: 'unstorable_string',
-    detail: `The string holds ${what}, which PostgreSQL cannot keep in text.`,
+    detail: `The string contains ${what}, which PostgreSQL cannot hold in text.`,
   }
 }
 
-/** PostgreSQL manual, 8.1.2. Digits after the point are counted as written, trailing zeros too. */
+/** PostgreSQL manual, section 8.1.2. Trailing zeros after the decimal point count as digits. */
 const MAX_DIGITS_BEFORE_POINT = 131_072
 const MAX_DIGITS_AFTER_POINT = 16_383
-/** numeric's input gives up on such an exponent even where the number is zero. */
+/** Beyond this exponent, numeric's input function fails even for the number zero. */
 const MAX_EXPONENT = 1_073_741_823
 
-/** The same for a number. */
+/** Checks a number, with the same parameters as `checkString`. */
 export function checkNumber(token: string, pointer: () => string): Unstorable | undefined {
   const [, whole = '', fraction = '', exponentText = '0'] = /^-?(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d+))?$/.exec(token) ?? []
   const exponent = Number(exponentText)
@@ -43,6 +44,6 @@ export function checkNumber(token: string, pointer: () => string): Unstorable | 
     return undefined
   }
   const shown = token.length > 40 ? `${token.slice(0, 37)}...` : token
-  const detail = `${shown} is beyond PostgreSQL's numeric, which has at most ${MAX_DIGITS_BEFORE_POINT} digits before the decimal point and ${MAX_DIGITS_AFTER_POINT} after it.`
+  const detail = `${shown} is out of range for PostgreSQL's numeric, which holds at most ${MAX_DIGITS_BEFORE_POINT} digits before the decimal point and ${MAX_DIGITS_AFTER_POINT} after it.`
   return { pointer: pointer(), code: 'unstorable_number', detail }
 }

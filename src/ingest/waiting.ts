@@ -3,29 +3,29 @@ import type { Rows } from '../data/row.ts'
 import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 import { Problem, type ProblemCode } from '../lib/problems.ts'
 
-// What the writer (writer.ts) has in its hands: requests that wait, and the parts of them that make a flush.
+// Waiting requests of the writer (writer.ts), and the parts of them that make up a flush.
 
-/** A request between its arrival and its answer. */
+/** A request that is not answered yet. */
 export interface Waiting {
   /** The id of the API key that sent it. */
   key: string
   rows: Rows
   bytes: number
   strict: boolean
-  /** When the hold window closes, in the clock of performance.now(). */
+  /** The end of the hold window, on the clock of performance.now(). */
   deadline: number
-  /** Why no further statement with its rows is sent; undefined: it was not withdrawn. */
+  /** Why the request was withdrawn: no further statement with its rows is sent. Undefined if it was not withdrawn. */
   withdrawn?: Problem
-  /** Statements with its rows were sent, and not all of them are known to be rolled back: something may be written. */
+  /** Was a statement with its rows sent that is not known to be rolled back? Then rows may be written. */
   outcomeUnknown: boolean
   outcomes: RowOutcome[]
-  /** Outcomes still to come. */
+  /** Number of rows without an outcome. */
   missing: number
   trace: unknown
   done: (error: unknown, outcomes: RowOutcome[]) => void
 }
 
-/** Rows `from` to `to` of a waiting request; a split cuts within a request. */
+/** The rows of a waiting request from `from` to before `to`. A split may cut a request in two. */
 export interface Part {
   request: Waiting
   from: number
@@ -57,7 +57,7 @@ function halve(parts: Part[]): [Part[], Part[]] {
   return halves
 }
 
-/** A row is at fault: the two halves; of a piece that is one row, none, and that row is refused. */
+/** Handles a row at fault. @returns the two halves of the piece; for a piece of one row, none: that row is rejected */
 export function split(parts: Part[], error: unknown): Part[][] {
   const [first, second] = halve(parts)
   if (second.length > 0) return [first, second]
@@ -65,9 +65,9 @@ export function split(parts: Part[], error: unknown): Part[][] {
   return []
 }
 
-/** Gives a part its outcomes, from place `at` on; the request is answered with the last of them. */
+/** Sets the outcomes of a part, which start at `at` in `outcomes`. The request is answered as soon as all its rows have one. */
 export function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at: number): void {
-  // Told meanwhile that its time was up.
+  // The request was already answered with an error.
   if (request.missing <= 0) return
   for (let index = from; index < to; index++) request.outcomes[index] = outcomes[at + index - from] as RowOutcome
   request.missing -= to - from
@@ -75,8 +75,8 @@ export function answer({ request, from, to }: Part, outcomes: readonly RowOutcom
 }
 
 /**
- * A statement with these parts is about to be sent.
- * @returns what to call once it is known to be rolled back: the outcome of each request is then what it was before
+ * Notes that a statement with these parts is about to be sent.
+ * @returns a function to call if the statement is known to be rolled back: it restores what was known of each request before
  */
 export function noteSent(parts: Part[]): () => void {
   const certain = parts.filter(({ request }) => !request.outcomeUnknown)
@@ -86,12 +86,12 @@ export function noteSent(parts: Part[]): () => void {
   }
 }
 
-/** disk_full */
+/** SQLSTATE disk_full */
 const DISK_FULL = '53100'
 
 /**
- * Its time is up.
- * @param cause the last failure, of its flush or of the database; undefined: there was none, it waited for its turn
+ * Answers a request whose deadline has passed or that was withdrawn.
+ * @param cause the last failure of its flush, or of the database during an outage; undefined if there was none
  */
 export function answerLate(request: Waiting, cause: unknown): void {
   if (request.withdrawn !== undefined) {
@@ -99,29 +99,33 @@ export function answerLate(request: Waiting, cause: unknown): void {
     answerError(request, new Problem(code, message, { outcome: outcomeOf(request), headers }))
     return
   }
-  const [code, why] = whyLate(request, cause)
-  const whatNow = request.outcomeUnknown
+  const [code, reason] = lateReason(request, cause)
+  const advice = request.outcomeUnknown
     ? 'The records may be stored. Sending the same request again is safe: its records are stored once.'
     : 'Send the request again.'
-  answerError(request, new Problem(code, `${why} ${whatNow}`, { outcome: outcomeOf(request), cause }))
+  answerError(request, new Problem(code, `${reason} ${advice}`, { outcome: outcomeOf(request), cause }))
 }
 
-function whyLate(request: Waiting, cause: unknown): [ProblemCode, string] {
+function lateReason(request: Waiting, cause: unknown): [ProblemCode, string] {
   if (sqlstateOf(cause) === DISK_FULL) return ['storage_full', 'The database has no space left on its disk.']
-  if (cause !== undefined && classifyFailure(cause).away) return ['database_unavailable', 'The database is away.']
+  if (cause !== undefined && classifyFailure(cause).away)
+    return ['database_unavailable', 'The database is unavailable.']
   if (cause !== undefined || request.outcomeUnknown)
     return ['database_unavailable', 'The database did not finish the write in time.']
-  return ['overloaded', 'No turn at the database came in time: it is slow, or more arrives than it can take.']
+  return [
+    'overloaded',
+    'The request was not sent to the database in time: the database is slow, or too many records arrive.',
+  ]
 }
 
 export function answerDefect(request: Waiting, cause: unknown): void {
-  const detail = 'The records could not be written. The log has the reason, under this requestId.'
+  const detail = 'The records could not be written. The log has the reason under this requestId.'
   answerError(request, new Problem('internal_error', detail, { outcome: outcomeOf(request), cause }))
 }
 
 const outcomeOf = ({ outcomeUnknown }: Waiting) => (outcomeUnknown ? 'unknown' : 'not_written')
 
-/** At most once: a request that was split can fail in several places. */
+/** Answers with an error, at most once: several parts of a split request can fail. */
 function answerError(request: Waiting, error: Problem): void {
   if (request.missing <= 0) return
   request.missing = 0

@@ -22,82 +22,84 @@ import {
 /**
  * The writer turns many waiting requests into few transactions.
  *
- * A request (its checked rows) waits in a queue, in which the API keys take turns (fair-queue.ts). A flush takes requests from
- * it, whole, until a bound on rows or bytes is reached, and is written in one transaction. The load decides how many: a lone request is flushed at
- * once, and while flushes are at the database whatever arrives becomes the next one. A second one beside the first begins
- * when it is as large as that one, since many small ones cost more than a few; or after a moment, since the first may be
- * stuck.
+ * A request (its checked rows) waits in a queue, in which the API keys take turns (fair-queue.ts). A flush takes whole requests
+ * from the queue until it reaches a bound on rows or bytes, and writes them in one transaction. Load decides its size: a lone
+ * request is flushed at once; while flushes are running, new requests form the next one. Another flush starts beside the
+ * running ones when the queue has as many rows as the smallest of them, because many small flushes cost more than a few large
+ * ones, or after GROW_MS, because the running ones may be stuck.
  *
- * A flush is in one of these states:
+ * A flush has one of these states:
  *
- *   writing ──committed─────────────────────▶ writing its next piece; ended, when that was the last
- *      │ ├───a row is at fault──────────────▶ writing the first half of the piece, the second comes after it
- *      │ ├───the database is away, or busy──▶ holding
- *      │ └───anything else──────────────────▶ writing its next piece, or ended; the piece's requests get the error
- *   holding ──the pause is over─────────────▶ writing the same piece, under the same base
- *           ──the database is back──────────▶ the same, at once
- *           ──no request is left────────────▶ writing its next piece, or ended
+ *   writing ──committed────────────────────────────▶ writing the next piece; ended if it was the last one
+ *      │ ├───a row is at fault─────────────────────▶ writing the first half of the piece, and then the second half
+ *      │ ├───the database is unavailable or busy───▶ holding
+ *      │ └───any other failure─────────────────────▶ writing the next piece, or ended; the piece's requests get the error
+ *   holding ──the pause is over────────────────────▶ writing the same piece, with the same base
+ *           ──the database is available again──────▶ the same, at once
+ *           ──no request is left───────────────────▶ writing the next piece, or ended
  *
- * A piece is all of the flush to begin with. Halved again and again, it comes down to the guilty row, which alone is
- * refused. A strict request is a flush by itself, and never halved.
+ * At first, the whole flush is one piece. Pieces are halved until the row at fault is alone, and only that row is rejected.
+ * A strict request is a flush of its own and is never halved.
  *
- * A piece that is sent again keeps its `base`: the store recognises rows that an earlier try had committed after all as
- * this piece's own, so each request gets the exact answer. Pauses count from the beginning of one try to the next, and
- * grow: a try that took its time was pause enough.
+ * A piece that is sent again keeps its `base`: with it, the store recognises rows that an earlier try committed, so each
+ * request gets the exact result. A pause is measured from the start of one try to the start of the next, and pauses grow. After
+ * a try that took longer than its pause, the next one starts at once.
  *
- * What a request's outcome is follows from what was begun, not from how it ended: it is unknown from the moment when a
- * statement with its rows is sent, until PostgreSQL says that the statement was rolled back.
+ * The outcome of a request is unknown from the moment when a statement with its rows is sent until PostgreSQL reports that
+ * the statement was rolled back.
  *
- * A request leaves with 503 when the hold window, which begins with its arrival, is over: in the queue and while its
- * flush holds, at once; while its flush is writing, after a moment of grace, since that try may still give the exact
- * answer. Its rows may be stored then; the flush goes on without it. Its neighbours have their own time. A request that is
- * withdrawn leaves in the same way, from a flush that holds when its pause is over, and no further statement with its rows is sent.
+ * A request gets 503 at the end of its hold window, which starts with its arrival. While it is in the queue or its flush is
+ * holding, it gets 503 at once; while its flush is writing, after GRACE_MS, because that try may still give the exact result. In
+ * that case its rows may be stored, and the flush continues without it. The other requests of the flush have their own
+ * deadlines. A withdrawn request ends in the same way (in a holding flush, when the pause is over), and no further statement
+ * with its rows is sent.
  *
- * The database is away from the first failure that says so until the first answer of any kind. While it is away and
- * nothing is there to be written, the writer asks for it.
+ * The database is unavailable from the first failure that means so until its next response of any kind. While it is
+ * unavailable and no request waits, the writer pings it.
  */
 
 export interface WriterOptions {
-  /** A flush takes no further request once it has as many rows. */
+  /** Rows after which no more requests join a flush. */
   maxRows: number
-  /** … or as many bytes. */
+  /** Bytes after which no more requests join a flush. */
   maxBytes: number
-  /** Flushes at the store at once. */
+  /** Most flushes that run at the same time. */
   concurrency: number
-  /** How long a request waits while the database is away, in milliseconds. */
+  /** The hold window: how long a request waits for an unavailable database, in milliseconds. */
   holdMs: number
-  /** Called when the database goes away (with the error) and when it is back (without). */
+  /** Called with the error when an outage begins, and without one when it ends. */
   onOutage?: (error?: unknown) => void
-  /** Called once for each committed flush. `bytes` are those of the bodies; of one that was cut, its share. */
+  /** Called once for each committed piece. `bytes` is the size of the bodies; a request that was split counts in proportion. */
   onFlush?: (flush: { rows: number; requests: number; bytes: number; milliseconds: number }) => void
-  /** Called when a flush failed for no fault of its own, and is to be sent again. */
+  /** Called when a piece failed for a temporary reason and will be sent again. */
   onRetry?: () => void
-  /** Where flushes are traced: knows the request at whose hands rows come, and is around the work of each flush. */
+  /** Traces flushes: `current` returns the trace of the current request, `flush` wraps the work of a flush. */
   traces?: {
     current(): unknown
     flush(requests: readonly unknown[], rows: number, work: () => Promise<void>): Promise<void>
   }
 }
 
-/** How it stands, for those who watch. */
+/** State of the writer, for metrics. */
 export interface WriterStatus {
-  /** Requests without an answer. */
+  /** Number of requests that are not answered yet. */
   waiting: number
-  /** How long the oldest of them has waited, in milliseconds; 0 when there is none. */
+  /** How long the oldest of them has waited, in milliseconds; 0 if there is none. */
   oldestMs: number
-  /** Flushes by their state. */
+  /** Number of flushes that are writing. */
   writing: number
+  /** Number of flushes that are holding. */
   holding: number
 }
 
-/** What one of the two is at a time; see above. */
+/** The states of a flush; see above. */
 type State = 'writing' | 'holding' | 'ended'
 
 interface Flush {
   state: State
-  /** The first is the one that is written; the others wait for it. */
+  /** The first piece is being written. The others come after it. */
   pieces: Part[][]
-  /** Ends the pause of one that holds. */
+  /** Ends the pause of a holding flush. */
   wake: () => void
 }
 
@@ -107,18 +109,18 @@ const TRANSITIONS: Record<State, readonly State[]> = {
   ended: [],
 }
 
-/** How long a flush that is smaller than those under way waits to grow. About as long as a commit takes on a slow disk. */
+/** How long a flush that is smaller than the running ones waits to grow: about as long as a commit on a slow disk takes. */
 const GROW_MS = 10
 const FIRST_PAUSE_MS = 25
 /**
- * The return of the database is noticed within this and the time of a login; within a second, when the try that was under
- * way then is lost (data/connect.ts).
+ * The writer notices that the database is available again within this time plus the time of a login, or within a second if
+ * the connection attempt that was running at that moment is lost (data/connect.ts).
  */
-const LONGEST_PAUSE_MS = 500
-/** How long after the hold window a request waits for the try that is under way. */
+const MAX_PAUSE_MS = 500
+/** How long after its hold window a request waits for the try that is running. */
 const GRACE_MS = 2_000
-/** How often deadlines are looked at; those of requests that hold are kept to the millisecond. */
-const WATCH_MS = 500
+/** How often deadlines are checked. In holding flushes, they are kept to the millisecond. */
+const CHECK_MS = 500
 
 export class Writer {
   readonly #store: RecordStore
@@ -128,14 +130,14 @@ export class Writer {
   readonly #whenIdle: (() => void)[] = []
   #scheduled = false
   /** Runs while a flush waits to grow. */
-  #growing: NodeJS.Timeout | undefined
+  #growTimer: NodeJS.Timeout | undefined
   #closing = false
-  #away = false
-  /** The last failure that said so. */
-  #awayBecause: unknown
-  #asking = false
-  /** Runs while requests wait, and while the database is away. */
-  #watch: NodeJS.Timeout | undefined
+  #isUnavailable = false
+  /** The last failure that showed the outage. */
+  #outageCause: unknown
+  #isPinging = false
+  /** Runs while requests wait, and during an outage. */
+  #deadlineTimer: NodeJS.Timeout | undefined
 
   constructor(store: RecordStore, options: WriterOptions) {
     this.#store = store
@@ -143,10 +145,10 @@ export class Writer {
   }
 
   /**
-   * Hands over a request's rows; none of its bytes are counted here, the body's reservation does that (lib/budget.ts).
-   * @param done called once: after the commit with one outcome a row, or with a Problem or a defect
-   * @returns a function that withdraws the request, for the reason that is given. What was not sent to PostgreSQL is not
-   * written; a try under way has GRACE_MS left.
+   * Adds a request to the queue. The memory of its body is reserved elsewhere (lib/budget.ts).
+   * @param done called once: after the commit with one outcome per row, or with an error (a Problem, unless there is a bug)
+   * @returns a function that withdraws the request and takes the reason. Rows that were not sent to PostgreSQL are not written;
+   * a running try has GRACE_MS left.
    */
   submit(
     request: { key: string; rows: Rows; bytes: number; strict: boolean },
@@ -166,7 +168,7 @@ export class Writer {
       done,
     }
     this.#queue.push(waiting)
-    this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
+    this.#deadlineTimer ??= setInterval(() => this.#checkDeadlines(), CHECK_MS)
     this.#schedule()
     return (why) => this.#withdraw(waiting, why)
   }
@@ -190,7 +192,7 @@ export class Writer {
     }
   }
 
-  /** Refuses new requests, and ends the wait of the others as if their time were up: a try under way has GRACE_MS left. */
+  /** Refuses new requests, and ends the hold window of the others now: a running try has GRACE_MS left. */
   giveUp(): void {
     this.#closing = true
     const now = performance.now()
@@ -198,14 +200,14 @@ export class Writer {
     for (const request of [...this.#queue.all, ...open]) request.deadline = Math.min(request.deadline, now)
   }
 
-  /** Refuses new requests, and resolves when all that were handed over are answered. */
+  /** Refuses new requests, and resolves when all submitted ones are answered. */
   async close(): Promise<void> {
     this.#closing = true
     if (!this.#isIdle()) await new Promise<void>((resolve) => this.#whenIdle.push(resolve))
-    this.#stopWatch()
+    this.#stopDeadlineTimer()
   }
 
-  /** At the end of the turn of the event loop, so that requests which arrived together share a flush. */
+  /** Starts flushes at the end of this turn of the event loop, so that requests that arrive together share a flush. */
   #schedule(): void {
     if (this.#scheduled || this.#flushes.size >= this.#options.concurrency) return
     this.#scheduled = true
@@ -218,7 +220,7 @@ export class Writer {
   #startFlushes(): void {
     while (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) {
       if (this.#isSmall()) {
-        this.#growing ??= setTimeout(() => this.#endGrowing(), GROW_MS)
+        this.#growTimer ??= setTimeout(() => this.#endGrowing(), GROW_MS)
         return
       }
       this.#startFlush()
@@ -226,8 +228,8 @@ export class Writer {
   }
 
   #startFlush(): void {
-    clearTimeout(this.#growing)
-    this.#growing = undefined
+    clearTimeout(this.#growTimer)
+    this.#growTimer = undefined
     const flush: Flush = { state: 'writing', pieces: [this.#takeRequests()], wake: () => {} }
     this.#flushes.add(flush)
     void this.#runTraced(flush).then(() => {
@@ -237,7 +239,7 @@ export class Writer {
     })
   }
 
-  /** Is what waits less than each of the flushes under way, and less than one may hold? */
+  /** Does the queue have fewer rows than each of the running flushes, and than a flush may have? */
   #isSmall(): boolean {
     if (this.#flushes.size === 0) return false
     const sizes = [...this.#flushes].map(({ pieces }) => countRows(pieces[0] ?? []))
@@ -245,7 +247,7 @@ export class Writer {
   }
 
   #endGrowing(): void {
-    this.#growing = undefined
+    this.#growTimer = undefined
     if (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) this.#startFlush()
   }
 
@@ -266,43 +268,43 @@ export class Writer {
     )
   }
 
-  /** Writes the flush's pieces, one after the other, until each request is answered. Never rejects. */
+  /** Writes the pieces of a flush, one after the other, until all its requests are answered. Never rejects. */
   async #run(flush: Flush): Promise<void> {
     for (let piece = flush.pieces[0]; piece !== undefined; piece = flush.pieces[0]) {
       const halves = await this.#writePiece(flush, piece)
       flush.pieces.splice(0, 1, ...halves)
-      enter(flush, flush.pieces.length > 0 ? 'writing' : 'ended')
+      changeState(flush, flush.pieces.length > 0 ? 'writing' : 'ended')
     }
   }
 
-  /** @returns what is left to be written of it: its halves, when a row is at fault */
+  /** @returns the pieces that remain to be written: both halves if a row is at fault, otherwise none */
   async #writePiece(flush: Flush, piece: Part[]): Promise<Part[][]> {
     const base = this.#store.newBase()
-    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
       for (const { request } of piece) if (request.withdrawn !== undefined) answerLate(request, undefined)
       const parts = piece.filter(isOpen)
       if (parts.length === 0) return []
-      // Half of each pause is chance: instances that lost the same database do not all return in the same instant.
+      // Half of each pause is random, so that the instances do not all retry at the same moment.
       const next = performance.now() + pause * (0.5 + Math.random() / 2)
       const noteRolledBack = noteSent(parts)
       try {
         await this.#write(parts, base)
-        this.#noteBack()
+        this.#noteAvailable()
         return []
       } catch (error) {
         const failure = classifyFailure(error)
         if (failure.written === 'no') noteRolledBack()
         if (failure.kind !== 'transient') {
-          // An answer is an answer.
-          this.#noteBack()
+          // Any response of the database ends the outage.
+          this.#noteAvailable()
           if (failure.kind === 'row' && !isStrict(parts)) return split(parts, error)
           for (const { request } of parts) answerDefect(request, error)
           return []
         }
         this.#options.onRetry?.()
-        if (failure.away) this.#noteAway(error)
-        else this.#noteBack()
-        // Nobody can wait for a database that is away while the process ends.
+        if (failure.away) this.#noteUnavailable(error)
+        else this.#noteAvailable()
+        // During shutdown, requests do not wait for an unavailable database.
         const now = this.#closing && failure.away ? Number.POSITIVE_INFINITY : performance.now()
         for (const { request } of parts) if (request.deadline <= now) answerLate(request, error)
         await hold(flush, parts.filter(isOpen), next)
@@ -324,47 +326,47 @@ export class Writer {
     }
   }
 
-  /** The first failure of an outage. */
-  #noteAway(error: unknown): void {
-    this.#awayBecause = error
-    if (this.#away) return
-    this.#away = true
+  /** Notes a failure that shows an outage, and begins the outage if it is the first one. */
+  #noteUnavailable(error: unknown): void {
+    this.#outageCause = error
+    if (this.#isUnavailable) return
+    this.#isUnavailable = true
     this.#options.onOutage?.(error)
   }
 
-  /** The database answered: those that pause need not wait any longer. */
-  #noteBack(): void {
-    if (!this.#away) return
-    this.#away = false
-    this.#awayBecause = undefined
+  /** Notes a response of the database: ends the outage, if there is one, and all pauses. */
+  #noteAvailable(): void {
+    if (!this.#isUnavailable) return
+    this.#isUnavailable = false
+    this.#outageCause = undefined
     this.#options.onOutage?.()
     for (const flush of this.#flushes) flush.wake()
   }
 
-  /** Answers those whose time is up, and asks for a database that nobody else is waiting for. */
-  #look(): void {
+  /** Answers requests whose deadline has passed. During an outage without requests, pings the database. */
+  #checkDeadlines(): void {
     const now = performance.now()
-    for (const request of this.#queue.takeLate(now)) answerLate(request, this.#awayBecause)
+    for (const request of this.#queue.takeLate(now)) answerLate(request, this.#outageCause)
     for (const { pieces } of this.#flushes) {
       for (const { request } of pieces.flat())
-        if (request.deadline + GRACE_MS <= now) answerLate(request, this.#awayBecause)
+        if (request.deadline + GRACE_MS <= now) answerLate(request, this.#outageCause)
     }
     this.#noteIdle()
-    if (this.#isIdle() && this.#away) this.#ask()
-    else if (this.#isIdle()) this.#stopWatch()
+    if (this.#isIdle() && this.#isUnavailable) this.#ping()
+    else if (this.#isIdle()) this.#stopDeadlineTimer()
   }
 
-  #ask(): void {
-    if (this.#asking) return
-    this.#asking = true
+  #ping(): void {
+    if (this.#isPinging) return
+    this.#isPinging = true
     void this.#store
       .ping()
       .then(
-        () => this.#noteBack(),
+        () => this.#noteAvailable(),
         () => {},
       )
       .finally(() => {
-        this.#asking = false
+        this.#isPinging = false
       })
   }
 
@@ -376,22 +378,23 @@ export class Writer {
     if (this.#isIdle()) for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
-  #stopWatch(): void {
-    clearInterval(this.#watch)
-    clearTimeout(this.#growing)
-    this.#watch = undefined
+  #stopDeadlineTimer(): void {
+    clearInterval(this.#deadlineTimer)
+    clearTimeout(this.#growTimer)
+    this.#deadlineTimer = undefined
   }
 }
 
-function enter(flush: Flush, state: State): void {
-  if (!TRANSITIONS[flush.state].includes(state)) throw new Error(`a flush that is ${flush.state} is to be ${state}`)
+function changeState(flush: Flush, state: State): void {
+  if (!TRANSITIONS[flush.state].includes(state))
+    throw new Error(`a flush cannot change from ${flush.state} to ${state}`)
   flush.state = state
 }
 
-/** Until it is time for the next try, the next deadline has come, or the database is back. */
+/** Waits for the time of the next try, for the next deadline, or for the end of the outage. */
 async function hold(flush: Flush, parts: Part[], next: number): Promise<void> {
   if (parts.length === 0) return
-  enter(flush, 'holding')
+  changeState(flush, 'holding')
   const until = Math.min(next, ...parts.map(({ request }) => request.deadline))
   await new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, Math.max(0, until - performance.now()))
@@ -401,5 +404,5 @@ async function hold(flush: Flush, parts: Part[], next: number): Promise<void> {
     }
   })
   flush.wake = () => {}
-  enter(flush, 'writing')
+  changeState(flush, 'writing')
 }

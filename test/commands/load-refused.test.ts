@@ -106,7 +106,7 @@ t.test('a conflict is refused as well, and what is stored stands', async (t) => 
   const { code, counts, stderr } = await load(t, server, ['-'], orders(3))
   t.equal(code, 1)
   t.match(counts, { created: 2, conflict: 1, rejected: 0 })
-  t.match(stderr, 'stdin:2: /id: Another record with this source and id is stored')
+  t.match(stderr, 'stdin:2: /id: A record with this source and id, but different content, is already stored')
   t.equal((await server.get('/v1/records/shop/2')).json.data, 'first')
 })
 

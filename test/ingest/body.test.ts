@@ -152,7 +152,7 @@ t.test('a body that is not UTF-8 is refused with the offset of the first wrong b
   ] as const) {
     const answer = await post(Buffer.from(bytes))
     isProblem(t, answer, 'invalid_utf8', { name: Buffer.from(bytes).toString('hex') })
-    t.match(answer.json.detail, `at byte ${offset}.`)
+    t.match(answer.json.detail, `at byte offset ${offset}.`)
   }
 })
 
@@ -183,7 +183,7 @@ t.test('the offset of the first wrong byte is right for any bytes', async (t) =>
       // The longest beginning that whole characters make up.
       let end = bytes.length
       while (!isUtf8(bytes.subarray(0, end), false)) end--
-      return said.endsWith(` at byte ${end}.`)
+      return said.endsWith(` at byte offset ${end}.`)
     }),
     { numRuns: 500 },
   )

@@ -27,7 +27,7 @@ t.test('what is told of refused lines takes little memory, however long they are
   ] as const) {
     const report = new LineReport(noCounts())
     const before = heapUsed()
-    for (let line = 1; line <= 20; line++) report.refuse(line, await refusalOf(more))
+    for (let line = 1; line <= 20; line++) report.reject(line, await refusalOf(more))
     t.ok(heapUsed() - before < 5_000_000, name)
     const { rejections } = report.toJSON() as { rejections: { detail: string }[] }
     t.equal(rejections.length, 20)
@@ -40,7 +40,7 @@ t.test('the first 1,000 refused lines are listed in order; behind them a refusal
   const report = new LineReport(noCounts())
   let made = 0
   const refuse = (line: number) =>
-    report.refuse(line, {
+    report.reject(line, {
       code: 'required',
       get detail() {
         made++

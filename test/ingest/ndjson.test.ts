@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { makeDefaults } from '../../src/ingest/defaults.ts'
 import { type Admit, STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
-import { ingestLines, type LinesAnswer } from '../../src/ingest/ndjson.ts'
+import { ingestLines, type LinesResponse } from '../../src/ingest/ndjson.ts'
 import { noCounts } from '../../src/ingest/results.ts'
 import { Writer } from '../../src/ingest/writer.ts'
 import { Problem } from '../../src/lib/problems.ts'
@@ -56,7 +56,7 @@ async function send(
   const request = { key, limits, stop, totals, hold, admit, defaults: makeDefaults(idempotencyKey, undefined)(false) }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const answer = await ingestLines(stream, writer, request).then(
-    (answer: LinesAnswer) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),
+    (answer: LinesResponse) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),
     (problem: Problem) => {
       if (problem.name !== 'Problem') throw problem
       return {

@@ -56,7 +56,7 @@ t.test('JSON that ends too early says so', async (t) => {
   for (const body of ['{', '[', '{"a":1', '[1,', '{"a":', 'tru', ' ', '[{"a":"b']) {
     const answer = await post(body)
     isProblem(t, answer, 'invalid_json', { name: body })
-    t.match(answer.json.detail, /(it ends too early|it breaks at line 1, column \d+)\.$/, body)
+    t.match(answer.json.detail, /(it ends too early|the error is at line 1, column \d+)\.$/, body)
   }
 })
 

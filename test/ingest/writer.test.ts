@@ -189,7 +189,11 @@ t.test('a request whose time is up before its turn is not told that the database
   const call = await store.next()
   const late = send(['b'])
   await clock.tick(HOLD_MS + 500)
-  t.match(problem(await late), { code: 'overloaded', outcome: 'not_written', message: /No turn at the database/ })
+  t.match(problem(await late), {
+    code: 'overloaded',
+    outcome: 'not_written',
+    message: /not sent to the database in time/,
+  })
   call.commit()
 })
 
