@@ -1,21 +1,21 @@
 import { Problem } from './problems.ts'
 
 /**
- * A bound on the memory that clients can claim: what does not fit is refused at once. There is one for senders, of all
- * bodies that are being read or wait for their commit; and one for readers, of all answers that they have not taken yet.
+ * A bound on the memory that clients can claim. A request that does not fit is refused at once. One budget is for the bodies
+ * that are being read or wait for their commit, another one for the responses that readers have not taken yet.
  *
- * Each API key has a share: it may hold at most as much as is still free after that (the "dynamic threshold" of Choudhury
- * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two a third each, and what
- * they leave is for a key that comes later. A key that holds nothing may take whatever is free, so that the largest body fits.
+ * Each API key has a share: it may hold at most as much as remains free for the others (the "dynamic threshold" of Choudhury
+ * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two keys a third each, and the rest
+ * is free for other keys. A key that holds nothing may take everything that is free, so that the largest body fits.
  */
 export class Budget {
   readonly max: number
   readonly #refusal: string
   #used = 0
-  /** Bytes by owner; those that hold nothing are not in it. */
+  /** Bytes by owner, without owners that hold nothing. */
   readonly #held = new Map<string, number>()
 
-  /** @param refusal what to say to those it is too small for */
+  /** @param refusal detail of the problem for a request that does not fit */
   constructor(max: number, refusal: string) {
     this.max = max
     this.#refusal = refusal
@@ -26,32 +26,34 @@ export class Budget {
   }
 
   /**
-   * @param owner the id of the API key that the memory is held for; empty: there is none
+   * Takes memory.
+   * @param owner the id of the API key, or an empty string for a request without a key
    * @throws Problem overloaded
    */
   take(owner: string, bytes: number): void {
     this.#take(owner, bytes, 0)
   }
 
-  /** @param own what the owner holds already for the same request: no reason to refuse it more */
+  /** @param own bytes that the owner already holds for the same request; they do not count against its share */
   #take(owner: string, bytes: number, own: number): void {
     const held = this.#held.get(owner) ?? 0
     const free = this.max - this.#used - bytes
     if (free < 0 && this.#used > own) throw new Problem('overloaded', this.#refusal)
     if (held > own && held + bytes > free) {
-      const who = owner === '' ? 'Requests without a key hold their' : `The API key ${owner} holds its`
-      throw new Problem('overloaded', `${who} share of the memory already. ${this.#refusal}`)
+      const who = owner === '' ? 'Requests without a key already use their' : `The API key ${owner} already uses its`
+      throw new Problem('overloaded', `${who} share of the memory. ${this.#refusal}`)
     }
     this.#change(owner, held + bytes, bytes)
   }
 
+  /** Gives memory back. */
   give(owner: string, bytes: number): void {
     this.#change(owner, (this.#held.get(owner) ?? 0) - bytes, -bytes)
   }
 
   /**
-   * A reservation whose size changes: call it with the bytes held now. It throws what `take` throws, and keeps what it had.
-   * As the only one of its owner it may grow to all that is free, like one that is as large from the beginning.
+   * Opens a reservation that can grow and shrink. Call the returned function with the new total in bytes. It throws like `take`,
+   * and the reservation is then unchanged. If it is the only one of its owner, it may grow to everything that is free.
    */
   openReservation(owner: string): (bytes: number) => void {
     let held = 0

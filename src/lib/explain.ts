@@ -1,7 +1,7 @@
-/** The whole chain of a failure in one line: a connection error says why only in its cause. */
+/** The messages of an error and its causes in one line: only the cause of a connection error has the reason. */
 export function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  // Node gives a refused connection to a name with two addresses an empty message, and the reasons beside it.
+  // If a host has two addresses and both refuse the connection, Node's error has an empty message and the reasons in `errors`.
   const inner = error instanceof AggregateError ? error.errors[0] : error.cause
   const own = error.message.replace(/\.$/, '')
   return inner === undefined || own === ''

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** What a local run keeps, in the folder of the program and ignored by git. */
+/** Folder for the files of a local run, in the folder of the program. Git ignores it. */
 export const LOCAL_FOLDER = fileURLToPath(new URL('../../.sluice', import.meta.url))
 
-/** Where `npm start` leaves the first key, for whoever may read the folder. */
+/** `npm start` writes the first key to this file. */
 export const KEY_FILE = join(LOCAL_FOLDER, 'key')

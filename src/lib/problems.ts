@@ -1,7 +1,7 @@
-/** Was anything written? What a caller must know before it sends again. */
+/** Was anything written? A client needs to know this before it sends the request again. */
 export type Outcome = 'not_written' | 'unknown'
 
-/** One place in the input that is wrong. */
+/** One fault in the input. */
 export interface Fault {
   /** Index of the record in the request's body. */
   index?: number
@@ -17,13 +17,13 @@ export interface Fault {
 interface Entry {
   status: number
   title: string
-  /** May the same request succeed later, unchanged? */
+  /** Can the same request succeed later, unchanged? */
   retryable: boolean
 }
 
 /**
- * Every refusal there is. The codes are part of the API: they may be added to, never renamed.
- * The same table is printed in the OpenAPI document.
+ * The error catalogue. The codes are part of the API: new ones may be added, but none may be renamed. The OpenAPI document
+ * contains this table.
  */
 export const PROBLEMS = {
   // The request as a whole
@@ -34,23 +34,23 @@ export const PROBLEMS = {
   corrupt_encoding: { status: 400, title: 'The compressed body is damaged', retryable: false },
   invalid_request: { status: 400, title: 'The request is malformed', retryable: false },
   invalid_query: { status: 400, title: 'A query parameter is wrong', retryable: false },
-  invalid_cursor: { status: 400, title: 'The cursor is not one of ours', retryable: false },
-  cursor_ahead: { status: 409, title: 'The database was set back behind this cursor', retryable: false },
+  invalid_cursor: { status: 400, title: 'The cursor is invalid', retryable: false },
+  cursor_ahead: { status: 409, title: 'The database was set back to before this cursor', retryable: false },
   invalid_header: { status: 400, title: 'A header is wrong', retryable: false },
   unauthorized: { status: 401, title: 'No valid API key', retryable: false },
   forbidden: { status: 403, title: 'The key lacks a scope', retryable: false },
-  not_found: { status: 404, title: 'Nothing here', retryable: false },
+  not_found: { status: 404, title: 'Not found', retryable: false },
   method_not_allowed: { status: 405, title: 'The method is not allowed here', retryable: false },
-  not_acceptable: { status: 406, title: 'None of our media types is accepted', retryable: false },
-  request_timeout: { status: 408, title: 'The request came too slowly', retryable: true },
+  not_acceptable: { status: 406, title: 'None of the available media types is accepted', retryable: false },
+  request_timeout: { status: 408, title: 'The request arrived too slowly', retryable: true },
   body_too_large: { status: 413, title: 'The body is too large', retryable: false },
-  inflates_too_far: { status: 413, title: 'The body inflates to too many times its size', retryable: false },
-  too_complex: { status: 413, title: 'The body, or a record, has too many parts', retryable: false },
-  too_many_records: { status: 413, title: 'The batch holds too many records', retryable: false },
+  inflates_too_far: { status: 413, title: 'The compression ratio of the body is too high', retryable: false },
+  too_complex: { status: 413, title: 'The body or a record has too many parts', retryable: false },
+  too_many_records: { status: 413, title: 'The batch has too many records', retryable: false },
   unsupported_media_type: { status: 415, title: 'The media type is not supported', retryable: false },
   unsupported_charset: { status: 415, title: 'The charset is not supported', retryable: false },
   unsupported_encoding: { status: 415, title: 'The content encoding is not supported', retryable: false },
-  rate_limited: { status: 429, title: 'The key is over its rate', retryable: true },
+  rate_limited: { status: 429, title: 'The key exceeds its rate limit', retryable: true },
   headers_too_large: { status: 431, title: 'The headers are too large', retryable: false },
 
   // A record
@@ -62,24 +62,24 @@ export const PROBLEMS = {
   wrong_type: { status: 422, title: 'A value has the wrong type', retryable: false },
   required: { status: 422, title: 'A required field is missing', retryable: false },
   invalid_value: { status: 422, title: 'A value is not allowed', retryable: false },
-  invalid_time: { status: 422, title: 'A time is not one that can be kept', retryable: false },
+  invalid_time: { status: 422, title: 'A time is invalid or cannot be stored', retryable: false },
   unknown_field: { status: 422, title: 'A field is unknown', retryable: false },
   repeated_field: { status: 422, title: 'A field occurs twice', retryable: false },
   unstorable_string: { status: 422, title: 'PostgreSQL cannot hold a string', retryable: false },
   unstorable_number: { status: 422, title: 'PostgreSQL cannot hold a number', retryable: false },
   too_deep: { status: 422, title: 'The data is nested too deeply', retryable: false },
-  refused_by_database: { status: 422, title: 'PostgreSQL refused the record', retryable: false },
+  refused_by_database: { status: 422, title: 'PostgreSQL rejected the record', retryable: false },
 
-  // Ours
-  internal_error: { status: 500, title: 'A defect of this service', retryable: true },
-  overloaded: { status: 503, title: 'More than this instance can take', retryable: true },
+  // The service
+  internal_error: { status: 500, title: 'Internal error', retryable: true },
+  overloaded: { status: 503, title: 'This instance is overloaded', retryable: true },
   draining: { status: 503, title: 'This instance is shutting down', retryable: true },
-  database_unavailable: { status: 503, title: 'The database is not available', retryable: true },
+  database_unavailable: { status: 503, title: 'The database is unavailable', retryable: true },
   query_timeout: { status: 503, title: 'The query took too long', retryable: true },
-  storage_full: { status: 507, title: 'The storage budget is spent', retryable: true },
+  storage_full: { status: 507, title: 'The storage is full', retryable: true },
 } as const satisfies Record<string, Entry>
 
-/** In seconds. Space is freed by people and by retention: not at once. */
+/** Retry-After by status, in seconds. People and retention free space: that takes a while. */
 const RETRY_AFTER: Record<number, string> = { 503: '1', 507: '30' }
 
 export type ProblemCode = keyof typeof PROBLEMS
@@ -93,7 +93,7 @@ export interface ProblemOptions {
   cause?: unknown
 }
 
-/** A refusal, thrown anywhere and rendered once, as application/problem+json (RFC 9457). */
+/** An error for the client: thrown anywhere, rendered in one function as application/problem+json (RFC 9457). */
 export class Problem extends Error {
   override name = 'Problem'
   readonly code: ProblemCode
@@ -110,12 +110,12 @@ export class Problem extends Error {
     this.outcome = options.outcome ?? 'not_written'
     this.errors = options.errors ?? []
     this.extra = options.extra ?? {}
-    // A retryable status without a hint makes every client guess (RFC 9110, section 10.2.3).
+    // Without Retry-After, clients would have to guess when to retry (RFC 9110, section 10.2.3).
     const retryAfter = RETRY_AFTER[this.status]
     this.headers = { ...(retryAfter === undefined ? {} : { 'retry-after': retryAfter }), ...options.headers }
   }
 
-  /** The problem document's members. */
+  /** The members of the problem document. */
   toDocument(instance: string, requestId: string): Record<string, unknown> {
     const { title, retryable } = PROBLEMS[this.code]
     return {

@@ -1,23 +1,23 @@
 import type { Socket } from 'node:net'
 
-/** For each connection, how many reasons there are to read nothing from it. */
+/** For each connection, how many `holdReading` calls are not released yet. */
 const holds = new WeakMap<Socket, number>()
 
 const isHeld = (socket: Socket) => (holds.get(socket) ?? 0) > 0
 
-/** Reads nothing more from a connection of Node's HTTP server, until `releaseReading` has been called as often. */
+/** Stops reading from a connection of Node's HTTP server until `releaseReading` was called as many times. */
 export function holdReading(socket: Socket): void {
   const count = holds.get(socket) ?? 0
   holds.set(socket, count + 1)
-  // What Fastify's inject sends has no real socket.
+  // Requests from Fastify's inject have no real socket.
   if (count > 0 || socket.pause === undefined) return
   socket.pause()
   setImmediate(pauseAgain, socket)
 }
 
 /**
- * Amid a turn Node.js may be about to go on reading. It does so in the next tick, whatever `pause` did before; and from then on the
- * socket believes that it is paused, so that `pause` does nothing. Hence it is resumed first.
+ * Node.js may already have scheduled a resume for the next tick, which reads despite the `pause` before it. After that, the
+ * socket still counts as paused, so another `pause` does nothing. Hence this resumes it first.
  */
 function pauseAgain(socket: Socket): void {
   if (!isHeld(socket)) return
@@ -27,6 +27,7 @@ function pauseAgain(socket: Socket): void {
   })
 }
 
+/** Undoes one `holdReading`. Reading continues after the last one. */
 export function releaseReading(socket: Socket): void {
   const left = (holds.get(socket) as number) - 1
   holds.set(socket, left)

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * Does something again and again until it is stopped.
- * @param work must not throw; says how long the pause after it is, in milliseconds
- * @returns what stops it; a run that is under way goes on to its end
+ * Repeats `work` until it is stopped.
+ * @param work returns the length of the pause after it, in milliseconds; it must not throw
+ * @returns a function that stops the repetition; a run that has started is not interrupted
  */
 export function repeat(work: () => Promise<number>): () => void {
   const stop = new AbortController()

@@ -1,5 +1,5 @@
-/** What one owner has waiting, in order of arrival. */
-class Line<T> {
+/** The items of one owner, in order of arrival. */
+class OwnerQueue<T> {
   #items: (T | undefined)[] = []
   #first = 0
 
@@ -15,16 +15,16 @@ class Line<T> {
     this.#items.push(item)
   }
 
-  /** @returns false when it is not among them */
+  /** @returns false if the item is not in this queue */
   remove(item: T): boolean {
     const at = this.#items.indexOf(item, this.#first)
     if (at >= 0) this.#items.splice(at, 1)
     return at >= 0
   }
 
-  /** Removes the first item. To move the others each time would take longer the more of them wait. */
+  /** Removes the first item. Does not move the others each time: that would be slow for a long queue. */
   shift(): void {
-    // Its memory is reserved by nobody once it is taken, however long the others wait.
+    // Drop the reference: nothing reserves memory for an item that was taken, and the others may wait for long.
     this.#items[this.#first++] = undefined
     if (this.#first * 2 < this.#items.length) return
     this.#items = this.#items.slice(this.#first)
@@ -33,68 +33,68 @@ class Line<T> {
 }
 
 /**
- * A queue in which owners (API keys) take turns: one item each, and first the owner whose last turn is longest ago. However
- * many items an owner has, another owner's item comes after at most one of them.
+ * A queue in which owners (API keys) take turns, one item per turn. The owner whose last turn is longest ago comes first. However
+ * many items one owner has, an item of another owner comes after at most one of them.
  */
 export class RoundRobin<T> {
-  /** By owner, in the order of their last turns; owners without an item are not in it. */
-  readonly #lines = new Map<string, Line<T>>()
+  /** By owner, in the order of their last turns. Contains only owners with items. */
+  readonly #queues = new Map<string, OwnerQueue<T>>()
 
   get isEmpty(): boolean {
-    return this.#lines.size === 0
+    return this.#queues.size === 0
   }
 
-  /** The first items of all owners: the oldest is among them. */
+  /** The first item of each owner. The oldest item is one of them. */
   get heads(): T[] {
-    return [...this.#lines.values()].map(({ first }) => first as T)
+    return [...this.#queues.values()].map(({ first }) => first as T)
   }
 
   get all(): T[] {
-    return [...this.#lines.values()].flatMap(({ items }) => items)
+    return [...this.#queues.values()].flatMap(({ items }) => items)
   }
 
   push(owner: string, item: T): void {
-    let line = this.#lines.get(owner)
-    if (line === undefined) {
-      line = new Line()
-      this.#lines.set(owner, line)
+    let queue = this.#queues.get(owner)
+    if (queue === undefined) {
+      queue = new OwnerQueue()
+      this.#queues.set(owner, queue)
     }
-    line.push(item)
+    queue.push(item)
   }
 
   /**
-   * Removes items turn by turn, each when the caller asks for it.
-   * @param fits an owner whose item does not fit is passed over this time, and keeps its place in the order
+   * Removes items turn by turn, each one when the caller requests it.
+   * @param fits an owner whose item does not fit is skipped this time and keeps its rank in the order
    */
   *take(fits: (item: T) => boolean = () => true): Generator<T, void> {
-    // An owner that goes to the end of the map comes again in this loop.
-    for (const [owner, line] of this.#lines) {
-      const item = line.first as T
+    // This loop visits an owner again after it was moved to the end of the map.
+    for (const [owner, queue] of this.#queues) {
+      const item = queue.first as T
       if (!fits(item)) continue
-      line.shift()
-      this.#lines.delete(owner)
-      if (line.first !== undefined) this.#lines.set(owner, line)
+      queue.shift()
+      this.#queues.delete(owner)
+      if (queue.first !== undefined) this.#queues.set(owner, queue)
       yield item
     }
   }
 
-  /** Removes an item, wherever it is. This is nobody's turn. @returns false when it does not wait */
+  /** Removes an item, wherever it is. This does not count as a turn. @returns false if it is not in the queue */
   remove(owner: string, item: T): boolean {
-    const line = this.#lines.get(owner)
-    if (line === undefined || !line.remove(item)) return false
-    if (line.first === undefined) this.#lines.delete(owner)
+    const queue = this.#queues.get(owner)
+    if (queue === undefined || !queue.remove(item)) return false
+    if (queue.first === undefined) this.#queues.delete(owner)
     return true
   }
 
-  /** Removes from each owner the first items, as long as they match. This is nobody's turn. */
+  /** Removes the first items of each owner as long as they match. This does not count as a turn. */
   drop(matches: (item: T) => boolean): T[] {
     const dropped: T[] = []
-    for (const [owner, line] of this.#lines) {
-      for (let { first } = line; first !== undefined && matches(first); first = line.first) {
-        line.shift()
+    for (const [owner, queue] of this.#queues) {
+      for (let { first } = queue; first !== undefined && matches(first); first = queue.first) {
+        queue.shift()
         dropped.push(first)
       }
-      if (line.first === undefined) this.#lines.delete(owner)
+      if (queue.first === undefined) this.#queues.delete(owner)
     }
     return dropped
   }

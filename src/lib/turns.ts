@@ -1,17 +1,17 @@
 import { RoundRobin } from './round-robin.ts'
 
 /**
- * Long work in short turns of the event loop, so that everyone else is served in between. Such work asks before each small
- * step whether the turn is over, and if so waits for its next one.
+ * Splits long work into short turns, so that the event loop serves other requests in between. Before each small step, the work
+ * checks whether the turn is over; if it is, it waits for its next turn.
  *
- * The time is shared by the whole process, not given to each piece of work: those that wait go on one at a time, so a
- * hundred of them make no turn longer than one does. The API keys that they belong to get their turns by rotation.
+ * The whole process shares one turn per pass of the event loop. Pieces of work that wait continue one at a time, so a hundred of
+ * them delay the event loop no longer than one. Their API keys take turns (round-robin.ts).
  */
 
-/** In milliseconds. A turn takes this and one more step of the work, which may be several milliseconds. */
+/** In milliseconds. A turn takes this long plus the last step of the work, which may take several milliseconds. */
 const TURN_MS = 10
 
-/** When the work of this turn has to stop; undefined while there is none. */
+/** The time at which the current turn ends; undefined if no turn has begun. */
 let end: number | undefined
 const waiting = new RoundRobin<() => void>()
 
@@ -22,8 +22,8 @@ export function isTurnOver(): boolean {
 }
 
 /**
- * Resolves in a later turn, when it is the caller's.
- * @param owner the id of the API key that the work is done for
+ * Resolves when the caller's next turn begins.
+ * @param owner the id of the API key for which the work is done
  */
 export function waitForTurn(owner: string): Promise<void> {
   if (end === undefined) begin(performance.now())

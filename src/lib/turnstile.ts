@@ -1,49 +1,50 @@
 import { Problem } from './problems.ts'
 
 interface Owner {
-  /** Places that it has. */
+  /** How many of its pieces of work run. */
   running: number
-  /** Those that wait for a place, in the order in which they came; each is called to begin. */
+  /** Its pieces of work that wait, in order of arrival. Each is a function to call when it may run. */
   readonly waiting: Set<() => void>
 }
 
-/** How one waits. */
+/** How long a piece of work waits. */
 export interface Wait {
   /** Ends the wait. */
   signal: AbortSignal
-  /** In milliseconds; absent: as long as it takes. */
+  /** In milliseconds. Without it, there is no limit. */
   maxMs?: number
 }
 
 /**
- * Lets a bounded number of pieces of work run at once, and shares the places between API keys. The key that has the fewest
- * places is next; among equals it is the one whose last turn ended longest ago.
+ * A semaphore that shares its permits between API keys. The key with the fewest permits is next; among equals, the one whose
+ * last turn ended longest ago.
  *
- * A key that has places gets another one only if at least as many stay free as it has (the rule of budget.ts). One key
- * alone can take three of five places, and a key that comes later finds a free one.
+ * A key gets another permit only if more are free than it has (the rule of budget.ts). One key alone can take three
+ * of five permits, and another key still finds a free one.
  */
 export class Turnstile {
-  readonly places: number
   readonly #refusal: string
   #free: number
-  /** Those that run or wait, by the end of their last turn. */
+  /** Owners with running or waiting work, in the order in which their last turns ended. */
   readonly #owners = new Map<string, Owner>()
 
-  /** @param refusal what to say to those that have waited too long */
-  constructor(places: number, refusal: string) {
-    this.places = places
-    this.#free = places
+  /**
+   * @param permits how many pieces of work may run at the same time
+   * @param refusal detail of the problem for work that has waited too long
+   */
+  constructor(permits: number, refusal: string) {
+    this.#free = permits
     this.#refusal = refusal
   }
 
-  /** How many pieces of work wait. */
+  /** Number of waiting pieces of work. */
   get waiting(): number {
     return [...this.#owners.values()].reduce((sum, { waiting }) => sum + waiting.size, 0)
   }
 
   /**
-   * Runs `work` when it is its turn.
-   * @param id of the API key
+   * Runs `work` as soon as it gets a permit.
+   * @param id id of the API key
    * @throws Problem overloaded after `maxMs`; the reason of `signal`; what `work` throws
    */
   async pass<T>(id: string, wait: Wait, work: () => Promise<T>): Promise<T> {
@@ -54,7 +55,7 @@ export class Turnstile {
       this.#free++
       const owner = this.#owners.get(id) as Owner
       owner.running--
-      // To the end of the order; for good when nothing else waits.
+      // Move the owner to the end of the order, or remove it if it is idle.
       this.#owners.delete(id)
       if (!isIdle(owner)) this.#owners.set(id, owner)
       this.#admit()
@@ -71,20 +72,20 @@ export class Turnstile {
     if (!owner.waiting.has(turn.resolve)) return
 
     const stop = (error: unknown) => {
-      // Here and not after the promise: a place that becomes free meanwhile must not go to this one.
+      // Do this here, before the promise settles: a permit that becomes free meanwhile must not go to this work.
       owner.waiting.delete(turn.resolve)
       if (isIdle(owner)) this.#owners.delete(id)
       turn.reject(error)
     }
-    const left = () => stop(signal.reason)
-    signal.addEventListener('abort', left)
-    const late = () => stop(new Problem('overloaded', this.#refusal))
-    const timer = maxMs === undefined ? undefined : setTimeout(late, maxMs)
+    const onAbort = () => stop(signal.reason)
+    signal.addEventListener('abort', onAbort)
+    const onTimeout = () => stop(new Problem('overloaded', this.#refusal))
+    const timer = maxMs === undefined ? undefined : setTimeout(onTimeout, maxMs)
     try {
       await turn.promise
     } finally {
       clearTimeout(timer)
-      signal.removeEventListener('abort', left)
+      signal.removeEventListener('abort', onAbort)
     }
   }
 

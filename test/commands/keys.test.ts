@@ -101,15 +101,15 @@ t.test('what cannot be done is one sentence on stderr and exit code 1', async (t
     ],
     [
       ['create', '--name', 'x', '--scope', 'read', '--source-prefix', 'shop/', ''],
-      /^sluice: --source-prefix "" stands for every source; leave it out for a key for every source\.\n$/,
+      /^sluice: --source-prefix "" allows every source; omit it to create a key for every source\.\n$/,
     ],
     [
       ['create', '--name', 'x', '--scope', 'read', '--source-prefix', 'sh*p'],
-      /^sluice: --source-prefix "sh\*p" has a \* before its end; only the last character can be one\.\n$/,
+      /^sluice: --source-prefix "sh\*p" has a \* before its end; only the last character can be \*\.\n$/,
     ],
     [
       ['create', '--name', 'x', '--scope', 'read', '--source-prefix', 'x'.repeat(513)],
-      /^sluice: --source-prefix "x+" is longer than 512 bytes, and so than any source\.\n$/,
+      /^sluice: --source-prefix "x+" is longer than 512 bytes, the limit for a source\.\n$/,
     ],
     [
       ['create', '--name', 'x', '--scope', 'ingest', '--rate', '1.5'],
