@@ -38,8 +38,8 @@ const SHORT = 4096
 
 /**
  * Reads one record or an array of records, in turns (lib/turns.ts).
- * The text is parsed for the checks only. The payloads of the rows are slices of the text, because JSON.parse rounds numbers
- * that a double cannot hold.
+ * The checks and the attributes use the parsed text. The payloads of the rows are slices of the text itself, because JSON.parse
+ * rounds numbers that a double cannot hold.
  * @param owner id of the API key that takes turns
  * @throws Problem invalid_json, too_deep, wrong_type, too_many_records
  */

@@ -6,7 +6,8 @@ import { Problem } from './problems.ts'
  *
  * Each API key has a share: it may hold at most as much as remains free for the others (the "dynamic threshold" of Choudhury
  * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two keys a third each, and the rest
- * is free for other keys. A key that holds nothing may take everything that is free, so that the largest body fits.
+ * is free for other keys. A key that holds nothing may take everything that is free, so that the largest body fits. While nothing
+ * else is held, one request may even exceed the bound.
  */
 export class Budget {
   readonly max: number
@@ -34,7 +35,7 @@ export class Budget {
     this.#take(owner, bytes, 0)
   }
 
-  /** @param own bytes that the owner already holds for the same request; they do not count against its share */
+  /** @param own bytes that the owner already holds for the same request; if it holds no others, its share is not a limit */
   #take(owner: string, bytes: number, own: number): void {
     const held = this.#held.get(owner) ?? 0
     const free = this.max - this.#used - bytes
