@@ -8,30 +8,29 @@ import { Turnstile } from '../lib/turnstile.ts'
 import { tellPools } from '../metrics/pools.ts'
 
 /**
- * Logins that a flush may have under way: one a try, since a try does not wait for the login of the one before, which may
- * never be answered. More than one of them is in use only after such an outage, for ten seconds.
+ * Connections per flush. Each try may log in anew: the login of the try before it may never get a response, so a try does not
+ * wait for it. More than one connection per flush is open only after such an outage, for ten seconds.
  */
 const LOGINS = 3
 
 /**
- * How long a flush waits for one. When the network loses what is sent, only another try can notice that it works again.
- * Who reads is told of it instead, and so waits longer: a machine that is merely busy should not cost an answer.
+ * How long a flush waits for a login. If the network drops everything silently, only another try can notice that it works
+ * again. A late login fails a read, so reads wait longer: a machine that is merely busy should not cost a response.
  */
 const LOGIN_MS = 1_000
 
 /**
- * Connections that answer "did it land?". Such a read is a matter of a millisecond, and must not wait for lists, which may
- * take seconds. One more is for what this process asks for itself: migrations, the size of the database, the state of jobs.
+ * Connections that read single records. Such a read takes a millisecond and must not wait for lists, which may take seconds.
+ * One more connection is for the server itself: migrations, the size of the database, the state of jobs.
  */
 const RECORD_CONNECTIONS = 3
 const OWN_CONNECTIONS = 1
 
 /**
- * Pools of their own for writing and reading, so that slow reads cannot keep a flush from its connection; for lists, so
- * that they cannot keep a single record from its reader, and because a standby may answer them; and for keys, so that
- * reads cannot keep a revoked one alive. None connects before it is used.
+ * Separate pools of connections. Slow reads cannot delay a flush, because writes have their own pool. Lists cannot delay single
+ * records, and may use a standby. Reads cannot delay the news that a key was revoked. A pool connects when it is first used.
  *
- * In front of the connections for single records and for lists, the API keys wait for their turn.
+ * API keys take turns at the connections for single records and for lists.
  */
 export default fp(
   async function database(app: FastifyInstance, { config }: { config: Config }) {
@@ -58,7 +57,7 @@ export default fp(
       onError,
       onQuery,
     }
-    // "Did it land?", keys and migrations are asked of the primary always: a standby does not know yet.
+    // Single records, keys and migrations are always read from the primary, because a standby may lag behind.
     const read = connect({ ...forReading, name: 'sluice-read', connections: RECORD_CONNECTIONS + OWN_CONNECTIONS })
     const keys = connect({ ...forReading, name: 'sluice-keys', connections: 1 })
     const list = connect({
@@ -68,7 +67,7 @@ export default fp(
       url: config.DATABASE_READ_URL ?? url,
     })
     const pools = { write, read, keys, list }
-    const refusal = 'All connections for reading are in use. Ask again later.'
+    const refusal = 'All connections for reading are in use. Try again later.'
     const turnstiles = {
       read: new Turnstile(RECORD_CONNECTIONS, refusal),
       list: new Turnstile(config.READ_CONNECTIONS, refusal),
@@ -97,7 +96,7 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     db: Record<'write' | 'read' | 'keys' | 'list', Database>
-    /** In front of the connections for single records, and of those for lists and exports. */
+    /** Share the connections for single records, and those for lists and exports, between API keys. */
     turnstiles: Record<'read' | 'list', Turnstile>
   }
 }

@@ -11,13 +11,13 @@ import type { Key, Scope } from '../operate/keys.ts'
 export default fp(
   async function keys(app: FastifyInstance) {
     const ring = new KeyRing(app.db.keys, (err) =>
-      app.log.warn({ err }, 'the API keys could not be read; the last copy holds'),
+      app.log.warn({ err }, 'the API keys could not be read; the last copy stays in use'),
     )
     ring.start()
     app.decorate('readFirstKeys', () => ring.readFirst())
     readGauge(app.metrics, {
       name: 'sluice_keys_age_seconds',
-      help: 'How old the copy of the API keys is, which is renewed every two seconds: for so long a revoked key works.',
+      help: 'Age of the copy of the API keys. It is renewed every two seconds; a revoked key works until then.',
       read: () => ring.ageMs / 1000,
     })
     app.addHook('onClose', () => ring.stop())
@@ -34,16 +34,16 @@ export default fp(
           try {
             const found = ring.find(readToken(request.headers.authorization))
             if (found instanceof Promise) {
-              // Node.js would read ahead up to 64 KiB of the body, a chunk of which may be a single byte and 200 of memory.
+              // Otherwise Node.js reads up to 64 KiB of the body ahead, perhaps in chunks of one byte that take 200 bytes each.
               holdReading(socket)
               gatherChunks(request.raw)
-              const goOn = (error?: Error) => {
+              const resume = (error?: Error) => {
                 releaseReading(socket)
                 done(error)
               }
-              return void found.then(accept).then(() => goOn(), goOn)
+              return void found.then(accept).then(() => resume(), resume)
             }
-            // Nearly always at hand: no promise for it.
+            // Nearly always the key is in memory, and no promise is needed.
             accept(found)
             done()
           } catch (error) {
@@ -58,23 +58,23 @@ export default fp(
     })
     app.decorate('keyNow', ({ key }, scope) => ring.current(key as Key, scope))
     app.decorate('watchKey', ({ key }, scope) => ring.watch(key as Key, scope))
-    app.decorateReply('cutWithKey', function (scope) {
+    app.decorateReply('cutOffWithKey', function (scope) {
       const lost = app.watchKey(this.request, scope)
-      // Nothing is sent yet: it can be an answer of its own.
+      // Nothing has been sent yet, so the problem can still be the response.
       lost.throwIfAborted()
-      // The reader has left already: `close` would not fire, and the listener would stay.
+      // The client has already disconnected: `close` will not fire, and the listener would leak.
       if (this.raw.destroyed) return
-      const cut = () => {
+      const cutOff = () => {
         const { id, key } = this.request
         app.log.warn(
           { requestId: id, key: key?.id, err: lost.reason },
-          'an export was cut: its key lost the right to it',
+          'an export was cut off: its key lost the right to read it',
         )
-        // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the answer, and it would look complete.
+        // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the response, and it would look complete.
         this.raw.socket?.resetAndDestroy()
       }
-      lost.addEventListener('abort', cut)
-      this.raw.once('close', () => lost.removeEventListener('abort', cut))
+      lost.addEventListener('abort', cutOff)
+      this.raw.once('close', () => lost.removeEventListener('abort', cutOff))
     })
   },
   { name: 'keys', dependencies: ['metrics', 'database'] },
@@ -83,24 +83,24 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     requireScope(scope: Scope): onRequestHookHandler
-    /** Resolves once the keys were read. */
+    /** Resolves once the keys have been read. */
     readFirstKeys(): Promise<void>
-    /** The key of this header, if it has one that is known; it may be revoked or expired. */
+    /** The key in this Authorization header, if it is known. It may be revoked or expired. */
     knownKey(authorization: string | undefined): Key | undefined
     /**
-     * The key of a request as it is now, for what is done long after it was let in.
+     * The current state of a request's key, for work that is done long after the request was accepted.
      * @throws Problem unauthorized, forbidden
      */
     keyNow(request: FastifyRequest, scope: Scope): Key
-    /** For a stream: aborted, with a Problem, within two seconds after its key has lost the scope or a source prefix. */
+    /** For a stream: aborted with a Problem within two seconds after its key loses the scope or a source prefix. */
     watchKey(request: FastifyRequest, scope: Scope): AbortSignal
   }
   interface FastifyReply {
     /**
-     * Cuts an answer whose status is sent already, as soon as its key loses the scope or a source prefix. Call it before
-     * the answer begins. @throws Problem when the key has lost it since the request was let in
+     * Cuts off a response whose status is already sent, as soon as its key loses the scope or a source prefix. Call it before
+     * the response begins. @throws Problem if the key has lost it since the request was accepted
      */
-    cutWithKey(scope: Scope): void
+    cutOffWithKey(scope: Scope): void
   }
   interface FastifyRequest {
     key: Key | undefined

@@ -6,10 +6,13 @@ import type { Admit } from '../ingest/line-chunks.ts'
 import type { Key } from '../operate/keys.ts'
 import { type RateLimit, RateLimits } from '../operate/rate-limits.ts'
 
-/** A sender who leaves meanwhile is noticed then. */
+/** Longer waits are split, because a sender that disconnects is noticed only between two of them. */
 const LONGEST_SLEEP_MS = 1_000
 
-/** `onRequest: app.admit`, after the key is known: refuses records before their body is read, for want of room or rate. */
+/**
+ * `onRequest: app.admit`, after the key is known: refuses a request before its body is read, if the storage budget is spent or
+ * the key is over its rate.
+ */
 export default fp(
   async function limits(app: FastifyInstance, { config }: { config: Config }) {
     const rates = new RateLimits(config.KEY_RECORDS_PER_SECOND)
@@ -27,16 +30,17 @@ export default fp(
 
     app.decorate('admitLines', (request, stop) => {
       const { socket } = request.raw
-      // The key may have got another rate, or lost the one that it had.
+      // The key's rate may have been changed or removed.
       const limit = () => rates.of(app.keyNow(request, 'ingest'))
       const waitMs = () => limit()?.waitMs ?? 0
-      let paid = 1
+      // `admit` has already counted one record.
+      let alreadyCounted = 1
       return async (rows, bytes) => {
         for (let wait = waitMs(); wait > 0 && !socket.destroyed; wait = waitMs()) {
           await sleep(Math.min(wait, LONGEST_SLEEP_MS), undefined, { signal: stop }).catch(() => stop.throwIfAborted())
         }
-        limit()?.charge(rows - paid)
-        paid = 0
+        limit()?.charge(rows - alreadyCounted)
+        alreadyCounted = 0
         app.storage.check()
         app.storage.add(bytes)
       }
@@ -49,14 +53,14 @@ declare module 'fastify' {
   interface FastifyInstance {
     admit: onRequestHookHandler
     /**
-     * The same for the lines of a request that was let in, chunk by chunk. A stream that is over the rate is not refused,
-     * since it could only be sent again from its beginning: it is read as slowly as its key may send now. Rejects with the
-     * reason of `stop` when that is aborted, and with a Problem when the key may no longer ingest.
+     * The same for the lines of an accepted request, chunk by chunk. A stream over the rate is not refused, because it could
+     * only be resent from its beginning. It is read as slowly as its key may send. Rejects with the reason of `stop` when that
+     * is aborted, and with a Problem when the key may no longer ingest.
      */
     admitLines(request: FastifyRequest, stop: AbortSignal): Admit
   }
   interface FastifyRequest {
-    /** Of the key; undefined: it has none. */
+    /** The limit of the key; undefined if it has none. */
     rateLimit: RateLimit | undefined
   }
 }

@@ -11,8 +11,8 @@ import refusals from './refusals.ts'
 import requests, { requestId } from './requests.ts'
 
 /**
- * What there is to measure, and GET /metrics on a server of its own: it needs no key, so it must not be where callers are.
- * Whoever starts the app tells it to listen. First to be registered, it is the last to be closed.
+ * The registry of all metrics, and GET /metrics on a server of its own: it needs no key, so it must not be where clients are.
+ * The code that starts the app also calls its `listen`. It is registered first, so it closes last.
  */
 export default fp(
   async function metrics(app: FastifyInstance, { config }: { config: Config }) {
@@ -42,14 +42,14 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent) => parent,
     genReqId: requestId,
-    // A scraper keeps its connection; a scrape that is cut is made again.
+    // A scraper keeps its connection open. It repeats a scrape that is cut off.
     forceCloseConnections: true,
     clientErrorHandler: (error, socket) => onClientError(server, error, socket),
   })
   await server.register(bodies, { stallSeconds: config.STALL_SECONDS })
   await server.register(refusals)
   await server.register(requests)
-  await server.register(problems, { whatIsHere: 'Here is only /metrics.' })
+  await server.register(problems, { hint: 'Only /metrics is on this port.' })
   server.get('/metrics', { config: { quiet: true } }, async (_request, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),
   )
@@ -59,12 +59,12 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Where whatever there is to measure is added. */
+    /** All metrics are registered here. */
     metrics: Registry
     metricsServer: FastifyInstance
-    /** What became of records, since the start. */
+    /** Records by result, since the start. */
     recordCounts: Counts
-    /** For requests that no hook is run for; all others are measured already. */
+    /** For requests that run no hooks; all others are measured by one. */
     measureRequest(request: FastifyRequest, reply: FastifyReply): void
   }
 }

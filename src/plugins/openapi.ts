@@ -9,9 +9,12 @@ import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
 import { CountsSchema, LinesReportSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
 
-/** Answers at once that need no key and are not small: each holds some 128 KiB until it is taken. A browser asks for five. */
+/**
+ * How many large responses that need no key may be sent at once. Each holds about 128 KiB until its reader has taken it. A
+ * browser requests five.
+ */
 const MOST_READERS = 64
-/** Nobody who takes a byte now and then keeps the place of another one. */
+/** A slow reader does not block others for longer than this. */
 const LONGEST_READING_MS = 60_000
 
 /** /openapi.json, made from the routes' schemas, and a page at /docs that reads it; both without a key. */
@@ -30,13 +33,13 @@ export default fp(async function openapi(app: FastifyInstance) {
     app.addSchema(schema)
   }
   let readers = 0
-  app.decorate('boundReaders', (_request, reply, done) => {
+  app.decorate('limitReaders', (_request, reply, done) => {
     if (readers >= MOST_READERS)
-      throw new Problem('overloaded', 'Too many clients read the description of the API at once. Ask again later.')
+      throw new Problem('overloaded', 'Too many clients are reading the description of the API. Try again later.')
     readers++
-    const cut = setTimeout(() => reply.raw.destroy(), LONGEST_READING_MS).unref()
+    const timer = setTimeout(() => reply.raw.destroy(), LONGEST_READING_MS).unref()
     reply.onceTaken(() => {
-      clearTimeout(cut)
+      clearTimeout(timer)
       readers--
     })
     done()
@@ -48,27 +51,27 @@ export default fp(async function openapi(app: FastifyInstance) {
         title: 'Sluice',
         version: VERSION,
         license: { name: 'MIT' },
-        description: 'Durable ingestion for PostgreSQL: an answer of 2xx means committed, and sending again is safe.',
+        description: 'Durable ingestion for PostgreSQL: 2xx means committed, and resending is safe.',
       },
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer', description: 'An API key' } } },
     },
-    // The names of the components: their $id.
+    // Components are named by their $id.
     refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json.$id ?? `schema-${index}`) },
   })
-  // Serves its own copy of Swagger UI: works without internet, and under a strict policy.
+  // Serves its own copy of Swagger UI: it works without internet, and under a strict content security policy.
   await app.register(swaggerUi, {
     routePrefix: '/docs',
-    uiHooks: { onRequest: app.boundReaders as never },
+    uiHooks: { onRequest: app.limitReaders as never },
     staticCSP: true,
     uiConfig: { validatorUrl: null, tryItOutEnabled: true },
-    // Without the bar on top, which shows other documents under the sign of the library.
+    // Hides the top bar, which has the library's logo and a field for other documents.
     theme: { title: 'Sluice', css: [{ filename: 'theme.css', content: '.topbar { display: none }' }] },
   })
 })
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** `onRequest` of what needs no key and is not small. */
-    boundReaders: onRequestHookHandler
+    /** `onRequest` of routes that need no key and have a large response. */
+    limitReaders: onRequestHookHandler
   }
 }

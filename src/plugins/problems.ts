@@ -9,16 +9,16 @@ import { waitForTurn } from '../lib/turns.ts'
 const MEDIA_TYPE = 'application/problem+json'
 const API = 'The API is described at /openapi.json.'
 
-/** Renders every error, ours, Fastify's and the driver's, as a problem document; and what no route answers. */
+/** Renders every error as a problem document: our own, Fastify's, the driver's, and requests that match no route. */
 export default fp(
-  async function problems(app: FastifyInstance, { whatIsHere = API }: { whatIsHere?: string }) {
-    const nothingAt = ({ url }: FastifyRequest) =>
-      new Problem('not_found', `There is nothing at ${url.split('?')[0]}. ${whatIsHere}`)
+  async function problems(app: FastifyInstance, { hint = API }: { hint?: string }) {
+    const notFound = ({ url }: FastifyRequest) =>
+      new Problem('not_found', `There is nothing at ${url.split('?')[0]}. ${hint}`)
     app.setErrorHandler((error: FastifyError, request, reply) => {
-      // A Content-Type that is no media type: Fastify refuses it before it looks for a route.
-      sendProblem(request.is404 ? nothingAt(request) : toProblem(error, request.method), request, reply)
+      // Fastify refuses a malformed Content-Type before it looks for a route.
+      sendProblem(request.is404 ? notFound(request) : toProblem(error, request.method), request, reply)
     })
-    app.setNotFoundHandler((request, reply) => sendProblem(nothingAt(request), request, reply))
+    app.setNotFoundHandler((request, reply) => sendProblem(notFound(request), request, reply))
     refuseOtherMethods(app)
   },
   { dependencies: ['refusals', 'bodies'] },
@@ -40,32 +40,32 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
     )
   }
   request.server.discardBody(request.raw, reply.raw)
-  request.server.restIfRefused?.(request, reply)
-  // Whether its body will come, nobody knows: what comes next on this connection could be either.
+  request.server.pauseWithoutKey?.(request, reply)
+  // The client may or may not send the body now: what arrives next could be the body or another request.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
   const instance = request.url.split('?')[0] as string
   const document = JSON.stringify(problem.toDocument(instance, request.id))
-  // With the charset, which Fastify adds to text only.
+  // With the charset, because Fastify adds it only to text types.
   reply.code(problem.status).headers(problem.headers).type(`${MEDIA_TYPE}; charset=utf-8`)
   if (document.length < LARGE) void reply.send(document)
-  // As bytes: text would take twice as much while it waits behind another answer, if one character is not in Latin-1.
+  // As bytes: a string with a character outside of Latin-1 takes twice the memory while it waits behind another response.
   else void waitForTurn(request.key?.id ?? '').then(() => reply.send(Buffer.from(document)))
 }
 
-/** In characters. The errors of a whole batch can be as long as the batch: they are written in one turn, and sent in another. */
+/** In characters. The errors of a batch can be as long as the batch: such a document is serialized in one turn and sent in another. */
 const LARGE = 65_536
 
 /** Fastify's own errors, by their stable codes (Fastify reference, "Errors"). */
 const FASTIFY_ERRORS: Record<string, [ProblemCode, string]> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: [
     'unsupported_media_type',
-    'The Content-Type is missing or not supported; application/json is.',
+    'The Content-Type is missing or not supported. Use application/json.',
   ],
   FST_ERR_BAD_URL: ['invalid_request', 'The path is not valid percent-encoded UTF-8.'],
   FST_ERR_MAX_PARAM_LENGTH: ['invalid_request', 'A part of the path is too long.'],
 }
 
-/** @param method of the request: a defect amid one that may write says nothing of what was written */
+/** @param method of the request: if it may write, a defect leaves the outcome unknown */
 export function toProblem(error: FastifyError, method = 'GET'): Problem {
   if (error instanceof Problem) return error
   if (error.validation !== undefined) return invalidQuery(error)
@@ -76,7 +76,7 @@ export function toProblem(error: FastifyError, method = 'GET'): Problem {
   if (sqlstateOf(error) === '57014') {
     return new Problem(
       'query_timeout',
-      'The query was cancelled, most likely because it took longer than READ_TIMEOUT_SECONDS. Ask for less: a narrower range, fewer filters.',
+      'The query was cancelled, most likely because it took longer than READ_TIMEOUT_SECONDS. Use a narrower range or fewer filters.',
       { cause: error },
     )
   }
@@ -95,7 +95,7 @@ function invalidQuery(error: FastifyError): Problem {
   const errors: Fault[] = []
   for (const { instancePath, params, message, keyword } of error.validation ?? []) {
     const name = instancePath.slice(1) || String(params?.additionalProperty ?? params?.missingProperty ?? '')
-    // A choice fails once for each of its values, and then once as a whole.
+    // A parameter with fixed values fails once for each value (`const`), and then once as a whole (`anyOf`).
     if (keyword === 'const') allowed.set(name, [...(allowed.get(name) ?? []), params.allowedValue])
     else {
       let detail = `${name} ${message}.`
@@ -107,7 +107,7 @@ function invalidQuery(error: FastifyError): Problem {
   return new Problem('invalid_query', errors[0]?.detail ?? error.message, { errors })
 }
 
-/** A path that exists, asked with another method, is 405 and says what there is (RFC 9110, section 15.5.6). */
+/** A wrong method on an existing path gets 405 and a list of the allowed ones (RFC 9110, section 15.5.6). */
 function refuseOtherMethods(app: FastifyInstance): void {
   const methods = new Map<string, Set<string>>()
   app.addHook('onRoute', ({ url, method }) => {
@@ -121,7 +121,7 @@ function refuseOtherMethods(app: FastifyInstance): void {
         url,
         method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].filter((method) => !known.has(method)),
         schema: { hide: true },
-        // In onRequest, before a body is looked at.
+        // In onRequest, before any body is read.
         onRequest: () => {
           throw new Problem('method_not_allowed', `Allowed here: ${allow}.`, { headers: { allow } })
         },
@@ -131,14 +131,14 @@ function refuseOtherMethods(app: FastifyInstance): void {
   })
 }
 
-/** Node's, each with its reason phrase. */
+/** Errors of Node's HTTP parser, each with its reason phrase. */
 const CLIENT_ERRORS: Record<string, [ProblemCode, string, string]> = {
   HPE_HEADER_OVERFLOW: ['headers_too_large', 'The headers are too large.', 'Request Header Fields Too Large'],
-  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers came too slowly.', 'Request Timeout'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers arrived too slowly.', 'Request Timeout'],
 }
 const NOT_HTTP: [ProblemCode, string, string] = ['invalid_request', 'The request is not valid HTTP.', 'Bad Request']
 
-/** What is not even HTTP never reaches a route: answered on the bare socket. */
+/** A request that is not valid HTTP reaches no route: the response is written to the socket. */
 export function onClientError(app: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const [code, detail, reason] = CLIENT_ERRORS[error.code as string] ?? NOT_HTTP
@@ -153,13 +153,13 @@ export function onClientError(app: FastifyInstance, error: Error & { code?: stri
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Called after all routes are registered. */
+    /** Call it after all routes are registered. */
     refuseOtherMethods(): void
   }
   interface FastifyRequest {
     /** For the log. */
     problemCode: ProblemCode | undefined
-    /** Is it told of? A flood of refusals is counted instead: see refusals.ts. */
+    /** Does the request get its line in the log? In a flood, refusals are only counted: see refusals.ts. */
     isLogged: boolean
   }
 }

@@ -4,21 +4,21 @@ import fp from 'fastify-plugin'
 import { pendingMigrations } from '../data/migrate.ts'
 import { readGauge } from '../metrics/read.ts'
 
-const LOOK_AGAIN_MS = 500
+const CHECK_MS = 500
 
 /**
- * Ready: the database was reached once and has all migrations, the keys were read (before that, only a few requests can
- * wait), and this instance is not draining. A database that goes away later changes nothing: requests wait for it here, and an
- * instance taken out of the Service could not even say 503.
+ * Ready means: the database has been reached once and has all migrations, the keys have been read (before that, only a few
+ * requests can wait), and this instance is not draining. A later outage of the database changes nothing: requests wait for it
+ * here, and an instance that is taken out of the Service could not even send 503.
  */
 export default fp(
   async function readiness(app: FastifyInstance) {
-    const state = { ready: false, reason: 'starting: the database was not reached yet' }
+    const state = { ready: false, reason: 'starting: the database has not been reached yet' }
     const stop = new AbortController()
     app.decorate('readiness', state)
     readGauge(app.metrics, {
       name: 'sluice_ready',
-      help: 'Does /readyz say 200?',
+      help: 'Does /readyz respond with 200? 1: yes.',
       read: () => (state.ready ? 1 : 0),
     })
     app.decorate('drain', () => {
@@ -32,7 +32,7 @@ export default fp(
       for (
         let last = '';
         !stop.signal.aborted;
-        await sleep(LOOK_AGAIN_MS, undefined, { signal: stop.signal }).catch(() => undefined)
+        await sleep(CHECK_MS, undefined, { signal: stop.signal }).catch(() => undefined)
       ) {
         try {
           const pending = await pendingMigrations(app.db.read)
@@ -46,7 +46,7 @@ export default fp(
           state.reason = `starting: the database lacks the migrations ${pending.join(', ')}; run "sluice migrate"`
         } catch (err) {
           app.log.debug({ err }, 'not ready')
-          state.reason = 'starting: the database was not reached yet'
+          state.reason = 'starting: the database has not been reached yet'
         }
         if (state.reason !== last) app.log.warn(state.reason)
         last = state.reason
@@ -59,7 +59,7 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     readiness: { readonly ready: boolean; readonly reason: string }
-    /** From now on /readyz says 503, for good. */
+    /** From now on, /readyz responds with 503. */
     drain(): void
   }
 }

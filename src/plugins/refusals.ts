@@ -3,13 +3,13 @@ import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import type { ProblemCode } from '../lib/problems.ts'
 
-/** Lines about refusals with the same code, in a second: enough to see who it is and what is wrong. */
-const LINES_A_SECOND = 10
+/** Lines per second about refusals with the same code: enough to see who sends them and what is wrong. */
+const LINES_PER_SECOND = 10
 
 /**
- * Keeps a flood of refusals from becoming a flood of lines: whoever sends nonsense as fast as it can would else fill the
- * node's disk, and push the lines that matter out of it. What is not told one by one is told as a number, so that nothing
- * goes unsaid. By code, so that a flood of one kind hides no other; at the level debug all is told.
+ * Keeps a flood of refusals from becoming a flood of log lines. Otherwise a client that sends nonsense at full speed would
+ * fill the node's disk and push out the lines that matter. Refusals beyond the limit are logged as a number. The limit is per
+ * code, so that a flood of one kind hides no other. At the level debug, all refusals are logged.
  */
 export default fp(
   async function refusals(app: FastifyInstance) {
@@ -18,13 +18,13 @@ export default fp(
     let second: NodeJS.Timeout | undefined
 
     app.decorate('hasRoomInLog', (code) => {
-      // Each of them is a defect of ours, and its answer says that the log has the reason.
+      // Each of these is a defect of the service, and its response says that the log has the reason.
       if (code === 'internal_error' || log.isLevelEnabled('debug')) return true
       const lines = (seen.get(code) ?? 0) + 1
       seen.set(code, lines)
-      // One timer a second, and none while nothing is refused.
+      // One timer per second, and none while nothing is refused.
       second ??= setTimeout(endSecond, 1000).unref()
-      return lines <= LINES_A_SECOND
+      return lines <= LINES_PER_SECOND
     })
     app.addHook('onClose', async () => endSecond())
 
@@ -32,8 +32,8 @@ export default fp(
       clearTimeout(second)
       second = undefined
       for (const [code, lines] of seen) {
-        const suppressed = lines - LINES_A_SECOND
-        if (suppressed > 0) log.warn({ code, suppressed }, 'more requests were refused than are told one by one')
+        const suppressed = lines - LINES_PER_SECOND
+        if (suppressed > 0) log.warn({ code, suppressed }, 'more requests were refused than are logged one by one')
       }
       seen.clear()
     }
@@ -43,7 +43,7 @@ export default fp(
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Is there room for the lines about another refusal? To be asked once for each; counts those there is none for. */
+    /** May another refusal with this code be logged? Call it once for each refusal: it counts those that may not. */
     hasRoomInLog(code: ProblemCode): boolean
   }
 }

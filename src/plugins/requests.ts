@@ -6,10 +6,10 @@ import type { Logger } from 'pino'
 import { type Counts, writeCounts } from '../ingest/results.ts'
 import { logLine } from '../logger.ts'
 
-/** W3C Trace Context, section 3.2; all zeros are invalid ids there. */
+/** W3C Trace Context, section 3.2. An id of only zeros is invalid. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/
 
-/** Gives each request its id and its trace, and logs one line when it is answered. */
+/** Gives each request its id and its trace, and logs one line after its response. */
 export default fp(
   async function requests(app: FastifyInstance) {
     app.decorateRequest('traceparent', undefined)
@@ -41,17 +41,17 @@ export default fp(
   { name: 'requests' },
 )
 
-/** The one line of a request. Fields are fixed: nothing of a payload or a key can get into it. */
+/** Writes the one log line of a request. Its fields are fixed: no payload and no secret of a key can get into it. */
 export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
   if (!request.isLogged) return
   const { url, config } = request.routeOptions
-  // Probes come every few seconds from every node, and say nothing while they succeed.
+  // Probes come every few seconds from every node. Successful ones say nothing new.
   const level = config?.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'
   const { traceId, spanId, problemCode, key, counts } = request
   let fields = `"requestId":${JSON.stringify(request.id)}`
   if (traceId !== undefined) fields += `,"traceId":"${traceId}"`
   if (spanId !== undefined) fields += `,"spanId":"${spanId}"`
-  // The template, never the path: that holds ids.
+  // The template, never the path: a path contains ids.
   fields += `,"method":"${request.method}","route":${JSON.stringify(url ?? null)},"status":${reply.statusCode}`
   fields += `,"durationMs":${Math.round(reply.elapsedTime * 1000) / 1000}`
   if (problemCode !== undefined) fields += `,"code":"${problemCode}"`
@@ -60,7 +60,7 @@ export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
   logLine(request.log as Logger, level, fields, 'request')
 }
 
-/** The caller's X-Request-Id where it is fit for a header and a log, else a new one. */
+/** The client's X-Request-Id if it is safe in a header and in a log, otherwise a new id. */
 export function requestId(raw: IncomingMessage): string {
   const given = raw.headers['x-request-id']
   return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID()
@@ -68,7 +68,7 @@ export function requestId(raw: IncomingMessage): string {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** What goes into its records. */
+    /** Stored with the request's records. */
     traceparent: string | undefined
     /** For the log. */
     traceId: string | undefined
@@ -76,11 +76,11 @@ declare module 'fastify' {
     counts: Counts | undefined
   }
   interface FastifyReply {
-    /** Sends JSON that is text already, past the serializer. */
+    /** Sends JSON that is already serialized. */
     sendJson(json: string | Buffer): this
   }
   interface FastifyContextConfig {
-    /** Do not log what succeeds. */
+    /** Successful requests are logged at the level debug only. */
     quiet?: boolean
   }
 }

@@ -4,18 +4,18 @@ import { type SettingName, selectUnsafeSettings, UNSAFE_SETTINGS } from '../data
 import { repeat } from '../lib/repeat.ts'
 import { readGauge } from '../metrics/read.ts'
 
-/** Until the database was reached. */
-const TRY_AGAIN_MS = 500
-/** Somebody changes them, or a failover leads to another server. */
-const LOOK_AGAIN_MS = 15_000
+/** Until the settings have been read once. */
+const RETRY_MS = 500
+/** Settings can be changed, and after a failover they are another server's. */
+const CHECK_MS = 15_000
 
-/** Reports settings of PostgreSQL under which a promise does not hold: as errors in the log, and as a metric. */
+/** Reports settings of PostgreSQL that break a guarantee: as errors in the log, and as a metric. */
 export default fp(
   async function settings(app: FastifyInstance) {
     let unsafe: SettingName[] | undefined
     readGauge(app.metrics, {
       name: 'sluice_unsafe_settings',
-      help: 'Does PostgreSQL run with a setting under which a promise does not hold? By setting.',
+      help: 'Does PostgreSQL run with a setting that breaks a guarantee? 1: yes. By setting.',
       labelNames: ['setting'],
       read: () => {
         const known = unsafe
@@ -27,7 +27,7 @@ export default fp(
       },
     })
 
-    async function look(): Promise<number> {
+    async function check(): Promise<number> {
       try {
         const before = unsafe ?? []
         unsafe = await selectUnsafeSettings(app.db.keys)
@@ -39,12 +39,12 @@ export default fp(
       } catch (err) {
         app.log.debug({ err }, 'the settings of the database could not be read')
       }
-      return unsafe === undefined ? TRY_AGAIN_MS : LOOK_AGAIN_MS
+      return unsafe === undefined ? RETRY_MS : CHECK_MS
     }
 
     let stop = () => {}
     app.addHook('onReady', async () => {
-      stop = repeat(look)
+      stop = repeat(check)
     })
     app.addHook('preClose', async () => stop())
   },

@@ -5,22 +5,21 @@ import type { Config } from '../config.ts'
 import { Problem } from '../lib/problems.ts'
 import { tellShed } from '../metrics/overload.ts'
 
-/** What is shed first, and what later. */
+/** Kinds of requests: ingestion is shed first, reading later. */
 export type Sheddable = 'ingest' | 'read'
 
 /**
- * Longer than any one turn: the largest batch takes half a second where the processor is not ours alone, and one turn in
- * an interval by itself would be the mean.
+ * Longer than any single iteration of the event loop. The largest batch takes half a second on a shared processor; if an
+ * interval had only this one iteration, it would be the mean.
  */
 const SAMPLE_MS = 2_000
 
 /**
- * Sheds load when the event loop lags: ingestion first, reading later, probes never. A route says what it is with
+ * Sheds load when the event-loop delay is high: ingestion first, reading later, probes never. A route declares its kind with
  * `config: { shed: 'ingest' }`.
  *
- * The lag is how long a turn of the event loop takes, on average over two seconds: how late everything is that this process
- * does. One long turn, such as a body of 16 MiB makes, is one among many. While it is not too long, a request pays with
- * one comparison.
+ * The event-loop delay is how late this process does everything, as a mean over two seconds. One long iteration, such as for a
+ * body of 16 MiB, is one among many. While the delay is low, the check costs a request one comparison.
  */
 export default fp(async function shedding(app: FastifyInstance, { config }: { config: Config }) {
   const limits = { ingest: config.SHED_INGEST_SECONDS * 1000, read: config.SHED_READ_SECONDS * 1000 }
@@ -32,26 +31,26 @@ export default fp(async function shedding(app: FastifyInstance, { config }: { co
     sampleInterval: SAMPLE_MS,
     pressureHandler: (request) => {
       const kind = request.routeOptions.config.shed
-      if (kind === undefined || lagMs() <= limits[kind]) return
+      if (kind === undefined || delayMs() <= limits[kind]) return
       shed[kind]++
       throw new Problem('overloaded', 'This instance is overloaded. Nothing was done; send the request again later.')
     },
   })
 
-  /** Infinite where there was no whole turn to be measured: then it is as long as the interval, as far as anyone knows. */
-  const lagMs = () => {
+  /** The measurement is infinite if no iteration ended in the interval: then the delay is at least the interval. */
+  const delayMs = () => {
     const { eventLoopDelay } = app.memoryUsage()
     return eventLoopDelay === Number.POSITIVE_INFINITY ? SAMPLE_MS : eventLoopDelay
   }
 
   app.decorate('shedding', {
     shed,
-    get lagSeconds() {
-      return lagMs() / 1000
+    get delaySeconds() {
+      return delayMs() / 1000
     },
     get state() {
-      const lag = lagMs()
-      return lag > limits.read ? 'all' : lag > limits.ingest ? 'ingest' : 'none'
+      const delay = delayMs()
+      return delay > limits.read ? 'all' : delay > limits.ingest ? 'ingest' : 'none'
     },
   })
 })
@@ -61,7 +60,8 @@ declare module 'fastify' {
     shedding: {
       /** Requests that were shed so far. */
       readonly shed: Readonly<Record<Sheddable, number>>
-      readonly lagSeconds: number
+      /** The event-loop delay. */
+      readonly delaySeconds: number
       /** What is shed now. */
       readonly state: 'none' | 'ingest' | 'all'
     }

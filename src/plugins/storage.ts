@@ -22,7 +22,8 @@ export default fp(
         app.log[level]({ usedBytes: instance.usedBytes, budgetBytes }, text)
       },
       onError: (err) => {
-        if (!failing) app.log.warn({ err }, 'the size of the database could not be measured; the last one holds')
+        if (!failing)
+          app.log.warn({ err }, 'the size of the database could not be measured; the last measurement stays in use')
         failing = true
       },
     })
@@ -36,8 +37,8 @@ export default fp(
 
 const MESSAGES: Record<StorageState, ['info' | 'warn' | 'error', string]> = {
   ok: ['info', 'the storage budget has room again'],
-  warning: ['warn', 'the storage budget is nearly spent: at 90 % of it, ingestion is refused with 507'],
-  full: ['error', 'the storage budget is spent: ingestion is refused with 507 until space is free; reading goes on'],
+  warning: ['warn', 'the storage budget is nearly spent: at 90 %, ingestion is refused with 507'],
+  full: ['error', 'the storage budget is spent: ingestion is refused with 507 until space is free; reading continues'],
 }
 
 declare module 'fastify' {

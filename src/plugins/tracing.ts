@@ -5,7 +5,7 @@ import type { Traces } from '../traces/traces.ts'
 
 type RequestSpan = ReturnType<Traces['startRequest']>
 
-/** Traces of OpenTelemetry, where the settings ask for them. Where not, none of it is loaded. */
+/** OpenTelemetry traces, if the settings turn them on. Otherwise, no OpenTelemetry code is loaded. */
 export default fp(
   async function tracing(app: FastifyInstance, { config }: { config: Config }) {
     app.decorate('traces', undefined as Traces | undefined)
@@ -20,15 +20,15 @@ export default fp(
 
     app.addHook('onRequest', (request, _reply, done) => {
       const { url, config } = request.routeOptions
-      // Probes: as in the log.
+      // Probes are not traced.
       if (config?.quiet === true) return done()
       const { method, headers, httpVersion } = request.raw
       const span = traces.startRequest({ method: method ?? '', headers, httpVersion, route: url })
       request.span = span
       request.traceId = span.spanContext().traceId
       request.spanId = span.spanContext().spanId
-      // The record tells where it came from (CloudEvents, distributed tracing extension): the caller's trace stays in it,
-      // and ours takes the place only of none, and only if there is a span to be found by it.
+      // A record keeps the trace that it came from (CloudEvents, distributed tracing extension): the client's traceparent or, if
+      // it sent none, this request's span, provided that the span is recorded.
       if (span.isRecording()) request.traceparent ??= `00-${request.traceId}-${request.spanId}-01`
       traces.runIn(span, done)
     })
@@ -44,7 +44,7 @@ export default fp(
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Undefined where nothing is traced. */
+    /** Undefined if traces are off. */
     traces: Traces | undefined
   }
   interface FastifyRequest {

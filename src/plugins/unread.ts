@@ -5,34 +5,34 @@ import { Budget } from '../lib/budget.ts'
 import type { Key } from '../operate/keys.ts'
 import { MOST_PIPELINED } from './bodies.ts'
 
-/** What a request costs by itself while it waits for its turn, so that their number is bounded as well. By measurement. */
+/** Memory of a request itself while it waits for its turn, as measured: it bounds the number of waiting requests. */
 const REQUEST_BYTES = 10 * 1024
 
 export interface Reading {
-  /** Aborts when the answer is complete, or its reader has left. */
+  /** Aborts when the response is complete or its reader has disconnected. */
   signal: AbortSignal
-  /** Reserves the memory of the answer: called with the bytes that it takes from now on. @throws Problem overloaded */
+  /** Reserves memory for the response: call it with the bytes that it takes from now on. @throws Problem overloaded */
   hold(bytes: number): void
 }
 
-/** Bounds the memory of answers that are made, or that their readers have not taken: any number of readers may stand still. */
+/** Bounds the memory of responses that are being made or that their readers have not taken: any number of readers may stall. */
 export default fp(async function unread(app: FastifyInstance, { config }: { config: Config }) {
-  const budget = new Budget(config.UNREAD_MAX_BYTES, 'Too many answers wait for their readers. Ask again later.')
+  const budget = new Budget(config.UNREAD_MAX_BYTES, 'Too many responses wait for their readers. Try again later.')
   app.decorate('unread', budget)
-  // Node.js takes more than ten listeners for a leak. There is one for each answer that waits on the connection.
+  // Node.js warns of a leak above ten listeners. Each response that waits on the connection has one.
   app.server.on('connection', (socket) => socket.setMaxListeners(2 * MOST_PIPELINED))
-  app.decorateReply('onceTaken', function (giveBack) {
+  app.decorateReply('onceTaken', function (release) {
     const { socket } = this.request.raw
-    // There is no further 'close' of a client that has left already.
-    if (this.raw.destroyed || socket.destroyed) return giveBack()
+    // The client has already disconnected: `close` will not fire, and the reservation would leak.
+    if (this.raw.destroyed || socket.destroyed) return release()
     const onClose = () => {
       this.raw.off('close', onClose)
       socket.off('close', onClose)
-      giveBack()
+      release()
     }
     this.raw.once('close', onClose)
-    // An answer that waits behind another one on its connection is not closed with it. Nor does the request tell: it is
-    // closed as soon as it was read to its end, and one that has a body, even an empty one, is read at once.
+    // A response that waits behind another one gets no `close` when its connection closes. The request's `close` is of no use:
+    // it fires when the request has been read to its end, and one with a body, even an empty one, is read at once.
     socket.once('close', onClose)
   })
   app.decorateReply('beginReading', function () {
@@ -59,11 +59,11 @@ declare module 'fastify' {
   }
   interface FastifyReply {
     /**
-     * Calls `giveBack` once, when the client has taken the whole answer or its connection is closed; at once if it is closed
-     * already.
+     * Calls `release` once, when the client has taken the whole response or its connection is closed; at once if it is already
+     * closed.
      */
-    onceTaken(giveBack: () => void): void
-    /** Called once, before anything is read. @throws Problem overloaded */
+    onceTaken(release: () => void): void
+    /** Call it once, before anything is read. @throws Problem overloaded */
     beginReading(): Reading
   }
 }

@@ -6,7 +6,7 @@ import { Writer } from '../ingest/writer.ts'
 import { Budget } from '../lib/budget.ts'
 import { measureWriter, tellQueue } from '../metrics/writer.ts'
 
-/** The one writer of this process. Registered after the database, it is closed, and so drained, before it. */
+/** The one writer of this process. It is registered after the database, so it drains and closes before it. */
 export default fp(
   async function writer(app: FastifyInstance, { config }: { config: Config }) {
     const events = measureWriter(app.metrics)
@@ -20,8 +20,8 @@ export default fp(
       onRetry: events.onRetry,
       onOutage: (err) => {
         events.onOutage(err)
-        if (err === undefined) app.log.info('the database is back: writing goes on')
-        else app.log.warn({ err }, 'the database is away: requests wait')
+        if (err === undefined) app.log.info('the database is available again: writing continues')
+        else app.log.warn({ err }, 'the database is unavailable: requests wait')
       },
     })
     app.decorate('writer', instance)

@@ -69,7 +69,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         hold(EXPORT_BYTES + compressorBytes(request))
         const format = type === 'text/csv' ? CSV : NDJSON
         const pages = await openExport(reader, request.query, format, config.OUTAGE_HOLD_SECONDS * 1000)
-        reply.cutWithKey('read')
+        reply.cutOffWithKey('read')
         // Fastify would read all of it, as fast as it can, to send the head alone.
         const chunks = watched(request.method === 'HEAD' ? [] : pages, request, exports)
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 0 }))

@@ -114,12 +114,12 @@ t.test('the database turns everybody away for a while: requests wait, and are an
   )
 
   const answers = ['a', 'b', 'c'].map((id) => post({ source: 's', id, type: 'x' }))
-  while (!logs.some(({ msg }) => String(msg).includes('the database is away'))) await turn()
+  while (!logs.some(({ msg }) => String(msg).includes('the database is unavailable'))) await turn()
   t.equal((await app.inject('/healthz')).statusCode, 200)
   await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS true`.execute(elsewhere)
 
   for (const answer of await Promise.all(answers)) t.match(answer, { status: 201, json: { counts: { created: 1 } } })
-  t.ok(logs.some(({ msg }) => String(msg).includes('the database is back')))
+  t.ok(logs.some(({ msg }) => String(msg).includes('the database is available again')))
 })
 
 t.test(

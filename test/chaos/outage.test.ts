@@ -27,14 +27,14 @@ t.test(
     const waiting = post('during')
     const read = await get('first')
     t.match(read, { status: 503, retryAfter: '1', json: { code: 'database_unavailable', retryable: true } })
-    await server.log(({ msg }) => msg === 'the database is away: requests wait')
+    await server.log(({ msg }) => msg === 'the database is unavailable: requests wait')
     t.equal((await fetch(`${server.url}/readyz`)).status, 200)
 
     network.heal()
     t.match(await waiting, { status: 201, json: { counts: { created: 1 } } })
     await shown('during')
-    await server.log(({ msg }) => msg === 'the database is back: writing goes on')
-    const changes = server.logs().filter(({ msg }) => /^the database is (away|back)/.test(String(msg)))
+    await server.log(({ msg }) => msg === 'the database is available again: writing continues')
+    const changes = server.logs().filter(({ msg }) => /^the database is (unavailable|available)/.test(String(msg)))
     t.equal(changes.length, 2, 'one line for each change')
   },
 )
@@ -57,9 +57,9 @@ t.test('nobody sends anything: the return of the database is noticed all the sam
   await stored('first')
   network.drop()
   t.equal((await post('lost')).status, 503)
-  await server.log(({ msg }) => msg === 'the database is away: requests wait')
+  await server.log(({ msg }) => msg === 'the database is unavailable: requests wait')
   network.heal()
-  await server.log(({ msg }) => msg === 'the database is back: writing goes on')
+  await server.log(({ msg }) => msg === 'the database is available again: writing continues')
 })
 
 t.test('the answer to COMMIT is lost: the record is created, and stored once', async (t) => {
@@ -120,7 +120,7 @@ t.test('the network goes amid a transaction: the locks that it left behind are g
   const lost = network.cutCommit('before', true).then(() => network.drop())
   const answer = post('strict', { prefer: 'handling=strict' })
   await lost
-  await server.log(({ msg }) => msg === 'the database is away: requests wait')
+  await server.log(({ msg }) => msg === 'the database is unavailable: requests wait')
   network.heal()
   t.match(await answer, { status: 201, json: { counts: { created: 1 } } })
 })

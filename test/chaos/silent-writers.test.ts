@@ -58,7 +58,7 @@ t.test('an instance that is lost amid a COPY holds lists up for seconds', async 
   await sql`GRANT EXECUTE ON FUNCTION pg_terminate_backend TO PUBLIC`.execute(root)
   await until('the list', async () => (await listed()).length === 2)
   await t.rejects(ended, { code: '57P01' }, 'by another instance; TCP would say nothing')
-  const line = await until('the log', () => logs.find(({ msg }) => String(msg).startsWith('a writer was silent')))
+  const line = await until('the log', () => logs.find(({ msg }) => String(msg).startsWith('a writer stalled')))
   t.match(line, { level: 'warn', pid: Number })
 })
 

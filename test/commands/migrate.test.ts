@@ -55,7 +55,7 @@ t.test('serve while the database cannot be reached is alive but not ready', asyn
   await log(({ msg }) => /not reached/.test(String(msg)))
   t.equal((await fetch(`${url}/healthz`)).status, 200)
   const answer = await fetch(`${url}/readyz`)
-  t.same([answer.status, await answer.text()], [503, 'starting: the database was not reached yet\n'])
+  t.same([answer.status, await answer.text()], [503, 'starting: the database has not been reached yet\n'])
 })
 
 t.test('serve on a migrated database is ready', async (t) => {

@@ -138,7 +138,7 @@ t.test('at most 64 clients read what needs no key at once, and the next one can 
   await app.register(unread, { config: loadConfig({ DATABASE_URL: 'postgres://x/y' }) })
   await app.register(openapi)
   const released = Promise.withResolvers<string>()
-  app.get('/', { onRequest: app.boundReaders }, () => released.promise)
+  app.get('/', { onRequest: app.limitReaders }, () => released.promise)
   const readers = Array.from({ length: 64 }, () => app.inject({ url: '/' }))
   await app.ready()
   const refused = ['/', '/docs'].map((url) => app.inject({ url }))

@@ -118,7 +118,7 @@ t.test(
     t.same(await statuses(), [200, 200, 200])
     t.same(app.shedding.shed, { ingest: 0, read: 0 })
     t.equal(app.shedding.state, 'none')
-    t.equal(app.shedding.lagSeconds, 2)
+    t.equal(app.shedding.delaySeconds, 2)
   },
 )
 
