@@ -11,7 +11,7 @@ const routes: FastifyPluginAsync = async (app) => {
     '/healthz',
     {
       ...options,
-      schema: { summary: 'The process is alive', tags: ['health'], response: { 200: text('It is') } },
+      schema: { summary: 'The process is alive', tags: ['health'], response: { 200: text('Alive') } },
     },
     (_request, reply) => {
       reply.type('text/plain; charset=utf-8').send('ok\n')
@@ -23,9 +23,9 @@ const routes: FastifyPluginAsync = async (app) => {
     {
       ...options,
       schema: {
-        summary: 'Requests may be sent here',
+        summary: 'This instance is ready for requests',
         tags: ['health'],
-        response: { 200: text('They may'), 503: text('They may not, and why') },
+        response: { 200: text('Ready'), 503: text('Not ready, and the reason') },
       },
     },
     (_request, reply) => {

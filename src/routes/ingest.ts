@@ -18,10 +18,10 @@ import { INGEST_SCHEMA } from '../schemas/ingest.ts'
 type Hold = (bytes?: number) => void
 
 /**
- * Up to this size an answer's memory is given back at once, since the client's kernel or ours takes it: the
- * answer to a single record should not pay for listeners.
+ * In bytes. Up to this size, the memory of a response is released at once, because the kernel takes it: the response to a single
+ * record should not need listeners.
  */
-const SMALL_ANSWER = 4096
+const SMALL_RESPONSE = 4096
 
 /** POST /v1/records */
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
@@ -34,7 +34,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
 
-  // Node itself would ask for the body at once, before anybody has looked at the key.
+  // Otherwise Node.js sends 100 Continue at once, before the key is checked.
   app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response))
 
   app.post('/v1/records', {
@@ -46,8 +46,8 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     handler: (request, reply) => (request.format === 'lines' ? storeLines(request, reply) : storeBatch(request, reply)),
   })
 
-  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that; requests are not
-  // limited, but for some keys their records.
+  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that. The rate of requests is not
+  // limited; a key may have a limit on records.
   app.options(
     '/v1/records',
     { schema: { summary: 'CloudEvents webhook handshake', tags: ['ingest'] } },
@@ -62,10 +62,10 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     const preferences = readPrefer(request.headers.prefer)
     const hold = openReservation(request)
     let bytes = 0
-    // Of the records, and then of the answer: that is reserved with them, since it cannot be refused once they are committed.
+    // For the records, and then for the response. It is reserved with them: once they are committed, it cannot be refused.
     let held = 0
     try {
-      // The body itself is not kept here: it is garbage while the records wait.
+      // No variable holds the body, so it can be collected while the records wait.
       const batch = await readContent(request, await receive(request, reply, hold))
       bytes = batch.bytes
       const reserve: IngestRequest['reserve'] = (records) => {
@@ -77,15 +77,15 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
           reply.headers(request.rateLimit.headers)
         }
       }
-      // The body may have taken its time: what the key may do counts now.
+      // Reading the body may have taken long, so the key is checked again.
       const key = app.keyNow(request, 'ingest')
-      const answer = await ingest(app.writer, { batch, bytes, key, preferences, totals, reserve })
-      request.counts = answer.counts
-      reply.code(answer.status)
-      if (answer.location !== undefined) reply.header('location', answer.location)
+      const response = await ingest(app.writer, { batch, bytes, key, preferences, totals, reserve })
+      request.counts = response.counts
+      reply.code(response.status)
+      if (response.location !== undefined) reply.header('location', response.location)
       const applied = preferenceApplied(preferences)
       if (applied !== undefined) reply.header('preference-applied', applied)
-      const body = toBody(answer.body)
+      const body = toBody(response.body)
       held = Math.min(held, body.length)
       return reply.sendJson(body)
     } finally {
@@ -94,7 +94,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     }
   }
 
-  /** Reserves memory: called with what the request holds beyond itself; without anything, nothing is reserved any more. */
+  /** Reserves memory: call the result with the bytes that the request holds beyond itself, or without an argument to release all. */
   function openReservation(request: FastifyRequest): Hold {
     const reserve = app.budget.openReservation((request.key as Key).id)
     const own = requestBytes(request.raw.rawHeaders)
@@ -108,18 +108,18 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     const body = openBody(request)
     app.watchUpload(raw)
     const stopWatch = app.watchRate(raw)
-    // To those who read the body, past `destroy`, which would take the connection along, and so the answer.
-    const over = app.endOnClose(raw, (why) => raw.complete || raw.emit('error', why))
+    // Emitted, because `destroy` would close the connection before the response is sent.
+    const unregister = app.endOnClose(raw, (why) => raw.complete || raw.emit('error', why))
     try {
       const content = readBody(body, declared, { ...limits, maxBatchBytes }, hold)
-      letContinue(request, reply)
+      sendContinue(request, reply)
       return await content
     } catch (error) {
       abandon(body)
       throw error
     } finally {
       stopWatch()
-      over()
+      unregister()
     }
   }
 
@@ -135,13 +135,13 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     const defaults = defaultsOf(request)(false)
     const content = openBody(request)
     const closing = new AbortController()
-    // Of what is read and waits, and of the report: that of the answer, too, once the stream is over.
+    // For lines that wait and for the report; after the end of the stream, for the response.
     let held = 0
-    const over = app.endOnClose(request.raw, (why) => closing.abort(why))
+    const unregister = app.endOnClose(request.raw, (why) => closing.abort(why))
     try {
       hold(IDLE_STREAM_BYTES)
       app.watchUpload(request.raw)
-      letContinue(request, reply)
+      sendContinue(request, reply)
       const lost = app.watchKey(request, 'ingest')
       const stop = AbortSignal.any([closing.signal, lost])
       const admit = app.admitLines(request, stop)
@@ -150,15 +150,15 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         held = bytes
       }
       const lines = { key: request.key as Key, defaults, limits, stop, withdraw: lost, totals, admit, hold: holdLines }
-      const answer = await ingestLines(content, app.writer, lines)
-      request.counts = answer.counts
-      const body = toBody(answer.body)
+      const response = await ingestLines(content, app.writer, lines)
+      request.counts = response.counts
+      const body = toBody(response.body)
       held = Math.min(held, body.length)
-      return reply.code(answer.status).sendJson(body)
+      return reply.code(response.status).sendJson(body)
     } finally {
       keepUntilTaken(reply, hold, held)
-      over()
-      // Whatever became of it: what nobody reads would hold up the next request of the connection.
+      unregister()
+      // In every case: an unread body would block the next request on the connection.
       abandon(content)
     }
   }
@@ -166,7 +166,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
 export default routes
 
-/** What can be refused before the body is read. */
+/** Refuses what can be refused before the body is read. */
 function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
   let refusal: Error | undefined
   try {
@@ -175,7 +175,7 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
     if (request.format === 'lines' && readPrefer(request.headers.prefer).strict) {
       throw new Problem(
         'invalid_header',
-        'handling=strict is not for lines, which are committed while they arrive. Send an array, or leave it out.',
+        'handling=strict is not possible for lines, because they are committed while they arrive. Send an array, or omit it.',
       )
     }
   } catch (error) {
@@ -184,31 +184,31 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
   done(refusal)
 }
 
-/** @throws Problem incomplete_body when the sender has left already: a stream that is closed tells nobody so */
+/** @throws Problem incomplete_body if the sender has already disconnected: a closed stream emits no further event */
 function openBody({ raw, encoding, format }: FastifyRequest): Readable {
   if (raw.destroyed) throw toBodyProblem(raw.errored)
-  // Other bodies are read as they come.
+  // Other bodies are read as fast as they arrive.
   if (format === 'lines') gatherChunks(raw)
   return inflate(raw, encoding)
 }
 
 /**
- * A sender who waits to be asked for the body (RFC 9110, section 10.1.1) is asked when nothing more stands against it. One
- * that speaks HTTP/1.0 does not wait, and would take this for the answer.
+ * Sends 100 Continue to a sender that waits for it before it sends the body (RFC 9110, section 10.1.1). An HTTP/1.0 client does
+ * not wait, and would take it for the response.
  */
-function letContinue(request: FastifyRequest, reply: FastifyReply): void {
+function sendContinue(request: FastifyRequest, reply: FastifyReply): void {
   if (request.headers.expect !== undefined && request.raw.httpVersionMinor > 0) reply.raw.writeContinue()
 }
 
-/** As bytes, if it is large: text would take twice as much while it waits, if one of its characters is not in Latin-1. */
-const toBody = (json: string) => (json.length > SMALL_ANSWER ? Buffer.from(json) : json)
+/** As bytes if it is large: a string with a character outside of Latin-1 takes twice the memory while it waits. */
+const toBody = (json: string) => (json.length > SMALL_RESPONSE ? Buffer.from(json) : json)
 
 /**
- * Keeps as many bytes as the answer holds until the client has taken it: any number of clients may leave their answers
- * unread. The document of a problem, which is not made yet, holds at most what its records or lines held.
+ * Keeps the memory of the response reserved until the client has taken it, because any number of clients may leave their
+ * responses unread. A problem document, which does not exist yet, needs at most what its records or lines held.
  */
 function keepUntilTaken(reply: FastifyReply, hold: Hold, bytes: number): void {
-  if (bytes <= SMALL_ANSWER) hold()
+  if (bytes <= SMALL_RESPONSE) hold()
   else {
     hold(bytes)
     reply.onceTaken(hold)
@@ -220,7 +220,7 @@ const defaultsOf = (request: FastifyRequest) =>
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** How the body is to be read. */
+    /** The format of the body. */
     format: Format | undefined
     encoding: Encoding | undefined
   }

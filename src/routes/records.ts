@@ -33,20 +33,20 @@ type Identity = Static<typeof IdentitySchema>
 const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
   const exports = countExports(app.metrics)
   const primary = { db: app.db.read, turnstile: app.turnstiles.read }
-  // Here and not for all routes: its hooks run even where it has nothing to do.
+  // Registered here and not for all routes, because its hooks run even for routes without compression.
   await app.register(compress, { global: false, globalDecompression: false })
 
   app.get<{ Querystring: ListQuery }>('/v1/records', {
     schema: {
       ...common,
       operationId: 'listRecords',
-      summary: 'Records, newest first unless asked',
+      summary: 'List records, newest first by default',
       description:
-        'As application/json or application/cloudevents-batch+json a page; as application/x-ndjson or text/csv the whole selection, streamed.',
+        'application/json and application/cloudevents-batch+json return a page. application/x-ndjson and text/csv stream the whole selection.',
       querystring: ListQuerySchema,
       response: {
         200: {
-          description: 'A page, or the selection',
+          description: 'A page, or the whole selection',
           content: {
             'application/json': { schema: Type.Ref(PageSchema) },
             'application/x-ndjson': { schema: text },
@@ -70,7 +70,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
         const format = type === 'text/csv' ? CSV : NDJSON
         const pages = await openExport(reader, request.query, format, config.OUTAGE_HOLD_SECONDS * 1000)
         reply.cutOffWithKey('read')
-        // Fastify would read all of it, as fast as it can, to send the head alone.
+        // To send only the headers, Fastify would read the whole export at full speed.
         const chunks = watched(request.method === 'HEAD' ? [] : pages, request, exports)
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 0 }))
       }
@@ -87,7 +87,7 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     schema: {
       ...common,
       operationId: 'getRecord',
-      summary: 'One record; 404 answers "did it land?"',
+      summary: 'Read one record; 404 means that it is not stored',
       params: IdentitySchema,
       response: {
         200: {
@@ -117,12 +117,12 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
 
 export default routes
 
-/** The read may have taken its time: what the key may do counts now. @throws Problem unauthorized, forbidden, source_forbidden */
+/** Reading may have taken long, so the key is checked again. @throws Problem unauthorized, forbidden, source_forbidden */
 const checkAgain = (request: FastifyRequest) => request.server.watchKey(request, 'read').throwIfAborted()
 
 /**
- * A handler that reads: its memory is reserved, and what it waits for ends when the client leaves. Then there is nobody to
- * answer.
+ * Wraps a handler that reads: reserves its memory, and ends its waits when the client disconnects. In that case, it sends no
+ * response.
  */
 function whileReading<Route extends RouteGenericInterface>(
   handler: (request: FastifyRequest<Route>, reply: FastifyReply, reading: Reading) => Promise<FastifyReply>,
@@ -138,7 +138,10 @@ function whileReading<Route extends RouteGenericInterface>(
   }
 }
 
-/** Counts it while it is sent. Nobody else tells why it breaks off: the status is sent, and Fastify's own line off (app.ts). */
+/**
+ * Counts an export while it is sent, and logs why it breaks off. Nothing else logs that: the status is already sent, and
+ * Fastify's own request log is off (app.ts).
+ */
 async function* watched(
   chunks: AsyncIterable<Buffer> | Buffer[],
   { id, log, raw }: FastifyRequest,
@@ -149,7 +152,7 @@ async function* watched(
     yield* chunks
   } catch (err) {
     log.warn({ requestId: id, err }, 'an export broke off')
-    // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the answer, and it would look complete.
+    // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the response, and it would look complete.
     raw.socket.resetAndDestroy?.()
     throw err
   } finally {

@@ -13,7 +13,7 @@ const SCHEME = /^[a-z][a-z0-9+.-]*:/i
 const MEDIA_TYPE =
   /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:\s*;\s*[\w!#$%&'*+.^`|~-]+=(?:[\w!#$%&'*+.^`|~-]+|"(?:[^"\\]|\\.)*"))*$/
 
-/** RFC 4648, section 4: padded, no line breaks. Unused bits are zero (section 3.5), else other text would be read back. */
+/** RFC 4648, section 4: padded, no line breaks. Unused bits are zero (section 3.5), otherwise the text read back would differ. */
 const BASE64 = /^[A-Za-z0-9+/]*(?:[AQgw]==|[AEIMQUYcgkosw048]=)?$/
 
 const fits = (value: string, max: number) =>
@@ -25,7 +25,7 @@ interface Format {
   says: string
 }
 
-/** Formats that JSON Schema does not have: sizes in bytes of UTF-8, which is what PostgreSQL's indexes count. */
+/** Formats that JSON Schema lacks. Sizes are in bytes of UTF-8, because PostgreSQL's indexes limit bytes. */
 export const FORMATS = {
   'sluice-source': {
     test: (value) => fits(value, 512) && URI_REFERENCE.test(value),

@@ -6,26 +6,28 @@ import { LinesReportSchema, ResultsSchema } from './results.ts'
 
 const record = Type.Ref(RecordInputSchema)
 const records = Type.Array(record)
-const lines = Type.String({ description: 'A record a line, any number of lines' })
+const lines = Type.String({ description: 'One record per line, any number of lines' })
 
-const answer = {
-  description: 'What became of each record; for lines, of all of them together',
+const response = {
+  description: 'One result per record; for lines, the counts and the refused lines',
   content: { 'application/json': { schema: Type.Union([Type.Ref(ResultsSchema), Type.Ref(LinesReportSchema)]) } },
 }
 
-/** Of POST /v1/records, for the OpenAPI document. */
+/** The schema of POST /v1/records, for the OpenAPI document. */
 export const INGEST_SCHEMA = {
   operationId: 'ingest',
   summary: 'Store records',
   description:
-    'Answers after the commit. Sending the same records again is safe: the identity of a record is (source, id).\n\n' +
-    '201: something was created. 200: all were there already. 207: some records were refused, the others are stored.\n\n' +
-    'With any other media type and the headers `ce-specversion`, `ce-id`, `ce-source` and `ce-type` the body is the data ' +
+    'The response is sent after the commit. Resending is safe: the identity of a record is (source, id).\n\n' +
+    '201: at least one record was created. 200: all were already stored. 207: some were refused, the others are stored.\n\n' +
+    'With any other media type and the headers `ce-specversion`, `ce-id`, `ce-source` and `ce-type`, the body is the data ' +
     'of a CloudEvent in binary mode.',
   tags: ['ingest'],
   security: [{ key: [] }],
   headers: Type.Object({
-    'idempotency-key': Type.Optional(Type.String({ description: 'Makes the ids of records that have none' })),
+    'idempotency-key': Type.Optional(
+      Type.String({ description: 'Records without an id get one that is derived from it' }),
+    ),
     prefer: Type.Optional(
       Type.String({
         description: '`return=minimal`: only counts and failures. `handling=strict`: all or nothing (RFC 7240)',
@@ -43,9 +45,9 @@ export const INGEST_SCHEMA = {
     },
   },
   response: {
-    200: answer,
-    201: answer,
-    207: answer,
+    200: response,
+    201: response,
+    207: response,
     default: { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } },
   },
 }

@@ -10,17 +10,17 @@ export const DEFAULT_LIMIT = 100
 export const ListQuerySchema = Type.Object(
   {
     source: text('Records of this source'),
-    sourcePrefix: text('Records whose source begins so'),
+    sourcePrefix: text('Records whose source starts with this text'),
     id: text('Records with this id'),
     type: text('Records of this type'),
     subject: text('Records with this subject'),
-    timeFrom: time('Records of this time or later'),
-    timeUntil: time('Records of before this time'),
+    timeFrom: time('Records with this time or a later one'),
+    timeUntil: time('Records with an earlier time'),
     receivedFrom: time('Records received at this time or later'),
     receivedUntil: time('Records received before this time'),
     data: Type.Optional(
       Type.String({
-        description: "JSON that the data must contain, as PostgreSQL's `@>` has it",
+        description: "JSON that the data must contain, in the sense of PostgreSQL's `@>`",
         examples: ['{"total":12.5}'],
       }),
     ),
@@ -34,10 +34,10 @@ export const ListQuerySchema = Type.Object(
       Type.Integer({
         minimum: 1,
         maximum: MAX_LIMIT,
-        description: 'Most records; absent: 100 on a page, all in a stream',
+        description: 'Largest number of records. Default: 100 on a page, all in a stream',
       }),
     ),
-    cursor: text('`next` of the page before, with the same filters and order'),
+    cursor: text('`next` of the previous page, with the same filters and order'),
   },
   { additionalProperties: false },
 )
@@ -53,9 +53,9 @@ export const PageSchema = Type.Object(
 )
 
 export const IdentitySchema = Type.Object({
-  source: Type.String({ description: 'Percent-encoded, slashes too' }),
+  source: Type.String({ description: 'Percent-encoded, including slashes' }),
   id: Type.String({
     description:
-      'Percent-encoded, slashes too. Clients take `.` and `..` out of a path: ask the list for such a record',
+      'Percent-encoded, including slashes. Clients remove `.` and `..` from a path: list such a record instead',
   }),
 })

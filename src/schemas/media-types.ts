@@ -1,2 +1,2 @@
-/** A record a line: the first is what we answer with, the others are what senders call it. */
+/** One record per line. Responses have the first; senders may use any of them. */
 export const LINE_TYPES = ['application/x-ndjson', 'application/ndjson', 'application/jsonl'] as const

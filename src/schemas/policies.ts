@@ -3,19 +3,19 @@ import type { FormatName } from './formats.ts'
 
 const text = (format: FormatName, description: string) => Type.Optional(Type.String({ format, description }))
 
-/** What one policy of retention says; each field has a `title` that completes "must be …", or a format that does. */
+/** One retention policy. Each field has a `title` or a format that completes "must be …". */
 export const PolicySchema = Type.Object(
   {
-    type: text('sluice-name', 'The records of this type'),
-    typePrefix: text('sluice-name', 'Those whose type begins so'),
-    source: text('sluice-source', 'The records of this source'),
-    sourcePrefix: text('sluice-text', 'Those whose source begins so'),
+    type: text('sluice-name', 'Records of this type'),
+    typePrefix: text('sluice-name', 'Records whose type starts with this text'),
+    source: text('sluice-source', 'Records of this source'),
+    sourcePrefix: text('sluice-text', 'Records whose source starts with this text'),
     maxAge: Type.Optional(
       Type.String({
-        // Nine digits of weeks are more than a timestamp holds; see MOST_SECONDS in operate/policies.ts.
+        // Nine digits of weeks are more than a timestamp can hold; see MOST_SECONDS in operate/policies.ts.
         pattern: '^[1-9][0-9]{0,8}[smhdw]$',
         title: 'a whole number and a unit, s, m, h, d or w: 30d',
-        description: 'Those that were received longer ago are removed',
+        description: 'Records that were received longer ago are deleted',
       }),
     ),
     maxCount: Type.Optional(
@@ -23,14 +23,14 @@ export const PolicySchema = Type.Object(
         minimum: 1,
         maximum: Number.MAX_SAFE_INTEGER,
         title: 'a whole number of at least 1',
-        description: 'So many are kept, the newest',
+        description: 'This many records are kept, the newest',
       }),
     ),
     maxBytes: Type.Optional(
       Type.String({
         pattern: '^[1-9][0-9]{0,8}([.][0-9]{1,3})?(B|[kMGT]B|[KMGT]iB)$',
         title: 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB',
-        description: 'As many as take so much are kept, the newest',
+        description: 'The newest records that fit into this size are kept',
       }),
     ),
   },

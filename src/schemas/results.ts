@@ -3,14 +3,14 @@ import { FaultSchema } from './problem.ts'
 
 const StatusSchema = Type.Union([
   Type.Literal('created', { description: 'Stored by this request' }),
-  Type.Literal('duplicate', { description: 'Was stored already, with the same content' }),
-  Type.Literal('conflict', { description: 'Another content is stored under this identity, and stands' }),
+  Type.Literal('duplicate', { description: 'Already stored with the same content' }),
+  Type.Literal('conflict', { description: 'Another content is stored under this identity and stays' }),
   Type.Literal('rejected', { description: 'Not stored; see error' }),
 ])
 
 export const ResultSchema = Type.Object(
   {
-    index: Type.Integer({ description: "The record's place in the body, from 0" }),
+    index: Type.Integer({ description: 'Index of the record in the body, from 0' }),
     source: Type.Optional(Type.String()),
     id: Type.Optional(Type.String()),
     status: StatusSchema,
@@ -29,7 +29,7 @@ export const ResultsSchema = Type.Object(
   {
     counts: Type.Ref(CountsSchema),
     results: Type.Array(Type.Ref(ResultSchema), {
-      description: 'One for each record, in order; with `Prefer: return=minimal` only what was refused',
+      description: 'One per record, in order; with `Prefer: return=minimal`, only failures',
     }),
   },
   { $id: 'Results' },
@@ -39,11 +39,11 @@ export const LinesReportSchema = Type.Object(
   {
     counts: Type.Ref(CountsSchema),
     lines: Type.Integer({ description: 'Lines that were read' }),
-    committedLines: Type.Integer({ description: 'All lines up to this one are stored, or refused for good' }),
+    committedLines: Type.Integer({ description: 'Every line up to this number has its final result' }),
     rejections: Type.Array(Type.Intersect([Type.Object({ line: Type.Integer() }), Type.Ref(FaultSchema)]), {
-      description: 'The first 1,000 lines that were refused',
+      description: 'The first 1,000 refused lines',
     }),
-    rejectionsOmitted: Type.Integer({ description: 'Refused lines beyond those' }),
+    rejectionsOmitted: Type.Integer({ description: 'Number of refused lines that are not listed' }),
   },
   { $id: 'LinesReport' },
 )
