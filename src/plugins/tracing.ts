@@ -14,7 +14,7 @@ export default fp(
 
     const { openTraces } = await import('../traces/sdk.ts')
     const log: FastifyBaseLogger = app.log
-    const { traces, close } = openTraces(config, (problem, message) => log.warn(problem, message))
+    const { traces, close } = openTraces(config, (fields, message) => log.warn(fields, message))
     app.traces = traces
     app.addHook('onClose', close)
 

@@ -11,10 +11,10 @@ import {
 } from '@opentelemetry/semantic-conventions'
 import type { Query } from '../data/connect.ts'
 
-/** A span's name and attributes for a statement: what it does, to which table, and where; never its text or its values. */
+/** The span of a statement: a name and attributes with its operation, its table and the server; never its text or its values. */
 export function describeQuery({ sql, error, url }: Query): { name: string; attributes: Attributes } {
   const { hostname, port, pathname } = new URL(url)
-  // What a statement does that begins WITH …, or SELECT …; COPY …, comes later in it.
+  // A statement that begins with WITH …, or with SELECT …; before COPY …, has its operation further on.
   const operation = /\b(INSERT|UPDATE|DELETE|COPY)\b/i.exec(sql)?.[1] ?? /\w+/.exec(sql)?.[0] ?? ''
   const table = /\b(?:INTO|FROM|JOIN|UPDATE|COPY)\s+("?sluice"?\."?\w+"?)/i.exec(sql)?.[1]?.replaceAll('"', '')
   const summary = [operation.toUpperCase(), table].filter(Boolean).join(' ')
@@ -28,7 +28,7 @@ export function describeQuery({ sql, error, url }: Query): { name: string; attri
   }
   if (error === undefined) return { name: summary, attributes }
   const { code } = error as { code?: unknown }
-  // Five characters: an SQLSTATE, from the server. Anything else is of the network or of ours.
+  // Five characters are an SQLSTATE from the server. Other codes come from the network or from our code.
   const isSqlstate = typeof code === 'string' && /^[\dA-Z]{5}$/.test(code)
   attributes[ATTR_ERROR_TYPE] = typeof code === 'string' ? code : (error as Error).name
   if (isSqlstate) attributes[ATTR_DB_RESPONSE_STATUS_CODE] = code

@@ -17,35 +17,35 @@ import { ATTR_SERVICE_NAME, ATTR_SERVICE_VERSION } from '@opentelemetry/semantic
 import type { Config } from '../config.ts'
 import { Traces } from './traces.ts'
 
-/** How long the end of the process waits for the last spans to be sent. */
+/** How long the process waits at its end until the last spans are sent. */
 const CLOSE_MS = 3_000
-/** A collector that is away fails every batch; that is told so often. */
-const TELL_EVERY_MS = 10_000
+/** While the collector is down, every batch fails. A failure is logged at most this often. */
+const LOG_EVERY_MS = 10_000
 
 export interface OpenTraces {
   traces: Traces
-  /** Sends what was not sent yet; gives up after a moment. */
+  /** Sends the remaining spans; gives up after CLOSE_MS. */
   close(): Promise<void>
 }
 
 /**
- * Sends spans to a collector, in batches and beside the requests: what cannot be sent is dropped, and no request waits
- * for it. The rest of the standard variables (where to, headers, TLS, the resource) the SDK itself reads from the
- * environment: the one exception to config.ts.
- * @param tell logs what goes wrong
+ * Sends spans to a collector, in batches and in the background. Spans that cannot be sent are dropped, and no request waits for
+ * them. The SDK itself reads the other standard variables (endpoint, headers, TLS, resource) from the environment: the only
+ * exception to config.ts.
+ * @param warn logs failures
  */
 export function openTraces(
   config: Config,
-  tell: (problem: Record<string, unknown>, message: string) => void,
+  warn: (fields: Record<string, unknown>, message: string) => void,
 ): OpenTraces {
-  tellFailures(tell)
+  logFailures(warn)
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
   const provider = new TracerProvider({
     resource: defaultResource()
       .merge(resourceFromAttributes({ [ATTR_SERVICE_NAME]: 'sluice', [ATTR_SERVICE_VERSION]: version }))
       .merge(detectResources({ detectors: [envDetector] })),
     sampler: samplerOf(config),
-    // A flush is linked to each of its requests, which have a row at least; the default would drop those after the 128th.
+    // A flush is linked to each of its requests, and has at least one row of each. The default limit drops links after the 128th.
     spanLimits: { linkCountLimit: Math.max(128, config.FLUSH_MAX_ROWS) },
     spanProcessors: [
       new BatchSpanProcessor({
@@ -60,13 +60,13 @@ export function openTraces(
   return {
     traces: new Traces(provider.getTracer('sluice', version)),
     async close() {
-      const sent = provider.shutdown().catch((err) => tell({ err }, 'the last traces could not be sent'))
+      const sent = provider.shutdown().catch((err) => warn({ err }, 'the last traces could not be sent'))
       await Promise.race([sent, sleep(CLOSE_MS, undefined, { ref: false })])
     },
   }
 }
 
-/** OTEL_TRACES_SAMPLER, as the specification names them. */
+/** The samplers of OTEL_TRACES_SAMPLER, by their names in the specification. */
 function samplerOf({ OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: ratio }: Config): Sampler {
   const roots: Record<string, () => Sampler> = {
     always_on: () => new AlwaysOnSampler(),
@@ -77,17 +77,17 @@ function samplerOf({ OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: ratio }
   return name.startsWith('parentbased_') ? new ParentBasedSampler({ root }) : root
 }
 
-function tellFailures(tell: (problem: Record<string, unknown>, message: string) => void): void {
-  let toldAt = Number.NEGATIVE_INFINITY
+function logFailures(warn: (fields: Record<string, unknown>, message: string) => void): void {
+  let loggedAt = Number.NEGATIVE_INFINITY
   let suppressed = 0
-  const tellSometimes = (problem: Record<string, unknown>, message: string) => {
-    if (performance.now() - toldAt < TELL_EVERY_MS) return void suppressed++
-    tell({ ...problem, ...(suppressed > 0 ? { suppressed } : {}) }, message)
-    toldAt = performance.now()
+  const warnSometimes = (fields: Record<string, unknown>, message: string) => {
+    if (performance.now() - loggedAt < LOG_EVERY_MS) return void suppressed++
+    warn({ ...fields, ...(suppressed > 0 ? { suppressed } : {}) }, message)
+    loggedAt = performance.now()
     suppressed = 0
   }
-  setGlobalErrorHandler((err) => tellSometimes({ err }, 'traces could not be sent'))
-  const warn: DiagLogFunction = (message) => tellSometimes({}, `OpenTelemetry: ${message}`)
+  setGlobalErrorHandler((err) => warnSometimes({ err }, 'traces could not be sent'))
+  const log: DiagLogFunction = (message) => warnSometimes({}, `OpenTelemetry: ${message}`)
   const ignore: DiagLogFunction = () => {}
-  diag.setLogger({ error: warn, warn, info: ignore, debug: ignore, verbose: ignore }, DiagLogLevel.WARN)
+  diag.setLogger({ error: log, warn: log, info: ignore, debug: ignore, verbose: ignore }, DiagLogLevel.WARN)
 }

@@ -25,23 +25,23 @@ import {
 import type { Query } from '../data/connect.ts'
 import { describeQuery } from './query.ts'
 
-/** What a span of a request begins with. */
+/** What is known of a request when its span starts. */
 export interface RequestStart {
   method: string
   headers: IncomingHttpHeaders
   httpVersion: string
-  /** The template of its path; undefined where nothing is. */
+  /** The template of the path; undefined if no route matches. */
   route: string | undefined
 }
 
-/** What it ends with. */
+/** What is known when the span ends. */
 export interface RequestEnd {
   status: number
-  /** The code of its problem. */
+  /** The code of the problem document, if the response is one. */
   code: string | undefined
 }
 
-/** Any other is _OTHER (HTTP semantic conventions, http.request.method). */
+/** All other methods are _OTHER (HTTP semantic conventions, http.request.method). */
 const METHODS: ReadonlySet<string> = new Set([
   'GET',
   'HEAD',
@@ -55,23 +55,23 @@ const METHODS: ReadonlySet<string> = new Set([
 ])
 
 /**
- * The spans of this program, by OpenTelemetry's semantic conventions for HTTP and databases: of a request (SERVER), of a
- * flush (INTERNAL), of a statement (CLIENT). Nothing of a payload, an id or a key gets into one, as in the log.
+ * The spans of this program, following OpenTelemetry's semantic conventions for HTTP and databases: requests (SERVER), flushes
+ * (INTERNAL) and statements (CLIENT). Like the log, spans contain no payload, no record's id and no key.
  *
- * A flush serves many requests. It belongs to the trace of the first of them that is sampled, is linked to all that are,
- * and the others are linked to it: from whichever trace one begins, the way leads to the transaction.
+ * A flush serves many requests. It belongs to the trace of the first sampled one and is linked to all sampled ones; the others
+ * are linked to it. So each of these traces leads to the transaction.
  */
 export class Traces {
   readonly #tracer: Tracer
   readonly #propagator = new W3CTraceContextPropagator()
-  /** What statements, and the rows that are handed to the writer, belong to. */
+  /** The span that statements, and rows that are handed to the writer, belong to. */
   readonly #current = new AsyncLocalStorage<Span | undefined>()
 
   constructor(tracer: Tracer) {
     this.#tracer = tracer
   }
 
-  /** A caller's trace is continued, where it sent one; its sampled flag decides, unless OTEL_TRACES_SAMPLER says else. */
+  /** Continues the client's trace if it sent one. Its sampled flag decides, unless OTEL_TRACES_SAMPLER overrides it. */
   startRequest({ method, headers, httpVersion, route }: RequestStart): Span {
     const parent = this.#propagator.extract(ROOT_CONTEXT, headers, defaultTextMapGetter)
     const known = METHODS.has(method)
@@ -80,7 +80,7 @@ export class Traces {
     const attributes = {
       [ATTR_HTTP_REQUEST_METHOD]: known ? method : '_OTHER',
       [ATTR_URL_SCHEME]: 'http',
-      // The template for the path: that holds ids. What is at no route may hold anything.
+      // The template instead of the path, which contains ids. A path without a route may contain anything.
       [ATTR_URL_PATH]: route ?? 'REDACTED',
       [ATTR_HTTP_ROUTE]: route,
       [ATTR_NETWORK_PROTOCOL_VERSION]: httpVersion,
@@ -99,17 +99,17 @@ export class Traces {
     span.end()
   }
 
-  /** Runs what belongs to this request, and all that it brings about. */
+  /** Runs work in the context of this span. Asynchronous work that it starts has the same context. */
   runIn(span: Span, work: () => void): void {
     this.#current.run(span, work)
   }
 
-  /** The span of the request that is at work here. */
+  /** The span of the request in whose context this runs. */
   current(): Span | undefined {
     return this.#current.getStore()
   }
 
-  /** Runs the work of a flush that serves these requests. */
+  /** Runs the work of a flush that serves these requests, in a span of its own if one of them is sampled. */
   flush(requests: readonly (Span | undefined)[], rows: number, work: () => Promise<void>): Promise<void> {
     const [first, ...others] = new Set(requests.filter((span) => span?.isRecording() === true) as Span[])
     if (first === undefined) return this.#current.run(undefined, work)
@@ -125,7 +125,7 @@ export class Traces {
     return this.#current.run(span, work).finally(() => span.end())
   }
 
-  /** A statement that has just ended. Those that serve no request and no flush, such as the look for new keys, have none. */
+  /** Adds the span of a statement that has just ended. Statements outside of requests and flushes, such as for keys, have none. */
   noteQuery(query: Query): void {
     const parent = this.#current.getStore()
     if (parent?.isRecording() !== true) return
@@ -136,7 +136,7 @@ export class Traces {
       { kind: SpanKind.CLIENT, attributes, startTime: end - query.milliseconds },
       contextOf(parent),
     )
-    // Without the message, which quotes values.
+    // Without the error message, because it quotes values.
     if (query.error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR })
     span.end(end)
   }
