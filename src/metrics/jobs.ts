@@ -2,10 +2,10 @@ import type { Registry } from 'prom-client'
 import { JOBS, type JobName, type JobState } from '../data/jobs.ts'
 import { readCounter, readGauge } from './read.ts'
 
-/** A scrape waits so long for the database at most; then what was known before has to do. */
-const PATIENCE_MS = 500
+/** Longest time that a scrape waits for the database. After that, it gets the values of the last query. */
+const LONGEST_WAIT_MS = 500
 
-/** Of one job: which of its numbers, under which name. A job's own numbers are named in data/jobs.ts's users. */
+/** Which number of which job is published under which name. `key` is the name that the job itself uses. */
 const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: string; help: string }[] = [
   {
     job: 'backup',
@@ -20,34 +20,34 @@ const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: stri
     of: 'figures',
     key: 'backup_age_seconds',
     name: 'sluice_restore_drill_backup_age_seconds',
-    help: 'How old the backup was that was last restored for practice, then.',
+    help: 'Age of the backup in the last restore drill, at that time.',
   },
   {
     job: 'restore_drill',
     of: 'figures',
     key: 'records',
     name: 'sluice_restore_drill_records',
-    help: 'Records in it.',
+    help: 'Records in that backup.',
   },
   {
     job: 'retention',
     of: 'totals',
     key: 'removed_records',
     name: 'sluice_retention_removed_records_total',
-    help: 'Records that retention has removed.',
+    help: 'Records that retention has deleted.',
   },
   {
     job: 'retention',
     of: 'totals',
     key: 'removed_bytes',
     name: 'sluice_retention_removed_bytes_total',
-    help: 'Payload that retention has removed.',
+    help: 'Size of the records that retention has deleted.',
   },
 ]
 
 /**
- * The jobs that run beside the API, from what they left in the database: their pods are gone when Prometheus comes. Every
- * instance tells the same, so these are to be joined with max, not with sum.
+ * Metrics of the jobs that run beside the API. The jobs store them in the database, because their pods have ended before
+ * Prometheus scrapes them. Every instance reports the same values: aggregate them with max, not with sum.
  */
 export function tellJobs(registry: Registry, select: () => Promise<JobState[]>): void {
   const latest = latestOf(select)
@@ -63,9 +63,9 @@ export function tellJobs(registry: Registry, select: () => Promise<JobState[]>):
         }),
     })
 
-  perJob('sluice_job_last_run_timestamp_seconds', 'When it last ended.', ({ finishedAt }) => finishedAt)
-  perJob('sluice_job_last_success_timestamp_seconds', 'When it last ended well.', ({ succeededAt }) => succeededAt)
-  perJob('sluice_job_last_run_succeeded', 'Did the last run end well?', ({ succeeded }) => (succeeded ? 1 : 0))
+  perJob('sluice_job_last_run_timestamp_seconds', 'When the job last ended.', ({ finishedAt }) => finishedAt)
+  perJob('sluice_job_last_success_timestamp_seconds', 'When the job last succeeded.', ({ succeededAt }) => succeededAt)
+  perJob('sluice_job_last_run_succeeded', 'Did the last run succeed? 1: yes.', ({ succeeded }) => (succeeded ? 1 : 0))
   perJob('sluice_job_last_run_duration_seconds', 'How long the last run took.', ({ seconds }) => seconds)
 
   for (const { job, of, key, name, help } of NUMBERS) {
@@ -81,7 +81,7 @@ export function tellJobs(registry: Registry, select: () => Promise<JobState[]>):
   }
 }
 
-/** One query at a time, which all who ask meanwhile share. Fails quietly: others tell that the database is away. */
+/** Runs one query at a time, which concurrent calls share. Ignores errors: other metrics show that the database is unavailable. */
 function latestOf(select: () => Promise<JobState[]>): () => Promise<JobState[]> {
   let known: JobState[] = []
   let reading: Promise<void> | undefined
@@ -96,9 +96,9 @@ function latestOf(select: () => Promise<JobState[]>): () => Promise<JobState[]> 
       .finally(() => {
         reading = undefined
       })
-    const { promise: tired, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, PATIENCE_MS)
-    await Promise.race([reading, tired])
+    const { promise: timeout, resolve } = Promise.withResolvers<void>()
+    const timer = setTimeout(resolve, LONGEST_WAIT_MS)
+    await Promise.race([reading, timeout])
     clearTimeout(timer)
     return known
   }

@@ -18,7 +18,7 @@ export function tellPools(registry: Registry, pools: { pool: string; status: () 
   })
   readGauge(registry, {
     name: 'sluice_pool_max_connections',
-    help: 'Connections that a pool may have.',
+    help: 'Most connections of the pool.',
     labelNames: ['pool'],
     read: () => each((pool, { max }) => [{ pool }, max] as const),
   })

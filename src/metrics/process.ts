@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { Counter, collectDefaultMetrics, Registry } from 'prom-client'
 
-/** Gauges that are named like counters, against Prometheus' rules, and twins of nodejs_active_resources by old means. */
+/** Gauges with names of counters, against Prometheus' rules, and older duplicates of nodejs_active_resources. */
 const UNWANTED = [
   'nodejs_active_handles',
   'nodejs_active_handles_total',
@@ -13,18 +13,18 @@ const UNWANTED = [
 let registry: Registry | undefined
 
 /**
- * Memory, processor, event loop, garbage collection: what prom-client tells of any process of Node. Made once, however many
- * servers a process builds (in tests, several): what watches the event loop and the collector cannot be stopped.
+ * Memory, processor, event loop, garbage collection: prom-client's metrics of a Node.js process. They are created once, even if a
+ * process builds several servers (tests do): the observers of the event loop and of garbage collection cannot be stopped.
  */
 export function processMetrics(): Registry {
   if (registry !== undefined) return registry
   registry = new Registry()
   collectDefaultMetrics({ register: registry })
   for (const name of UNWANTED) registry.removeSingleMetric(name)
-  // OpenTelemetry's nodejs.eventloop.time. A ratio would be one since the last scrape, whoever made that.
+  // OpenTelemetry's nodejs.eventloop.time. A ratio would cover the time since the last scrape of any scraper.
   new Counter({
     name: 'nodejs_eventloop_time_seconds_total',
-    help: 'How long the event loop worked (active) and waited (idle).',
+    help: 'Time that the event loop worked (active) or waited (idle).',
     labelNames: ['state'],
     registers: [registry],
     collect() {

@@ -7,11 +7,11 @@ interface Definition {
   name: string
   help: string
   labelNames?: string[]
-  /** Asked at each scrape. */
+  /** Called at each scrape. */
   read: () => Reading | Promise<Reading>
 }
 
-/** A gauge whose value is kept elsewhere. */
+/** A gauge whose value is read at each scrape. */
 export function readGauge(registry: Registry, { read, ...definition }: Definition): void {
   new Gauge({
     ...definition,
@@ -24,7 +24,7 @@ export function readGauge(registry: Registry, { read, ...definition }: Definitio
   })
 }
 
-/** A counter that is kept elsewhere: plain numbers cost the way of a request nothing. */
+/** A counter whose value is read at each scrape: incrementing a plain number costs a request nothing. */
 export function readCounter(registry: Registry, { read, ...definition }: Definition): void {
   new Counter({
     ...definition,
@@ -37,15 +37,15 @@ export function readCounter(registry: Registry, { read, ...definition }: Definit
   })
 }
 
-/** What a histogram counted under one set of labels. */
+/** The counts of a histogram for one set of labels. */
 export interface Observed {
   labels: Record<string, string>
-  /** By the first bucket that the value fits into; those that fit into none come last. */
+  /** Each value is counted once, in the first bucket that it fits into. The last count is for values above all buckets. */
   counts: number[]
   sum: number
 }
 
-/** A histogram that is kept elsewhere. It gives a registry what a Histogram of prom-client does when it is scraped. */
+/** A histogram whose counts are read at each scrape. It returns to the registry what a Histogram of prom-client returns. */
 export function readHistogram(
   registry: Registry,
   {
@@ -60,19 +60,19 @@ export function readHistogram(
 
   function toValues({ labels, counts, sum }: Observed) {
     let count = 0
-    const cumulated = counts.map((fits, at) => {
-      count += fits
+    const cumulative = counts.map((inBucket, at) => {
+      count += inBucket
       return { metricName: `${name}_bucket`, labels: { le: buckets[at] ?? '+Inf', ...labels }, value: count }
     })
     return [
-      ...cumulated,
+      ...cumulative,
       { metricName: `${name}_sum`, labels, value: sum },
       { metricName: `${name}_count`, labels, value: count },
     ]
   }
 }
 
-/** Of one without labels reset() would leave a nought: not the same as nothing to tell. */
+/** In a metric without labels, reset() leaves the value 0, which is not the same as no value. */
 function clear(metric: Counter | Gauge): void {
   metric.reset()
   metric.remove({})

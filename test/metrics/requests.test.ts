@@ -7,7 +7,7 @@ t.test('what is told of requests is what a Histogram of prom-client would tell',
   const observe = measureRequests(ours)
   const histogram = new Histogram({
     name: 'sluice_http_request_duration_seconds',
-    help: 'From the head of a request to the end of its answer, by the template of its route.',
+    help: 'From the headers of a request to the end of its response, by the template of its route.',
     labelNames: ['method', 'route', 'status'],
     buckets: BUCKETS,
     registers: [theirs],
