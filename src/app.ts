@@ -28,28 +28,29 @@ import ingest from './routes/ingest.ts'
 import openapiRoute from './routes/openapi.ts'
 import records from './routes/records.ts'
 
-/** The longest a path parameter can be: a source of 512 bytes, each percent-encoded. */
+/** Longest path parameter: a source of 512 bytes, all percent-encoded. */
 const LONGEST_PARAM = 512 * 3
 
-/** The one way to make the server: the commands, the tests and the bench all call it. DATABASE_URL must be set. */
+/** Builds the server. The commands, the tests and the bench all use this function. DATABASE_URL must be set. */
 export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify({
     loggerInstance: logger,
-    // The access log of plugins/requests.ts is one line a request; a child logger for each would cost more than the line.
+    // plugins/requests.ts logs one line per request. A child logger for each request would cost more than that line.
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent) => parent,
     genReqId: requestId,
-    // A parameter with a misspelt name would else be dropped, and the list come back unfiltered.
+    // Otherwise a misspelt query parameter would be dropped, and the list would be unfiltered.
     ajv: { customOptions: { removeAdditional: false } },
     routerOptions: { maxParamLength: LONGEST_PARAM },
-    // What is in flight while closing is answered; only idle connections are cut.
+    // While the server closes, requests in flight get their response. Only idle connections are closed.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     http: headerTimeouts(config),
     clientErrorHandler: (error, socket) => onClientError(app, error, socket),
-    // A path that no route can be found for: here no hook has run, nor will.
+    // Called for a path that the router cannot read. No hook runs for such a request.
     frameworkErrors: (error, request, reply) => {
-      // It takes no turn (plugins/fair-turns.ts), but new connections are accepted one in a turn.
+      // Without hooks, the request does not wait in plugins/fair-turns.ts. Closing its connection slows a flood down instead:
+      // libuv accepts one new connection per iteration of the event loop.
       reply.headers({ 'x-request-id': request.id, connection: 'close' })
       sendProblem(toProblem(error), request as never, reply as never)
       logRequest(request as never, reply as never)
@@ -76,7 +77,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(writer, { config })
   await app.register(keys)
   await app.register(fairTurns, { config })
-  // After the turns: otherwise the refusals of one key's flood would cause the lag that gets every key refused.
+  // After fair-turns: otherwise refusing one key's flood would cause the delay for which every key is refused.
   await app.register(shedding, { config })
   await app.register(storage, { config })
   await app.register(limits, { config })

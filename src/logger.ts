@@ -1,15 +1,15 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
 
-/** Lines that wait for a reader of stdout take no more memory than this; what is beyond it is dropped, and counted. */
+/** Most memory for lines that wait for the reader of stdout. Further lines are dropped and counted. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
-/** How long the end of the process waits for such a reader. */
+/** How long the process waits for that reader at its end. */
 const LAST_LINES_MS = 5_000
 
 /**
- * The program's log: one JSON object a line on stdout; for people when stdout is a terminal.
- * No payload, key or connection string gets into it, by construction: the line of a request has fixed fields, and of an
- * error only what `serializeError` picks. (pino's `redact` would cost a tenth of the time of a request to look for them.)
+ * The program's log: one JSON object per line on stdout, or text for people if stdout is a terminal.
+ * It contains no payload, key or connection string by construction: the line of a request has fixed fields, and an error only
+ * those that `serializeError` picks. (Searching for secrets with pino's `redact` would take a tenth of the time of a request.)
  */
 export function createLogger(level: string, stream: DestinationStream = destination()): Logger {
   const logger = pino(
@@ -17,27 +17,27 @@ export function createLogger(level: string, stream: DestinationStream = destinat
       level,
       base: undefined,
       timestamp: () => `,"time":"${isoNow()}"`,
-      // Names, as collectors expect them, not pino's numbers.
+      // Level names, which collectors expect, instead of pino's numbers.
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: serializeError },
     },
     stream,
   )
-  if (stream instanceof Stdout) stream.tellDropped(logger)
+  if (stream instanceof Stdout) stream.reportDropped(logger)
   return logger
 }
 
-/** Ends the process when the last line is out. */
+/** Ends the process after its last line is written. */
 export function exit(logger: Logger, code: number): void {
-  // At its exit it would wait for whoever reads stdout, for ever.
+  // If the reader of stdout stalls, the exit would wait forever.
   setTimeout(() => process.kill(process.pid, 'SIGKILL'), LAST_LINES_MS)
   logger.flush(() => process.exit(code))
 }
 
 /**
- * Logs a line whose fields are JSON text already, as pino would: for the one line a request, where taking an object apart
- * costs more than all the rest of it.
- * @param fields members, without the braces
+ * Logs a line in pino's format whose fields are already JSON text. For the one line of a request, serializing an object would
+ * cost more than everything else.
+ * @param fields members of the JSON object, without the braces
  */
 export function logLine(logger: Logger, level: 'debug' | 'info', fields: string, msg: string): void {
   if (!logger.isLevelEnabled(level)) return
@@ -47,7 +47,7 @@ export function logLine(logger: Logger, level: 'debug' | 'info', fields: string,
 
 let last = { at: 0, text: '' }
 
-/** The time in RFC 3339; written out once a millisecond. */
+/** The time in RFC 3339; formatted once per millisecond. */
 function isoNow(): string {
   const at = Date.now()
   if (last.at !== at) last = { at, text: new Date(at).toISOString() }
@@ -59,43 +59,43 @@ function destination(): DestinationStream {
   return new Stdout()
 }
 
-/** How many characters of lines are gathered, and for how long at most. */
-const GATHER = 65_536
-const GATHER_MS = 500
+/** Lines are buffered up to this many characters, and for at most this long. */
+const BUFFER_LENGTH = 65_536
+const BUFFER_MS = 500
 
 /**
- * Gathers lines: a write call each would cost more than the request it tells of. pino's own `minLength` does the same,
- * but counts all that it has gathered anew with each line.
- * Has no flushSync, with which pino would write a fatal line at once: past the write that is under way, and so into the
- * middle of another line.
+ * Buffers lines: one write call per line would cost more than the request itself. pino's own `minLength` does the same, but
+ * measures the whole buffer again for each line.
+ * It has no flushSync, because pino would use it to write a fatal line at once, ahead of a running write, and so into the middle
+ * of another line.
  */
 class Stdout implements DestinationStream {
-  // Of a minLength of 0 it believes that there is never anything to flush.
+  // With a minLength of 0, it believes that there is never anything to flush.
   readonly #target = pino.destination({ dest: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_BYTES })
   #lines = ''
   #timer: NodeJS.Timeout | undefined
 
   constructor() {
     process.once('exit', () => {
-      // Nothing begins any more that does not end at once.
+      // From now on, lines are only buffered: no asynchronous write may start before flushSync.
       Object.assign(this.#target, { minLength: Number.POSITIVE_INFINITY })
-      this.#pass()
+      this.#handOver()
       this.#target.flushSync()
     })
   }
 
   write(line: string): void {
     this.#lines += line
-    if (this.#lines.length >= GATHER) this.#pass()
-    else this.#timer ??= setTimeout(() => this.#pass(), GATHER_MS).unref()
+    if (this.#lines.length >= BUFFER_LENGTH) this.#handOver()
+    else this.#timer ??= setTimeout(() => this.#handOver(), BUFFER_MS).unref()
   }
 
   flush(done: () => void): void {
-    this.#pass()
+    this.#handOver()
     this.#target.flush(done)
   }
 
-  tellDropped(logger: Logger): void {
+  reportDropped(logger: Logger): void {
     let suppressed = 0
     this.#target.on('drop', (lines: string) => {
       suppressed += lines.split('\n').length - 1
@@ -107,7 +107,7 @@ class Stdout implements DestinationStream {
     })
   }
 
-  #pass(): void {
+  #handOver(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
     if (this.#lines !== '') this.#target.write(this.#lines)
@@ -117,10 +117,10 @@ class Stdout implements DestinationStream {
 
 /**
  * PostgreSQL puts a row's values into an error's `detail` and `where`, and into the message of class 22 (data
- * exceptions, PostgreSQL manual, appendix A). Those are payload: only the SQLSTATE and the rest are kept.
+ * exceptions, PostgreSQL manual, appendix A). Those values are payload, so these parts are not logged.
  */
 function serializeError(error: unknown): Record<string, unknown> {
-  // Anything can be thrown.
+  // JavaScript can throw any value.
   if (!(error instanceof Error)) return { type: typeof error, message: String(error) }
   const { code } = error as { code?: unknown }
   const payload = typeof code === 'string' && /^22...$/.test(code)

@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { explain } from './lib/explain.ts'
 import { VERSION } from './lib/version.ts'
 
-// Each command's code is loaded when it is run: `keys list` needs no HTTP server.
+// A command's code is loaded only when it runs: `keys list` needs no HTTP server.
 const program = new Command('sluice')
   .description('A lightweight, durable ingestion API for PostgreSQL.')
   .version(VERSION)
@@ -11,19 +11,19 @@ const program = new Command('sluice')
 program
   .command('serve')
   .description('serve the API; every setting is an environment variable')
-  .option('--migrate', 'first bring the schema up to date and make sure there is a key', false)
+  .option('--migrate', 'first bring the schema up to date and make sure that an API key exists', false)
 
 program
   .command('migrate')
-  .description('bring the schema up to date; DATABASE_URL is the owner of the database')
+  .description('bring the schema up to date; DATABASE_URL logs in as the owner of the database')
   .action(async () => (await import('./commands/migrate.ts')).runMigrate())
 
 program
   .command('bootstrap')
-  .description('make the roles and the database, or set changed passwords; DATABASE_URL is the superuser')
+  .description('create the roles and the database, or set changed passwords; DATABASE_URL logs in as the superuser')
   .option(
     '--key',
-    'instead make sure that SLUICE_BOOTSTRAP_KEY is a key; DATABASE_URL is the owner of the database',
+    'instead, make sure that SLUICE_BOOTSTRAP_KEY is an API key; DATABASE_URL logs in as the owner of the database',
     false,
   )
   .action(async (options) => (await import('./commands/bootstrap.ts')).runBootstrap(options))
@@ -31,10 +31,10 @@ program
 program
   .command('maintain')
   .description(
-    'remove the records that the policies of retention say; DATABASE_URL is a role that may, sluice_maintenance',
+    'delete records as the retention policies say; DATABASE_URL logs in as a role that may delete, such as sluice_maintenance',
   )
-  .option('--policies <file>', 'JSON; instead of the setting RETENTION_POLICIES')
-  .option('--dry-run', 'say what would be removed, and change nothing', false)
+  .option('--policies <file>', 'a JSON file; overrides the setting RETENTION_POLICIES')
+  .option('--dry-run', 'show what would be deleted, and delete nothing', false)
   .action(async (options) => (await import('./commands/maintain.ts')).runMaintain(options))
 
 program
@@ -42,33 +42,33 @@ program
   .description('epochs of the feed; see "Epochs" in k8s/components/backup/README.md')
   .command('begin')
   .description(
-    'after a restore: make new records sort after all cursors that consumers hold; DATABASE_URL is the owner of the database',
+    'after a restore: make new records sort after all cursors that consumers hold; DATABASE_URL logs in as the owner of the database',
   )
   .option(
     '--after <cursor>',
-    'a cursor that was refused as ahead (409 cursor_ahead); without it, the feed leaps half a year ahead',
+    'a cursor that was refused with 409 cursor_ahead; without it, the feed jumps half a year ahead',
   )
   .action(async (options) => (await import('./commands/epoch.ts')).runBegin(options))
 
-const keys = program.command('keys').description('make, list and revoke API keys')
+const keys = program.command('keys').description('create, list and revoke API keys')
 
 keys
   .command('create')
-  .description('make a key and print it, for the only time')
-  .requiredOption('--name <name>', 'what it is for')
+  .description('create a key and print it; it is shown only once')
+  .requiredOption('--name <name>', 'what the key is for')
   .requiredOption('--scope <scope...>', 'ingest, read, admin')
   .option(
     '--source-prefix <prefix...>',
-    'sources that it may use: shop and what follows it after /, : or .; or shop* for all that start so',
+    'sources that the key may use: "shop" is shop and all that continue it with /, : or .; "shop*" is all that start with shop',
     [],
   )
-  .option('--rate <records>', 'how many records a second each instance takes from it')
-  .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a span (90d, 12h)')
+  .option('--rate <records>', 'most records per second that each instance accepts from the key')
+  .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a duration (90d, 12h)')
   .action(async (options) => (await import('./commands/keys.ts')).createKey(options))
 
 keys
   .command('list')
-  .description('list all keys, without their secrets')
+  .description('list all keys without their secrets')
   .option('--json', 'as JSON')
   .action(async (options) => (await import('./commands/keys.ts')).listKeys(options))
 
@@ -81,7 +81,7 @@ const backups = program.command('backups').description('keep copies of backups i
 
 backups
   .command('upload <folder>')
-  .description('store the backups in a folder that the bucket does not have')
+  .description('upload those backups in a folder that the bucket does not have')
   .action(async (folder) => (await import('./commands/backups.ts')).runUpload(folder))
 
 backups
@@ -91,20 +91,20 @@ backups
 
 backups
   .command('download <name> <folder>')
-  .description('fetch a backup into a folder')
+  .description('download a backup into a folder')
   .action(async (name, folder) => (await import('./commands/backups.ts')).runDownload(name, folder))
 
-program.command('load').description('store the records in files, or from stdin, on a server')
+program.command('load').description('send records from files or stdin to a server')
 
-program.command('export').description('write the records of a server to a file, or to stdout')
+program.command('export').description('write records from a server to a file or stdout')
 
 program.hook('preSubcommand', async (_program, command) => {
-  // Its log comes first: what the rest has to say while it is loaded belongs into it.
+  // The log opens first: warnings while the rest is loaded belong in it.
   if (command.name() === 'serve') {
     const logger = (await import('./commands/serve-log.ts')).openServeLog(command)
     command.action(async (options) => (await import('./commands/serve.ts')).runServe(logger, options))
   }
-  // Their options are many, and are defined beside what they do.
+  // These have many options, defined beside their code.
   if (command.name() === 'load') (await import('./commands/load.ts')).defineLoad(command)
   if (command.name() === 'export') (await import('./commands/export.ts')).defineExport(command)
 })
