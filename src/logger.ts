@@ -36,7 +36,7 @@ export function exit(logger: Logger, code: number): void {
 
 /**
  * Logs a line in pino's format whose fields are already JSON text. For the one line of a request, serializing an object would
- * cost more than everything else.
+ * cost more than everything else about it.
  * @param fields members of the JSON object, without the braces
  */
 export function logLine(logger: Logger, level: 'debug' | 'info', fields: string, msg: string): void {

@@ -71,7 +71,7 @@ export default fp(
 
     function endUploads(): void {
       for (const { end } of uploads) end(draining())
-      // Requests that wait for the database get a response too: their records are not stored, or may be.
+      // Requests that wait for the database get a response too: it says whether their records may be stored.
       app.writer.giveUp()
     }
 

@@ -28,7 +28,7 @@ const OWN_CONNECTIONS = 1
 
 /**
  * Separate pools of connections. Slow reads cannot delay a flush, because writes have their own pool. Lists cannot delay single
- * records, and may use a standby. Reads cannot delay the news that a key was revoked. A pool connects when it is first used.
+ * records, and may use a standby. Reads cannot delay the refusal of a revoked key. A pool connects when it is first used.
  *
  * API keys take turns at the connections for single records and for lists.
  */

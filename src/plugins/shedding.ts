@@ -37,7 +37,7 @@ export default fp(async function shedding(app: FastifyInstance, { config }: { co
     },
   })
 
-  /** The measurement is infinite if no iteration ended in the interval: then the delay is at least the interval. */
+  /** The measurement is infinite if the interval had no whole iteration: then the length of the interval counts. */
   const delayMs = () => {
     const { eventLoopDelay } = app.memoryUsage()
     return eventLoopDelay === Number.POSITIVE_INFINITY ? SAMPLE_MS : eventLoopDelay
