@@ -52,7 +52,7 @@ t.test('serve while the database cannot be reached is alive but not ready', asyn
     DATABASE_URL: 'postgres://sluice:hush@127.0.0.1:1/none',
     LOG_LEVEL: 'debug',
   })
-  await log(({ msg }) => /not reached/.test(String(msg)))
+  await log(({ msg }) => /not been reached/.test(String(msg)))
   t.equal((await fetch(`${url}/healthz`)).status, 200)
   const answer = await fetch(`${url}/readyz`)
   t.same([answer.status, await answer.text()], [503, 'starting: the database has not been reached yet\n'])
