@@ -88,7 +88,7 @@ export function tellQueue(registry: Registry, writer: Writer, budget: Budget): v
   })
   readGauge(registry, {
     name: 'sluice_flushes',
-    help: 'Flushes that are being sent to the database (writing), or wait to be sent again (holding).',
+    help: 'Flushes at the database (writing), and flushes that wait to be sent again (holding).',
     labelNames: ['state'],
     read: () => {
       const { writing, holding } = writer.status
