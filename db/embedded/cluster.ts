@@ -5,23 +5,23 @@ import { EmbeddedError } from './error.ts'
 import type { Home } from './home.ts'
 import { run } from './run.ts'
 
-/** Makes the database's files unless they are there, and returns the password of any role: a function of its name. */
+/** Creates the database files unless they exist. Returns a function from the name of a role to its password. */
 export async function ensureCluster(home: Home): Promise<(role: string) => string> {
   if (!(await exists(home.cluster))) await makeCluster(home)
 
   const major = (await readFile(join(home.data, 'PG_VERSION'), 'utf8')).trim()
   if (major !== home.binaries.major) {
     throw new EmbeddedError(
-      `The database in ${home.data} was made by PostgreSQL ${major}, and this is PostgreSQL ${home.binaries.major}. ` +
-        `Move that folder away to begin with an empty database, or go back to PostgreSQL ${major} to keep it.`,
+      `The database in ${home.data} was created by PostgreSQL ${major}, but this is PostgreSQL ${home.binaries.major}. ` +
+        `Move that folder away to start with an empty database, or go back to PostgreSQL ${major} to keep it.`,
     )
   }
   const secret = await readFile(join(home.cluster, 'secret'), 'utf8')
   return (role) => passwordOf(secret, role)
 }
 
-// In a folder beside its place, then moved there in one step: two that start at once cannot make half a database each,
-// one that is killed leaves none behind, and the secret cannot get lost without the data that it opens.
+// Creates the files in a temporary folder and renames that. So two processes that start at the same time do not mix their files,
+// a killed process leaves no incomplete database, and the secret exists if and only if the data does.
 async function makeCluster({ cluster, user, binaries }: Home): Promise<void> {
   const temporary = await mkdtemp(`${cluster}.new-`)
   const secret = randomBytes(32).toString('base64url')
@@ -48,15 +48,15 @@ async function makeCluster({ cluster, user, binaries }: Home): Promise<void> {
   await rm(passwordFile, { force: true })
   if (made.ok) await rename(temporary, cluster).catch(() => undefined)
 
-  // Neither is a failure if another start was faster: it then removed our files, or took the place.
+  // If another process was faster, initdb or the rename may have failed, but the database exists.
   if (!(await exists(cluster))) {
     await rm(temporary, { recursive: true, force: true })
-    throw new EmbeddedError(`PostgreSQL could not make a database in ${cluster}: ${made.output}`)
+    throw new EmbeddedError(`PostgreSQL could not create a database in ${cluster}: ${made.output}`)
   }
   await removeUnfinished(cluster)
 }
 
-// What killed starts left behind, and what a slower one is still making: it finds the finished one.
+// Deletes the folders of killed processes, and of slower ones that are still running: those then use the finished database.
 async function removeUnfinished(cluster: string): Promise<void> {
   for (const name of await readdir(dirname(cluster))) {
     if (!name.startsWith(`${basename(cluster)}.new-`)) continue

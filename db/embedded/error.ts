@@ -1,4 +1,4 @@
-/** A sentence for the person who started the program: what happened, where, and what to do about it. */
+/** An error with a message for the user: what happened, where, and what to do. */
 export class EmbeddedError extends Error {
   override name = 'EmbeddedError'
 }

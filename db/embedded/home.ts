@@ -5,9 +5,9 @@ import { type Binaries, findBinaries } from './binaries.ts'
 import { EmbeddedError } from './error.ts'
 import { run, type SystemUser } from './run.ts'
 
-/** Where a server's files live, and who runs it. */
+/** Where the files of a server are, and which user runs it. */
 export interface Home {
-  /** Holds data/, server.log and secret. Comes into being all at once; see cluster.ts. */
+  /** Contains data/, server.log and secret. Created in one step; see cluster.ts. */
   cluster: string
   data: string
   log: string
@@ -16,8 +16,8 @@ export interface Home {
 }
 
 /**
- * `folder` is made if missing. As root, which PostgreSQL refuses to run as, another user is found, and a place that
- * this user can reach: what it cannot use in `folder` or node_modules goes below /var/lib/sluice.
+ * Creates `folder` if it is missing. PostgreSQL refuses to run as root. So if this process is root, another user runs the server,
+ * and the files that this user cannot reach in `folder` or node_modules go below /var/lib/sluice.
  */
 export async function prepareHome(folder: string): Promise<Home> {
   await makeFolder(folder)
@@ -36,7 +36,7 @@ async function makeFallback(folder: string): Promise<string> {
   return fallback
 }
 
-// 0711: the server's user has to pass through. chmod, because a umask takes away from what mkdir is told.
+// 0711: the server's user must be able to enter. chmod, because the umask applies to the mode of mkdir.
 async function makeFolder(path: string): Promise<void> {
   if (await mkdir(path, { recursive: true })) await chmod(path, 0o711)
 }
@@ -47,28 +47,28 @@ async function serverUser(cluster: string | undefined): Promise<SystemUser> {
   if (uid !== 0) {
     if (owner && uid !== undefined && owner.uid !== uid) {
       throw new EmbeddedError(
-        `The database in ${cluster} belongs to another user (uid ${owner.uid}): it was made by root or by someone else. ` +
-          'Start Sluice as that user, or move the folder away to begin with an empty database.',
+        `The database in ${cluster} belongs to another user (uid ${owner.uid}): root or someone else created it. ` +
+          'Start Sluice as that user, or move the folder away to start with an empty database.',
       )
     }
     return undefined
   }
 
-  // PostgreSQL insists that its files belong to the user it runs as.
+  // PostgreSQL requires that its files belong to the user that runs it.
   if (owner) return { uid: owner.uid, gid: owner.gid }
   for (const name of ['postgres', 'nobody']) {
     const [uid, gid] = await Promise.all([run('id', ['-u', name]), run('id', ['-g', name])])
     if (uid.ok && gid.ok) return { uid: Number(uid.output), gid: Number(gid.output) }
   }
   throw new EmbeddedError(
-    'PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody to run it as. ' +
+    'PostgreSQL does not run as root, and neither the user postgres nor the user nobody exists. ' +
       'Start Sluice as another user, or set DATABASE_URL to a PostgreSQL 18 of your own.',
   )
 }
 
 async function newClusterPath(folder: string, user: SystemUser): Promise<string> {
   const here = join(folder, 'postgres')
-  // A link to nowhere: the clone outlived the machine's /var/lib.
+  // A broken link: the repository was kept, but /var/lib was not.
   const link = await lstat(here).catch(() => undefined)
   if (link?.isSymbolicLink()) await rm(here, { force: true })
   if (await canWrite(folder, user)) return here
@@ -80,7 +80,7 @@ async function newClusterPath(folder: string, user: SystemUser): Promise<string>
   return there
 }
 
-// Tried rather than worked out: modes, ACLs, mount options and every folder above have a say.
+// Tried and not computed: modes, ACLs, mount options and all parent folders matter.
 async function canWrite(folder: string, user: SystemUser): Promise<boolean> {
   if (!user) return true
   const probe = await mkdtemp(join(folder, 'probe-'))

@@ -4,7 +4,7 @@ import { ensureDatabase, ensureRoles, roleNames } from '../../src/data/roles.ts'
 import { ensureCluster } from './cluster.ts'
 import { EmbeddedError } from './error.ts'
 import { prepareHome } from './home.ts'
-import { findServer, startServer, stopServer, whatTheLogSays } from './server.ts'
+import { findServer, readLogEnd, startServer, stopServer } from './server.ts'
 import { openSession } from './session.ts'
 
 export { EmbeddedError } from './error.ts'
@@ -14,21 +14,22 @@ export interface Embedded {
   ownerUrl: string
   apiUrl: string
   maintenanceUrl: string
-  /** Ends our use of the server, and the server too if nobody else uses it. */
+  /** Stops using the server, and stops the server if no other process uses it. */
   release(): Promise<void>
 }
 
-/** Server settings by name. They take effect only if this call is the one that starts the server. */
+/** Server settings by name. They take effect only if this call starts the server. */
 export interface EmbeddedOptions {
   settings?: Record<string, string>
 }
 
 /**
- * A real PostgreSQL with its files in `folder`, and in it the roles and an empty or kept database `sluice`.
+ * A real PostgreSQL with its files in `folder`. It contains the roles and the database `sluice`, which is kept between starts.
  *
- * Everyone who opens the same folder shares one server: it is started by whoever finds none, and stopped by whoever
- * releases it last. Users are counted by shared advisory locks, which PostgreSQL drops with the connection, so that a
- * crashed one is not counted. A server that outlived its users is taken over by the next. Throws EmbeddedError.
+ * All processes that open the same folder share one server. The first one starts it, and the last one to release it stops it.
+ * Users are counted by shared advisory locks. PostgreSQL releases a lock when the connection closes, so a crashed process
+ * is not counted. If a server outlived its users, the next process takes it over.
+ * @throws EmbeddedError
  */
 export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOptions = {}): Promise<Embedded> {
   const { home, passwordOf } = await prepare(resolve(folder))
@@ -52,7 +53,7 @@ export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOp
     release,
   }
 
-  // Another process may stop the server between any two of our steps, or start it before us; then we go round again.
+  // Another process may start or stop the server between any two of these steps. Then the loop tries again.
   async function useServer(): Promise<{ db: Kysely<unknown>; port: number }> {
     let failure: string | undefined
     for (let failures = 0, round = 0; failures < 5 && round < 50; round++) {
@@ -69,12 +70,12 @@ export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOp
       await db.destroy()
     }
     throw new EmbeddedError(
-      `PostgreSQL does not start on ${home.data} (${failure ?? 'others keep stopping it'}). ${await whatTheLogSays(home)}`,
+      `PostgreSQL does not start on ${home.data} (${failure ?? 'other processes keep stopping it'}). ${await readLogEnd(home)}`,
     )
   }
 
-  // The server was restarted under us, or a backend of it crashed. Without our lock the next one to release would
-  // believe to be the last.
+  // The server was restarted, or one of its backends crashed, so the lock is gone. Without it, the next process to release would
+  // take itself for the last one.
   async function useAgain(db: Kysely<unknown>): Promise<void> {
     while (!released && !(await lockShared(db))) {
       await new Promise((resolve) => setTimeout(resolve, 250).unref())
@@ -93,7 +94,7 @@ export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOp
   }
 }
 
-/** A folder that cannot be written, a full disk: what the system says of it names the place, but not what to do. */
+/** Adds what to do to errors of the operating system, such as a read-only folder or a full disk. */
 async function prepare(folder: string) {
   try {
     const home = await prepareHome(folder)
@@ -101,23 +102,24 @@ async function prepare(folder: string) {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).syscall === undefined) throw cause
     throw new EmbeddedError(
-      `The local database needs a folder ${folder} that it can write (${(cause as Error).message}). ` +
-        'Make that possible, or set DATABASE_URL to a PostgreSQL 18 of your own.',
+      `The local database cannot write to the folder ${folder} (${(cause as Error).message}). ` +
+        'Fix this, or set DATABASE_URL to a PostgreSQL 18 of your own.',
     )
   }
 }
 
-/** Any number that no other user of advisory locks in the database `postgres` of this server has. */
+/** The number of an advisory lock. Any number that nothing else in the database `postgres` of this server uses. */
 const USERS = 7_582_001
 
-// Waits for one who holds it alone. That one is about to stop the server, which breaks this connection: false.
+// Waits while a process holds the lock exclusively. That process is about to stop the server, which closes this connection:
+// false.
 const lockShared = (db: Kysely<unknown>) =>
   sql`SELECT pg_advisory_lock_shared(${USERS})`.execute(db).then(
     () => true,
     () => false,
   )
 
-// Ours is given up first: of two who leave at once and both still held theirs, neither would be the last.
+// Releases its own lock first. Otherwise, of two processes that release at the same time, neither would be the last.
 async function lockAlone(db: Kysely<unknown>): Promise<boolean> {
   await sql`SELECT pg_advisory_unlock_all()`.execute(db)
   const { rows } = await sql<{ alone: boolean }>`SELECT pg_try_advisory_lock(${USERS}) AS alone`.execute(db)

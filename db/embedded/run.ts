@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process'
 
-/** The system user a program runs as; undefined: the one that we are. */
+/** The system user that a program runs as; undefined: the user of this process. */
 export type SystemUser = { uid: number; gid: number } | undefined
 
-/** Runs a program to its end. Never rejects: a program that cannot be started counts as one that failed. */
+/** Runs a program to its end. Never rejects: a program that cannot be started counts as failed. */
 export function run(command: string, args: string[], user?: SystemUser): Promise<{ ok: boolean; output: string }> {
   return new Promise((resolve) => {
     let output = ''
-    // cwd: the user may not be allowed to enter ours.
+    // cwd: the user may not be allowed to enter the current folder.
     const child = spawn(command, args, { ...user, cwd: '/', env: environment(), stdio: ['ignore', 'pipe', 'pipe'] })
     child.stdout.setEncoding('utf8').on('data', (text) => (output += text))
     child.stderr.setEncoding('utf8').on('data', (text) => (output += text))
@@ -16,7 +16,8 @@ export function run(command: string, args: string[], user?: SystemUser): Promise
   })
 }
 
-// PGPORT, PGOPTIONS and the like of someone's shell must not reach this server, nor its language the log.
+// PGPORT, PGOPTIONS and the like from the user's shell must not reach this server. The language of the shell must not reach the
+// log.
 function environment() {
   const ours = Object.entries(process.env).filter(([name]) => !name.startsWith('PG'))
   return { ...Object.fromEntries(ours), LC_ALL: 'C' }

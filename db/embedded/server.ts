@@ -9,19 +9,19 @@ import type { Home } from './home.ts'
 import { run } from './run.ts'
 import { openSession } from './session.ts'
 
-/** Crash recovery replays at most a few checkpoints' worth of WAL; one that takes a minute will not end well. */
+/** Crash recovery replays at most a few checkpoints of WAL. If it takes longer than a minute, something is wrong. */
 const PATIENCE_MS = 60_000
 
 /**
- * The port of the server that runs on these files, once it accepts connections; undefined when none does. Waits for
- * one that is starting up or shutting down.
+ * Waits for a server that is starting or stopping on these files.
+ * @returns the port of the server when it accepts connections; undefined if no server runs
  */
 export async function findServer(home: Home, password: string): Promise<number | undefined> {
   const giveUp = Date.now() + PATIENCE_MS
   while (true) {
     const noted = await readPidFile(home)
     if (!noted) return undefined
-    // Only the server of these files takes this password, whatever else may listen on that port by now.
+    // Only the server of these files accepts this password, even if something else listens on that port by now.
     if (noted.port && (await answers(noted.port, password))) return noted.port
     if (!(await runsOn(home, noted))) {
       await dismissPidFile(home, noted)
@@ -29,14 +29,14 @@ export async function findServer(home: Home, password: string): Promise<number |
     }
     if (Date.now() > giveUp) {
       throw new EmbeddedError(
-        `PostgreSQL (process ${noted.pid}) neither accepts connections on port ${noted.port} nor ends. ${await whatTheLogSays(home)}`,
+        `PostgreSQL (process ${noted.pid}) neither accepts connections on port ${noted.port} nor exits. ${await readLogEnd(home)}`,
       )
     }
     await delay(50)
   }
 }
 
-/** Starts the server; returns what went wrong, which may only be that another process was faster. */
+/** Starts the server. @returns what went wrong, which may only be that another process was faster */
 export async function startServer(home: Home, settings: Record<string, string>): Promise<string | undefined> {
   const options = {
     listen_addresses: '127.0.0.1',
@@ -45,38 +45,37 @@ export async function startServer(home: Home, settings: Record<string, string>):
     timezone: 'UTC',
     ...settings,
   }
-  // pg_ctl hands this to a shell.
+  // pg_ctl passes this to a shell.
   const quoted = Object.entries(options).map(([name, value]) => `-c ${name}='${value}'`)
-  // pg_ctl puts the server into a session of its own: a Ctrl-C in the terminal is for us, who still need it to drain.
+  // pg_ctl starts the server in its own session, so a Ctrl-C in the terminal does not stop it: Sluice still needs it to drain.
   const args = ['start', '--wait', `--timeout=${PATIENCE_MS / 1000}`, '-D', home.data, '-l', home.log]
   const started = await run(home.binaries.pg_ctl, [...args, '-o', quoted.join(' ')], home.user)
   return started.ok ? undefined : (/^pg_ctl: .*$/m.exec(started.output)?.[0] ?? started.output)
 }
 
-/** Disconnects everyone, and returns when the server has written everything and ended. */
+/** Closes all connections. Returns when the server has written everything and ended. */
 export async function stopServer(home: Home): Promise<void> {
   const noted = await readPidFile(home)
   const stopping = await run(home.binaries.pg_ctl, ['stop', '--no-wait', '--mode=fast', '-D', home.data], home.user)
 
-  // Not left to pg_ctl --wait: when another process starts the server again at once, it takes that one for ours, and
-  // waits for it.
+  // pg_ctl --wait would not do: if another process starts the server again at once, it would wait for that server to end.
   const giveUp = Date.now() + PATIENCE_MS
   while (stopping.ok && Date.now() < giveUp) {
     if ((await readPidFile(home))?.server !== noted?.server) return
     await delay(20)
   }
-  throw new EmbeddedError(`PostgreSQL did not stop. ${stopping.output} ${await whatTheLogSays(home)}`)
+  throw new EmbeddedError(`PostgreSQL did not stop. ${stopping.output} ${await readLogEnd(home)}`)
 }
 
-/** Where the log is, and its end. */
-export async function whatTheLogSays({ log }: Home): Promise<string> {
+/** A sentence with the path of the log and its last lines. */
+export async function readLogEnd({ log }: Home): Promise<string> {
   const text = await readFile(log, 'utf8').catch(() => '')
   const end = text.trim().split('\n').slice(-4).join('\n')
-  return end ? `The end of ${log}:\n${end}` : `There is nothing in its log, ${log}`
+  return end ? `The end of ${log}:\n${end}` : `Its log, ${log}, is empty`
 }
 
-// The same port every time, so that a psql or a dashboard finds it again, from a range that the system does not hand
-// out to outgoing connections; any other when that one is taken.
+// The same port every time, so that psql or a dashboard can find it again, from a range that the system does not use for
+// outgoing connections. If it is in use, any other port.
 async function choosePort(data: string): Promise<number> {
   const usual = 20_000 + (createHash('sha256').update(data).digest().readUInt32BE() % 10_000)
   return (await tryPort(usual)) ?? (await tryPort(0)) ?? usual
@@ -106,13 +105,13 @@ async function answers(port: number, password: string): Promise<boolean> {
 }
 
 interface PidFile {
-  /** Process id, folder and start time, which no other server shares. */
+  /** Process id, folder and start time. They identify a server. */
   server: string
   pid: number
   port: number
 }
 
-// https://www.postgresql.org/docs/18/storage-file-layout.html: the process id first, the port on the fourth line.
+// https://www.postgresql.org/docs/18/storage-file-layout.html: the process id is on the first line, the port on the fourth.
 async function readPidFile(home: Home, path = pidFileOf(home)): Promise<PidFile | undefined> {
   const text = await readFile(path, 'utf8').catch(() => undefined)
   if (text === undefined) return undefined
@@ -122,10 +121,10 @@ async function readPidFile(home: Home, path = pidFileOf(home)): Promise<PidFile 
 
 const pidFileOf = ({ data }: Home) => join(data, 'postmaster.pid')
 
-// Whether that process is a server of these files. Being alive is not enough: after a crash of the machine or of a
-// container the number may belong to anyone, or to a zombie that nobody reaps.
+// Whether the process is a server of these files. It is not enough that the process exists: after a crash of the machine or of
+// a container, another process or a zombie may have its process id.
 async function runsOn(home: Home, { pid }: PidFile): Promise<boolean> {
-  // The file is empty for the moment between its creation and its first line, or since a power cut.
+  // The file is empty for a moment after its creation, or after a power failure.
   if (!pid) return Date.now() - ((await stat(pidFileOf(home)).catch(() => undefined))?.mtimeMs ?? 0) < 5_000
   const command =
     process.platform === 'linux'
@@ -134,8 +133,8 @@ async function runsOn(home: Home, { pid }: PidFile): Promise<boolean> {
   return command.includes(`-D ${home.data}`)
 }
 
-// PostgreSQL removes a stale file itself, but not when a process of that number is alive. Should another start have
-// replaced the file since we read it, it is put back: a server looks for its own file only once a minute.
+// PostgreSQL removes a stale file itself, but not if a process with that id exists. If another server has replaced the file
+// since it was read, the file is put back. In time, because a server checks for its own file only once a minute.
 async function dismissPidFile(home: Home, judged: PidFile): Promise<void> {
   const path = pidFileOf(home)
   const aside = `${path}.stale-${process.pid}`

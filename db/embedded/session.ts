@@ -2,8 +2,8 @@ import { Kysely, PostgresDialect } from 'kysely'
 import { Pool } from 'pg'
 
 /**
- * One connection, kept open, so that a session lock taken on it stays. After it broke, the next query opens another;
- * `onLost` is told. It does not keep the process alive.
+ * One connection that stays open, so that its session locks stay. If it breaks, `onLost` is called, and the next query opens
+ * another one. It does not keep the process alive.
  */
 export function openSession(url: string, onLost: () => unknown = () => {}): Kysely<unknown> {
   const pool = new Pool({

@@ -1,9 +1,8 @@
--- The system of record. Rows are only ever inserted by the API; see db/privileges.sql.
+-- The system of record. The API only inserts rows; see db/privileges.sql.
 
--- The lives of this database. Transaction ids order the feed, but they start over when a dump is restored into
--- another cluster, and go back when a cluster is restored to an earlier point. Either way the server's system
--- identifier or its WAL timeline is new, and so is the epoch: everything written from then on sorts after
--- everything written before.
+-- The epochs of this database. Transaction ids order the feed, but they start over when a dump is restored into another
+-- cluster, and go back when a cluster is restored to an earlier point. In both cases the server has a new system
+-- identifier or WAL timeline. Then a new epoch begins: all rows written from then on sort after all rows written before.
 CREATE TABLE sluice.epochs (
   epoch             integer     CONSTRAINT epochs_pkey PRIMARY KEY CONSTRAINT epochs_epoch_positive CHECK (epoch > 0),
   system_identifier bigint      NOT NULL,
@@ -11,7 +10,7 @@ CREATE TABLE sluice.epochs (
   started_at        timestamptz NOT NULL DEFAULT now()
 );
 
--- The epoch that a row written now belongs to; begins a new one when this is not the server that the latest began on.
+-- Returns the epoch of a row that is written now. Begins a new epoch if the latest one began on another server.
 -- SECURITY DEFINER: the API may begin an epoch, but not write the table.
 CREATE FUNCTION sluice.current_epoch() RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -40,16 +39,16 @@ END
 $$;
 
 CREATE TABLE sluice.records (
-  -- The position in the feed is (epoch, xid, n). A sequence would not do: it is taken before the commit, so that a
-  -- lower number can become visible after a higher one and a consumer misses it. Rows are shown once no transaction of
-  -- this database that could still add one before them is running (src/data/select-records.ts).
+  -- The position in the feed is (epoch, xid, n). A sequence number would not do: it is taken before the commit, so a
+  -- lower number can become visible after a higher one, and a consumer misses it. Rows are shown once no running
+  -- transaction of this database can add a row before them (src/data/select-records.ts).
   xid             xid8        NOT NULL DEFAULT pg_current_xact_id(),
-  -- A random number of the flush, times 2^20, plus the row's place in it. Orders the rows of one transaction, and
-  -- lets a flush that is sent again after a broken connection recognise the rows of its first try as its own.
+  -- A random number of the flush, times 2^20, plus the slot of the row. It orders the rows of one transaction. A flush that
+  -- is sent again after a broken connection recognises the rows of its first try by it.
   n               bigint      NOT NULL,
-  -- now() of the database: one clock, however many instances write.
+  -- now() of the database: there is one clock, however many instances write.
   received_at     timestamptz NOT NULL DEFAULT now(),
-  -- As the client said it. NULL: not said, and received_at stands in for it.
+  -- As the client sent it. NULL: the client sent none, and received_at is used instead.
   "time"          timestamptz,
   epoch           integer     NOT NULL,
   source          text        COLLATE "C" NOT NULL,
@@ -60,10 +59,10 @@ CREATE TABLE sluice.records (
   datacontenttype text        COLLATE "C",
   -- CloudEvents extension attributes: strings, booleans and 32-bit integers.
   extensions      jsonb,
-  -- json and not jsonb: the text as it was received. jsonb drops repeated keys, reorders the others, and writes
-  -- 1e131071 out as 131,072 digits. Every value also fits jsonb (the API refuses what does not), so data::jsonb works.
+  -- json and not jsonb, to keep the text as it was received. jsonb drops repeated keys, reorders the others, and expands
+  -- 1e131071 to 131,072 digits. The API rejects values that do not fit jsonb, so data::jsonb always works.
   data            json,
-  -- What came as data_base64.
+  -- The bytes of data_base64.
   data_bytes      bytea,
 
   CONSTRAINT records_pkey           PRIMARY KEY (epoch, xid, n),
@@ -75,6 +74,7 @@ CREATE TABLE sluice.records (
   CONSTRAINT records_data_once      CHECK (data IS NULL OR data_bytes IS NULL)
 );
 
--- Block ranges, a few pages for millions of rows: both times nearly follow the order of insertion.
+-- Block-range indexes take a few pages for millions of rows. They work because both times nearly follow the order of
+-- insertion.
 CREATE INDEX records_received_at ON sluice.records USING brin (received_at);
 CREATE INDEX records_time        ON sluice.records USING brin ((coalesce("time", received_at)));

@@ -1,15 +1,15 @@
--- What the jobs that run beside the API did last: backups, restore drills, retention. Their pods have ended when somebody
--- looks; the API's /metrics tells of them from here. A row a job, so that it never grows.
+-- The last runs of the jobs beside the API: backups, restore drills, retention. Their pods end before Prometheus can ask
+-- them, so the API's /metrics reports them from this table. One row per job, so the table does not grow.
 CREATE TABLE sluice.jobs (
   job          text             COLLATE "C" CONSTRAINT jobs_pkey PRIMARY KEY,
   finished_at  timestamptz      NOT NULL,
   succeeded    boolean          NOT NULL,
-  -- When it last ended well. NULL: never.
+  -- When it last succeeded. NULL: never.
   succeeded_at timestamptz,
   seconds      double precision NOT NULL,
-  -- What the last run measured, by name: bytes, counts. Numbers only.
+  -- What the last run measured, by name, such as bytes and counts. Numbers only.
   figures      jsonb            NOT NULL DEFAULT '{}',
-  -- What all runs did together, by name, for counters: each run adds its own.
+  -- Totals over all runs, by name, for counters. Each run adds to them.
   totals       jsonb            NOT NULL DEFAULT '{}',
 
   CONSTRAINT jobs_job_known   CHECK (job IN ('backup', 'restore_drill', 'retention')),

@@ -1,7 +1,7 @@
--- An epoch was one more than the latest that the database knows of. Of a life that ended without a backup it knows
--- nothing: restored twice from the same backup, or from one that is older than a failover, a database gave the same number
--- to two lives, and whoever held a cursor of the lost one missed the first records of the new. The number is now the time
--- of its beginning, in seconds since 2025, which no two lives share. The first stays 1.
+-- So far a new epoch was the latest epoch in the database plus one. But a restored database does not know the epochs that
+-- began after its backup. If it was restored twice from the same backup, or from a backup older than a failover, two epochs
+-- got the same number, and a consumer with a cursor from the lost one missed the first records of the new one. Now the
+-- number is the time when the epoch begins, in seconds since 2025, so no two epochs share it. The first epoch stays 1.
 CREATE OR REPLACE FUNCTION sluice.current_epoch() RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

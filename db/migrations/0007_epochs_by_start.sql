@@ -1,9 +1,9 @@
--- A copy of the database's files that is put back, or a snapshot of its volume, keeps the system identifier and the timeline,
--- and its transaction ids go back: what was written then came before what consumers had read already. But it has to be
--- started, so each start of the server now begins an epoch. A crash of a backend, after which the server recovers by itself,
--- does not: its transaction ids go on.
+-- A copy of the database's files, or a snapshot of its volume, that is put back keeps the system identifier and the timeline,
+-- but its transaction ids go back: new records would sort before records that consumers have already read. The server must be
+-- started for this, so now each start of the server begins an epoch. A crash of a backend, after which the server recovers by
+-- itself, does not: the transaction ids continue.
 --
--- NULL: of an epoch that began before this was noted.
+-- NULL: the epoch began before this column existed.
 ALTER TABLE sluice.epochs ADD COLUMN server_started_at timestamptz;
 
 UPDATE sluice.epochs SET server_started_at = pg_postmaster_start_time()
@@ -13,17 +13,18 @@ WHERE epoch = (SELECT max(epoch) FROM sluice.epochs)
     FROM pg_control_system()
   );
 
--- The epoch that a row written now belongs to; begins a new one when the server is not the one that began the latest, when
--- it was started again, or when it went back behind what a caller has seen of it: of a copy with its memory (a virtual
--- machine's) nothing else tells.
+-- Returns the epoch of a row that is written now. Begins a new epoch if the latest one began on another server, if the server
+-- was restarted, or if the server is behind a transaction that the caller has seen. Only the last case reveals a virtual
+-- machine that was set back with its memory.
 --
--- A new epoch is greater than all that the database and the caller know of, and no less than the time in seconds since 2025:
--- of a life that is lost, the database knows nothing. No clock and no caller takes it past 2^30, from where each start adds
--- one: 2^30 starts are left.
+-- A new epoch is greater than all epochs that the database and the caller know, and at least the time in seconds since 2025,
+-- because the database does not know the epochs that were lost when it was set back. No clock and no caller can raise it
+-- above 2^30. From there each start adds one, so 2^30 starts are left.
 --
--- All rows of an epoch are there once a greater one can be seen (src/data/select-records.ts). That holds, because no
--- transaction outlives its server, and because an epoch of the same start begins only when nobody writes: each caller of this
--- function holds a lock on the table until its transaction ends. (Prepared transactions would outlive it; nobody prepares any.)
+-- All rows of an epoch are visible once a greater epoch is (src/data/select-records.ts). This holds because no transaction
+-- outlives its server, and because another epoch of the same start begins only while nobody writes: each caller of this
+-- function holds a lock on the table until its transaction ends. (A prepared transaction would outlive the server. Sluice
+-- prepares none.)
 DROP FUNCTION sluice.current_epoch();
 
 CREATE FUNCTION sluice.current_epoch(seen_epoch integer DEFAULT 0, seen_xid xid8 DEFAULT '0') RETURNS integer

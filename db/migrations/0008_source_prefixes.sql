@@ -1,8 +1,9 @@
--- A prefix `shop` admitted `shopping-mall` as well: a name had no end. Now it admits `shop` and what continues it with `/`,
--- `:` or `.`, and `shop*` is everything that starts so (src/lib/source-prefix.ts). The upgrade locks no sender out, except
--- those of sources with a segment of dots, a tab or a line break: to a prefix that does not end in `/`, `:` or `.`, its
--- wide form is added, which `sluice keys list` shows. The plain one stays beside it, for instances of the version before,
--- which run a while longer and know no `*`. (One that ends in `*` meant this very character, and would be wide by itself.)
+-- So far the prefix `shop` also allowed the source `shopping-mall`. Now it allows `shop` and every source that continues it
+-- with `/`, `:` or `.`, and `shop*` allows every source that starts with `shop` (src/lib/source-prefix.ts). The upgrade locks
+-- no sender out, except senders of sources with a `.` or `..` segment, a tab or a line break: each prefix that does not end in
+-- `/`, `:` or `.` also gets its form with `*`, which `sluice keys list` shows. The plain form stays, for instances of the
+-- previous version, which run a while longer and do not know `*`. (A prefix that ended in `*` meant that character. With the
+-- new meaning it would allow more, so it is replaced by its form with a second `*`.)
 UPDATE sluice.keys
 SET source_prefixes = ARRAY (
   SELECT unnest(CASE

@@ -1,19 +1,19 @@
 -- Two gaps in how epochs begin.
 --
--- 1. After `sluice epoch begin`, which leaps half a year ahead, the clock had no say any more for that long: each start added
--- one, and two lives of a database that was set back could give the same number to two epochs. Now a new epoch also adds the
--- seconds since the one before, so that the numbers keep their distance to the clock.
+-- 1. `sluice epoch begin` leaps half a year ahead. For that long, the clock no longer mattered: each start added one, so a
+-- database that was set back could give the same number to two epochs. Now a new epoch also adds the seconds since the
+-- previous one, so that the numbers keep their distance from the clock.
 --
--- 2. An epoch that begins because a caller, or the operator, knows of a later life of this database than the server does, comes
--- after all that the lost life gave out. But records that were stored in the meantime come before that: a consumer which goes
--- on with its cursor from the lost life would miss them. The new epoch notes this, and such cursors are refused
--- (src/data/epochs.ts).
+-- 2. If a caller or the operator knows of positions that the server has not assigned, the database was set back. The new epoch
+-- then sorts after all positions that were lost. But records that were stored since the database was set back sort before
+-- them, and a consumer that continues from a lost cursor would miss them. The new epoch notes this, and such cursors are
+-- refused (src/data/epochs.ts).
 --
--- In the epoch before this one, positions from this transaction id on, and all up to this epoch, are of a life that is lost,
--- and records were stored before them. NULL: there are no such positions.
+-- Positions from this transaction id of the previous epoch on, up to this epoch, are lost, and records were stored before them.
+-- NULL: there are no such positions.
 ALTER TABLE sluice.epochs ADD COLUMN lost_from xid8;
 
--- The rest of what it does is described in 0007_epochs_by_start.sql.
+-- For the rest of what it does, see 0007_epochs_by_start.sql.
 CREATE OR REPLACE FUNCTION sluice.current_epoch(seen_epoch integer DEFAULT 0, seen_xid xid8 DEFAULT '0') RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

@@ -162,7 +162,7 @@ t.test('a database of another major version is refused in one sentence', async (
   await damage(t, 'PG_VERSION', '15\n')
   await t.rejects(open(), {
     name: 'EmbeddedError',
-    message: /was made by PostgreSQL 15, and this is PostgreSQL 18/,
+    message: /was created by PostgreSQL 15, but this is PostgreSQL 18/,
   })
 })
 
@@ -182,7 +182,7 @@ t.test('a folder that cannot be made is told in a sentence, with what to do', as
   for (const folder of [file, join(file, 'below')]) {
     await t.rejects(open(folder), {
       name: 'EmbeddedError',
-      message: /^The local database needs a folder .*DATABASE_URL/,
+      message: /^The local database cannot write to the folder .*DATABASE_URL/,
     })
   }
 })
