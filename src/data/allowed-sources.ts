@@ -2,8 +2,9 @@ import { type RawBuilder, sql } from 'kysely'
 import { DOT_SEGMENT, readPrefix } from '../lib/source-prefix.ts'
 
 /**
- * The records whose source a key with these prefixes, of which there is one at least, may use: `admits` of
- * lib/source-prefix.ts in SQL. `^@` is "starts with"; on a column of collation "C" it can use the index of the identity.
+ * The condition that a record's source is allowed by these prefixes: `admits` of lib/source-prefix.ts in SQL.
+ * `^@` means "starts with". On a column with collation "C" it can use the index on the identity.
+ * @param prefixes at least one
  */
 export function isAllowed(prefixes: readonly string[]): RawBuilder<boolean> {
   const conditions = prefixes.flatMap((prefix) => {

@@ -3,7 +3,7 @@ import type pg from 'pg'
 import { Column } from './column.ts'
 import { type Message, messageOf } from './message.ts'
 
-/** What the driver gives to `bind` of its connection. */
+/** The argument with which the driver calls `bind` of its connection. */
 interface Bind {
   portal?: string
   statement?: string
@@ -20,10 +20,11 @@ const TEXT = 0
 const BINARY = 1
 
 /**
- * Has a client write its Bind messages straight into memory that it keeps. The driver makes a buffer of each parameter,
- * copies it into one that it outgrows and makes anew, and leaves megabytes a flush to the garbage collector.
- * The memory may be used again for the next message: a client sends one statement at a time, and when it sends the next,
- * PostgreSQL has answered, and so read, the one before.
+ * Makes a client write its Bind messages straight into a buffer that it reuses. The driver instead makes a buffer for each
+ * parameter, copies it into another buffer that it reallocates as it grows, and leaves megabytes per flush to the garbage
+ * collector.
+ * Reusing the buffer is safe: a client sends one statement at a time, and only after PostgreSQL has answered the previous one,
+ * so it has read it.
  */
 export function bindInPlace(client: pg.Client): void {
   const { connection } = client as unknown as { connection: Connection }
@@ -37,8 +38,9 @@ export function bindInPlace(client: pg.Client): void {
 
 /** https://www.postgresql.org/docs/18/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND */
 function writeBind(message: Message, { portal = '', statement = '', values = [], valueMapper }: Bind): void {
-  // Flush, which asks for nothing. Without a message before it, a large Bind amid a transaction is silence to PostgreSQL until
-  // all of it has come, and on a slow network idle_in_transaction_session_timeout ends the session each time.
+  // A Flush message, which has no effect of its own. PostgreSQL counts a session in a transaction as idle until a message has
+  // arrived completely. On a slow network, a large Bind would take longer than idle_in_transaction_session_timeout, and the
+  // session would be ended each time.
   message.frame('H', () => {})
   const mapped = values.map((value) => (value instanceof Column ? value : (valueMapper(value) ?? null)))
   message.frame('B', () => {
@@ -52,7 +54,7 @@ function writeBind(message: Message, { portal = '', statement = '', values = [],
       else if (typeof value === 'string') message.sizedText(value)
       else message.sized(() => (value instanceof Column ? value.writeTo(message) : message.raw(value)))
     }
-    // All columns of the result as text.
+    // All result columns are text.
     message.int16(1)
     message.int16(TEXT)
   })

@@ -3,7 +3,7 @@ import pg from 'pg'
 /** How long PostgreSQL may take to accept the request. */
 const REQUEST_MS = 3_000
 
-/** What the driver keeps to itself, by the names it has there. */
+/** Private properties of the driver. */
 interface Internals {
   host: string
   port: number
@@ -20,12 +20,12 @@ interface Connection extends pg.Connection {
 }
 
 /**
- * Asks PostgreSQL to cancel the statement that a client waits for. The request goes over a connection of its own and needs
- * no login; a pooler passes it on.
+ * Asks PostgreSQL to cancel the statement that a client is running. The request uses a separate connection and needs no login. A
+ * pooler forwards it.
  * https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
- * @returns when the server has closed that connection. By then it has signalled the backend, so that the request cannot
- *   hit a later statement. Whether it hit this one, only the statement's own end tells.
- * @throws when it is not known whether the server got the request, and will still act on it
+ * @returns when the server has closed that connection. By then it has signalled the backend, so the request cannot
+ *   cancel a later statement. Whether it cancelled this one is known only when the statement ends.
+ * @throws if it is unknown whether the server received the request; the server may still act on it
  */
 export async function requestCancel(client: pg.ClientBase): Promise<void> {
   const { host, port, ssl, sslNegotiation, processID, secretKey } = client as unknown as Internals
@@ -39,7 +39,7 @@ export async function requestCancel(client: pg.ClientBase): Promise<void> {
   connection.on('sslconnect', send)
   connection.on('error', reject)
   connection.on('end', resolve)
-  const late = () => connection.stream.destroy(new Error(`no answer to a cancel request in ${REQUEST_MS} ms`))
+  const late = () => connection.stream.destroy(new Error(`no response to a cancel request within ${REQUEST_MS} ms`))
   const timer = setTimeout(late, REQUEST_MS)
   if (host.startsWith('/')) connection.connect(`${host}/.s.PGSQL.${port}`)
   else connection.connect(port, host)

@@ -3,9 +3,9 @@ import type { PackedRows } from './packed-rows.ts'
 import type { ValueName } from './tuple.ts'
 
 /**
- * A column of a flush as one binary array parameter: one a column instead of one a value, since a statement has at most
- * 65,535; binary, since the text form would be quoted here and unquoted there. Written when it is sent, straight into the
- * message: see bind.ts.
+ * A column of a flush as one binary array parameter. One parameter per column and not per value, because a statement can have
+ * at most 65,535. Binary, because the text form would have to be quoted here and unquoted by PostgreSQL. The column is written
+ * straight into the message when it is sent (bind.ts).
  */
 export class Column {
   readonly #rows: PackedRows
@@ -20,7 +20,8 @@ export class Column {
 
   /**
    * The layout of array_send in PostgreSQL's arrayfuncs.c.
-   * @returns false when every value is null, and nothing was written: unnest() fills a column of NULL for nothing
+   * @returns false if every value is null. Then nothing is written, and the parameter is NULL: unnest() fills the column with
+   *   nulls
    */
   writeTo(message: Message): boolean {
     const rows = this.#rows
@@ -31,17 +32,17 @@ export class Column {
     message.int32(this.#oid)
     message.int32(rows.length)
     message.int32(1) // lower bound
-    // Values look the same in an array as in a tuple.
+    // Values have the same form in an array as in a tuple.
     rows.writeValues(message, this.#name)
     return true
   }
 
-  /** How node-postgres asks an object for its value, on connections that do not know of this class. */
+  /** node-postgres calls this on connections that `bindInPlace` has not changed. */
   toPostgres(): Buffer | null {
     const message = new Message()
     return this.writeTo(message) ? message.written() : null
   }
 }
 
-/** From pg_type: part of PostgreSQL's stable binary format of arrays. */
+/** From pg_type. These numbers are part of PostgreSQL's stable binary format for arrays. */
 const OIDS = { bytea: 17, text: 25, timestamptz: 1184, jsonb: 3802 }

@@ -4,27 +4,28 @@ import type { Database } from './schema.ts'
 import { synchronousTransaction } from './session.ts'
 
 export interface Comparison {
-  /** Index among the rows that were sent. */
+  /** Index of the row among the rows that were sent. */
   index: number
   epoch: number
   xid: string
   n: string
-  /** Is what is stored what was sent? */
+  /** Whether the stored content equals the sent content. */
   same: boolean
 }
 
 /**
- * What the table holds under the identities of rows that were just sent. Everything that a client says is compared, but for
- * the trace: a request's header may have put it there, and a client that sends again has another one.
- * A time where none is stored is the same only if it is the time of receipt, which is what an export says.
- * Payloads are the same when their text is, or else their meaning: a client may order its keys anew each time. A text that
- * repeats a key has no meaning to compare, since jsonb keeps the last of the values alone. Neither has one that jsonb cannot
- * hold, such as "\u0000": we store none, but others can, and a comparison that fails would take its neighbours along, whose
- * rows are committed by then.
+ * Compares rows that were just sent with the records stored under the same identities. Everything that the client sent is
+ * compared, except the trace: it may come from a header of the request, and a retry has another one.
+ * - If the stored record has no time, the sent time must equal `received_at`: exports contain that form.
+ * - Payloads are equal if their text is equal or if their jsonb is: a client may order its keys differently each time. Only the
+ *   text is compared if it repeats a key, because jsonb keeps only the last value, or if jsonb cannot hold it, such as
+ *   "\u0000". Sluice stores no such payloads, but other programs can. A comparison that raised an error would fail the whole
+ *   statement, and with it rows that are already committed.
  *
- * What is found is acknowledged, and perhaps no standby has it: whoever waited for one to confirm the commit was ended, or
- * the server was, and then everyone sees the row (PostgreSQL manual, 26.2.8 Synchronous Replication). Where commits wait for
- * standbys, the statement therefore writes a mark to the log: its own commit comes after all that it saw, and waits.
+ * The records found here are acknowledged, although a standby may not have them: if the session that waited for the standby's
+ * confirmation, or the server, was ended, the row becomes visible without it (PostgreSQL manual, 26.2.8 Synchronous
+ * Replication). So if commits wait for standbys, the statement writes a message to the write-ahead log. Its own commit then comes
+ * after everything that it saw, and waits for the standby.
  */
 export async function compareRecords(db: Database, columns: Columns): Promise<Comparison[]> {
   const { rows } = await sql<Comparison>`
@@ -33,7 +34,7 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
                   THEN pg_logical_emit_message(true, 'sluice', pg_current_xact_id()::text) END,
              ${synchronousTransaction}
     )
-    SELECT (place - 1)::integer AS index, stored.epoch, stored.xid::text AS xid, stored.n::text AS n,
+    SELECT (ordinal - 1)::integer AS index, stored.epoch, stored.xid::text AS xid, stored.n::text AS n,
            stored.type = sent.type
            AND stored.subject IS NOT DISTINCT FROM sent.subject
            AND (stored."time" IS NOT DISTINCT FROM sent."time"
@@ -51,7 +52,7 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
     FROM ${sent(columns)}
     JOIN sluice.records AS stored USING (source, id)
     CROSS JOIN mark
-    ORDER BY place
+    ORDER BY ordinal
   `.execute(db)
   return rows
 }

@@ -11,32 +11,32 @@ export interface ConnectOptions {
   url: string
   /** Shown in pg_stat_activity. */
   name: string
-  /** Most connections at once. */
+  /** The largest number of connections at a time. */
   connections: number
-  /** After this long the server cancels a statement; 0: never. In milliseconds. */
+  /** The server cancels a statement after this time, in milliseconds; 0: never. */
   statementTimeoutMs: number
-  /** Parse and plan each statement once a connection: for the few statements that are sent all the time. */
+  /** Parse and plan each statement once per connection: for a pool with a few statements that are sent all the time. */
   prepare?: boolean
-  /** Notice within seconds that nobody answers any more, instead of when TCP does. */
+  /** Notice a dead connection within seconds, instead of when TCP gives up. */
   watched?: boolean
-  /** How long to wait for a login, in milliseconds, where that is less than usual: for whoever tries again. */
+  /** How long to wait for a login, in milliseconds, if the default is too long: for code that retries. */
   loginMs?: number
-  /** Told of connections that break, idle ones and busy ones. */
+  /** Called when a connection breaks, idle or busy. */
   onError: (error: Error) => void
-  /** Told of each statement when it has ended. */
+  /** Called when a statement has ended. */
   onQuery?: ((query: Query) => void) | undefined
 }
 
-/** A statement that has ended, well or with an error. */
+/** A statement that has ended, with success or with an error. */
 export interface Query {
   sql: string
   milliseconds: number
   error: unknown
-  /** Of the database. */
+  /** URL of the database. */
   url: string
 }
 
-/** How long a TCP connection and the login may take, and how long one waits for a connection that is in use. */
+/** How long connecting and logging in may take, and how long to wait for a connection while all are in use. */
 const CONNECT_TIMEOUT_MS = 3_000
 
 interface Opened {
@@ -44,11 +44,14 @@ interface Opened {
   options: ConnectOptions
 }
 
-/** What is behind each, which Kysely does not give away; by the adapter, which those made from it with a plugin share. */
+/**
+ * The pool of each database, which Kysely keeps private. The key is the adapter, because instances that Kysely derives from
+ * another one, for example with a plugin, share it.
+ */
 const pools = new WeakMap<object, Opened>()
 const poolOf = (db: Database) => pools.get(db.getExecutor().adapter) as Opened
 
-/** A pool of connections, behind Kysely. It connects when first used. */
+/** A Kysely instance with a pool of connections. It connects on first use. */
 export function connect(options: ConnectOptions): Database {
   const { onQuery } = options
   const pool = new Pool(options)
@@ -61,10 +64,10 @@ export function connect(options: ConnectOptions): Database {
 }
 
 /**
- * Lends a connection for what Kysely has no word for.
+ * Lends a connection of the driver, for what Kysely cannot express.
  * @param db made by `connect`
- * @param sql what is done with it
- * @param work may call `discard`: then nobody else gets the connection after it
+ * @param sql the statement, for `onQuery`
+ * @param work may call `discard`: then the connection is closed and not used again
  */
 export async function withClient<T>(
   db: Database,
@@ -92,12 +95,12 @@ export async function withClient<T>(
 }
 
 export interface PoolStatus {
-  /** Connections that there are, and that there may be. */
+  /** Open connections, and their limit. */
   total: number
   max: number
-  /** Of them those that nobody uses. */
+  /** Open connections that are not in use. */
   idle: number
-  /** Queries that wait for one. */
+  /** Queries that wait for a connection. */
   waiting: number
 }
 
@@ -108,7 +111,7 @@ export function poolStatus(db: Database): PoolStatus {
 }
 
 /**
- * Breaks the connections, whatever their statements wait for: the callers learn that the connection broke.
+ * Closes all connections at once, also in the middle of a statement. The statements fail with a broken connection.
  * @param db made by `connect`
  */
 export function cutConnections(db: Database): void {
@@ -135,8 +138,8 @@ class Pool extends pg.Pool {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
       options: sessionOptions(options, statementTimeoutMs, prepare === true),
-      // The driver's timeout ends with the login, and nobody watches the connection yet: one that falls silent now would keep
-      // its place until TCP gives up, and of some pools it is the only one.
+      // The driver's timeout covers only the login, and the connection is not watched yet. If it died now, it would occupy the
+      // pool until TCP gives up, and some pools have only one connection.
       onConnect: (client) => within(CONNECT_TIMEOUT_MS, client.query(SYNCHRONOUS_SESSION)),
       types: {
         getTypeParser: ((oid: number, format?: 'text') =>
@@ -144,8 +147,8 @@ class Pool extends pg.Pool {
       },
       Client: prepare === true ? PreparingClient : ConfirmingClient,
     } as pg.PoolConfig)
-    // Without a listener on the pool (idle clients) and on every client (busy ones) a lost connection ends the process:
-    // node-postgres issues 2386 and 1611.
+    // Without a listener on the pool (for idle clients) and on every client (for busy ones), a lost connection ends the
+    // process: node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
     this.on('connect', (client) => this.#clients.add(client))
@@ -159,14 +162,14 @@ class Pool extends pg.Pool {
     for (const client of this.#clients) (client as unknown as { connection: pg.Connection }).connection.stream.destroy()
   }
 
-  /** Tells "never sent" from "sent, and then the connection broke". */
+  /** Throws NotConnectedError, which distinguishes "never sent" from "sent, and then the connection broke". */
   override async connect(): Promise<never> {
     const logsIn = this.idleCount === 0 && this.totalCount < this.options.max
     const connecting = super.connect()
     try {
       return (await (logsIn ? within(this.#loginMs, connecting) : connecting)) as never
     } catch (error) {
-      // A login that is merely slow goes on. Should it get in after all, whoever asks next takes it.
+      // A slow login continues. If it succeeds later, the connection goes back to the pool.
       connecting.then(
         (client) => client.release(),
         () => {},
@@ -176,10 +179,10 @@ class Pool extends pg.Pool {
   }
 }
 
-/** What the driver takes from a URL and lets take the place of `sessionOptions`. */
+/** URL parameters that the driver would use instead of `sessionOptions`. */
 const SESSION_PARAMETERS = ['options', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
 
-/** The URL without what must not take the place of ours, and the options that it had. */
+/** The URL without these parameters, and the value that its `options` had. */
 function withoutOptions(url: string): { connectionString: string; options: string } {
   if (!SESSION_PARAMETERS.some((name) => url.includes(`${name}=`))) return { connectionString: url, options: '' }
   const parsed = new URL(url)
@@ -190,24 +193,24 @@ function withoutOptions(url: string): { connectionString: string; options: strin
 
 async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>()
-  const timer = setTimeout(() => late.reject(new Error(`nothing in ${milliseconds} ms`)), milliseconds)
+  const timer = setTimeout(() => late.reject(new Error(`timed out after ${milliseconds} ms`)), milliseconds)
   return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer))
 }
 
-/** timestamptz, json, jsonb; int8 and xid8 are text already. */
+/** timestamptz, json, jsonb. The driver returns int8 and xid8 as text by default. */
 const TEXT_TYPES: ReadonlySet<number> = new Set([1184, 114, 3802])
 
-/** Fails a statement whose commit no standby has confirmed. */
+/** A client that fails a statement if no standby has confirmed its commit. */
 class ConfirmingClient extends pg.Client {
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
   override query(query: any, values?: any): any {
-    // One that answers for itself (copy-in.ts, read-rows.ts).
+    // Queries with a `submit` method: copy-in.ts calls `confirmed` itself, read-rows.ts only reads.
     if (typeof query.submit === 'function') return super.query(query)
     return confirmed(this, () => super.query(query, values))
   }
 }
 
-/** Gives each statement text a name, by which the server finds its plan again, and sends large parameters well. */
+/** A client that names each statement, so that the server reuses its plan, and that sends large parameters efficiently. */
 class PreparingClient extends ConfirmingClient {
   static readonly #names = new Map<string, string>()
 

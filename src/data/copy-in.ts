@@ -9,7 +9,7 @@ interface Connection {
   sendCopyFail(reason: string): void
 }
 
-/** How the driver wants a query of another's making; of a DataRow it hands over the values, as text. */
+/** The methods that the driver calls on a custom query. A DataRow has the values as text. */
 interface Submittable {
   submit(connection: Connection): void
   handleRowDescription(): void
@@ -21,12 +21,12 @@ interface Submittable {
 }
 
 /**
- * Runs `SELECT …; COPY … FROM STDIN (FORMAT binary)` as one simple query, and so as one transaction: it is committed when
- * this resolves.
+ * Runs `SELECT …; COPY … FROM STDIN (FORMAT binary)` as one simple query, which is one transaction. It is committed when the
+ * promise resolves.
  * https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-COPY
- * @param client with nothing else to do until then
- * @param write what writes the tuples, once it is told the row that was selected
- * @returns that row
+ * @param client idle, and not used by others until then
+ * @param write writes the tuples; gets the row that was selected
+ * @returns the row that was selected
  * @throws UnconfirmedError, and what the driver throws
  */
 export async function copyIn(
@@ -53,7 +53,7 @@ export async function copyIn(
         message.frame('c', () => {})
         sent = flushed(connection.stream, message)
       } catch (error) {
-        // In the driver's hands it would end the process. The server answers this with an error.
+        // Thrown inside the driver, it would end the process. CopyFail makes the server respond with an error.
         defect = error
         connection.sendCopyFail('')
       }
@@ -70,12 +70,13 @@ export async function copyIn(
     })
     return selected
   } finally {
-    // A server that refuses it, or ends, need not have read it to the end. Its memory must not be used again before it is sent.
+    // If the server refuses the COPY or shuts down, the data may still be waiting to be sent. Its memory must not be reused
+    // before.
     await sent
   }
 }
 
-/** https://www.postgresql.org/docs/18/sql-copy.html, "Binary Format": a signature, flags, no extension; tuples; the end. */
+/** https://www.postgresql.org/docs/18/sql-copy.html, "Binary Format": signature, flags, no extension, tuples, trailer. */
 function writeData(message: Message, writeTuples: () => void): void {
   message.raw(SIGNATURE)
   message.int32(0)

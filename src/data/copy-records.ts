@@ -7,27 +7,28 @@ import { NOTHING_SEEN, type Seen } from './seen.ts'
 import { SYNCHRONOUS_TRANSACTION } from './session.ts'
 import { TUPLE_COLUMNS, writeTuple } from './tuple.ts'
 
-// The number first: where there is a standby it says so (25006), and the epoch that it is no place to ask.
+// The transaction id comes first: on a standby it fails with 25006 ("try again"), while current_epoch() would fail with 55000,
+// which looks like a defect.
 const SQL = `
   SELECT pg_current_xact_id(), sluice.current_epoch($1, $2), ${SYNCHRONOUS_TRANSACTION};
   COPY sluice.records (${TUPLE_COLUMNS}) FROM STDIN (FORMAT binary)`
 
 /**
- * Stores rows that are all new, for less than an INSERT costs the server: it writes a page of them at a time, and prepares for
- * no conflict. With one identity that is there already, or one value that PostgreSQL refuses, none is stored.
+ * Stores rows that are all new. This costs the server less than an INSERT, because COPY writes a page of rows at a time and does
+ * not prepare for conflicts. If one identity is already stored, or PostgreSQL refuses one value, nothing is stored.
  * @param db made by `connect`
- * @param base first of the flush's places: see `insertRecords`
- * @param seen the rows come after this
+ * @param base `n` of the first row: see `insertRecords`
+ * @param seen the rows get positions after this one
  */
 export async function copyRecords(db: Database, rows: Rows, base: number, seen: Seen = NOTHING_SEEN): Promise<Seen> {
-  // Several statements have no parameters (PostgreSQL manual, 54.2.2.1 Multiple Statements in a Simple Query).
+  // A query of several statements cannot have parameters (PostgreSQL manual, 54.2.2.1 Multiple Statements in a Simple Query).
   const text = SQL.replace('$1', String(seen.epoch)).replace('$2', `'${seen.xid}'`)
   const [xid, epoch] = await withClient(db, SQL, (client) =>
     copyIn(client, text, (message, [, text]) => {
       const epoch = Number(text)
       if (rows instanceof PackedRows) return rows.writeTo(message, epoch, base)
-      let place = base
-      for (const row of rows) writeTuple(message, row, epoch, place++)
+      let n = base
+      for (const row of rows) writeTuple(message, row, epoch, n++)
     }),
   )
   return { epoch: Number(epoch), xid: xid as string }

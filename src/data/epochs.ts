@@ -2,24 +2,24 @@ import { sql } from 'kysely'
 import type { Database } from './schema.ts'
 import type { Seen } from './seen.ts'
 
-/** No epoch that a caller asks for is greater; see db/migrations/0007_epochs_by_start.sql. */
+/** The highest epoch that a caller can ask for; see db/migrations/0007_epochs_by_start.sql. */
 export const HIGHEST_EPOCH = 2 ** 30
 
 /**
- * In seconds, half a year: how far the clock of a host may be behind that of the one before, and records still come after all
- * that were written there. For the range of epochs it is little: 64 times use it up.
+ * Half a year, in seconds. The clock of the new host may be this far behind the clock of the previous one, and new records
+ * still sort after all that the previous host wrote. The range of epochs allows 64 such leaps.
  */
 const LEAP = 2 ** 24
 
-/** Of whichever transaction. */
+/** At least as high as any transaction id. */
 const ANY_XID = '18446744073709551615'
 
 /**
- * Begins an epoch, above every one that there is and above `after`. Waits for those that write now.
- * @param db as the owner of the schema
- * @param after an epoch below HIGHEST_EPOCH, of a consumer's cursor: those between the epoch before and the new one are refused
- *   from now on. undefined: far ahead of the clock
- * @returns its number
+ * Begins an epoch that is higher than all existing ones and higher than `after`. Waits for running writers.
+ * @param db connected as the owner of the schema
+ * @param after the epoch of a consumer's cursor, below HIGHEST_EPOCH. From now on, cursors between the previous epoch and the
+ *   new one are refused. undefined: the new epoch is far ahead of the clock
+ * @returns the new epoch
  */
 export async function beginEpoch(db: Database, after: number | undefined): Promise<number> {
   const least =
@@ -33,8 +33,8 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
       ) AS epoch
     `.execute(trx)
     const { epoch } = rows[0] as { epoch: number }
-    // Somebody holds a cursor that is ahead. The records that were stored before it since may be in an earlier epoch than the
-    // last, if PostgreSQL was started again.
+    // A consumer holds a cursor that is ahead. Records that were stored since then sort before it, and may belong to an
+    // earlier epoch than the last if PostgreSQL was restarted. So look at all records.
     if (after !== undefined) {
       await sql`
         UPDATE sluice.epochs SET lost_from = coalesce(lost_from, pg_snapshot_xmax(pg_current_snapshot()))
@@ -45,18 +45,19 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
 }
 
 /**
- * ahead: not given out yet, as far as this server knows. lost: given out by a life of the database that is lost, and records
- * were stored before it since then. undefined: whatever is stored after the consumer read this position comes after it.
+ * - ahead: this server has not assigned the position yet.
+ * - lost: the position was assigned before the database was set back, and records were stored since then that sort before it.
+ * - undefined: all records that are stored after the consumer read this position sort after it.
  */
 export type Standing = 'ahead' | 'lost' | undefined
 
 /**
- * How a position that a consumer holds stands to this database.
- * @param db the primary, which begins the epoch of its start if nobody has yet; or a standby, which may lag behind
+ * Whether a consumer can continue from a position that it holds.
+ * @param db the primary, which begins the epoch of its own start if no other session has; or a standby, which may lag behind
  */
 export async function standingOf(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<Standing> {
-  // The number first: during a failover this may be a standby still. It says so (25006, "try again"), and the function fails
-  // with what looks like a defect (55000).
+  // The transaction id comes first: during a failover this server may still be a standby. Then it fails with 25006 ("try
+  // again"), while current_epoch() would fail with 55000, which looks like a defect.
   const latest = primary
     ? sql`CASE WHEN pg_current_xact_id() IS NOT NULL THEN sluice.current_epoch() END`
     : sql`(SELECT coalesce(max(epoch), 0) FROM sluice.epochs)`

@@ -4,20 +4,20 @@ import type { Database } from './schema.ts'
 export const JOBS = ['backup', 'backup_upload', 'restore_drill', 'retention'] as const
 export type JobName = (typeof JOBS)[number]
 
-/** What one run of a job has to tell. */
+/** The report of one run of a job. */
 export interface JobRun {
   job: JobName
   succeeded: boolean
   seconds: number
-  /** What it measured; takes the place of what the run before did. */
+  /** What this run measured. Replaces the figures of the previous run. */
   figures: Record<string, number>
-  /** What it did; is added to what all runs before did. */
+  /** What this run did. Added to the totals of all previous runs. */
   totals: Record<string, number>
 }
 
 export interface JobState {
   job: JobName
-  /** Seconds since 1970, as Prometheus has them. */
+  /** Seconds since 1970, as in Prometheus. */
   finishedAt: number
   succeeded: boolean
   /** null: never. */
@@ -50,7 +50,7 @@ export async function recordJobRun(db: Database, { job, succeeded, seconds, figu
   `.execute(db)
 }
 
-/** The last run of each job that ever ran. */
+/** The last run of each job that has run. */
 export async function selectJobs(db: Database): Promise<JobState[]> {
   const { rows } = await sql<Omit<JobState, 'figures' | 'totals'> & { figures: string; totals: string }>`
     SELECT job, extract(epoch FROM finished_at)::double precision AS "finishedAt", succeeded,

@@ -1,38 +1,38 @@
 import { sql } from 'kysely'
-import { BYTES, type Place, place, type Selection, selects, toPlace } from './removable.ts'
+import { BYTES, positionRow, type Selection, selects, type TextPosition, toPosition } from './removable.ts'
 import type { Database } from './schema.ts'
 
-/** What the next records downwards hold. */
+/** What one step found on its way down the feed. */
 export interface Look {
-  /** How many were looked at, selected or not, and the last of them. */
+  /** How many records it read, selected or not, and the position of the last one. */
   seen: number
-  last: Place | undefined
-  /** Of those that are selected. */
+  last: TextPosition | undefined
+  /** Number and size of the selected ones among them. */
   records: number
   bytes: number
-  /** The newest with which one of the limits is passed. */
-  edge: Place | undefined
+  /** The newest record that exceeds one of the limits. */
+  cutoff: TextPosition | undefined
 }
 
 /**
- * Looks at up to `limit` records below a place, from there downwards, for the one with which the selected ones become
- * more than `maxCount` or take more than `maxBytes`; both may be Infinity.
+ * Reads up to `limit` records before the position `below`, newest first. Finds the record with which the selected ones exceed
+ * `maxCount` or `maxBytes`. Both may be Infinity.
  */
 export async function lookDown(
   db: Database,
   selection: Selection,
-  { below, limit, maxCount, maxBytes }: { below: Place; limit: number; maxCount: number; maxBytes: number },
+  { below, limit, maxCount, maxBytes }: { below: TextPosition; limit: number; maxCount: number; maxBytes: number },
 ): Promise<Look> {
   const { rows } = await sql<{
     seen: string
     last: string[] | null
     records: string
     bytes: string
-    edge: string[] | null
+    cutoff: string[] | null
   }>`
     WITH looked AS MATERIALIZED (
       SELECT epoch, xid, n, ${BYTES} AS bytes, ${selects(selection)} AS selected
-      FROM sluice.records WHERE (epoch, xid, n) < ${place(below)}
+      FROM sluice.records WHERE (epoch, xid, n) < ${positionRow(below)}
       ORDER BY epoch DESC, xid DESC, n DESC LIMIT ${limit}
     ), counted AS (
       SELECT epoch, xid, n, count(*) OVER down AS records, sum(bytes) OVER down AS bytes
@@ -45,14 +45,14 @@ export async function lookDown(
            (SELECT coalesce(max(bytes), 0) FROM counted) AS bytes,
            (SELECT ARRAY[epoch::text, xid::text, n::text] FROM counted
             WHERE records > ${maxCount}::numeric OR bytes > ${maxBytes}::numeric
-            ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1) AS edge
+            ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1) AS cutoff
   `.execute(db)
-  const [{ seen, last, records, bytes, edge } = { seen: 0, last: null, records: 0, bytes: 0, edge: null }] = rows
+  const [{ seen, last, records, bytes, cutoff } = { seen: 0, last: null, records: 0, bytes: 0, cutoff: null }] = rows
   return {
     seen: Number(seen),
-    last: toPlace(last),
+    last: toPosition(last),
     records: Number(records),
     bytes: Number(bytes),
-    edge: toPlace(edge),
+    cutoff: toPosition(cutoff),
   }
 }

@@ -13,12 +13,12 @@ export interface KeyRow {
   revoked_at: string | null
 }
 
-/** All keys, the revoked and expired too, oldest first. */
+/** All keys, including revoked and expired ones, oldest first. */
 export async function selectKeys(db: Database): Promise<KeyRow[]> {
   return db.selectFrom('sluice.keys').selectAll().orderBy('created_at').orderBy('id').execute()
 }
 
-/** @returns false when a key with this hash exists already; it is left as it is */
+/** @returns false if a key with this hash exists already; that key is not changed */
 export async function insertKey(
   db: Database,
   key: Pick<KeyRow, 'id' | 'name' | 'hash' | 'scopes' | 'source_prefixes' | 'records_per_second'> & {
@@ -33,7 +33,7 @@ export async function insertKey(
   return result.numInsertedOrUpdatedRows === 1n
 }
 
-/** @returns false when there is no such key; revoking twice keeps the first time */
+/** Revoking a key again keeps the time of the first revocation. @returns false if the key does not exist */
 export async function revokeKey(db: Database, id: string): Promise<boolean> {
   const result = await db
     .updateTable('sluice.keys')

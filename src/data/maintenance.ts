@@ -1,18 +1,18 @@
 import { sql } from 'kysely'
 import type { Database } from './schema.ts'
 
-/** Any number that nobody else uses for an advisory lock in this database. */
+/** The number of an advisory lock. Any number that nothing else in this database uses. */
 const RETENTION = 7_582_004
 
 /**
- * Makes of a connection one that retention works on.
- * @returns false when somebody else holds the lock that goes with it, which ends with the connection
+ * Prepares a connection for retention and takes the lock of retention, which is released when the connection closes.
+ * @returns false if another run holds the lock
  */
 export async function beginRetention(session: Database): Promise<boolean> {
   const { rows } = await sql<{ alone: boolean }>`SELECT pg_try_advisory_lock(${RETENTION}) AS alone`.execute(session)
-  // A table that a migration holds is waited for in short tries, between which a SIGTERM is noticed.
+  // If a migration has locked a table, retention waits in short tries, so that it notices a SIGTERM between them.
   await sql`SET lock_timeout = '2s'`.execute(session)
-  // What a crash undoes is removed again by the next run; meanwhile no batch waits for the disk or for a standby.
+  // Batches need not wait for the disk or a standby: if a crash undoes a deletion, the next run deletes the records again.
   await sql`SET synchronous_commit = off`.execute(session)
   return rows[0]?.alone === true
 }
@@ -27,13 +27,13 @@ export interface Rights {
 export async function selectRights(db: Database): Promise<Rights> {
   const { rows } = await sql<Rights>`
     SELECT current_user AS role,
-           -- Not both names in one call, which asks for either.
+           -- Two calls, because one call with both names is true if the role has either privilege.
            has_table_privilege('sluice.records', 'SELECT') AND has_table_privilege('sluice.records', 'DELETE') AS "mayRemove",
            has_table_privilege('sluice.records', 'MAINTAIN') AS "mayVacuum"`.execute(db)
   return rows[0] as Rights
 }
 
-/** The time of the database, in milliseconds: the clock that received_at is from. */
+/** The time of the database in milliseconds. `received_at` comes from the same clock. */
 export async function selectTime(db: Database): Promise<number> {
   const { rows } = await sql<{ now: string }>`SELECT extract(epoch FROM now()) * 1000 AS now`.execute(db)
   return Number(rows[0]?.now)

@@ -1,22 +1,22 @@
 const FIRST_BYTES = 16 * 1024
-/** A message larger than this is rare: its memory is not kept. */
+/** Larger messages are rare, so their memory is not kept. */
 const MOST_KEPT_BYTES = 8 * 1024 * 1024
 
 const messages = new WeakMap<object, Message>()
 
-/** The one in which all that a connection sends is made. */
+/** The message of this connection: all that the connection sends is written into it. */
 export function messageOf(connection: object): Message {
   const message = messages.get(connection) ?? new Message()
   messages.set(connection, message)
   return message
 }
 
-/** The bytes of a message in the making. Their memory is used again for the next one. */
+/** A buffer for messages to PostgreSQL. The next message reuses its memory. */
 export class Message {
   #bytes: Buffer = Buffer.allocUnsafeSlow(FIRST_BYTES)
   #at = 0
 
-  /** From here on it is another message, over the bytes of the one before. */
+  /** Begins a new message, which overwrites the previous one. */
   restart(): void {
     this.#at = 0
     if (this.#bytes.length > MOST_KEPT_BYTES) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
@@ -27,18 +27,18 @@ export class Message {
     return this.#at
   }
 
-  /** What was written: good until `restart`. */
+  /** The bytes that were written. Valid until `restart`. */
   written(): Buffer {
     return this.#bytes.subarray(0, this.#at)
   }
 
-  /** A type, and whatever `write` adds, after its size in bytes, which counts itself. */
+  /** The type, the size in bytes, which includes the size field itself, and what `write` writes. */
   frame(type: string, write: () => void): void {
     this.int8(type.charCodeAt(0))
-    const place = this.#at
+    const sizeAt = this.#at
     this.int32(0)
     write()
-    this.#bytes.writeInt32BE(this.#at - place, place)
+    this.#bytes.writeInt32BE(this.#at - sizeAt, sizeAt)
   }
 
   int8(value: number): void {
@@ -61,25 +61,25 @@ export class Message {
     this.#at = this.#bytes.writeBigInt64BE(value, this.#at)
   }
 
-  /** Ended by a zero. */
+  /** The text, then a zero byte. */
   cstring(text: string): void {
     this.text(text)
     this.int8(0)
   }
 
-  /** After its size in bytes, in four of them. */
+  /** The size in bytes as an int32, then the text. */
   sizedText(text: string): void {
-    const place = this.#at
+    const sizeAt = this.#at
     this.int32(0)
     this.text(text)
-    this.#bytes.writeInt32BE(this.#at - place - 4, place)
+    this.#bytes.writeInt32BE(this.#at - sizeAt - 4, sizeAt)
   }
 
-  /** Whatever `write` adds, after its size in bytes; or, when it says that there is nothing, the size -1. */
+  /** The size in bytes, then what `write` writes. If `write` returns false, only the size -1, which means null. */
   sized(write: () => boolean): void {
-    const place = this.#at
+    const sizeAt = this.#at
     this.int32(-1)
-    if (write()) this.#bytes.writeInt32BE(this.#at - place - 4, place)
+    if (write()) this.#bytes.writeInt32BE(this.#at - sizeAt - 4, sizeAt)
   }
 
   raw(bytes: Buffer): true {
@@ -92,9 +92,9 @@ export class Message {
     this.#at += bytes.copy(this.#bytes, this.#at, from, to)
   }
 
-  /** As it is: whoever reads it knows where it ends. */
+  /** The text alone, without a size or an end. */
   text(text: string): void {
-    // A UTF-16 unit takes three bytes at most. Counting them first would go over the text twice.
+    // A UTF-16 unit takes at most three bytes in UTF-8. Counting the bytes first would read the text twice.
     this.#reserve(text.length * 3)
     this.#at += this.#bytes.write(text, this.#at)
   }

@@ -7,22 +7,25 @@ const folder = new URL('../../db/migrations/', import.meta.url)
 const privileges = new URL('../../db/privileges.sql', import.meta.url)
 
 /**
- * Brings the schema up to date, says again what each role may do, and begins a new epoch where the database was restored.
- * `db`: connected as the owner of the database. Returns the names that were run, in order. Throws with the name of the one
- * that failed; then none of them was run. A database that is ahead of this code is left as it is: in a rolling update
- * the old version may start once more.
+ * Brings the schema up to date, grants each role its privileges again, and begins a new epoch if the database was restored.
+ * All migrations run in one transaction. If the database has newer migrations than this code, nothing is changed: during a
+ * rolling update, the old version may start once more.
+ * @param db connected as the owner of the database
+ * @returns the names of the migrations that were run, in order
+ * @throws with the name of the migration that failed; then no migration was applied
  */
 export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<string[]> {
   return db.connection().execute(async (session) => {
-    // Kysely's own lock does not cover the privileges, and two that grant at once fail: tuple concurrently updated.
+    // Kysely's own lock does not cover the privileges, and two processes that grant at the same time fail ("tuple
+    // concurrently updated").
     await sql`SELECT pg_advisory_lock(${MIGRATION})`.execute(session)
     try {
       if (await isAhead(session, files)) return []
       await sql.raw(`SET lock_timeout = '${LONGEST_LOCK}'`).execute(session)
       const names = await runMigrations(session, files)
       await sql.raw(await readFile(privileges, 'utf8')).execute(session)
-      // Of a database that was restored, whose transaction ids start over, the old records are shown from here on: they
-      // are of an earlier life. Without this only a first new record would say so.
+      // The transaction ids of a restored database start over. The old records are shown only once a new epoch has begun,
+      // because they then belong to an earlier one. Without this call, the first new record would begin it.
       await sql`SELECT sluice.current_epoch()`.execute(session)
       return names
     } finally {
@@ -33,8 +36,8 @@ export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<strin
 }
 
 /**
- * The names of the migrations that this code needs and the database lacks. Only reads, so that the API's role may ask;
- * all of them while there is no schema, or none that this role may look into.
+ * The names of the migrations that this code needs and the database lacks. If the schema does not exist, or this role may not
+ * read it, these are all migrations. It only reads, so the API's role can call it.
  */
 export async function pendingMigrations<DB>(db: Kysely<DB>, files = folder): Promise<string[]> {
   const applied = await appliedMigrations(db)
@@ -44,8 +47,9 @@ export async function pendingMigrations<DB>(db: Kysely<DB>, files = folder): Pro
 const MIGRATION = 7_582_003
 
 /**
- * How long a migration waits for a table. Everybody else waits behind it: a migration that met a backup, which reads all tables
- * for hours, would stop all writing until that ends. It fails instead, and is run again (k8s/base/migration.yaml).
+ * How long a migration waits for the lock on a table. All other statements wait behind it: if a backup is reading the tables,
+ * which can take hours, a waiting migration would stop all writes until the backup ends. Instead, the migration fails and is
+ * retried (k8s/base/migration.yaml).
  */
 const LONGEST_LOCK = '5s'
 
@@ -90,15 +94,15 @@ async function isAhead<DB>(db: Kysely<DB>, files: URL): Promise<boolean> {
   return names.every((name) => applied.includes(name)) && applied.some((name) => !names.includes(name))
 }
 
-/** No such table, no such schema, no right to look into it. */
-const NOT_YET = ['42P01', '3F000', '42501']
+/** No such table, no such schema, no privilege on the schema. */
+const NOT_MIGRATED = ['42P01', '3F000', '42501']
 
 async function appliedMigrations<DB>(db: Kysely<DB>): Promise<string[]> {
   try {
     const { rows } = await sql<{ name: string }>`SELECT name FROM sluice.migrations`.execute(db)
     return rows.map((row) => row.name)
   } catch (error) {
-    if (NOT_YET.includes(sqlstateOf(error) ?? '')) return []
+    if (NOT_MIGRATED.includes(sqlstateOf(error) ?? '')) return []
     throw error
   }
 }

@@ -1,25 +1,33 @@
 import { Message } from './message.ts'
 import type { Row, Rows } from './row.ts'
-import { findValues, indexOf, placeTuple, readTuple, VALUES_PER_TUPLE, type ValueName, writeTuple } from './tuple.ts'
+import {
+  findValues,
+  indexOf,
+  readTuple,
+  setTuplePosition,
+  VALUES_PER_TUPLE,
+  type ValueName,
+  writeTuple,
+} from './tuple.ts'
 
 /** Tuples one after the other. */
 interface Tuples {
   bytes: Buffer
-  /** Where each begins, and where the last ends. */
+  /** The byte offset where each tuple begins, then the one where the last tuple ends. */
   bounds: readonly number[]
 }
 
-/** Memory that was given back, for the next packers: of the whole process, since of streams there may be many. */
+/** Memory that packers have released, for the next ones. Shared by the whole process, because there may be many streams. */
 const spare: Message[] = []
-/** As many as a stream has under way. */
+/** As many as one stream uses at a time. */
 const MOST_SPARE = 4
 
-/** Packs rows as they come. Takes no memory before the first one. */
+/** Packs rows one by one. Takes memory only when the first row is added. */
 export class RowPacker {
   #message: Message | undefined
   #bounds = [0]
 
-  /** @param message what it packs into first; else spare memory */
+  /** @param message the memory to pack into until `release`; absent: spare memory */
   constructor(message?: Message) {
     this.#message = message
   }
@@ -39,12 +47,12 @@ export class RowPacker {
     this.#bounds.push(this.#message.size)
   }
 
-  /** What was added: good until `release`. */
+  /** The rows that were added. Valid until `release`. */
   rows(): PackedRows {
     return new PackedRows([{ bytes: this.#message?.written() ?? NOTHING, bounds: this.#bounds }])
   }
 
-  /** From here on it is empty. Others use its memory. */
+  /** Empties the packer. Other packers reuse its memory. */
   release(): void {
     if (this.#message !== undefined && spare.length < MOST_SPARE) {
       this.#message.restart()
@@ -58,14 +66,14 @@ export class RowPacker {
 const NOTHING = Buffer.alloc(0)
 
 /**
- * Rows as the bytes that PostgreSQL gets, outside of the heap. As objects, the thousands of a stream that wait at a time
- * would be most of what the garbage collector has to do: it finds them alive, and moves them.
+ * Rows in the binary form of COPY, outside of the JavaScript heap. A stream has thousands of rows waiting at a time. As objects,
+ * they would cause most of the garbage collector's work, because they live long enough to be moved.
  */
 export class PackedRows implements Rows {
   readonly length: number
   readonly #parts: readonly Tuples[]
-  /** Of the values of each part; found when they are first asked for. */
-  #places: Int32Array[] | undefined
+  /** The byte offsets of the values of each part. Computed on first use. */
+  #offsets: Int32Array[] | undefined
 
   constructor(parts: readonly Tuples[]) {
     this.#parts = parts
@@ -93,11 +101,11 @@ export class PackedRows implements Rows {
     }
   }
 
-  /** Adds the tuples to a COPY, at the places from `n` on. */
+  /** Adds the tuples to a COPY. The first one gets position `n`, the others the numbers after it. */
   writeTo(message: Message, epoch: number, n: number): void {
-    let place = n
+    let next = n
     for (const { bytes, bounds } of this.#parts) {
-      for (const at of bounds.slice(0, -1)) placeTuple(bytes, at, epoch, place++)
+      for (const at of bounds.slice(0, -1)) setTuplePosition(bytes, at, epoch, next++)
       message.copy(bytes, bounds[0] as number, bounds.at(-1) as number)
     }
   }
@@ -110,28 +118,28 @@ export class PackedRows implements Rows {
     return nulls
   }
 
-  /** Adds the values of a column, each after its size. */
+  /** Adds the values of a column, each with its size in front. */
   writeValues(message: Message, name: ValueName): void {
     this.#eachValue(name, (bytes, at) => message.copy(bytes, at, at + 4 + Math.max(0, bytes.readInt32BE(at))))
   }
 
   #eachValue(name: ValueName, visit: (bytes: Buffer, at: number) => void): void {
-    this.#places ??= this.#parts.map(findPlaces)
+    this.#offsets ??= this.#parts.map(findOffsets)
     for (const [part, { bytes }] of this.#parts.entries()) {
-      const places = this.#places[part] as Int32Array
-      for (let index = indexOf(name); index < places.length; index += VALUES_PER_TUPLE)
-        visit(bytes, places[index] as number)
+      const offsets = this.#offsets[part] as Int32Array
+      for (let index = indexOf(name); index < offsets.length; index += VALUES_PER_TUPLE)
+        visit(bytes, offsets[index] as number)
     }
   }
 }
 
-function findPlaces({ bytes, bounds }: Tuples): Int32Array {
-  const places = new Int32Array((bounds.length - 1) * VALUES_PER_TUPLE)
-  for (const [index, at] of bounds.slice(0, -1).entries()) findValues(bytes, at, places, index * VALUES_PER_TUPLE)
-  return places
+function findOffsets({ bytes, bounds }: Tuples): Int32Array {
+  const offsets = new Int32Array((bounds.length - 1) * VALUES_PER_TUPLE)
+  for (const [index, at] of bounds.slice(0, -1).entries()) findValues(bytes, at, offsets, index * VALUES_PER_TUPLE)
+  return offsets
 }
 
-/** All of them, in their order. */
+/** All rows, in order. */
 export function joinRows(all: readonly Rows[]): Rows {
   if (all.length === 1) return all[0] as Rows
   return all.some((rows) => rows instanceof PackedRows)
@@ -139,7 +147,7 @@ export function joinRows(all: readonly Rows[]): Rows {
     : all.flatMap((rows) => [...rows])
 }
 
-/** In memory of their own: those of one flush, which nobody gives back. */
+/** Packs the rows of a flush into their own memory, which is left to the garbage collector. */
 export function pack(rows: Rows): PackedRows {
   if (rows instanceof PackedRows) return rows
   const packer = new RowPacker(new Message())

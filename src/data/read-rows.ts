@@ -6,14 +6,14 @@ import { withClient } from './connect.ts'
 import type { Database } from './schema.ts'
 
 /**
- * A cancel request does nothing when it arrives before the statement has begun, or, through a service with several
- * standbys, at another one: it is sent again until the statement has ended.
+ * A cancel request has no effect if it arrives before the statement has begun, or if a Service with several standbys routes
+ * it to another one. So it is sent again until the statement has ended.
  */
 const CANCEL_AGAIN_MS = 250
 
 /**
- * Runs a statement and hands over each row as it arrives. When `signal` aborts, or `onRow` throws, the statement is
- * cancelled, and the connection is busy until it has ended.
+ * Runs a statement and calls `onRow` with each row as it arrives. If `signal` aborts or `onRow` throws, the statement is
+ * cancelled. The connection stays in use until the statement has ended.
  * @param signal absent: the statement cannot be cancelled, and may be part of a transaction
  * @throws the reason of `signal`; what `onRow` throws; what the driver throws
  */
@@ -42,7 +42,7 @@ export async function readRows<Row>(
 
     const cancel = async () => {
       while (!isOver) {
-        // Not known to be over: it could hit the next statement on this connection.
+        // If it failed, the request may still arrive later and cancel the next statement on this connection: discard that.
         await requestCancel(client).catch(discard)
         const stop = new AbortController()
         await Promise.race([ended, sleep(CANCEL_AGAIN_MS, undefined, { signal: stop.signal }).catch(() => {})])
@@ -63,7 +63,7 @@ export async function readRows<Row>(
         try {
           onRow(row as Row)
         } catch (error) {
-          // In the driver's hands it would end the process.
+          // Thrown inside the driver, it would end the process.
           fail(error)
         }
       })

@@ -3,44 +3,44 @@ import { sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { compareRecords } from './compare-records.ts'
 import { copyRecords } from './copy-records.ts'
-import { type Columns, insertRecords, PLACES, toColumns } from './insert-records.ts'
+import { type Columns, insertRecords, SLOTS_PER_FLUSH, toColumns } from './insert-records.ts'
 import type { Row, Rows } from './row.ts'
 import type { Database } from './schema.ts'
 import { isAfter, NOTHING_SEEN, type Seen } from './seen.ts'
 import { AfterCommitError, classifyFailure, sqlstateOf } from './sqlstate.ts'
 
-/** What became of one row. */
+/** The result of one row. */
 export type RowOutcome =
   | { status: 'created' | 'duplicate' | 'conflict'; position: Position }
   | { status: 'refused'; sqlstate: string }
 
-/** Where flushes go. All throw what the driver throws; an AfterCommitError where rows were committed before that. */
+/** Writes flushes. All methods throw what the driver throws, or an AfterCommitError if rows were already committed. */
 export interface RecordStore {
-  /** A number that no other flush has; says which rows are a flush's own when it must be sent again. */
+  /** A number that no other flush has. It marks the rows of a flush, so that a retry recognises them. */
   newBase(): number
-  /** Commits every row that is new: one outcome a row, in order. Fails as a whole when a row is at fault. */
+  /** Commits all rows that are new. Returns one outcome per row, in order. If PostgreSQL refuses a row, the whole write fails. */
   write(rows: Rows, base: number): Promise<RowOutcome[]>
-  /** Commits all rows, or none when one is a conflict or refused; the outcomes say which and are otherwise void. */
+  /** Commits all rows, or none if one is a conflict or refused. In that case only these outcomes are valid. */
   writeStrict(rows: Rows, base: number): Promise<RowOutcome[]>
-  /** Resolves when the database can be reached. */
+  /** Resolves if the database is reachable. */
   ping(): Promise<void>
 }
 
 export function createRecordStore(db: Database): RecordStore {
-  // Were most rows of the last write there already? Then the next is likely to be more of the same, such as a file that
-  // is sent again, and is looked up first: an insert that conflicts has checked and converted its values for nothing.
+  // Whether most rows of the last write were duplicates. Then the next write is likely to be more of them, such as a file that is
+  // sent again. It is looked up first: an insert that conflicts has checked and converted its values for nothing.
   let repeating = false
-  // So many rows were new since one was not, or was refused, or could not be written.
+  // How many rows in a row were new.
   let fresh = 0
-  // So many let hope that the next are new, too.
+  // How many new rows in a row it takes before the next ones are copied.
   let enough = FRESH_ROWS
   let seen = NOTHING_SEEN
   return {
-    // An odd number of PLACES: look first. The base keeps the choice, so that a flush that is sent again goes the same way.
-    newBase: () => (randomInt(2 ** 31) * 2 + (repeating ? 1 : 0)) * PLACES,
+    // An odd multiple of SLOTS_PER_FLUSH means: look up first. The base carries the choice, so that a retry makes the same one.
+    newBase: () => (randomInt(2 ** 31) * 2 + (repeating ? 1 : 0)) * SLOTS_PER_FLUSH,
     write: async (rows, base) => {
       const copies = fresh >= enough && rows.length >= COPY_ROWS
-      const insert = (base / PLACES) % 2 === 1 ? compare : write
+      const insert = (base / SLOTS_PER_FLUSH) % 2 === 1 ? compare : write
       try {
         const copied = copies ? await copy(db, rows, base, seen) : undefined
         if (copies) enough = copied === undefined ? enough * 2 : Math.max(FRESH_ROWS, enough - rows.length)
@@ -64,14 +64,14 @@ export function createRecordStore(db: Database): RecordStore {
 }
 
 /**
- * At least so many new rows, one after the other, before a COPY; twice as many after each that was in vain, which leaves dead
- * rows and an error in PostgreSQL's log; and fewer again with the rows that were copied.
+ * The least number of new rows in a row before a COPY. A COPY that fails leaves dead rows, and an error in PostgreSQL's log. Each
+ * failure therefore doubles the number, and each row that is copied lowers it again.
  */
 const FRESH_ROWS = 10_000
-/** For fewer, what a COPY takes to begin outweighs what it saves. */
+/** For fewer rows, starting a COPY costs more than it saves. */
 const COPY_ROWS = 16
 
-/** @returns nothing when it was in vain: a row is stored already, or at fault; an INSERT finds out which */
+/** @returns undefined if the COPY failed because a row is already stored or is refused; an INSERT finds out which row it is */
 async function copy(db: Database, rows: Rows, base: number, seen: Seen): Promise<RowOutcome[] | undefined> {
   try {
     return created(rows, base, await copyRecords(db, rows, base, seen))
@@ -82,39 +82,39 @@ async function copy(db: Database, rows: Rows, base: number, seen: Seen): Promise
 }
 
 function created({ length }: Rows, base: number, { epoch, xid }: { epoch: number; xid: string }): RowOutcome[] {
-  return Array.from({ length }, (_, place) => ({ status: 'created', position: { epoch, xid, n: base + place } }))
+  return Array.from({ length }, (_, slot) => ({ status: 'created', position: { epoch, xid, n: base + slot } }))
 }
 
-/** Inserts, and compares where that was not all. */
+/** Inserts the new rows. If some rows were not new, compares. */
 async function write(db: Database, rows: Rows, columns: Columns, base: number, seen: Seen): Promise<RowOutcome[]> {
   const inserted = await insertRecords(db, columns, base, seen)
   if (inserted.created === rows.length) return created(rows, base, inserted)
   try {
     return await compare(db, rows, columns, base, seen)
   } catch (error) {
-    // Outside of a transaction the rows that were new are committed by now.
+    // Outside of a transaction, the new rows are already committed.
     throw inserted.created === 0 || db.isTransaction ? error : new AfterCommitError(error)
   }
 }
 
-/** Compares with what is stored under the same identities, and inserts those that nothing is stored under. */
+/** Compares the rows with the records stored under the same identities, and inserts the rows whose identity is free. */
 async function compare(db: Database, rows: Rows, columns: Columns, base: number, seen: Seen): Promise<RowOutcome[]> {
   const outcomes = new Array<RowOutcome>(rows.length)
   const creators = new Set<string>()
   for (const { index, epoch, xid, n, same } of await compareRecords(db, columns)) {
     const position = { epoch, xid, n: Number(n) }
-    // Written under this base: by this try, or by an earlier one whose answer was lost. The first row with the identity
-    // is the one that made it; or one like it, when that one's request has left the flush meanwhile.
-    const ours = same && position.n >= base && position.n < base + PLACES && !creators.has(n)
+    // The record has this base: this try wrote it, or an earlier one whose response was lost. The first row with the identity
+    // created it. (If the request of that row has left the flush since then, the next equal row counts as the creator.)
+    const ours = same && position.n >= base && position.n < base + SLOTS_PER_FLUSH && !creators.has(n)
     if (ours) creators.add(n)
     outcomes[index] = { status: ours ? 'created' : same ? 'duplicate' : 'conflict', position }
   }
-  // Not inserted yet; or, after an insert, retention has removed a row meanwhile and its identity is free again.
+  // Not inserted yet. Or, after an insert, retention has deleted the record in the meantime, and its identity is free again.
   const free = [...outcomes.keys()].filter((index) => outcomes[index] === undefined)
   if (free.length > 0) {
     const all = [...rows]
     const rest = free.map((index) => all[index] as Row)
-    // At further places: this may still be the same transaction.
+    // In further slots, because this may be the same transaction.
     for (const [at, outcome] of (await write(db, rest, toColumns(rest), base + rows.length, seen)).entries()) {
       outcomes[free[at] as number] = outcome
     }
@@ -122,9 +122,9 @@ async function compare(db: Database, rows: Rows, columns: Columns, base: number,
   return outcomes
 }
 
-/** The furthest of what was seen before and of what was committed now. */
+/** The later of `seen` and the positions that were committed now. */
 function furthest(seen: Seen, outcomes: RowOutcome[]): Seen {
-  // Of a strict write that was refused nothing is.
+  // A strict write that was refused committed nothing.
   if (outcomes.some(({ status }) => status === 'refused' || status === 'conflict')) return seen
   return outcomes.reduce(
     (last, outcome) => (outcome.status === 'created' && isAfter(outcome.position, last) ? outcome.position : last),
@@ -132,8 +132,8 @@ function furthest(seen: Seen, outcomes: RowOutcome[]): Seen {
   )
 }
 
-/** Thrown to undo a strict write; carries the outcomes out of the transaction. */
-class Undone extends Error {
+/** Thrown to roll back a strict write. Carries the outcomes out of the transaction. */
+class RolledBack extends Error {
   readonly outcomes: RowOutcome[]
   constructor(outcomes: RowOutcome[]) {
     super('a strict write was refused')
@@ -146,22 +146,22 @@ async function writeStrict(db: Database, rows: readonly Row[], base: number, see
     return await db.transaction().execute(async (trx) => {
       const outcomes = await write(trx, rows, toColumns(rows), base, seen)
       if (outcomes.some(({ status }) => status === 'conflict'))
-        throw new Undone(await asCommittedBefore(trx, outcomes, base))
+        throw new RolledBack(await asCommittedBefore(trx, outcomes, base))
       return outcomes
     })
   } catch (error) {
-    if (error instanceof Undone) return error.outcomes
+    if (error instanceof RolledBack) return error.outcomes
     if (classifyFailure(error).kind !== 'row') throw error
     const outcomes = await findRefused(db, rows, base, seen)
     if (outcomes.some(({ status }) => status === 'refused' || status === 'conflict')) return outcomes
-    // All was undone, and no row explains it: it must not look like a success.
+    // Everything was rolled back, and no row explains why. It must not look like a success.
     throw error
   }
 }
 
 /**
- * The rows of a strict write are stored together: when one is there from an earlier try whose answer was lost, that try was
- * committed. What is not there any more was removed by retention, and what conflicts now has taken its place since.
+ * The rows of a strict write are stored together. If one row is stored by an earlier try whose response was lost, that try was
+ * committed as a whole. Retention has then deleted the rows that are missing now, and the conflicting records were stored later.
  */
 async function asCommittedBefore(trx: Database, outcomes: RowOutcome[], base: number): Promise<RowOutcome[]> {
   const { rows } = await sql<{ xid: string | null }>`SELECT pg_current_xact_id_if_assigned()::text AS xid`.execute(trx)
@@ -169,24 +169,24 @@ async function asCommittedBefore(trx: Database, outcomes: RowOutcome[], base: nu
   const earlier = outcomes.find(isOurs)
   if (earlier?.status !== 'created') return outcomes
   const { position } = earlier
-  return outcomes.map((outcome, place) =>
+  return outcomes.map((outcome, slot) =>
     isOurs(outcome) || outcome.status === 'duplicate'
       ? outcome
-      : { status: 'created', position: { ...position, n: base + place } },
+      : { status: 'created', position: { ...position, n: base + slot } },
   )
 }
 
-/** Tries each row behind a savepoint to learn which ones PostgreSQL refuses, and undoes it all. */
+/** Tries each row behind a savepoint to find the rows that PostgreSQL refuses. Then rolls everything back. */
 async function findRefused(db: Database, rows: readonly Row[], base: number, seen: Seen): Promise<RowOutcome[]> {
   const outcomes: RowOutcome[] = []
   const trx = await db.startTransaction().execute()
   try {
-    // What would be refused at the commit is refused at its row.
+    // Checks deferred constraints at each row and not only at the commit.
     await sql`SET CONSTRAINTS ALL IMMEDIATE`.execute(trx)
-    for (const [place, row] of rows.entries()) {
+    for (const [slot, row] of rows.entries()) {
       const attempt = await trx.savepoint('row').execute()
       try {
-        outcomes.push(...(await write(attempt, [row], toColumns([row]), base + place, seen)))
+        outcomes.push(...(await write(attempt, [row], toColumns([row]), base + slot, seen)))
         await attempt.releaseSavepoint('row').execute()
       } catch (error) {
         if (classifyFailure(error).kind !== 'row') throw error

@@ -1,13 +1,13 @@
 import { type RawBuilder, sql } from 'kysely'
 
-/** A place in the feed; numbers of 64 bits as decimals. */
-export interface Place {
+/** A position in the feed. The 64-bit numbers are decimal text. */
+export interface TextPosition {
   epoch: number
   xid: string
   n: string
 }
 
-/** The records that a policy is about; all of them when it says nothing. */
+/** The records that a policy applies to. Without any member: all records. */
 export interface Selection {
   type?: string | undefined
   typePrefix?: string | undefined
@@ -15,19 +15,19 @@ export interface Selection {
   sourcePrefix?: string | undefined
 }
 
-/** What a policy removes. It may say both: what either says is removed. */
+/** What a policy deletes. If both limits are set, a record is deleted if either applies. */
 export interface Removal {
   selection: Selection
-  /** Received before this moment; PostgreSQL's text. */
+  /** Records received before this time, in PostgreSQL's text form. */
   before: string | undefined
-  /** Up to this place of the feed, and this one as well. */
-  upTo: Place | undefined
+  /** Records up to and including this position. */
+  upTo: TextPosition | undefined
 }
 
 export const selects = ({ type, typePrefix, source, sourcePrefix }: Selection): RawBuilder<boolean> =>
   all([
     type === undefined ? undefined : sql`type = ${type}`,
-    // ^@ is "starts with": unlike in LIKE, nothing in the prefix has a meaning of its own.
+    // ^@ means "starts with". Unlike in LIKE, no character of the prefix has a special meaning.
     typePrefix === undefined ? undefined : sql`type ^@ ${typePrefix}`,
     source === undefined ? undefined : sql`source = ${source}`,
     sourcePrefix === undefined ? undefined : sql`source ^@ ${sourcePrefix}`,
@@ -39,27 +39,27 @@ export const isRemovable = ({
   upTo,
 }: Removal): RawBuilder<boolean> => sql`(${selects(selection)} AND (
   ${before === undefined ? sql`false` : sql`received_at < ${before}::timestamptz`}
-  OR ${upTo === undefined ? sql`false` : sql`(epoch, xid, n) <= ${place(upTo)}`}
+  OR ${upTo === undefined ? sql`false` : sql`(epoch, xid, n) <= ${positionRow(upTo)}`}
 ))`
 
-/** As a row to compare with. */
-export const place = ({ epoch, xid, n }: Place) => sql`(${epoch}::integer, ${xid}::xid8, ${n}::bigint)`
+/** A row value to compare with (epoch, xid, n). */
+export const positionRow = ({ epoch, xid, n }: TextPosition) => sql`(${epoch}::integer, ${xid}::xid8, ${n}::bigint)`
 
-/** From an array of its three numbers. */
-export const toPlace = (numbers: string[] | null): Place | undefined =>
+/** @param numbers epoch, xid and n */
+export const toPosition = (numbers: string[] | null): TextPosition | undefined =>
   numbers === null ? undefined : { epoch: Number(numbers[0]), xid: numbers[1] as string, n: numbers[2] as string }
 
 /**
- * About what a record takes on disk, indexes included: its values as they are stored, compressed where PostgreSQL compresses;
- * source and id once more, for the index of the identity; and 160 bytes for the columns of fixed size, the headers of the row
- * and of its two index entries, and what pages keep free. Reads no payload: that of a large record lies elsewhere, and its
- * size beside its address.
+ * Roughly the bytes that a record takes on disk, with indexes: its values as they are stored, which may be compressed; source
+ * and id again, for the index on the identity; and 160 bytes for the columns of fixed size, the headers of the row and of its
+ * two index entries, and the free space in pages. It reads no large payload: the size of one is stored in the row, beside the
+ * pointer to it.
  */
 export const BYTES = sql`(160 + 2 * (octet_length(source) + octet_length(id)) + octet_length(type)
   + coalesce(pg_column_size(subject), 0) + coalesce(pg_column_size(dataschema), 0) + coalesce(pg_column_size(datacontenttype), 0)
   + coalesce(pg_column_size(extensions), 0) + coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(data_bytes), 0))`
 
 function all(conditions: (RawBuilder<unknown> | undefined)[]): RawBuilder<boolean> {
-  const said = conditions.filter((condition) => condition !== undefined)
-  return said.length === 0 ? sql`true` : sql`(${sql.join(said, sql` AND `)})`
+  const present = conditions.filter((condition) => condition !== undefined)
+  return present.length === 0 ? sql`true` : sql`(${sql.join(present, sql` AND `)})`
 }

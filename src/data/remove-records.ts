@@ -1,14 +1,14 @@
 import { type RawBuilder, sql } from 'kysely'
-import { BYTES, isRemovable, type Place, place, type Removal, toPlace } from './removable.ts'
+import { BYTES, isRemovable, positionRow, type Removal, type TextPosition, toPosition } from './removable.ts'
 import type { Database } from './schema.ts'
 
-/** Records that a policy removes. */
+/** The records that one policy deletes. */
 export interface Share {
-  /** Its index among the policies. */
+  /** Index of the policy. */
   policy: number
   records: number
   bytes: number
-  /** When the first and the last of them were received; RFC 3339 of one length, so that text sorts as time does. */
+  /** When the first and the last of them were received. RFC 3339 in a fixed length, so that the text sorts like the time. */
   oldest: string
   newest: string
 }
@@ -16,31 +16,30 @@ export interface Share {
 const rfc3339 = (time: RawBuilder<unknown>) => sql`to_char(${time}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 
 export interface Batch {
-  /** How many were looked at, and the last of them; undefined: there was none. */
+  /** How many records were read, and the position of the last one; undefined: there was none. */
   seen: number
-  last: Place | undefined
-  /** Of those that were looked at, the one that was received first. */
+  last: TextPosition | undefined
+  /** When the oldest of the records that were read was received. */
   oldest: string | null
-  /** What was removed; in a dry run, what would have been. */
+  /** What was deleted, or in a dry run what would have been deleted. */
   records: number
   bytes: number
-  /** What each policy says, for itself: two may say the same record. Those that say none are left out. */
+  /** What each policy deletes. Two policies may delete the same record. Policies that delete nothing are left out. */
   shares: Share[]
 }
 
 export interface BatchBounds {
-  after: Place
-  /** The end, which is not included. */
-  until: Place
-  /** Most records to look at. */
+  after: TextPosition
+  /** The batch ends before this position. */
+  until: TextPosition
+  /** The largest number of records to read. */
   limit: number
-  /** The batch ends before a record with which it would remove more bytes than these; it has one record at least. */
+  /** The batch ends before a record with which it would delete more than this. It has at least one record. */
   maxBytes: number
 }
 
 /**
- * Looks at the next records upwards and removes those that any of the policies says, in one statement and so in one
- * transaction.
+ * Reads the next records in feed order and deletes those that any policy selects, in one statement and so in one transaction.
  */
 export async function removeBatch(
   db: Database,
@@ -48,9 +47,9 @@ export async function removeBatch(
   { after, until, limit, maxBytes }: BatchBounds,
   { dryRun }: { dryRun: boolean },
 ): Promise<Batch> {
-  const said = sql`ARRAY[${sql.join(removals.map(isRemovable))}]`
-  // By address: the planner can do nothing with it but go there. The address of a row that this statement sees is not
-  // given to another one before it ends.
+  const matches = sql`ARRAY[${sql.join(removals.map(isRemovable))}]`
+  // Rows are deleted by ctid, because the planner can then only fetch them directly. The ctid of a row that this statement sees
+  // is not reused before the statement ends.
   const remove = dryRun
     ? sql`SELECT bytes FROM batch WHERE removable`
     : sql`DELETE FROM sluice.records WHERE ctid = ANY (ARRAY(SELECT address FROM batch WHERE removable)) RETURNING ${BYTES} AS bytes`
@@ -58,24 +57,24 @@ export async function removeBatch(
     Record<'seen' | 'records' | 'bytes' | 'shares', string> & { last: string[] | null; oldest: string | null }
   >`
     WITH looked AS MATERIALIZED (
-      SELECT ctid AS address, epoch, xid, n, received_at, ${BYTES} AS bytes, ${said} AS said
-      FROM sluice.records WHERE (epoch, xid, n) > ${place(after)} AND (epoch, xid, n) < ${place(until)}
+      SELECT ctid AS address, epoch, xid, n, received_at, ${BYTES} AS bytes, ${matches} AS matches
+      FROM sluice.records WHERE (epoch, xid, n) > ${positionRow(after)} AND (epoch, xid, n) < ${positionRow(until)}
       ORDER BY epoch, xid, n LIMIT ${limit}
     ), measured AS (
-      SELECT *, true = ANY (said) AS removable, row_number() OVER up AS place,
-             coalesce(sum(bytes) FILTER (WHERE true = ANY (said)) OVER up, 0) AS running
+      SELECT *, true = ANY (matches) AS removable, row_number() OVER up AS ordinal,
+             coalesce(sum(bytes) FILTER (WHERE true = ANY (matches)) OVER up, 0) AS running
       FROM looked WINDOW up AS (ORDER BY epoch, xid, n ROWS UNBOUNDED PRECEDING)
     ), batch AS MATERIALIZED (
-      SELECT * FROM measured WHERE place = 1 OR running <= ${maxBytes}
+      SELECT * FROM measured WHERE ordinal = 1 OR running <= ${maxBytes}
     ), removed AS (
       ${remove}
     ), shares AS (
       SELECT policy - 1 AS policy, count(*) AS records, sum(bytes) AS bytes,
              ${rfc3339(sql`min(received_at)`)} AS oldest, ${rfc3339(sql`max(received_at)`)} AS newest
-      FROM batch, unnest(said) WITH ORDINALITY AS each (says, policy) WHERE says GROUP BY policy
+      FROM batch, unnest(matches) WITH ORDINALITY AS each (matched, policy) WHERE matched GROUP BY policy
     )
     SELECT (SELECT count(*) FROM batch) AS seen,
-           (SELECT ARRAY[epoch::text, xid::text, n::text] FROM batch ORDER BY place DESC LIMIT 1) AS last,
+           (SELECT ARRAY[epoch::text, xid::text, n::text] FROM batch ORDER BY ordinal DESC LIMIT 1) AS last,
            (SELECT ${rfc3339(sql`min(received_at)`)} FROM batch) AS oldest,
            (SELECT count(*) FROM removed) AS records,
            (SELECT coalesce(sum(bytes), 0) FROM removed) AS bytes,
@@ -84,7 +83,7 @@ export async function removeBatch(
   const row = rows[0] as (typeof rows)[number]
   return {
     seen: Number(row.seen),
-    last: toPlace(row.last),
+    last: toPosition(row.last),
     oldest: row.oldest,
     records: Number(row.records),
     bytes: Number(row.bytes),

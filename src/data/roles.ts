@@ -1,7 +1,7 @@
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 
-/** The roles of the design, and what each may do as a role. What it may do in the schema is in db/privileges.sql. */
+/** The roles, and the roles that they are members of. Their privileges in the schema are in db/privileges.sql. */
 const roles = {
   sluice_owner: {},
   sluice_api: {},
@@ -14,10 +14,10 @@ export type RoleName = keyof typeof roles
 
 export const roleNames = Object.keys(roles) as RoleName[]
 
-/** Makes the roles, or makes them what they should be; a role without a password in `passwords` keeps the one it has. */
+/** Creates the roles, or corrects their attributes. A role without a password in `passwords` keeps its password. */
 export async function ensureRoles<DB>(db: Kysely<DB>, passwords: Partial<Record<RoleName, string>>): Promise<void> {
   await db.transaction().execute(async (trx) => {
-    // Two that start at once would both find a role missing.
+    // Otherwise two processes that start at the same time would both try to create a missing role.
     await sql`SELECT pg_advisory_xact_lock(${PROVISIONING})`.execute(trx)
     const { rows } = await sql<{ rolname: string; rolpassword: string | null }>`
       SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY (${roleNames})`.execute(trx)
@@ -40,8 +40,8 @@ export async function ensureRoles<DB>(db: Kysely<DB>, passwords: Partial<Record<
 }
 
 /**
- * Makes the database unless it is there, as a copy of `template`, and lets only the roles above connect to it. Sorted
- * by code point on every machine: an operating system's locale changes with its updates, and breaks indexes by that.
+ * Creates the database as a copy of `template` unless it exists, and lets only the roles above connect to it. Text sorts by code
+ * point on every machine: the locale of an operating system can change with an update, which breaks indexes.
  */
 export async function ensureDatabase<DB>(
   db: Kysely<DB>,
@@ -50,7 +50,7 @@ export async function ensureDatabase<DB>(
   template = 'template0',
 ): Promise<void> {
   await db.connection().execute(async (session) => {
-    // A session's lock: CREATE DATABASE runs in no transaction.
+    // A session lock, because CREATE DATABASE cannot run in a transaction.
     await sql`SELECT pg_advisory_lock(${PROVISIONING})`.execute(session)
     try {
       const { rows } = await sql`SELECT FROM pg_database WHERE datname = ${name}`.execute(session)
@@ -72,11 +72,11 @@ export async function ensureDatabase<DB>(
 
 const PROVISIONING = 7_582_002
 
-// What PostgreSQL stores instead of a password, made here, so that the password itself is in no statement and thus in
+// What PostgreSQL stores instead of a password. It is computed here, so that the password itself is in no statement and thus in
 // no server log. RFC 5803; https://www.postgresql.org/docs/18/catalog-pg-authid.html
 function scramVerifier(password: string, salt = randomBytes(16), iterations = 4096): string {
-  // RFC 4013 would have to prepare anything else first. Ours are generated.
-  if (!/^[\x21-\x7e]+$/.test(password)) throw new Error('A password has to be visible ASCII characters.')
+  // Other passwords would first need the preparation of RFC 4013. Generated passwords are plain ASCII.
+  if (!/^[\x21-\x7e]+$/.test(password)) throw new Error('A password must consist of visible ASCII characters.')
 
   const salted = pbkdf2Sync(password, salt, iterations, 32, 'sha256')
   const keyFor = (use: string) => createHmac('sha256', salted).update(use).digest()

@@ -1,10 +1,10 @@
-/** A record on its way into the table `records`: checked, its payload still the text that was received. */
+/** A record that is about to be stored. It is checked; its payload is still the text that was received. */
 export interface Row {
   source: string
   id: string
   type: string
   subject: string | null
-  /** In UTC, as parseTime() writes it; null when the client did not say. */
+  /** In UTC, as parseTime() writes it; null: the client sent no time. */
   time: string | null
   dataschema: string | null
   datacontenttype: string | null
@@ -15,7 +15,7 @@ export interface Row {
   dataBase64: string | null
 }
 
-/** Rows that go together: an array of them, or packed. */
+/** A sequence of rows: an array, or PackedRows. */
 export interface Rows extends Iterable<Row> {
   readonly length: number
   slice(from: number, to: number): Rows

@@ -1,8 +1,8 @@
 import type { ColumnType, Generated, Kysely } from 'kysely'
 
 /**
- * The tables, as db/migrations makes them and as a connection of plugins/database.ts hands them over: times, json and
- * 64-bit numbers arrive as PostgreSQL's text, because a Date ends at the millisecond and a number at 2^53.
+ * The tables that db/migrations creates, with the types that a connection of connect.ts returns. Times, json and 64-bit numbers
+ * are PostgreSQL's text, because a Date has only milliseconds and a JavaScript number only 53 bits.
  */
 export interface Tables {
   'sluice.records': RecordTable

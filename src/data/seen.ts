@@ -1,8 +1,8 @@
 import type { Position } from '../lib/cursor.ts'
 
 /**
- * How far PostgreSQL is known to have got: transaction ids up to this one were given out in this epoch. A server that is
- * behind it was set back to an earlier state.
+ * The latest transaction that this process knows of: in this epoch, PostgreSQL has assigned transaction ids up to this one. A
+ * server that is behind it was set back to an earlier state.
  */
 export type Seen = Pick<Position, 'epoch' | 'xid'>
 

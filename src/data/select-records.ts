@@ -4,7 +4,7 @@ import { isAllowed } from './allowed-sources.ts'
 import { readRows } from './read-rows.ts'
 import type { Database } from './schema.ts'
 
-/** A record as the table holds it; times, numbers of 64 bits and JSON as PostgreSQL's text. */
+/** A record of the table. Times, 64-bit numbers and JSON are PostgreSQL's text. */
 export interface StoredRecord {
   epoch: number
   xid: string
@@ -26,11 +26,11 @@ export interface RecordFilter {
   source?: string | undefined
   id?: string | undefined
   sourcePrefix?: string | undefined
-  /** The key's prefixes (lib/source-prefix.ts); empty: all. */
+  /** The source prefixes of the key (lib/source-prefix.ts); empty: all sources. */
   allowedPrefixes: readonly string[]
   type?: string | undefined
   subject?: string | undefined
-  /** In UTC; from is included, until is not. */
+  /** Times in UTC. `From` is inclusive, `Until` is exclusive. */
   timeFrom?: string | undefined
   timeUntil?: string | undefined
   receivedFrom?: string | undefined
@@ -39,7 +39,7 @@ export interface RecordFilter {
   data?: string | undefined
 }
 
-/** Below it, no row is still to come. */
+/** A limit in the feed. No new row will appear before it. */
 export interface Horizon {
   epoch: number
   xid: string
@@ -48,22 +48,22 @@ export interface Horizon {
 export interface PageRequest {
   filter: RecordFilter
   order: 'asc' | 'desc'
-  /** The last record of the page before. */
+  /** Position of the last record of the previous page. */
   after: Position | undefined
-  /** In ascending order: where the page must end; absent: at what is settled when it is read. */
+  /** Only for ascending order: where the page ends. Absent: at the end of the feed at the time of the query. */
   until: Horizon | undefined
   limit: number
-  /** The page ends before a record that takes it past this many bytes; it has one record at least. */
+  /** The page ends before a record with which it would exceed this size. It has at least one record. */
   maxBytes: number
 }
 
 const COLUMNS = sql`epoch, xid, n, received_at, "time", source, id, type, subject, dataschema, datacontenttype, extensions, data, data_bytes`
 
-/** `data` and times leave as text, bytes as base64 without the line breaks that encode() puts in. */
+/** `data` and times are returned as text, bytes as base64 without the line breaks that encode() inserts. */
 const OUTPUT = sql`epoch, xid::text AS xid, n::text AS n, received_at, "time", source, id, type, subject, dataschema, datacontenttype,
   extensions, data::text AS data, translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64`
 
-/** @throws the reason of `signal`, at which the statement is cancelled */
+/** @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectRecord(
   db: Database,
   source: string,
@@ -78,7 +78,9 @@ export async function selectRecord(
   return record
 }
 
-/** In bytes, what a record takes as JSON, but for what has to be escaped. 512 are for the names of its fields, times and cursor. */
+/**
+ * The size of a record as JSON in bytes, without escapes. 512 bytes are for the names of the fields, the times and the cursor.
+ */
 const SIZE = sql`512 + octet_length(source) + octet_length(id) + octet_length(type)
   + ${sql.join(
     ['subject', 'dataschema', 'datacontenttype', 'extensions', 'data'].map(
@@ -88,11 +90,11 @@ const SIZE = sql`512 + octet_length(source) + octet_length(id) + octet_length(ty
   )} + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`
 
 /**
- * A page in the order of the feed, or from its end. One record more than the limit is looked for: `more` says whether
- * there is a next page.
- * @param onRow gets each record as it arrives, and how many bytes the page takes as JSON, about. When it throws, or `signal`
+ * Reads a page in feed order, or in reverse. The query looks for one record more than the limit: `more` says whether there is
+ * a next page.
+ * @param onRow gets each record as it arrives, and the approximate size of the whole page as JSON. If it throws or `signal`
  *   aborts, the statement is cancelled
- * @returns the position of the last record, and not the record, whose payload would stay in memory with it
+ * @returns the position of the last record, and not the record, which would keep its payload in memory
  * @throws the reason of `signal`; what `onRow` throws
  */
 export async function selectPage(
@@ -103,24 +105,24 @@ export async function selectPage(
 ): Promise<{ last: Position | undefined; more: boolean }> {
   const { limit, maxBytes } = page
   const direction = page.order === 'asc' ? sql`ASC` : sql`DESC`
-  // Of a table: a mere xid or n would be the text that leaves, and of texts 10 comes before 9.
+  // With the table name: a bare `xid` or `n` would mean the output column, which is text, and as text 10 sorts before 9.
   const ordered = (of: 'records' | 'candidates' | 'measured') => {
     const by = (column: string) => sql`${sql.ref(`${of}.${column}`)} ${direction}`
     return sql`ORDER BY ${by('epoch')}, ${by('xid')}, ${by('n')}`
   }
-  // The sum of the sizes runs over the page's own rows, before their payloads are fetched: a page of large records
-  // costs the memory of `maxBytes` here and at the server, not of a thousand times the largest record.
+  // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here
+  // and in the server, and not a thousand times the largest record.
   const query = sql<StoredRecord & { found: number; page_bytes: number }>`
     SELECT ${OUTPUT}, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
     FROM (
-      SELECT *, row_number() OVER running AS place, count(*) OVER () AS found, sum(${SIZE}) OVER running AS bytes
+      SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${SIZE}) OVER running AS bytes
       FROM (
         SELECT ${COLUMNS} FROM sluice.records WHERE ${sql.join(conditions(page), sql` AND `)}
         ${ordered('records')} LIMIT ${limit + 1}
       ) AS candidates
       WINDOW running AS (${ordered('candidates')} ROWS UNBOUNDED PRECEDING)
     ) AS measured
-    WHERE place = 1 OR (place <= ${limit} AND bytes <= ${maxBytes})
+    WHERE ordinal = 1 OR (ordinal <= ${limit} AND bytes <= ${maxBytes})
     ${ordered('measured')}
   `
   let [count, found] = [0, 0]
@@ -140,7 +142,7 @@ function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder
 
   add(f.source, sql`source = ${f.source}`)
   add(f.id, sql`id = ${f.id}`)
-  // ^@ is "starts with"; on a column of collation "C" it can use the index of the identity.
+  // ^@ means "starts with". On a column with collation "C" it can use the index on the identity.
   add(f.sourcePrefix, sql`source ^@ ${f.sourcePrefix}`)
   if (f.allowedPrefixes.length > 0) all.push(isAllowed(f.allowedPrefixes))
   add(f.type, sql`type = ${f.type}`)
@@ -160,14 +162,14 @@ function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder
 }
 
 /**
- * The lowest transaction that could still add a row, else the next one there will be. pg_snapshot_xmin() would do, were it
- * not for those of other databases of the server, which hold nothing up here however long they take: a transaction that
- * is known to run in one is passed over. One that is not found any more, or is prepared, counts. A standby lists none, so
- * it is the xmin there; which is the next one where none is running
- * (PostgreSQL manual, 9.28.7 Transaction ID and Snapshot Information Functions).
+ * The lowest running transaction that could still add a row, or the next transaction id if none is running. pg_snapshot_xmin()
+ * would be correct, but it includes transactions of other databases of the server, which may run for a long time. They are
+ * skipped if pg_stat_activity shows that they run in another database. A transaction that it does not show (it has just ended,
+ * or is prepared) counts. A standby does not list running transactions, so there it is xmin, which is the next transaction id
+ * if none is running (PostgreSQL manual, 9.28.7 Transaction ID and Snapshot Information Functions).
  *
- * Sound, because the snapshot is older than what pg_stat_activity says: a backend that it finds in a transaction of the
- * snapshot was there, and in its database, all the while.
+ * This is sound because the snapshot is older than the rows of pg_stat_activity: if a backend is in a transaction of the snapshot
+ * now, it was in this transaction, and in the same database, the whole time.
  */
 const LOWEST_RUNNING = sql`(SELECT coalesce(
   (SELECT min(running) FROM pg_snapshot_xip(pg_current_snapshot()) AS running WHERE NOT EXISTS (
@@ -178,12 +180,12 @@ const LOWEST_RUNNING = sql`(SELECT coalesce(
 ))`
 
 /**
- * Below every transaction that could still add a row: whoever goes upwards meets no row later that belongs before his
- * cursor. (The rows of earlier epochs are all there.)
+ * Rows before every transaction that could still add a row. So no row can later appear before the cursor of a reader that follows
+ * the feed. (All rows of earlier epochs are visible.)
  */
 const settled = sql`(xid < ${LOWEST_RUNNING} OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
 
-/** Where `settled` ends now, to hold on to. @throws the reason of `signal`, at which the statement is cancelled */
+/** The current end of `settled`, to use for several pages. @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectHorizon(db: Database, signal?: AbortSignal): Promise<Horizon> {
   let horizon: Horizon | undefined
   const query = sql<Horizon>`

@@ -1,44 +1,45 @@
 import { sql } from 'kysely'
 
 /**
- * What a connection relies on, whatever ALTER ROLE or ALTER DATABASE has set for others. Left to the administrator:
- * default_transaction_read_only, by which hosting services stop writers before the disk is full, and what only makes
- * statements slower.
+ * The settings that a connection relies on, whatever ALTER ROLE or ALTER DATABASE set. Two kinds of settings are left to the
+ * administrator: default_transaction_read_only, with which hosting services stop writers before the disk is full, and settings
+ * that only make statements slower.
  */
 const SETTINGS = {
-  // Answers are read as text: see Tables.
+  // Results are read as text: see Tables.
   TimeZone: 'UTC',
   DateStyle: 'ISO',
-  // Names without a schema are PostgreSQL's own, operators too.
+  // Names and operators without a schema are PostgreSQL's own.
   search_path: 'pg_catalog',
-  // A snapshot for each statement: an INSERT that meets another's row would fail instead of passing it over, and a comparison
-  // would not see it.
+  // Each statement needs its own snapshot. Otherwise an INSERT that conflicts with a concurrent row would fail instead of
+  // skipping it, and the comparison would not see that row.
   default_transaction_isolation: 'read committed',
-  // How long something may take is ours to say.
+  // Sluice has its own time limits.
   lock_timeout: '0',
   transaction_timeout: '0',
   idle_session_timeout: '0',
-  // That no standby has confirmed a commit is a warning (unconfirmed.ts).
+  // A commit that no standby has confirmed is reported as a warning (unconfirmed.ts).
   client_min_messages: 'warning',
-  // A connection that vanished amid a transaction leaves its locks behind, and what is sent again waits for them. Between
-  // two statements of a transaction we do nothing else, so that silence is not ours. It does not count while a statement comes
-  // in (bind.ts): a client that vanishes then is noticed by the other instances (silent-writers.ts).
+  // A client that disappears during a transaction leaves locks behind, and retries wait for them. Sluice does nothing else
+  // between two statements of a transaction, so a long idle time means that the client is gone. The timeout does not apply
+  // while a statement is arriving (bind.ts): a client that disappears then is noticed by other instances (silent-writers.ts).
   idle_in_transaction_session_timeout: '5s',
-  // PostgreSQL notices within a minute that a client's machine is gone, instead of after two hours.
+  // PostgreSQL notices within a minute, not after two hours, that the machine of a client is gone.
   tcp_keepalives_idle: '30',
   tcp_keepalives_interval: '10',
   tcp_keepalives_count: '3',
 }
 
 /**
- * What writes looks rows up by their identity. For a flush of thousands the planner would rather read a table of some
- * hundred thousand rows to its end, which takes far longer, and keep that plan while the table grows.
+ * Writers look rows up by identity. For a flush of thousands of rows, the planner would scan a table of some hundred thousand
+ * rows, which takes far longer, and would keep that plan while the table grows.
  */
 const INDEX_ONLY = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' }
 
 /**
- * The startup parameter `options` of a connection. What an URL says there comes first, so that ours counts.
- * @param statementTimeoutMs 0: never
+ * The startup parameter `options` of a connection. The settings of Sluice come last, so that they override those of the URL.
+ * @param given the `options` of the URL
+ * @param statementTimeoutMs 0: none
  * https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
  */
 export function sessionOptions(given: string, statementTimeoutMs: number, indexOnly: boolean): string {
@@ -47,18 +48,18 @@ export function sessionOptions(given: string, statementTimeoutMs: number, indexO
   return [given, ...ours].join(' ').trim()
 }
 
-/** Commits wait for the disk, and for the standby where there is one. remote_apply waits for more, and stays. */
+/** Commits wait for the disk, and for the synchronous standby if there is one. remote_apply is stronger, so it is kept. */
 const SYNCHRONOUS = `CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END`
 
 /**
- * What a connection says when it is new. Not among its options, which cannot tell `remote_apply` from what is too weak.
+ * Run on each new connection. Startup options cannot express it, because the value depends on the current setting.
  */
 export const SYNCHRONOUS_SESSION = `SELECT set_config('synchronous_commit', ${SYNCHRONOUS}, false)`
 
 /**
- * For the select list of a statement that is acknowledged: its transaction is committed as promised. In each of them, because
- * a pooler (PgBouncer) gives a connection to many clients and drops what they have set. A commit that no standby has
- * confirmed is a warning, which must not be kept from us.
+ * For the select list of each statement whose result is acknowledged: its transaction is committed as promised. The session
+ * setting is not enough, because a pooler (PgBouncer) shares a connection between clients and resets their settings. Warnings
+ * must be on, because they report a commit that no standby has confirmed.
  */
 export const SYNCHRONOUS_TRANSACTION = `set_config('synchronous_commit', ${SYNCHRONOUS}, true), set_config('client_min_messages', 'warning', true)`
 

@@ -2,47 +2,47 @@ import type { Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 
-/** How long a connection that owes an answer may be silent before somebody asks after it, and then again. */
+/** How long a connection with a running statement may be silent before it is checked, and between two checks. */
 const SILENT_MS = 2_000
-/** How long it may then still take: the silence may be that from before a statement which was sent this very moment. */
+/** Extra time before the check: the statement may have been sent just now, and the silence be from before. */
 const LAST_MOMENT_MS = 500
-/** How long PostgreSQL may take to let that one in, and then to tell. */
-const ANSWER_MS = 1_500
+/** How long PostgreSQL may take to accept the connection of the check, and then to respond. */
+const CHECK_MS = 1_500
 
-/** What the driver keeps to itself, by the names it has there. */
+/** Private properties of the driver. */
 interface Internals {
   connection: { stream: Socket }
-  /** Of the backend. */
+  /** Process id of the backend. */
   processID: number
-  /** Owes no answer. */
+  /** No statement is running. */
   readyForQuery: boolean
 }
 
 const internalsOf = (client: pg.ClientBase) => client as unknown as Internals
 
 /**
- * Finds a connection that is dead and does not know it. When a network drops packets, or a host is gone, nobody tells:
- * a statement that was sent would wait for TCP to give up, which takes a quarter of an hour, and TCP's own keep-alive
- * is no help while sent bytes are not acknowledged (RFC 1122, section 4.2.3.6).
+ * Finds dead connections. If a network drops packets or a host disappears, nothing closes the connection: a statement would
+ * wait until TCP gives up, which takes a quarter of an hour. TCP keep-alive does not help while sent bytes are not acknowledged
+ * (RFC 1122, section 4.2.3.6).
  *
- * A statement may take its time, so silence alone proves nothing, and no timeout is right for both a row and a hundred
- * thousand. A silent connection is asked after over another one: it is cut when PostgreSQL cannot be reached, and when it
- * says that it is not working on that statement. Whoever waits for the answer then learns that the connection broke.
+ * A statement may take long, so silence alone proves nothing, and no timeout suits both one row and a hundred thousand. A silent
+ * connection is therefore checked through another connection. It is closed if PostgreSQL is unreachable, or if PostgreSQL says
+ * that it is not working on the statement. The statement then fails with a broken connection.
  *
- * @param client that is logged in
- * @param config to connect with
+ * @param client logged in
+ * @param config for the connection of the check
  */
 export function watchSilence(client: pg.ClientBase, config: pg.ClientConfig): void {
   const { connection, processID } = internalsOf(client)
   const { stream } = connection
-  // Each byte, in or out, begins the time anew (Node.js, socket.setTimeout).
+  // Each byte, in or out, restarts the timer (Node.js, socket.setTimeout).
   stream.setTimeout(SILENT_MS)
   stream.on('timeout', () => {
-    if (!internalsOf(client).readyForQuery) void askAfter(stream, processID, config)
+    if (!internalsOf(client).readyForQuery) void check(stream, processID, config)
   })
 }
 
-async function askAfter(stream: Socket, pid: number, config: pg.ClientConfig): Promise<void> {
+async function check(stream: Socket, pid: number, config: pg.ClientConfig): Promise<void> {
   const { bytesRead } = stream
   await sleep(LAST_MOMENT_MS, undefined, { ref: false })
   await readWhatCame()
@@ -51,7 +51,7 @@ async function askAfter(stream: Socket, pid: number, config: pg.ClientConfig): P
   await readWhatCame()
   if (working || stream.bytesRead !== bytesRead) return void stream.setTimeout(SILENT_MS)
   const error = new Error('the connection is dead: PostgreSQL does not answer on it')
-  // As the kernel would have it, if it knew.
+  // The error code that the kernel would give.
   stream.destroy(Object.assign(error, { code: 'ETIMEDOUT' }))
 }
 
@@ -63,14 +63,14 @@ async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean>
   const client = new pg.Client({
     ...config,
     application_name: 'sluice-watch',
-    connectionTimeoutMillis: ANSWER_MS,
-    query_timeout: ANSWER_MS,
+    connectionTimeoutMillis: CHECK_MS,
+    query_timeout: CHECK_MS,
   })
   client.on('error', () => {})
   try {
     await client.connect()
-    // One that waits for us, to send or to read on, waits for a connection that is dead: it is ended, or what is sent again
-    // would wait for its locks. Should the number be another's by now, that one tries again, as we do.
+    // A backend that waits for its client waits for a dead connection. It is terminated, because a retry would wait for its
+    // locks. If the process id belongs to another backend by now, that one's client retries as well.
     const { rows } = await client.query<{ self: number; working: boolean | null }>(
       `SELECT pg_backend_pid() AS self, (
          SELECT CASE WHEN state LIKE 'idle%' OR wait_event_type = 'Client' THEN NOT pg_terminate_backend(pid)
@@ -80,10 +80,10 @@ async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean>
       [pid],
     )
     const [{ self, working }] = rows as [(typeof rows)[0]]
-    // A pooler between gives numbers of its own, and nobody can tell.
+    // A pooler in between reports its own process ids. Then the check cannot know.
     return self !== internalsOf(client).processID || working === true
   } catch (error) {
-    // 57P is its end and its start: whatever it was working on is over.
+    // 57P: the server is shutting down or starting, so no statement is running.
     const sqlstate = error instanceof pg.DatabaseError ? error.code : undefined
     return sqlstate !== undefined && !sqlstate.startsWith('57P')
   } finally {

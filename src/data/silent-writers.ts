@@ -5,24 +5,26 @@ import type { Database } from './schema.ts'
 export const WRITERS = 'sluice-write'
 
 /**
- * Ends the transactions of writers that PostgreSQL has waited for, amid a statement or between two, for so long. Their machine is gone, or
- * frozen, and each holds up the lists of all readers until TCP gives up; if it is only slow, it sends its records again.
+ * Terminates the sessions of writers that have kept PostgreSQL waiting too long, during a statement or between two. Their machine
+ * is gone or frozen, and each open transaction stops the feed for all readers until TCP gives up. A writer that is only slow
+ * sends its records again.
  *
- * PostgreSQL has no setting for it: amid a COPY a session is not idle in a transaction, and while it waits for the next piece,
- * it obeys neither statement_timeout nor transaction_timeout (ProcessClientReadInterrupt in tcop/postgres.c).
- * Between two statements idle_in_transaction_session_timeout does it, but not while the next one comes in (bind.ts). That may
- * take a while on a slow network, and cannot be told from silence.
+ * PostgreSQL has no setting for this. During a COPY, a session is not idle in a transaction, and while it waits for the next
+ * message, neither statement_timeout nor transaction_timeout applies (ProcessClientReadInterrupt in tcop/postgres.c). Between two
+ * statements, idle_in_transaction_session_timeout applies, but not while the next statement is arriving (bind.ts). On a slow
+ * network that can take a while, and it looks the same as silence.
  *
- * What waits for a lock, the disk or a standby does not wait for its client, and is left alone.
+ * A session that waits for a lock, the disk or a standby does not wait for its client, and is left alone.
  *
- * An application_name in DATABASE_URL takes the place of ours on all connections, so on this one too: then that name counts.
+ * An application_name in DATABASE_URL overrides the name on all connections, also on this one. So the current name counts as
+ * well.
  *
- * @param db as the role that writes
- * @param seconds since the transaction began, amid a statement; and since the last statement ended, between two
- * @returns the process ids of those that were ended
+ * @param db connected as the role that writes
+ * @param seconds `amid` a statement: since the transaction began. `between` two: since the last statement ended
+ * @returns the process ids of the sessions that were terminated
  */
 export async function endSilentWriters(db: Database, seconds: { amid: number; between: number }): Promise<number[]> {
-  // Ended in the select list: conditions may be looked at in any order.
+  // pg_terminate_backend is in the select list, because PostgreSQL may evaluate conditions in any order.
   const { rows } = await sql<{ pid: number; ended: boolean }>`
     SELECT pid, pg_terminate_backend(pid) AS ended FROM pg_stat_activity
     WHERE application_name IN (${WRITERS}, current_setting('application_name')) AND usename = current_user AND datname = current_database()

@@ -2,19 +2,19 @@ import { fromMicroseconds, toMicroseconds } from '../lib/pg-time.ts'
 import type { Message } from './message.ts'
 import type { Row } from './row.ts'
 
-/** The columns of a tuple, in its order. */
+/** The columns of a tuple, in order. */
 export const TUPLE_COLUMNS =
   'epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes'
 const COLUMNS = TUPLE_COLUMNS.split(',').length
 
-/** Where its position is in it: after the number of columns, each value after its size. */
+/** Byte offsets in a tuple: the number of columns, then each value after its size. */
 const EPOCH_AT = 2 + 4
 const N_AT = EPOCH_AT + 4 + 4
 const VALUES_AT = N_AT + 8
 
 /**
- * A row as COPY takes it in binary: https://www.postgresql.org/docs/18/sql-copy.html, "Tuples", its values as their types'
- * receive functions want them (timestamptz_recv, jsonb_recv, … in PostgreSQL's sources).
+ * Writes a row in the binary format of COPY: https://www.postgresql.org/docs/18/sql-copy.html, "Tuples". The values have the form
+ * that the receive functions of their types expect (timestamptz_recv, jsonb_recv, … in PostgreSQL's sources).
  */
 export function writeTuple(message: Message, row: Row, epoch: number, n: number): void {
   message.int16(COLUMNS)
@@ -38,8 +38,8 @@ export function writeTuple(message: Message, row: Row, epoch: number, n: number)
   message.sized(() => row.dataBase64 !== null && message.raw(Buffer.from(row.dataBase64, 'base64')))
 }
 
-/** Gives another position to the tuple that begins at `at`. */
-export function placeTuple(bytes: Buffer, at: number, epoch: number, n: number): void {
+/** Sets the position of the tuple that begins at byte offset `at`. */
+export function setTuplePosition(bytes: Buffer, at: number, epoch: number, n: number): void {
   bytes.writeInt32BE(epoch, at + EPOCH_AT)
   bytes.writeBigInt64BE(BigInt(n), at + N_AT)
 }
@@ -60,16 +60,19 @@ const VALUES = [
 
 export type ValueName = (typeof VALUES)[number]
 
-/** How many values there are, and which of them has a name. */
+/** The number of values, and the index of a value by name. */
 export const VALUES_PER_TUPLE = VALUES.length
 export const indexOf = (name: ValueName): number => VALUES.indexOf(name)
 
-/** Says where the values of the tuple at `at` are, each at its size, which is -1 for none: in `places`, from `first` on. */
-export function findValues(bytes: Buffer, at: number, places: Int32Array, first: number): void {
-  let place = at + VALUES_AT
+/**
+ * Finds the values of the tuple at byte offset `at`. Writes their byte offsets into `offsets`, from index `first` on. Each one
+ * points to the size of the value, which is -1 for null.
+ */
+export function findValues(bytes: Buffer, at: number, offsets: Int32Array, first: number): void {
+  let next = at + VALUES_AT
   for (let value = first; value < first + VALUES.length; value++) {
-    places[value] = place
-    place += 4 + Math.max(0, bytes.readInt32BE(place))
+    offsets[value] = next
+    next += 4 + Math.max(0, bytes.readInt32BE(next))
   }
 }
 
@@ -103,7 +106,7 @@ function writeText(message: Message, text: string | null): void {
   else message.sizedText(text)
 }
 
-/** The text after the number of the format, of which there is one. */
+/** The version of the format, which is always 1, then the text. */
 function writeJsonb(message: Message, json: string | null): void {
   message.sized(() => {
     if (json === null) return false

@@ -1,25 +1,25 @@
 import type pg from 'pg'
 
 /**
- * The commit is on the primary's disk, but no synchronous standby has confirmed it. PostgreSQL reports success all the same,
- * with a warning, when somebody cancels the wait (pg_cancel_backend): a failover could lose what was committed
- * (PostgreSQL manual, 26.2.8.3 Planning for High Availability).
+ * The commit is on the primary's disk, but no synchronous standby has confirmed it, so a failover could lose it. If someone
+ * cancels the wait (pg_cancel_backend), PostgreSQL reports success, with a warning (PostgreSQL manual, 26.2.8.3 Planning for
+ * High Availability).
  */
 export class UnconfirmedError extends Error {
   override name = 'UnconfirmedError'
 
   constructor() {
-    super('The change is made here, but no standby has confirmed it, and a failover may undo it: run it again')
+    super('The change was committed, but no standby has confirmed it, so a failover may undo it. Run the command again')
   }
 }
 
-/** Its text is translated. The function that reports it is not: src/backend/replication/syncrep.c. */
+/** The text of the warning is translated, but the name of the reporting function is not: src/backend/replication/syncrep.c. */
 const isUnconfirmed = ({ code, routine }: { code?: string; routine?: string }) =>
   code === '01000' && (routine === undefined || routine.startsWith('SyncRep'))
 
 /**
  * Runs a statement that may commit.
- * @throws UnconfirmedError when it was committed without the confirmation that it waited for
+ * @throws UnconfirmedError if it committed without the confirmation that it waited for
  */
 export async function confirmed<T>(client: pg.Client, run: () => Promise<T>): Promise<T> {
   let isConfirmed = true

@@ -1,32 +1,34 @@
 import { sql } from 'kysely'
 import type { Database } from './schema.ts'
 
-/** Settings under which a promise does not hold, and what an administrator does about each. */
+/** Settings that break a promise: what is wrong with the current value, and how to fix it. */
 export const UNSAFE_SETTINGS = {
   fsync:
-    'PostgreSQL does not wait for its disk: when its machine crashes, acknowledged records are lost and the database may be damaged. Set fsync = on',
+    'PostgreSQL does not wait for its disk. If its machine crashes, acknowledged records are lost and the database may be damaged. Set fsync = on',
   full_page_writes:
-    'when its machine crashes, PostgreSQL cannot repair pages that were half written. Set full_page_writes = on, unless the file system never writes half a page',
+    'if its machine crashes, PostgreSQL cannot repair pages that were written only in part. Set full_page_writes = on, unless the file system never writes a page in part',
   synchronous_commit:
-    'commits do not wait for the disk, or not for the standby. Sluice turns it on for its own; whatever else writes as this role may lose what it has committed. ALTER ROLE or ALTER DATABASE … RESET synchronous_commit',
+    'commits do not wait for the disk or for the standby. Sluice turns it on for its own statements, but other programs that write as this role may lose committed data. Run ALTER ROLE or ALTER DATABASE … RESET synchronous_commit',
   data_sync_retry:
-    'PostgreSQL goes on after its disk has failed to store what was written, which may be lost then. Set data_sync_retry = off',
+    'PostgreSQL continues after its disk has failed to write data, and that data may be lost. Set data_sync_retry = off',
   track_activities:
-    'nobody sees that a writer fell silent amid a write: when its machine is lost, lists and exports show nothing new until TCP gives up. Set track_activities = on',
+    'Sluice cannot see that a writer has stalled. If the machine of a writer is lost, lists and exports show nothing new until TCP gives up. Set track_activities = on',
   zero_damaged_pages: 'PostgreSQL empties damaged pages instead of reporting them. Set zero_damaged_pages = off',
   ignore_checksum_failure:
-    'PostgreSQL reads pages whose checksum is wrong as if nothing had happened. Set ignore_checksum_failure = off',
+    'PostgreSQL reads pages with a wrong checksum without an error. Set ignore_checksum_failure = off',
   TimeZone:
-    'times in answers are wrong, because a pooler does not pass on what Sluice sets for its connections. ALTER ROLE … SET TimeZone = UTC',
+    'times in responses are wrong, because a pooler does not pass on the settings of Sluice. Run ALTER ROLE … SET TimeZone = UTC',
   DateStyle:
-    'times in answers are wrong, because a pooler does not pass on what Sluice sets for its connections. ALTER ROLE … SET DateStyle = ISO',
+    'times in responses are wrong, because a pooler does not pass on the settings of Sluice. Run ALTER ROLE … SET DateStyle = ISO',
   default_transaction_isolation:
-    'records that are sent twice at once are refused for a while, because a pooler does not pass on what Sluice sets for its connections. ALTER ROLE … SET default_transaction_isolation = "read committed"',
+    'a record that is sent twice at the same time is refused for a while, because a pooler does not pass on the settings of Sluice. Run ALTER ROLE … SET default_transaction_isolation = "read committed"',
 }
 
 export type SettingName = keyof typeof UNSAFE_SETTINGS
 
-/** Those of them that are wrong as things are. Of synchronous_commit what a new session of the role begins with. */
+/**
+ * The names of the settings that are unsafe now. For synchronous_commit, the value that a new session of the role gets counts.
+ */
 export async function selectUnsafeSettings(db: Database): Promise<SettingName[]> {
   const { rows } = await sql<{ name: SettingName }>`
     SELECT name FROM pg_settings WHERE CASE name
@@ -37,7 +39,7 @@ export async function selectUnsafeSettings(db: Database): Promise<SettingName[]>
       WHEN 'track_activities'              THEN setting = 'off'
       WHEN 'zero_damaged_pages'            THEN setting = 'on'
       WHEN 'ignore_checksum_failure'       THEN setting = 'on'
-      -- By any of its names: initdb writes Etc/UTC where the machine has that.
+      -- UTC has several names: initdb writes Etc/UTC if the machine uses it.
       WHEN 'TimeZone'                      THEN setting !~* '^(Etc/)?(UTC|UCT|Universal|Zulu|GMT|Greenwich)$'
       WHEN 'DateStyle'                     THEN setting NOT LIKE 'ISO%'
       WHEN 'default_transaction_isolation' THEN setting <> 'read committed'

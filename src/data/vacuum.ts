@@ -3,19 +3,19 @@ import { type RawBuilder, sql } from 'kysely'
 import type { Database } from './schema.ts'
 import { sqlstateOf } from './sqlstate.ts'
 
-/** How often is looked whether the VACUUM is in somebody's way. */
+/** How often to check whether the VACUUM blocks another session. */
 const LOOK_MS = 200
 
 /**
- * Makes the space of removed records free for new ones. DELETE alone does not, and autovacuum waits until a fifth of the
+ * Makes the space of deleted records available for new ones. DELETE alone does not, and autovacuum waits until a fifth of the
  * table is dead (autovacuum_vacuum_scale_factor).
- * @param session the connection that it runs on
- * @param db      has another one, which ends it when somebody waits for the table, or when it is to stop: a migration that
- *                waited for it would hold up all records behind it. Autovacuum gives way like this as well
- * @returns false when it gave way; what it had not come to is left to the next one
+ * @param session the connection that runs the VACUUM
+ * @param db      provides another connection, which cancels the VACUUM if another session waits for the table, or on `stop`. A
+ *                migration that waited for the VACUUM would block all writes behind it. Autovacuum yields in the same way
+ * @returns false if it yielded; the next VACUUM does the rest
  */
 export async function vacuumRecords(session: Database, db: Database, stop: AbortSignal): Promise<boolean> {
-  // The pace of autovacuum. Its own settings do not count for a VACUUM that is asked for, whose default is full speed.
+  // The pace of autovacuum. A manual VACUUM does not use the settings of autovacuum and runs at full speed by default.
   await sql`SET vacuum_cost_delay = '2ms'`.execute(session)
   await sql`SET statement_timeout = 0`.execute(session)
   const { rows } = await sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`.execute(session)
@@ -25,26 +25,26 @@ export async function vacuumRecords(session: Database, db: Database, stop: Abort
     await Promise.all([vacuum, watch(db, rows[0]?.pid as number, over.signal, stop)])
     return true
   } catch (error) {
-    if (GAVE_WAY.includes(sqlstateOf(error) as string)) return false
+    if (YIELDED.includes(sqlstateOf(error) as string)) return false
     throw error
   } finally {
-    // Nothing may be under way on the session when it goes back.
+    // The statement must have ended before the caller uses the session again.
     await vacuum.catch(() => {})
   }
 }
 
 /**
- * TRUNCATE would give the end of the file back to the disk, under a lock that lets nobody read. PARALLEL would take more
- * than one processor.
+ * TRUNCATE would give the end of the file back to the disk, but takes a lock that blocks readers. PARALLEL would use more than
+ * one processor.
  */
 const OPTIONS: RawBuilder<unknown> = sql`TRUNCATE false, PARALLEL 0`
 
-/** Cancelled; or the lock was not to be had, which an autovacuum of the same table has, or a migration. */
-const GAVE_WAY = ['57014', '55P03']
+/** Cancelled, or the lock was not available because an autovacuum of the table or a migration holds it. */
+const YIELDED = ['57014', '55P03']
 
 async function watch(db: Database, pid: number, over: AbortSignal, stop: AbortSignal): Promise<void> {
   while (!over.aborted) {
-    // Again and again, also when it is to stop: a cancellation that comes before the VACUUM has begun is forgotten.
+    // Repeated, also after `stop`: a cancellation that arrives before the VACUUM has begun has no effect.
     const wake = stop.aborted ? over : AbortSignal.any([over, stop])
     await sleep(LOOK_MS, undefined, { signal: wake }).catch(() => {})
     if (!over.aborted) {

@@ -1,33 +1,34 @@
 import { lookDown } from '../data/keep-newest.ts'
 import { selectTime } from '../data/maintenance.ts'
-import type { Place, Removal } from '../data/removable.ts'
+import type { Removal, TextPosition } from '../data/removable.ts'
 import { type Batch, removeBatch, type Share } from '../data/remove-records.ts'
 import type { Database } from '../data/schema.ts'
 import { selectHorizon } from '../data/select-records.ts'
 import { paced } from './pace.ts'
 import type { Policy } from './policies.ts'
 
-/** Bytes that one transaction may remove: with large records, few rows are much to do. */
+/** The most bytes that one transaction deletes: with large records, even few rows are much work. */
 const BATCH_BYTES = 8 * 1024 * 1024
 
-/** So many records in a row that are too young for every policy are the end of those that are old enough. */
+/** After this many records in a row that are too young for every policy, no older ones are expected. */
 const YOUNG_IN_A_ROW = 10_000
 
 export interface RetentionOptions {
   dryRun: boolean
   stop: AbortSignal
-  /** Told after each transaction what it did. */
+  /** Called after each transaction. */
   onBatch: (batch: Batch) => void
 }
 
 /**
- * Removes what the policies say, oldest first, in many small transactions. Each policy is applied for itself: a record is
- * removed when any of them says so. What is not in the feed yet when it begins is not looked at, so that no record goes
- * before a consumer could see it, and none is counted twice or forgotten, whoever writes meanwhile.
+ * Deletes the records that the policies select, oldest first, in many small transactions. Each policy is applied independently: a
+ * record is deleted if any policy says so. Records that the feed does not show yet at the start are left out. So no record is
+ * deleted before a consumer could read it, and concurrent writers do not affect the counts.
  *
- * Two passes over the feed, that do not overlap but for a policy's own: downwards from its end, to find for each policy that
- * keeps the newest where these begin; then upwards from its beginning, to remove.
- * @returns false when it was stopped before the end; it may be run again
+ * There are two passes over the feed. The first one goes down from the end of the feed, once for each policy with maxCount or
+ * maxBytes, and finds its cutoff: the newest record that the policy deletes. The second one goes up from the beginning and
+ * deletes.
+ * @returns false if it was stopped before the end; it can be run again
  */
 export async function retain(
   db: Database,
@@ -36,11 +37,11 @@ export async function retain(
 ): Promise<boolean> {
   if (policies.length === 0) return true
   const now = await selectTime(db)
-  const horizon: Place = { ...(await selectHorizon(db)), n: LOWEST_N }
+  const horizon: TextPosition = { ...(await selectHorizon(db)), n: LOWEST_N }
   const removals: Removal[] = []
   for (const { selection, maxAgeSeconds, maxCount, maxBytes } of policies) {
     const before = maxAgeSeconds === undefined ? undefined : new Date(now - maxAgeSeconds * 1000).toISOString()
-    const upTo = await findEdge(db, { selection, maxCount, maxBytes }, horizon, stop)
+    const upTo = await findCutoff(db, { selection, maxCount, maxBytes }, horizon, stop)
     removals.push({ selection, before, upTo })
   }
 
@@ -54,46 +55,46 @@ export async function retain(
     onBatch(batch)
     after = batch.last
     young = Date.parse(batch.oldest as string) < end.time ? 0 : young + batch.seen
-    return isBefore(after, end.place) || young < YOUNG_IN_A_ROW
+    return isBefore(after, end.position) || young < YOUNG_IN_A_ROW
   })
 }
 
-/** Goes down to the newest record with which a policy's limits are passed. It and all that it selects below are removed. */
-async function findEdge(
+/** Finds the newest record that exceeds a limit of the policy, which deletes this record and all older ones that it selects. */
+async function findCutoff(
   db: Database,
   { selection, maxCount = Infinity, maxBytes = Infinity }: Pick<Policy, 'selection' | 'maxCount' | 'maxBytes'>,
-  horizon: Place,
+  horizon: TextPosition,
   stop: AbortSignal,
-): Promise<Place | undefined> {
+): Promise<TextPosition | undefined> {
   if (maxCount === Infinity && maxBytes === Infinity) return undefined
   let below = horizon
-  let edge: Place | undefined
+  let cutoff: TextPosition | undefined
   let [records, bytes] = [0, 0]
   await paced(stop, async (limit) => {
     const left = { maxCount: maxCount - records, maxBytes: maxBytes - bytes }
     const look = await lookDown(db, selection, { below, limit, ...left })
-    edge = look.edge
+    cutoff = look.cutoff
     records += look.records
     bytes += look.bytes
     below = look.last ?? below
-    return edge === undefined && look.last !== undefined
+    return cutoff === undefined && look.last !== undefined
   })
-  return edge
+  return cutoff
 }
 
-/** Where no policy removes any more: beyond this place, and when received at or after this time. */
-function endOf(removals: readonly Removal[]): { place: Place; time: number } {
-  const places = removals.map(({ upTo }) => upTo ?? START)
+/** No policy deletes a record after this position that was received at or after this time. */
+function endOf(removals: readonly Removal[]): { position: TextPosition; time: number } {
+  const positions = removals.map(({ upTo }) => upTo ?? START)
   return {
-    place: places.reduce((one, other) => (isBefore(one, other) ? other : one)),
+    position: positions.reduce((one, other) => (isBefore(one, other) ? other : one)),
     time: Math.max(...removals.map(({ before }) => (before === undefined ? -Infinity : Date.parse(before)))),
   }
 }
 
-const START: Place = { epoch: 0, xid: '0', n: '0' }
+const START: TextPosition = { epoch: 0, xid: '0', n: '0' }
 const LOWEST_N = String(-(2n ** 63n))
 
-const isBefore = (one: Place, other: Place): boolean => {
+const isBefore = (one: TextPosition, other: TextPosition): boolean => {
   const [left, right] = [one, other].map(({ epoch, xid, n }) => [BigInt(epoch), BigInt(xid), BigInt(n)]) as [
     bigint[],
     bigint[],
@@ -102,10 +103,10 @@ const isBefore = (one: Place, other: Place): boolean => {
   return at !== -1 && (left[at] as bigint) < (right[at] as bigint)
 }
 
-/** What a policy removed so far; times are undefined as long as that is nothing. */
+/** What a policy has deleted so far. The times are undefined until it has deleted a record. */
 export type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>>
 
-/** What was removed so far, all together and by each policy. */
+/** What was deleted so far, in total and per policy. */
 export class Removed {
   records = 0
   bytes = 0

@@ -169,7 +169,7 @@ t.test(
       t.match(await answer, {
         code: 1,
         stdout: '',
-        stderr: /^sluice: .* no standby has confirmed it.*: run it again\.\n$/,
+        stderr: /^sluice: .* no standby has confirmed it.*\. Run the command again\.\n$/,
       })
     }
     heal()

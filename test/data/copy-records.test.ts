@@ -7,7 +7,7 @@ import { openNetwork } from '../../scripts/durability/proxy.ts'
 import { type ConnectOptions, connect } from '../../src/data/connect.ts'
 import { copyIn } from '../../src/data/copy-in.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
-import { insertRecords, PLACES, toColumns } from '../../src/data/insert-records.ts'
+import { insertRecords, SLOTS_PER_FLUSH, toColumns } from '../../src/data/insert-records.ts'
 import { pack } from '../../src/data/packed-rows.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
 import type { Row } from '../../src/data/row.ts'
@@ -193,7 +193,7 @@ for (const silently of [false, true]) {
       const outcomes = await store.write(rows, base)
       t.ok(outcomes.every(({ status }) => status === 'created'))
       t.equal((await stored()).length, 100)
-      t.ok(outcomes.every((outcome) => 'position' in outcome && outcome.position.n < base + PLACES))
+      t.ok(outcomes.every((outcome) => 'position' in outcome && outcome.position.n < base + SLOTS_PER_FLUSH))
     })
   }
 }

@@ -2,7 +2,7 @@ import { Kysely, PostgresDialect, type PostgresPoolClient, sql } from 'kysely'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { connect } from '../../src/data/connect.ts'
-import { PLACES } from '../../src/data/insert-records.ts'
+import { SLOTS_PER_FLUSH } from '../../src/data/insert-records.ts'
 import { createRecordStore, type RecordStore, type RowOutcome } from '../../src/data/record-store.ts'
 import type { Row } from '../../src/data/row.ts'
 import type { Database, Tables } from '../../src/data/schema.ts'
@@ -206,7 +206,7 @@ t.test('the positions of a call are those of the rows, in their order', async (t
 t.test('bases leave room for the largest flush, and stay whole numbers of a double', async (t) => {
   const { store } = openStore(t)
   const bases = Array.from({ length: 1000 }, () => store.newBase())
-  t.ok(bases.every((base) => base % PLACES === 0 && Number.isSafeInteger(base + PLACES)))
+  t.ok(bases.every((base) => base % SLOTS_PER_FLUSH === 0 && Number.isSafeInteger(base + SLOTS_PER_FLUSH)))
 })
 
 t.test('two connections write the same identities in opposite order: one creates each, whoever is first', async (t) => {
@@ -561,7 +561,10 @@ for (const verb of ['write', 'writeStrict'] as const) {
       t.same(await ids(), ['new', 'newer', 'old'])
       const stored = await selectRecord(api, 'shop', 'old')
       t.match(stored, { data: '2', n: String(position(outcomes[1]).n) })
-      t.ok(position(outcomes[1]).n >= base && position(outcomes[1]).n < base + PLACES, 'sent again, it would be known')
+      t.ok(
+        position(outcomes[1]).n >= base && position(outcomes[1]).n < base + SLOTS_PER_FLUSH,
+        'sent again, it would be known',
+      )
     },
   )
 }
