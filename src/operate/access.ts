@@ -10,18 +10,21 @@ const CHALLENGE = { 'www-authenticate': 'Bearer realm="sluice"' }
 /** @throws Problem unauthorized */
 export function readToken(authorization: string | undefined): string {
   if (authorization === undefined) {
-    throw new Problem('unauthorized', 'An API key is needed: Authorization: Bearer <key>.', { headers: CHALLENGE })
+    throw new Problem('unauthorized', 'An API key is required: Authorization: Bearer <key>.', { headers: CHALLENGE })
   }
   const token = BEARER.exec(authorization)?.[1]
   if (token === undefined) {
-    throw new Problem('unauthorized', 'The Authorization header is malformed; it must be: Bearer <key>.', {
+    throw new Problem('unauthorized', 'The Authorization header is malformed. It must be: Bearer <key>.', {
       headers: CHALLENGE,
     })
   }
   return token
 }
 
-/** Whoever holds the secret may know why it no longer works; who does not, learns nothing. */
+/**
+ * Tells a client that has the secret why the key does not work. Others learn nothing.
+ * @throws Problem unauthorized, forbidden
+ */
 export function checkKey(key: Key | undefined, scope: Scope, now = Date.now()): Key {
   const invalid = (why: string) =>
     new Problem('unauthorized', why, {
@@ -40,9 +43,9 @@ export function checkKey(key: Key | undefined, scope: Scope, now = Date.now()): 
 }
 
 /**
- * Why a stream of this key has to end: the key is no longer valid, or lost the scope or a source prefix. Undefined when it
- * may do all that it could do before.
- * @param now the key as it is now; undefined: there is no such key any more
+ * Why a stream of this key must end: the key is no longer valid, or has lost the scope or a source prefix. undefined: the key has
+ * lost no right.
+ * @param now the current state of the key; undefined: the key no longer exists
  */
 export function lostRight(before: Key, now: Key | undefined, scope: Scope): Problem | undefined {
   try {
@@ -57,14 +60,15 @@ export function lostRight(before: Key, now: Key | undefined, scope: Scope): Prob
   }
 }
 
-/** Why the key may not use this source, as a sentence; undefined when it may. */
+/** A sentence that says why the key may not use this source; undefined: it may. */
 export function sourceRefusal({ id, sourcePrefixes }: Key, source: string): string | undefined {
   if (admits(sourcePrefixes, source)) return undefined
   if (hasDotSegment(source))
-    return `The source has a segment "." or "..", which the API key ${id} may not use: it is bound to source prefixes.`
+    return `The source has a "." or ".." segment, which the API key ${id} may not use because it has source prefixes.`
   return (
-    `The API key ${id} is bound to the source prefixes ${sourcePrefixes.join(' ')}: each stands for itself and for what ` +
-    'continues it with "/", ":" or "." (after the host of a URL, with "/" only); with * at its end, for all that starts so.'
+    `The API key ${id} is limited to the source prefixes ${sourcePrefixes.join(' ')}: each allows the source of that name and ` +
+    'every source that continues it with "/", ":" or "." (after the host of a URL, only with "/"). A prefix that ends with * ' +
+    'allows every source that starts with it.'
   )
 }
 

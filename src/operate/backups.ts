@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Bucket } from './bucket.ts'
 
-/** A folder that k8s/components/backup/backup.sh made. */
+/** The name of a folder that k8s/components/backup/backup.sh made. */
 const NAME = /^sluice-\d{8}T\d{6}Z$/
 
-/** The sums last: an object storage knows no folders that come into being at once, and without them it is no backup. */
+/** The checksums are last: object storage cannot create a folder in one step, so a backup is complete only with its checksums. */
 const FILES = ['sluice.dump', 'manifest.json', 'SHA256SUMS'] as const
 
-/** Stores what the bucket has not yet of the backups in a folder, oldest first. Returns their names and size. */
+/** Uploads the backups of a folder that the bucket does not have, oldest first. @returns their names and total size */
 export async function uploadBackups(bucket: Bucket, folder: string): Promise<{ names: string[]; bytes: number }> {
   const uploaded: string[] = []
   let bytes = 0
@@ -29,7 +29,7 @@ export async function listBackups(bucket: Bucket): Promise<string[]> {
   return (await bucket.names()).filter((name) => NAME.test(name))
 }
 
-/** Fetches a backup into a folder: whole and with the right sums, or not at all. */
+/** Downloads a backup into a folder. The folder appears only if the backup is complete and its checksums are correct. */
 export async function downloadBackup(bucket: Bucket, name: string, folder: string): Promise<void> {
   if (!NAME.test(name)) throw new Error(`${name} is not the name of a backup`)
   const temporary = join(folder, `.new-${name}`)
@@ -54,6 +54,6 @@ async function verify(folder: string): Promise<void> {
     const hash = createHash('sha256')
     await pipeline(createReadStream(join(folder, file)), hash)
     if (hash.digest('hex') !== sums.get(file))
-      throw new Error(`${join(folder, file)} is damaged: it is not what was written`)
+      throw new Error(`${join(folder, file)} is damaged: its checksum is wrong`)
   }
 }

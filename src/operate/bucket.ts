@@ -6,22 +6,22 @@ import { pipeline } from 'node:stream/promises'
 import { AwsClient } from 'aws4fetch'
 
 export interface BucketOptions {
-  /** Of the folder that the objects are in, the bucket in its path: https://s3.example.com/bucket/folder. */
+  /** URL of the folder of the objects, with the bucket in its path: https://s3.example.com/bucket/folder. */
   url: string
   accessKeyId: string
   secretAccessKey: string
-  /** Absent: read from the URL, where it is one of AWS, Cloudflare or Backblaze; else us-east-1. */
+  /** Absent: taken from the URL of AWS, Cloudflare or Backblaze; us-east-1 for others. */
   region?: string | undefined
 }
 
-/** A folder in a storage that speaks S3. Everything throws when the answer is another than was hoped for. */
+/** A folder in a storage with the S3 API. All methods throw if a request fails. */
 export type Bucket = ReturnType<typeof openBucket>
 
-/** What is in memory at once, and what is sent again when it fails. A part has to be at least 5 MiB. */
+/** The size of a part: one is in memory at a time, and is sent again if it fails. S3 requires at least 5 MiB. */
 const PART_BYTES = 8 * 1024 * 1024
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */
 const MAX_PARTS = 10_000
-/** Of one request; a part over a slow line takes its time. */
+/** For one request. A part may take long over a slow network. */
 const TIMEOUT_MS = 300_000
 
 export function openBucket({ url, region, ...credentials }: BucketOptions) {
@@ -30,7 +30,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
 
   return { size, put, get, names }
 
-  /** In bytes; undefined: there is no such object. */
+  /** @returns the size in bytes; undefined: the object does not exist */
   async function size(key: string): Promise<number | undefined> {
     const response = await ask('HEAD', key)
     if (response.status === 404) return undefined
@@ -38,7 +38,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
     return Number(response.headers.get('content-length'))
   }
 
-  /** Stores a file, and looks whether it is there. */
+  /** Uploads a file and checks its stored size, which it returns. */
   async function put(key: string, path: string): Promise<number> {
     const file = await open(path)
     try {
@@ -53,7 +53,8 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
     }
   }
 
-  // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html and its two companions
+  // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html, with UploadPart, CompleteMultipartUpload and
+  // AbortMultipartUpload
   async function putInParts(key: string, file: FileHandle, bytes: number): Promise<void> {
     const begun = await (await send('POST', key, '?uploads=')).text()
     const uploadId = /<UploadId>([^<]+)</.exec(begun)?.[1]
@@ -69,22 +70,22 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
       }
       const list = Buffer.from(`<CompleteMultipartUpload>${parts}</CompleteMultipartUpload>`)
       const answer = await (await send('POST', key, `?${upload}`, list)).text()
-      // 200 is sent before it is known how it ends.
+      // S3 sends the status 200 before it knows the result.
       if (!answer.includes('CompleteMultipartUploadResult')) throw new Error(complaint(200, answer, 'POST', key))
     } catch (error) {
-      // What was sent would be kept, and paid for, until somebody finds it.
+      // Otherwise the parts would be kept, and cost money, until someone finds them.
       await ask('DELETE', key, `?${upload}`).catch(() => {})
       throw error
     }
   }
 
-  /** Fetches an object into a new file. */
+  /** Downloads an object into a new file. */
   async function get(key: string, path: string): Promise<void> {
     const response = await send('GET', key)
     await pipeline(Readable.fromWeb(response.body as never), createWriteStream(path, { flags: 'wx', flush: true }))
   }
 
-  /** The folders in the folder, newest last. */
+  /** The names of the subfolders, sorted: the newest backup is last. */
   async function names(): Promise<string[]> {
     const { pathname } = new URL(base)
     const [, bucket, prefix = ''] = /^\/([^/]+)\/(.*)$/.exec(pathname) ?? []
@@ -109,7 +110,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
     return response
   }
 
-  // The body's hash is part of what is signed: what arrives is what was sent, or is refused.
+  // The hash of the body is signed, so the server refuses a body that was changed on the way.
   function ask(method: string, key: string, query = '', body?: Buffer<ArrayBuffer>): Promise<Response> {
     const headers = {
       'x-amz-content-sha256': createHash('sha256')

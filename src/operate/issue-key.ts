@@ -6,19 +6,19 @@ export interface KeyRequest {
   name: string
   scopes: readonly Scope[]
   sourcePrefixes: readonly string[]
-  /** Absent: as KEY_RECORDS_PER_SECOND says. */
+  /** Absent: KEY_RECORDS_PER_SECOND. */
   recordsPerSecond?: number | undefined
   expiresAt: Date | null
 }
 
-/** Makes a key. The token is known here, now, and never again. */
+/** Creates a key. Only its hash is stored, so the token is returned only here. */
 export async function issueKey(db: Database, request: KeyRequest): Promise<{ id: string; token: string }> {
   const key = generateKey()
   await store(db, key.id, key.token, request)
   return key
 }
 
-/** Makes sure that a key someone chose exists, with all scopes. One that was revoked stays so. */
+/** Makes sure that this token is a key with all scopes. A key that was revoked stays revoked. */
 export async function ensureBootstrapKey(db: Database, token: string): Promise<void> {
   const id = `bootstrap-${hashKey(token).slice(0, 8)}`
   await store(db, id, token, { name: 'bootstrap', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })

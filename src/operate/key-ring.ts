@@ -6,71 +6,71 @@ import { Problem } from '../lib/problems.ts'
 import { checkKey, lostRight } from './access.ts'
 import { hashKey, type Key, type Scope } from './keys.ts'
 
-/** How old the copy may get: a revoked key works for as long at most. */
+/** The largest age of the copy, and so the longest time that a revoked key still works. */
 const REFRESH_MS = 2_000
-/** A key that is not in the copy may be new: that is looked up, but so often at most, whatever callers send. */
+/** Keys that are not in the copy may be new, so they are looked up. This is the shortest time between two lookups. */
 const LOOK_AGAIN_MS = 100
-/** Requests that wait for that: as far as anybody knows, their callers have no key, and so no share of the memory. */
+/** The most requests that may wait for a lookup. Their clients may have no valid key, so they get no share of the memory. */
 export const MOST_LOOKING = 100
 
-/** The streams that a key was let in with for a scope. */
+/** The streams that a key has opened with a scope. */
 interface Watch {
-  /** As it was when the copy was last made. */
+  /** The key as of the last copy. */
   key: Key
   scope: Scope
   end: AbortController
 }
 
 /**
- * All keys, in memory: a request costs no query, and a hash only the first time. Read again every two seconds, so that a
- * key that is revoked on one instance is refused on all. While the database is away the last copy holds, so that requests
- * can wait for it.
+ * All keys, in memory. A request costs no query, and a hash only the first time that a token is used. The keys are read again
+ * every two seconds, so that all instances refuse a revoked key. During an outage of the database the last copy is used, so
+ * that requests can wait for the database.
  */
 export class KeyRing {
   readonly #db: Database
   readonly #onError: (error: unknown) => void
-  /** By hash. */
+  /** Keys by hash. */
   #keys: ReadonlyMap<string, Key> | undefined
-  /** By token: those that were asked for since the copy was made, so that each is hashed once. */
+  /** Keys by token: those that were used since the last copy, so that each token is hashed only once. */
   #found = new Map<string, Key>()
   #byId: ReadonlyMap<string, Key> = new Map()
-  /** By scope and id: one for all streams of a key, which stays until the key loses a right. */
+  /** By scope and key id: one for all streams of a key with this scope. It stays until the key loses a right. */
   readonly #watches = new Map<string, Watch>()
   #readAt = Number.NEGATIVE_INFINITY
-  /** When the copy was made; before there is one, when this began. */
+  /** When the copy was made. Before the first copy: when this object was created. */
   #copiedAt = performance.now()
-  /** The read that is under way. */
+  /** The running read. */
   #reading: Promise<void> | undefined
-  /** Requests that wait for the next one. */
+  /** Number of requests that wait for the next read. */
   #looking = 0
-  /** One that has not begun, and will see whatever exists now. */
+  /** A read that has not started yet, so it will see all keys that exist now. */
   #nextRead: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   /** The last refresh failed. */
   #failing = false
 
-  /** @param onError told of the first of refreshes that fail one after the other */
+  /** @param onError called when a refresh fails, but only once in a series of failures */
   constructor(db: Database, onError: (error: unknown) => void) {
     this.#db = db
     this.#onError = onError
   }
 
-  /** How old the copy is, in milliseconds. */
+  /** The age of the copy in milliseconds. */
   get ageMs(): number {
     return performance.now() - this.#copiedAt
   }
 
-  /** Begins to keep the copy fresh. */
+  /** Starts to refresh the copy regularly. */
   start(): void {
     this.#timer = setInterval(() => {
-      // An expiry needs no database.
+      // A key can expire without a change in the database.
       this.#endStreams()
       void this.#refresh()
     }, REFRESH_MS)
     this.#timer.unref()
   }
 
-  /** Reads the keys for the first time. Until then every key is unknown, and at most MOST_LOOKING requests can wait. */
+  /** Reads the keys for the first time. Until then, every key is unknown, and at most MOST_LOOKING requests can wait. */
   async readFirst(): Promise<void> {
     if (this.#keys === undefined) await this.#read()
   }
@@ -91,15 +91,15 @@ export class KeyRing {
   }
 
   /**
-   * The key a token belongs to, if any. Answers at once, but for the first calls and for tokens it does not know.
-   * @throws Problem database_unavailable when it is not in the copy, and the keys cannot be read: it may be a new one;
-   * overloaded when too many wait for that
+   * The key of a token, if any. Returns a promise only before the first copy, and for unknown tokens.
+   * @throws Problem database_unavailable if the key is not in the copy and the keys cannot be read, because it may be a new key;
+   *   overloaded if too many requests wait for this
    */
   find(token: string): Key | undefined | Promise<Key | undefined> {
     return this.known(token) ?? this.#look(hashKey(token))
   }
 
-  /** The key a token belongs to, as far as the copy has it. */
+  /** The key of a token if it is in the copy. */
   known(token: string): Key | undefined {
     const found = this.#found.get(token)
     if (found !== undefined) return found
@@ -109,7 +109,7 @@ export class KeyRing {
   }
 
   /**
-   * The key as the copy has it now, for what is done with a request long after it was let in.
+   * The current state of the key, for requests that were authorized a long time ago.
    * @throws Problem unauthorized, forbidden
    */
   current(key: Key, scope: Scope): Key {
@@ -117,8 +117,8 @@ export class KeyRing {
   }
 
   /**
-   * For a stream: aborted within two seconds after the key was revoked or removed, has expired, or lost the scope or a source
-   * prefix. The reason is the Problem that says so.
+   * For streams: a signal that aborts within two seconds after the key is revoked, is deleted, expires, or loses the scope or a
+   * source prefix. Its reason is the Problem.
    */
   watch(key: Key, scope: Scope): AbortSignal {
     const lost = lostRight(key, this.#byId.get(key.id), scope)
@@ -140,12 +140,12 @@ export class KeyRing {
     }
   }
 
-  /** The key may be newer than the copy. Those who ask meanwhile wait for the same read. */
+  /** The key may be newer than the copy. All requests that look up keys at the same time share one read. */
   async #look(hash: string): Promise<Key | undefined> {
     if (this.#looking >= MOST_LOOKING) {
       throw new Problem(
         'overloaded',
-        'Too many API keys that this instance does not know are being looked up. Send it again later.',
+        'This instance is already looking up too many unknown API keys. Send the request again later.',
       )
     }
     this.#looking++
@@ -158,7 +158,8 @@ export class KeyRing {
     try {
       await this.#nextRead
     } catch (cause) {
-      const detail = 'The API key is not known, and the database cannot be asked for it.'
+      const detail =
+        'This instance does not know the API key and cannot look it up, because the database is unavailable.'
       throw new Problem('database_unavailable', detail, { cause })
     } finally {
       this.#looking--

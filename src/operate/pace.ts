@@ -1,22 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 
-/** A step is sized to take this long. As long as a transaction is open that removes records, the feed waits for it. */
+/** The target duration of a step. The feed waits for a transaction that deletes records, so it must be short. */
 const STEP_MS = 100
-/** After a step, so many times what it took is left to others: retention has a fifth of one connection. */
+/** The pause after a step is this many times as long as the step, so retention uses a fifth of one connection. */
 const REST = 4
 const LONGEST_REST_MS = 5_000
 
 const ROWS = { first: 500, least: 200, most: 10_000 }
 
-/** Failures in a row after which it is given up. */
+/** The number of failures in a row after which it gives up. */
 const MOST_FAILURES = 5
 
 /**
- * Repeats a step, with pauses, until it has said that it was the last one. What fails because of others (a lock that is
- * not to be had, a statement that takes too long on a busy machine) is tried again, with fewer rows.
- * @param step is told how many rows it should take, and says whether there are more
- * @returns false when it was stopped before the last; after a step, never in one
+ * Repeats a step, with pauses, until the step says that it was the last one. A step that fails because of other sessions (a lock
+ * is not available, a statement takes too long on a busy machine) is tried again with fewer rows.
+ * @param step gets the number of rows to process; returns whether there are more
+ * @param stop ends it after the current step
+ * @returns false if it was stopped before the last step
  * @throws what the step throws
  */
 export async function paced(stop: AbortSignal, step: (rows: number) => Promise<boolean>): Promise<boolean> {
@@ -28,7 +29,7 @@ export async function paced(stop: AbortSignal, step: (rows: number) => Promise<b
       if (!(await step(rows))) return true
       failures = 0
     } catch (error) {
-      if (!isPassing(error) || ++failures === MOST_FAILURES) throw error
+      if (!isTemporary(error) || ++failures === MOST_FAILURES) throw error
     }
     const ms = performance.now() - begin
     const factor = Math.min(Math.max(STEP_MS / ms, 0.25), 2)
@@ -38,7 +39,7 @@ export async function paced(stop: AbortSignal, step: (rows: number) => Promise<b
   return false
 }
 
-function isPassing(error: unknown): boolean {
+function isTemporary(error: unknown): boolean {
   const failure = classifyFailure(error)
   return (failure.kind === 'transient' && !failure.away) || sqlstateOf(error) === STATEMENT_TIMEOUT
 }

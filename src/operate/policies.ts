@@ -4,9 +4,9 @@ import type { Selection } from '../data/removable.ts'
 import { FORMATS, type FormatName } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
 
-/** One policy of retention: which records it is about, and which of them it removes. At least one limit is there. */
+/** A retention policy: which records it applies to, and its limits, of which at least one is set. */
 export interface Policy {
-  /** As it was written. */
+  /** As in the file. */
   written: PolicyInput
   selection: Selection
   maxAgeSeconds: number | undefined
@@ -17,9 +17,9 @@ export interface Policy {
 const check = TypeCompiler.Compile(PoliciesSchema)
 
 /**
- * Reads a file of policies: a JSON array, empty when nothing is to be removed. A file of nothing but space counts as one.
+ * Reads a file of policies: a JSON array. If it is empty, nothing is deleted. A file of only white space is an empty array.
  * @param name of the file, for messages
- * @throws Error with a line for each fault, which begins with the file's name and the JSON Pointer of the place
+ * @throws Error with one line per fault, which begins with the name of the file and the location (JSON Pointer)
  */
 export function parsePolicies(text: string, name: string): Policy[] {
   if (text.trim() === '') return []
@@ -37,25 +37,26 @@ function parseJson(text: string, name: string): unknown {
   }
 }
 
-/** What the schema cannot say. */
+/** Faults that the schema cannot express. */
 function findContradictions(policy: PolicyInput, index: number): string[] {
   const { type, typePrefix, source, sourcePrefix, maxAge, maxCount, maxBytes } = policy
   const faults: string[] = []
   if (maxAge === undefined && maxCount === undefined && maxBytes === undefined)
-    faults.push(`/${index} removes nothing: it needs maxAge, maxCount or maxBytes`)
-  if (type !== undefined && typePrefix !== undefined) faults.push(`/${index} has both type and typePrefix: say one`)
+    faults.push(`/${index} has no limit: it needs maxAge, maxCount or maxBytes`)
+  if (type !== undefined && typePrefix !== undefined)
+    faults.push(`/${index} has both type and typePrefix: use only one`)
   if (source !== undefined && sourcePrefix !== undefined)
-    faults.push(`/${index} has both source and sourcePrefix: say one`)
+    faults.push(`/${index} has both source and sourcePrefix: use only one`)
   if (maxAge !== undefined && toSeconds(maxAge) > MOST_SECONDS)
     faults.push(`/${index}/maxAge is ${JSON.stringify(maxAge)}, but must be at most 36500d`)
   return faults
 }
 
-/** The first complaint about each place: the others follow from it. */
+/** The first error at each location. The others follow from it. */
 function describe(errors: ValueError[]): string[] {
   const first = new Map(errors.toReversed().map((error) => [error.path, error]))
   return [...first.values()].toReversed().map(({ type, path, value, schema }) => {
-    const here = path === '' ? 'what it holds' : path
+    const here = path === '' ? 'the content' : path
     if (type === ValueErrorType.ObjectAdditionalProperties)
       return `${here} is unknown: a policy has ${Object.keys(PolicySchema.properties).join(', ')}`
     const allowed =
@@ -75,11 +76,11 @@ function toPolicy(written: PolicyInput): Policy {
   }
 }
 
-/** No month and no year: they have no one length. */
+/** Months and years are missing because their lengths vary. */
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }
 type Unit = keyof typeof SECONDS
 
-/** A hundred years. Beyond some thousands, now() less that would be no timestamp. */
+/** A hundred years. With some thousands of years, now() minus the age would be out of the range of timestamps. */
 const MOST_SECONDS = 36_500 * SECONDS.d
 
 const toSeconds = (age: string) => Number(age.slice(0, -1)) * SECONDS[age.at(-1) as Unit]

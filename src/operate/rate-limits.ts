@@ -1,10 +1,10 @@
 import { Problem } from '../lib/problems.ts'
 import type { Key } from './keys.ts'
 
-/** A key that was quiet for this long may send this many seconds' worth at once. */
+/** A key that has sent nothing for this long may send the records of this many seconds at once. */
 const BURST_SECONDS = 10
 
-/** The limits of the keys that have one. In memory, and so each instance counts by itself. */
+/** The rate limits of keys. They are in memory, so each instance counts by itself. */
 export class RateLimits {
   readonly #default: number | undefined
   readonly #limits = new Map<string, RateLimit>()
@@ -14,7 +14,7 @@ export class RateLimits {
     this.#default = recordsPerSecond
   }
 
-  /** undefined: the key has none. */
+  /** undefined: the key has no limit. */
   of(key: Key): RateLimit | undefined {
     const rate = key.recordsPerSecond ?? this.#default
     if (rate === undefined) return undefined
@@ -27,14 +27,14 @@ export class RateLimits {
 }
 
 /**
- * A token bucket of records. How many a request brings is known only when its body was read, and to refuse it then would
- * be late: so a request is let in while anything is left, and what it brought beyond that is owed. The next one waits
- * until it is paid. Over time that is the rate, whatever the sizes of the batches.
+ * A token bucket that counts records. The number of records in a request is known only after its body was read, and then it is
+ * too late to refuse it. So a request is accepted while anything is left, and the records over the limit become debt. The key
+ * is refused until the debt is repaid. Over time this gives the configured rate, whatever the sizes of the batches.
  */
 export class RateLimit {
   readonly recordsPerSecond: number
   readonly #capacity: number
-  /** Below nought: owed. */
+  /** Records that may still be sent. Negative: debt. */
   #left: number
   #at = performance.now()
 
@@ -44,10 +44,10 @@ export class RateLimit {
     this.#left = this.#capacity
   }
 
-  /** Lets a request in, and counts one record for it. @throws Problem rate_limited */
+  /** Accepts a request and counts one record for it. @throws Problem rate_limited */
   admit(): void {
     if (this.waitMs > 0) {
-      throw new Problem('rate_limited', `This key may send ${this.recordsPerSecond} records a second.`, {
+      throw new Problem('rate_limited', `This key may send ${this.recordsPerSecond} records per second.`, {
         headers: { 'retry-after': String(Math.ceil(this.waitMs / 1000)), ...this.headers },
       })
     }
@@ -59,20 +59,20 @@ export class RateLimit {
     this.#left -= records
   }
 
-  /** How long until a record may be sent. */
+  /** Time until the next record may be sent. */
   get waitMs(): number {
     this.#refill()
     return Math.max(0, (1 - this.#left) / this.recordsPerSecond) * 1000
   }
 
   /**
-   * draft-ietf-httpapi-ratelimit-headers-11. The policy's name says what is counted: the registered units, among which
-   * are no records, are the only ones that `qu` may name.
+   * draft-ietf-httpapi-ratelimit-headers-11. The name of the policy says what is counted. `qu` cannot say it, because it allows
+   * only registered units, and records are not one of them.
    */
   get headers(): Record<string, string> {
     this.#refill()
     const left = Math.max(0, Math.floor(this.#left))
-    // Until one may be sent again, which is what Retry-After says; else until all are there.
+    // If nothing is left: the time until the next record, as in Retry-After. Otherwise the time until the bucket is full.
     const seconds = left === 0 ? this.waitMs / 1000 : (this.#capacity - this.#left) / this.recordsPerSecond
     return {
       'ratelimit-policy': `"records";q=${this.#capacity};w=${BURST_SECONDS}`,

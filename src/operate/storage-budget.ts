@@ -5,54 +5,54 @@ import { Problem } from '../lib/problems.ts'
 export type StorageState = 'ok' | 'warning' | 'full'
 
 export interface Measurement {
-  /** Files and log, in bytes. */
+  /** Database files and write-ahead log, in bytes. */
   occupied: number
-  /** … without the space inside of them that PostgreSQL will use again. */
+  /** The same without the space in the files that PostgreSQL will reuse. */
   used: number
 }
 
 /** Shares of the budget. */
 const WARNING = 0.8
 const FULL = 0.9
-/** Below it, what was full is not: far enough from full for one to be told from the other. */
+/** The state `full` ends below this share. It is lower than FULL, so that the state does not flap. */
 const FREE_AGAIN = 0.85
 /**
- * What is used is an estimate, and what is occupied is none: past this share nothing is taken, whatever there seems to
- * be inside. An error of the estimate cannot fill the disk.
+ * `used` is an estimate, but `occupied` is measured. Above this share of occupied space, records are refused, however much space
+ * seems to be reusable. So a wrong estimate cannot fill the disk.
  */
 const CEILING = 0.97
 
-/** How often is measured. */
+/** Time between two measurements. */
 const MEASURE_MS = 5_000
-/** … and sooner, once as much of the budget was written since, */
+/** It measures earlier if this share of the budget was written since the last measurement, */
 const MEASURE_AFTER = 0.01
-/** … but so often at most. */
+/** but not more often than this. */
 const LEAST_PAUSE_MS = 1_000
-/** What a byte of a body becomes in the files, with the row around it and its entries in the indexes. */
+/** Bytes in the files per byte of a body, with the row header and the index entries. */
 const GROWTH = 2
-/** Rows that were just deleted are no free space before they are vacuumed, and PostgreSQL counts them ten seconds late. */
+/** Deleted rows are free space only after a VACUUM, and PostgreSQL counts them with a delay of ten seconds. */
 const SETTLE_MS = 12_000
 
 export interface StorageBudgetOptions {
-  /** undefined: no budget, and nothing is measured. */
+  /** undefined: there is no budget, and nothing is measured. */
   budgetBytes: number | undefined
   measure: () => Promise<Measurement>
   /** Bytes of bodies that are not written yet. */
   inFlight: () => number
   onChange: (state: StorageState) => void
-  /** A measurement failed; the last one holds. */
+  /** Called when a measurement fails. The last one stays in use. */
   onError: (error: unknown) => void
 }
 
 /**
- * Keeps the database within its budget: measures it now and then, adds up in between what was sent to it, and refuses
- * records, before their body is read, while there is no room.
+ * Keeps the database within its budget. It measures the size regularly and adds what was written since then. While the budget is
+ * used up, requests are refused before their body is read.
  */
 export class StorageBudget {
   readonly #options: StorageBudgetOptions
   #measured: Measurement | undefined
   #state: StorageState = 'ok'
-  /** Since when it was found below FREE_AGAIN. */
+  /** Since when measurements are below FREE_AGAIN. */
   #freeSince: number | undefined
   /** Bytes of bodies since the last measurement. */
   #added = 0
@@ -68,7 +68,7 @@ export class StorageBudget {
     return this.#options.budgetBytes
   }
 
-  /** As it was last measured. */
+  /** As of the last measurement. */
   get usedBytes(): number | undefined {
     return this.#measured?.used
   }
@@ -89,7 +89,7 @@ export class StorageBudget {
     await this.#measuring
   }
 
-  /** Bytes of bodies that are written, or given up. */
+  /** Adds the bytes of a body that was written, or whose write was given up. */
   add(bytes: number): void {
     if (this.budgetBytes === undefined) return
     this.#added += bytes
@@ -105,7 +105,7 @@ export class StorageBudget {
     this.#measureEarly()
     throw new Problem(
       'storage_full',
-      'The database has used the space it may use. Nothing more is stored until space is free; reading goes on.',
+      'The storage budget of the database is used up. No records are stored until space is free. Reading still works.',
     )
   }
 
@@ -153,7 +153,7 @@ export class StorageBudget {
   }
 }
 
-/** Looks for free space only where it matters: to do so reads pages of the table. */
+/** Estimates the reusable space only if it matters, because this reads pages of the table. */
 export async function measureStorage(db: Database, budgetBytes: number): Promise<Measurement> {
   const { files, wal } = await selectStorageSize(db)
   const occupied = files + wal

@@ -50,9 +50,9 @@ t.test('whatever else is refused, with the file, the place and what may be there
   const size = 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB'
   const name = 'text of 1 to 256 bytes without control characters, lone surrogates or noncharacters'
   for (const [value, fault] of [
-    [{ type: 'a', maxAge: '1d' }, 'what it holds is {"type":"a","maxAge":"1d"}, but must be an array of policies'],
+    [{ type: 'a', maxAge: '1d' }, 'the content is {"type":"a","maxAge":"1d"}, but must be an array of policies'],
     [['30d'], '/0 is "30d", but must be an object'],
-    [[{ type: 'a' }], '/0 removes nothing: it needs maxAge, maxCount or maxBytes'],
+    [[{ type: 'a' }], '/0 has no limit: it needs maxAge, maxCount or maxBytes'],
     [[{ maxAge: '1d' }, { typ: 'a', maxAge: '1d' }], '/1/typ is unknown: a policy has type, typePrefix, source'],
     [[{ maxage: '1d' }], '/0/maxage is unknown'],
     [[{ type: '', maxAge: '1d' }], `/0/type is "", but must be ${name}`],
@@ -62,8 +62,8 @@ t.test('whatever else is refused, with the file, the place and what may be there
     [[{ type: '💥'.repeat(65), maxAge: '1d' }], `but must be ${name}`],
     [[{ source: 'a b', maxAge: '1d' }], '/0/source is "a b", but must be a URI-reference (RFC 3986) of 1 to 512 bytes'],
     [[{ sourcePrefix: '', maxAge: '1d' }], '/0/sourcePrefix is "", but must be text of 1 to 1024 bytes'],
-    [[{ type: 'a', typePrefix: 'a', maxAge: '1d' }], '/0 has both type and typePrefix: say one'],
-    [[{ source: 'a', sourcePrefix: 'a', maxAge: '1d' }], '/0 has both source and sourcePrefix: say one'],
+    [[{ type: 'a', typePrefix: 'a', maxAge: '1d' }], '/0 has both type and typePrefix: use only one'],
+    [[{ source: 'a', sourcePrefix: 'a', maxAge: '1d' }], '/0 has both source and sourcePrefix: use only one'],
     ...['30', 30, '30 days', '1M', '1mo', '1y', '-1d', '0d', '1.5d', '1d12h', 'P30D', '30D', ' 30d', '30d\n', null].map(
       (maxAge) => [[{ maxAge }], `/0/maxAge is ${JSON.stringify(maxAge)}, but must be ${unit}`],
     ),

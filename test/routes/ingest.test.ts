@@ -347,7 +347,10 @@ t.test('a key for shop stores neither as shopping-mall nor as shop/../admin, and
   const ndjson = await post(lines(others), { authorization, 'content-type': 'application/x-ndjson' })
   isProblem(t, ndjson, 'source_forbidden', { name: 'lines' })
   const [mall, dots] = ndjson.json.rejections
-  t.match(mall.detail, /source prefixes shop: each stands for itself and for what continues it with "\/", ":" or "\."/)
+  t.match(
+    mall.detail,
+    /source prefixes shop: each allows the source of that name and every source that continues it with "\/", ":" or "\."/,
+  )
   t.match(dots.detail, /segment "\." or "\.\."/)
   t.equal((await post(others.map(at))).status, 201, 'a key without prefixes may use them')
 })
