@@ -4,14 +4,15 @@ import { Problem } from '../lib/problems.ts'
 import { inTurn, type Reader } from './reader.ts'
 
 const READ_BETWEEN =
-  'list with order=asc and receivedFrom (a time before the database was set back), without a cursor, and go on from the cursors of that list.'
+  'list with order=asc and receivedFrom (a time before the database was set back), without a cursor, and continue from the cursors of that list.'
 
 /**
- * For a list upwards. If the database was set back, by a copy of its files or a snapshot, records may be stored that sort before the
- * consumer's cursor, and it would miss them.
- * @param after its cursor
- * @param first the epoch of the first record after it; undefined: there is none. In the epoch of the cursor nothing is lost
- * @param reader its database may be a standby that lags behind, so the primary decides what is ahead
+ * Checks the cursor of a list in feed order. If the database was set back, by a copy of its files or a snapshot, records may be
+ * stored that sort before the consumer's cursor. The consumer would miss them.
+ * @param after the cursor
+ * @param first the epoch of the first record after the cursor; undefined: there is none. If it is the epoch of the cursor, the
+ *   cursor is valid
+ * @param reader its database may be a standby that lags behind, so the primary decides whether the cursor is ahead
  * @throws Problem cursor_ahead
  */
 export async function refuseLost(

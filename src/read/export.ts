@@ -5,29 +5,30 @@ import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseLost } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
-import { inTurn, inTurnAtLast, type Reader } from './reader.ts'
+import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
 import { ReservedText } from './reserved-text.ts'
 import { throughOutages } from './through-outages.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 
-/** What is fetched at a time. Two of them are in memory: one being sent, the next being fetched. */
+/** The size of a page. Two pages are in memory: one is being sent while the next is fetched. */
 const PAGE_ROWS = 1000
 const PAGE_BYTES = 1024 * 1024
 
-/** What an export holds in memory, but for records that are larger than a page: two pages, and some 0.5 MiB by measurement. */
+/** The memory of an export, unless records are larger than a page: two pages, and about 0.5 MiB as measured. */
 export const EXPORT_BYTES = 2.5 * PAGE_BYTES
 
 export interface ExportFormat {
-  /** Before the first record. */
+  /** Text before the first record. */
   head: string
-  /** A record, with the end of its line. */
+  /** A record, with its line end. */
   write(record: StoredRecord): string
 }
 
-/** application/x-ndjson: can be posted back as it is, and is all duplicates then. */
+/** application/x-ndjson. It can be posted back unchanged; then all records are duplicates. */
 export const NDJSON: ExportFormat = {
   head: '',
-  // Outside of its strings a newline in JSON is white space, and inside there is none: payloads are kept as they came.
+  // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot
+  // contain them.
   write: (record) => `${writeRecord(record).replaceAll(/[\r\n]/g, ' ')}\n`,
 }
 
@@ -38,11 +39,11 @@ export const CSV: ExportFormat = {
 }
 
 /**
- * The whole selection, page after page, as it stood when it was asked for. Each page continues at the position where
- * the one before ended: between two of them no connection and no snapshot is held, however slowly the reader reads; and
- * so it goes on after an outage. Each page waits for its turn like a page of a list.
- * @param holdMs how long it waits for a database that is away, once it has begun
- * @returns after the first page is there, so that what is wrong until then is still an answer of its own
+ * Exports the whole selection, page by page, without records that are stored after the request. Each page continues at the
+ * position where the previous one ended. Between two pages, no connection and no snapshot is held, however slowly the reader
+ * reads, and the export can continue after an outage. Each page waits for its turn like a page of a list.
+ * @param holdMs how long it waits for the database in an outage, once it has begun
+ * @returns when the first page has been read, so that earlier errors still get a response of their own
  * @throws Problem invalid_query, invalid_cursor, cursor_ahead, overloaded; the reason of the reader's signal
  */
 export async function openExport(
@@ -58,12 +59,12 @@ export async function openExport(
     filter: readFilter(query, key),
     order,
     after: readCursor(query.cursor),
-    // Upwards there would be no end while others write.
+    // In ascending order, the export would never end while others write.
     until: order === 'asc' ? await inTurn(reader, () => selectHorizon(db, signal)) : undefined,
     maxBytes: PAGE_BYTES,
   }
   async function fetch(head = '') {
-    // EXPORT_BYTES are reserved already.
+    // EXPORT_BYTES are already reserved.
     const text = new ReservedText(() => {})
     text.add(head)
     let count = 0
@@ -85,8 +86,9 @@ export async function openExport(
       const { body, count, last, more } = page
       left -= count
       request.after = last
-      const next = more && left > 0 ? throughOutages(() => inTurnAtLast(reader, fetch), holdMs, signal) : undefined
-      // A reader who leaves makes nobody wait for it; one who goes on gets the error below.
+      const next =
+        more && left > 0 ? throughOutages(() => inTurnWithoutLimit(reader, fetch), holdMs, signal) : undefined
+      // If the reader disconnects, nothing awaits this promise. Otherwise the error is thrown below.
       next?.catch(() => {})
       if (body.length > 0) yield body
       if (next === undefined) return

@@ -8,7 +8,7 @@ import { Problem, type ProblemCode } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 
-/** Reads what the schema of the query cannot check. @throws Problem invalid_query */
+/** Reads the filter, and checks what the schema of the query cannot check. @throws Problem invalid_query */
 export function readFilter(query: ListQuery, key: Key): RecordFilter {
   return {
     source: text('source', query.source),
@@ -25,7 +25,7 @@ export function readFilter(query: ListQuery, key: Key): RecordFilter {
   }
 }
 
-/** Ajv takes "Infinity", and any number past 1e308, for an integer that no maximum applies to. @throws Problem invalid_query */
+/** Ajv accepts "Infinity", and any number above 1e308, as an integer within any maximum. @throws Problem invalid_query */
 export function readLimit(limit = DEFAULT_LIMIT): number {
   return Number.isFinite(limit) ? limit : wrong('limit', `must be a number from 1 to ${MAX_LIMIT}`)
 }
@@ -37,14 +37,14 @@ export function readCursor(cursor: string | undefined): Position | undefined {
     decodeCursor(cursor) ??
     wrong(
       'cursor',
-      'is not a cursor of this service, or was damaged on the way. Take it from next, or begin without one',
+      'is not a cursor of this service, or was damaged. Use the value of next, or start without a cursor',
       'invalid_cursor',
     )
   )
 }
 
 function text(name: string, value: string | undefined): string | undefined {
-  if (value?.includes('\0')) wrong(name, 'holds U+0000, which no record can')
+  if (value?.includes('\0')) wrong(name, 'contains U+0000, which no record can contain')
   return value
 }
 
@@ -52,8 +52,8 @@ function time(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const parsed = parseTime(value)
   if ('utc' in parsed) return parsed.utc
-  // What becomes of 12:00:00+02:00 when its plus is not percent-encoded.
-  const hint = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + is written %2B' : ''
+  // The form of 12:00:00+02:00 if its plus is not percent-encoded.
+  const hint = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + must be written as %2B' : ''
   return wrong(name, `${parsed.problem}${hint}`)
 }
 
@@ -64,9 +64,10 @@ function json(name: string, value: string | undefined): string | undefined {
   } catch (error) {
     wrong(name, `is not JSON: ${(error as Error).message.replace('The body is not JSON: ', '')}`)
   }
-  if (isDeeper(value, MAX_DEPTH)) wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which no data is`)
+  if (isDeeper(value, MAX_DEPTH))
+    wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which is more than any record`)
   const found = findUnstorable(value, '')
-  return found === undefined ? value : wrong(name, `holds what no record can. ${found.detail}`)
+  return found === undefined ? value : wrong(name, `contains a value that no record can contain. ${found.detail}`)
 }
 
 function wrong(name: string, why: string, code: ProblemCode = 'invalid_query'): never {

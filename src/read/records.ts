@@ -9,16 +9,16 @@ import { inTurn, type Reader } from './reader.ts'
 import { ReservedText } from './reserved-text.ts'
 import { writeCloudEvent, writeRecord } from './write-record.ts'
 
-/** What a record looks like on the wire. */
+/** The form of a record in a response. */
 export type Shape = 'record' | 'cloudevent'
 
-/** Reserves memory: called with the bytes that are held from now on. @throws Problem overloaded */
+/** Reserves memory. The argument is the new total in bytes. @throws Problem overloaded */
 export type Hold = (bytes: number) => void
 
 const writers: Record<Shape, (record: StoredRecord) => string> = { record: writeRecord, cloudevent: writeCloudEvent }
 
 /**
- * One record, as JSON.
+ * Reads one record, as JSON.
  * @throws Problem not_found, source_forbidden, overloaded; the reason of the reader's signal
  */
 export async function readRecord(
@@ -31,7 +31,7 @@ export async function readRecord(
   const { db, key, signal } = reader
   const refusal = sourceRefusal(key, source)
   if (refusal !== undefined) throw new Problem('source_forbidden', refusal)
-  // PostgreSQL's text has no U+0000, so no record has it.
+  // PostgreSQL cannot store U+0000, so no record contains it.
   const record = `${source}${id}`.includes('\0')
     ? undefined
     : await inTurn(reader, () => selectRecord(db, source, id, signal))
@@ -44,13 +44,13 @@ export async function readRecord(
 export interface Page {
   /** As JSON. */
   body: Buffer
-  /** Cursor of the next page; null on the last. */
+  /** Cursor of the next page; null: this is the last page. */
   next: string | null
 }
 
 /**
- * A page of records. Each is written to the page as it arrives, so that under construction a page costs little more than
- * it takes in the end, and that is reserved when its first record is there.
+ * Reads a page of records. Each record is written to the page as it arrives, so a page that is being built takes little more
+ * memory than the finished one. This memory is reserved when the first record arrives.
  * @throws Problem invalid_query, invalid_cursor, cursor_ahead, overloaded; the reason of the reader's signal
  */
 export async function readPage(
@@ -88,5 +88,5 @@ export async function readPage(
   return { body: text.finish(), next }
 }
 
-/** What is around the records, with the cursor. */
+/** The text before and after the records, with the cursor. */
 const ENDS_BYTES = 128

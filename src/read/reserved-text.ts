@@ -1,18 +1,18 @@
-/** Text in the making: UTF-8 in memory that is reserved before it is there. */
+/** Builds a text as UTF-8. Reserves memory before it allocates it. */
 export class ReservedText {
   readonly #hold: (bytes: number) => void
   #bytes = Buffer.alloc(0)
   #size = 0
 
-  /** @param hold is called with the bytes that the text takes from now on; throws when they are too many */
+  /** @param hold called with the bytes that the text takes from now on; throws if they are too many */
   constructor(hold: (bytes: number) => void) {
     this.#hold = hold
   }
 
-  /** Makes sure that there is memory for this many bytes in total. @throws what `hold` throws */
+  /** Makes room for this many bytes in total. @throws what `hold` throws */
   reserve(bytes: number): void {
     if (bytes <= this.#bytes.length) return
-    // The old memory is there until it is copied.
+    // The old memory is in use until it is copied.
     this.#hold(this.#bytes.length + bytes)
     const larger = Buffer.allocUnsafeSlow(bytes)
     this.#bytes.copy(larger, 0, 0, this.#size)
@@ -27,7 +27,7 @@ export class ReservedText {
     this.#size += this.#bytes.write(text, this.#size)
   }
 
-  /** All that was added; nothing more can be. */
+  /** Returns the whole text. Nothing can be added after this. */
   finish(): Buffer {
     return this.#bytes.subarray(0, this.#size)
   }

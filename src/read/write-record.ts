@@ -3,14 +3,14 @@ import { encodeCursor } from '../lib/cursor.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 
 /**
- * A record as it is read back. Written by hand, because the payload is put in as the text that it is: to parse it, only
- * to write it again, would round its numbers.
+ * A record in JSON. JSON.stringify is not used for the whole record, because the payload is inserted as text: parsing it would
+ * round its numbers.
  */
 export function writeRecord(record: StoredRecord): string {
   return `${openEvent(record)},"receivedAt":"${toRfc3339(record.received_at)}","cursor":"${cursorOf(record)}"}`
 }
 
-/** A record as a CloudEvent in JSON: without what the server added, since no attribute may be named `receivedAt`. */
+/** A record as a CloudEvent in JSON, without the members that the server adds: `receivedAt` is not a valid attribute name. */
 export function writeCloudEvent(record: StoredRecord): string {
   return `${openEvent(record)}}`
 }
@@ -21,14 +21,14 @@ function openEvent(record: StoredRecord): string {
   for (const name of ['subject', 'dataschema', 'datacontenttype'] as const) {
     if (record[name] !== null) text += `,"${name}":${JSON.stringify(record[name])}`
   }
-  // An object of the table, without its brackets.
+  // A JSON object, without its braces.
   if (record.extensions !== null) text += `,${record.extensions.slice(1, -1)}`
   if (record.data !== null) text += `,"data":${record.data}`
   if (record.data_base64 !== null) text += `,"data_base64":"${record.data_base64}"`
   return text
 }
 
-/** What the client said, else the time of receipt. */
+/** The time that the client sent, or else the time of receipt. */
 export const timeOf = ({ time, received_at }: StoredRecord): string => toRfc3339(time ?? received_at)
 
 export const cursorOf = ({ epoch, xid, n }: StoredRecord): string => encodeCursor({ epoch, xid, n: Number(n) })

@@ -102,7 +102,7 @@ t.test('a filter that cannot be read is refused by name', async (t) => {
 t.test('a time whose plus the URL turned into a space is told how to write it', async (t) => {
   const answer = await get('/v1/records?timeFrom=2026-01-31T12:00:00+02:00')
   isProblem(t, answer, 'invalid_query', { errors: [{ pointer: 'timeFrom' }] })
-  t.match(answer.json.detail, /\+ is written %2B\.$/)
+  t.match(answer.json.detail, /\+ must be written as %2B\.$/)
   t.equal((await get('/v1/records?timeFrom=2026-01-31T12:00:00%2B02:00')).status, 200)
   t.notMatch((await get('/v1/records?timeFrom=yesterday')).json.detail, '%2B')
 })
