@@ -2,34 +2,34 @@ import { createHash } from 'node:crypto'
 import { type Input, readInput } from './input.ts'
 import type { InputLine } from './lines.ts'
 
-/** One request tells at most this many refused lines one by one: so every one of them is told. */
+/** A response names at most this many refused lines, so all refused lines of a chunk are named. */
 const CHUNK_LINES = 1000
-/** … of 250 bytes, which is less. What a connection holds in memory, and one line more. */
+/** A connection holds a chunk in memory: at most this many bytes, and one line more. */
 const CHUNK_BYTES = 1024 * 1024
 
-/** What one request sends. */
+/** The lines of one request. */
 export interface Chunk {
   input: Input
-  /** From 0, over all inputs. */
+  /** Number of the chunk, from 0, over all inputs. */
   ordinal: number
-  /** Those that can be sent, and those that cannot. */
+  /** The lines that can be sent, and those that cannot. */
   lines: InputLine[]
   unsendable: InputLine[]
-  /** All lines of the input after this one, */
+  /** The chunk has all lines of the input after this one, */
   after: number
-  /** … and up to this one are in here; blank ones too. */
+  /** up to and including this one. Blank lines count. */
   reached: number
-  /** Bytes of all inputs that were read until it was complete. */
-  position: number
+  /** How many bytes of all inputs had been read when the chunk was complete. */
+  byteOffset: number
 }
 
 /**
- * Cuts inputs, one after the other, into chunks. Where they are cut depends on what is in the input and on nothing else,
- * so that loading it again sends the same requests. When it is stopped, what is not a whole chunk is left out.
+ * Cuts inputs, one after the other, into chunks. The cuts depend only on the content, so loading an input again sends the same
+ * requests. After `stop`, an incomplete chunk is left out.
  */
 export async function* cutChunks(inputs: readonly Input[], stop: AbortSignal): AsyncGenerator<Chunk> {
   let ordinal = 0
-  let position = 0
+  let byteOffset = 0
   for (const input of inputs) {
     let chunk = newChunk(input, 0)
     let bytes = 0
@@ -47,31 +47,32 @@ export async function* cutChunks(inputs: readonly Input[], stop: AbortSignal): A
     }
     if (stop.aborted) return
     yield complete(chunk, chunk.reached)
-    position += input.position
+    byteOffset += input.byteOffset
   }
 
   function complete(chunk: Chunk, reached: number): Chunk {
     chunk.ordinal = ordinal++
     chunk.reached = reached
-    chunk.position = position + chunk.input.position
+    chunk.byteOffset = byteOffset + chunk.input.byteOffset
     return chunk
   }
 }
 
 function newChunk(input: Input, after: number): Chunk {
-  return { input, ordinal: 0, lines: [], unsendable: [], after, reached: after, position: 0 }
+  return { input, ordinal: 0, lines: [], unsendable: [], after, reached: after, byteOffset: 0 }
 }
 
 const NEWLINE = Buffer.from('\n')
 
-/** The body of its request. */
+/** The body of the request. */
 export function bodyOf({ lines }: Chunk): Buffer<ArrayBuffer> {
   return Buffer.concat(lines.flatMap(({ record }) => [record as Buffer, NEWLINE]))
 }
 
 /**
- * Makes the ids of records that have none, and is the same whenever the same input is loaded. The place is part of it:
- * two parts of an input may well say the same, and are different records all the same.
+ * The Idempotency-Key of a chunk, from which the server derives the ids of records without an id. It is the same each time that
+ * the same input is loaded. It includes the line number, because two chunks of an input may be equal and still be different
+ * records.
  */
 export function idempotencyKey({ lines }: Chunk, body: Buffer): string {
   return createHash('sha256').update(`${lines[0]?.number}\n`).update(body).digest('hex')

@@ -2,7 +2,7 @@ import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib'
 
-/** By the end of a file's name. */
+/** By file extension. */
 const INFLATE: Record<string, (bytes: AsyncIterable<Buffer>) => AsyncIterable<Buffer>> = {
   '.gz': (bytes) => through(bytes, createGunzip()),
   '.zst': inflateZstd,
@@ -10,7 +10,7 @@ const INFLATE: Record<string, (bytes: AsyncIterable<Buffer>) => AsyncIterable<Bu
 
 const DEFLATE: Record<string, () => Transform> = { '.gz': createGzip, '.zst': createZstdCompress }
 
-/** Takes a name apart: `orders.ndjson.gz` is `orders.ndjson` and what to undo, the last first. */
+/** Splits a name: `orders.ndjson.gz` is the name `orders.ndjson` and the extensions of its compression, the last one first. */
 export function readName(path: string): { name: string; endings: string[] } {
   const endings: string[] = []
   for (let name = path; ; ) {
@@ -21,12 +21,12 @@ export function readName(path: string): { name: string; endings: string[] } {
   }
 }
 
-/** What a file holds, whatever its name says it was compressed with. Damage is an error, and so is an early end. */
+/** The content of a file, decompressed as its name says. Throws if the data is damaged or incomplete. */
 export function inflateByName(bytes: AsyncIterable<Buffer>, endings: readonly string[]): AsyncIterable<Buffer> {
   return endings.reduce((content, ending) => INFLATE[ending]?.(content) ?? content, bytes)
 }
 
-/** The streams that make what the name of a file says, in order. */
+/** The compression streams for the name of a file, in order. */
 export function deflateByName(path: string): Transform[] {
   return readName(path)
     .endings.reverse()
@@ -35,14 +35,14 @@ export function deflateByName(path: string): Transform[] {
 
 async function* through(bytes: AsyncIterable<Buffer>, stream: Transform): AsyncGenerator<Buffer> {
   const done = pipeline(Readable.from(bytes, { highWaterMark: 1 }), stream)
-  // Told by the stream as well, and that is where it is read.
+  // The stream emits the same error, and it is handled there.
   done.catch(() => {})
   yield* stream
 }
 
 /**
- * A file may hold several frames (RFC 8878, section 3; `pzstd` and `cat` make such), and Node's stream ends with the
- * first one without a word: what is left of the bytes begins the next.
+ * A file may contain several frames (RFC 8878, section 3; `pzstd` and `cat` make such files). Node's stream ends silently after
+ * the first frame. The bytes after it begin the next one.
  */
 async function* inflateZstd(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const source = bytes[Symbol.asyncIterator]()
@@ -56,7 +56,7 @@ async function* inflateZstd(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer
       }
       rest = [next.value]
     }
-    // Files that were packed with --long have windows of up to 2 GiB; --ultra stays below this one, 128 MiB.
+    // A window of 128 MiB is enough for `zstd --ultra`. Files made with `zstd --long` may need up to 2 GiB and are refused.
     const frame = createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 27 } })
     let fed = 0
     const given: Buffer[] = []
@@ -65,7 +65,7 @@ async function* inflateZstd(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer
 
     async function* feed(before: Buffer[]): AsyncGenerator<Buffer> {
       for (const chunk of before) yield give(chunk)
-      // Only asked for when there is room for it, so few of them are kept.
+      // The stream asks for a chunk only when it has room, so few chunks are kept.
       for (let next = await source.next(); next.done !== true; next = await source.next()) yield give(next.value)
     }
     function give(chunk: Buffer): Buffer {

@@ -1,44 +1,44 @@
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 
-/** How the columns of a CSV file become records; columns and cells are text. */
+/** How the columns of a CSV file become records. Columns are given by name. */
 export interface Mapping {
-  /** Attribute → column; an empty column: the attribute is not read from the file. */
+  /** Attribute → column. Empty column: the attribute is not read from the file. */
   map: ReadonlyMap<string, string>
-  /** Attribute → its value in all records. */
+  /** Attribute → the value in all records. */
   set: ReadonlyMap<string, string>
-  /** Columns whose cells are JSON; the others are text. */
+  /** Columns whose cells are JSON. Other cells are text. */
   json: ReadonlySet<string>
 }
 
-/** What a column of the same name fills, when nothing else is said. */
+/** Attributes that are read from the column of the same name unless --map or --set say otherwise. */
 const ATTRIBUTES = ['source', 'type', 'id', 'time', 'subject', 'dataschema', 'datacontenttype']
 
-/** Not attributes, but may be mapped: the column is the data then, and not a member of it. */
+/** Not attributes, but they can be mapped: then the column is the whole data, and not a member of it. */
 const PAYLOADS = ['data', 'data_base64']
 
-/** A row as a record in JSON, or why it is none. */
+/** Converts a row into a record in JSON, or says why it cannot. */
 export type ToRecord = (cells: readonly string[]) => { record: string } | { reason: string }
 
 /**
- * Plans how the rows of a file are turned into records.
- * @throws Error with a sentence when the header and the mapping do not go together
+ * Plans how the rows of a file become records.
+ * @throws Error with a sentence if the header does not fit the mapping
  */
 export function planRecords(header: readonly string[], mapping: Mapping): ToRecord {
   const twice = header.find((name, at) => header.indexOf(name) !== at)
-  if (twice !== undefined) throw new Error(`it has two columns ${JSON.stringify(twice)}`)
+  if (twice !== undefined) throw new Error(`it has two columns named ${JSON.stringify(twice)}`)
   if (isExport(header) && mapping.map.size + mapping.set.size + mapping.json.size === 0) return toExportedRecord
 
   const attributes = readAttributes(header, mapping)
   for (const name of ['source', 'type']) {
     if (!mapping.set.has(name) && !attributes.has(name))
-      throw new Error(`no column is the ${name}: say which with --map ${name}=COLUMN, or --set ${name}=TEXT for all`)
+      throw new Error(`no column is mapped to ${name}: use --map ${name}=COLUMN, or --set ${name}=TEXT for all records`)
   }
   const json = readJsonColumns(header, mapping)
   const mapped = new Set(attributes.values())
   const members = header.flatMap((_, at) => (mapped.has(at) ? [] : [at]))
   if (members.length > 0 && PAYLOADS.some((name) => attributes.has(name)))
     throw new Error(
-      `with --map data=… every other column has to be mapped, too; ${header[members[0] as number]} is not`,
+      `with --map data=… every other column must be mapped too, but ${header[members[0] as number]} is not`,
     )
   const constants = [...mapping.set].map(([name, value]) => member(name, JSON.stringify(value)))
 
@@ -47,7 +47,7 @@ export function planRecords(header: readonly string[], mapping: Mapping): ToReco
     const parts = [...constants]
     for (const [name, at] of attributes) {
       const cell = cells[at] as string
-      // An attribute is never empty text; data may be.
+      // An attribute is never empty text, but data may be.
       if (cell === '' && !(name === 'data' && !json.has(at))) continue
       const value = json.has(at) ? toJson(cell) : JSON.stringify(cell)
       if (value === undefined) return notJson(header[at] as string, cell)
@@ -65,7 +65,7 @@ export function planRecords(header: readonly string[], mapping: Mapping): ToReco
   }
 }
 
-/** The column of each attribute that has one. */
+/** The index of the column of each attribute that has one. */
 function readAttributes(header: readonly string[], { map, set }: Mapping): Map<string, number> {
   const taken = new Set(map.values())
   const own = ATTRIBUTES.filter((name) => !map.has(name) && !set.has(name) && header.includes(name) && !taken.has(name))
@@ -91,7 +91,7 @@ function readJsonColumns(header: readonly string[], { json }: Mapping): Set<numb
 
 const isExport = (header: readonly string[]) => header.join() === CSV_COLUMNS.join()
 
-/** What `sluice export` wrote: `data` and `extensions` are JSON, and an empty cell is an absent member. */
+/** For files of `sluice export`: `data` and `extensions` are JSON, and an empty cell means that the member is absent. */
 function toExportedRecord(cells: readonly string[]): ReturnType<ToRecord> {
   if (cells.length !== CSV_COLUMNS.length) return wrongLength(cells, CSV_COLUMNS)
   const parts: string[] = []
@@ -102,7 +102,7 @@ function toExportedRecord(cells: readonly string[]): ReturnType<ToRecord> {
     else {
       const value = toJson(cell)
       if (value === undefined || (name === 'extensions' && !value.startsWith('{'))) return notJson(name, cell)
-      // The extension attributes are members of the record: its braces are left out.
+      // Extension attributes are members of the record, so the braces are removed.
       parts.push(name === 'data' ? member(name, value) : value.slice(1, -1))
     }
   }
@@ -113,12 +113,12 @@ const member = (name: string, value: string) => `${JSON.stringify(name)}:${value
 
 const list = (names: readonly string[]) => names.map((name) => JSON.stringify(name)).join(', ')
 
-/** The very text, so that every digit of a number stays, on one line; an empty cell is null. */
+/** The text of the cell on one line. It is not parsed, so that all digits of numbers stay. An empty cell is null. */
 function toJson(cell: string): string | undefined {
   if (cell === '') return 'null'
   try {
     JSON.parse(cell)
-    // It is JSON: outside of its strings a newline is white space, and inside there is none.
+    // In JSON a newline is white space, because strings cannot contain it.
     return cell.replaceAll(/[\r\n]/g, ' ').trim()
   } catch {
     return undefined
@@ -126,7 +126,7 @@ function toJson(cell: string): string | undefined {
 }
 
 function wrongLength(cells: readonly string[], header: readonly string[]): { reason: string } {
-  return { reason: `It has ${cells.length} cells, and the header ${header.length}.` }
+  return { reason: `It has ${cells.length} cells, but the header has ${header.length}.` }
 }
 
 function notJson(column: string, cell: string): { reason: string } {

@@ -7,15 +7,15 @@ const QUOTE = 0x22
 const RETURN = 0x0d
 const NEWLINE = Buffer.from('\n')
 
-/** A row as it stands in the file: a cell in quotes may hold newlines. */
+/** A row as in the file. A quoted cell may contain newlines. */
 interface Row {
   number: number
   original: Buffer
 }
 
 /**
- * CSV (RFC 4180) with a header. Cut into rows first, which are then parsed: so that each row that is wrong is refused by
- * itself, with its line and its text.
+ * CSV (RFC 4180) with a header. The text is cut into rows before they are parsed, so that each wrong row is refused alone, with
+ * its line number and its text.
  */
 export function csv(delimiter: string, mapping: Mapping): Format {
   const options = { delimiter, record_delimiter: '\n', relax_column_count: true }
@@ -51,7 +51,7 @@ export function csv(delimiter: string, mapping: Mapping): Format {
     })
   }
 
-  /** All at once, when nothing is wrong with any of them. */
+  /** Parses all rows at once. @returns undefined if something is wrong with any of them */
   function parseAll(rows: readonly Row[]): string[][] | undefined {
     const text = Buffer.concat(rows.flatMap(({ original }) => [original, NEWLINE]))
     if (!isUtf8(text)) return undefined
@@ -69,15 +69,15 @@ export function csv(delimiter: string, mapping: Mapping): Format {
       const [cells, ...others] = parse(original, options)
       return others.length > 0 || cells === undefined ? { reason: 'Its quotes do not match.' } : { cells }
     } catch (error) {
-      // Its line is that of the text that was parsed.
+      // The line number in the message counts within the row, so it is removed.
       return { reason: `${(error as Error).message.replace(/ (?:at|on) line \d+/, '')}.` }
     }
   }
 }
 
-/** Joins lines until their quotes are even: so long a cell goes on. */
+/** Joins lines into rows: a quoted cell continues until the number of quotes is even. */
 class RowCutter {
-  /** The last line that is in a row, or blank. */
+  /** The last line that is part of a complete row, or blank. */
   reached = 0
   #line = 0
   #parts: Buffer[] = []
@@ -98,7 +98,7 @@ class RowCutter {
     return rows
   }
 
-  /** @throws when the last row is not complete */
+  /** @throws if the last row is incomplete */
   end(): void {
     if (this.#open) throw new Error(`a quote that opens on line ${this.reached + 1} is never closed`)
   }
@@ -121,5 +121,5 @@ function countQuotes(line: Buffer): number {
   return quotes
 }
 
-/** The end of a row, not of a cell. */
+/** Removes the carriage return at the end of a row. */
 const withoutReturn = (row: Buffer) => (row.at(-1) === RETURN ? row.subarray(0, -1) : row)

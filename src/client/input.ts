@@ -10,43 +10,43 @@ export const FORMAT_NAMES = ['ndjson', 'json', 'csv'] as const
 export type FormatName = (typeof FORMAT_NAMES)[number]
 
 export interface InputOptions {
-  /** For all inputs; else each is what its name says. */
+  /** The format of all inputs; absent: chosen by the name of each. */
   format?: FormatName | undefined
   delimiter: string
   mapping: Mapping
 }
 
-/** A file, or what comes on stdin. */
+/** A file or stdin. */
 export interface Input {
   name: string
-  /** What stat says of it; undefined of stdin. */
+  /** The result of stat; undefined: stdin. */
   stats: Stats | undefined
   formatName: FormatName
   format: Format
-  /** Bytes of it that were read so far. */
-  position: number
+  /** Bytes that were read so far. */
+  byteOffset: number
 }
 
-/** Reads blocks of this size: each costs a turn of the event loop. */
+/** The size of a read. Each one costs a turn of the event loop. */
 const BLOCK_BYTES = 256 * 1024
 
-/** @throws when it is not there, or no file */
+/** @throws if it does not exist or is a folder */
 export async function openInput(name: string, options: InputOptions): Promise<Input> {
   const stats = name === '-' ? undefined : await statOf(name)
   const formatName = options.format ?? formatByName(name)
   const format = { ndjson: NDJSON, json: JSON_VALUES, csv: csv(options.delimiter, options.mapping) }[formatName]
-  return { name: name === '-' ? 'stdin' : name, stats, formatName, format, position: 0 }
+  return { name: name === '-' ? 'stdin' : name, stats, formatName, format, byteOffset: 0 }
 }
 
 /**
- * The pieces of an input.
- * @param stop ends it where it is, as if nothing more had come
- * @throws when it cannot be read to its end, with its name and the line that it was read up to
+ * Reads the pieces of an input.
+ * @param stop ends the input at once, without an error
+ * @throws if it cannot be read to its end, with its name and the last line that was read
  */
 export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerator<Piece> {
   const stream =
     input.stats === undefined ? process.stdin : createReadStream(input.name, { highWaterMark: BLOCK_BYTES })
-  // A terminal or a pipe may have nothing for a long time.
+  // Needed for a terminal or a pipe, which may send nothing for a long time.
   const end = () => stream.destroy()
   stop.addEventListener('abort', end)
   let reached = 0
@@ -66,7 +66,7 @@ export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerato
 
   async function* bytes(): AsyncGenerator<Buffer> {
     for await (const chunk of stream) {
-      input.position += chunk.length
+      input.byteOffset += chunk.length
       yield chunk
     }
   }

@@ -7,9 +7,8 @@ const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 
 const isSpace = (byte: number) => byte === SPACE || byte === NEWLINE || byte === RETURN || byte === TAB
 
 /**
- * An array of records, or records one after the other, however they are broken into lines. Holds one record at a time.
- * Only looks for where each ends: the bytes between are sent as they are, since parsing would round numbers, and the
- * server says what is wrong with them.
+ * An array of records, or records one after the other, with any line breaks. One record is in memory at a time. Records are only
+ * cut, not parsed: parsing would round numbers, and the server reports what is wrong with a record.
  */
 export const JSON_VALUES: Format = {
   async *read(bytes) {
@@ -20,27 +19,26 @@ export const JSON_VALUES: Format = {
 }
 
 /**
- * Where it stands, from one byte to the next: at the `top`, outside of everything; in the `array`, between its elements;
- * or within a value, which is `bracketed`, a `string` or `bare` (a number or a word), and after which it is back at the
- * top or in the array.
+ * A state machine over the bytes. States: `top`, outside of everything; `array`, between the elements of an array; and three
+ * states within a value: `bracketed`, `string` or `bare` (a number or a word). After a value it returns to `top` or `array`.
  */
 class ValueCutter {
   #state: 'top' | 'array' | 'bracketed' | 'string' | 'bare' = 'top'
   #inArray = false
-  /** Of a bracketed value: the brackets that are open, and whether this is in a string, or after a backslash in one. */
+  /** In a bracketed value: the number of open brackets, whether it is in a string, and whether a backslash precedes. */
   #depth = 0
   #inString = false
   #escaped = false
   #brokenString = false
   #line = 1
-  /** Of the value: where it began, and what there was of it in earlier chunks. */
+  /** Of the current value: the line where it began, and its bytes in earlier chunks. */
   #valueLine = 1
   #parts: Buffer[] = []
   #size = 0
-  /** Bytes of a byte order mark that were passed over; the whole of it when nothing of one can come any more. */
+  /** How many bytes of a byte order mark were skipped. Its full length: no byte order mark can follow. */
   #mark = 0
 
-  /** @throws when this cannot be JSON */
+  /** @throws if this cannot be JSON */
   push(bytes: Buffer): Piece {
     const lines: InputLine[] = []
     let start = 0
@@ -50,7 +48,7 @@ class ValueCutter {
         if (byte === BYTE_ORDER_MARK[this.#mark++]) continue
         this.#mark = BYTE_ORDER_MARK.length
       }
-      // What ends a bare value is no part of it.
+      // The byte that ends a bare value is not part of it.
       if (this.#state === 'bare' && (isSpace(byte) || byte === COMMA || byte === CLOSE_ARRAY)) {
         lines.push(this.#take(bytes.subarray(start, at)))
       }
@@ -65,11 +63,11 @@ class ValueCutter {
     return { lines, reached: (this.#isWithin ? this.#valueLine : this.#line) - 1 }
   }
 
-  /** @throws when this was not all */
+  /** @throws if the input is incomplete */
   end(): Piece {
     const lines = this.#state === 'bare' ? [this.#take(Buffer.alloc(0))] : []
     if (this.#isWithin) throw new Error(`it ends within the record that begins on line ${this.#valueLine}`)
-    if (this.#state === 'array') throw new Error(`it ends on line ${this.#line}, but its array does not`)
+    if (this.#state === 'array') throw new Error(`it ends on line ${this.#line}, but the array is not closed`)
     return { lines, reached: this.#line }
   }
 
@@ -77,7 +75,7 @@ class ValueCutter {
     return this.#state !== 'top' && this.#state !== 'array'
   }
 
-  /** Outside of values: does one begin here? */
+  /** Handles a byte outside of values. @returns whether a value begins here */
   #begin(byte: number): boolean {
     if (isSpace(byte) || byte === COMMA) return false
     if (byte === OPEN_ARRAY && !this.#inArray) {
@@ -91,7 +89,7 @@ class ValueCutter {
       return false
     }
     if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT)
-      throw new Error(`on line ${this.#line} is a ${String.fromCharCode(byte)} that closes nothing`)
+      throw new Error(`the ${String.fromCharCode(byte)} on line ${this.#line} closes nothing`)
     const isBracket = byte === OPEN_OBJECT || byte === OPEN_ARRAY
     this.#state = isBracket ? 'bracketed' : byte === QUOTE ? 'string' : 'bare'
     this.#depth = isBracket ? 1 : 0
@@ -100,7 +98,7 @@ class ValueCutter {
     return true
   }
 
-  /** Within a bracketed value or a string: does it end with this byte? */
+  /** Handles a byte in a bracketed value or a string. @returns whether the value ends with this byte */
   #isLast(byte: number): boolean {
     if (this.#inString) {
       if (this.#escaped) this.#escaped = false
@@ -130,7 +128,7 @@ class ValueCutter {
       ? {
           number: this.#valueLine,
           original: value,
-          reason: 'A string in it holds a line break, which JSON writes \\n.',
+          reason: 'A string in it contains a line break. In JSON, write it as \\n.',
         }
       : { number: this.#valueLine, original: value, record: onOneLine(value) }
     this.#parts = []
@@ -141,7 +139,7 @@ class ValueCutter {
   }
 }
 
-/** Outside of strings a newline is white space. Changes the buffer. */
+/** Replaces line breaks, which are white space outside of strings. Changes the buffer. */
 function onOneLine(value: Buffer): Buffer {
   for (let at = 0; at < value.length; at++) {
     if (value[at] === NEWLINE || value[at] === RETURN) value[at] = SPACE

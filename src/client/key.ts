@@ -3,8 +3,9 @@ import { relative } from 'node:path'
 import { KEY_FILE } from '../lib/local-folder.ts'
 
 /**
- * SLUICE_KEY, else the key of `npm start`. Not an argument: those are seen by everyone on the machine, and kept by shells.
- * @returns the key, and a shell expression for it that may be printed
+ * Finds the API key: SLUICE_KEY, or else the key of `npm start`. It is not an argument, because all users of the machine can see
+ * arguments, and shells keep them.
+ * @returns the key, and a shell expression for it, which may be printed
  */
 export async function findKey(): Promise<{ token: string; shell: string }> {
   const { SLUICE_KEY } = process.env
@@ -12,7 +13,7 @@ export async function findKey(): Promise<{ token: string; shell: string }> {
 
   const file = relative(process.cwd(), KEY_FILE)
   const token = await readFile(KEY_FILE, 'utf8').catch(() => {
-    throw new Error(`There is no key. Set SLUICE_KEY, or run npm start, which leaves one in ${file}`)
+    throw new Error(`There is no API key. Set SLUICE_KEY, or run npm start, which writes one to ${file}`)
   })
   return { token: token.trim(), shell: `$(cat '${file.replaceAll("'", `'\\''`)}')` }
 }

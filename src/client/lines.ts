@@ -1,12 +1,12 @@
 import { type Block, LineCutter, type LongLine } from '../ingest/lines.ts'
 
-/** What an input holds of one record. */
+/** One record of an input. */
 export interface InputLine {
-  /** Of the input, from 1: where the record begins. */
+  /** Number of the line, from 1, where the record begins. */
   number: number
-  /** As it stands there, without the newline at its end. */
+  /** The text in the input, without the newline at its end. */
   original: Buffer
-  /** As a line of NDJSON; undefined when it cannot be sent. */
+  /** The record as a line of NDJSON; undefined: it cannot be sent. */
   record?: Buffer
   /** Why it cannot be sent. */
   reason?: string
@@ -15,18 +15,18 @@ export interface InputLine {
 /** A piece of an input. */
 export interface Piece {
   lines: InputLine[]
-  /** All lines of the input up to this one are in here or before. */
+  /** The last line of the input that is in this piece or in an earlier one. */
   reached: number
 }
 
-/** How an input is taken apart. */
+/** How an input is split into records. */
 export interface Format {
   read(bytes: AsyncIterable<Buffer>): AsyncIterable<Piece>
-  /** The line that a file of refused lines begins with; undefined while it is not known, and where there is none. */
+  /** The first line of a file of refused lines; undefined: the format has none, or it has not been read yet. */
   header?: Buffer | undefined
 }
 
-/** Longer than any server takes; what bounds the memory that a file without newlines can claim. */
+/** More than any server accepts. Bounds the memory that a file without newlines takes. */
 export const MAX_LINE_BYTES = 16 * 1024 * 1024
 
 export const tooLong = `It is longer than ${MAX_LINE_BYTES} bytes.`
@@ -34,10 +34,10 @@ export const tooLong = `It is longer than ${MAX_LINE_BYTES} bytes.`
 const NEWLINE = 0x0a
 const RETURN = 0x0d
 
-/** What some programs on Windows begin a file with. */
+/** Some programs on Windows write this at the beginning of a file. */
 export const BYTE_ORDER_MARK = Buffer.from('\ufeff')
 
-/** The lines of a stream, without their newlines (but with a return before it); undefined for one that is too long. */
+/** The lines of a stream without newlines, but with carriage returns; undefined for a line that is too long. */
 export async function* cutLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<(Buffer | undefined)[]> {
   const cutter = new LineCutter(MAX_LINE_BYTES)
   let first = true

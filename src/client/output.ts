@@ -5,21 +5,21 @@ import { PassThrough, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { deflateByName } from './compression.ts'
 
-/** A file that appears under its name when it is complete, and not before. */
+/** A file that appears under its name only when it is complete. */
 export interface Output {
-  /** Takes what the file is to hold; it is compressed as the name says. */
+  /** Takes the content, which is compressed as the file name says. */
   stream: Writable
-  /** Ends the stream, and gives the file its name; what had it is replaced. */
+  /** Ends the stream and gives the file its name. Replaces an existing file. */
   commit(): Promise<void>
-  /** Leaves nothing behind. */
+  /** Deletes what was written. */
   discard(): Promise<void>
 }
 
-/** @throws when it cannot be written */
+/** @throws if the file cannot be written */
 export async function openOutput(path: string): Promise<Output> {
   const there = await stat(path).catch(() => undefined)
   if (there?.isDirectory()) throw new Error(`${path} is a folder; name a file`)
-  // A device or a pipe is written to, not replaced.
+  // A device or a pipe is written directly, not replaced.
   const direct = there !== undefined && !there.isFile()
   const target = direct ? path : join(dirname(path), `.${basename(path)}.${process.pid}.part`)
   const file = createWriteStream(target, { flags: direct ? 'w' : 'wx' })
@@ -29,7 +29,7 @@ export async function openOutput(path: string): Promise<Output> {
   })
   const stream = new PassThrough()
   const written = pipeline([stream, ...deflateByName(path), file])
-  // Told when it is committed, or discarded.
+  // `commit` and `discard` handle the error.
   written.catch(() => {})
   stream.on('error', () => {})
   return {

@@ -1,22 +1,22 @@
 import { SingleBar } from 'cli-progress'
 
-/** How often a line is written where there is no terminal: a log of a long run stays readable. */
+/** Time between two lines if there is no terminal, so that the log of a long run stays readable. */
 const LINE_MS = 5_000
 
 export interface Progress {
   /**
    * @param done of the total
-   * @param shown in words
+   * @param shown the progress in words
    */
   update(done: number, shown: string): void
-  /** What there is to know at this moment. */
+  /** Shows a message for now. */
   note(text: string): void
   stop(): void
 }
 
 /**
- * How far something is, on stderr: a bar on a terminal, a line now and then elsewhere.
- * @param total undefined when nobody knows; then there is neither a percentage nor a time left
+ * Shows progress on stderr: a bar on a terminal, otherwise a line every few seconds.
+ * @param total undefined: unknown; then neither the percentage nor the remaining time is shown
  */
 export function showProgress(total: number | undefined): Progress {
   const begin = performance.now()
@@ -36,14 +36,14 @@ export function showProgress(total: number | undefined): Progress {
 
 function startBar(total: number | undefined): Progress {
   const format = total === undefined ? '{shown}{note}' : '{bar} {shown}{note}'
-  // It would end with the first Ctrl-C, after which requests are still under way.
+  // A graceful exit would end the bar with the first Ctrl-C, but requests are still running then.
   const bar = new SingleBar({ format, barsize: 24, linewrap: false, hideCursor: true, gracefulExit: false })
   bar.start(total ?? 0, 0, { shown: '', note: '' })
   const end = () => bar.stop()
-  // Else a second one would leave a terminal without a cursor.
+  // A second Ctrl-C ends the process, and would leave the terminal without a cursor.
   process.once('exit', end)
   return {
-    // News make a note old.
+    // An update removes the message.
     update: (done, shown) => bar.update(done, { shown, note: '' }),
     note: (text) => bar.update({ note: ` – ${text}` }),
     stop: () => {

@@ -4,21 +4,21 @@ import type { Input } from './input.ts'
 import { type Output, openOutput } from './output.ts'
 import type { RefusedLine } from './store-lines.ts'
 
-/** What is told on stderr; more than a screen is for a file. */
+/** How many reasons are shown on stderr. For more, there is --rejected. */
 const SHOWN = 20
 
-/** Keeps the refused lines: those of `path` as they stand in the input, to be mended and loaded. */
+/** Keeps the refused lines as they are in the input, so that they can be corrected and loaded. */
 export interface RefusedLines {
   add(input: Input, refused: readonly RefusedLine[]): Promise<void>
   /** The first reasons. */
   shown: string[]
-  /** The files appear, even when nothing was refused: what they held was of another run. */
+  /** Gives the files their names, even if they are empty: older files are from another run. */
   close(): Promise<void>
 }
 
 /**
- * `path` gets the lines, `path.reasons` a line for each of them, in the same order. Without `path` only the first reasons
- * are kept.
+ * The lines go to `path`, and the reasons to `path.reasons`, one per line, in the same order. Without `path`, only the first
+ * reasons are kept.
  */
 export async function openRefusedLines(path: string | undefined): Promise<RefusedLines> {
   const outputs = path === undefined ? [] : [await openOutput(path), await openOutput(reasonsOf(path))]
@@ -36,12 +36,13 @@ export async function openRefusedLines(path: string | undefined): Promise<Refuse
         await write(lines, header)
       }
       for (const { line, reason } of refused) {
-        const told = `${input.name}:${line.number}: ${reason}`
-        if (shown.length < SHOWN) shown.push(told)
+        const message = `${input.name}:${line.number}: ${reason}`
+        if (shown.length < SHOWN) shown.push(message)
         else if (++omitted === 1) shown.push('')
-        if (omitted > 0) shown[SHOWN] = `… and ${omitted.toLocaleString('en')} more; --rejected FILE keeps them all`
+        if (omitted > 0)
+          shown[SHOWN] = `… and ${omitted.toLocaleString('en')} more; use --rejected FILE to keep all of them`
         await write(lines, line.original)
-        await write(reasons, told)
+        await write(reasons, message)
       }
     },
     async close() {
@@ -56,7 +57,7 @@ async function write(output: Output | undefined, line: Buffer | string): Promise
   if (output === undefined) return
   const { stream } = output
   stream.write(line)
-  // A full disk: what is refused from now on would be kept nowhere.
+  // For example, the disk is full. Stop here, because further refused lines would be lost.
   if (stream.errored) throw new Error('The refused lines cannot be written', { cause: stream.errored })
   if (!stream.write('\n')) await once(stream, 'drain')
 }

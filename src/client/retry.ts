@@ -1,25 +1,25 @@
-// The object and not its member: the clock of a test replaces that.
+// Imports the object and not its member, because tests replace the member with their own clock.
 import timers from 'node:timers/promises'
 import { explain } from '../lib/explain.ts'
 import { TryAgain } from './server.ts'
 
-/** Some minute with the waits between them: longer than a restart, shorter than someone's patience. */
+/** With the waits in between, about a minute: longer than a restart, and not too long for a user to wait. */
 const TRIES = 10
 const FIRST_WAIT_MS = 500
 const LONGEST_WAIT_MS = 10_000
-/** Who is asked to wait longer than this gives up: it is neither a restart nor a queue. */
+/** If the server asks for a longer wait, give up: that is neither a restart nor a full queue. */
 const LONGEST_RETRY_AFTER_MS = 120_000
 
 export interface RetryOptions {
-  /** Ends the waiting; what is under way is not disturbed. */
+  /** Ends a wait between two tries. A running try continues. */
   stop?: AbortSignal
-  /** Says in a sentence what is waited for. */
+  /** Called before each wait, with a sentence that says why. */
   onWait?: (text: string) => void
 }
 
 /**
- * Does it until it succeeds or fails for good, never sooner again than the server asked for.
- * @throws what `work` throws; the last TryAgain when that was the last try; AbortError when stopped while it waits
+ * Repeats `work` until it succeeds or fails permanently. Waits at least as long as the server asks.
+ * @throws what `work` throws; the last TryAgain if all tries failed; AbortError if stopped during a wait
  */
 export async function retry<T>(work: () => Promise<T>, { stop, onWait }: RetryOptions = {}): Promise<T> {
   for (let tries = 1; ; tries++) {

@@ -1,14 +1,14 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { explain } from '../lib/explain.ts'
 
-/** A Sluice that answers somewhere, and the key to show there. */
+/** A Sluice server and the API key for it. */
 export interface Server {
   /** Without a slash at the end. */
   url: string
   token: string
 }
 
-/** A refusal (RFC 9457), with the members that tell what to do. */
+/** A problem document (RFC 9457), with the members of Sluice. */
 export interface ProblemDocument {
   title: string
   detail: string
@@ -20,9 +20,9 @@ export interface ProblemDocument {
 
 /** The same request may succeed later. */
 export class TryAgain extends Error {
-  /** What the server asked to wait, in milliseconds; undefined when it said nothing. */
+  /** How long the server asked to wait, in milliseconds; undefined: it did not say. */
   readonly waitMs: number | undefined
-  /** What it said, when it was Sluice that answered. */
+  /** The problem document, if the response came from Sluice. */
   readonly problem: ProblemDocument | undefined
 
   constructor(
@@ -45,9 +45,9 @@ export class Refused extends Error {
   }
 }
 
-/** What every client of ours asks for: `--url`. */
+/** The option `--url` of all client commands. */
 export const urlOption = () =>
-  new Option('--url <url>', 'the server')
+  new Option('--url <url>', 'URL of the server')
     .env('SLUICE_URL')
     .default('http://127.0.0.1:3000')
     .argParser((text) => {
@@ -57,25 +57,25 @@ export const urlOption = () =>
       return `${origin}${pathname.replace(/\/+$/, '')}`
     })
 
-/** @throws when nothing answers at `url` */
+/** @throws if no server responds at `url` */
 export async function reach(url: string): Promise<void> {
   await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(10_000) }).catch((error) => {
     throw new Error(
-      `Nothing answers at ${url} (${explain(error.cause ?? error)}). Run npm start in another terminal, or name a server with --url`,
+      `No server responds at ${url} (${explain(error.cause ?? error)}). Run npm start in another terminal, or specify a server with --url`,
     )
   })
 }
 
 /**
  * Sends one request.
- * @returns the answer, when it is a 2xx; its body is still to be read
- * @throws TryAgain, Refused; Error when what answers is no Sluice
+ * @returns the response, if its status is 2xx; its body has not been read yet
+ * @throws TryAgain, Refused; Error if the response does not come from Sluice
  */
 export async function send({ url, token }: Server, path: string, init: RequestInit): Promise<Response> {
   const response = await fetch(`${url}${path}`, {
     ...init,
     headers: { authorization: `Bearer ${token}`, ...init.headers },
-    // The key is for this address, and a POST that is redirected may become a GET.
+    // The key must not go to another address, and a POST can become a GET when it is redirected.
     redirect: 'manual',
   }).catch((cause) => {
     throw new TryAgain(`The connection to ${url} broke`, { cause })
@@ -85,18 +85,18 @@ export async function send({ url, token }: Server, path: string, init: RequestIn
   throw refusal(response, body, url)
 }
 
-/** The body of an answer. @throws TryAgain when it breaks off: what was asked for may have happened. */
+/** The body of a response. @throws TryAgain if it breaks off; the server may have processed the request */
 export async function readText(response: Response, url: string): Promise<string> {
   return response.text().catch((cause) => {
-    throw new TryAgain(`${url} answered ${response.status}, but not to the end`, { cause })
+    throw new TryAgain(`${url} answered ${response.status}, but the response broke off`, { cause })
   })
 }
 
 export function isOther(url: string, what: string): Error {
-  return new Error(`${url} answered ${what} and not as Sluice does: is it another server?`)
+  return new Error(`${url} answered ${what}, which is not a response of Sluice. Is it another server?`)
 }
 
-/** What a proxy says when it cannot reach the server behind it (RFC 9110), or is asked too often (RFC 6585). */
+/** Statuses of a proxy that cannot reach the server behind it (RFC 9110), or that limits the rate (RFC 6585). */
 const TRANSIENT = [429, 502, 503, 504]
 
 function refusal({ status, headers }: Response, body: string, url: string): Error {
@@ -107,11 +107,11 @@ function refusal({ status, headers }: Response, body: string, url: string): Erro
   }
   if (TRANSIENT.includes(status)) return new TryAgain(`${url} answered ${status}`, { waitMs })
   const location = headers.get('location')
-  if (location !== null) return new Error(`${url} redirects to ${location}: name that server with --url`)
+  if (location !== null) return new Error(`${url} redirects to ${location}: specify that server with --url`)
   return isOther(url, String(status))
 }
 
-/** RFC 9110, section 10.2.3: seconds, or a date, which only proxies send. */
+/** RFC 9110, section 10.2.3: seconds, or a date. Sluice sends seconds, but a proxy may send a date. */
 function readRetryAfter(text: string | null): number | undefined {
   if (text === null) return undefined
   const milliseconds = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now()

@@ -10,15 +10,15 @@ import type { Tally } from './tally.ts'
 export interface Run {
   /** Requests at once. */
   connections: number
-  /** Ends the run after the requests that are under way; a reason that is text is told. */
+  /** Ends the run after the current requests. If the reason is text, it is shown. */
   stop: AbortController
   refused: RefusedLines
   tally: Tally
 }
 
 /**
- * Sends what is in the inputs, over several connections.
- * @returns why it ended before everything was dealt with; undefined, too, when it was stopped from outside
+ * Sends the records of the inputs over several connections.
+ * @returns why it ended early; undefined if it did not, or if the caller stopped it
  */
 export async function storeInputs(inputs: readonly Input[], server: Server, run: Run): Promise<unknown> {
   const { connections, stop, refused, tally } = run
@@ -28,8 +28,8 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
     const { reason } = target as AbortSignal
     if (typeof reason === 'string') progress.note(reason)
   })
-  let [failure, position, noted]: [unknown, number, string] = [undefined, 0, '']
-  // One generator for all: whoever is free takes the next chunk.
+  let [failure, byteOffset, noted]: [unknown, number, string] = [undefined, 0, '']
+  // All connections share one generator: a free connection takes the next chunk.
   const chunks = cutChunks(inputs, stop.signal)
   await Promise.all(Array.from({ length: connections }, sendChunks))
   progress.stop()
@@ -42,23 +42,23 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
         const stored = await storeLines(server, chunk, { stop: stop.signal, onWait: noteWait })
         tally.add(chunk, stored)
         await refused.add(chunk.input, [...chunk.unsendable.map(toRefused), ...stored.refused].toSorted(byLine))
-        position = Math.max(position, chunk.position)
-        progress.update(position, howFar())
+        byteOffset = Math.max(byteOffset, chunk.byteOffset)
+        progress.update(byteOffset, describeProgress())
       }
     } catch (error) {
-      // Whoever is stopped while it waits fails as well; what stopped it is the reason.
+      // Connections that are stopped while they wait fail as well. The first failure is the reason.
       if (!stop.signal.aborted) failure = error
       stop.abort()
     }
   }
 
-  function howFar(): string {
+  function describeProgress(): string {
     const rate = (tally.records * 1000) / (performance.now() - begin)
     const bad = tally.refused === 0 ? '' : `, ${count(tally.refused)} refused`
     return `${count(tally.records)} records, ${count(Math.round(rate))}/s${bad}`
   }
 
-  /** All connections wait for the same. */
+  /** Several connections wait for the same reason: show it once. */
   function noteWait(text: string): void {
     if (text !== noted) progress.note(text)
     noted = text
@@ -69,7 +69,7 @@ const toRefused = (line: InputLine): RefusedLine => ({ line, reason: line.reason
 
 const byLine = (one: RefusedLine, other: RefusedLine) => one.line.number - other.line.number
 
-/** Bytes to read; undefined when nobody knows. */
+/** Total size in bytes; undefined: unknown. */
 function sizeOf(inputs: readonly Input[]): number | undefined {
   if (!inputs.every(({ stats }) => stats?.isFile() === true)) return undefined
   return inputs.reduce((sum, { stats }) => sum + (stats?.size ?? 0), 0)

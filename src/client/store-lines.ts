@@ -12,41 +12,41 @@ export interface RefusedLine {
   reason: string
 }
 
-/** What became of the lines of a chunk. */
+/** The results of the lines of a chunk. */
 export interface Stored {
   counts: Counts
   refused: RefusedLine[]
-  /** Refused lines that were counted and not named. */
+  /** Number of refused lines that the server counted but did not name. */
   unnamed: number
-  /** Was there a request before, of which nobody knows what it stored? */
-  unheard: boolean
+  /** Whether an earlier try has an unknown outcome, so it may have stored some of the lines. */
+  outcomeUnknown: boolean
 }
 
-/** The server holds a request while its database is away: OUTAGE_HOLD_SECONDS, and some more for a slow line. */
-const PATIENCE_MS = 120_000
+/** The timeout of a request. The server holds requests for OUTAGE_HOLD_SECONDS in an outage; the rest is for a slow network. */
+const TIMEOUT_MS = 120_000
 
 /**
- * Sends a chunk until there is an answer that stays. The ids make that safe: what an unheard answer stored is a
- * duplicate then.
- * @throws TryAgain when it was tried often enough; Refused when it is not about the lines; AbortError when stopped
+ * Sends a chunk until it gets a final response. This is safe: lines that were stored by a try without a response are duplicates
+ * in the next one.
+ * @throws TryAgain if all tries failed; Refused if the request was refused and not its lines; AbortError if stopped
  */
 export async function storeLines(server: Server, chunk: Chunk, options: RetryOptions): Promise<Stored> {
   if (chunk.lines.length === 0) return NOTHING
   const body = bodyOf(chunk)
   const key = idempotencyKey(chunk, body)
-  /** Stored by requests that failed later, as far as they said so. */
+  /** Lines that were created by tries that failed later, as far as their responses say. */
   let createdBefore = 0
-  let unheard = false
+  let outcomeUnknown = false
   const report = await retry(async () => {
     try {
       return await post(server, body, key)
     } catch (error) {
-      // All lines refused is an answer to each of them. What else is refused is the request: the key, for one.
+      // If all lines are refused, the response is final for each of them. Otherwise the request is refused, for example its key.
       if (error instanceof Refused && isReport(error.problem) && sum(error.problem.counts) === chunk.lines.length)
         return error.problem
       if (error instanceof TryAgain && error.problem?.outcome !== 'not_written') {
         if (isReport(error.problem)) createdBefore += error.problem.counts.created
-        unheard = true
+        outcomeUnknown = true
       }
       throw error
     }
@@ -54,7 +54,7 @@ export async function storeLines(server: Server, chunk: Chunk, options: RetryOpt
 
   if (sum(report.counts) !== chunk.lines.length)
     throw new Error(
-      `${server.url} was sent ${chunk.lines.length} records, and says what became of ${sum(report.counts)}`,
+      `${server.url} received ${chunk.lines.length} records, but reported results for ${sum(report.counts)}`,
     )
   const ours = Math.min(createdBefore, report.counts.duplicate)
   const { created, duplicate, conflict, rejected } = report.counts
@@ -65,7 +65,7 @@ export async function storeLines(server: Server, chunk: Chunk, options: RetryOpt
       reason: pointer === undefined || pointer === '' ? detail : `${pointer}: ${detail}`,
     })),
     unnamed: report.rejectionsOmitted,
-    unheard,
+    outcomeUnknown,
   }
 }
 
@@ -73,7 +73,7 @@ const NOTHING: Stored = {
   counts: { created: 0, duplicate: 0, conflict: 0, rejected: 0 },
   refused: [],
   unnamed: 0,
-  unheard: false,
+  outcomeUnknown: false,
 }
 
 async function post(server: Server, body: Buffer<ArrayBuffer>, key: string): Promise<LinesReport> {
@@ -82,21 +82,21 @@ async function post(server: Server, body: Buffer<ArrayBuffer>, key: string): Pro
     method: 'POST',
     headers: { 'content-type': 'application/x-ndjson', 'idempotency-key': key, ...encoding },
     body: content,
-    signal: AbortSignal.timeout(PATIENCE_MS),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
   })
   const text = await readText(response, server.url)
   const report = parse(text)
   if (isReport(report)) return report
-  // Not taken for a success, whatever the status was.
+  // Not a success, whatever the status is.
   throw isOther(server.url, String(response.status))
 }
 
 const sum = (counts: Counts) => Object.values(counts).reduce((one, other) => one + other)
 
-/** A server takes what inflates this far for an attack. */
+/** The server treats a body with a higher compression ratio as an attack. */
 const SUSPICIOUS_RATIO = 100
 
-/** Some sixteenth of the bytes. Over loopback, where that is worth nothing, it costs 3 % of the rate. */
+/** Compresses the body to about a sixteenth. Over loopback, where this gains nothing, it costs 3 % of the throughput. */
 function pack(body: Buffer<ArrayBuffer>): { content: Buffer<ArrayBuffer>; encoding: Record<string, string> } {
   const packed = zstdCompressSync(body)
   return packed.length * SUSPICIOUS_RATIO < body.length
@@ -112,7 +112,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** LinesReportSchema, as far as it is read here. */
+/** The members of LinesReportSchema that are used here. */
 interface LinesReport {
   counts: Counts
   lines: number

@@ -1,18 +1,18 @@
 import type { Chunk } from './chunks.ts'
 import type { Counts, Stored } from './store-lines.ts'
 
-/** What became of the lines of all inputs. */
+/** The results of the lines of all inputs. */
 export class Tally {
   readonly counts: Counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
-  /** Lines that are dealt with, blank ones too. */
+  /** Lines that are processed, including blank ones. */
   lines = 0
-  /** Refused lines that the server counted and did not name. */
+  /** Number of refused lines that the server counted but did not name. */
   unnamed = 0
-  /** Duplicates of which nobody knows whether an earlier request of this run stored them: its answer was lost. */
+  /** Duplicates that an earlier request of this run may have stored: its response was lost. */
   perhapsOurs = 0
-  /** All before this place is dealt with. */
+  /** All lines up to this one are processed. */
   reached: { name: string; line: number } | undefined
-  /** Those that have a gap before them. */
+  /** Chunks that are done, but not all chunks before them. */
   readonly #done = new Map<number, Chunk>()
   #next = 0
 
@@ -28,13 +28,13 @@ export class Tally {
     return this.counts.conflict + this.counts.rejected
   }
 
-  /** A chunk is dealt with. Chunks overtake each other: what has a gap before it is counted, but not called reached. */
-  add(chunk: Chunk, { counts, unnamed, unheard }: Stored): void {
+  /** Adds a chunk that is done. Chunks overtake each other: `reached` moves only when all earlier chunks are done. */
+  add(chunk: Chunk, { counts, unnamed, outcomeUnknown }: Stored): void {
     for (const status of Object.keys(counts) as (keyof Counts)[]) this.counts[status] += counts[status]
     this.counts.rejected += chunk.unsendable.length
     this.lines += chunk.reached - chunk.after
     this.unnamed += unnamed
-    if (unheard) this.perhapsOurs += counts.duplicate
+    if (outcomeUnknown) this.perhapsOurs += counts.duplicate
     this.#done.set(chunk.ordinal, chunk)
     for (let done = this.#done.get(this.#next); done !== undefined; done = this.#done.get(++this.#next)) {
       this.#done.delete(this.#next)

@@ -5,24 +5,24 @@ import { downloadBackup, listBackups, uploadBackups } from '../operate/backups.t
 import { type Bucket, openBucket } from '../operate/bucket.ts'
 import { withConnection } from './database.ts'
 
-/** `sluice backups upload`: tells the database of DATABASE_URL how it went, if there is one. */
+/** `sluice backups upload`: also records the result of the run in the database of DATABASE_URL, if it is set. */
 export async function runUpload(folder: string): Promise<void> {
   const config = loadConfig()
   const logger = createLogger(config.LOG_LEVEL)
   const begun = performance.now()
-  const tell = async (succeeded: boolean, figures: Record<string, number>) => {
+  const report = async (succeeded: boolean, figures: Record<string, number>) => {
     const seconds = (performance.now() - begun) / 1000
     if (config.DATABASE_URL === undefined) return
     await withConnection(config.DATABASE_URL, (db) =>
       recordJobRun(db, { job: 'backup_upload', succeeded, seconds, figures, totals: {} }),
-    ).catch((err) => logger.error({ err }, 'how this run ended could not be written down in sluice.jobs'))
+    ).catch((err) => logger.error({ err }, 'the result of this run could not be recorded in sluice.jobs'))
   }
   try {
     const { names, bytes } = await uploadBackups(bucketOf(config), folder)
     logger.info({ backups: names, bytes }, names.length > 0 ? 'uploaded' : 'nothing to upload')
-    await tell(true, { bytes, uploaded: names.length })
+    await report(true, { bytes, uploaded: names.length })
   } catch (error) {
-    await tell(false, {})
+    await report(false, {})
     throw error
   }
 }
@@ -39,6 +39,6 @@ export async function runDownload(name: string, folder: string): Promise<void> {
 
 function bucketOf({ BACKUP_BUCKET_URL: url, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION }: Config): Bucket {
   if (url === undefined || AWS_ACCESS_KEY_ID === undefined || AWS_SECRET_ACCESS_KEY === undefined)
-    throw new Error('BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY have to be set')
+    throw new Error('BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set')
   return openBucket({ url, accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY, region: AWS_REGION })
 }

@@ -8,30 +8,30 @@ import { withConnection } from './database.ts'
 type Environment = Record<string, string | undefined>
 
 /**
- * `sluice bootstrap`: makes the roles and the database that DATABASE_URL names, or makes them what they should be;
- * DATABASE_URL is the superuser's. Passwords that changed are set, so that running it again rotates them.
- * `--key`: makes sure that the API key SLUICE_BOOTSTRAP_KEY exists instead; DATABASE_URL is the schema's owner's.
+ * `sluice bootstrap`: creates the roles and the database of DATABASE_URL, or corrects them. DATABASE_URL must be the superuser's.
+ * It sets passwords that have changed, so running it again rotates them.
+ * `--key`: instead makes sure that the API key SLUICE_BOOTSTRAP_KEY exists. DATABASE_URL must be the owner's.
  */
 export async function runBootstrap({ key }: { key: boolean }, env: Environment = process.env): Promise<void> {
   const config = loadConfig(env)
   const logger = createLogger(config.LOG_LEVEL)
   if (key) {
     await withConnection(urlOf(config).href, (db) => ensureBootstrapKey(db, firstKey(config)))
-    logger.info('the first API key is there')
+    logger.info('the first API key exists')
     return
   }
   const passwords = readPasswords(env)
   const url = urlOf(config)
   const database = decodeURIComponent(url.pathname.slice(1))
-  // Every server has this one; the other may be what is missing.
+  // The database `postgres` exists on every server. The other one may be missing.
   await withConnection(Object.assign(url, { pathname: '/postgres' }).href, async (db) => {
     await ensureRoles(db, passwords)
     await ensureDatabase(db, database, 'sluice_owner')
   })
-  logger.info({ roles: roleNames, database }, 'the roles and the database are there')
+  logger.info({ roles: roleNames, database }, 'the roles and the database exist')
 }
 
-// Not among the settings in config.ts: no other command may be given all of them.
+// Not among the settings in config.ts, because no other command may get all passwords.
 function readPasswords(env: Environment): Record<RoleName, string> {
   const named = roleNames.map((role) => [role, `${role.toUpperCase()}_PASSWORD`] as const)
   const missing = named.filter(([, name]) => !env[name]).map(([, name]) => name)
@@ -40,7 +40,7 @@ function readPasswords(env: Environment): Record<RoleName, string> {
 }
 
 function urlOf({ DATABASE_URL }: Config): URL {
-  if (DATABASE_URL === undefined) throw new Error('DATABASE_URL is not set; the embedded PostgreSQL needs no bootstrap')
+  if (DATABASE_URL === undefined) throw new Error('DATABASE_URL is not set. The embedded PostgreSQL needs no bootstrap')
   const url = new URL(DATABASE_URL)
   if (url.pathname.length < 2) throw new Error('DATABASE_URL names no database')
   return url

@@ -8,19 +8,19 @@ export interface DatabaseUrls {
   api: string
   /** For migrations. */
   owner: string
-  /** For retention: may remove records. */
+  /** For retention: may delete records. */
   maintenance: string
   embedded: boolean
   release(): Promise<void>
 }
 
-/** The database of DATABASE_URL, else the embedded one, started if need be. @throws EmbeddedError */
+/** The database of DATABASE_URL, or else the embedded one, which is started if necessary. @throws EmbeddedError */
 export async function openDatabase({ DATABASE_URL }: Config): Promise<DatabaseUrls> {
   if (DATABASE_URL !== undefined) {
     const one = { api: DATABASE_URL, owner: DATABASE_URL, maintenance: DATABASE_URL }
     return { ...one, embedded: false, release: async () => {} }
   }
-  // A development dependency: with a database of one's own none of it is loaded, and the image does not have it.
+  // A development dependency: it is not loaded if DATABASE_URL is set, and the image does not contain it.
   const { openEmbedded } = await import('../../db/embedded/index.ts').catch((cause) => {
     throw new Error('DATABASE_URL is not set, and the embedded PostgreSQL is not installed. Set DATABASE_URL.', {
       cause,
@@ -30,7 +30,7 @@ export async function openDatabase({ DATABASE_URL }: Config): Promise<DatabaseUr
   return { api: apiUrl, owner: ownerUrl, maintenance: maintenanceUrl, embedded: true, release }
 }
 
-/** Runs a piece of work on a connection of its own. */
+/** Runs `work` on its own connection. */
 export async function withConnection<T>(url: string, work: (db: Database) => Promise<T>): Promise<T> {
   const db = connect({ url, name: 'sluice-command', connections: 1, statementTimeoutMs: 0, onError: () => {} })
   try {

@@ -4,14 +4,14 @@ import { decodeCursor } from '../lib/cursor.ts'
 import { createLogger } from '../logger.ts'
 import { openDatabase, withConnection } from './database.ts'
 
-/** `sluice epoch begin`: DATABASE_URL is the owner's. */
+/** `sluice epoch begin`. DATABASE_URL must be the owner's. */
 export async function runBegin({ after }: { after?: string }): Promise<void> {
   const last = after === undefined ? undefined : readEpoch(after)
   const config = loadConfig()
   const database = await openDatabase(config)
   try {
     const epoch = await withConnection(database.owner, (db) => beginEpoch(db, last))
-    createLogger(config.LOG_LEVEL).info({ epoch }, 'a new epoch: what is stored from now on comes after all before')
+    createLogger(config.LOG_LEVEL).info({ epoch }, 'a new epoch has begun: new records sort after all earlier ones')
   } finally {
     await database.release()
   }
@@ -19,9 +19,8 @@ export async function runBegin({ after }: { after?: string }): Promise<void> {
 
 function readEpoch(cursor: string): number {
   const position = decodeCursor(cursor)
-  if (position === undefined) throw new Error(`--after ${cursor} is not a cursor, or was damaged on the way`)
-  // Anybody can make one up. Each start of the database needs a greater number still.
-  if (position.epoch >= HIGHEST_EPOCH)
-    throw new Error(`--after ${cursor} is not a cursor that a database has given out`)
+  if (position === undefined) throw new Error(`--after ${cursor} is not a cursor, or was damaged`)
+  // Anyone can forge a cursor. A very high epoch would leave none for later starts of the database.
+  if (position.epoch >= HIGHEST_EPOCH) throw new Error(`--after ${cursor} is not a cursor from this service`)
   return position.epoch
 }

@@ -23,23 +23,26 @@ interface Options extends Omit<ListQuery, 'limit'> {
 const FILTERS = Object.keys(ListQuerySchema.properties) as (keyof ListQuery)[]
 
 const HELP = `
-The API key is SLUICE_KEY, else the one that npm start made; it needs the scope read.
+The API key is SLUICE_KEY, or else the key that npm start created. It needs the scope read.
 
-The whole selection, as it stands when the export begins; sluice load takes it back, from NDJSON or CSV. A file appears
-under its name when it is complete, and not before, and replaces what had that name; .gz and .zst are compressed.
+Exports the whole selection, without records that are stored after the export has begun. sluice load can load the result,
+as NDJSON or CSV. A file appears under its name only when it is complete, and replaces an existing file. A file named
+.gz or .zst is compressed.
 
   sluice export --type order.placed --received-from 2026-01-01T00:00:00Z --output orders.ndjson.gz
   sluice export --source shop --order asc | jq .data.total
 
-The exit code is 0 when everything was written; else 1.`
+The exit code is 0 if everything was written, otherwise 1.`
 
-/** Options of `sluice export`: the parameters of GET /v1/records, in the spelling of a shell. */
+/** Options of `sluice export`: the parameters of GET /v1/records in kebab case. */
 export function defineExport(command: Command): void {
   command.addOption(urlOption())
   command.addOption(
-    new Option('--format <format>', 'ndjson, unless --output is named .csv').choices(Object.keys(MEDIA_TYPES)),
+    new Option('--format <format>', 'default: csv if --output ends with .csv, otherwise ndjson').choices(
+      Object.keys(MEDIA_TYPES),
+    ),
   )
-  command.option('--output <file>', 'instead of stdout')
+  command.option('--output <file>', 'write to this file instead of stdout')
   for (const name of FILTERS) {
     const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
     command.option(`--${flag} <${flag}>`, ListQuerySchema.properties[name].description)
@@ -47,7 +50,7 @@ export function defineExport(command: Command): void {
   command.addHelpText('after', HELP).action(runExport)
 }
 
-/** Writes a selection of records. @throws Error with a sentence, when it is not complete */
+/** Writes a selection of records. @throws Error with a sentence if it is incomplete */
 async function runExport(options: Options): Promise<void> {
   const { url, output: path, format = formatByName(path) } = options
   const server: Server = { url, token: (await findKey()).token }
@@ -59,7 +62,7 @@ async function runExport(options: Options): Promise<void> {
     () => stop.abort(new Error('interrupted')),
     () => process.exit(1),
   )
-  // Records on a terminal are what is to be seen there.
+  // If the records go to a terminal, progress would be mixed with them.
   const progress = path === undefined && process.stdout.isTTY === true ? undefined : showProgress(undefined)
   const begin = performance.now()
   const seen = { records: 0, bytes: 0 }
@@ -73,36 +76,38 @@ async function runExport(options: Options): Promise<void> {
     await output?.commit()
   } catch (error) {
     await output?.discard()
-    throw new Error(tellEnd(error))
+    throw new Error(describeFailure(error))
   } finally {
     progress?.stop()
   }
-  if (progress !== undefined) console.error(`${howMuch()} in ${((performance.now() - begin) / 1000).toFixed(1)} s`)
+  if (progress !== undefined)
+    console.error(`${describeAmount()} in ${((performance.now() - begin) / 1000).toFixed(1)} s`)
 
   async function* count(body: ReadableStream<Uint8Array>): AsyncGenerator<Buffer> {
     for await (const chunk of body) {
       seen.bytes += chunk.length
       if (format === 'ndjson') seen.records += countNewlines(chunk)
-      progress?.update(0, howMuch())
+      progress?.update(0, describeAmount())
       yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
     }
   }
 
-  function howMuch(): string {
+  function describeAmount(): string {
     const records = format === 'ndjson' ? `${seen.records.toLocaleString('en')} records, ` : ''
     const rate = (seen.bytes / 1e3 / (performance.now() - begin)).toFixed(1)
     return `${records}${(seen.bytes / 1e6).toFixed(1)} MB, ${rate} MB/s`
   }
 
-  function tellEnd(error: unknown): string {
+  function describeFailure(error: unknown): string {
     if (stop.signal.aborted) return `Interrupted${path === undefined ? '' : `: ${path} was not written`}`
-    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return 'Whoever reads stdout has left before the end'
-    const partial = path === undefined ? 'what was written is not all' : `${path} was not written`
-    return begun ? `${explain(error)}. After ${howMuch()} it broke off: ${partial}` : explain(error)
+    if ((error as NodeJS.ErrnoException).code === 'EPIPE')
+      return 'The program that reads stdout closed it before the end'
+    const partial = path === undefined ? 'the output is incomplete' : `${path} was not written`
+    return begun ? `${explain(error)}. It broke off after ${describeAmount()}: ${partial}` : explain(error)
   }
 }
 
-/** The selection, as it begins to arrive. */
+/** Requests the selection. @returns the body of the response */
 async function request(
   server: Server,
   options: Options,
@@ -112,7 +117,7 @@ async function request(
 ): Promise<ReadableStream<Uint8Array>> {
   const query = new URLSearchParams()
   for (const name of FILTERS) if (options[name] !== undefined) query.set(name, String(options[name]))
-  // Not fetch's own choice, gzip, which takes the server several times as long.
+  // zstd instead of gzip, the default of fetch, which takes the server several times as long.
   const headers = { accept: MEDIA_TYPES[format], 'accept-encoding': 'zstd, gzip;q=0.5' }
   const response = await retry(() => send(server, `/v1/records?${query}`, { headers, signal: stop }), {
     stop,

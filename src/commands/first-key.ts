@@ -7,8 +7,8 @@ import { ensureBootstrapKey, issueKey } from '../operate/issue-key.ts'
 import { hashKey, SCOPES } from '../operate/keys.ts'
 
 /**
- * Makes sure there is a key to begin with; one that it makes is left in `file`, for its owner alone.
- * @returns a shell expression for it: the key itself is never printed, since what is printed is often kept
+ * Makes sure that there is a first key. A key that it creates is written to `file`, which only the owner can read.
+ * @returns a shell expression for the key; the key itself is never printed, because output is often kept
  */
 export async function ensureFirstKey(
   db: Database,
@@ -25,11 +25,11 @@ export async function ensureFirstKey(
     (key) => key.revoked_at === null && kept !== undefined && key.hash.toString('hex') === hashKey(kept.trim()),
   )
   if (!works) {
-    // A database that others use has keys of its own: none is added unasked.
+    // A database of your own that already has keys gets no further one.
     if (!embedded && keys.length > 0) return '$SLUICE_KEY'
     const { token } = await issueKey(db, { name: 'local', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })
     await mkdir(dirname(file), { recursive: true })
-    // Made anew: a file that is there would keep the permissions that it has.
+    // A new file, because an existing one would keep its permissions.
     const made = `${file}.${process.pid}`
     await rm(made, { force: true })
     await writeFile(made, `${token}\n`, { mode: 0o600, flag: 'wx' })

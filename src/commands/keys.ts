@@ -15,10 +15,11 @@ export interface CreateOptions {
   expires?: string
 }
 
-/** `sluice keys create`: prints the key on stdout, for the only time. */
+/** `sluice keys create`: prints the key on stdout. It cannot be shown again. */
 export async function createKey({ name, scope, sourcePrefix, rate, expires }: CreateOptions): Promise<void> {
   const unknown = scope.filter((one) => !SCOPES.includes(one as Scope))
-  if (unknown.length > 0) throw new Error(`There is no scope ${unknown.join(', ')}; there are ${SCOPES.join(', ')}`)
+  if (unknown.length > 0)
+    throw new Error(`There is no scope ${unknown.join(', ')}. The scopes are ${SCOPES.join(', ')}`)
   for (const prefix of sourcePrefix) {
     const fault = prefixFault(prefix)
     if (fault !== undefined) throw new Error(`--source-prefix "${prefix}" ${fault}`)
@@ -31,11 +32,11 @@ export async function createKey({ name, scope, sourcePrefix, rate, expires }: Cr
   )
   console.log(token)
   console.error(
-    `Key ${id} (${scope.join(', ')})${expiresAt === null ? '' : `, until ${expiresAt.toISOString()}`}. It is not shown again: keep it now.`,
+    `Key ${id} (${scope.join(', ')})${expiresAt === null ? '' : `, until ${expiresAt.toISOString()}`}. It is not shown again, so save it now.`,
   )
 }
 
-/** `sluice keys list`: what there is, never a secret. */
+/** `sluice keys list`: all keys, without their secrets. */
 export async function listKeys({ json }: { json?: boolean }): Promise<void> {
   const keys = (await withDatabase(selectKeys)).map((key) => ({
     id: key.id,
@@ -51,10 +52,10 @@ export async function listKeys({ json }: { json?: boolean }): Promise<void> {
   else console.table(keys)
 }
 
-/** `sluice keys revoke`: refused by every instance within two seconds. */
+/** `sluice keys revoke`: all instances refuse the key within two seconds. */
 export async function revoke(id: string): Promise<void> {
   const found = await withDatabase((db) => revokeKey(db, id))
-  if (!found) throw new Error(`There is no key ${id}; "sluice keys list" shows all`)
+  if (!found) throw new Error(`There is no key ${id}. "sluice keys list" shows all keys`)
   console.error(`Key ${id} is revoked.`)
 }
 
@@ -67,14 +68,14 @@ async function withDatabase<T>(work: (db: Database) => Promise<T>): Promise<T> {
   }
 }
 
-/** Records a second. */
+/** Reads a number of records per second. */
 function readRate(text: string): number {
   const rate = Number(text)
   if (Number.isInteger(rate) && rate >= 1 && rate <= 1_000_000) return rate
-  throw new Error(`--rate ${text} is not a whole number of records a second, from 1 to 1000000`)
+  throw new Error(`--rate ${text} is not a whole number of records per second from 1 to 1000000`)
 }
 
-/** A time (RFC 3339 or a date), or a span from now: 90d, 12h. */
+/** Reads a time (RFC 3339 or a date), or a span from now, such as 90d or 12h. */
 function readExpiry(text: string): Date {
   const [, count, unit] = /^(\d+)([dhm])$/.exec(text) ?? []
   const milliseconds = { d: 86_400_000, h: 3_600_000, m: 60_000 }[unit ?? '']

@@ -24,42 +24,42 @@ interface Options {
 }
 
 const HELP = `
-The API key is SLUICE_KEY, else the one that npm start made; it needs the scope ingest.
+The API key is SLUICE_KEY, or else the key that npm start created. It needs the scope ingest.
 
-Formats, by name or with --format; in front of .gz or .zst as well (orders.csv.gz):
-  ndjson  a record a line; also what any other name is taken for
+The file name decides the format, unless --format does. .gz or .zst may follow (orders.csv.gz).
+  ndjson  one record per line; also used for all other names
   json    an array of records, or records one after the other; one record is in memory at a time
-  csv     a header, then a record a row. The columns source, type, id, time, subject, dataschema and datacontenttype
-          are these attributes, unless --map or --set says otherwise; every other column is a member of data. Cells stay
-          text, 12.50 and true too, but for the columns named with --json. What sluice export wrote needs no options.
+  csv     a header, then one record per row. The columns source, type, id, time, subject, dataschema and datacontenttype
+          are these attributes, unless --map or --set says otherwise. Every other column is a member of data. Cells are
+          text, also 12.50 and true, except in the columns named with --json. Files of sluice export need no options.
 
-Loading the same input again stores nothing twice: records are known by (source, id), and those without an id get one
-from their place in the input and the lines around it. So do not edit an input that was loaded in part and holds
-records without ids: take the refused lines from --rejected, mend them, and load that file.
+Loading the same input again stores nothing twice. Records are identified by (source, id). A record without an id gets
+one that depends on its line number and the lines around it. So if an input has records without ids and was loaded in
+part, do not edit it: write the refused lines to a file with --rejected, correct them, and load that file.
 
   sluice load orders.ndjson
   sluice load orders.csv --set source=shop --set type=order.placed --map id=number --json total
   zcat logs/*.gz | sluice load - --rejected refused.ndjson
 
-The exit code is 0 when every record is stored, created now or a duplicate of what was there; else 1.`
+The exit code is 0 if every record is stored (created, or a duplicate of a stored record), otherwise 1.`
 
 /** Arguments and options of `sluice load`. */
 export function defineLoad(command: Command): void {
   command
-    .argument('<file...>', 'what to load; - is stdin')
+    .argument('<file...>', 'the files to load; - is stdin')
     .addOption(urlOption())
-    .addOption(new Option('--format <format>', 'of all files, whatever their names say').choices(FORMAT_NAMES))
-    .option('--connections <n>', 'requests at once', connections, 4)
-    .option('--rejected <file>', 'write the refused lines there, as they are, and the reasons to <file>.reasons')
-    .option('--map <attribute=column>', 'CSV: take an attribute from this column; repeatable', pair)
-    .option('--set <attribute=text>', 'CSV: the same for all records; repeatable', pair)
-    .option('--json <column>', 'CSV: its cells are JSON, numbers for one; repeatable', add)
-    .option('--delimiter <character>', 'CSV: what is between cells', delimiter, ',')
+    .addOption(new Option('--format <format>', 'format of all files, whatever their names').choices(FORMAT_NAMES))
+    .option('--connections <n>', 'number of requests at the same time', connections, 4)
+    .option('--rejected <file>', 'write the refused lines to this file, unchanged, and the reasons to <file>.reasons')
+    .option('--map <attribute=column>', 'CSV: read an attribute from this column; repeatable', pair)
+    .option('--set <attribute=text>', 'CSV: give an attribute this value in all records; repeatable', pair)
+    .option('--json <column>', 'CSV: the cells of this column are JSON, such as numbers; repeatable', add)
+    .option('--delimiter <character>', 'CSV: the character between cells', delimiter, ',')
     .addHelpText('after', HELP)
     .action(runLoad)
 }
 
-/** Stores what is in files. @throws Error with a sentence, when not every record is stored */
+/** Stores the records of files. @throws Error with a sentence if not every record is stored */
 async function runLoad(names: string[], options: Options): Promise<void> {
   const { map = new Map(), set = new Map(), json = new Set() } = options
   const mapping: Mapping = { map, set, json }
@@ -76,7 +76,7 @@ async function runLoad(names: string[], options: Options): Promise<void> {
     ['SIGINT', 'SIGTERM'],
     () => {
       interrupted = true
-      stop.abort('Ending after the requests under way; once more ends it at once')
+      stop.abort('Ending after the current requests. A second signal ends it at once')
     },
     () => process.exit(1),
   )
@@ -88,28 +88,30 @@ async function runLoad(names: string[], options: Options): Promise<void> {
   for (const reason of refused.shown) console.error(reason)
   console.log(summarize(tally, seconds))
   if (tally.perhapsOurs > 0) console.error(`${perhaps(tally.perhapsOurs)}.`)
-  if (failure !== undefined || interrupted) throw new Error(tellEnd(failure, tally))
-  if (tally.refused > 0) throw new Error(tellRefused(tally, options.rejected))
+  if (failure !== undefined || interrupted) throw new Error(describeEnd(failure, tally))
+  if (tally.refused > 0) throw new Error(describeRefused(tally, options.rejected))
 }
 
-/** What would be found out too late. */
+/** Checks that would otherwise fail too late. */
 async function checkTogether(
   inputs: readonly Input[],
   { rejected, map, set, json, delimiter }: Options,
 ): Promise<void> {
   const formats = new Set(inputs.map(({ formatName }) => formatName))
   if (!formats.has('csv') && (map !== undefined || set !== undefined || json !== undefined || delimiter !== ','))
-    throw new Error('--map, --set, --json and --delimiter are for CSV, and none of the files is: see --format')
+    throw new Error('--map, --set, --json and --delimiter are for CSV, but no file is CSV. See --format')
   if (inputs.filter(({ stats }) => stats === undefined).length > 1) throw new Error('- can be loaded only once')
   if (rejected === undefined) return
   if (inputs.length > 1 && (formats.size > 1 || formats.has('csv')))
-    throw new Error('--rejected holds lines of one format and one CSV header: load the files one by one')
+    throw new Error(
+      '--rejected can only contain lines of one format and with one CSV header. Load the files one by one',
+    )
   for (const path of [rejected, reasonsOf(rejected)]) {
     const there = await stat(path).catch(() => undefined)
     const same = inputs.find(
       ({ stats }) => there?.ino === stats?.ino && there?.dev === stats?.dev && stats !== undefined,
     )
-    if (same !== undefined) throw new Error(`--rejected would overwrite ${same.name}, which is to be loaded`)
+    if (same !== undefined) throw new Error(`--rejected would overwrite ${same.name}, which is an input`)
   }
 }
 
@@ -122,26 +124,26 @@ function summarize(tally: Tally, seconds: number): string {
   })
 }
 
-/** Why not everything was dealt with, and what to do. */
-function tellEnd(failure: unknown, { reached }: Tally): string {
+/** Why the run ended early, and what to do. */
+function describeEnd(failure: unknown, { reached }: Tally): string {
   const why = failure === undefined ? 'Interrupted' : explain(failure)
   if (reached === undefined) return why
-  const place = `Everything up to line ${count(reached.line)} of ${reached.name} was dealt with`
-  return `${why}. ${place}. To go on, run the same command again: what is stored shows as duplicates then`
+  const progress = `Everything up to line ${count(reached.line)} of ${reached.name} is processed`
+  return `${why}. ${progress}. To continue, run the same command again. Records that are stored will be duplicates`
 }
 
-function tellRefused({ refused, unnamed }: Tally, rejected: string | undefined): string {
-  const where = rejected === undefined ? '' : `: they are in ${rejected}, the reasons in ${reasonsOf(rejected)}`
-  const rest = unnamed === 0 ? '' : `. ${count(unnamed)} of them the server counted, but did not name`
+function describeRefused({ refused, unnamed }: Tally, rejected: string | undefined): string {
+  const where = rejected === undefined ? '' : `: they are in ${rejected}, and the reasons in ${reasonsOf(rejected)}`
+  const rest = unnamed === 0 ? '' : `. The server counted ${count(unnamed)} of them without naming them`
   return `${count(refused)} records were not stored${where}${rest}`
 }
 
 const perhaps = (duplicates: number) =>
-  `Up to ${count(duplicates)} of the duplicates may have been created by this run, whose connection broke before the answer`
+  `This run may have created up to ${count(duplicates)} of the duplicates, because a connection broke before the response`
 
 function connections(text: string): number {
   const value = Number(text)
-  // The server reserves memory for each of them, and refuses what is too much.
+  // The server reserves memory for each connection, and refuses too many.
   if (!Number.isInteger(value) || value < 1 || value > 16) throw new InvalidArgumentError('It must be from 1 to 16.')
   return value
 }
@@ -153,13 +155,14 @@ function pair(text: string, before: Map<string, string> = new Map()): Map<string
   const name = text.slice(0, Math.max(at, 0))
   // CloudEvents 1.0.2, section 3.1: the name of an extension attribute.
   if (!ATTRIBUTES.includes(name) && !/^[a-z0-9]+$/.test(name))
-    throw new InvalidArgumentError(`It must be an attribute, = and a text; attributes are ${ATTRIBUTES.join(', ')}.`)
+    throw new InvalidArgumentError(`It must be an attribute, = and a text. Attributes are ${ATTRIBUTES.join(', ')}.`)
   return new Map([...before, [name, text.slice(at + 1)]])
 }
 
 const add = (text: string, before: Set<string> = new Set()) => new Set([...before, text])
 
 function delimiter(text: string): string {
-  if (text === '' || /["\r\n]/.test(text)) throw new InvalidArgumentError('It must be a character, and no quote.')
+  if (text === '' || /["\r\n]/.test(text))
+    throw new InvalidArgumentError('It must be a character other than a quote or a line break.')
   return text
 }

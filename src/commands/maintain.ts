@@ -18,30 +18,30 @@ interface Options {
   dryRun: boolean
 }
 
-/** A batch takes a fraction of a second. One that takes so long is tried again with fewer records. */
+/** A batch takes a fraction of a second. One that takes longer than this is cancelled and tried again with fewer records. */
 const STATEMENT_TIMEOUT_MS = 10_000
 
 /**
- * `sluice maintain`: removes what the policies say, and makes its space free for new records. It may be ended at any time
- * and run again. The exit code is 0 when all is removed, or somebody else is at it; else 1.
+ * `sluice maintain`: deletes the records that the policies select, and makes their space available for new records. It can be
+ * stopped at any time and run again. The exit code is 0 if everything is deleted or another run is active, otherwise 1.
  */
 export async function runMaintain({ policies: file, dryRun }: Options): Promise<void> {
   const config = loadConfig()
   const logger = createLogger(config.LOG_LEVEL)
   const policies = await readPolicies(file ?? config.RETENTION_POLICIES)
-  if (policies.length === 0) logger.info('there are no policies: nothing is removed')
+  if (policies.length === 0) logger.info('there are no policies: nothing is deleted')
 
   const stop = new AbortController()
   onSignals(
     ['SIGTERM', 'SIGINT'],
     (signal) => {
-      logger.info({ signal }, 'ending after the batch under way')
+      logger.info({ signal }, 'ending after the current batch')
       stop.abort(signal)
     },
     () => process.exit(1),
   )
   const database = await openDatabase(config)
-  // Two: the second is there to end a VACUUM.
+  // Two connections: the second one can cancel a VACUUM.
   const db = connect({
     url: database.maintenance,
     name: 'sluice-maintain',
@@ -50,7 +50,7 @@ export async function runMaintain({ policies: file, dryRun }: Options): Promise<
     onError: (err) => logger.warn({ err }, 'a connection to the database broke'),
   })
   try {
-    await (dryRun ? tryOut : maintain)(db, policies, logger, stop.signal)
+    await (dryRun ? simulate : maintain)(db, policies, logger, stop.signal)
   } finally {
     await db.destroy()
     await database.release()
@@ -59,20 +59,20 @@ export async function runMaintain({ policies: file, dryRun }: Options): Promise<
 
 async function readPolicies(file: string | undefined): Promise<Policy[]> {
   if (file === undefined)
-    throw new Error('There are no policies to go by: name a file with --policies, or with RETENTION_POLICIES')
+    throw new Error('There is no file of policies: specify one with --policies or RETENTION_POLICIES')
   return parsePolicies(await readFile(file, 'utf8'), file)
 }
 
-async function tryOut(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
+async function simulate(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
   const removed = new Removed(policies)
   const whole = await retain(db, policies, { dryRun: true, stop, onBatch: (batch) => removed.add(batch) })
-  tell(removed, policies, logger, true)
-  if (!whole) throw new Error(`Interrupted by ${stop.reason}: there may be more`)
+  report(removed, policies, logger, true)
+  if (!whole) throw new Error(`Interrupted by ${stop.reason}: there may be more records to delete`)
 }
 
 async function maintain(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
   const { role, mayRemove, mayVacuum } = await selectRights(db)
-  if (!mayRemove) throw new Error(`The role ${role} may not remove records: DATABASE_URL must be sluice_maintenance's`)
+  if (!mayRemove) throw new Error(`The role ${role} may not delete records: DATABASE_URL must be sluice_maintenance's`)
   const begin = performance.now()
   const removed = new Removed(policies)
   let failure: unknown
@@ -83,34 +83,38 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
       try {
         whole = await retain(session, policies, { dryRun: false, stop, onBatch })
       } finally {
-        tell(removed, policies, logger, false)
+        report(removed, policies, logger, false)
       }
-      if (whole && removed.records > 0) await reuse(session)
+      if (whole && removed.records > 0) await vacuum(session)
       return true
     })
-    if (!alone) return logger.info('another maintain is at it: nothing is left to do')
+    if (!alone) return logger.info('another maintenance run holds the lock: nothing to do')
   } catch (error) {
     failure = error
   }
   await record()
   if (failure !== undefined) throw isBroken(failure) ? new Error(BROKEN, { cause: failure }) : failure
-  if (!whole) throw new Error(`Interrupted by ${stop.reason}. To go on, run it again`)
+  if (!whole) throw new Error(`Interrupted by ${stop.reason}. To continue, run it again`)
 
   function onBatch(batch: Parameters<Removed['add']>[0]): void {
     removed.add(batch)
     logger.debug({ seen: batch.seen, records: batch.records, bytes: batch.bytes }, 'a batch')
   }
 
-  async function reuse(session: Database): Promise<void> {
+  async function vacuum(session: Database): Promise<void> {
     if (!mayVacuum)
-      return logger.warn('the role may not VACUUM: the space is free for new records after the next autovacuum only')
+      return logger.warn(
+        'the role may not VACUUM: the space becomes available for new records only after the next autovacuum',
+      )
     const done = await vacuumRecords(session, db, stop)
     logger.info(
-      done ? 'its space is free for new records' : 'VACUUM gave way: what is left to it is free after the next',
+      done
+        ? 'the space of deleted records is available for new ones'
+        : 'VACUUM yielded to another session: the rest of the space becomes available after the next VACUUM',
     )
   }
 
-  /** For /metrics. A database that is away learns nothing of this run. */
+  /** For /metrics. If the database is unavailable, this run is not recorded. */
   async function record(): Promise<void> {
     await recordJobRun(db, {
       job: 'retention',
@@ -118,25 +122,25 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
       seconds: (performance.now() - begin) / 1000,
       figures: {},
       totals: { removed_records: removed.records, removed_bytes: removed.bytes },
-    }).catch((err) => logger.warn({ err }, 'how it went could not be kept'))
+    }).catch((err) => logger.warn({ err }, 'the result of this run could not be recorded'))
   }
 }
 
-const BROKEN = 'The connection to the database broke, and this run with it. The next one goes on where it ended'
+const BROKEN = 'The connection to the database broke (the next run continues where this one stopped)'
 
 function isBroken(error: unknown): boolean {
   const failure = classifyFailure(error)
   return failure.kind === 'transient' && failure.away
 }
 
-/** A table for people; a line for each policy, and one for all together, for everybody else. */
-function tell({ records, bytes, shares }: Removed, policies: Policy[], logger: Logger, dryRun: boolean): void {
+/** On a terminal a table. Otherwise a log line for each policy, and one for all together. */
+function report({ records, bytes, shares }: Removed, policies: Policy[], logger: Logger, dryRun: boolean): void {
   if (process.stdout.isTTY) {
     const rows = shares.map((share, policy) => [`${policy} ${JSON.stringify(policies[policy]?.written)}`, share])
-    console.table(Object.fromEntries([...rows, ['all together', { records, bytes }]]))
+    console.table(Object.fromEntries([...rows, ['total', { records, bytes }]]))
   } else {
     for (const [policy, share] of shares.entries())
-      logger.info({ policy, ...policies[policy]?.written, ...share }, dryRun ? 'would be removed' : 'removed')
+      logger.info({ policy, ...policies[policy]?.written, ...share }, dryRun ? 'would be deleted' : 'deleted')
   }
-  logger.info({ records, bytes }, dryRun ? 'dry run: nothing was removed' : 'removed, all together')
+  logger.info({ records, bytes }, dryRun ? 'dry run: nothing was deleted' : 'deleted in total')
 }

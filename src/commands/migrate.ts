@@ -3,7 +3,7 @@ import { migrate } from '../data/migrate.ts'
 import { createLogger } from '../logger.ts'
 import { openDatabase, withConnection } from './database.ts'
 
-/** `sluice migrate`: brings the schema up to date; DATABASE_URL is the owner's. */
+/** `sluice migrate`: brings the schema up to date. DATABASE_URL must be the owner's. */
 export async function runMigrate(): Promise<void> {
   const config = loadConfig()
   const logger = createLogger(config.LOG_LEVEL)

@@ -12,7 +12,7 @@ import { type DatabaseUrls, openDatabase, withConnection } from './database.ts'
 import { ensureFirstKey } from './first-key.ts'
 import { onSignals } from './signals.ts'
 
-/** `sluice serve`: the API. With `--migrate` it first brings the schema up to date and makes sure there is a key. */
+/** `sluice serve`: the API. With `--migrate` it first brings the schema up to date and makes sure that there is a key. */
 export async function runServe(logger: Logger, options: { migrate: boolean }): Promise<void> {
   const stop = stopOnSignal(logger)
   try {
@@ -47,11 +47,11 @@ async function prepare(config: Config, logger: Logger, database: DatabaseUrls): 
   })
 }
 
-/** Metrics first: whatever the API waits for can be seen. */
+/** Metrics first, so that they are available while the API waits for something. */
 async function listen(app: FastifyInstance, { HOST: host, PORT, METRICS_PORT }: Config): Promise<void> {
   const listenTextResolver = (address: string) => `Metrics at ${address}/metrics`
   await app.metricsServer.listen({ host, port: METRICS_PORT, listenTextResolver }).catch((error) => {
-    // Whoever has that one has most likely the other as well.
+    // The program that uses this port probably uses the other one as well.
     const others = `other ports: PORT=${PORT + 1} METRICS_PORT=${METRICS_PORT + 1}`
     throw new Error(listenProblem(error, host, 'METRICS_PORT', METRICS_PORT, others), { cause: undefined })
   })
@@ -67,7 +67,7 @@ function listenProblem(error: NodeJS.ErrnoException, host: string, name: string,
   return `Cannot listen on HOST ${host}, ${name} ${port}: ${error.message}.`
 }
 
-/** A line to copy: it stores a record. On stderr, since stdout is the log's. */
+/** A command to copy that stores a record. It goes to stderr, because stdout is the log. */
 function firstRecord(app: FastifyInstance, key: string): string {
   const [address] = app.addresses() as AddressInfo[]
   const host = address?.family === 'IPv6' ? `[${address.address}]` : (address?.address ?? '')
@@ -76,15 +76,15 @@ function firstRecord(app: FastifyInstance, key: string): string {
   return `curl -sS ${url} -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
 }
 
-/** What has to be done before the process may end; nothing, until the server listens. */
+/** What must be done before the process may end. Until the server listens, nothing. */
 interface Stop {
   run(signal: NodeJS.Signals): Promise<void>
 }
 
 /**
- * SIGTERM: /readyz says 503 and requests are served on, until every proxy has noticed (DRAIN_SECONDS); then the server
- * stops listening, answers what is in flight, and writes what waits. SIGINT does the same without the wait. A second
- * signal ends the process at once: what was not answered was not promised.
+ * SIGTERM: /readyz returns 503, but requests are still served until every proxy has noticed (DRAIN_SECONDS). Then the server
+ * stops listening, writes the waiting records and answers the current requests. SIGINT does the same without the wait. A second
+ * signal ends the process at once: nothing was promised for requests without a response.
  */
 function stopOnSignal(logger: Logger): Stop {
   const stop: Stop = { run: async () => {} }
@@ -113,8 +113,8 @@ function stopOnSignal(logger: Logger): Stop {
 
 async function drain(app: FastifyInstance, database: DatabaseUrls, seconds: number): Promise<void> {
   app.drain()
-  // Answers say "Connection: close" from now on: clients leave one by one, each between two of its requests, and none
-  // has just sent one when the rest is cut. (Node answers each connection once more, and then closes it.)
+  // From now on, responses have "Connection: close". So clients disconnect one by one, each between two of its requests, and no
+  // client has just sent a request when the remaining connections are closed. (Node.js serves one more request per connection.)
   app.server.maxRequestsPerSocket = 1
   await sleep(seconds * 1000)
   await app.close()

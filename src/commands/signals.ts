@@ -1,7 +1,7 @@
-/** Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. */
+/** Under npm, a Ctrl-C arrives twice: from the terminal and from npm. */
 const SAME_SIGNAL_MS = 300
 
-/** Calls `onFirst` at the first of these signals, and `onSecond` at one that is another one. */
+/** Calls `onFirst` on the first of these signals, and `onSecond` on a further one that is not the same Ctrl-C. */
 export function onSignals(
   signals: readonly NodeJS.Signals[],
   onFirst: (signal: NodeJS.Signals) => void,

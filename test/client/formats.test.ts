@@ -52,7 +52,7 @@ t.test('however an input is cut into blocks, it holds the same records on the sa
 
 t.test('a line break in a string is not JSON, and is not made JSON', async (t) => {
   const [line] = await read(JSON_VALUES, Buffer.from('[{"a":"x\ny"}]'), 5)
-  t.same(line, [1, 'A string in it holds a line break, which JSON writes \\n.'])
+  t.same(line, [1, 'A string in it contains a line break. In JSON, write it as \\n.'])
 })
 
 t.test('what is not UTF-8 in CSV is refused, not replaced', async (t) => {

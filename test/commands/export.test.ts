@@ -122,7 +122,7 @@ t.test(
     t.equal(await readFile(join(folder, 'old.ndjson'), 'utf8'), 'as it was')
     const { code, stderr } = await exported(t, { url, key: 'k' }, [])
     t.equal(code, 1)
-    t.match(stderr, /^sluice: .*\. After \d records, .* it broke off: what was written is not all\.$/m)
+    t.match(stderr, /^sluice: .*\. It broke off after \d records, .*: the output is incomplete\.$/m)
   },
 )
 
@@ -158,7 +158,7 @@ t.test('whoever reads stdout may leave', async (t) => {
   command.child.stdout?.once('data', () => command.child.stdout?.destroy())
   const { code, stderr } = await ended(command)
   t.equal(code, 1)
-  t.match(stderr, 'sluice: Whoever reads stdout has left before the end.')
+  t.match(stderr, 'sluice: The program that reads stdout closed it before the end.')
   isCalm(t, stderr)
 })
 
@@ -179,8 +179,8 @@ t.test('a 503 is tried again; what is wrong for good is told in a sentence', asy
     [['--limit', 'many'], /^sluice: .*limit/],
     [[], 'sluice: The API key is not known.', { ...server, key: 'sluice_unknown' }],
     [[], /^sluice: .*scope.*read/, { ...server, key: ingestOnly.token }],
-    [[], 'sluice: Nothing answers at http://127.0.0.1:1 (', { url: 'http://127.0.0.1:1', key: 'k' }],
-    [[], 'and not as Sluice does: is it another server?', { url, key: 'k' }],
+    [[], 'sluice: No server responds at http://127.0.0.1:1 (', { url: 'http://127.0.0.1:1', key: 'k' }],
+    [[], 'which is not a response of Sluice. Is it another server?', { url, key: 'k' }],
     [['--output', join(folder, 'no', 'where')], /no\/where cannot be written: ENOENT/],
     [['--output', folder], `sluice: ${folder} is a folder; name a file.`],
   ]

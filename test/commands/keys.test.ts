@@ -86,10 +86,10 @@ t.test('keys revoke ends a key, and may be said twice', async (t) => {
 
 t.test('what cannot be done is one sentence on stderr and exit code 1', async (t) => {
   for (const [args, sentence] of [
-    [['revoke', 'none'], /^sluice: There is no key none; "sluice keys list" shows all\.\n$/],
+    [['revoke', 'none'], /^sluice: There is no key none\. "sluice keys list" shows all keys\.\n$/],
     [
       ['create', '--name', 'x', '--scope', 'write'],
-      /^sluice: There is no scope write; there are ingest, read, admin\.\n$/,
+      /^sluice: There is no scope write\. The scopes are ingest, read, admin\.\n$/,
     ],
     [
       ['create', '--name', 'x', '--scope', 'read', '--expires', 'soon'],
@@ -113,7 +113,7 @@ t.test('what cannot be done is one sentence on stderr and exit code 1', async (t
     ],
     [
       ['create', '--name', 'x', '--scope', 'ingest', '--rate', '1.5'],
-      /^sluice: --rate 1\.5 is not a whole number of records a second, from 1 to 1000000\.\n$/,
+      /^sluice: --rate 1\.5 is not a whole number of records per second from 1 to 1000000\.\n$/,
     ],
     [['create', '--scope', 'read'], /^error: required option '--name <name>' not specified\n$/],
   ] as [string[], RegExp][]) {

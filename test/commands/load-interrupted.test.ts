@@ -49,7 +49,7 @@ t.test('an answer that is lost stores nothing twice, and the summary says what n
   const { code, counts, stderr } = await load(t, { url, key: server.key }, ['-', '--connections', '1'], content)
   t.equal(code, 0)
   t.match(counts, { created: 500, duplicate: 1000 })
-  t.match(stderr, 'Up to 1,000 of the duplicates may have been created by this run')
+  t.match(stderr, 'This run may have created up to 1,000 of the duplicates')
   t.equal((await stored(server)).length, 1500)
 })
 
@@ -84,7 +84,7 @@ t.test('a request that fails for good ends the run after those under way, and te
   t.match(counts, { created: 2000, lines: 2000 })
   t.match(
     stderr,
-    `sluice: The API key was revoked. Everything up to line 2,000 of ${file} was dealt with. To go on, run`,
+    `sluice: The API key was revoked. Everything up to line 2,000 of ${file} is processed. To continue, run`,
   )
   t.equal(requests, 3)
 })
@@ -110,7 +110,7 @@ t.test('Ctrl-C: the requests under way end, the rest is not sent; the same comma
   held.release()
   const first = await ended(command)
   t.equal(first.code, 1)
-  t.match(first.stderr, `sluice: Interrupted. Everything up to line 3,000 of ${file} was dealt with.`)
+  t.match(first.stderr, `sluice: Interrupted. Everything up to line 3,000 of ${file} is processed.`)
   t.match(first.counts, { created: 3000, lines: 3000 })
   t.equal(requests, 3)
 
@@ -158,7 +158,7 @@ t.test('Ctrl-C while stdin has nothing more to say ends it as well, and half a c
   const { code, counts, stderr } = await ended(command)
   t.equal(code, 1)
   t.match(counts, { created: 1000, lines: 1000 })
-  t.match(stderr, 'sluice: Interrupted. Everything up to line 1,000 of stdin was dealt with.')
+  t.match(stderr, 'sluice: Interrupted. Everything up to line 1,000 of stdin is processed.')
 })
 
 t.test('Ctrl-C while it waits to try again ends it at once', async (t) => {

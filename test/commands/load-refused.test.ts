@@ -50,7 +50,7 @@ t.test('CSV: a row that is wrong is refused by itself, with its line; its neighb
   t.equal(code, 1)
   t.match(counts, { created: 3, rejected: 3, lines: 9 })
   for (const reason of [
-    `${file}:3: It has 4 cells, and the header 5.`,
+    `${file}:3: It has 4 cells, but the header has 5.`,
     `${file}:7: "one" in the column total is not JSON.`,
     `${file}:8: Invalid Closing Quote`,
   ])
@@ -64,7 +64,7 @@ t.test('CSV: a header that does not fit the mapping is told before anything is s
   for (const [options, sentence] of [
     [
       ['--map', 'type=kind'],
-      'no column is the source: say which with --map source=COLUMN, or --set source=TEXT for all',
+      'no column is mapped to source: use --map source=COLUMN, or --set source=TEXT for all records',
     ],
     [['--map', 'type=sort', '--set', 'source=s'], 'it has no column "sort"; it has "number", "kind"'],
     [['--json', 'total', '--set', 'source=s', '--map', 'type=kind'], 'it has no column "total"'],
@@ -91,7 +91,7 @@ t.test(
     t.equal(code, 1)
     t.match(counts, { created: 2, rejected: 1, conflict: 0, lines: 4 })
     t.match(stderr, `${file}:3: /type: `, 'the line is that of the file')
-    t.match(stderr, `sluice: 1 records were not stored: they are in ${rejected}, the reasons in`)
+    t.match(stderr, `sluice: 1 records were not stored: they are in ${rejected}, and the reasons in`)
     t.equal(await readFile(rejected, 'utf8'), `${bad}\n`)
     t.match(await readFile(`${rejected}.reasons`, 'utf8'), /^\S+orders\.ndjson:3: \/type: .*\.\n$/)
 
@@ -134,7 +134,7 @@ t.test('--rejected never overwrites what is to be loaded', async (t) => {
   const file = await write(t, 'orders.ndjson', orders(2))
   const { code, stderr } = await load(t, server, [file, '--rejected', file])
   t.equal(code, 1)
-  t.match(stderr, `sluice: --rejected would overwrite ${file}, which is to be loaded.`)
+  t.match(stderr, `sluice: --rejected would overwrite ${file}, which is an input.`)
   t.equal(await readFile(file, 'utf8'), orders(2))
 })
 

@@ -117,8 +117,8 @@ t.test('a damaged or unfinished input is an error that names it, and the exit co
       `[${order(1)},\n{"source":"s`,
       /cut\.json cannot be read beyond line 1: it ends within the record that begins on line 2/,
     ],
-    ['open.json', `[${order(1)}\n`, /open\.json .*: it ends on line 2, but its array does not/],
-    ['wrong.json', `${order(1)}}`, /wrong\.json .*: on line 1 is a } that closes nothing/],
+    ['open.json', `[${order(1)}\n`, /open\.json .*: it ends on line 2, but the array is not closed/],
+    ['wrong.json', `${order(1)}}`, /wrong\.json .*: the } on line 1 closes nothing/],
     ['open.csv', 'source,type\ns,t\ns,"t\n', /open\.csv .*: a quote that opens on line 3 is never closed/],
     ['empty.csv', '', /empty\.csv .*: it is empty: CSV begins with a header/],
   ] as const
@@ -146,7 +146,7 @@ t.test('what is missing is told in a sentence, before anything is sent', async (
     [[file], /sluice: .*scope.*ingest/, readOnly.token],
     [
       [file, '--url', 'http://127.0.0.1:1'],
-      /^sluice: Nothing answers at http:\/\/127\.0\.0\.1:1 \(.*\)\. Run npm start/m,
+      /^sluice: No server responds at http:\/\/127\.0\.0\.1:1 \(.*\)\. Run npm start/m,
     ],
     [[file, '--connections', '0'], /--connections <n>.* It must be from 1 to 16\./],
     [[file, '--url', 'ftp://x'], /--url <url>.* It must be an http: or https: URL\./],
@@ -164,9 +164,14 @@ t.test('what is missing is told in a sentence, before anything is sent', async (
 t.test('another server is not taken for Sluice, whatever it answers', async (t) => {
   const file = await write(t, 'orders.ndjson', orders(2))
   for (const [status, headers, body, sentence] of [
-    [200, { 'content-type': 'text/html' }, '<html>', 'answered 200 and not as Sluice does: is it another server?'],
-    [200, { 'content-type': 'application/json' }, '{}', 'answered 200 and not as Sluice does'],
-    [404, {}, '', 'answered 404 and not as Sluice does'],
+    [
+      200,
+      { 'content-type': 'text/html' },
+      '<html>',
+      'answered 200, which is not a response of Sluice. Is it another server?',
+    ],
+    [200, { 'content-type': 'application/json' }, '{}', 'answered 200, which is not a response of Sluice'],
+    [404, {}, '', 'answered 404, which is not a response of Sluice'],
     [301, { location: 'https://elsewhere.example/' }, '', 'redirects to https://elsewhere.example/: name that server'],
   ] as const) {
     const url = await startStub(t, (_request, response) => response.writeHead(status, headers).end(body))
@@ -180,5 +185,5 @@ t.test('a server that counts fewer records than it was sent is not believed', as
   const url = await startStub(t, (_request, response) => report(response, { created: 1 }))
   const { code, stderr } = await load(t, { url, key: 'k' }, ['-'], orders(2))
   t.equal(code, 1)
-  t.match(stderr, 'was sent 2 records, and says what became of 1')
+  t.match(stderr, 'received 2 records, but reported results for 1')
 })

@@ -24,7 +24,7 @@ t.test('of two at once, the second says so and leaves the rest to the first', as
     await until('the first to be at it', isHeldUp)
     const second = await maintain(t, database, CLICKS)
     t.equal(second.code, 0)
-    t.match(second.logs, [{ msg: 'another maintain is at it: nothing is left to do' }])
+    t.match(second.logs, [{ msg: 'another maintenance run holds the lock: nothing to do' }])
     return first
   })
   t.equal(await first.exit, 0)
@@ -44,8 +44,8 @@ t.test('SIGTERM ends it after a batch: it tells what it did, and the next run do
   command.child.kill('SIGTERM')
   await goOn()
   t.equal(await command.exit, 1)
-  t.match(command.stderr(), /^sluice: Interrupted by SIGTERM\. To go on, run it again\.\n$/)
-  const { records } = await command.log(({ msg }) => msg === 'removed, all together')
+  t.match(command.stderr(), /^sluice: Interrupted by SIGTERM\. To continue, run it again\.\n$/)
+  const { records } = await command.log(({ msg }) => msg === 'deleted in total')
   const left = await ids(owner)
   t.ok(left.length > 0 && left.length < RECORDS, `${left.length} are left`)
   t.equal(records, RECORDS - left.length)
@@ -76,7 +76,7 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
   t.equal(await command.exit, 1)
   t.match(
     command.stderr(),
-    /^sluice: The connection to the database broke, and this run with it\. The next one goes on where it ended: .*\.\n$/,
+    /^sluice: The connection to the database broke \(the next run continues where this one stopped\): .*\.\n$/,
   )
   t.ok(command.logs().some(({ msg }) => msg === 'how it went could not be kept'))
   await goOn()

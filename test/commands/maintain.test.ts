@@ -18,8 +18,8 @@ t.test('removes what the policies say, tells what that was, and keeps it for /me
   t.same(await ids(owner), ['kept'])
   t.match(logs, [
     { level: 'info', msg: 'removed', policy: 0, type: 'click', maxAge: '30d', records: 3, oldest: /Z$/, newest: /Z$/ },
-    { level: 'info', msg: 'removed, all together', records: 3, bytes: Number },
-    { level: 'info', msg: 'its space is free for new records' },
+    { level: 'info', msg: 'deleted in total', records: 3, bytes: Number },
+    { level: 'info', msg: 'the space of deleted records is available for new ones' },
   ])
   const [job] = await jobs(database)
   t.match(job, { job: 'retention', succeeded: true, totals: { removed_records: 3, removed_bytes: logs[1]?.bytes } })
@@ -38,8 +38,8 @@ t.test('--dry-run tells the same, and changes nothing', async (t) => {
   const { code, logs } = await maintain(t, database, CLICKS, ['--dry-run'])
   t.equal(code, 0)
   t.match(logs, [
-    { msg: 'would be removed', policy: 0, type: 'click', records: 3 },
-    { msg: 'dry run: nothing was removed', records: 3 },
+    { msg: 'would be deleted', policy: 0, type: 'click', records: 3 },
+    { msg: 'dry run: nothing was deleted', records: 3 },
   ])
   t.equal((await ids(owner)).length, 3)
   t.same(await jobs(database), [])
@@ -59,7 +59,7 @@ t.test('on a terminal it shows a table', { skip: missing('script') }, async (t) 
   })
   t.match(shown, /│ \(index\) +│ records │ bytes │ oldest +│ newest +│/)
   t.match(shown, /│ 0 {"type":"click","maxAge":"30d"} │ 3 +│ \d+ +│ '[\d-]+T[\d:.]+Z' │/)
-  t.match(shown, /│ all together +│ 3 /)
+  t.match(shown, /│ total +│ 3 /)
 })
 
 t.test('without policies nothing is removed, and it says so', async (t) => {
@@ -68,7 +68,7 @@ t.test('without policies nothing is removed, and it says so', async (t) => {
   for (const text of ['[]', '']) {
     const { code, logs } = await maintain(t, database, text)
     t.equal(code, 0)
-    t.match(logs[0], { level: 'info', msg: 'there are no policies: nothing is removed' })
+    t.match(logs[0], { level: 'info', msg: 'there are no policies: nothing is deleted' })
   }
   t.equal((await ids(owner)).length, 1)
   t.match(await jobs(database), [{ succeeded: true, totals: { removed_records: 0 } }])
@@ -102,7 +102,7 @@ t.test('what cannot be done is told in a sentence on stderr, and removes nothing
     [
       [],
       maintenanceUrl,
-      /^sluice: There are no policies to go by: name a file with --policies, or with RETENTION_POLICIES\.\n$/,
+      /^sluice: There is no file of policies: specify one with --policies or RETENTION_POLICIES\.\n$/,
     ],
     [
       ['--policies', '/none.json'],
@@ -110,7 +110,7 @@ t.test('what cannot be done is told in a sentence on stderr, and removes nothing
       /^sluice: ENOENT: no such file or directory, open '\/none\.json'\.\n$/,
     ],
     [['--policies', wrong], maintenanceUrl, /^sluice: .*: \/0\/maxAge is "1y", but must be .*\.\n$/],
-    [['--policies', file], apiUrl, /^sluice: The role sluice_api may not remove records: .*sluice_maintenance.*\.\n$/],
+    [['--policies', file], apiUrl, /^sluice: The role sluice_api may not delete records: .*sluice_maintenance.*\.\n$/],
     [['--policies', file], gone, /^sluice: no connection to PostgreSQL: .*ECONNREFUSED.*\.\n$/],
   ] as const) {
     const { exit, stderr, stdout } = runCommand(t, ['maintain', ...args], { DATABASE_URL: url })

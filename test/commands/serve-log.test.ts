@@ -21,7 +21,7 @@ for (const [name, deed, err] of [
     const server = await startWith(t, deed)
     server.child.kill('SIGHUP')
     t.equal(await server.exit, 1)
-    t.match(server.logs().at(-1), { level: 'fatal', msg: 'a defect: the process ends', err })
+    t.match(server.logs().at(-1), { level: 'fatal', msg: 'uncaught error: the process ends', err })
     isClean(t, server)
   })
 }
@@ -80,7 +80,7 @@ t.test('a signal while it starts ends the process, and says so', async (t) => {
 t.test('warnings and deprecations are lines of the log', async (t) => {
   const server = await startWith(t, `process.emitWarning('odd', 'OddWarning', 'ODD1'); new Buffer(1)`)
   server.child.kill('SIGHUP')
-  const warned = ({ msg }: Record<string, unknown>) => msg === 'a warning of Node.js or a library'
+  const warned = ({ msg }: Record<string, unknown>) => msg === 'warning from Node.js or a library'
   t.match(await server.log((line) => warned(line) && /odd/.test(JSON.stringify(line))), {
     level: 'warn',
     err: { type: 'OddWarning', message: 'odd', code: 'ODD1' },
@@ -145,7 +145,7 @@ t.test('SIGUSR2 logs everything until the next one, without a restart', async (t
   const server = await startWith(t, '', { DATABASE_URL: apiUrl })
   const probe = () => fetch(`${server.url}/healthz`)
   const probes = () => server.logs().filter(({ route }) => route === '/healthz').length
-  const level = (name: string) => server.log(({ msg }) => msg === `the log level is ${name} from here on`)
+  const level = (name: string) => server.log(({ msg }) => msg === `the log level is now ${name}`)
   await probe()
 
   server.child.kill('SIGUSR2')
@@ -173,7 +173,7 @@ t.test('the change of the level is seen whatever LOG_LEVEL is', async (t) => {
   t.equal(server.stdout(), '')
   for (const level of ['debug', 'silent']) {
     server.child.kill('SIGUSR2')
-    await server.log(({ msg }) => msg === `the log level is ${level} from here on`)
+    await server.log(({ msg }) => msg === `the log level is now ${level}`)
   }
 })
 

@@ -72,7 +72,10 @@ t.test('a key that is not accepted, and a server that is not there, end in a sen
   const url = await server.app.listen({ port: 0 })
   t.match(await runDemo(url, 'sluice_unknown'), { code: 1, output: /^demo: The API key is not known\.$/m })
   await server.app.close()
-  t.match(await runDemo(url, server.key), { code: 1, output: /^demo: Nothing answers at .* Run npm start in another/m })
+  t.match(await runDemo(url, server.key), {
+    code: 1,
+    output: /^demo: No server responds at .* Run npm start in another/m,
+  })
 })
 
 interface Run {

@@ -91,7 +91,7 @@ export async function compareWithRetention({ database, options }: Run): Promise<
 
 /** What it says when it is at its end; after that comes the VACUUM. */
 function removedBy(maintain: Program): number | undefined {
-  const line = /^.*"removed, all together".*$/m.exec(maintain.output())
+  const line = /^.*"deleted in total".*$/m.exec(maintain.output())
   return line === null ? undefined : JSON.parse(line[0]).records
 }
 
