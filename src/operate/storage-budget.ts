@@ -105,7 +105,7 @@ export class StorageBudget {
     this.#measureEarly()
     throw new Problem(
       'storage_full',
-      'The storage budget of the database is used up. No records are stored until space is free. Reading still works.',
+      'The database has used all the space that it may use. No records are stored until space is free. Reading still works.',
     )
   }
 

@@ -156,7 +156,7 @@ t.test('the command uploads, and tells the database how it went; no secret is in
 t.test('without a bucket it says what is missing', async (t) => {
   const command = runCommand(t, ['backups', 'list'], {})
   t.equal(await command.exit, 1)
-  t.match(command.stderr(), /BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY have to be set/)
+  t.match(command.stderr(), /BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set/)
 })
 
 async function start(t: Test) {
