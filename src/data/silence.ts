@@ -50,7 +50,7 @@ async function check(stream: Socket, pid: number, config: pg.ClientConfig): Prom
   const working = await isWorking(pid, config)
   await readWhatCame()
   if (working || stream.bytesRead !== bytesRead) return void stream.setTimeout(SILENT_MS)
-  const error = new Error('the connection is dead: PostgreSQL does not answer on it')
+  const error = new Error('the connection is dead: PostgreSQL does not respond')
   // The error code that the kernel would give.
   stream.destroy(Object.assign(error, { code: 'ETIMEDOUT' }))
 }

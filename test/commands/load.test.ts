@@ -172,7 +172,12 @@ t.test('another server is not taken for Sluice, whatever it answers', async (t) 
     ],
     [200, { 'content-type': 'application/json' }, '{}', 'answered 200, which is not a response of Sluice'],
     [404, {}, '', 'answered 404, which is not a response of Sluice'],
-    [301, { location: 'https://elsewhere.example/' }, '', 'redirects to https://elsewhere.example/: name that server'],
+    [
+      301,
+      { location: 'https://elsewhere.example/' },
+      '',
+      'redirects to https://elsewhere.example/: specify that server',
+    ],
   ] as const) {
     const url = await startStub(t, (_request, response) => response.writeHead(status, headers).end(body))
     const { code, stderr } = await load(t, { url, key: 'k' }, [file])

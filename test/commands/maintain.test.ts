@@ -17,7 +17,7 @@ t.test('removes what the policies say, tells what that was, and keeps it for /me
   t.equal(stderr, '')
   t.same(await ids(owner), ['kept'])
   t.match(logs, [
-    { level: 'info', msg: 'removed', policy: 0, type: 'click', maxAge: '30d', records: 3, oldest: /Z$/, newest: /Z$/ },
+    { level: 'info', msg: 'deleted', policy: 0, type: 'click', maxAge: '30d', records: 3, oldest: /Z$/, newest: /Z$/ },
     { level: 'info', msg: 'deleted in total', records: 3, bytes: Number },
     { level: 'info', msg: 'the space of deleted records is available for new ones' },
   ])
