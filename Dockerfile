@@ -1,11 +1,11 @@
-# One image, all commands: docker run sluice [serve | migrate | bootstrap | keys …]. Node runs the sources as they are,
-# so there is nothing to build.
+# One image for all commands: docker run sluice [serve | migrate | bootstrap | keys …]. Node.js runs the TypeScript sources
+# directly, so nothing is built.
 FROM node:24.21.0-bookworm-slim@sha256:2fe369e969550cde8e867afc3fe370b260140cab4a23d467074295b42163d553
 
 WORKDIR /app
 COPY package.json package-lock.json ./
-# In one layer, so that it holds the dependencies and nothing of what fetched them. No install scripts: none of the
-# production dependencies needs one. npm and yarn have no use at run time, but for an intruder.
+# One layer, so that it contains the dependencies but not the files that were only needed to install them. No production
+# dependency needs an install script. At run time, npm and yarn would only be useful to an intruder.
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
  && npm cache clean --force \
  && rm -rf package-lock.json /root/.npm /tmp/* /opt/yarn-* \
@@ -15,7 +15,7 @@ COPY LICENSE ./
 COPY db/privileges.sql db/privileges.sql
 COPY db/migrations db/migrations
 COPY src src
-# Whatever the umask of the machine that cloned them: the user below only reads.
+# The user below must be able to read the files, even if they were cloned with a strict umask.
 RUN chmod -R a+rX package.json LICENSE db src
 
 ARG VERSION=0.1.0
@@ -29,11 +29,11 @@ LABEL org.opencontainers.image.title="Sluice" \
 
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
 EXPOSE 3000 9464
-# The number, not the name: runAsNonRoot cannot look a name up.
+# A number, because Kubernetes cannot verify runAsNonRoot for a user name.
 USER 1000:1000
-# Node itself is the first process and handles its signals; it starts no others that an init would have to reap.
-# The flags of npm start. Left to itself, V8 lets garbage grow to several times of what is in use; and when objects of the
-# first second lived long, it may take all like them for old ones ever after, and look through the whole heap several times a
-# second (--trace-gc: Mark-Compact).
+# Node.js is process 1 and handles the signals. It starts no child processes, so no init is needed to reap them.
+# The flags are those of npm start. By default, V8 lets garbage grow to several times the memory in use. If objects live long
+# during the first second, V8 may from then on allocate objects of the same kind as old ones, and then collects the whole heap
+# several times a second (--trace-gc shows Mark-Compact).
 ENTRYPOINT ["node", "--max-old-space-size=384", "--max-semi-space-size=8", "--no-allocation-site-pretenuring", "/app/src/main.ts"]
 CMD ["serve"]
