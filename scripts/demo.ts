@@ -7,15 +7,15 @@ import { explain } from '../src/lib/explain.ts'
 import { type Counts, store } from './demo/client.ts'
 import { readDeliveries } from './demo/deliveries.ts'
 
-/** Records in a request: of real webhooks, some 250 kB. */
+/** Records per request, about 250 kB of real webhooks. */
 const BATCH = 25
-/** Requests at once. */
+/** Concurrent requests. */
 const CONNECTIONS = 4
 
 const program = new Command('demo')
   .description('Stores the GitHub webhook deliveries of @octokit/webhooks-examples on a running server.')
   .addOption(urlOption())
-  .addHelpText('after', '\nThe API key is SLUICE_KEY, else the one that npm start made.')
+  .addHelpText('after', '\nThe API key is SLUICE_KEY, or the one that npm start created.')
 
 demo(program.parse().opts()).catch((error) => {
   console.error(`demo: ${explain(error)}.`)
@@ -31,14 +31,14 @@ async function demo({ url }: { url: string }): Promise<void> {
 
   const progress = showProgress(deliveries.length)
   const begin = performance.now()
-  // One generator for all: whoever is free takes the next batch.
+  // All senders share one generator, and each takes the next batch when it is free.
   const batches = chunks(deliveries, BATCH)
   let done = 0
   const senders = Array.from({ length: CONNECTIONS }, async () => {
     for (const batch of batches) {
-      const answer = await store({ url, token: key.token }, batch)
-      for (const status of Object.keys(counts) as (keyof Counts)[]) counts[status] += answer.counts[status]
-      for (const reason of answer.reasons) reasons.add(reason)
+      const result = await store({ url, token: key.token }, batch)
+      for (const status of Object.keys(counts) as (keyof Counts)[]) counts[status] += result.counts[status]
+      for (const reason of result.reasons) reasons.add(reason)
       done += batch.length
       progress.update(done, `${done} of ${deliveries.length} deliveries`)
     }
@@ -51,9 +51,9 @@ async function demo({ url }: { url: string }): Promise<void> {
     `Look at one: curl -sS '${url}/v1/records?type=github.push&limit=1' -H "Authorization: Bearer ${key.shell}"`,
   )
   const refused = counts.conflict + counts.rejected
-  if (refused > 0) throw new Error(`${refused} were not stored: ${[...reasons].join(' ')}`)
+  if (refused > 0) throw new Error(`${refused} deliveries were not stored: ${[...reasons].join(' ')}`)
 }
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
-  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size)
+  for (let start = 0; start < items.length; start += size) yield items.slice(start, start + size)
 }

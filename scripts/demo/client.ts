@@ -4,17 +4,20 @@ import type { Delivery } from './deliveries.ts'
 
 export type Counts = Record<'created' | 'duplicate' | 'conflict' | 'rejected', number>
 
-export interface Answer {
+export interface Stored {
   counts: Counts
-  /** Why records were refused. */
+  /** Why records were not stored. */
   reasons: string[]
 }
 
-/** The server holds a request while its database is away: OUTAGE_HOLD_SECONDS and some more. */
-const PATIENCE_MS = 60_000
+/** Longer than the server holds a request while its database is unavailable (OUTAGE_HOLD_SECONDS). */
+const TIMEOUT_MS = 60_000
 
-/** Sends until there is an answer that stays. The ids make that safe: what an unheard answer stored is a duplicate. */
-export async function store(server: Server, batch: Delivery[]): Promise<Answer> {
+/**
+ * Sends a batch until a response says which records are stored. Sending it again is safe: if a response was lost, the records
+ * that the first request stored are duplicates.
+ */
+export async function store(server: Server, batch: Delivery[]): Promise<Stored> {
   const body = JSON.stringify(batch)
   return retry(async () => {
     try {
@@ -22,15 +25,15 @@ export async function store(server: Server, batch: Delivery[]): Promise<Answer> 
         method: 'POST',
         headers: {
           'content-type': 'application/json',
-          // Only the counts, and what was refused.
+          // The response has the counts, and results only for records that were not stored.
           prefer: 'return=minimal',
         },
         body,
-        signal: AbortSignal.timeout(PATIENCE_MS),
+        signal: AbortSignal.timeout(TIMEOUT_MS),
       })
-      return toAnswer(JSON.parse(await readText(response, server.url)))
+      return fromResults(JSON.parse(await readText(response, server.url)))
     } catch (error) {
-      if (error instanceof Refused) return toRefusal(error)
+      if (error instanceof Refused) return fromProblem(error)
       throw error
     }
   })
@@ -46,13 +49,13 @@ interface Results {
   results: { error?: Fault }[]
 }
 
-function toAnswer({ counts, results }: Results): Answer {
+function fromResults({ counts, results }: Results): Stored {
   return { counts, reasons: results.flatMap(({ error }) => (error === undefined ? [] : [error.detail])) }
 }
 
-function toRefusal(refused: Refused): Answer {
+function fromProblem(refused: Refused): Stored {
   const { errors } = refused.problem as ProblemDocument & { errors?: Fault[] }
-  // Without one error for each record it was the request that was refused: the key, for one.
+  // A problem without errors of records is about the request itself, for example its key.
   if (errors === undefined) throw refused
   const conflict = errors.filter(({ code }) => code === 'conflict').length
   const counts = { created: 0, duplicate: 0, conflict, rejected: errors.length - conflict }

@@ -1,20 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** One of ours: its id, and the content that is known before it is sent. */
+/** A record that the check sends. Its content is known in advance. */
 export interface Sent {
   id: string
   data: { n: number; text: string }
 }
 
 export interface Api {
-  /** Stores records, sending again until there is an answer for all. @throws when the answer is a refusal */
+  /** Sends records until all are stored. @throws if the request is refused or a record is not stored */
   store(source: string, records: Sent[]): Promise<void>
-  /** All records of a source, by id, as they are stored now. */
+  /** Returns the `data` of all records of a source that are stored now, by id. */
   readAll(source: string): Promise<Map<string, unknown>>
 }
 
-/** How long one call is tried again: as long as a node may take to restart. */
-const PATIENCE_MS = 15 * 60_000
+/** How long a request is retried. A node may take this long to restart. */
+const RETRY_MS = 15 * 60_000
 
 export function openApi(url: string, key: string): Api {
   return { store, readAll }
@@ -39,19 +39,22 @@ export function openApi(url: string, key: string): Api {
     return found
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: the wire's JSON; each caller knows what it asked for
+  // biome-ignore lint/suspicious/noExplicitAny: JSON of the API; each caller knows the shape of its response
   async function call(path: string, init: RequestInit = {}): Promise<any> {
     const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
-    for (const giveUp = Date.now() + PATIENCE_MS; ; await sleep(200)) {
+    for (const deadline = Date.now() + RETRY_MS; ; await sleep(200)) {
       const response = await fetch(new URL(path, url), { ...init, headers }).catch((error) => {
-        if (Date.now() > giveUp) throw error
+        if (Date.now() > deadline) throw error
       })
       if (response?.ok) return response.json()
-      // Outages are what this is about; a refusal is an answer.
+      // Only outages are retried. A refusal is final.
       if (response !== undefined && response.status < 500) {
-        throw new Error(`${path} answered ${response.status}: ${(await response.text()).slice(0, 300)}`)
+        throw new Error(`${path} returned ${response.status}: ${(await response.text()).slice(0, 300)}`)
       }
-      if (Date.now() > giveUp) throw new Error(`${path} answers ${response?.status ?? 'nothing'} since long`)
+      if (Date.now() > deadline) {
+        const last = response === undefined ? 'no response' : `status ${response.status}`
+        throw new Error(`${path} has failed for ${RETRY_MS / 60_000} minutes: ${last}`)
+      }
     }
   }
 }

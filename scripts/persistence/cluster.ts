@@ -8,16 +8,16 @@ const run = promisify(execFile)
 const POD = 'sluice-postgres-0'
 const CLAIM = `data-${POD}`
 
-/** As long as a node may take to come back. */
-const PATIENCE_MS = 15 * 60_000
+/** A node may take this long to restart. */
+const READY_MS = 15 * 60_000
 
 interface Options {
   namespace: string
-  /** Instead of deleting the pod. */
+  /** Runs in a shell, instead of deleting the pod. */
   restartCommand?: string
 }
 
-/** PostgreSQL as k8s/overlays/k3s runs it, through kubectl and its current context. */
+/** The PostgreSQL of k8s/overlays/k3s, through kubectl and its current context. */
 export function openCluster({ namespace, restartCommand }: Options): Target {
   const kubectl = async (...args: string[]) => (await run('kubectl', ['-n', namespace, ...args])).stdout.trim()
 
@@ -37,14 +37,14 @@ export function openCluster({ namespace, restartCommand }: Options): Target {
     if ((await uid()) === before) throw new Error(`${POD} is still the pod that was deleted`)
   }
 
-  // With the node the Kubernetes API restarts too, and the pod may not even be made yet: asked again and again.
+  // Retries, because the Kubernetes API restarts with the node, and the pod may not exist yet.
   async function untilReady(): Promise<void> {
-    for (const giveUp = Date.now() + PATIENCE_MS; ; await sleep(1000)) {
+    for (const deadline = Date.now() + READY_MS; ; await sleep(1000)) {
       try {
         await kubectl('wait', '--for=condition=Ready', `pod/${POD}`, '--timeout=30s')
         return
       } catch (error) {
-        if (Date.now() > giveUp) throw new Error(`${POD} does not get ready`, { cause: error })
+        if (Date.now() > deadline) throw new Error(`${POD} did not become ready`, { cause: error })
       }
     }
   }
@@ -55,5 +55,5 @@ export function openCluster({ namespace, restartCommand }: Options): Target {
 async function runInShell(command: string): Promise<void> {
   const child = spawn(command, { shell: true, stdio: 'inherit' })
   const [code] = await once(child, 'exit')
-  if (code !== 0) throw new Error(`"${command}" ended with ${code}`)
+  if (code !== 0) throw new Error(`"${command}" exited with code ${code}`)
 }

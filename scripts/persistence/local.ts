@@ -12,10 +12,10 @@ import { issueKey } from '../../src/operate/issue-key.ts'
 import { SCOPES } from '../../src/operate/keys.ts'
 import type { Target } from './verify.ts'
 
-/** An embedded PostgreSQL in a folder of its own, removed at the end, and the API in this process. */
+/** Starts an embedded PostgreSQL in a temporary folder, and the API in this process. */
 export async function openLocal(): Promise<Target> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-persistence-'))
-  // For root: the user that runs PostgreSQL has to get in.
+  // If this runs as root, PostgreSQL runs as another user, which must be able to enter the folder.
   await chmod(folder, 0o711)
   const home = join(folder, '.sluice')
   let server = await openEmbedded(home)
@@ -34,8 +34,8 @@ export async function openLocal(): Promise<Target> {
   }
 
   async function restart(): Promise<void> {
-    const noted = await readFile(join(home, 'postgres', 'data', 'postmaster.pid'), 'utf8')
-    process.kill(Number.parseInt(noted, 10), 'SIGKILL')
+    const pidFile = await readFile(join(home, 'postgres', 'data', 'postmaster.pid'), 'utf8')
+    process.kill(Number.parseInt(pidFile, 10), 'SIGKILL')
     const killed = server
     server = await openEmbedded(home)
     await killed.release()

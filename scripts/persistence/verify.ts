@@ -4,30 +4,30 @@ import { makeRecord, startWriter } from './writer.ts'
 
 /** The PostgreSQL that is restarted. */
 export interface Target {
-  /** What the data lies on, by name: a PersistentVolumeClaim and its UID, or a folder. */
+  /** Identifies the storage of the data: a PersistentVolumeClaim with its UID, or a folder. */
   volume(): Promise<string>
-  /** Stops PostgreSQL without asking anyone; returns when it accepts connections again. */
+  /** Restarts PostgreSQL while clients are connected. Resolves when it accepts connections again. */
   restart(): Promise<void>
   close(): Promise<void>
-  /** Of the API, where the target brings its own. */
+  /** URL and key of the API, if the target starts its own API. */
   url?: string
   key?: string
 }
 
 export interface Verdict {
   findings: Record<string, { before: unknown; after: unknown }>
-  /** What is not as it has to be; none: all is well. */
+  /** What is wrong. Empty if nothing is. */
   complaints: string[]
 }
 
-/** Records in a request. */
+/** Records per request. */
 const BATCH = 500
-/** Acknowledged before the restart, and again after it: it falls between two answers. */
+/** The writer has this many records acknowledged before the restart and again after it, so that it writes during the restart. */
 const AROUND = 20
 
 /**
- * Stores `count` records, restarts PostgreSQL while a writer goes on storing others, and compares what was there before
- * and what was acknowledged with what is there then.
+ * Stores `count` records, restarts PostgreSQL while a writer keeps storing others, and checks that the content is the same as
+ * before and that every acknowledged record is there.
  */
 export async function verifyPersistence(api: Api, target: Target, count: number): Promise<Verdict> {
   const run = `persistence/${randomUUID()}`
@@ -46,20 +46,20 @@ export async function verifyPersistence(api: Api, target: Target, count: number)
   const acknowledged = await api.readAll(ongoing)
   const lost = writer.acknowledged.filter((record) => !isKept(record, acknowledged))
   const complaints = [
-    ...complainUnless(before.volume === after.volume, `the volume is another: ${before.volume}, then ${after.volume}`),
-    ...complainUnless(hashOf(before.records) === hashOf(after.records), 'the content is another than before'),
+    ...complainUnless(before.volume === after.volume, `the volume changed from ${before.volume} to ${after.volume}`),
+    ...complainUnless(hashOf(before.records) === hashOf(after.records), 'the content changed'),
     ...complainUnless(
       records.every((record) => isKept(record, after.records)) && after.records.size === count,
-      `of ${count} records ${after.records.size} are there, or their content is not what was sent`,
+      `${after.records.size} of ${count} records are there, or their content is not what was sent`,
     ),
-    ...complainUnless(lost.length === 0, `acknowledged, and missing or altered: ${lost.map(({ id }) => id).join(' ')}`),
+    ...complainUnless(lost.length === 0, `acknowledged, but missing or altered: ${lost.map(({ id }) => id).join(' ')}`),
   ]
   const findings = {
     volume: { before: before.volume, after: after.volume },
     records: { before: before.records.size, after: after.records.size },
     'content (SHA-256)': { before: hashOf(before.records), after: hashOf(after.records) },
-    'acknowledged meanwhile': { before: during, after: writer.acknowledged.length },
-    'of these there': { before: '', after: writer.acknowledged.length - lost.length },
+    'acknowledged by the writer': { before: during, after: writer.acknowledged.length },
+    'of these stored': { before: '', after: writer.acknowledged.length - lost.length },
     'longest pause (ms)': { before: '', after: Math.round(writer.longestPauseMs()) },
   }
   return { findings, complaints }
@@ -70,7 +70,7 @@ function isKept({ id, data }: Sent, found: Map<string, unknown>): boolean {
   return kept?.n === data.n && kept.text === data.text
 }
 
-/** Of what is stored, whatever its order. */
+/** Does not depend on the order of the records. */
 function hashOf(records: Map<string, unknown>): string {
   const lines = [...records].map(([id, data]) => JSON.stringify([id, data])).sort()
   return createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 16)

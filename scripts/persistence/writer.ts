@@ -1,21 +1,21 @@
 import { createHash } from 'node:crypto'
 import type { Api, Sent } from './api.ts'
 
-/** Content that anyone can work out from the number. */
+/** The content follows from the number. */
 export function makeRecord(n: number): Sent {
   return { id: String(n), data: { n, text: createHash('sha256').update(String(n)).digest('base64') } }
 }
 
 export interface Writer {
-  /** What was acknowledged so far, in order. */
+  /** The records that have been acknowledged so far, in order. */
   acknowledged: Sent[]
-  /** From one acknowledgement to the next, the longest. */
+  /** The longest time between two acknowledgements. */
   longestPauseMs(): number
-  /** Ends when `more` further records were acknowledged. @throws what made the writer give up */
+  /** Stops after `more` further acknowledgements. @throws the error that ended the writer */
   stop(more: number): Promise<void>
 }
 
-/** Stores one record after the other, as a client that waits for each answer. */
+/** Stores one record after the other, and waits for each response. */
 export function startWriter(api: Api, source: string): Writer {
   const acknowledged: Sent[] = []
   let until = Number.POSITIVE_INFINITY
@@ -31,7 +31,7 @@ export function startWriter(api: Api, source: string): Writer {
       last = performance.now()
     }
   })()
-  // Told by stop(); until then nobody listens.
+  // stop() reports the rejection. Until then, it must not count as unhandled.
   running.catch(() => {})
 
   return {

@@ -54,7 +54,10 @@ t.test('what was refused is told, and the exit code says so', async (t) => {
   const { code, output, counts } = await runDemo(await server.app.listen({ port: 0 }), server.key)
   t.equal(code, 1)
   t.match(counts, { conflict: 1, rejected: 0 })
-  t.match(output, /demo: 1 were not stored: Another record with this source and id is stored/)
+  t.match(
+    output,
+    /demo: 1 deliveries were not stored: A record with this source and id, but different content, is already stored/,
+  )
 })
 
 t.test('a 503 is tried again when it says, a broken connection too, and nothing is stored twice', async (t) => {

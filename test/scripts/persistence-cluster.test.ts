@@ -22,7 +22,10 @@ t.test('a pod that is still the same was not restarted', async (t) => {
 
 t.test('a restart command that fails is told', async (t) => {
   const { calls } = useKubectl(t, '')
-  await t.rejects(openCluster({ namespace: 'sluice', restartCommand: 'exit 3' }).restart(), /"exit 3" ended with 3/)
+  await t.rejects(
+    openCluster({ namespace: 'sluice', restartCommand: 'exit 3' }).restart(),
+    /"exit 3" exited with code 3/,
+  )
   await openCluster({ namespace: 'sluice', restartCommand: 'true' }).restart()
   t.equal(calls().length, 1, 'it waits for the pod, and deletes none')
 })
