@@ -6,47 +6,47 @@ import { ensureDatabase } from '../../src/data/roles.ts'
 import { issueKey } from '../../src/operate/issue-key.ts'
 import { idOf, readRecord } from './order-events.ts'
 
-/** The table of our server, and one like it for those that it is compared with. */
+/** The table of Sluice, and an identical table for the naive server and for COPY. */
 const TABLES = { ours: 'sluice.records', rival: 'rival.records' }
 type TableName = keyof typeof TABLES
 
 /** A database that only this run uses. */
 export interface BenchDatabase {
-  /** For our server: the role that it has in production, where there is one. */
+  /** For Sluice. On the embedded server it has the same role as in production. */
   apiUrl: string
   /** For retention. */
   maintenanceUrl: string
-  /** For the naive server, and for COPY. */
+  /** For the naive server and for COPY. */
   ownerUrl: string
   /** Two keys that may ingest and read. */
   key: string
   otherKey: string
-  /** What was measured against, in one line. */
+  /** One line with the version of PostgreSQL and the settings that affect the result. */
   describe(): Promise<string>
   count(table: TableName): Promise<number>
-  /** How many rows there are, and what says whether they are the same as others: their order does not matter. */
+  /** The number of rows, and a digest of their content that does not depend on their order. */
   digest(table: TableName): Promise<{ count: number; digest: string }>
-  /** Stores so many records, half of them as if received two months ago. Their identities are those of `idOf(from)` on. */
+  /** Stores records with the ids `idOf(from)`, `idOf(from + 1)`, and so on. Half of them look as if received two months ago. */
   seed(records: number, from: number): Promise<void>
-  /** Empties both tables, and leaves the server with nothing to write in the background. */
+  /** Empties both tables, and runs a checkpoint, so that PostgreSQL has nothing left to write in the background. */
   empty(): Promise<void>
   checkpoint(): Promise<void>
-  /** Leaves the server as it was found. */
+  /** Drops the database and releases the server. */
   drop(): Promise<void>
 }
 
 const FOLDER = new URL('../../.sluice/bench', import.meta.url).pathname
 
-/** On the server of DATABASE_URL, whose user must be allowed to make databases; else on an embedded one. */
+/** Creates the database on the server of DATABASE_URL, whose user needs CREATEDB, or else on an embedded server. */
 export async function openBenchDatabase(): Promise<BenchDatabase> {
   const server = await openServer()
-  // Named after the database that the URL names, so that runs on different ones do not meet.
+  // The name contains the name of the database in the URL, so that runs against different databases do not collide.
   const name = `${new URL(server.superUrl).pathname.slice(1) || 'sluice'}_bench`
   const own = (url: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href
   const [superUrl, ownerUrl] = [own(server.superUrl), own(server.ownerUrl)]
   try {
     await withConnection(server.superUrl, async (db) => {
-      // Left by a run that was killed. Not by force: one that is still running fails this one, not the other way round.
+      // A run that was killed leaves its database. Without FORCE: if another run is using the database, this run fails, not that one.
       await sql`DROP DATABASE IF EXISTS ${sql.id(name)}`.execute(db)
       await (server.embedded
         ? ensureDatabase(db, name, 'sluice_owner')
@@ -56,7 +56,7 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
       apiUrl: own(server.apiUrl),
       maintenanceUrl: own(server.maintenanceUrl),
       ownerUrl,
-      ...(await fill(ownerUrl)),
+      ...(await prepare(ownerUrl)),
       describe,
       count,
       digest,
@@ -104,7 +104,7 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
     const [, rest] = /^[0-9a-f]{8}(.*)$/.exec(idOf(from)) as RegExpExecArray
     await withConnection(ownerUrl, async (db) => {
       for (const [age, first] of [[60, from] as const, [0, from + records / 2] as const]) {
-        // The digits of `idOf`, made where they are needed.
+        // The same ids as `idOf`, computed in SQL.
         await sql`
           INSERT INTO sluice.records (epoch, n, received_at, source, id, type, subject, "time", data)
           SELECT sluice.current_epoch(), n, now() - make_interval(days => ${age}), ${source},
@@ -139,11 +139,12 @@ async function openServer() {
   return { embedded: false, superUrl: url, ownerUrl: url, apiUrl: url, maintenanceUrl: url, release: async () => {} }
 }
 
-async function fill(ownerUrl: string): Promise<Pick<BenchDatabase, 'key' | 'otherKey'>> {
+/** Creates the schemas and the keys. */
+async function prepare(ownerUrl: string): Promise<Pick<BenchDatabase, 'key' | 'otherKey'>> {
   return withConnection(ownerUrl, async (db) => {
     await migrate(db)
     await sql`CREATE SCHEMA rival`.execute(db)
-    // Defaults, constraints and indexes too.
+    // INCLUDING ALL copies defaults, constraints and indexes as well.
     await sql`CREATE TABLE rival.records (LIKE sluice.records INCLUDING ALL)`.execute(db)
     const scopes = ['ingest', 'read'] as const
     const issue = async (name: string) =>

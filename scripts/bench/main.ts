@@ -24,27 +24,26 @@ const MEASURES = {
 
 const program = new Command('bench')
   .description(
-    'single, batch: a server that stores nothing (limit), one insert a request (naive), and this program (ours), over 64 ' +
-      'connections. observability: ours beside itself without metrics and log (unobserved). lines: NDJSON, sent once and once ' +
-      'again, against COPY on one and on two connections. memory: the most that this program holds while NDJSON streams in ' +
-      'and out. retention: single records while half of what is stored is removed, against the same without. floods: the memory of this ' +
-      'program, and the latencies of a client with another key, while one key, or nobody with a key, sends far too much; ' +
-      'POST and GET of one record. Uses ' +
-      'DATABASE_URL, whose user must be allowed to make databases and to CHECKPOINT, in a database of its own, else an ' +
-      'embedded PostgreSQL.',
+    'Runs these measurements. single, batch: Sluice (ours) against a server that stores nothing (limit) and one that does one ' +
+      'INSERT per request (naive), over 64 connections. observability: ours against ours without metrics and log (unobserved). ' +
+      'lines: NDJSON, sent twice, against COPY on one and on two connections. memory: the peak memory of Sluice while NDJSON ' +
+      'streams in and out. retention: single records, with and without retention, which deletes half of the stored records. ' +
+      'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. The databases are ' +
+      'created on the server of DATABASE_URL, whose user needs the rights to create databases and to run CHECKPOINT, or else ' +
+      'on an embedded PostgreSQL.',
   )
-  .option('--rounds <n>', 'measurements of each, whose median is shown', positive, 3)
-  .option('--seconds <n>', 'length of a measurement of single, batch, observability and retention', positive, 4)
-  .option('--records <n>', 'lines of a measurement of lines', positive, 300_000)
+  .option('--rounds <n>', 'rounds of each measurement; the median is shown', positive, 3)
+  .option('--seconds <n>', 'length of each round of single, batch, observability and retention', positive, 4)
+  .option('--records <n>', 'number of lines in each round of lines', positive, 300_000)
   .option('--gib <n>', 'size of the NDJSON for memory', positive, 1)
-  .option('--stored <n>', 'records that are there before retention removes half of them', positive, 2_000_000)
-  .option('--flood-seconds <n>', 'length of a measurement of floods', positive, 10)
-  .addOption(new Option('--floods <name...>', 'some of the floods').choices(Object.keys(FLOODS)))
-  .addOption(new Option('--only <measure>', 'one of them').choices(Object.keys(MEASURES)))
-  .option('--json <file>', 'write the tables there too')
-  .option('--profile <folder>', 'write CPU profiles of our server there')
+  .option('--stored <n>', 'stored records, of which retention deletes half', positive, 2_000_000)
+  .option('--flood-seconds <n>', 'length of each flood', positive, 10)
+  .addOption(new Option('--floods <name...>', 'run only these floods').choices(Object.keys(FLOODS)))
+  .addOption(new Option('--only <measure>', 'run only this measurement').choices(Object.keys(MEASURES)))
+  .option('--json <file>', 'also write the tables to this file')
+  .option('--profile <folder>', 'write CPU profiles of Sluice to this folder')
 
-// Whoever waits for an answer of a process that was stopped fails, and so the run ends through its finally blocks.
+// Stopping the processes makes the running measurement fail, so the run ends through its finally blocks.
 let interrupted: NodeJS.Signals | undefined
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
@@ -59,7 +58,7 @@ interface Arguments extends Options {
 }
 
 bench(program.parse().opts<Arguments>()).catch((error) => {
-  console.error(interrupted === undefined ? `bench: ${explain(error)}.` : `bench: ended by ${interrupted}.`)
+  console.error(interrupted === undefined ? `bench: ${explain(error)}.` : `bench: interrupted by ${interrupted}.`)
   process.exitCode = 1
 })
 

@@ -1,4 +1,4 @@
-/** A typical small record: some 350 bytes, with the mark where the id's changing digits go. */
+/** A typical small record of about 350 bytes. MARK is replaced by the digits of the id that change. */
 const RECORD =
   '{"source":"https://shop.example/eu","type":"order.placed","id":"########-7b1d-4c5e-9f20-6d3a8e41b7c9",' +
   '"time":"2026-03-14T09:26:53.589Z","subject":"customers/48213","data":{"order":"EU-2026-184467","currency":"EUR",' +
@@ -8,13 +8,13 @@ const RECORD =
 const MARK = '########'
 const HEX = Buffer.from('0123456789abcdef')
 
-/** Over all requests of this process. */
-let made = 0
+/** Ids that this process has used so far. */
+let used = 0
 
 /**
- * A request that can be sent again and again, since `renew` gives each of its records another id. Built once: what the
- * load generator computes is taken from the server it measures.
- * @param size records in the request; 1 is sent as an object, more as an array
+ * Builds a request that can be sent many times: `renew` gives each of its records a new id. It is built only once, because the
+ * load generator shares the processor with the server that it measures.
+ * @param size records per request; 1 is sent as an object, more as an array
  */
 export function buildRequest(port: number, key: string, size: number): { bytes: Buffer; renew(): void } {
   const body = size === 1 ? RECORD : `[${new Array(size).fill(RECORD).join(',')}]`
@@ -27,12 +27,12 @@ export function buildRequest(port: number, key: string, size: number): { bytes: 
   return {
     bytes,
     renew: () => {
-      for (const at of marks) writeDigits(bytes, at, scatter(made++))
+      for (const at of marks) writeDigits(bytes, at, scatter(used++))
     },
   }
 }
 
-/** So many lines of NDJSON; `number` gives them the ids of `first` and the numbers after it. */
+/** Builds lines of NDJSON. `number` gives them the ids `idOf(first)`, `idOf(first + 1)`, and so on. */
 export function buildLines(lines: number): { bytes: Buffer; number(first: number): void } {
   const length = RECORD.length + 1
   const bytes = Buffer.alloc(lines * length, `${RECORD}\n`)
@@ -45,20 +45,20 @@ export function buildLines(lines: number): { bytes: Buffer; number(first: number
   }
 }
 
-/** The values of the record, its payload as text; `idOf` has its id. */
+/** The values of the record except its id, for which there is `idOf`. `data` is JSON text. */
 export function readRecord(): Record<'source' | 'type' | 'subject' | 'time' | 'data', string> {
   return { ...JSON.parse(RECORD), data: RECORD.slice(RECORD.indexOf('"data":') + '"data":'.length, -1) }
 }
 
-/** The id that `buildLines` gives to a number. */
+/** The id that `buildLines` derives from a number. */
 export function idOf(number: number): string {
   const digits = scatter(number).toString(16).padStart(MARK.length, '0')
   return (JSON.parse(RECORD).id as string).replace(MARK, digits)
 }
 
 /**
- * Each number once, but scattered: ids in rising order would flatter the index of identities, which meets random ones
- * in life. An odd factor permutes the numbers below 2^32.
+ * Maps each number to another one. Real ids are random; ids in rising order would make inserts into the index of identities
+ * unrealistically fast. Multiplication by an odd factor permutes the numbers below 2^32.
  */
 const scatter = (number: number) => Math.imul(number, 0x9e3779b1) >>> 0
 

@@ -2,13 +2,13 @@ import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
-/** A process that we started. It tells when it is ready, answers what it is asked, and ends when we disconnect. */
+/** A process that the bench started. It sends a message when it is ready, replies to messages, and exits on disconnect. */
 export interface Child {
   pid: number
-  /** What it said when it was ready. */
+  /** The message that it sent when it was ready. */
   ready: unknown
-  ask<Answer>(question: object): Promise<Answer>
-  /** The signal or the exit code that it ended with; undefined while it runs. */
+  ask<Reply>(question: object): Promise<Reply>
+  /** The signal or the exit code that it ended with. Undefined while it runs. */
   end(): string | undefined
   stop(): Promise<void>
 }
@@ -18,12 +18,12 @@ export interface StartOptions {
   execArgv?: string[]
 }
 
-/** How long one that was asked to end may take. */
-const PATIENCE_MS = 10_000
+/** A process that does not stop within this time is killed. */
+const STOP_MS = 10_000
 
 const running = new Set<ChildProcess>()
 
-/** Starts a file of this folder. Its stdout is /dev/null: a real file, but one whose speed is nobody's concern. */
+/** Starts a file of this folder. Its stdout is /dev/null, so that the log is written, but no disk or reader slows it down. */
 export async function start(file: string, { env = {}, execArgv = [] }: StartOptions = {}): Promise<Child> {
   const path = fileURLToPath(new URL(file, import.meta.url))
   const child = fork(path, {
@@ -40,15 +40,15 @@ export async function start(file: string, { env = {}, execArgv = [] }: StartOpti
     return child.signalCode ?? (child.exitCode === null ? undefined : `exit code ${child.exitCode}`)
   }
 
-  async function ask<Answer>(question: object): Promise<Answer> {
+  async function ask<Reply>(question: object): Promise<Reply> {
     child.send(question)
-    return (await nextMessage()) as Answer
+    return (await nextMessage()) as Reply
   }
 
   async function nextMessage(): Promise<unknown> {
     const over = new AbortController()
     const ended = once(child, 'exit', { signal: over.signal }).then(([code, signal]) => {
-      throw new Error(`${file} ended early (${signal ?? `exit code ${code}`})`)
+      throw new Error(`${file} ended unexpectedly (${signal ?? `exit code ${code}`})`)
     })
     const [message] = await Promise.race([once(child, 'message', { signal: over.signal }), ended]).finally(() => {
       ended.catch(() => {})
@@ -58,17 +58,17 @@ export async function start(file: string, { env = {}, execArgv = [] }: StartOpti
   }
 }
 
-/** A command of the program itself, as it is run by hand. */
+/** A running command of `sluice`. */
 export interface Program {
-  /** What it wrote to stdout so far. */
+  /** What it has written to stdout so far. */
   output(): string
-  /** Resolves when it has written this, or has ended. */
-  says(text: string): Promise<void>
-  /** What it wrote to stderr so far. */
+  /** Resolves when its stdout contains this text, or when it has ended. */
+  hasWritten(text: string): Promise<void>
+  /** What it has written to stderr so far. */
   errors(): string
-  /** The exit code, as soon as there is one. */
+  /** The exit code. Null while it runs. */
   code(): number | null
-  /** Asks it to end, by SIGTERM, unless it has. */
+  /** Sends SIGTERM, unless it has ended, and waits for the end. */
   stop(): Promise<void>
 }
 
@@ -94,12 +94,12 @@ export function run(args: string[], env: Record<string, string>): Program {
   return {
     output: () => output,
     errors: () => errors,
-    says,
+    hasWritten,
     code: () => child.exitCode,
     stop: () => stop(child).then(() => end),
   }
 
-  async function says(text: string): Promise<void> {
+  async function hasWritten(text: string): Promise<void> {
     while (!output.includes(text) && !over) await Promise.race([once(child.stdout, 'data'), end])
   }
 }
@@ -110,7 +110,7 @@ export async function stopAll(): Promise<void> {
 
 async function stop(child: ChildProcess): Promise<void> {
   if (!running.has(child)) return
-  const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS)
+  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
   const exit = once(child, 'exit')
   if (child.connected) child.disconnect()
   else child.kill('SIGTERM')

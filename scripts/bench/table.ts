@@ -7,13 +7,13 @@ export interface Options {
   records: number
   gib: number
   stored: number
-  /** Absent: all. */
+  /** Absent: run all floods. */
   floods?: FloodName[]
   floodSeconds: number
   profile?: string
 }
 
-/** Measures one thing, and ends with one table of it. @throws when there is nothing to show, or it would prove nothing */
+/** Runs one measurement and returns its table. @throws if there is no result, or if the result would prove nothing */
 export type Measure = (run: Run) => Promise<Outcome>
 
 export interface Run {
@@ -23,32 +23,32 @@ export interface Run {
 
 export interface Outcome {
   rows: Row[]
-  /** Why the run has failed, though it has rows to show. */
+  /** Why the run has failed, although it has a table. */
   faults: string[]
 }
 
-/** One line of a table: the medians of the rounds. */
+/** One row of a table. Its values are medians over the rounds. */
 export interface Row {
   name: string
-  /** Records a second. */
+  /** Records per second. */
   rate: number
-  /** Of a request. */
+  /** Latencies of requests. */
   p50_ms?: number
   p99_ms?: number
   worst_ms?: number
   /** Requests that did not succeed. */
   failed?: number
-  /** Requests of the flood meanwhile, and those that it had waiting. */
+  /** Requests that the flood sent during the measurement, and those that were still waiting for a response at its end. */
   attacks?: number
-  /** Processor time of the server for a record, in microseconds. */
+  /** Processor time of the server per record, in microseconds. */
   cpu_us?: number
-  /** The most memory that our process had. */
+  /** Peak memory of the server. */
   rss_mib?: number
-  /** The rate, or what the name says, as a multiple of another's in the same round. */
+  /** The rate (or the p99, if the name says so) divided by the one of the named row in the same round. */
   ratios: Record<string, number>
 }
 
-/** With the columns that its rows have. */
+/** Shows only the columns for which a row has a value. */
 export function toTable(rows: readonly Row[]): string {
   const ratios = [...new Set(rows.flatMap((row) => Object.keys(row.ratios)))]
   const columns: [string, (row: Row) => string | undefined][] = [
@@ -60,7 +60,7 @@ export function toTable(rows: readonly Row[]): string {
     ['attacks', ({ attacks }) => attacks?.toLocaleString('en')],
     ['CPU µs/record', ({ cpu_us }) => cpu_us?.toFixed(1)],
     ['peak MiB', ({ rss_mib }) => rss_mib?.toFixed(0)],
-    ...ratios.map((name): (typeof columns)[number] => [`of ${name}`, (row) => row.ratios[name]?.toFixed(2)]),
+    ...ratios.map((name): (typeof columns)[number] => [`vs ${name}`, (row) => row.ratios[name]?.toFixed(2)]),
   ]
   const shown = columns.filter(([, cell]) => rows.some((row) => cell(row) !== undefined))
   return [
@@ -85,7 +85,7 @@ export function median(values: readonly number[]): number {
   return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2
 }
 
-/** Round by round, not of the medians: what else the machine did in a round slowed down both. */
+/** The median of the ratios of each round, not the ratio of the medians: other load on the machine slows down both in a round. */
 export const medianRatio = (own: readonly number[], others: readonly number[]): number =>
   rounded(median(own.map((rate, round) => rate / (others[round] as number))))
 

@@ -13,8 +13,8 @@ t.test('a flood is withstood while the memory, the failures and the latencies ar
 })
 
 t.test('a flood that attacks with less than half of its connections has failed', async (t) => {
-  t.same(faultsOf({ attacks: 29 }), ['the flood was none: 29 requests for 60 connections'])
-  t.same(faultsOf({ attacks: 0 }), ['the flood was none: 0 requests for 60 connections'])
+  t.same(faultsOf({ attacks: 29 }), ['the flood was too weak: 29 requests on 60 connections'])
+  t.same(faultsOf({ attacks: 0 }), ['the flood was too weak: 0 requests on 60 connections'])
 })
 
 t.test('each kind of request of the other key has to be quick, and to succeed', async (t) => {
@@ -32,7 +32,7 @@ t.test('each kind of request of the other key has to be quick, and to succeed', 
 })
 
 t.test('a server that has 512 MiB, or ends, has failed', async (t) => {
-  t.same(faultsOf({ peak: 512 * 2 ** 20 }), ['the server had 512 MiB'])
-  t.same(faultsOf({ end: 'SIGKILL' }), ['the server ended by SIGKILL'])
-  t.same(faultsOf({ end: 'SIGABRT' }), ['the server ended by SIGABRT, as V8 does when its heap is full'])
+  t.same(faultsOf({ peak: 512 * 2 ** 20 }), ['the server used 512 MiB'])
+  t.same(faultsOf({ end: 'SIGKILL' }), ['the server ended (SIGKILL)'])
+  t.same(faultsOf({ end: 'SIGABRT' }), ['the server ended (SIGABRT, which V8 raises when its heap is full)'])
 })

@@ -1,38 +1,38 @@
 import { connect, type Socket } from 'node:net'
 
-/** The server that a flood is sent to, and the key of the requests that have one. */
+/** The server that a flood attacks, and the API key for those requests of the flood that have a key. */
 export interface Target {
   port: number
   key: string
 }
 
-/** How a flood behaves. It goes on until its process ends: what is answered, refused or closed begins again. */
+/** How a flood behaves. It continues until its process ends: after each response, and after each closed connection, it tries again. */
 export interface Attack {
-  /** Open at a time. */
+  /** Number of connections that are open at the same time. */
   connections: number
-  /** Without an answer at a time, on each connection. Absent: 1. */
+  /** Number of requests that wait for a response on each connection. Default: 1. */
   pipelined?: number
   /** The bytes of one request, or of its beginning. */
   request: (key: string) => readonly Buffer[]
-  /** The last bytes of each request. They are withheld until the answer comes. */
+  /** The last bytes of each request. They are sent only after the response. */
   withheld?: Buffer
-  /** The request never ends: after an answer to it, which is a refusal, the connection is of no use. */
+  /** The request never ends. The response to it is a refusal, and the connection is closed after it. */
   endless?: true
-  /** More of it, every second. */
+  /** Further bytes of the request, sent every second. */
   drip?: Buffer
   /** The client closes each connection after this time. */
   leaveMs?: number
-  /** The client reads the status of an answer, and nothing after it. */
+  /** The client reads only the status of a successful response. */
   unread?: true
 }
 
-/** What a flood has done so far, and what became of it. */
+/** What a flood has sent so far, and the outcomes. */
 export interface Tally {
   connections: number
   requests: number
-  /** Requests without an answer, on connections that are open. */
+  /** Requests without a response, on open connections. */
   waiting: number
-  /** Answers by their status, and connections that were lost by their error code. */
+  /** Number of responses by status, and of lost connections by error code. */
   ends: Record<string, number>
 }
 
@@ -42,16 +42,16 @@ const HOST = '127.0.0.1'
 const STATUS_LINE = 'HTTP/1.1 '
 /** "HTTP/1.1 201" */
 const STATUS_LENGTH = STATUS_LINE.length + 3
-/** Between a refusal, or the loss of a connection, and the next try. The flood shares its processors with the server. */
+/** Pause after a refusal or a closed connection. Without it, the flood would take too much of the processors that it shares. */
 const PAUSE_MS = 250
 
-/** The bytes of a request. */
+/** Returns the bytes of a request. */
 export function toBytes(method: string, path: string, headers: Record<string, string | number>, body = ''): Buffer {
   const lines = Object.entries({ host: HOST, ...headers }).map(([name, value]) => `${name}: ${value}\r\n`)
   return Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n${body}`)
 }
 
-/** Begins the attack, and returns at once. */
+/** Starts the attack, and returns at once. */
 export function begin(attack: Attack, { port, key }: Target): void {
   const request = attack.request(key)
   for (let n = 0; n < attack.connections; n++) open(attack, port, request)
@@ -83,7 +83,7 @@ function open(attack: Attack, port: number, request: readonly Buffer[]): void {
     setTimeout(() => open(attack, port, request), leaveMs === undefined ? PAUSE_MS : 0)
   })
   tally.connections++
-  // What is written before the connection is open is sent then.
+  // Node.js buffers what is written before the connection is open.
   for (let n = 0; n < pipelined; n++) send()
 
   function send(): void {
@@ -97,9 +97,9 @@ function open(attack: Attack, port: number, request: readonly Buffer[]): void {
   }
 }
 
-/** Calls `act` with the status of each answer on a connection. */
+/** Calls `act` with the status of each response on a connection. */
 function onStatus(socket: Socket, act: (status: number) => void): void {
-  // The end of the piece before: a status line may come in two.
+  // The end of the previous chunk, because a status line may be split over two chunks.
   let rest = Buffer.alloc(0)
   socket.on('data', (piece) => {
     const bytes = Buffer.concat([rest, piece])

@@ -5,7 +5,7 @@ export interface Order extends Target {
   flood: FloodName
 }
 
-/** It is answered with the tally; without an order that is all it does. */
+/** An order starts a flood. The reply to every message is the tally. */
 process.on('message', ({ flood, ...target }: Partial<Order>) => {
   if (flood !== undefined) begin(FLOODS[flood].attack, target as Target)
   process.send?.(tally)

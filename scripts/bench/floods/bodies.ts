@@ -7,7 +7,7 @@ const JSON_TYPE = 'application/json'
 const head = (key: string, headers: Record<string, string | number>) =>
   toBytes('POST', '/v1/records', { authorization: `Bearer ${key}`, ...headers })
 
-/** A body without a key, of the largest size, for a route that reads none. */
+/** Bodies of the largest size, without a key, for a method that does not read a body. */
 export const optionsBodies: Attack = {
   connections: 8,
   request: () => {
@@ -16,7 +16,7 @@ export const optionsBodies: Attack = {
   },
 }
 
-/** Bodies without a key, for a path that does not exist. Their last byte does not come. */
+/** Bodies without a key, for a path that does not exist. The last byte is sent only after the response. */
 export const unknownPaths: Attack = {
   connections: 800,
   request: () => [
@@ -26,7 +26,7 @@ export const unknownPaths: Attack = {
   withheld: Buffer.from(' '),
 }
 
-/** Bodies with a key that does not exist, in chunks of a byte: each takes 200 bytes of memory. */
+/** Bodies with an unknown key, in chunks of one byte. Each chunk takes 200 bytes of memory. */
 export const tinyChunks: Attack = {
   connections: 64,
   request: () => [
@@ -35,7 +35,7 @@ export const tinyChunks: Attack = {
   ],
 }
 
-/** Bodies of the largest size, of which a byte a second comes. */
+/** Bodies of the largest size that arrive at one byte per second. */
 export const drippingUploads: Attack = {
   connections: 4,
   request: (key) => [head(key, { 'content-type': JSON_TYPE, 'content-length': 16 * MiB }), Buffer.from('[')],
@@ -43,7 +43,7 @@ export const drippingUploads: Attack = {
   drip: Buffer.from(' '),
 }
 
-/** Streams of lines that send the beginning of one, and nothing more. */
+/** Line streams that send the beginning of a line, and nothing more. */
 export const idleStreams: Attack = {
   connections: 1030,
   request: (key) => [
@@ -53,7 +53,7 @@ export const idleStreams: Attack = {
   endless: true,
 }
 
-/** 1.85 million members in a body of the largest size, all of whose records are within the limit. */
+/** A body of the largest size with 1.85 million members, in which no record exceeds the limit. */
 export const shortMembers: Attack = {
   connections: 2,
   request: (key) => {
@@ -64,7 +64,7 @@ export const shortMembers: Attack = {
   },
 }
 
-/** 1.8 MB that inflate to nothing. */
+/** 1.8 MB of zstd frames that inflate to nothing. */
 export const emptyFrames: Attack = {
   connections: 2,
   request: (key) => {

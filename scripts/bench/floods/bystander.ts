@@ -1,40 +1,40 @@
 import { Agent, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Another key than that of the flood. */
 export interface Order {
   port: number
+  /** Not the key of the flood. */
   key: string
   seconds: number
 }
 
 export interface Latencies {
-  /** That were sent, and how many of them got no success in time. */
   requests: number
+  /** Requests that did not succeed in time. */
   failures: number
-  /** What the first failure was. */
+  /** The first failure. */
   failure?: string
-  /** Of the successes; absent without any. */
+  /** Latencies of the successful requests. Absent if there are none. */
   p50_ms?: number
   p99_ms?: number
   worst_ms?: number
 }
 
-/** A single record, a batch that does not arrive in one piece, and a record that is read. */
+/** Latencies by kind of request: POST of a single record, POST of a batch that arrives in several pieces, GET of a record. */
 export type Witnessed = Record<'post' | 'batch' | 'get', Latencies>
 
-/** The record that GET asks for; it is stored before. */
+/** The record that GET reads. It is stored before the flood. */
 export const KNOWN = { source: 'bystander', type: 'known', id: 'known' }
 
-/** One of each so often, whatever became of the one before: what stands still shows in all that come meanwhile. */
+/** Requests are sent at this interval, without waiting for earlier ones, so that a stall of the server shows in many of them. */
 const EVERY_MS = 25
-/** Less often, so that this client is no flood itself. */
+/** Batches are less frequent, so that this client is not a flood itself. */
 const BATCH_EVERY_MS = 100
-/** 100 kB: more than Node.js reads of a connection at once, which is 64 KiB. */
+/** 100 kB, which is more than the 64 KiB that Node.js reads from a connection at once. */
 const BATCH_RECORDS = 100
 const PADDING = ' '.repeat(1000)
-/** How long an answer may take. */
-const PATIENCE_MS = 10_000
+/** A request without a response after this time has failed. */
+const TIMEOUT_MS = 10_000
 
 process.on('message', async (order: Order) => process.send?.(await witness(order)))
 process.once('disconnect', () => process.exit())
@@ -67,7 +67,7 @@ const toBatch = (record: { id: string }): string =>
     Array.from({ length: BATCH_RECORDS }, (_, index) => ({ ...record, id: `${record.id}-${index}`, data: PADDING })),
   )
 
-/** Milliseconds, or what went wrong. */
+/** The latency in milliseconds, or the reason for the failure. */
 type Outcome = number | string
 
 function send({ port, key }: Order, agent: Agent, method: string, path: string, body?: string): Promise<Outcome> {
@@ -77,7 +77,7 @@ function send({ port, key }: Order, agent: Agent, method: string, path: string, 
     authorization: `Bearer ${key}`,
     ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
   }
-  const signal = AbortSignal.timeout(PATIENCE_MS)
+  const signal = AbortSignal.timeout(TIMEOUT_MS)
   const sent = request({ host: '127.0.0.1', port, method, path, headers, agent, signal }, (response) => {
     response.resume().on('end', () => {
       const status = response.statusCode as number
@@ -89,7 +89,7 @@ function send({ port, key }: Order, agent: Agent, method: string, path: string, 
   return promise
 
   function fail(error: NodeJS.ErrnoException): void {
-    resolve(signal.aborted ? `no answer in ${PATIENCE_MS} ms` : (error.code ?? error.message))
+    resolve(signal.aborted ? `no response in ${TIMEOUT_MS} ms` : (error.code ?? error.message))
   }
 }
 

@@ -1,16 +1,16 @@
 import type { Result } from './measure.ts'
 
-/** The bar: the most memory of our server, and what another key may notice. */
+/** Limits for the memory of Sluice and for the latency of the other key. */
 const LIMIT_MIB = 512
 const LIMIT_P99_MS = 1000
-/** Of the other key's requests; more, and 99 % of them were not answered within any time. */
+/** Share of the other key's requests that may fail. If more fail, there is no p99 over all requests. */
 const LIMIT_FAILED = 0.01
-/** Of its connections: a flood with fewer requests than this attacked nothing, and shows nothing. */
+/** Requests per connection. A flood with fewer did not attack, so its result shows nothing. */
 const LEAST_ATTACKS = 0.5
 
 /**
- * What is wrong with the server under a flood, or with the flood.
- * @param connections of the flood
+ * Finds what is wrong with the server under a flood, or with the flood itself.
+ * @param connections the number of connections of the flood
  */
 export function findFaults({ peak, end, attacks, post, batch, get }: Result, connections: number): string[] {
   const noticed = Object.entries({ POST: post, batch, GET: get }).flatMap(
@@ -26,10 +26,10 @@ export function findFaults({ peak, end, attacks, post, batch, get }: Result, con
   return [
     ...(end === undefined
       ? []
-      : [`the server ended by ${end}${end === 'SIGABRT' ? ', as V8 does when its heap is full' : ''}`]),
-    ...(inMiB(peak) >= LIMIT_MIB ? [`the server had ${inMiB(peak)} MiB`] : []),
+      : [`the server ended (${end}${end === 'SIGABRT' ? ', which V8 raises when its heap is full' : ''})`]),
+    ...(inMiB(peak) >= LIMIT_MIB ? [`the server used ${inMiB(peak)} MiB`] : []),
     ...(attacks < connections * LEAST_ATTACKS
-      ? [`the flood was none: ${attacks} requests for ${connections} connections`]
+      ? [`the flood was too weak: ${attacks} requests on ${connections} connections`]
       : []),
     ...noticed,
   ]

@@ -13,10 +13,10 @@ import { pipelinedSingles, strictPairs } from './requests.ts'
 
 export interface Flood {
   attack: Attack
-  /** It reads: large records are stored before. */
+  /** The flood reads large records, which are stored before it. */
   reads?: true
-  /** It meets a database that is away; the latencies are those after its return. */
-  away?: true
+  /** The database is unavailable when the flood starts. The latencies are measured when it is available again. */
+  outage?: true
 }
 
 /** In the order in which they run. */
@@ -29,7 +29,7 @@ export const FLOODS = {
   strict: { attack: strictPairs },
   scans: { attack: abandonedScans, reads: true },
   exports: { attack: unreadExports, reads: true },
-  away: { attack: pipelinedSingles, away: true },
+  away: { attack: pipelinedSingles, outage: true },
   members: { attack: shortMembers },
   frames: { attack: emptyFrames },
   pages: { attack: largePages, reads: true },

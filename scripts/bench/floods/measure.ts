@@ -13,24 +13,24 @@ import { type Order as BystanderOrder, KNOWN, type Latencies, type Witnessed } f
 import { findFaults, inMiB } from './faults.ts'
 import { FLOODS, type Flood, type FloodName } from './floods.ts'
 
-/** Until a flood is under way. */
+/** How long a flood runs before the latencies are measured. */
 const SETTLE_MS = 1_000
-/** How long the database is away; less than what a request waits for it. */
-const AWAY_MS = 6_000
-/** 900 kB each, which are slow to search; together more than what any reader may leave unread. */
+/** How long the database is unavailable: shorter than the hold window. */
+const OUTAGE_MS = 6_000
+/** Each has 900 kB and is slow to search. Together they exceed the memory that readers may leave unread. */
 const LARGE_RECORDS = 200
 
-/** What came of a flood. */
+/** The result of a flood. */
 export interface Result extends Witnessed {
-  /** The most memory that the server had, in bytes. */
+  /** Peak memory of the server, in bytes. */
   peak: number
-  /** How the server ended, if it did. */
+  /** The signal or exit code of the server, if it ended. */
   end: string | undefined
-  /** Requests of the flood that were sent while the other key was measured, or had no answer at the end of it. */
+  /** Requests that the flood sent during the measurement, and those that were still waiting for a response at its end. */
   attacks: number
 }
 
-/** The memory of our server under each flood, and what a client with another key notices meanwhile. */
+/** Measures the memory of Sluice under each flood, and the latencies of a client with another key. */
 export async function measureFloods({ database, options }: Run): Promise<Outcome> {
   const rows: Row[] = []
   const faults: string[] = []
@@ -44,12 +44,12 @@ export async function measureFloods({ database, options }: Run): Promise<Outcome
   return { rows, faults }
 }
 
-/** A server of its own for each, so that what one leaves behind does not count for the next. */
+/** Starts a new server for each flood, so that the memory of one does not count for the next. */
 async function inflict(name: FloodName, database: BenchDatabase, seconds: number): Promise<Result> {
-  const { reads, away }: Flood = FLOODS[name]
+  const { reads, outage }: Flood = FLOODS[name]
   await database.empty()
   if (reads) await storeLargeRecords(database.ownerUrl)
-  const network = away ? await openNetwork(addressOf(database.apiUrl)) : undefined
+  const network = outage ? await openNetwork(addressOf(database.apiUrl)) : undefined
   const server = await startServer(
     'ours',
     network === undefined ? database : { ...database, apiUrl: through(network, database.apiUrl) },
@@ -62,11 +62,11 @@ async function inflict(name: FloodName, database: BenchDatabase, seconds: number
     )
     const end = server.child.end()
     console.error(
-      `${name}: at most ${inMiB(peak)} MiB${end === undefined ? '' : `, ended by ${end}`}; ${inWords(result.tally)}`,
+      `${name}: at most ${inMiB(peak)} MiB${end === undefined ? '' : `, ended (${end})`}; ${inWords(result.tally)}`,
     )
     return { ...result, peak, end }
   } finally {
-    // Without its clients the server has nothing to wait for.
+    // The clients first: without them, the server has no requests to wait for.
     await Promise.all([attacker.stop(), bystander.stop()])
     await server.child.stop()
     network?.close()
@@ -88,7 +88,7 @@ async function witness(scene: Scene): Promise<Witnessed & { attacks: number; tal
   const { port } = server
   network?.drop()
   await attacker.ask({ flood: name, port, key: database.key } satisfies AttackerOrder)
-  await sleep(network === undefined ? SETTLE_MS : AWAY_MS)
+  await sleep(network === undefined ? SETTLE_MS : OUTAGE_MS)
   network?.heal()
   const before = await attacker.ask<Tally>({})
   const witnessed = await bystander.ask<Witnessed>({ port, key: database.otherKey, seconds } satisfies BystanderOrder)
@@ -100,7 +100,7 @@ async function storeKnown({ port }: Server, key: string): Promise<void> {
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
   const body = JSON.stringify(KNOWN)
   const { status } = await fetch(`http://127.0.0.1:${port}/v1/records`, { method: 'POST', headers, body })
-  if (status !== 201) throw new Error(`floods: the server answered ${status} before there was a flood`)
+  if (status !== 201) throw new Error(`floods: the server responded with ${status} before the flood`)
 }
 
 async function storeLargeRecords(url: string): Promise<void> {

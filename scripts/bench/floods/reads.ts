@@ -3,14 +3,14 @@ import { type Attack, toBytes } from './attack.ts'
 const read = (key: string, path: string, headers: Record<string, string> = {}) =>
   toBytes('GET', path, { authorization: `Bearer ${key}`, ...headers })
 
-/** Lists that no index finds, whose clients leave before they are found. */
+/** Searches that no index supports, whose clients disconnect before the response. */
 export const abandonedScans: Attack = {
   connections: 15,
   request: (key) => [read(key, `/v1/records?data=${encodeURIComponent('{"no":"such"}')}`)],
   leaveMs: 500,
 }
 
-/** Exports of which only the status is read. The server closes them after STALL_SECONDS, which nobody would notice. */
+/** Exports of which the client reads only the status. It disconnects after 5 s and tries again, long before STALL_SECONDS. */
 export const unreadExports: Attack = {
   connections: 40,
   request: (key) => [read(key, '/v1/records', { accept: 'application/x-ndjson' })],

@@ -1,6 +1,6 @@
 import { type Attack, toBytes } from './attack.ts'
 
-/** Requests in flight on one connection. The server closes a connection above MOST_PIPELINED (src/plugins/bodies.ts). */
+/** Requests in flight on one connection. The server closes a connection with more than MOST_PIPELINED (src/plugins/bodies.ts). */
 const PIPELINED = 30
 
 const RECORD = '{"source":"a","type":"b"}'
@@ -13,14 +13,14 @@ const post = (key: string, body: string, headers: Record<string, string> = {}) =
     body,
   )
 
-/** 15,900 requests, each of which is a transaction of its own: a strict record alone would share one. */
+/** 15,900 requests, each with a transaction of its own. Strict requests with a single record would share a transaction. */
 export const strictPairs: Attack = {
   connections: 530,
   pipelined: PIPELINED,
   request: (key) => [post(key, `[${RECORD},${RECORD}]`, { prefer: 'handling=strict' })],
 }
 
-/** 18,000 requests of 25 bytes, which all wait for the database. */
+/** 18,000 requests of 25 bytes that wait for the database. */
 export const pipelinedSingles: Attack = {
   connections: 600,
   pipelined: PIPELINED,

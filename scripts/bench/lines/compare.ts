@@ -4,11 +4,11 @@ import { type Server, startServer } from '../servers/start.ts'
 import { median, medianRatio, type Outcome, type Row, type Run } from '../table.ts'
 import type { Sent, Task } from './sender.ts'
 
-/** The same rows on each way: over HTTP as NDJSON; the same again, all duplicates; by COPY on one and two connections. */
+/** The same rows are sent as NDJSON (ours), again as duplicates (resend), and with COPY on one and on two connections. */
 const WAYS = ['ours', 'resend', 'copy', 'two copies'] as const
 type Way = (typeof WAYS)[number]
 
-/** Records a second of NDJSON on one connection, against COPY into an identical table. */
+/** Compares the rate of NDJSON on one connection with COPY into an identical table. */
 export async function compareWithCopy({ database, options }: Run): Promise<Outcome> {
   const rates: Record<Way, number[]> = { ours: [], resend: [], copy: [], 'two copies': [] }
   const server = await startServer('ours', database, options.profile)
@@ -19,7 +19,7 @@ export async function compareWithCopy({ database, options }: Run): Promise<Outco
   const lines = new Lines(database, server, sender, records)
   const steps = [() => lines.postTwice(), () => lines.copy(1), () => lines.copy(2)]
   for (let round = 0; round <= options.rounds; round++) {
-    // To and fro: nobody always comes after the same neighbour.
+    // The order alternates, so that no step always runs after the same other step.
     for (const step of round % 2 === 0 ? steps : steps.toReversed()) {
       for (const [way, rate] of await step()) {
         console.error(`${round === 0 ? 'warm-up' : `round ${round}`} lines ${way}: ${Math.round(rate)} records/s`)
@@ -31,13 +31,13 @@ export async function compareWithCopy({ database, options }: Run): Promise<Outco
   return { rows: toRows(rates), faults: [] }
 }
 
-/** Each measurement begins with an empty table and a checkpoint, and ends with a look at what is stored. */
+/** Each measurement begins with an empty table (except resend) and a checkpoint, and ends with a check of the stored rows. */
 class Lines {
   readonly #database: BenchDatabase
   readonly #server: Server
   readonly #sender: Child
   readonly #records: number
-  /** Of the first rows that were stored. All others have to be the same. */
+  /** Digest of the rows of the first measurement. All others must store the same rows. */
   #digest: string | undefined
 
   constructor(database: BenchDatabase, server: Server, sender: Child, records: number) {
@@ -67,10 +67,10 @@ class Lines {
   }
 
   async #post(way: Way, status: number, count: 'created' | 'duplicate'): Promise<number> {
-    const { seconds, answer } = await this.#ask({ kind: 'post', port: this.#server.port, key: this.#database.key })
-    const counted = answer?.status === status ? JSON.parse(answer.body).counts[count] : 0
+    const { seconds, response } = await this.#ask({ kind: 'post', port: this.#server.port, key: this.#database.key })
+    const counted = response?.status === status ? JSON.parse(response.body).counts[count] : 0
     if (counted !== this.#records) {
-      throw new Error(`lines ${way}: of ${this.#records} records ${counted} are ${count}: ${JSON.stringify(answer)}`)
+      throw new Error(`lines ${way}: ${counted} of ${this.#records} records are ${count}: ${JSON.stringify(response)}`)
     }
     await this.#check(way, 'ours')
     return this.#records / seconds
@@ -80,13 +80,13 @@ class Lines {
     return this.#sender.ask<Sent>(task)
   }
 
-  /** A rate proves nothing unless all rows are there, and the same ones. */
+  /** A rate proves nothing unless all rows are stored, with the same content. */
   async #check(way: Way, table: 'ours' | 'rival'): Promise<void> {
     const { count, digest } = await this.#database.digest(table)
     if (count !== this.#records)
       throw new Error(`lines ${way}: ${this.#records} records were sent, ${count} are stored`)
     this.#digest ??= digest
-    if (digest !== this.#digest) throw new Error(`lines ${way}: other values are stored than before`)
+    if (digest !== this.#digest) throw new Error(`lines ${way}: the stored values are not those of the first round`)
   }
 }
 

@@ -4,13 +4,13 @@ import pg from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 import { idOf, readRecord } from '../order-events.ts'
 
-/** The columns that our server fills, too; the others have their defaults on both ways. */
+/** The columns that Sluice writes. The others get their defaults, as with Sluice. */
 const COPY = `COPY rival.records
   (epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data, data_bytes) FROM STDIN`
 
 const NULL = '\\N'
 
-/** The rows of `buildLines` as COPY takes them. */
+/** The same rows as `buildLines`, in the text format of COPY. */
 export function buildCopyText(from: number, to: number): Buffer {
   const { source, type, subject, time, data } = readRecord()
   const rows: string[] = []
@@ -20,11 +20,11 @@ export function buildCopyText(from: number, to: number): Buffer {
   return Buffer.from(`${rows.join('\n')}\n`)
 }
 
-/** Runs one COPY for each stream, all at once. @returns how many seconds it took until the last was committed */
+/** Runs one COPY per stream, all at the same time. @returns the seconds until the last one was committed */
 export async function copyIn(url: string, streams: Iterable<Buffer>[]): Promise<number> {
   const clients = streams.map(() => new pg.Client({ connectionString: url }))
   try {
-    // A connection is there before the clock runs, as those of our server are.
+    // The time to connect is not measured, because Sluice is connected already.
     await Promise.all(clients.map((client) => client.connect()))
     const begin = performance.now()
     await Promise.all(

@@ -1,5 +1,5 @@
 import { buildLines } from '../order-events.ts'
-import { type Answer, postLines } from '../post.ts'
+import { type PostResponse, postLines } from '../post.ts'
 import { buildCopyText, copyIn } from './copy.ts'
 
 export type Task =
@@ -8,15 +8,15 @@ export type Task =
   | { kind: 'copy'; url: string; connections: 1 | 2 }
 
 export interface Sent {
-  /** From the first byte to the answer. */
+  /** From the first byte to the response. */
   seconds: number
-  answer?: Answer
+  response?: PostResponse
 }
 
-/** As much as Node reads of a file at a time. */
+/** The chunk size of Node.js when it reads a file. */
 const PIECE_BYTES = 64 * 1024
 
-// Everything is made before the clock runs: what is measured then is who takes it in, not who makes it.
+// Built before the clock runs, so that only sending and storing are measured.
 let ndjson: Buffer = Buffer.alloc(0)
 let halves: [Buffer, Buffer] = [ndjson, ndjson]
 
@@ -36,8 +36,8 @@ async function perform(task: Task): Promise<Sent | null> {
     }
     case 'post': {
       const begin = performance.now()
-      const answer = await postLines(task.port, task.key, ndjson.length, cut(ndjson))
-      return { seconds: (performance.now() - begin) / 1000, answer }
+      const response = await postLines(task.port, task.key, ndjson.length, cut(ndjson))
+      return { seconds: (performance.now() - begin) / 1000, response }
     }
     case 'copy': {
       const [one, other] = halves

@@ -4,10 +4,10 @@ import type { Outcome, Run } from '../table.ts'
 import type { Streamed, Task } from './peer.ts'
 import { peakWhile } from './rss.ts'
 
-/** Whatever streams through it. */
+/** Limit for the memory of the server, however much data it streams. */
 const LIMIT_MIB = 256
 
-/** The most memory that our server has while NDJSON streams in, and then out again: the same process does both. */
+/** Measures the peak memory of one server process while NDJSON streams in, and then while it streams out. */
 export async function measureMemory({ database, options }: Run): Promise<Outcome> {
   await database.empty()
   const [server, peer] = await Promise.all([startServer('ours', database, options.profile), start('memory/peer.ts')])
@@ -26,7 +26,7 @@ export async function measureMemory({ database, options }: Run): Promise<Outcome
     rows,
     faults: rows
       .filter(({ rss_mib }) => rss_mib > LIMIT_MIB)
-      .map(({ name, rss_mib }) => `${name}: the server had ${rss_mib} MiB, more than ${LIMIT_MIB}`),
+      .map(({ name, rss_mib }) => `${name}: the server used ${rss_mib} MiB, more than ${LIMIT_MIB}`),
   }
 
   async function stream(task: Task): Promise<Streamed & { peak: number }> {

@@ -13,7 +13,7 @@ export interface Streamed {
   seconds: number
 }
 
-/** Lines that are made at once. */
+/** Lines that are built at a time. */
 const BLOCK_LINES = 1000
 const NEWLINE = 0x0a
 
@@ -28,7 +28,7 @@ async function perform(task: Task): Promise<Streamed> {
   return { ...streamed, seconds: (performance.now() - begin) / 1000 }
 }
 
-/** At least so many bytes, in whole blocks. */
+/** Sends whole blocks of lines with at least this many bytes in total. */
 async function send(port: number, key: string, atLeast: number) {
   const { bytes: block, number } = buildLines(BLOCK_LINES)
   const blocks = Math.ceil(atLeast / block.length)
@@ -37,12 +37,12 @@ async function send(port: number, key: string, atLeast: number) {
   function* make(): Generator<Buffer> {
     for (let made = 0; made < records; made += BLOCK_LINES) {
       number(made)
-      // The one before may still be on its way.
+      // A copy, because the previous block may not have been sent yet.
       yield Buffer.from(block)
     }
   }
   const { status, body } = await postLines(port, key, bytes, make())
-  if (status !== 201) throw new Error(`memory: the server answered ${status}: ${body}`)
+  if (status !== 201) throw new Error(`memory: the server responded with ${status}: ${body}`)
   return { records, bytes }
 }
 
@@ -51,7 +51,7 @@ async function receive(port: number, key: string) {
   const [response] = (await once(get({ host: '127.0.0.1', port, path: '/v1/records', headers }), 'response')) as [
     IncomingMessage,
   ]
-  if (response.statusCode !== 200) throw new Error(`memory: the server answered ${response.statusCode}`)
+  if (response.statusCode !== 200) throw new Error(`memory: the server responded with ${response.statusCode}`)
   let [records, bytes] = [0, 0]
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.length

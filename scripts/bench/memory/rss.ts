@@ -3,23 +3,23 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Child } from '../processes.ts'
 import type { Usage } from '../servers/serve.ts'
 
-/** How often: a process that ends takes its peak with it, and elsewhere than on Linux nothing keeps one. */
+/** Memory is sampled at this interval: the peak of a process is lost when it ends, and only Linux keeps a peak. */
 const SAMPLE_MS = 50
 
 const isLinux = process.platform === 'linux'
 
-/** The resident memory that a process had at most while the work was done, or until it ended, in bytes. */
+/** The peak resident memory of a process during the work, or until the process ended, in bytes. */
 export async function peakWhile<T>(child: Child, work: () => Promise<T>): Promise<{ peak: number; result: T }> {
-  if (isLinux) await forgetPeak(child.pid)
+  if (isLinux) await resetPeak(child.pid)
   const over = new AbortController()
   const sampled = sample(child, over.signal)
   const result = await work().finally(() => over.abort())
   return { peak: await sampled, result }
 }
 
-// https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html: 5 sets the peak back to what it has now. Where this
-// is not allowed, the peak is that of its whole life: no less.
-const forgetPeak = (pid: number) => writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => {})
+// https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html: 5 resets the peak to the current value. If this is not
+// allowed, the peak is that of the whole life of the process, which is never lower.
+const resetPeak = (pid: number) => writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => {})
 
 async function sample(child: Child, over: AbortSignal): Promise<number> {
   let peak = 0
@@ -32,7 +32,7 @@ async function sample(child: Child, over: AbortSignal): Promise<number> {
   return peak
 }
 
-// The kernel keeps it: no peak, however short, is missed. @returns 0 for a process that has ended
+// The kernel keeps the peak, so not even a short one is missed. @returns 0 if the process has ended
 async function readPeak(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
   const [, kib] = /^VmHWM:\s+(\d+) kB$/m.exec(status) ?? []

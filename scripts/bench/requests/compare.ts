@@ -5,50 +5,50 @@ import { median, medianRatio, type Outcome, type Row, type Run, rounded } from '
 import type { Measurement, Order } from './load.ts'
 
 interface Comparison {
-  /** Records in one request. */
+  /** Records per request. */
   size: number
-  /** Each is measured in every round, in this order. */
+  /** Each server is measured in every round. */
   servers: readonly ServerName[]
-  /** Those whose rates the others are shown as multiples of. */
-  measures: readonly ServerName[]
+  /** The servers that the others are compared with. */
+  baselines: readonly ServerName[]
 }
 
 const COMPARISONS = {
-  single: { size: 1, servers: ['limit', 'naive', 'ours'], measures: ['limit', 'naive'] },
-  batch: { size: 100, servers: ['limit', 'naive', 'ours'], measures: ['limit', 'naive'] },
-  observability: { size: 1, servers: ['unobserved', 'ours'], measures: ['unobserved'] },
+  single: { size: 1, servers: ['limit', 'naive', 'ours'], baselines: ['limit', 'naive'] },
+  batch: { size: 100, servers: ['limit', 'naive', 'ours'], baselines: ['limit', 'naive'] },
+  observability: { size: 1, servers: ['unobserved', 'ours'], baselines: ['unobserved'] },
 } as const satisfies Record<string, Comparison>
 
-/** What a server takes of the processor for each record, too: less than rates it depends on what else the machine does. */
 interface Measured extends Measurement {
+  /** Processor time of the server per record, in microseconds. It depends less on other load on the machine than the rate. */
   cpu_us: number
 }
 
-/** Where a server stores records; limit stores none. */
+/** The table of each server. `limit` stores nothing. */
 const TABLES = { naive: 'rival', ours: 'ours', unobserved: 'ours' } as const
 
 const CONNECTIONS = 64
 
-/** Records a second in many small requests: several servers, each measured in every round. */
+/** Compares the rates of several servers with many small requests. */
 export async function compareServers(of: keyof typeof COMPARISONS, { database, options }: Run): Promise<Outcome> {
-  const { size, servers: names, measures }: Comparison = COMPARISONS[of]
+  const { size, servers: names, baselines }: Comparison = COMPARISONS[of]
   const measured: Record<ServerName, Measured[]> = { limit: [], naive: [], ours: [], unobserved: [] }
   const acknowledged = { limit: 0, naive: 0, ours: 0, unobserved: 0 }
   let failures = 0
   await database.empty()
-  // New processes for each shape: code that was compiled for single records is not the best for batches.
+  // New processes for each comparison, because code that V8 optimized for single records is not optimal for batches.
   const load = await start('requests/load.ts')
   const servers = await Promise.all(names.map((name) => startServer(name, database, options.profile)))
 
-  // Alternates, so that whatever else the machine does meanwhile hits all of them alike.
+  // The servers alternate, so that other load on the machine affects all of them equally.
   for (let round = 0; round <= options.rounds; round++) {
-    // To and fro: nobody always comes after the same neighbour.
+    // Every other round has the opposite order, so that no server always runs after the same other server.
     const inOrder = [...names.entries()]
     for (const [index, name] of round % 2 === 0 ? inOrder : inOrder.toReversed()) {
       const measurement = await measure(load, servers[index] as Server)
       acknowledged[name] += measurement.acknowledged
       failures += measurement.failures
-      // The first round lets the compiler and the caches warm up.
+      // The first round only warms up the compiler and the caches.
       console.error(`${round === 0 ? 'warm-up' : `round ${round}`} ${of} ${name}: ${inWords(measurement)}`)
       if (round > 0) measured[name].push(measurement)
     }
@@ -73,7 +73,7 @@ export async function compareServers(of: keyof typeof COMPARISONS, { database, o
     return { ...measurement, cpu_us: (after.cpu - before.cpu) / measurement.acknowledged }
   }
 
-  /** 2xx means committed, under load too. The naive server is held to the same, else its rate would prove nothing. */
+  /** 2xx must mean committed under load as well. The same goes for the naive server, or its rate would prove nothing. */
   async function findLost(): Promise<string[]> {
     const lost: string[] = []
     for (const table of new Set(names.flatMap((name) => (name === 'limit' ? [] : TABLES[name])))) {
@@ -94,12 +94,12 @@ export async function compareServers(of: keyof typeof COMPARISONS, { database, o
       p50_ms: rounded(median(measured[name].map(({ p50_ms }) => p50_ms))),
       p99_ms: rounded(median(measured[name].map(({ p99_ms }) => p99_ms))),
       cpu_us: rounded(median(measured[name].map(({ cpu_us }) => cpu_us))),
-      ratios: Object.fromEntries(measures.map((other) => [other, medianRatio(rates(name), rates(other))])),
+      ratios: Object.fromEntries(baselines.map((other) => [other, medianRatio(rates(name), rates(other))])),
     }
   }
 }
 
 function inWords({ rate, p99_ms, cpu_us, failures, failure }: Measured): string {
   const failed = failures > 0 ? `, ${failures} failed, the first with ${failure}` : ''
-  return `${Math.round(rate)} records/s, p99 ${p99_ms.toFixed(1)} ms, ${cpu_us.toFixed(1)} µs of CPU a record${failed}`
+  return `${Math.round(rate)} records/s, p99 ${p99_ms.toFixed(1)} ms, ${cpu_us.toFixed(1)} µs of CPU per record${failed}`
 }

@@ -6,37 +6,38 @@ export interface Order {
   port: number
   key: string
   connections: number
-  /** Records in a request. */
+  /** Records per request. */
   size: number
   seconds: number
 }
 
 /** Rates count the answers that arrive in time, or the first one; `acknowledged` counts the records of every 201. */
 export interface Measurement {
-  /** Records a second. */
+  /** Records per second, counting only responses that arrived before the end of the measurement. */
   rate: number
   p50_ms: number
   p99_ms: number
+  /** Records that got 201, including those after the end of the measurement. */
   acknowledged: number
-  /** Requests that were not answered with 201. */
+  /** Requests that did not get 201. */
   failures: number
-  /** The status of the first failure, or what happened to its connection. */
+  /** The status of the first failure, or the error of its connection. */
   failure?: string
 }
 
-/** Requests a measurement may make, so that it is bounded in count too. */
+/** The size of the array of latencies, and so the maximum number of requests in a measurement. */
 const MOST_REQUESTS = 2_000_000
-/** How long the answers to the last requests may take. */
-const PATIENCE_MS = 120_000
+/** A connection on which nothing happens for this long has failed. */
+const STALL_MS = 120_000
 const CREATED = 201
 
 process.on('message', async (order: Order) => process.send?.(await measure(order)))
 process.once('disconnect', () => process.exit())
 process.send?.('ready')
 
-/** Every connection sends its next request as soon as the one before is answered, until the time is over. */
+/** Each connection sends its next request as soon as it has the response to the previous one, until the time is over. */
 async function measure({ port, key, connections, size, seconds }: Order): Promise<Measurement> {
-  // In microseconds. Not an array that grows: copying it would show up as latency.
+  // In microseconds. The size is fixed, because copying a growing array would show up as latency.
   const latencies = new Uint32Array(MOST_REQUESTS)
   let sent = 0
   let inTime = 0
@@ -70,7 +71,7 @@ async function measure({ port, key, connections, size, seconds }: Order): Promis
     const request = buildRequest(port, key, size)
     return new Promise((resolve) => {
       let sentAt = 0
-      connection.onAnswer = (status) => {
+      connection.onResponse = (status) => {
         const now = performance.now()
         if (status === CREATED) {
           acknowledged += size
@@ -108,16 +109,16 @@ async function measure({ port, key, connections, size, seconds }: Order): Promis
 }
 
 /**
- * As much of HTTP/1.1 as is needed to know when an answer is over: the status and Content-Length. A client library would
- * take more of the processor than the servers that it is to measure.
+ * Implements only as much of HTTP/1.1 as is needed to find the end of a response: the status and Content-Length. A client library
+ * would need more processor time than the servers that are measured.
  */
 class Connection {
   readonly #socket: Socket
   #rest: Buffer | undefined
-  /** Bytes of the answer that are still to come. */
-  #missing = 0
+  /** Bytes of the current response that have not arrived yet. */
+  #expected = 0
   #status = 0
-  onAnswer: (status: number) => void = () => {}
+  onResponse: (status: number) => void = () => {}
   onBroken: (reason: string) => void
 
   constructor(port: number, onOpen: () => void, onRefused: (error: Error) => void) {
@@ -126,7 +127,7 @@ class Connection {
       host: '127.0.0.1',
       port,
       noDelay: true,
-      // Read into one buffer, past the stream.
+      // Always reads into the same buffer, without the overhead of streams.
       onread: {
         buffer: Buffer.allocUnsafe(64 * 1024),
         callback: (size, buffer) => {
@@ -135,7 +136,7 @@ class Connection {
         },
       },
     })
-    this.#socket.setTimeout(PATIENCE_MS, () => this.#socket.destroy(new Error('no answer')))
+    this.#socket.setTimeout(STALL_MS, () => this.#socket.destroy(new Error('no response')))
     this.#socket.once('connect', onOpen)
     this.#socket.once('error', (error) => this.onBroken(error.message))
     this.#socket.once('end', () => this.onBroken('connection closed'))
@@ -151,8 +152,8 @@ class Connection {
   }
 
   #read(chunk: Buffer): void {
-    if (this.#missing > 0) {
-      this.#missing -= chunk.length
+    if (this.#expected > 0) {
+      this.#expected -= chunk.length
     } else {
       const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk])
       const head = bytes.indexOf('\r\n\r\n')
@@ -163,8 +164,8 @@ class Connection {
       this.#rest = undefined
       this.#status = Number(bytes.toString('latin1', 9, 12))
       const length = bytes.indexOf('content-length: ')
-      this.#missing = head + 4 + Number.parseInt(bytes.toString('latin1', length + 16, length + 24), 10) - bytes.length
+      this.#expected = head + 4 + Number.parseInt(bytes.toString('latin1', length + 16, length + 24), 10) - bytes.length
     }
-    if (this.#missing === 0) this.onAnswer(this.#status)
+    if (this.#expected === 0) this.onResponse(this.#status)
   }
 }

@@ -7,13 +7,13 @@ import { CountsSchema, ResultSchema, ResultsSchema } from '../../../src/schemas/
 
 export type RecordInput = Static<typeof RecordInputSchema>
 
-/** As long as a real cursor. */
+/** Has the length of a real cursor. */
 const CURSOR = 'AAAAAQAAAAAAAAL8AAAAAAAAAAAAAAAA'
 
 /**
- * What one writes first: Fastify checks the body against our schema and writes the answer by our schema, and nothing
- * else is done. No keys, no log.
- * @param store says of each record whether it was created
+ * The simplest server: Fastify checks the body against the schema of Sluice and serializes the response with its schema. There are no
+ * keys and no log.
+ * @param store returns for each record whether it was created
  */
 export function bareServer(store: (records: RecordInput[]) => boolean[] | Promise<boolean[]>): FastifyInstance {
   const formats = Object.fromEntries(Object.entries(FORMATS).map(([name, { test }]) => [name, test]))

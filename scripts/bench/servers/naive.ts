@@ -4,10 +4,10 @@ import type { Tables } from '../../../src/data/schema.ts'
 import { bareServer, type RecordInput } from './bare.ts'
 import { serve } from './serve.ts'
 
-/** Connections, the driver's default: each holds one insert at a time. */
+/** The default of the driver. Each connection runs one INSERT at a time. */
 const CONNECTIONS = 10
 
-// Naive: every request is an insert of its own, and a transaction of its own.
+// Naive: each request is one INSERT in a transaction of its own.
 const pool = new Pool({ connectionString: process.env.DATABASE_URL, max: CONNECTIONS })
 const db = new Kysely<{ 'rival.records': Tables['sluice.records'] }>({ dialect: new PostgresDialect({ pool }) })
 

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { Registry } from 'prom-client'
 import { noCounts } from '../../../src/ingest/results.ts'
 
-/** What the other plugins want of src/plugins/metrics.ts, and nothing that is done for each request. */
+/** Decorates the app with what other plugins need from src/plugins/metrics.ts, but does nothing per request. */
 export default fp(
   async function noMetrics(app: FastifyInstance) {
     app.decorate('metrics', new Registry())

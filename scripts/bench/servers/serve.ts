@@ -1,15 +1,14 @@
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
-/** What a server has taken of the machine. */
 export interface Usage {
-  /** Memory, now, in bytes. */
+  /** Current resident memory, in bytes. */
   rss: number
-  /** Processor time since its start, in microseconds. */
+  /** Processor time since the start, in microseconds. */
   cpu: number
 }
 
-/** Listens, tells the bench on which port, and ends when the bench does. Whenever it is asked, it tells its usage. */
+/** Listens, sends the port to the bench, and exits when the bench disconnects. The reply to every message is the usage. */
 export async function serve(app: FastifyInstance): Promise<void> {
   await app.listen({ host: '127.0.0.1', port: 0 })
   process.once('disconnect', async () => {

@@ -23,10 +23,10 @@ export async function startServer(
   return { child, port: child.ready as number }
 }
 
-/** What `npm start` tells Node: ours is measured as it runs in production. */
+/** The flags of Node.js in `npm start`, so that ours is measured as it runs in production. */
 async function readStartFlags(): Promise<string[]> {
   const { scripts } = JSON.parse(await readFile(new URL('../../../package.json', import.meta.url), 'utf8'))
   const [, flags] = /^node ((?:--\S+ )*)src\/main\.ts\b/.exec(scripts.start) ?? []
-  if (flags === undefined) throw new Error(`"npm start" is no longer node with flags: ${scripts.start}`)
+  if (flags === undefined) throw new Error(`"npm start" is not "node" with flags and src/main.ts: ${scripts.start}`)
   return flags.split(' ').filter((flag) => flag !== '')
 }
