@@ -2,32 +2,32 @@ import { idOf } from './records.ts'
 import type { Message } from './requests.ts'
 
 /**
- * What an answer says about one record. `stored`: created or duplicate, but not which of them; `unknown`: the answer says
- * that the outcome is unknown; `nothing`: there was no answer.
+ * What a response says about one record. `stored`: created or duplicate, without saying which. `unknown`: the response says that
+ * the outcome is unknown. `nothing`: there was no response.
  */
 export type Claim = 'created' | 'duplicate' | 'stored' | 'conflict' | 'rejected' | 'not_written' | 'unknown' | 'nothing'
 
-/** One attempt to store some records: a request and its answer. */
+/** One attempt to store some records: a request and its response. */
 export interface Answer {
   request: number
   variant: number
   strict: boolean
-  /** The records in the order of the body, and what the answer says about each: its outcome, and its cursor if there is one. */
+  /** The records in the order of the body. For each one, what the response says, and its cursor if the response has one. */
   numbers: readonly number[]
   claims: readonly Claim[]
   cursors: readonly (string | undefined)[]
-  /** When the request was sent and when its answer was there, in milliseconds of one clock. */
+  /** When the request was sent and when the response was complete, in milliseconds of the same clock. */
   begun: number
   ended: number
-  /** The HTTP status; undefined: the connection broke, or no answer came in time. */
+  /** The HTTP status. Undefined if the connection broke, or if there was no response in time. */
   status?: number | undefined
-  /** How many records the answer counts as created, and how many as created or duplicates. */
+  /** The counts of the response: created records, and created or duplicate records. */
   counts?: { created: number; stored: number } | undefined
-  /** Where the answer contradicts itself or the request. */
+  /** Where the response contradicts itself or the request. */
   contradictions: readonly string[]
   /** The connection was refused: nothing was sent. */
   unsent: boolean
-  /** Why there is no answer, or the code of the refusal; for people. */
+  /** Why there is no response, or the code of the refusal. Only for messages. */
   reason?: string | undefined
 }
 
@@ -45,7 +45,7 @@ interface Result {
   cursor?: string
 }
 
-/** All members that an answer to POST /v1/records can have: see src/schemas. */
+/** All members that a response to POST /v1/records can have: see src/schemas. */
 interface Body {
   counts?: Counts
   results?: Result[]
@@ -59,7 +59,7 @@ interface Body {
 
 export type Reading = Pick<Answer, 'claims' | 'cursors' | 'counts' | 'contradictions' | 'reason'>
 
-/** Works out what an HTTP answer says about each record of its request. */
+/** Determines what an HTTP response says about each record of its request. */
 export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>, status: number, body: Body): Reading {
   const contradictions: string[] = []
   const expect = (holds: boolean, what: string) => void (holds || contradictions.push(what))
@@ -98,7 +98,7 @@ export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>,
     }
     const listed = claims.filter((one) => one !== undefined).length
     expect(plan.minimal === true || listed === numbers.length, `${listed} results for ${numbers.length} records`)
-    expect(!plan.minimal || !claims.some(isAcknowledged), 'results of stored records, which return=minimal leaves out')
+    expect(!plan.minimal || !claims.some(isAcknowledged), 'results of stored records, which return=minimal omits')
     fill(0, numbers.length, acknowledgement())
     expect(
       plan.minimal === true || claims.every((one, at) => one === 'rejected' || cursors[at]),
@@ -119,7 +119,7 @@ export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>,
     fill(committed, numbers.length, body.outcome === 'not_written' ? 'not_written' : 'unknown')
   }
 
-  /** For the records that the answer does not list one by one. */
+  /** Sets the claim of the records that the response does not list. */
   function fill(from: number, to: number, what: Claim): void {
     for (let at = from; at < to; at++) claims[at] ??= what
   }
@@ -132,18 +132,18 @@ export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>,
     const count = (...wanted: Claim[]) => claims.filter((one) => one !== undefined && wanted.includes(one)).length
     const stored = count('created', 'duplicate', 'stored')
     const text = `counts ${JSON.stringify(counts)}`
-    // A broken stream counts all lines that are stored, also those after committedLines.
+    // If a stream ended early, the counts include all stored lines, even those after committedLines.
     expect(
       status >= 300 ? created + duplicate >= stored : created + duplicate === stored,
-      `${text}, but ${stored} are stored by the rest of the answer`,
+      `${text}, but the rest of the response says that ${stored} are stored`,
     )
     expect(body.outcome !== 'not_written' || created + duplicate === 0, `${text}, but the outcome is not_written`)
     expect(
       conflict === count('conflict') && rejected === count('rejected'),
-      `${text}, but the list has others that are refused`,
+      `${text}, but the results list other refused records`,
     )
     if (body.results !== undefined && !plan.minimal)
-      expect(created === count('created'), `${text}, but the list has others that are created`)
+      expect(created === count('created'), `${text}, but the results list other created records`)
   }
 }
 

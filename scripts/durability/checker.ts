@@ -4,37 +4,37 @@ import { type Attempt, type Complaint, historiesOf, judge, judgeAnswer, judgeStr
 import { idOf } from './records.ts'
 import type { Stored } from './stored.ts'
 
-/** Counts of records, except `errors` and `unsent`, which count requests. A record is counted by its identity. */
+/** Counts of records by identity. `errors` and `unsent` count requests. */
 export interface Verdict {
   sent: number
-  /** Answered created or duplicate. */
+  /** Reported as created or duplicate. */
   acknowledged: number
-  /** Never stored for anyone: the record, or the strict batch that it was in, had to be refused. */
+  /** Never acknowledged, because the record, or the strict batch that contains it, had to be refused. */
   refused: number
   stored: number
   /** Acknowledged, but not stored with that content. */
   missing: number
   /** Additional rows of the same record. */
   twice: number
-  /** Stored, but not as any client sent it. */
+  /** Stored with a content that no client sent. */
   altered: number
-  /** Answers that cannot be true, given what is stored and what the other answers say. */
+  /** Responses that cannot be true, given the stored rows and the other responses. */
   wrong: number
-  /** Not shown to the following reader exactly once, unaltered, in order and under its cursor. */
+  /** Records that the following reader did not see exactly once, unaltered, in order and with their cursor. */
   misread: number
-  /** Requests without an answer, or refused for another reason than their content. */
+  /** Requests without a response, or refused for a reason other than their content. */
   errors: number
-  /** Requests that were never sent, since the connection was refused. */
+  /** Requests that were never sent, because the connection was refused. */
   unsent: number
-  /** The first few complaints, for people. */
+  /** The first complaints, as text. */
   examples: string[]
 }
 
 export interface Evidence {
   answers: readonly Answer[]
-  /** The table, in the order of the feed. */
+  /** The rows of the table, in the order of the feed. */
   rows: readonly Stored[]
-  /** What the following reader was shown, in that order. */
+  /** The records that the following reader saw, in the order in which it saw them. */
   shown: readonly Stored[]
 }
 
@@ -45,7 +45,7 @@ const CONTENT: readonly unknown[] = [409, 422]
 
 const isRefused = ({ claim, answer }: Attempt) => claim === 'rejected' || CONTENT.includes(answer.status)
 
-/** Compares the answers that clients got with what is stored and with what a reader was shown. */
+/** Compares the responses that clients got with the stored rows and with the records that a reader saw. */
 export function check({ answers, rows, shown }: Evidence): Verdict {
   const histories = historiesOf(answers)
   const stored = Map.groupBy(rows, ({ number }) => number)
@@ -87,7 +87,7 @@ export function check({ answers, rows, shown }: Evidence): Verdict {
     if (unsent) verdict.unsent++
     else if (status === undefined || (status >= 300 && !CONTENT.includes(status))) {
       verdict.errors++
-      remark(`${nameOf(answer)}: ${status ?? 'no answer'}${reason === undefined ? '' : `: ${reason}`}`)
+      remark(`${nameOf(answer)}: ${status ?? 'no response'}${reason === undefined ? '' : `: ${reason}`}`)
     }
   }
   return verdict

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { fileURLToPath } from 'node:url'
 
-// Loaded before the API (node --import): it copies from the first flush on. Otherwise it does so after 10,000 rows that were
-// all new, which clients who compete for the same records would never let it reach. Nothing else is changed.
+// Loaded before the API (node --import), so that it uses COPY from the first flush on. By default, it uses COPY only after 10,000
+// new rows in succession, and with clients that compete for the same records it would never get that far. Nothing else changes.
 const COPIES_AFTER = /^const FRESH_ROWS = 10_000$/m
 
 registerHooks({

@@ -1,31 +1,31 @@
 import type { Postgres } from './postgres.ts'
 import type { Stage } from './stage.ts'
 
-/** Something that breaks, while clients store records. */
+/** A fault that occurs while clients store records. */
 export interface Fault {
-  /** For --only. */
+  /** The value of --only. */
   name: string
   title: string
-  /** The same, as it is when it is quick. */
+  /** The title of the short form. */
   quickTitle: string
-  /** Settings of the API that differ from the default. */
+  /** Settings of the API, if they differ from the defaults. */
   env?: Record<string, string>
   quickEnv?: Record<string, string>
-  /** Instances of the API, if more than one. */
+  /** Number of instances of the API. Default: 1. */
   instances?: number
-  /** A PostgreSQL of its own, below this folder; it resolves with undefined where the machine does not allow it. */
+  /** Starts a PostgreSQL for this fault below a folder. Resolves with undefined if this machine does not allow it. */
   open?(folder: string): Promise<Postgres | undefined>
-  /** May clients see errors? Only where the window is exceeded, or the API itself is killed, and only up to a bound. */
+  /** How many requests may fail. Present only if the outage exceeds the hold window, or if the API itself is killed. */
   errors?: ErrorBound
-  /** May connections be refused, since the API is away for a while? */
+  /** Connections may be refused, because no instance of the API runs for a while. */
   unreachable?: true
-  /** Breaks it, mends it, and says what it did that is worth knowing. */
+  /** Causes the fault and repairs it. @returns a note for the report */
   inflict(stage: Stage, quick: boolean): Promise<string | undefined>
 }
 
-/** The most requests that may fail in a fault. */
+/** The maximum number of requests that may fail during a fault. */
 export interface ErrorBound {
   most(run: { clients: number; quick: boolean; holdMs: number; brokenMs: number }): number
-  /** For people. */
+  /** The reason, as text. */
   because: string
 }

@@ -3,7 +3,7 @@ import { isBad } from './plans.ts'
 import { requestOf, SPAN } from './records.ts'
 import type { Stored } from './stored.ts'
 
-/** What one answer says about one record. */
+/** What one response says about one record. */
 export interface Attempt extends Pick<Answer, 'variant' | 'begun' | 'ended'> {
   claim: Claim
   cursor?: string | undefined
@@ -12,7 +12,7 @@ export interface Attempt extends Pick<Answer, 'variant' | 'begun' | 'ended'> {
 
 export type Complaint = [kind: 'missing' | 'twice' | 'altered' | 'wrong', what: string]
 
-/** The answers about each record, in the order in which they came. */
+/** Groups the responses by record, in the order in which they arrived. */
 export function historiesOf(answers: readonly Answer[]): Map<number, Attempt[]> {
   const histories = new Map<number, Attempt[]>()
   for (const answer of answers) {
@@ -27,22 +27,22 @@ export function historiesOf(answers: readonly Answer[]): Map<number, Attempt[]> 
   return histories
 }
 
-/** Can this attempt have stored the record? */
+/** Can this attempt have stored the record, according to its response? */
 export const mayHaveStored = ({ claim }: Attempt): boolean =>
   claim === 'created' || claim === 'stored' || claim === 'unknown' || claim === 'nothing'
 
-/** Can another attempt have stored this content before this one ended? */
+/** Can another attempt have stored this content before this attempt ended? */
 export const hasForerunner = (one: Attempt, history: readonly Attempt[], variant = one.variant): boolean =>
   history.some((other) => other !== one && other.variant === variant && mayHaveStored(other) && other.begun < one.ended)
 
 /**
- * Compares the answers about one record with the rows that are stored under its identity. The record may have been sent
- * again after an answer was lost, and rivals may have sent it with other content at the same time.
+ * Compares the responses about one record with the rows of its identity. A client may have sent the record again after a response
+ * was lost, and rivals may have sent other content at the same time.
  */
 export function* judge(number: number, history: readonly Attempt[], rows: readonly Stored[]): Generator<Complaint> {
   const [row] = rows
   const explain = (what: string) =>
-    `${what}; the answers: ${history.map(({ claim, variant }) => `${claim} (${variant})`).join(', ')}`
+    `${what}; the responses: ${history.map(({ claim, variant }) => `${claim} (${variant})`).join(', ')}`
   for (const _ of rows.slice(1)) yield ['twice', `stored ${rows.length} times`]
   if (isBad(requestOf(number), number % SPAN)) {
     if (row !== undefined) yield ['wrong', explain('stored, but it had to be refused')]
@@ -50,7 +50,7 @@ export function* judge(number: number, history: readonly Attempt[], rows: readon
       yield ['wrong', explain('not refused, but it had to be')]
     return
   }
-  if (history.some(({ claim }) => claim === 'rejected')) yield ['wrong', explain('rejected without a fault')]
+  if (history.some(({ claim }) => claim === 'rejected')) yield ['wrong', explain('rejected, but it is valid')]
   if (row === undefined) {
     if (history.some(({ claim }) => isAcknowledged(claim))) yield ['missing', explain('acknowledged, but not stored')]
     if (history.some(({ claim }) => claim === 'conflict')) yield ['wrong', explain('a conflict, but nothing is stored')]
@@ -62,7 +62,7 @@ export function* judge(number: number, history: readonly Attempt[], rows: readon
   }
   const stored = history.filter(({ variant }) => variant === row.variant)
   if (!stored.some(mayHaveStored))
-    yield ['wrong', explain(`stored with content ${row.variant}, but no answer allows it`)]
+    yield ['wrong', explain(`stored with content ${row.variant}, but no response allows it`)]
   if (stored.filter(({ claim }) => claim === 'created').length > 1) yield ['wrong', explain('created more than once')]
   for (const one of history) {
     const { claim, variant, cursor } = one
@@ -70,34 +70,34 @@ export function* judge(number: number, history: readonly Attempt[], rows: readon
     if (isAcknowledged(claim) && !stands)
       yield ['missing', explain(`acknowledged, but content ${row.variant} is stored`)]
     if (claim === 'conflict' && (stands || !hasForerunner(one, history, row.variant)))
-      yield ['wrong', explain('a conflict without a rival')]
+      yield ['wrong', explain('a conflict, but no other content can have been stored before')]
     if (claim === 'duplicate' && stands && !hasForerunner(one, history))
-      yield ['wrong', explain('a duplicate without a first')]
+      yield ['wrong', explain('a duplicate, but no other request can have stored it before')]
     if (claim === 'created' && stored.some((other) => isAcknowledged(other.claim) && other.ended < one.begun)) {
       yield ['wrong', explain('created after it was acknowledged')]
     }
     if (cursor !== undefined && cursor !== row.cursor)
-      yield ['wrong', `answered with the cursor ${cursor}, but stored under ${row.cursor}`]
+      yield ['wrong', `the response has the cursor ${cursor}, but the record is stored with ${row.cursor}`]
   }
 }
 
-/** Checks what one answer says about its records as a whole. */
+/** Checks what one response says about its records as a whole. */
 export function* judgeAnswer(
   answer: Answer,
   histories: ReadonlyMap<number, readonly Attempt[]>,
   rowOf: (number: number) => Stored | undefined,
 ): Generator<Complaint> {
   for (const contradiction of answer.contradictions) yield ['wrong', contradiction]
-  if (answer.status === 500) yield ['wrong', 'answered 500']
+  if (answer.status === 500) yield ['wrong', 'the status is 500']
   const { counts, numbers, claims, variant } = answer
   if (counts === undefined) return
-  // A broken stream can count more than it says one by one: lines after committedLines.
+  // If a stream ended early, the counts may include lines after committedLines, which have no result of their own.
   const own = numbers.filter((number) => rowOf(number)?.variant === variant).length
   if (counts.stored > claims.filter(isAcknowledged).length && counts.stored > own) {
     yield ['wrong', `counts ${counts.stored} stored, but ${own} are`]
   }
   if (!claims.includes('stored')) return
-  // The answer does not say which records it created: the other answers say how many that can be.
+  // The response does not say which records it created. The other responses determine how many it can be.
   const attempts = numbers.map((number) => {
     const history = histories.get(number) as readonly Attempt[]
     return { history, one: history.find((one) => one.answer === answer) as Attempt }
@@ -107,13 +107,13 @@ export function* judgeAnswer(
   const alone = open.filter(({ one, history }) => one.claim === 'stored' && !hasForerunner(one, history))
   const [least, most] = [alone.length, open.length - others.length]
   if (counts.created < least || counts.created > most) {
-    yield ['wrong', `counts ${counts.created} created, but by the other answers it is ${least} to ${most}`]
+    yield ['wrong', `counts ${counts.created} created, but the other responses allow ${least} to ${most}`]
   }
 }
 
 /**
- * Checks that of a batch which was only sent with handling=strict all is stored, or nothing.
- * @param answers all to this request with this content
+ * Checks that a batch that was only sent with handling=strict is stored completely or not at all.
+ * @param answers all responses to this request with this content
  */
 export function* judgeStrict(
   answers: readonly Answer[],

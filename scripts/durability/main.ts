@@ -13,21 +13,25 @@ import { stopServers } from './server.ts'
 
 const FOLDER = join(LOCAL_FOLDER, 'durability')
 
-/** Of the model: as long as faults have time to meet, and as what happened can still be read. */
+/** Length of a round of the model: long enough for faults to overlap, short enough for a person to read its history. */
 const ROUND_SECONDS = 20
 
 const program = new Command('durability')
   .description(
-    'Breaks real processes while clients store records and a reader follows, and compares all answers with what is stored: ' +
-      'an API, a PostgreSQL with fsync, and a proxy between them, all on loopback and all of this run.',
+    'Breaks real processes while clients store records and a reader follows the feed. Then it compares all responses with what ' +
+      'is stored. It starts its own API, its own PostgreSQL with fsync on, and a proxy between them, all on loopback.',
   )
-  .option('--quick', 'shorter forms', false)
+  .option('--quick', 'run the short form of each fault', false)
   .option('--markdown', 'print the table as Markdown', false)
-  .option('--json <file>', 'write the results there too')
-  .addOption(new Option('--only <name...>', 'some of the faults').choices(FAULTS.map(({ name }) => name)))
-  .option('--model', 'instead: random requests against two instances amid random faults, compared with a model', false)
-  .addOption(new Option('--minutes <n>', 'how long the model runs').default(5).argParser(Number))
-  .addOption(new Option('--seed <n>', 'what the model decides by; absent: by chance').argParser(Number))
+  .option('--json <file>', 'also write the results to this file')
+  .addOption(new Option('--only <name...>', 'run only these faults').choices(FAULTS.map(({ name }) => name)))
+  .option(
+    '--model',
+    'run the model test instead: random requests to two instances during random faults, checked against a model',
+    false,
+  )
+  .addOption(new Option('--minutes <n>', 'how long the model test runs').default(5).argParser(Number))
+  .addOption(new Option('--seed <n>', 'seed of the model test (default: a random one)').argParser(Number))
 
 interface Options {
   quick: boolean
@@ -39,7 +43,7 @@ interface Options {
   seed?: number
 }
 
-// Who waits for a server that was stopped fails, and so the run ends through its finally blocks.
+// Stopping the servers makes the running fault fail, so the run ends through its finally blocks.
 let interrupted = false
 const stop = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -75,7 +79,7 @@ async function main({ quick, markdown, json, only }: Options): Promise<void> {
       results.push(result)
       const complaints = complaintsOf(result)
       const note = result.note === undefined ? '' : ` (${result.note})`
-      process.stderr.write(` ${complaints.length === 0 ? 'kept' : complaints.join(', ')}${note}\n`)
+      process.stderr.write(` ${complaints.length === 0 ? 'passed' : complaints.join(', ')}${note}\n`)
       if (complaints.length > 0) process.stderr.write(`${result.examples.map((line) => `  ${line}\n`).join('')}`)
     }
   } finally {
@@ -86,7 +90,7 @@ async function main({ quick, markdown, json, only }: Options): Promise<void> {
   console.log(markdown ? toMarkdown(results) : toTable(results))
   if (json !== undefined) await writeFile(json, `${JSON.stringify(results, null, 2)}\n`)
   const failed = results.filter((result) => complaintsOf(result).length > 0)
-  if (failed.length > 0) throw new Error(`The bar was not met by ${failed.map(({ name }) => name).join(', ')}`)
+  if (failed.length > 0) throw new Error(`These faults failed: ${failed.map(({ name }) => name).join(', ')}`)
 }
 
 async function model({ minutes, seed = randomInt(2 ** 32) }: Options): Promise<void> {
@@ -98,7 +102,7 @@ async function model({ minutes, seed = randomInt(2 ** 32) }: Options): Promise<v
       onLine: (line) => console.log(line),
     })
     console.log(JSON.stringify({ ...result, findings: result.findings.length }))
-    if (result.findings.length > 0) throw new Error(`The model has findings; seed ${seed}`)
+    if (result.findings.length > 0) throw new Error(`The model test has findings; the seed is ${seed}`)
   } finally {
     await stopServers()
     await postgres.close()

@@ -1,7 +1,7 @@
 /**
- * PostgreSQL's messages, cut out of the bytes of one direction of a connection.
- * https://www.postgresql.org/docs/18/protocol-overview.html: a byte that names the type, then the length with itself but
- * without that byte. Only the client's first message has no type.
+ * Splits the bytes of one direction of a connection into the messages of the PostgreSQL protocol.
+ * https://www.postgresql.org/docs/18/protocol-overview.html: a message starts with one byte for its type, followed by its length,
+ * which includes the length field but not the type. The first message of the client has no type.
  */
 export class MessageReader {
   #rest: Buffer = Buffer.alloc(0)
@@ -11,7 +11,7 @@ export class MessageReader {
     this.#first = side === 'client'
   }
 
-  /** The messages that are whole now, with their heads. */
+  /** Returns the messages that are now complete, including their type and length. */
   *read(bytes: Buffer): Generator<{ type: string; message: Buffer }> {
     this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
     for (;;) {
@@ -28,13 +28,13 @@ export class MessageReader {
   }
 }
 
-/** The application_name of a startup message: pairs of texts, each ended by a zero. */
+/** The application_name in a startup message, which consists of names and values, each terminated by a zero byte. */
 export function applicationName(startup: Buffer): string | undefined {
   const texts = startup.subarray(8).toString().split('\0')
   return texts[texts.indexOf('application_name') + 1]
 }
 
-/** A startup message whose `options` give a setting another value. Unchanged where they do not mention it. */
+/** Replaces the value of a setting in the `options` of a startup message. The message stays the same if they do not contain it. */
 export function withSetting(startup: Buffer, name: string, value: string): Buffer {
   const texts = startup.toString('latin1', 4).replace(new RegExp(`(?<=-c ${name}=)[^ \\0]*`), value)
   const message = Buffer.from(`1234${texts}`, 'latin1')

@@ -1,4 +1,4 @@
-/** How a body says its records. */
+/** The format of a body. */
 export type Format =
   | 'object'
   | 'array'
@@ -12,18 +12,18 @@ export type Format =
 /** What a request looks like. */
 export interface Plan {
   format: Format
-  /** Records in it. */
+  /** Number of records. */
   count: number
-  /** No ids: they come from the Idempotency-Key. */
+  /** The records have no ids, so the server derives them from the Idempotency-Key. */
   keyed?: true
   strict?: true
   minimal?: true
   /** With a traceparent header. */
   traced?: true
   encoding?: 'gzip' | 'zstd' | 'br' | 'deflate'
-  /** The record in the middle is one that has to be refused. */
+  /** The record in the middle is invalid. */
   bad?: true
-  /** Records of 8 KB. */
+  /** Each record has 8 KB. */
   large?: true
 }
 
@@ -31,20 +31,20 @@ export interface Plan {
 export interface Rival extends Plan {
   /** Which content it sends: see records.ts. */
   variant: number
-  /** Its first record: rivals may have only some of them in common. Absent: 0. */
+  /** Index of its first record, so that rivals may share only some records. Default: 0. */
   from?: number
-  /** The records in the opposite order, so that rivals meet halfway. */
+  /** The records are in reverse order, so that rivals meet halfway. */
   reversed?: true
 }
 
-/** Lines of 8 KB each, three times as much as goes to the database at a time (1 MiB). */
+/** Lines of 8 KB each, in total three times the size of a chunk (1 MiB). */
 const LONG: Plan = { format: 'lines', count: 400, large: true }
-/** In each fifth round such a stream is sent: the first one when a fault is about to begin. */
+/** Every fifth pass over PLANS contains such a stream. The first one is sent when a fault is about to begin. */
 const LONG_ROUND = 4
-/** In the place of one of the others. */
+/** The index in PLANS that it replaces. */
 const LONG_TURN = 2
 
-/** What clients without rivals send, in turn. */
+/** The requests of clients without rivals, in this order. */
 const PLANS: readonly Plan[] = [
   { format: 'object', count: 1 },
   { format: 'array', count: 5 },
@@ -70,21 +70,21 @@ const PLANS: readonly Plan[] = [
   { format: 'batch', count: 16, encoding: 'deflate' },
 ]
 
-/** What rivals send, in turn. */
+/** The requests of rivals, in this order. */
 const CONTESTS: readonly (readonly Rival[])[] = [
-  // The same content: one creates a record, for the others it is a duplicate.
+  // All have the same content: one of them creates a record, and the others get a duplicate.
   [
     { format: 'array', count: 8, variant: 0 },
     { format: 'lines', count: 8, variant: 0, reversed: true },
     { format: 'batch', count: 8, variant: 0 },
   ],
-  // Each its own content: one stands, for the others it is a conflict.
+  // Each has its own content: one of them is stored, and the others get a conflict.
   [
     { format: 'array', count: 5, variant: 0 },
     { format: 'array', count: 5, variant: 1, reversed: true },
     { format: 'lines', count: 5, variant: 2 },
   ],
-  // All or nothing, against all or nothing, and against one by one.
+  // Two strict batches compete with each other and with lines.
   [
     { format: 'array', count: 6, variant: 0, strict: true },
     { format: 'array', count: 6, from: 3, variant: 1, strict: true, reversed: true },
@@ -107,7 +107,7 @@ const CONTESTS: readonly (readonly Rival[])[] = [
   ],
 ]
 
-/** Even requests are sent by one client, odd ones are contested. */
+/** A request with an even number is sent by one client, and one with an odd number by rivals. */
 export const isContested = (request: number): boolean => request % 2 === 1
 
 export function planOf(request: number): Plan {
@@ -119,7 +119,7 @@ export function planOf(request: number): Plan {
 export const rivalsOf = (request: number): readonly Rival[] =>
   CONTESTS[((request - 1) / 2) % CONTESTS.length] as readonly Rival[]
 
-/** Of the records of a request: must it be refused? */
+/** Must this record of the request be rejected? */
 export const isBad = (request: number, index: number): boolean => {
   const { bad, count } = planOf(request)
   return bad === true && index === count >> 1

@@ -10,36 +10,37 @@ import { withConnection } from '../../src/commands/database.ts'
 import { migrate } from '../../src/data/migrate.ts'
 import { issueKey } from '../../src/operate/issue-key.ts'
 
-/** A PostgreSQL of our own, to be broken. It keeps its port over a restart. */
+/** A PostgreSQL for faults. It keeps its port when it restarts. */
 export interface Postgres {
   superUrl: string
   apiUrl: string
   /** An API key that may ingest and read. */
   key: string
-  /** Where its files are, and who runs it. */
+  /** The folder of its files, and the user that runs it. */
   home: Home
-  /** kill -9 of all its processes, as when a container is killed. */
+  /** Kills all its processes with SIGKILL, like a container that is killed. */
   kill(): Promise<void>
   /**
-   * Starts it unless it runs; returns when it accepts connections, after recovery.
-   * @param more settings that it has until it is stopped
+   * Starts it if it does not run. Resolves when it accepts connections, which is after recovery.
+   * @param more settings that apply until it is stopped
    */
   start(more?: Record<string, string>): Promise<void>
-  /** fast: disconnects everybody; immediate: as a crash. Returns when it has ended. */
+  /** fast: closes all connections; immediate: like a crash. Resolves when it has ended. */
   stop(mode: 'fast' | 'immediate'): Promise<void>
   restart(mode: 'fast' | 'immediate'): Promise<void>
-  /** SIGSTOP to all its processes; SIGCONT. */
+  /** Sends SIGSTOP to all its processes. */
   freeze(): Promise<void>
+  /** Sends SIGCONT to all its processes. */
   thaw(): Promise<void>
   close(): Promise<void>
 }
 
-/** Backends that a killed postmaster left hold its files until they notice. */
+/** How long a start may take. The backends of a killed postmaster keep its shared memory in use until they notice its death. */
 const PATIENCE_MS = 60_000
 
 /**
- * @param folder made if missing; kept, so that the next run need not make a cluster again
- * @param settings server settings by name; fsync is on unless they say otherwise
+ * @param folder created if it does not exist, and kept, so that the next run can use the same cluster
+ * @param settings server settings by name; fsync is on by default
  */
 export async function openPostgres(folder: string, settings: Record<string, string> = {}): Promise<Postgres> {
   const embedded = await openEmbedded(folder, { settings })
@@ -61,8 +62,8 @@ export async function openPostgres(folder: string, settings: Record<string, stri
   return { superUrl, apiUrl, key, home, kill, start, stop, restart, freeze, thaw, close }
 
   async function postmaster(): Promise<number> {
-    const noted = await readFile(join(home.data, 'postmaster.pid'), 'utf8')
-    return Number.parseInt(noted, 10)
+    const pidFile = await readFile(join(home.data, 'postmaster.pid'), 'utf8')
+    return Number.parseInt(pidFile, 10)
   }
 
   async function kill(): Promise<void> {
@@ -71,12 +72,12 @@ export async function openPostgres(folder: string, settings: Record<string, stri
 
   async function start(more: Record<string, string> = {}): Promise<void> {
     let failure: string | undefined
-    for (const giveUp = Date.now() + PATIENCE_MS; Date.now() < giveUp; await sleep(50)) {
-      // It dismisses what a killed postmaster left behind.
+    for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(50)) {
+      // findServer() also removes what a killed postmaster left behind.
       if ((await findServer(home, decodeURIComponent(password))) !== undefined) return
       failure = await startServer(home, { ...settings, ...more, port })
     }
-    throw new Error(`PostgreSQL does not start again: ${failure}`)
+    throw new Error(`PostgreSQL did not start again: ${failure}`)
   }
 
   async function stop(mode: string): Promise<void> {
@@ -102,7 +103,7 @@ export async function openPostgres(folder: string, settings: Record<string, stri
 
   async function signalAll(name: NodeJS.Signals): Promise<void> {
     const pid = await postmaster()
-    // It has no further children then, and keeps those that it has until they are listed.
+    // A stopped postmaster starts no children and reaps none, so the list of children below is complete.
     process.kill(pid, 'SIGSTOP')
     for (const child of await childrenOf(pid)) signal(child, name)
     process.kill(pid, name)
@@ -110,7 +111,7 @@ export async function openPostgres(folder: string, settings: Record<string, stri
 
   async function close(): Promise<void> {
     await thaw().catch(() => {})
-    // Whoever counts the users of a server does so on that server.
+    // release() counts the users of the server in the server itself, so it must run.
     await start()
     await embedded.release()
   }
@@ -123,7 +124,7 @@ async function childrenOf(pid: number): Promise<number[]> {
 
 type Pair = [pid: number, parent: number]
 
-/** proc_pid_stat(5): the pid, the name in parentheses, the state, the parent. Minimal images have no ps. */
+/** proc_pid_stat(5): pid, name in parentheses, state, parent. Reads /proc, because minimal images have no ps. */
 async function parentsFromProc(): Promise<Pair[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   const stats = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')))
@@ -135,7 +136,7 @@ async function parentsFromPs(): Promise<Pair[]> {
   return output.split('\n').map((line) => line.trim().split(/\s+/).map(Number) as Pair)
 }
 
-/** To a process that may have ended since it was listed. */
+/** Sends a signal to a process that may have ended since it was listed. */
 function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name)

@@ -3,42 +3,42 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { applicationName, MessageReader, withSetting } from './messages.ts'
 
-/** The network between the API and PostgreSQL, which can be told to misbehave. Loopback only. */
+/** A proxy between the API and PostgreSQL that simulates faults of the network. Listens on loopback only. */
 export interface Network {
   port: number
-  /** From now on new connections go there, as when the endpoint of a Service changes; the others stay where they are. */
-  lead(target: Target): void
+  /** Sends new connections to another target, as when the endpoint of a Service changes. Open connections stay. */
+  redirect(target: Target): void
   /**
-   * From now on nothing gets through, and nobody is told: what comes is lost, and a new connection stays silent. After
-   * `heal` new connections work; those that lost something stay silent for ever, as behind a NAT that forgot them.
+   * Drops all bytes from now on without closing connections. New connections are accepted, but stay silent. After `heal`, new
+   * connections work, but those that lost bytes stay silent forever, as behind a NAT that forgot them.
    */
   drop(): void
   heal(): void
-  /** Everything takes so long, in milliseconds and at most: each piece anew. 0: as fast as it goes. */
+  /** Delays each chunk by a random time up to this maximum, in milliseconds. 0: no delay. */
   delay(milliseconds: number): void
-  /** Ends one direction of every connection, and leaves the other open. */
+  /** Closes one direction of every connection, and leaves the other open. */
   halfClose(direction: 'to the API' | 'to PostgreSQL'): void
   /**
-   * Cuts a connection that writes at the end of its next transaction, once for each call: before the message that
-   * commits gets to PostgreSQL; after the commit, before the API hears of it; or in the middle of that answer.
-   * @param silently nobody is told: from there on the connection is dead, and looks alive
+   * Cuts the next connection of a writer that commits, once per call: before the message that commits reaches PostgreSQL (before),
+   * after the commit, but before its response reaches the API (after), or in the middle of this response (half).
+   * @param silently the connection is not closed, but drops all bytes from then on
    */
   cutCommit(at: CommitCut, silently?: boolean): Promise<void>
   /**
-   * Holds up the end of the next COPY, which then has written its rows and not committed them. For a fault that interrupts it.
-   * @throws when none begins in a minute
+   * Holds back the end of the next COPY, so that its rows are written, but not committed. A fault can then interrupt it.
+   * @throws if no COPY begins in a minute
    */
-  amidCopy(): Promise<HeldCopy>
-  /** What became of the COPYs so far. */
+  pauseCopy(): Promise<HeldCopy>
+  /** What has happened to COPYs so far. */
   readonly copies: Readonly<Copies>
   /**
-   * New connections get this setting instead of the value that they ask for, as behind a pooler that drops their options, where
-   * the settings of the role apply. Absent: what they ask for.
+   * Overrides a setting that new connections ask for, as if a pooler had dropped their options, so that the settings of the role
+   * apply. Without an argument, connections get what they ask for.
    */
   impose(setting?: Setting): void
-  /** Statements of writers that PostgreSQL has cancelled because of lock_timeout or statement_timeout. */
+  /** Number of statements of writers that PostgreSQL has cancelled because of lock_timeout or statement_timeout. */
   readonly timeouts: number
-  /** Resolves when a connection of this application_name comes, the next one. */
+  /** Resolves at the next connection with this application_name. */
   loggedIn(name: string): Promise<void>
   close(): void
 }
@@ -54,7 +54,7 @@ export interface Setting {
 }
 
 export interface HeldCopy {
-  /** Of its backend. */
+  /** The process id of its backend. */
   pid: number
   release(): void
   /** Resolves when the COPY is interrupted or PostgreSQL answers it. */
@@ -62,11 +62,11 @@ export interface HeldCopy {
 }
 
 export interface Copies {
-  /** Rows that PostgreSQL says it has copied, whether or not the API heard of it. */
+  /** Rows that PostgreSQL reported as copied, even if the report did not reach the API. */
   rows: number
-  /** COPYs that a fault held up in order to interrupt them, but for those that failed meanwhile because of their rows. */
+  /** COPYs that a fault held back in order to interrupt them, except those that then failed because of a row. */
   aimed: number
-  /** COPYs that were interrupted: the API got no answer, or an error that is not about a row. */
+  /** COPYs that were interrupted: the API got no response, or an error that is not about a row. */
   hit: number
 }
 
@@ -75,9 +75,9 @@ export type CommitCut = 'before' | 'after' | 'half'
 interface Link {
   api: Socket
   database: Socket
-  /** Something was lost on it: it is dead, and looks alive. */
+  /** It has lost bytes. It stays open, but is silent from then on. */
   dead: boolean
-  /** Of the backend. */
+  /** The process id of the backend. */
   pid: number
   /** A COPY has begun, and the API has no answer yet; `held`: it is counted as aimed at; `hit`: as interrupted. */
   copy: 'none' | 'under way' | 'held' | 'hit'
@@ -87,7 +87,7 @@ interface Link {
 
 const STALLED_MS = 60_000
 
-/** @param pooler connections get numbers of the network's own, which are not those of their backends */
+/** @param pooler connections get process ids that are not those of their backends, as behind a pooler */
 export async function openNetwork(first: Target, { pooler = false } = {}): Promise<Network> {
   const links = new Set<Link>()
   let target = first
@@ -98,13 +98,13 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   let imposed: Setting | undefined
   let timeouts = 0
   const logins = new EventEmitter()
-  // allowHalfOpen: an end is passed on, or made, one direction at a time.
+  // allowHalfOpen, because each direction of a connection is closed separately.
   const server = createServer({ allowHalfOpen: true }, accept).listen(0, '127.0.0.1')
   await once(server, 'listening')
 
   return {
     port: (server.address() as AddressInfo).port,
-    lead: (next) => {
+    redirect: (next) => {
       target = next
     },
     drop: () => {
@@ -124,7 +124,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       cut = { at, silently, done: resolve }
       return promise
     },
-    amidCopy: async () => {
+    pauseCopy: async () => {
       const { promise, resolve, reject } = Promise.withResolvers<HeldCopy>()
       holdCopy = resolve
       const timer = setTimeout(() => reject(new Error('No COPY began in a minute')), STALLED_MS)
@@ -150,9 +150,9 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
     links.add(link)
     for (const socket of [api, database]) {
       socket.setNoDelay(true)
-      // 'close' comes after it.
+      // 'close' follows.
       socket.on('error', () => {})
-      // Of a connection that is dead neither side learns what became of the other.
+      // If the link is dead, neither side notices that the other one has closed.
       socket.on('close', () => {
         hitCopy(link)
         link.copy = 'none'
@@ -160,11 +160,11 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       })
     }
     let writes = false
-    // Of the transaction, from the last ReadyForQuery: I when there is none.
+    // The state of the transaction in the last ReadyForQuery. I means that there is no transaction.
     let state = 'I'
     let committing = false
     const requests = new MessageReader('client')
-    const answers = new MessageReader('server')
+    const responses = new MessageReader('server')
 
     forward(link, api, database, (bytes) => {
       for (const { type, message } of requests.read(bytes)) {
@@ -192,7 +192,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       }
     })
     forward(link, database, api, (bytes) => {
-      for (const { type, message } of answers.read(bytes)) {
+      for (const { type, message } of responses.read(bytes)) {
         // BackendKeyData
         if (type === 'K') {
           link.pid = message.readInt32BE(5)
@@ -202,18 +202,18 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           state = String.fromCharCode(message[5] as number)
           committing = false
         }
-        // CopyInResponse; and its end, with or without success.
-        if (type === 'G') link.copy = 'under way'
+        // CopyInResponse starts a COPY. CommandComplete or ErrorResponse ends it.
+        if (type === 'G') link.copy = 'running'
         if (type === 'C' && link.copy !== 'none') copies.rows += copiedRows(message)
         if (type === 'E' && !isRowError(message)) hitCopy(link)
         if (type === 'E' && writes && isTimeout(message)) timeouts++
-        // CommandComplete. The server says so after the commit: it keeps its answer until it waits for the client again.
+        // CommandComplete. It arrives after the commit, because the server sends its output only when it waits for the client again.
         if (type === 'C' && committing && cut !== undefined) {
           if (cut.at === 'half') api.write(message.subarray(0, message.length >> 1))
-          return breakOff(link)
+          return cutNow(link)
         }
         if (type === 'C' || type === 'E') {
-          // Nobody hears of its end where that direction is closed.
+          // If this direction is closed, the API does not learn how the COPY ended.
           if (!api.writable) hitCopy(link)
           if (type === 'E' && link.copy === 'held') copies.aimed--
           link.copy = 'none'
@@ -224,7 +224,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
     })
   }
 
-  /** Hands on what comes, in its order; each piece waits its time. */
+  /** Forwards chunks in order, each after its delay. */
   function forward(link: Link, from: Socket, to: Socket, send: (bytes: Buffer) => void): void {
     let [last, waiting] = [Promise.resolve(), 0]
     const inOrder = async (work: () => void) => {
@@ -249,7 +249,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
     })
   }
 
-  /** Unless the network drops it. */
+  /** Forwards a chunk, unless the network drops it. */
   function pass(link: Link, to: Socket, send: () => void): void {
     if (dropping) die(link)
     if (!link.dead && !to.destroyed) send()
@@ -261,14 +261,14 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   }
 
   function hitCopy(link: Link): void {
-    if (link.copy === 'under way' || link.copy === 'held') {
+    if (link.copy === 'running' || link.copy === 'held') {
       copies.hit++
       link.copy = 'hit'
       link.copyOver?.()
     }
   }
 
-  function breakOff(link: Link): void {
+  function cutNow(link: Link): void {
     const { silently, done } = cut as NonNullable<typeof cut>
     cut = undefined
     if (silently) die(link)
@@ -278,22 +278,22 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
 
   function end(link: Link): void {
     links.delete(link)
-    // What was written before gets through; then a reset would be as good.
+    // destroySoon() sends what was written before.
     link.api.destroySoon()
     link.database.destroy()
   }
 }
 
-/** Does the server commit when it has this message? */
+/** Does the server commit when it gets this message? */
 const commits = (type: string, message: Buffer, state: string): boolean =>
-  // Sync after a statement outside a transaction; the end of a COPY, which is never in one; or the statement COMMIT.
+  // Sync after a statement outside a transaction, the end of a COPY, which is never in a transaction, or the statement COMMIT.
   (type === 'S' && state === 'I') || type === 'c' || (type === 'Q' && /^commit/i.test(message.toString('latin1', 5)))
 
 /** CommandComplete: `COPY 17`. */
 const copiedRows = (message: Buffer): number => Number(/^COPY (\d+)\0$/.exec(message.toString('latin1', 5))?.[1] ?? 0)
 
-/** ErrorResponse: a field for each letter, C with the SQLSTATE. 22 and 23: a value is at fault, or the identity is there already. */
+/** Field C of an ErrorResponse is the SQLSTATE. Class 22: a value is invalid. Class 23: a constraint is violated. */
 const isRowError = (message: Buffer): boolean => /\0C2[23]/.test(message.toString('latin1', 5))
 
-/** A person who cancels a statement causes the same SQLSTATE as statement_timeout; only the text tells them apart. */
+/** A cancelled statement has the same SQLSTATE as one that ran into statement_timeout. Only the text differs. */
 const isTimeout = (message: Buffer): boolean => /due to (lock|statement) timeout/.test(message.toString('latin1', 5))

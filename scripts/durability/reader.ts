@@ -2,17 +2,17 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseExactly, recogniseShown, type Stored } from './stored.ts'
 
 export interface ReaderOptions {
-  /** Where a request goes. */
+  /** The port for the next request. */
   port(): number
   key: string
   source: string
 }
 
-/** Follows the records of a source, page after page upwards, each from the cursor of the last record. */
+/** Follows the records of a source in ascending pages. Each page starts at the cursor of the last record. */
 export interface Reader {
-  /** What was shown, in that order. */
+  /** The records that it saw, in this order. */
   shown: Stored[]
-  /** Resolves when all records with these ids were shown; with false when that takes a minute. */
+  /** Resolves with true when it has seen all records with these ids, or with false after a minute. */
   caughtUp(ids: Iterable<string>): Promise<boolean>
   stop(): Promise<void>
 }
@@ -29,17 +29,17 @@ export function startReader({ port, key, source }: ReaderOptions): Reader {
   async function run(): Promise<void> {
     while (!stopping) {
       try {
-        const page = await readOn(shown.at(-1)?.cursor)
+        const page = await readPage(shown.at(-1)?.cursor)
         shown.push(...page)
         if (page.length > 0) continue
       } catch {
-        // A reader gets an error in an outage, and asks again.
+        // During an outage, a reader gets errors, and tries again.
       }
       await sleep(PAUSE_MS)
     }
   }
 
-  async function readOn(cursor: string | undefined): Promise<Stored[]> {
+  async function readPage(cursor: string | undefined): Promise<Stored[]> {
     const query = new URLSearchParams({
       source,
       order: 'asc',
@@ -56,10 +56,10 @@ export function startReader({ port, key, source }: ReaderOptions): Reader {
 
   async function caughtUp(ids: Iterable<string>): Promise<boolean> {
     const missing = new Set(ids)
-    let at = 0
-    for (const giveUp = Date.now() + STALLED_MS; Date.now() < giveUp; await sleep(PAUSE_MS)) {
-      for (const { id } of shown.slice(at)) missing.delete(id)
-      at = shown.length
+    let seen = 0
+    for (const deadline = Date.now() + STALLED_MS; Date.now() < deadline; await sleep(PAUSE_MS)) {
+      for (const { id } of shown.slice(seen)) missing.delete(id)
+      seen = shown.length
       if (missing.size === 0) return true
     }
     return false

@@ -1,18 +1,18 @@
 import { createHash } from 'node:crypto'
 import { isContested, planOf } from './plans.ts'
 
-// What a record holds follows from its number: anyone can work it out again, and see whether what is stored was altered.
+// The content of a record follows from its number, so the checker can compute it again and see whether it was altered.
 
 /** Record `index` of request `r` has the number r * SPAN + index. */
 export const SPAN = 10_000
 
 export const requestOf = (number: number): number => Math.floor(number / SPAN)
 
-/** All that a client says of a record, but its source and its id. */
+/** Everything that a client sends for a record, except its source and id. */
 export interface Content {
   type: string
   subject?: string
-  /** The same instant as it is sent, and in UTC. */
+  /** The same instant as it is sent and in UTC. */
   time?: { sent: string; utc: string }
   dataschema?: string
   datacontenttype?: string
@@ -22,26 +22,26 @@ export interface Content {
   data_base64?: string
 }
 
-/** The header that is sent with requests that are traced, and kept in their records. */
+/** The header of traced requests. The server stores it in their records. */
 export const traceparentOf = (request: number): string =>
   `00-${hashOf(`trace ${request}`).toString('hex', 0, 16)}-${hashOf(`span ${request}`).toString('hex', 0, 8)}-01`
 
-/** Derived from the Idempotency-Key, which is the number of the request, or sent. */
+/** The id that the client sends, or that the server derives from the Idempotency-Key, which is the number of the request. */
 export function idOf(number: number): string {
   const request = requestOf(number)
   const { keyed, format } = planOf(request)
   return keyed && format === 'object' ? String(request) : `${request}.${number % SPAN}`
 }
 
-/** @returns undefined for an id that no record of ours has, in no form */
+/** @returns undefined if the id does not have the form of an id of this run */
 export function numberOf(id: string): number | undefined {
   const [, request, index] = /^(\d{1,9})(?:\.(\d{1,4}))?$/.exec(id) ?? []
   return request === undefined ? undefined : Number(request) * SPAN + Number(index ?? 0)
 }
 
 /**
- * @param variant of a contested identity: what one of its senders says. 1 differs from 0 in a digit that no double holds,
- * 2 in its subject.
+ * @param variant which of its contents a contested identity has. Variant 1 differs from 0 in a digit that a double cannot hold,
+ * variant 2 in its subject.
  */
 export function contentOf(number: number, variant: number): Content {
   const request = requestOf(number)
@@ -60,18 +60,18 @@ export function contentOf(number: number, variant: number): Content {
   }
   if (traced) content.extensions.traceparent = traceparentOf(request)
   if (isBinary(format)) {
-    // In headers all values are text (CloudEvents HTTP binding 1.0.2, section 3.1.3).
+    // In headers, all values are text (CloudEvents HTTP binding 1.0.2, section 3.1.3).
     content.extensions = Object.fromEntries(
       Object.entries(content.extensions).map(([name, value]) => [name, `${value}`]),
     )
     return { ...content, ...payloadOfBinary(format, number) }
   }
-  // What rivals can contradict, or what has room.
+  // Contested and large records need an object: it contains the variant, and the padding.
   const kind = isContested(request) || large ? 0 : oneOf(12, 10)
   return { ...content, ...payloadOf(number, variant, kind, oneOf(13, 3)) }
 }
 
-/** The bytes that a request in CloudEvents' binary mode sends. */
+/** The body of a request in the binary mode of CloudEvents. */
 export function bytesOf(format: string, number: number): Buffer {
   if (format === 'binary-json') return Buffer.from(objectOf(number, 0))
   if (format === 'binary-text') return Buffer.from(textOf(number))
@@ -114,7 +114,7 @@ function payloadOf(number: number, variant: number, kind: number, typed: number)
   }
 }
 
-/** Digits that no double holds, escapes, white space, names that come twice: all of it has to stay as it is. */
+/** Contains digits that a double cannot hold, escapes, white space and a repeated name, all of which must stay as they are. */
 const objectOf = (number: number, variant: number) =>
   `{"n":${number},${planOf(requestOf(number)).large ? ` "padding":"${PADDING}",` : ''} "hash":"${hashOf(String(number)).toString('base64')}","long":1234567890123456789${variant},` +
   `"fraction":0.1000000000000000055${number},"exponent":1.50e+300,"zero":-0,"text":${JSON.stringify(textOf(number))},` +
@@ -124,7 +124,7 @@ const PADDING = 'padding '.repeat(1_000)
 
 const textOf = (number: number) => `"${number}"\n\t\\ \\u0000 / é 😀 \u0001`
 
-/** The last digit is not 0, which would be cut off when it is read. */
+/** The last digit is never 0, because the API omits trailing zeros. */
 function timeOf(number: number, zone: number): { sent: string; utc: string } {
   const fraction = `${String((number * 7919) % 100_000).padStart(5, '0')}${1 + (number % 9)}`
   const utc = new Date(Date.UTC(1999, 11, 31, 23, 59, 58) + number * 1000)

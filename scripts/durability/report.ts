@@ -5,23 +5,23 @@ const COLUMNS: [title: string, cell: (result: Result) => string][] = [
   ['acknowledged', ({ acknowledged }) => count(acknowledged)],
   ['refused for their content', ({ refused }) => count(refused)],
   ['stored', ({ stored }) => count(stored)],
-  ['copied', ({ copied }) => count(copied)],
-  ['COPYs hit', ({ copies_hit }) => count(copies_hit)],
+  ['written by COPY', ({ copied }) => count(copied)],
+  ['COPYs interrupted', ({ copies_hit }) => count(copies_hit)],
   ['acknowledged, but missing', ({ missing }) => count(missing)],
   ['stored twice', ({ twice }) => count(twice)],
-  ['stored altered', ({ altered }) => count(altered)],
-  ['answered wrongly', ({ wrong }) => count(wrong)],
-  ['shown wrongly', ({ misread }) => count(misread)],
+  ['altered', ({ altered }) => count(altered)],
+  ['wrong responses', ({ wrong }) => count(wrong)],
+  ['wrong reads', ({ misread }) => count(misread)],
   [
-    'client errors',
+    'failed requests',
     ({ errors, errors_allowed }) =>
       errors_allowed === undefined ? count(errors) : `${count(errors)} (at most ${count(errors_allowed)})`,
   ],
   ['longest pause', ({ longest_ms }) => seconds(longest_ms)],
-  ['noticed after', ({ back_ms }) => (back_ms === undefined ? '' : seconds(back_ms))],
+  ['resumed after', ({ back_ms }) => (back_ms === undefined ? '' : seconds(back_ms))],
 ]
 
-/** A table for a terminal: the names short, and every column as wide as it must be. */
+/** A table for a terminal, without notes. */
 export function toTable(results: readonly Result[]): string {
   const titles = ['', ...COLUMNS.map(([title]) => title)]
   const lines = [titles, ...results.map((result) => [result.title, ...cellsOf(result)])]
@@ -37,7 +37,7 @@ export function toTable(results: readonly Result[]): string {
     .join('\n')
 }
 
-/** The same for the README. */
+/** The table for scripts/README.md. */
 export function toMarkdown(results: readonly Result[]): string {
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`
   return [

@@ -2,19 +2,19 @@ import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'nod
 import { isBad, isContested, type Plan, planOf, type Rival, rivalsOf } from './plans.ts'
 import { bytesOf, CONTENT_TYPES, type Content, contentOf, idOf, isBinary, SPAN, traceparentOf } from './records.ts'
 
-/** A request, ready to be sent as often as it takes. */
+/** A request that can be sent several times. */
 export interface Message {
   request: number
   plan: Plan
-  /** Which content it sends; others than 0 only where it has rivals. */
+  /** Which content it sends. Always 0 if it has no rivals. */
   variant: number
-  /** Of its records, in the order of the body. */
+  /** The numbers of its records, in the order of the body. */
   numbers: number[]
   headers: Record<string, string>
   body: Buffer
 }
 
-/** The request with this number; one for each rival, where it is contested. */
+/** Builds the request with this number, or one request per rival if it is contested. */
 export function makeMessages(request: number, source: string): Message[] {
   const rivals = isContested(request) ? rivalsOf(request) : [{ ...planOf(request), variant: 0 }]
   return rivals.map((rival) => makeMessage(request, rival, source))
@@ -30,7 +30,7 @@ function makeMessage(request: number, plan: Rival, source: string): Message {
   const headers: Record<string, string> = {
     'content-type': CONTENT_TYPES[format] ?? MEDIA_TYPES[format] ?? 'application/json',
     ...(isBinary(format) ? attributesOf(numbers[0] as number, source) : {}),
-    // Lines come without: a sender of lines does not know how many there will be.
+    // Line streams have no Content-Length, because a sender does not know it in advance.
     ...(format === 'lines' ? {} : { 'content-length': String(body.length) }),
     ...(plan.encoding === undefined ? {} : { 'content-encoding': plan.encoding }),
     ...(plan.keyed ? { 'idempotency-key': `"${request}"` } : {}),
@@ -51,7 +51,7 @@ const MEDIA_TYPES: Partial<Record<string, string>> = {
 function bodyOf({ format, keyed, variant }: Rival, numbers: readonly number[], source: string): string {
   const records = numbers.map((number, index) => {
     const { extensions, ...content } = contentOf(number, variant)
-    // It comes with the header.
+    // The server takes it from the header.
     const { traceparent: _, ...others } = extensions
     const bad = isBad(Math.floor(number / SPAN), index) ? FAULTS[index % FAULTS.length] : {}
     return toJson(
@@ -67,7 +67,7 @@ function bodyOf({ format, keyed, variant }: Rival, numbers: readonly number[], s
   return format === 'array' || format === 'batch' ? `[${records.join()}]` : (records[0] as string)
 }
 
-/** What must be refused: in the envelope, and in the data. */
+/** Contents that must be rejected, because of the envelope or the data. */
 const FAULTS: readonly Partial<Content>[] = [
   { time: { sent: '2026-02-30T12:00:00Z', utc: '' } },
   { extensions: { 'no-name': 'of an attribute' } },
@@ -82,7 +82,7 @@ function toJson({ time, extensions, data, ...content }: Content, identity: Recor
     ...(time === undefined ? {} : { time: time.sent }),
     ...extensions,
   })
-  // As text: JSON.stringify would round its numbers.
+  // Appended as text, because JSON.stringify would round its numbers.
   return data === undefined ? members : `${members.slice(0, -1)},"data":${data}}`
 }
 

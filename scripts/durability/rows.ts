@@ -10,7 +10,7 @@ interface Row extends Record<Exclude<keyof Fields, 'extensions'>, string | null>
   extensions: string | null
 }
 
-/** The rows of a source, in the order of the feed, each recognised. */
+/** Returns the records of a source, in the order of the feed, each compared with what was sent. */
 export async function rowsOf(url: string, source: string): Promise<Stored[]> {
   const { rows } = await withConnection(url, (db) =>
     sql<Row>`

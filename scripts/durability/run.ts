@@ -10,22 +10,22 @@ import { CLIENTS, startWriters, type Writers } from './writers.ts'
 export interface Result extends Verdict {
   name: string
   title: string
-  /** The longest that one request waited for its answer, and what the hold window allows. */
+  /** The longest time that a request waited for its response, and the maximum that the hold window allows. */
   slowest_ms: number
   allowed_ms: number
-  /** The longest that a client waited until its records were stored, or refused. */
+  /** The longest time from the first try of a request to its final response. */
   longest_ms: number
-  /** From the moment when all was back to the next acknowledgement, the longest; absent where nothing was away. */
+  /** The longest time from the end of a fault to the next acknowledgement. Absent if nothing was unavailable. */
   back_ms?: number
   note?: string
-  /** From the beginning of the fault on: rows that PostgreSQL copied; COPYs to be interrupted, and those that were: see proxy.ts. */
+  /** Since the start of the fault: rows that PostgreSQL copied, COPYs to interrupt, and interrupted COPYs: see proxy.ts. */
   copied: number
   copies_aimed: number
   copies_hit: number
-  /** The most requests that may fail, and why; absent: none. */
+  /** How many requests may fail, and why. Absent: none. */
   errors_allowed?: number
   errors_because?: string
-  /** Can connections be refused, since the API is away? */
+  /** Connections may be refused, because no instance of the API runs for a while. */
   unreachable: boolean
 }
 
@@ -36,18 +36,18 @@ export interface RunOptions {
   quick: boolean
 }
 
-/** Shedding is off: a machine that is busy with other things is not what is tested. */
+/** Shedding is off, because other load on the machine must not affect the result. */
 const ENV = { DRAIN_SECONDS: '0', SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60' }
-/** Requests that are acknowledged before the fault, and after it. */
+/** Requests that must be acknowledged before the fault and after it. */
 const AROUND = 100
-/** OUTAGE_HOLD_SECONDS where a fault does not say otherwise: the default. */
+/** The default of OUTAGE_HOLD_SECONDS. */
 const HOLD_SECONDS = 20
-/** After its window a request may wait 2 s more for the try that is under way. The rest is for a machine that is busy. */
+/** After its hold window, a request may wait 2 s more for the current try. The rest allows for a busy machine. */
 const GRACE_MS = 10_000
 /** The short forms run beside other tests. */
 const QUICK_GRACE_MS = 60_000
 
-/** Inflicts a fault on processes under load, and compares the answers of clients with what is stored afterwards. */
+/** Causes a fault under load, and compares the responses of the clients with what is stored afterwards. */
 export async function runFault(fault: Fault, { postgres, folder, quick }: RunOptions): Promise<Result> {
   const env: Record<string, string> = { ...ENV, ...fault.env, ...(quick ? fault.quickEnv : {}) }
   const { proxy, servers, start, route, rows, close } = await openStage({
@@ -67,7 +67,7 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     reader = startReader(client)
     const { acknowledged } = writers
     let backMs: number | undefined
-    const back = async () => {
+    const resumed = async () => {
       const begin = performance.now()
       await acknowledged(1)
       backMs = Math.max(backMs ?? 0, performance.now() - begin)
@@ -80,7 +80,7 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
       servers,
       reader,
       startServer: start,
-      back,
+      resumed,
     }
     const before = { ...proxy.copies }
     const begin = performance.now()
@@ -110,17 +110,17 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
       unreachable: fault.unreachable === true,
     }
   } finally {
-    // Whoever still waits for an answer is told by the end of the servers.
+    // Closing the stage stops the servers, which ends the requests that still wait.
     const stopped = Promise.all([writers?.stop(), reader?.stop()])
     await close()
     await stopped
   }
 }
 
-/** @returns the table, all of which the reader was shown, unless it is shown nothing more */
+/** Waits until the reader has seen the whole table, or gets no further. @returns the table */
 async function readToTheEnd(reader: Reader, readTable: () => Promise<Stored[]>): Promise<Stored[]> {
   let table = await readTable()
-  // A flush whose clients have given up can still be committed.
+  // Repeats, because a flush can still be committed after its clients have given up.
   for (let count = -1; count !== table.length; table = await readTable()) {
     count = table.length
     await reader.caughtUp(table.map(({ id }) => id))
@@ -129,7 +129,7 @@ async function readToTheEnd(reader: Reader, readTable: () => Promise<Stored[]>):
   return table
 }
 
-/** Why a run does not meet the bar; nothing: it does. */
+/** The reasons why a run has failed. Empty if it passed. */
 export function complaintsOf(result: Result): string[] {
   const { sent, missing, twice, altered, wrong, misread, slowest_ms, allowed_ms } = result
   const { copied, copies_aimed, copies_hit } = result
@@ -137,15 +137,17 @@ export function complaintsOf(result: Result): string[] {
   return [
     ...(sent === 0 ? ['nothing was sent'] : []),
     ...(copied === 0 ? ['no row was copied'] : []),
-    ...(copies_hit < copies_aimed ? [`${copies_aimed} COPYs were to be interrupted, and ${copies_hit} were`] : []),
+    ...(copies_hit < copies_aimed ? [`${copies_hit} COPYs were interrupted, but it should be ${copies_aimed}`] : []),
     ...(missing > 0 ? [`${missing} acknowledged records are missing`] : []),
     ...(twice > 0 ? [`${twice} records are stored twice`] : []),
     ...(altered > 0 ? [`${altered} records are not stored as they were sent`] : []),
-    ...(wrong > 0 ? [`${wrong} answers are wrong`] : []),
+    ...(wrong > 0 ? [`${wrong} responses are wrong`] : []),
     ...(misread > 0 ? [`${misread} records were not shown to the reader exactly once, unaltered and in order`] : []),
-    ...(slowest_ms > allowed_ms ? [`a request had no answer in ${allowed_ms} ms, the window and a moment`] : []),
+    ...(slowest_ms > allowed_ms
+      ? [`a request got no response in ${allowed_ms} ms, which is more than the hold window`]
+      : []),
     ...(errors > errors_allowed
-      ? [`${errors} requests failed, at most ${errors_allowed} may (${errors_because})`]
+      ? [`${errors} requests failed, but at most ${errors_allowed} may fail (${errors_because})`]
       : []),
     ...(unsent > 0 && !unreachable ? [`${unsent} connections were refused`] : []),
   ]

@@ -9,10 +9,10 @@ import { fileURLToPath } from 'node:url'
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const COPYING = new URL('copying.ts', import.meta.url).href
 
-/** `sluice serve` as a process of its own, which copies from the beginning: see copying.ts. */
+/** A process with `sluice serve`, which uses COPY from the first flush on: see copying.ts. */
 export interface Server {
   port: number
-  /** Resolves when the process has ended: with its exit code, or the name of the signal. */
+  /** Resolves with the exit code or the name of the signal when the process has ended. */
   exit: Promise<number | string>
   signal(name: NodeJS.Signals): void
 }
@@ -20,7 +20,7 @@ export interface Server {
 export interface ServerOptions {
   port: number
   env: Record<string, string>
-  /** A file that its log is appended to. */
+  /** The file to which its log is appended. */
   log: string
 }
 
@@ -28,7 +28,7 @@ const PATIENCE_MS = 120_000
 
 const running = new Set<ChildProcess>()
 
-/** Returns when it is ready. */
+/** Resolves when the server is ready. */
 export async function startServer({ port, env, log }: ServerOptions): Promise<Server> {
   const out = openSync(log, 'a')
   const child = spawn(process.execPath, ['--import', COPYING, MAIN, 'serve'], {
@@ -43,16 +43,16 @@ export async function startServer({ port, env, log }: ServerOptions): Promise<Se
     running.delete(child)
     return (code ?? signal) as number | string
   })
-  for (const giveUp = Date.now() + PATIENCE_MS; !(await isReady(port)); await sleep(20)) {
-    if (over || Date.now() > giveUp) {
+  for (const deadline = Date.now() + PATIENCE_MS; !(await isReady(port)); await sleep(20)) {
+    if (over || Date.now() > deadline) {
       child.kill('SIGKILL')
-      throw new Error(`The server ${over ? 'ended' : 'does not get ready'}: see ${log}`)
+      throw new Error(`The server ${over ? 'ended' : 'did not become ready'}: see ${log}`)
     }
   }
   return { port, exit, signal: (name) => void child.kill(name) }
 }
 
-/** Ends every server that is still there. */
+/** Kills all servers that are still running. */
 export async function stopServers(): Promise<void> {
   await Promise.all(
     [...running].map(async (child) => {
@@ -63,7 +63,7 @@ export async function stopServers(): Promise<void> {
   )
 }
 
-/** What /readyz says, as a proxy in front of it sees it. */
+/** Asks /readyz, like a load balancer. */
 export async function isReady(port: number): Promise<boolean> {
   try {
     const { status } = await fetch(`http://127.0.0.1:${port}/readyz`, { signal: AbortSignal.timeout(2_000) })

@@ -9,20 +9,20 @@ import { freePort, isReady, type Server, startServer } from './server.ts'
 import type { Stored } from './stored.ts'
 import type { Writers } from './writers.ts'
 
-/** What a fault is inflicted on: processes under load. */
+/** The processes under load that a fault affects. */
 export interface Stage {
   postgres: Postgres
   /** Between the API and PostgreSQL. */
   proxy: Network
   writers: Writers
-  /** Follows the records of this run, from the first on. */
+  /** Follows the records of this run from the first one on. */
   reader: Reader
-  /** The instances of the API that are there. */
+  /** The running instances of the API. */
   servers: Server[]
-  /** Starts one more, on this port or another; returns when it is ready. */
+  /** Starts another instance, on the given port or on a free one. Resolves when it is ready. */
   startServer(port?: number): Promise<Server>
-  /** Says that what was away is back, and returns when a request was acknowledged since then. */
-  back(): Promise<void>
+  /** A fault calls this when it is over. Resolves at the next acknowledgement, and measures the time until then. */
+  resumed(): Promise<void>
 }
 
 export interface StageOptions {
@@ -31,14 +31,14 @@ export interface StageOptions {
   folder: string
   /** Settings of the API. */
   env: Record<string, string>
-  /** How many of it. */
+  /** Number of instances. */
   instances: number
 }
 
-/** How often a Service looks whether its pods are ready. */
+/** Interval between readiness probes. */
 const PROBE_MS = 100
 
-/** The network and the API, and what routes new connections to it; the writers are not there yet. */
+/** Starts the network and the API, and routes new connections like a Service. The writers start later. */
 export async function openStage({ postgres, folder, env, instances }: StageOptions) {
   await mkdir(folder, { recursive: true })
   const { hostname, port } = new URL(postgres.apiUrl)
@@ -48,7 +48,7 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
   const ready = new Set<number>()
   const over = new AbortController()
   const probing = probe()
-  let turn = 0
+  let routed = 0
   try {
     for (let count = 0; count < instances; count++) await start()
   } catch (error) {
@@ -70,10 +70,10 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
     return server
   }
 
-  /** As a Service does: to those that are ready, in turn; to anyone, where none is. */
+  /** Like a Service, chooses the ready instances in turn. If none is ready, it chooses among all. */
   function route(): number {
     const known = ready.size > 0 ? [...ready] : servers.map(({ port }) => port)
-    return known[turn++ % known.length] ?? 1
+    return known[routed++ % known.length] ?? 1
   }
 
   async function probe(): Promise<void> {
@@ -88,7 +88,7 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
     }
   }
 
-  /** What is stored of a run, where the network leads now. */
+  /** Reads the stored records of a run from the PostgreSQL to which the network currently connects. */
   function rows(source: string): Promise<Stored[]> {
     return rowsOf(through(postgres.superUrl), source)
   }

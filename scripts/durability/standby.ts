@@ -9,30 +9,30 @@ import { findServer, startServer, stopServer } from '../../db/embedded/server.ts
 import { withConnection } from '../../src/commands/database.ts'
 import { openPostgres, type Postgres } from './postgres.ts'
 
-/** A PostgreSQL that acknowledges no commit before its standby has it on disk. */
+/** A PostgreSQL that acknowledges a commit only when its standby has it on disk. */
 export interface Replicated extends Postgres {
   standby: Standby
 }
 
-/** It follows the primary, and answers reads meanwhile. */
+/** It follows the primary, and serves reads. */
 export interface Standby {
   port: number
   apiUrl: string
-  /** Returns when all that the primary has committed by now can be read here. */
+  /** Resolves when everything that the primary has committed so far can be read here. */
   catchUp(): Promise<void>
-  /** Nothing gets to it any more: the primary goes on committing, and acknowledges nothing. @returns what ends that */
+  /** Stops replication. The primary still commits, but acknowledges nothing. @returns a function that resumes replication */
   isolate(): Promise<() => void>
-  /** Makes it a primary of its own; returns when it can be written to. */
+  /** Promotes it to a primary. Resolves when it accepts writes. */
   promote(): Promise<void>
-  /** Stops it, and removes its files. */
+  /** Stops it and deletes its files. */
   close(): Promise<void>
 }
 
 const PATIENCE_MS = 60_000
 
-/** @param settings of both */
+/** @param settings for the primary and the standby */
 export async function openWithStandby(folder: string, settings: Record<string, string> = {}): Promise<Replicated> {
-  // A run that was killed may have left a primary there which waits for its standby for ever.
+  // A run that was killed may have left a primary that waits for its standby forever.
   const home = await prepareHome(folder)
   const passwordOf = await ensureCluster(home)
   await stopIfRunning(home, passwordOf('postgres'))
@@ -49,27 +49,27 @@ export async function openWithStandby(folder: string, settings: Record<string, s
 }
 
 /**
- * Made of a copy of the primary's files, for which that stops for a moment: the embedded package has no pg_basebackup.
+ * Starts from a copy of the primary's files. The primary is stopped for the copy, because the embedded package has no pg_basebackup.
  * https://www.postgresql.org/docs/18/warm-standby.html#STREAMING-REPLICATION
  */
 async function openStandby(primary: Postgres, settings: Record<string, string>): Promise<Standby> {
   const { cluster, user, binaries } = primary.home
   const { password } = new URL(primary.superUrl)
-  // In the primary's own folder, which belongs to the user that runs them.
+  // Inside the primary's folder, because that belongs to the user that runs both.
   const home: Home = { ...primary.home, data: join(cluster, 'standby'), log: join(cluster, 'standby.log') }
   await close()
 
   await primary.stop('fast')
-  await must('cp', '-R', '-p', primary.home.data, home.data)
-  // Not on the command line, where everyone on the machine would see the password.
+  await runOrThrow('cp', '-R', '-p', primary.home.data, home.data)
+  // Not on the command line, where all users of the machine could see the password.
   await appendFile(join(home.data, 'postgresql.auto.conf'), `primary_conninfo = '${primary.superUrl}'\n`)
   const signal = join(home.data, 'standby.signal')
   await writeFile(signal, '')
   if (user) await chown(signal, user.uid, user.gid)
-  // On the command line, so that it ends with this server: the next one on these files begins without a standby.
+  // On the command line, so that the setting does not outlive this process: the next server on these files has no standby at first.
   await primary.start({ synchronous_standby_names: '*' })
   const failure = await startServer(home, settings)
-  if (failure !== undefined) throw new Error(`The standby does not start: ${failure}`)
+  if (failure !== undefined) throw new Error(`The standby did not start: ${failure}`)
 
   const port = (await findServer(home, password)) as number
   const here = (url: string) => Object.assign(new URL(url), { port: String(port) }).href
@@ -80,11 +80,11 @@ async function openStandby(primary: Postgres, settings: Record<string, string>):
       sql<{ lsn: string }>`SELECT pg_current_wal_lsn() AS lsn`.execute(db),
     )
     await withConnection(here(primary.superUrl), async (db) => {
-      for (const giveUp = Date.now() + PATIENCE_MS; Date.now() < giveUp; await sleep(10)) {
+      for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(10)) {
         const replayed = sql<{ yes: boolean }>`SELECT pg_last_wal_replay_lsn() >= ${rows[0]?.lsn}::pg_lsn AS yes`
         if ((await replayed.execute(db)).rows[0]?.yes) return
       }
-      throw new Error(`The standby does not catch up: see ${home.log}`)
+      throw new Error(`The standby did not catch up: see ${home.log}`)
     })
   }
 
@@ -100,7 +100,7 @@ async function openStandby(primary: Postgres, settings: Record<string, string>):
   }
 
   async function promote(): Promise<void> {
-    await must(binaries.pg_ctl, 'promote', '--wait', '-D', home.data)
+    await runOrThrow(binaries.pg_ctl, 'promote', '--wait', '-D', home.data)
   }
 
   async function close(): Promise<void> {
@@ -108,7 +108,7 @@ async function openStandby(primary: Postgres, settings: Record<string, string>):
     await rm(home.data, { recursive: true, force: true })
   }
 
-  async function must(command: string, ...args: string[]): Promise<void> {
+  async function runOrThrow(command: string, ...args: string[]): Promise<void> {
     const { ok, output } = await run(command, args, user)
     if (!ok) throw new Error(`${command} ${args.join(' ')}: ${output}`)
   }

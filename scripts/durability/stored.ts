@@ -2,15 +2,15 @@ import { isDeepStrictEqual } from 'node:util'
 import { isContested, rivalsOf } from './plans.ts'
 import { type Content, contentOf, idOf, numberOf, requestOf } from './records.ts'
 
-/** A record that is stored: a row of the table, or a record that a reader was shown. */
+/** A stored record: a row of the table, or a record that a reader saw. */
 export interface Stored {
-  /** Absent: no record of this run can have this id. */
+  /** Absent if no record of this run can have this id. */
   number?: number | undefined
   id: string
   cursor: string
-  /** Which content it has; absent: it has a content that no client sent. */
+  /** Which content it has. Absent if no client sent this content. */
   variant?: number | undefined
-  /** The first difference to what was sent, if no client sent it so. */
+  /** The first difference from what was sent. Absent if there is none. */
   difference?: string | undefined
 }
 
@@ -29,8 +29,8 @@ export interface Fields {
 }
 
 /**
- * Finds out which record this is, and whether every field is as it was sent.
- * @param readData makes the value that `fields.data` must have from the JSON text that was sent; absent: it is that text
+ * Determines which record this is, and whether every field is as it was sent.
+ * @param readData converts the JSON text that was sent to the expected value of `fields.data`. By default, it is the text itself
  */
 export function recognise(
   fields: Fields,
@@ -63,7 +63,7 @@ function compare(sent: Omit<Content, 'data' | 'time'> & object, found: Fields): 
 
 const textOf = (value: unknown) => (value === undefined ? 'missing' : JSON.stringify(value).slice(0, LONGEST_TEXT))
 
-/** Of a value in a complaint, in characters. */
+/** Maximum length of a value in a complaint, in characters. */
 const LONGEST_TEXT = 500
 
 /** A record as the API shows it. */
@@ -91,7 +91,7 @@ export function recogniseShown(record: Shown): Stored {
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z$/
 
-/** The text of a number: JSON.parse rounds what a double cannot hold. */
+/** The text of a number, because JSON.parse rounds numbers that a double cannot hold. */
 class Digits {
   readonly text: string
   constructor(text: string) {
@@ -99,7 +99,7 @@ class Digits {
   }
 }
 
-/** Parses JSON, and keeps the text of each number. */
+/** Parses JSON and keeps the text of each number. */
 export function parseExactly(text: string): unknown {
   return JSON.parse(text, ((_: string, value: unknown, { source }: { source: string }) =>
     typeof value === 'number' ? new Digits(source) : value) as never)

@@ -8,22 +8,22 @@ import { rivalsOf } from './plans.ts'
 import { type Message, makeMessages } from './requests.ts'
 
 export interface WritersOptions {
-  /** Where a new connection goes. */
+  /** The port for a new connection. */
   port(): number
   key: string
   source: string
-  /** A request that is not answered by then counts as not answered, in milliseconds. */
+  /** How long a client waits for a response, in milliseconds. */
   patienceMs: number
 }
 
-/** Clients that store records, each one request after the other, and note every answer. */
+/** Clients that store records, each one request after the other, and keep every response. */
 export interface Writers {
   answers: Answer[]
-  /** The longest that one request waited for its answer. */
+  /** The longest time that a request waited for its response. */
   slowestMs(): number
-  /** From the first try to store some records to the answer that ended it, the longest. */
+  /** The longest time from the first try of a request to its final response. */
   longestMs(): number
-  /** Resolves when this many more requests were acknowledged. @throws when it takes three minutes */
+  /** Resolves after this many further requests have been acknowledged. @throws after three minutes */
   acknowledged(more: number): Promise<void>
   /** Resolves when the next request gets a 5xx. */
   refused(): Promise<void>
@@ -31,18 +31,18 @@ export interface Writers {
   stop(): Promise<void>
 }
 
-/** Clients that nobody competes with, and teams of rivals that send the same records at the same time. */
+/** Clients without competitors, and teams of rivals that send the same records at the same time. */
 const SINGLES = 18
 const TEAMS = 2
 const RIVALS = rivalsOf(1).length
-/** Each has one request under way, at most. */
+/** Each client has at most one request in flight. */
 export const CLIENTS = SINGLES + TEAMS * RIVALS
 
 const STALLED_MS = 180_000
-/** Between two requests of a client: the machine is to be busy, and not measured. */
+/** Mean pause between two requests of a client. The machine should be busy, but its speed is not measured. */
 const PAUSE_MS = 10
 const RETRY_MS = 250
-/** Resent for so long; then whoever started the servers has failed to bring them back. */
+/** A request is sent again for this long. After that, the fault has failed to restore the service. */
 const LONGEST_MS = 90_000
 
 export function startWriters({ port, key, source, patienceMs }: WritersOptions): Writers {
@@ -61,14 +61,14 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
       ),
     ),
   ])
-  // Rejections are reported by stop().
+  // stop() reports the rejection. Until then, it must not count as unhandled.
   running.catch(() => {})
   return { answers, longestMs: () => longest, slowestMs: () => slowest, acknowledged, refused, stop }
 
   async function run(kind: 'single' | 'team', clients: readonly number[]): Promise<void> {
     const agents = clients.map(() => {
       const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-      // A balancer of connections, not of requests, as the Service of a cluster is.
+      // The port is chosen per connection, not per request, as by a Service of Kubernetes.
       agent.createConnection = () => connect(port(), '127.0.0.1')
       return agent
     })
@@ -84,7 +84,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
     }
   }
 
-  /** Sends until the records are stored. Every third client gives up on a refusal, so that its word can be checked. */
+  /** Sends until the records are stored. Every third client stops after a refusal, so that the outcome in it can be checked. */
   async function deliver(agent: Agent, client: number, message: Message): Promise<void> {
     const begin = performance.now()
     for (;;) {
@@ -134,7 +134,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
         cursors: [],
         contradictions: [],
         unsent,
-        reason: name === 'AbortError' ? `nothing in ${patienceMs} ms` : (code ?? reason),
+        reason: name === 'AbortError' ? `no response in ${patienceMs} ms` : (code ?? reason),
       }
     }
   }
@@ -153,7 +153,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
     const waiter = { at: done + more, wake: resolve }
     waiting.add(waiter)
     const timer = setTimeout(
-      () => reject(new Error(`No ${more} requests were acknowledged in three minutes`)),
+      () => reject(new Error(`Fewer than ${more} requests were acknowledged in three minutes`)),
       STALLED_MS,
     )
     await promise.finally(() => clearTimeout(timer))

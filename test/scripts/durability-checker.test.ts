@@ -272,7 +272,7 @@ t.test('a refusal whose records are stored all the same', async (t) => {
     t,
     verdict,
     { wrong: 4 },
-    /stored with content 1, but no answer allows it/,
+    /stored with content 1, but no response allows it/,
     '409, and those without a conflict are',
   )
   const instead = numbersOf(RIVAL_STRICT).map((number, index) => row(number, 0 + Number(index > 3)))
@@ -280,7 +280,7 @@ t.test('a refusal whose records are stored all the same', async (t) => {
     t,
     judge([winner(), loser()], instead),
     { missing: 2, wrong: 6 },
-    /no answer allows it/,
+    /no response allows it/,
     '409, and some with',
   )
 
@@ -290,18 +290,18 @@ t.test('a refusal whose records are stored all the same', async (t) => {
     t,
     judge([refused], others),
     { wrong: others.length + 1 },
-    /no answer allows it/,
+    /no response allows it/,
     '422, and the good ones are',
   )
   const unavailable = problem(SINGLE, 503, 'database_unavailable')
-  complains(t, judge([unavailable], rowsOf(SINGLE)), { wrong: 1 }, /no answer allows it/, '503 not_written')
+  complains(t, judge([unavailable], rowsOf(SINGLE)), { wrong: 1 }, /no response allows it/, '503 not_written')
   const report = { code: 'database_unavailable', outcome: 'not_written', committedLines: 0 }
   const first = rowsOf(LINES).slice(0, 150)
   complains(
     t,
     judge([lines(LINES, 503, 0, 0, report)], first),
     { wrong: 150 },
-    /no answer allows it/,
+    /no response allows it/,
     'the first lines',
   )
 })
@@ -314,7 +314,7 @@ t.test('a record that had to be refused', async (t) => {
     t,
     judge([results(SINGLE, 'rejected', { status: 422 })], []),
     { wrong: 1 },
-    /rejected without a fault/,
+    /rejected, but it is valid/,
     'is good',
   )
 })
@@ -322,10 +322,10 @@ t.test('a record that had to be refused', async (t) => {
 t.test('500, whatever became of the records', async (t) => {
   for (const outcome of ['not_written', 'unknown']) {
     const answers = [problem(SINGLE, 500, 'internal_error', { outcome })]
-    complains(t, judge(answers, []), { wrong: 1, errors: 1 }, /answered 500/, outcome)
+    complains(t, judge(answers, []), { wrong: 1, errors: 1 }, /the status is 500/, outcome)
   }
   const answers = [problem(SINGLE, 500, 'internal_error')]
-  complains(t, judge(answers, rowsOf(SINGLE)), { wrong: 2, errors: 1 }, /no answer allows it/, 'stored all the same')
+  complains(t, judge(answers, rowsOf(SINGLE)), { wrong: 2, errors: 1 }, /no response allows it/, 'stored all the same')
 })
 
 t.test('two answers say that they created the same record', async (t) => {
@@ -337,7 +337,7 @@ t.test('two answers say that they created the same record', async (t) => {
     t,
     judge(count, rows),
     { wrong: 1 },
-    /counts 1 created, but by the other answers it is 0 to 0/,
+    /counts 1 created, but the other responses allow 0 to 0/,
     'one of them in counts',
   )
   const after = [unanswered(SINGLE), results(SINGLE, 'duplicate'), results(SINGLE, 'created')]
@@ -358,7 +358,7 @@ t.test('no answer says that it created the record', async (t) => {
     t,
     judge([results(SINGLE, 'duplicate')], rowsOf(SINGLE)),
     { wrong: 2 },
-    /no answer allows it/,
+    /no response allows it/,
     'the only one',
   )
   const some = answer(MINIMAL, 201, { counts: { created: 3, duplicate: 4, conflict: 0, rejected: 0 }, results: [] })
@@ -366,14 +366,14 @@ t.test('no answer says that it created the record', async (t) => {
     t,
     judge([some], rowsOf(MINIMAL)),
     { wrong: 1 },
-    /counts 3 created, but by the other answers it is 7 to 7/,
+    /counts 3 created, but the other responses allow 7 to 7/,
     'in counts',
   )
 })
 
 t.test('a conflict needs a rival whose content is stored, and a success needs its own content', async (t) => {
   const alone = [results(SINGLE, 'conflict', { status: 409 })]
-  complains(t, judge(alone, rowsOf(SINGLE)), { wrong: 2 }, /no answer allows it/, 'with itself')
+  complains(t, judge(alone, rowsOf(SINGLE)), { wrong: 2 }, /no response allows it/, 'with itself')
   complains(t, judge(alone, []), { wrong: 1 }, /a conflict, but nothing is stored/, 'with nothing')
   const rivals = [
     results(DIFFERENT, 'created', { at: 4_000 }),
@@ -402,7 +402,7 @@ t.test('an answer that contradicts itself', async (t) => {
     [
       'counts of others',
       { counts: { ...counts, created: 0, duplicate: 1 }, results: [result] },
-      /others that are created/,
+      /other created records/,
     ],
     ['no result', { counts, results: [] }, /0 results for 1 records/, 2],
     ['another id', { counts, results: [{ ...result, id: 'x' }] }, /has the id x/],
@@ -444,7 +444,7 @@ t.test(
       ['left out', [first, ...rest], 1, /never shown/],
       ['the last left out', rows.slice(0, -1), 1, /never shown/],
       ['out of order', [second, first, ...rest], 1, /out of order/],
-      ['under another cursor', [other, second, ...rest], 1, /shown under the cursor/],
+      ['under another cursor', [other, second, ...rest], 1, /shown with the cursor/],
       [
         'altered',
         [{ ...first, variant: undefined, difference: 'data is x' }, second, ...rest],
@@ -462,7 +462,7 @@ t.test(
       t,
       judge(answers, moved),
       { wrong: 1 },
-      /answered with the cursor .*, but stored under/,
+      /the response has the cursor .*, but the record is stored with/,
       'the cursor of an answer',
     )
   },
@@ -490,14 +490,14 @@ t.test(
       [{ altered: 1 }, /not stored as they were sent/],
       [{ wrong: 1 }, /wrong/],
       [{ misread: 1 }, /reader/],
-      [{ slowest_ms: 1_001 }, /no answer/],
+      [{ slowest_ms: 1_001 }, /no response/],
       [{ sent: 0 }, /nothing was sent/],
       [{ copied: 0 }, /no row was copied/],
-      [{ copies_hit: 0 }, /1 COPYs were to be interrupted, and 0 were/],
-      [{ errors: 1 }, /1 requests failed, at most 0 may/],
+      [{ copies_hit: 0 }, /0 COPYs were interrupted, but it should be 1/],
+      [{ errors: 1 }, /1 requests failed, but at most 0 may fail/],
       [
         { errors: 25, errors_allowed: 24, errors_because: 'one each' },
-        /25 requests failed, at most 24 may \(one each\)/,
+        /25 requests failed, but at most 24 may fail \(one each\)/,
       ],
       [{ unsent: 1 }, /1 connections were refused/],
     ]

@@ -76,45 +76,55 @@ t.test('a run in which every answer is true has no finding', async (t) => {
 t.test('an answer, or a row, that cannot be true is found:', async (t) => {
   const created: Sent = { told: 'created', cursor: 'c1' }
   const cases: [string, Sent[][], ReturnType<typeof row>[], string][] = [
-    ['acknowledged, and missing', [[created]], [], 'What is acknowledged is stored.'],
-    ['a line that is missing', [[{ told: 'stored' }]], [], 'What is acknowledged is stored.'],
-    ['a conflict with nothing', [[{ told: 'conflict' }]], [], 'What is acknowledged is stored.'],
-    ['stored twice', [[created]], [row(), row('c2')], 'An identity is stored once.'],
-    ['nobody sent it', [], [row()], 'No record is stored that nobody sent.'],
-    ['other content', [[created]], [row('c1', 'X')], 'A record is stored, and shown, exactly as it was sent.'],
-    ['another content, not known to be stored', [[{ told: 'unknown' }]], [row('c1', 'X')], 'What is stored was sent.'],
+    ['acknowledged, and missing', [[created]], [], 'An acknowledged record must be stored.'],
+    ['a line that is missing', [[{ told: 'stored' }]], [], 'An acknowledged record must be stored.'],
+    ['a conflict with nothing', [[{ told: 'conflict' }]], [], 'An acknowledged record must be stored.'],
+    ['stored twice', [[created]], [row(), row('c2')], 'An identity must be stored only once.'],
+    ['nobody sent it', [], [row()], 'A stored record must have been sent.'],
+    ['other content', [[created]], [row('c1', 'X')], 'A record must be stored and shown exactly as it was sent.'],
+    [
+      'another content, not known to be stored',
+      [[{ told: 'unknown' }]],
+      [row('c1', 'X')],
+      'Stored content must have been sent.',
+    ],
     [
       'not written, and stored',
       [[{ told: 'not_written' }]],
       [row()],
-      'Somebody who may have written a record wrote it.',
+      'The response to a sender of a stored record must allow that it was stored.',
     ],
-    ['refused, and stored', [[{ told: 'refused' }]], [row()], 'Somebody who may have written a record wrote it.'],
+    [
+      'refused, and stored',
+      [[{ told: 'refused' }]],
+      [row()],
+      'The response to a sender of a stored record must allow that it was stored.',
+    ],
     [
       'only duplicates',
       [[{ told: 'duplicate', cursor: 'c1' }]],
       [row()],
-      'Somebody who may have written a record wrote it.',
+      'The response to a sender of a stored record must allow that it was stored.',
     ],
-    ['created twice', [[created], [created]], [row()], 'A record is told created once.'],
-    ['another cursor', [[created], [{ told: 'duplicate', cursor: 'c2' }]], [row()], 'A record keeps its cursor.'],
+    ['created twice', [[created], [created]], [row()], 'Only one response may say that it created a record.'],
+    ['another cursor', [[created], [{ told: 'duplicate', cursor: 'c2' }]], [row()], 'A record must keep its cursor.'],
     [
       'a duplicate of other content',
       [[created], [{ told: 'duplicate', cursor: 'c1', key: 'B' }]],
       [row()],
-      'A duplicate is told only where the same content stands.',
+      'A record may be a duplicate only if the same content is stored.',
     ],
     [
       'a conflict with the same content',
       [[created], [{ told: 'conflict', cursor: 'c1', spelling: ' ' }]],
       [row()],
-      'A conflict is told only where other content stands.',
+      'A record may be a conflict only if other content is stored.',
     ],
     [
       'a duplicate before it was sent',
       [[{ told: 'duplicate', cursor: 'c1', begin: 0 }], [{ ...created, begin: 50 }]],
       [row()],
-      'Nobody is told of a record before it is sent.',
+      'No response or read may mention a record before it is sent.',
     ],
   ]
   for (const [name, requests, rows, rule] of cases) t.ok(rulesOf(historyOf(requests), rows).includes(rule), name)
@@ -140,7 +150,7 @@ t.test('half a strict request is found, whatever was told', async (t) => {
     ],
     true,
   )
-  t.same(rulesOf(history, [row('c1', 'A', one)]), ['A strict request is stored as a whole, or not at all.'])
+  t.same(rulesOf(history, [row('c1', 'A', one)]), ['A strict request must be stored completely or not at all.'])
 })
 
 t.test('a false number of created lines is found', async (t) => {
@@ -157,7 +167,7 @@ t.test('a false number of created lines is found', async (t) => {
   const rows = [row('c1', 'A', one), row('c2', 'A', other)]
   t.same(rulesOf(history, rows), [])
   Object.assign(lines as object, { createdLines: 2 })
-  t.ok(rulesOf(history, rows).includes('The number of created records is true.'))
+  t.ok(rulesOf(history, rows).includes('The number of created records must be true.'))
 })
 
 t.test('a broken stream that counts more lines than are stored, or other ones as created, is found', async (t) => {
@@ -175,14 +185,16 @@ t.test('a broken stream that counts more lines than are stored, or other ones as
   }
   t.same(rulesWith(1, 0), [], 'the line beyond the gap was stored after the answer')
   t.same(rulesWith(2, 0), [])
-  t.ok(rulesWith(2, 1).includes('No more lines are counted as stored than are stored.'))
-  t.ok(rulesWith(3, 0).includes('The number of created records is true.'))
-  t.ok(rulesWith(0, 1).includes('The number of created records is true.'), 'nobody else sent it')
+  t.ok(rulesWith(2, 1).includes('The number of stored lines must not exceed the lines that are stored.'))
+  t.ok(rulesWith(3, 0).includes('The number of created records must be true.'))
+  t.ok(rulesWith(0, 1).includes('The number of created records must be true.'), 'nobody else sent it')
   const others: Sent[][] = [[{ told: 'created', identity: other, cursor: 'c2' }]]
   t.same(rulesWith(1, 1, others), [])
-  t.ok(rulesWith(2, 0, others).includes('The number of created records is true.'), 'somebody else created it')
+  t.ok(rulesWith(2, 0, others).includes('The number of created records must be true.'), 'somebody else created it')
   const conflict: Sent[][] = [[{ told: 'created', identity: lost, cursor: 'c3', key: 'B' }]]
-  t.same(rulesWith(2, 1, conflict, [row('c3', 'B', lost)]), ['No more lines are counted as stored than are stored.'])
+  t.same(rulesWith(2, 1, conflict, [row('c3', 'B', lost)]), [
+    'The number of stored lines must not exceed the lines that are stored.',
+  ])
 })
 
 t.test('a read that misses what was acknowledged is found', async (t) => {
@@ -190,7 +202,7 @@ t.test('a read that misses what was acknowledged is found', async (t) => {
   history.of(KEPT).absences.push({ begin: 3, end: 9 })
   t.same(rulesOf(history, [row()]), [], 'it began before the answer')
   history.of(KEPT).absences.push({ begin: 6, end: 9 })
-  t.ok(rulesOf(history, [row()]).includes('A read finds what was acknowledged before.'))
+  t.ok(rulesOf(history, [row()]).includes('A read must find a record that was acknowledged before.'))
 })
 
 t.test('a digit is enough to tell two contents apart, and the way the API writes a record is not', async (t) => {
@@ -216,8 +228,8 @@ t.test('an answer that does not fit its request is found:', async (t) => {
     judge(request(plan), told, (rule) => rules.push(rule))
     return rules
   }
-  const array = { format: 'array', place: 'array' } as const
-  const lines = { format: 'lines', place: 'line' } as const
+  const array = { format: 'array', shape: 'array' } as const
+  const lines = { format: 'lines', shape: 'line' } as const
   const counts = { created: 2, duplicate: 0, conflict: 0, rejected: 0 }
   const report = { counts, lines: 2, committedLines: 2, rejections: [], rejectionsOmitted: 0 }
   const results = [0, 1].map((index) => ({

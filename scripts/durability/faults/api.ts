@@ -1,30 +1,31 @@
 import type { Fault } from '../fault.ts'
 import type { Server } from '../server.ts'
 
-const BREATH = 30
+/** Acknowledged requests between two kills or replacements. */
+const ACKNOWLEDGED_BETWEEN = 30
 
 const roundsOf = (quick: boolean) => (quick ? 2 : 5)
 
-/** The API is away. */
+/** Faults of the API. */
 export const API_FAULTS: Fault[] = [
   {
     name: 'api-kill',
-    title: 'kill -9 of the API between a commit and its answers, 5 times',
-    quickTitle: 'kill -9 of the API between a commit and its answers, twice',
+    title: 'kill -9 of the API between a commit and its responses, 5 times',
+    quickTitle: 'kill -9 of the API between a commit and its responses, twice',
     errors: {
       most: ({ clients, quick }) => clients * roundsOf(quick),
-      because: 'one under way for each client and kill',
+      because: 'each client has one request in flight at each kill',
     },
     unreachable: true,
-    async inflict({ proxy, servers, startServer, writers, back }, quick) {
+    async inflict({ proxy, servers, startServer, writers, resumed }, quick) {
       for (let round = 0; round < roundsOf(quick); round++) {
         const [server] = servers as [Server]
         await proxy.cutCommit('after', true)
         server.signal('SIGKILL')
         await server.exit
         await startServer(server.port)
-        await back()
-        await writers.acknowledged(BREATH)
+        await resumed()
+        await writers.acknowledged(ACKNOWLEDGED_BETWEEN)
       }
       return undefined
     },
@@ -35,17 +36,17 @@ export const API_FAULTS: Fault[] = [
     quickTitle: 'SIGTERM of the API: two instances replaced, one after the other',
     instances: 2,
     env: { DRAIN_SECONDS: '3' },
-    // Beside other tests, what looks for readiness takes longer to notice.
+    // On a machine that runs other tests, the probes take longer to notice that an instance is not ready.
     quickEnv: { DRAIN_SECONDS: '6' },
     async inflict({ servers, startServer, writers }, quick) {
       for (let round = 0; round < (quick ? 1 : 3); round++) {
         for (const old of [...servers]) {
           await startServer()
-          await writers.acknowledged(BREATH)
+          await writers.acknowledged(ACKNOWLEDGED_BETWEEN)
           old.signal('SIGTERM')
           const code = await old.exit
-          if (code !== 0) throw new Error(`The API ended with ${code} after SIGTERM`)
-          await writers.acknowledged(BREATH)
+          if (code !== 0) throw new Error(`The API exited with ${code} after SIGTERM`)
+          await writers.acknowledged(ACKNOWLEDGED_BETWEEN)
         }
       }
       return undefined

@@ -6,12 +6,12 @@ import type { Fault } from '../fault.ts'
 import { idOf } from '../records.ts'
 import { openWithStandby, type Replicated } from '../standby.ts'
 
-/** So long that something is committed. */
-const MOMENT_MS = 200
-/** Acknowledged by the new primary, so that a reader meets records of both. */
+/** Long enough for the primary to commit something that the standby does not get. */
+const ISOLATED_MS = 200
+/** Requests that the new primary must acknowledge, so that a reader sees records of both primaries. */
 const AFTERWARDS = 100
 
-/** PostgreSQL is lost for good, and another takes its place. */
+/** The primary is lost, and its standby replaces it. */
 export const FAILOVER_FAULTS: Fault[] = [
   {
     name: 'failover',
@@ -19,29 +19,30 @@ export const FAILOVER_FAULTS: Fault[] = [
     quickTitle: 'failover: kill -9 of PostgreSQL, its synchronous standby promoted 1 s later',
     open: (folder) => openWithStandby(join(folder, 'failover')),
     async inflict(stage, quick) {
-      const { postgres, proxy, writers, reader, back } = stage
+      const { postgres, proxy, writers, reader, resumed } = stage
       const { standby } = postgres as Replicated
-      if (!(await reader.caughtUp(acknowledged(writers.answers)))) throw new Error('The reader does not catch up')
-      // Two flushes are under way when it ends: one that the standby has, and the API has no answer to; and one that is
-      // committed, and the standby has not.
+      if (!(await reader.caughtUp(acknowledged(writers.answers)))) throw new Error('The reader did not catch up')
+      // Two flushes are running when the primary ends. The standby has the first one, but the API got no response to its COMMIT.
+      // The second one is committed on the primary, but the standby does not have it.
       await proxy.cutCommit('after', true)
       await standby.isolate()
-      await sleep(MOMENT_MS)
+      await sleep(ISOLATED_MS)
       await postgres.kill()
-      // Not 5 s: a standby looks for its primary as often, and one that is told amid that looks once more before it listens.
+      // Not 5 s, because the standby tries to reach its primary every 5 s, and a promotion at that moment takes another 5 s.
       await sleep(quick ? 1_000 : 4_000)
       await standby.promote()
-      proxy.lead({ host: '127.0.0.1', port: standby.port })
-      await back()
+      proxy.redirect({ host: '127.0.0.1', port: standby.port })
+      await resumed()
       await writers.acknowledged(AFTERWARDS)
       await reader.caughtUp(acknowledged(writers.answers))
       const epochs = new Set(reader.shown.map(({ cursor }) => decodeCursor(cursor)?.epoch))
-      if (epochs.size !== 2) throw new Error(`The records of two primaries are in ${epochs.size} epochs`)
+      if (epochs.size !== 2)
+        throw new Error(`The records of two primaries must be in two epochs, but they are in ${epochs.size}`)
       return undefined
     },
   },
 ]
 
-/** By their ids. */
+/** Returns the ids of the records that were created. */
 const acknowledged = (answers: readonly Answer[]): string[] =>
   answers.flatMap(({ numbers, claims }) => numbers.filter((_, index) => claims[index] === 'created').map(idOf))

@@ -3,28 +3,28 @@ import { sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
 import type { ErrorBound, Fault } from '../fault.ts'
 
-/** Acknowledged between two blows, so that nobody starves. */
-const BREATH = 30
+/** Acknowledged requests between two restarts, so that no client exceeds its hold window. */
+const ACKNOWLEDGED_BETWEEN = 30
 
-/** For each of its refusals a client has waited for the whole window. */
+/** A client is refused only after it has waited for the whole hold window. */
 const WINDOW_EXCEEDED: ErrorBound = {
   most: ({ clients, holdMs, brokenMs }) => clients * (1 + Math.floor(brokenMs / holdMs)),
-  because: 'one for each client and window',
+  because: 'each client once per hold window',
 }
 
-/** PostgreSQL is away, or a part of it. */
+/** Faults of PostgreSQL. */
 export const POSTGRES_FAULTS: Fault[] = [
   {
     name: 'postgres-kill',
     title: 'kill -9 of PostgreSQL, 20 times',
     quickTitle: 'kill -9 of PostgreSQL, twice',
-    async inflict({ postgres, proxy, writers, back }, quick) {
+    async inflict({ postgres, proxy, writers, resumed }, quick) {
       for (let round = 0; round < (quick ? 2 : 20); round++) {
-        await proxy.amidCopy()
+        await proxy.pauseCopy()
         await postgres.kill()
         await postgres.start()
-        await back()
-        await writers.acknowledged(BREATH)
+        await resumed()
+        await writers.acknowledged(ACKNOWLEDGED_BETWEEN)
       }
       return undefined
     },
@@ -33,12 +33,12 @@ export const POSTGRES_FAULTS: Fault[] = [
     name: 'postgres-restart',
     title: 'pg_ctl restart -m immediate, 3 times',
     quickTitle: 'pg_ctl restart -m immediate',
-    async inflict({ postgres, proxy, writers, back }, quick) {
+    async inflict({ postgres, proxy, writers, resumed }, quick) {
       for (let round = 0; round < (quick ? 1 : 3); round++) {
-        await proxy.amidCopy()
+        await proxy.pauseCopy()
         await postgres.restart('immediate')
-        await back()
-        await writers.acknowledged(BREATH)
+        await resumed()
+        await writers.acknowledged(ACKNOWLEDGED_BETWEEN)
       }
       return undefined
     },
@@ -81,8 +81,8 @@ export const POSTGRES_FAULTS: Fault[] = [
       const killed = await withConnection(postgres.superUrl, async (db) => {
         let count = 0
         for (let round = 0; round < (quick ? 20 : 200); round++) {
-          // Every other time one that copies.
-          const pid = round % 2 === 0 ? (await proxy.amidCopy()).pid : null
+          // Every other time, a backend that runs COPY.
+          const pid = round % 2 === 0 ? (await proxy.pauseCopy()).pid : null
           const { rows } = await sql`
             SELECT pg_terminate_backend(pid)
             FROM (
@@ -95,7 +95,7 @@ export const POSTGRES_FAULTS: Fault[] = [
         }
         return count
       })
-      return `${killed} backends ended`
+      return `${killed} backends terminated`
     },
   },
 ]
@@ -110,11 +110,11 @@ interface Absence {
 
 function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
   return async ({ postgres, proxy, writers, back }, quick) => {
-    await proxy.amidCopy()
+    await proxy.pauseCopy()
     await postgres.stop('fast')
     await Promise.all([sleep(quick ? short : long), untilRefused && writers.refused()])
     await postgres.start()
-    await back()
+    await resumed()
     return undefined
   }
 }
@@ -122,12 +122,12 @@ function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'
 /** Also waits until the API gives up the COPY, which takes about four seconds: see src/data/silence.ts. */
 function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
   return async ({ postgres, proxy, writers, back }, quick) => {
-    const { release, over } = await proxy.amidCopy()
+    const { release, over } = await proxy.pauseCopy()
     await postgres.freeze()
     release()
     await Promise.all([sleep(quick ? short : long), over, untilRefused && writers.refused()])
     await postgres.thaw()
-    await back()
+    await resumed()
     return undefined
   }
 }

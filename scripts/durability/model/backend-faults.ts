@@ -7,22 +7,22 @@ import type { History } from './history.ts'
 import type { Random } from './random.ts'
 import type { Scene } from './scene.ts'
 
-/** While clients send, no timeout stays without effect for so long, unless it is none; PostgreSQL may be away meanwhile. */
-const PATIENCE_MS = 10_000
-/** Longer than the timeouts, and short, so that a lock often comes between an INSERT and its comparison. */
+/** While clients send, a working timeout cancels a statement within this time, even if PostgreSQL is unavailable for a while. */
+const EFFECT_MS = 10_000
+/** Longer than the timeouts, but short, so that a lock often falls between an INSERT and its comparison. */
 const LOCK_MS = 300
 
-/** What an administrator, or another client of PostgreSQL, does to the statements of the API. */
+/** Faults that an administrator or another client of PostgreSQL causes for the statements of the API. */
 export const BACKENDS: ModelFault[] = [
   {
     name: 'pg_cancel_backend',
     inflict: (scene, random) =>
-      repeat(scene, random, (db) => sql`SELECT pg_cancel_backend(pid) ${busyWriters}`.execute(db)),
+      repeat(scene, random, (db) => sql`SELECT pg_cancel_backend(pid) ${randomWriter}`.execute(db)),
   },
   {
     name: 'pg_terminate_backend',
     inflict: (scene, random) =>
-      repeat(scene, random, (db) => sql`SELECT pg_terminate_backend(pid) ${busyWriters}`.execute(db)),
+      repeat(scene, random, (db) => sql`SELECT pg_terminate_backend(pid) ${randomWriter}`.execute(db)),
   },
   {
     name: 'LOCK TABLE',
@@ -32,21 +32,21 @@ export const BACKENDS: ModelFault[] = [
   smallTimeout('lock_timeout'),
 ]
 
-/** One that writes, chosen by chance; while it does, where there is one. */
-const busyWriters = sql`
+/** A random writer. Writers that are running a statement have precedence. */
+const randomWriter = sql`
   FROM (SELECT pid FROM pg_stat_activity WHERE application_name = 'sluice-write'
         ORDER BY state = 'active' DESC, random() LIMIT 1) AS busy`
 
-async function repeat({ postgres }: Scene, random: Random, blow: (db: Database) => Promise<unknown>): Promise<void> {
+async function repeat({ postgres }: Scene, random: Random, act: (db: Database) => Promise<unknown>): Promise<void> {
   await withConnection(postgres.superUrl, async (db) => {
     for (let left = random.int(5, 40); left > 0; left--) {
-      await blow(db)
+      await act(db)
       await sleep(random.int(0, 30))
     }
   })
 }
 
-/** Writers wait, or readers as well. */
+/** Locks the table, so that writers wait, and in the stronger mode readers as well. */
 async function lock(url: string, random: Random, longestMs: number): Promise<void> {
   const mode = random.pick(['SHARE', 'ACCESS EXCLUSIVE'])
   const milliseconds = random.int(10, longestMs)
@@ -58,18 +58,18 @@ async function lock(url: string, random: Random, longestMs: number): Promise<voi
   )
 }
 
-/** Statements run into the timeout wherever they are: amid an INSERT, a COPY, or the comparison after an INSERT that is committed. */
+/** The timeout can cancel any statement: an INSERT, a COPY, or the comparison after a committed INSERT. */
 function smallTimeout(name: string): ModelFault {
   const fault = `a small ${name}, and LOCK TABLE`
   async function inflict(scene: Scene, random: Random, { timeouts }: History, stop: AbortSignal): Promise<void> {
     const { network, impose, postgres } = scene
     const [begin, before] = [performance.now(), network.timeouts]
-    const [end, giveUp] = [begin + random.int(500, 2500), begin + PATIENCE_MS]
+    const [end, deadline] = [begin + random.int(500, 2500), begin + EFFECT_MS]
     const hits = () => network.timeouts - before
-    const isDue = () => hits() === 0 && !stop.aborted && performance.now() < giveUp
+    const needsEffect = () => hits() === 0 && !stop.aborted && performance.now() < deadline
     try {
       await impose({ name, value: `${random.int(3, 60)}ms` })
-      while (performance.now() < end || isDue()) {
+      while (performance.now() < end || needsEffect()) {
         await lock(postgres.superUrl, random, LOCK_MS)
         await sleep(random.int(10, 100))
       }

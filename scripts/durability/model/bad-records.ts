@@ -1,22 +1,22 @@
 import type { Random } from './random.ts'
 
-/** A record that must be refused, and the reason that must be given. */
+/** A record that must be rejected, and the expected reason. */
 export interface Bad {
-  /** As it is sent in a body of JSON or on a line. */
+  /** The record as JSON. */
   text: string
   code: string
   pointer: string
-  /** Only PostgreSQL finds it: the service learns of it by splitting its flush. */
+  /** Only PostgreSQL rejects it. Sluice finds it by splitting its flush. */
   byDatabase?: true
 }
 
-/** Records of this type are refused by a constraint that the model adds to the table. */
+/** A constraint that the model adds to the table rejects records of this type. */
 export const GUILTY_TYPE = 'model.guilty'
 
-/** Where it stands: alone in its body, in an array, or on a line. */
-export type Place = 'alone' | 'array' | 'line'
+/** The shape of the body: a single record, an array of records, or one record per line. */
+export type Shape = 'alone' | 'array' | 'line'
 
-const MAKERS: ((identity: string) => Bad & { only?: Place[] })[] = [
+const MAKERS: ((identity: string) => Bad & { only?: Shape[] })[] = [
   (own) => ({ text: `{${own},"data":1}`, code: 'required', pointer: '/type' }),
   (own) => ({ text: `{${own},"type":"x","data":{"a":"b\\u0000"}}`, code: 'unstorable_string', pointer: '/data/a' }),
   (own) => ({ text: `{${own},"type":"x","data":["\\ud800"]}`, code: 'unstorable_string', pointer: '/data/0' }),
@@ -38,10 +38,10 @@ const guilty = (own: string): Bad => ({
   byDatabase: true,
 })
 
-/** @param own the members that name it: an identity that nothing else has */
-export function makeBad(random: Random, own: string, place: Place): Bad {
+/** @param own the members with its identity, which no other record has */
+export function makeBad(random: Random, own: string, shape: Shape): Bad {
   for (;;) {
     const { only, ...bad } = random.pick(MAKERS)(own)
-    if (only === undefined || only.includes(place)) return bad
+    if (only === undefined || only.includes(shape)) return bad
   }
 }

@@ -10,10 +10,10 @@ export interface Answer {
   text: string
 }
 
-/** No answer, or not all of it: nobody knows what became of the request. */
+/** The response was missing or incomplete, so the outcome of the request is unknown. */
 export interface Lost {
   reason: string
-  /** It was given up because nothing came for so long. */
+  /** The client gave up, because the response took too long. */
   late: boolean
 }
 
@@ -27,7 +27,7 @@ export interface Message {
   patienceMs: number
 }
 
-/** One connection at a time, kept alive, as most clients have it. */
+/** Uses one connection at a time and keeps it alive, like most clients. */
 export class Client {
   #port = 0
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 })
@@ -43,14 +43,15 @@ export class Client {
     try {
       // Agents keep idle connections by host and port.
       const sent = request({ agent: this.#agent, method, path, host: '127.0.0.1', port, headers, signal })
-      // What fails after the answer began, such as the rest of a body that nobody wants, is no loss.
+      // Errors after the response has begun do not matter: the server may not read the rest of a body that it refuses.
       const failure = once(sent, 'error').then(([error]) => error)
-      const answered = once(sent, 'response') as Promise<[IncomingMessage]>
-      answered.catch(() => {})
+      const responded = once(sent, 'response') as Promise<[IncomingMessage]>
+      responded.catch(() => {})
       void writePieces()
-      const response = await Promise.race([answered, failure.then((error) => Promise.reject(error))])
-      const [{ statusCode, headers: told }] = response as [IncomingMessage]
-      return { status: statusCode as number, headers: told, text: await text((response as [IncomingMessage])[0]) }
+      const [response] = (await Promise.race([responded, failure.then((error) => Promise.reject(error))])) as [
+        IncomingMessage,
+      ]
+      return { status: response.statusCode as number, headers: response.headers, text: await text(response) }
 
       async function writePieces(): Promise<void> {
         for (const [index, piece] of pieces.entries()) {

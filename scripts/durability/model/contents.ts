@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto'
 import { membersOf } from './raw-json.ts'
 
-/** What a record says beside its identity. */
+/** A record without its identity. */
 export interface Content {
-  /** Two contents for one identity mean the same exactly when their keys are equal: made so, not computed. */
+  /** Two contents of one identity are equal for Sluice if and only if their keys are equal. The key is chosen, not computed. */
   key: string
   type: string
   subject?: string
@@ -11,26 +11,26 @@ export interface Content {
   dataschema?: string
   datacontenttype?: string
   extensions: Record<string, string | number | boolean>
-  /** JSON text, to be stored as it is. */
+  /** JSON text, which must be stored unchanged. */
   data?: string
   /** Instead of data. */
   base64?: string
 }
 
-/** How many there are to choose from. */
+/** Number of contents per identity. */
 export const VARIANTS = 8
-/** Those that the binary mode of CloudEvents can say. */
+/** Contents that the binary mode of CloudEvents can express. */
 export const BINARY_VARIANTS = [1, 2, 3, 4]
 
 const NUMBERS = ['12345678901234567890', '0.1000000000000000055', '-0', '1E+5', '1.50', '-1e-300']
 
 /**
- * @param who the record that it is for, so that a content under another identity is found
- * @param spelling 0 or 1: the same meaning with its keys in another order and other white space, where the data is an object
+ * @param owner the identity of the record; the data contains it, so that a content with another identity is found
+ * @param spelling 0 or 1: another order of keys and other white space with the same meaning, if the data is an object
  */
-export function contentOf(who: string, variant: number, spelling: number): Content {
+export function contentOf(owner: string, variant: number, spelling: number): Content {
   const key = `variant ${variant}`
-  const object = (...members: [string, string][]) => write([['who', JSON.stringify(who)], ...members], spelling)
+  const object = (...members: [string, string][]) => write([['owner', JSON.stringify(owner)], ...members], spelling)
   const json = { datacontenttype: 'application/json' }
   switch (variant) {
     case 1:
@@ -40,9 +40,9 @@ export function contentOf(who: string, variant: number, spelling: number): Conte
         data: object(['n', `[${NUMBERS.join()}]`]),
       }
     case 2:
-      return { key, type: 'model.text', datacontenttype: 'text/plain', extensions: {}, data: quote(`${who}\n\t"ä\\`) }
+      return { key, type: 'model.text', datacontenttype: 'text/plain', extensions: {}, data: quote(`${owner}\n\t"ä\\`) }
     case 3: {
-      const base64 = Buffer.concat([Buffer.from([0, 255, 254]), Buffer.from(who)]).toString('base64')
+      const base64 = Buffer.concat([Buffer.from([0, 255, 254]), Buffer.from(owner)]).toString('base64')
       return { key, type: 'model.bytes', datacontenttype: 'application/octet-stream', extensions: {}, base64 }
     }
     case 4:
@@ -58,7 +58,7 @@ export function contentOf(who: string, variant: number, spelling: number): Conte
     case 6:
       return { key, type: 'model.empty', dataschema: 'https://example.com/schema#1', extensions: {} }
     default: {
-      // 0 and 7 are apart by one digit, which no double can hold.
+      // 0 and 7 differ in a digit that a double cannot hold.
       const n = variant === 0 ? '12345678901234567890' : '12345678901234567891'
       return { key, type: 'model.number', extensions: {}, data: object(['n', n], ['f', '0.1000000000000000055']) }
     }
@@ -75,7 +75,7 @@ function write(members: [string, string][], spelling: number): string {
     .join(' , ')} }`
 }
 
-/** Stands for a content in its every character. */
+/** A digest that differs if any character of the content differs. */
 export function digestOf(content: Omit<Content, 'key' | 'time'>, utc: string | undefined): string {
   const { type, subject, dataschema, datacontenttype, extensions, data, base64 } = content
   const all = [type, subject, utc, dataschema, datacontenttype, Object.entries(extensions).sort(), data, base64]
@@ -90,7 +90,7 @@ export interface Shown {
   digest: string
 }
 
-/** The place in the feed is in a cursor's first 20 bytes, so that they sort as it does. */
+/** Compares two positions. The first 20 bytes of a cursor contain the position, in sortable form. */
 export const compareCursors = (one: string, other: string): number =>
   Buffer.compare(Buffer.from(one, 'base64url').subarray(0, 20), Buffer.from(other, 'base64url').subarray(0, 20))
 
@@ -104,7 +104,7 @@ export function readShown(text: string): Shown {
   const extensions = Object.fromEntries([...members.keys()].filter((name) => !OWN.has(name)).map((n) => [n, value(n)]))
   const [type, subject, dataschema] = [value('type'), value('subject'), value('dataschema')]
   const [datacontenttype, data, base64] = [value('datacontenttype'), members.get('data'), value('data_base64')]
-  // Where the client said no time, the time of receipt stands in for it. No client of the model says one of today.
+  // If the client sent no time, the API shows the time of receipt. The model never sends a current time, so the two cannot be confused.
   const utc = value('time') === value('receivedAt') ? undefined : value('time')
   const digest = digestOf({ type, subject, dataschema, datacontenttype, extensions, data, base64 } as Content, utc)
   return { source: value('source'), id: value('id'), cursor: value('cursor'), digest }

@@ -3,13 +3,13 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
 export type Direction = 'up' | 'down'
 
-/** Passes connections on, and can cut them after any byte. Loopback only. */
+/** A proxy that can cut connections after any byte. Listens on loopback only. */
 export interface Cutter {
   port: number
   /**
-   * Cuts a connection after this many more bytes have passed in this direction; these bytes get through.
-   * @param choose picks one of this many connections, by its index
-   * @param reset with a reset, not with an end
+   * Cuts a connection after it has forwarded this many more bytes in this direction.
+   * @param choose gets the number of connections, and returns the index of the one to cut
+   * @param reset reset the connection instead of closing it
    */
   cut(bytes: number, direction: Direction, reset: boolean, choose: (connections: number) => number): void
   cutAll(): void
@@ -20,7 +20,7 @@ interface Link {
   client: Socket
   server: Socket
   cut: { left: number; direction: Direction; reset: boolean } | undefined
-  /** It is being cut: what still comes is lost. */
+  /** It is being cut: further bytes are dropped. */
   over: boolean
 }
 
@@ -82,7 +82,7 @@ export async function openCutter(target: number): Promise<Cutter> {
     if (at === -1) return
     links.splice(at, 1)
     for (const socket of [link.client, link.server]) {
-      // Node.js cannot reset a socket that is shutting down: it leaks, and the process spins at its end instead of exiting.
+      // Node.js cannot reset a socket that is shutting down: the socket leaks, and the process spins at its end instead of exiting.
       if (reset && !socket.writableEnded) socket.resetAndDestroy()
       else if (reset) socket.destroy()
       else socket.destroySoon()
@@ -91,7 +91,7 @@ export async function openCutter(target: number): Promise<Cutter> {
 
   function close(): void {
     listener.close()
-    // Those as well that were to end when all is sent, which nobody takes.
+    // Also those that destroySoon() keeps open because the peer does not read.
     for (const socket of sockets) socket.destroy()
   }
 }

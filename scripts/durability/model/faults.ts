@@ -7,15 +7,15 @@ import type { Scene } from './scene.ts'
 
 export interface ModelFault {
   name: string
-  /** @param stop the round is over: nothing more is sent */
+  /** @param stop aborts at the end of the round, when clients stop sending */
   inflict(scene: Scene, random: Random, history: History, stop: AbortSignal): Promise<unknown>
 }
 
-/** Faults of one lane come one after the other, and those of all lanes at the same time. */
+/** Faults of the same lane happen one after the other. Different lanes run at the same time. */
 export const LANES: Record<string, ModelFault[]> = {
   postgres: [
     {
-      // An acknowledged commit that was not written to the log yet is lost then: see SERVER_SETTINGS.
+      // If PostgreSQL acknowledged a commit before writing it to disk, this loses it: see SERVER_SETTINGS.
       name: 'kill -9 of PostgreSQL after an acknowledgement',
       async inflict({ postgres }, random, history) {
         await history.moments.next('acknowledged', 1500)

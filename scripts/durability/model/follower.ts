@@ -6,8 +6,8 @@ import type { Reading } from './reading.ts'
 import type { StoredRow } from './verdict.ts'
 
 /**
- * Follows the feed from its beginning: each page starts after the last record of the page before. A second reader starts again
- * and again from a cursor that the first has passed, and must be shown the same records.
+ * Follows the feed from its beginning: each page starts after the last record of the previous page. A second reader repeatedly starts
+ * from a cursor that the first reader has passed, and must see the same records.
  */
 export class Follower {
   readonly #history: History
@@ -17,8 +17,8 @@ export class Follower {
   readonly #seen: Shown[] = []
   /** The last page was full. */
   #behind = true
-  /** What the second reader was shown: it started after the record at index `from` of #seen. */
-  readonly #again: { from: number; shown: Shown[] }[] = []
+  /** The pages of the second reader. Each starts after the record at index `from` of #seen. */
+  readonly #rereads: { from: number; shown: Shown[] }[] = []
 
   constructor(history: History, reading: () => Reading, random: Random) {
     this.#history = history
@@ -33,14 +33,14 @@ export class Follower {
 
   /** Reads until there is nothing new. */
   async readToEnd(): Promise<void> {
-    while (await this.#readOn(this.#random)) {}
+    while (await this.#readPage(this.#random)) {}
   }
 
-  /** Reads until all these were shown, or nothing new comes for so long. */
+  /** Reads until it has seen all these rows, or until it has seen nothing new for `patienceMs`. */
   async finish(rows: StoredRow[], patienceMs: number): Promise<void> {
     let last = performance.now()
-    while (this.#isToCome(rows) && performance.now() - last < patienceMs) {
-      if (await this.#readOn(this.#random)) last = performance.now()
+    while (this.#hasUnseen(rows) && performance.now() - last < patienceMs) {
+      if (await this.#readPage(this.#random)) last = performance.now()
       else await sleep(50)
     }
     this.#first.close()
@@ -50,21 +50,21 @@ export class Follower {
   judge(rows: StoredRow[]): void {
     const indexes = new Map(this.#seen.map(({ cursor }, index) => [cursor, index]))
     for (const { identity, cursor } of rows) {
-      if (!indexes.has(cursor)) this.#history.complain('A follower is shown every record.', `at ${cursor}`, identity)
+      if (!indexes.has(cursor)) this.#history.complain('A follower must see every record.', `at ${cursor}`, identity)
     }
-    for (const { from, shown } of this.#again) {
+    for (const { from, shown } of this.#rereads) {
       const cursors = new Set(shown.map(({ cursor }) => cursor))
       const last = indexes.get(shown.at(-1)?.cursor ?? '')
       for (const record of shown) {
-        // What retention removed before the first reader came there is shown to the second alone.
+        // Retention can delete a record after the second reader has seen it, but before the first one gets there.
         if (indexes.has(record.cursor) || isRemovable(nameOf(record))) continue
         const detail = `at ${record.cursor}, after ${this.#seen[from]?.cursor}`
-        this.#history.complain('Who reads again is shown nothing new among the old.', detail, nameOf(record))
+        this.#history.complain('Reading again must not show new records before old ones.', detail, nameOf(record))
       }
       for (const record of this.#seen.slice(from + 1, last === undefined ? from + 1 : last + 1)) {
         if (cursors.has(record.cursor) || isRemovable(nameOf(record))) continue
         const detail = `at ${record.cursor}, after ${this.#seen[from]?.cursor}`
-        this.#history.complain('Who reads again is shown all that was shown before.', detail, nameOf(record))
+        this.#history.complain('Reading again must show all records that were shown before.', detail, nameOf(record))
       }
     }
   }
@@ -72,7 +72,7 @@ export class Follower {
   async #follow(random: Random, stop: AbortSignal): Promise<void> {
     while (!stop.aborted) {
       const begin = this.#history.now()
-      const more = await this.#readOn(random)
+      const more = await this.#readPage(random)
       if (more !== undefined) this.#history.moments.happened('followed', begin)
       if (!more) await sleep(random.int(0, 20))
     }
@@ -84,21 +84,21 @@ export class Follower {
       const from = random.int(0, this.#seen.length - 1)
       const { cursor } = this.#seen[from] as Shown
       const shown = await this.#second.page({ order: 'asc', limit: random.pick([10, 300]), cursor })
-      if (shown !== undefined) this.#again.push({ from, shown })
+      if (shown !== undefined) this.#rereads.push({ from, shown })
     }
   }
 
-  /** Is one of these further on than the last record that was shown? One before it is not shown any more. */
-  #isToCome(rows: StoredRow[]): boolean {
+  /** Is one of these rows after the last record that it saw? Rows before that record cannot appear any more. */
+  #hasUnseen(rows: StoredRow[]): boolean {
     const last = this.#seen.at(-1)?.cursor
     return rows.some(({ cursor }) => last === undefined || compareCursors(cursor, last) > 0)
   }
 
   /**
-   * Small pages at the end of the feed, where a record can be shown too early; large ones to get there.
-   * @returns whether there was something new; nothing where the page was refused or cut
+   * Reads the next page: a small one at the end of the feed, where a record can appear too early, and a large one to get there.
+   * @returns whether there was a new record; undefined if the request failed
    */
-  async #readOn(random: Random): Promise<boolean | undefined> {
+  async #readPage(random: Random): Promise<boolean | undefined> {
     const limit = this.#behind ? 1000 : random.int(1, 20)
     const page = await this.#first.page({ order: 'asc', limit, cursor: this.#seen.at(-1)?.cursor })
     if (page === undefined) return undefined

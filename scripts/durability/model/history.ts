@@ -1,28 +1,28 @@
 import type { Bad } from './bad-records.ts'
 import { Moments } from './moments.ts'
 
-// All that was sent, told and seen in a round. Times are milliseconds since its beginning.
+// Everything that clients sent, got as responses, and read in a round. Times are milliseconds since the start of the round.
 
-/** What an answer says about one record. */
+/** What a response says about one record. */
 export type Told =
   | 'created'
   | 'duplicate'
-  /** Created or a duplicate: lines are counted, not listed. */
+  /** Created or a duplicate. The response to a line stream has only counts. */
   | 'stored'
   | 'conflict'
   | 'refused'
   | 'not_written'
-  /** No answer, half an answer, or one that says so. */
+  /** There was no complete response, or the response says that the outcome is unknown. */
   | 'unknown'
 
 /** One record of one request. */
 export interface Attempt {
   exchange: Exchange
   index: number
-  /** Of a record whose id the server makes: the source, which then belongs to this record alone. */
+  /** If the server makes the id, this is the source, which then no other record has. */
   identity: string
   source: string
-  /** Absent where the server makes it. */
+  /** Undefined if the server makes it. */
   id: string | undefined
   key: string
   digest: string
@@ -31,25 +31,25 @@ export interface Attempt {
   cursor: string | undefined
 }
 
-/** One request and its answer. */
+/** One request and its response. */
 export interface Exchange {
   number: number
-  /** In words: format and options. */
+  /** Format and options, as text. */
   what: string
   strict: boolean
   port: number
   begin: number
   end: number
-  /** In words: status, code, outcome, or why there is none. */
+  /** Status, code and outcome of the response, or why there is none, as text. */
   answer: string
-  /** Lines that were told created: of those told `stored`, which ones is not known. */
+  /** How many records the response counts as created, if it does not say which. They are among those told `stored`. */
   createdLines: number | undefined
-  /** Of a stream that broke: lines that were told stored, with those that it does not name. */
+  /** How many lines the report of a failed stream counts as stored, including lines after committedLines. */
   storedLines: number | undefined
   attempts: Attempt[]
 }
 
-/** A record that was read. */
+/** A record that a reader saw. */
 export interface Sighting {
   by: string
   begin: number
@@ -58,14 +58,14 @@ export interface Sighting {
   digest: string
 }
 
-/** A read of one record that found nothing. */
+/** A read of a single record that got 404. */
 export interface Absence {
   begin: number
   end: number
 }
 
 export interface Finding {
-  /** The rule that does not hold, as a sentence. */
+  /** The rule that is violated, as a sentence. */
   rule: string
   at: number
   detail: string
@@ -78,16 +78,16 @@ export interface IdentityHistory {
   absences: Absence[]
 }
 
-/** Records below this are removed by retention while the round is played; their identities are free again then. */
+/** Retention deletes records with this source prefix during the round. Their identities can then be created again. */
 export const REMOVABLE = 'model/gone/'
-/** The name of the fault that removes them. */
+/** The name of the fault that runs retention. */
 export const RETENTION = 'retention'
-/** The server makes the ids below this. */
+/** For records with this source prefix, the server makes the ids. */
 export const MADE = 'model/made/'
 
 export const isRemovable = (identity: string): boolean => identity.startsWith(REMOVABLE)
 
-/** Its answer says that there is a record with this identity. */
+/** The response says that a record with this identity is stored. */
 export const isAcknowledged = ({ told }: Attempt): boolean =>
   told === 'created' || told === 'duplicate' || told === 'stored' || told === 'conflict'
 
@@ -97,9 +97,9 @@ export const identityOf = (source: string, id: string | undefined): string =>
 export class History {
   readonly exchanges: Exchange[] = []
   readonly identities = new Map<string, IdentityHistory>()
-  /** What was inflicted, in words. */
+  /** The faults of the round, by name. */
   readonly faults: { begin: number; end: number; what: string }[] = []
-  /** For each time that a timeout was made small: how many statements ran into it. */
+  /** For each fault that made a timeout small: how many statements the timeout cancelled. */
   readonly timeouts: { fault: string; hits: number }[] = []
   readonly findings: Finding[] = []
   readonly #start = performance.now()
@@ -127,7 +127,7 @@ export class History {
     this.findings.push({ rule, detail, at: this.now(), ...(identity === undefined ? {} : { identity }) })
   }
 
-  /** Notes when a fault was inflicted, also where that fails. */
+  /** Causes a fault and records its time, even if it fails. */
   async during(what: string, inflict: () => Promise<unknown>): Promise<void> {
     const entry = { begin: this.now(), end: Number.POSITIVE_INFINITY, what }
     this.faults.push(entry)
@@ -136,7 +136,7 @@ export class History {
     })
   }
 
-  /** May retention have removed something between these two moments? */
+  /** Can retention have deleted a record between these two times? */
   mayHaveRemoved(from: number, to: number): boolean {
     return this.faults.some(({ what, begin, end }) => what === RETENTION && begin <= to && end >= from)
   }

@@ -12,7 +12,7 @@ interface Result {
   error?: Refusal
 }
 
-/** Reads the answer to a request that is no stream of lines: what each record is told, and whether the answer fits the request. */
+/** Reads the response to a request that is not a line stream: the result of each record, and whether the response fits the request. */
 export function judgeBatch(request: Request, answer: Answer, complain: Complain): void {
   if (answer.status < 300) return void judgeResults(request, answer, complain)
   const problem = readProblem(answer, complain)
@@ -22,9 +22,9 @@ export function judgeBatch(request: Request, answer: Answer, complain: Complain)
   for (const attempt of request.exchange.attempts) attempt.told = told
 }
 
-/** What a failure of the service says about each record. */
+/** What a 5xx says about each record. */
 export function toldBy({ outcome, code }: ProblemDocument, complain: Complain): Told {
-  if (outcome === 'written') complain('What failed does not say written.', code)
+  if (outcome === 'written') complain('A failed request must not have the outcome written.', code)
   return outcome === 'not_written' ? 'not_written' : 'unknown'
 }
 
@@ -34,22 +34,23 @@ function judgeResults({ plan, exchange }: Request, { status, headers, text }: An
   const { attempts } = exchange
   const byIndex = new Map(results.map((result) => [result.index, result]))
   const inOrder = results.every(({ index }, at) => at === 0 || index > (results[at - 1] as Result).index)
-  if (byIndex.size !== results.length || !inOrder) wrong('Results are in order, one for each record.')
+  if (byIndex.size !== results.length || !inOrder) wrong('The results must be in order, with one for each record.')
   const seen: Counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
 
   for (const attempt of attempts) {
     const result = byIndex.get(attempt.index)
     byIndex.delete(attempt.index)
     if (result === undefined) {
-      if (!plan.minimal || attempt.bad !== undefined) wrong('Each record has a result.')
+      if (!plan.minimal || attempt.bad !== undefined) wrong('Each record must have a result.')
       else attempt.told = 'stored'
       continue
     }
     seen[result.status as keyof Counts]++
     judgeResult(attempt, result, wrong)
-    if (plan.minimal && result.error === undefined) wrong('return=minimal lists refusals only.')
+    if (plan.minimal && result.error === undefined)
+      wrong('With return=minimal, only records that are not stored may have a result.')
   }
-  if (byIndex.size > 0) wrong('No result is there without a record.')
+  if (byIndex.size > 0) wrong('Each result must belong to a record.')
 
   const left = attempts.filter(({ told }) => told === 'stored')
   if (plan.minimal) {
@@ -58,21 +59,21 @@ function judgeResults({ plan, exchange }: Request, { status, headers, text }: An
     })
     seen.created = counts.created
     seen.duplicate = counts.duplicate
-    if (counts.created + counts.duplicate !== left.length) wrong('The counts add up to the records.')
+    if (counts.created + counts.duplicate !== left.length) wrong('The counts must add up to the number of records.')
   }
-  if (JSON.stringify(seen) !== JSON.stringify(counts)) wrong('The counts are those of the results.')
+  if (JSON.stringify(seen) !== JSON.stringify(counts)) wrong('The counts must match the results.')
   const refused = counts.conflict + counts.rejected
-  if (status !== (refused > 0 ? 207 : counts.created > 0 ? 201 : 200)) wrong('The status follows from the counts.')
-  if (refused === attempts.length) wrong('A request none of whose records is stored is refused.')
-  if (plan.strict && refused > 0) wrong('A strict request is stored as a whole, or not at all.')
+  if (status !== (refused > 0 ? 207 : counts.created > 0 ? 201 : 200)) wrong('The status must match the counts.')
+  if (refused === attempts.length) wrong('A request must be refused if none of its records is stored.')
+  if (plan.strict && refused > 0) wrong('A strict request must be stored completely or not at all.')
   const applied = headers['preference-applied'] ?? ''
   if (plan.strict !== applied.includes('strict') || plan.minimal !== applied.includes('minimal'))
-    wrong('Preference-Applied says which preferences were followed.')
-  if ((plan.place === 'alone' && counts.created === 1) !== (headers.location !== undefined))
-    wrong('A single record that was created has a Location.')
+    wrong('Preference-Applied must list the preferences that were applied.')
+  if ((plan.shape === 'alone' && counts.created === 1) !== (headers.location !== undefined))
+    wrong('The response must have a Location if and only if it created a single record.')
 }
 
-/** Where only the sum is told: all of them, none of them, or some that nobody names. */
+/** For a response with counts only: all records were created, none was, or some were and the response does not say which. */
 export function spread(counts: Counts, stored: Attempt[], mixed: (created: number) => void): void {
   if (counts.created === 0) for (const attempt of stored) attempt.told = 'duplicate'
   else if (counts.created === stored.length) for (const attempt of stored) attempt.told = 'created'
@@ -83,16 +84,16 @@ function judgeResult(attempt: Attempt, result: Result, wrong: (rule: string) => 
   const { bad } = attempt
   if (bad !== undefined) {
     attempt.told = 'refused'
-    if (result.status !== 'rejected') return void wrong('A bad record is rejected.')
+    if (result.status !== 'rejected') return void wrong('A bad record must be rejected.')
     return void judgeReason(bad, result.error, wrong)
   }
   if (result.source !== attempt.source || (attempt.id !== undefined && result.id !== attempt.id))
-    wrong('A result names its record.')
+    wrong('A result must have the source and id of its record.')
   if (result.status !== 'created' && result.status !== 'duplicate' && result.status !== 'conflict')
-    return void wrong('A good record is not rejected.')
+    return void wrong('A good record must not be rejected.')
   attempt.told = result.status
   attempt.cursor = result.cursor
-  if (result.cursor === undefined) wrong('What is stored has a cursor.')
+  if (result.cursor === undefined) wrong('The result of a stored record must have a cursor.')
 }
 
 export function judgeReason(
@@ -100,10 +101,11 @@ export function judgeReason(
   error: Refusal | undefined,
   wrong: (rule: string) => void,
 ) {
-  if (error?.code !== bad.code || error.pointer !== bad.pointer) wrong(`The reason is ${bad.code} at "${bad.pointer}".`)
+  if (error?.code !== bad.code || error.pointer !== bad.pointer)
+    wrong(`The reason must be ${bad.code} at "${bad.pointer}".`)
 }
 
-/** A refusal for the content: nothing of the request was stored. */
+/** A request that is refused for its content: none of its records was stored. */
 function judgeRefusal({ plan, exchange }: Request, problem: ProblemDocument, complain: Complain): void {
   const wrong = (rule: string) => complain(rule, JSON.stringify(problem).slice(0, 3000))
   const { attempts } = exchange
@@ -113,24 +115,26 @@ function judgeRefusal({ plan, exchange }: Request, problem: ProblemDocument, com
     attempt.told = error?.code === 'conflict' ? 'conflict' : 'refused'
     if (attempt.bad !== undefined && error !== undefined) judgeReason(attempt.bad, error, wrong)
     if (attempt.bad === undefined && error !== undefined && error.code !== 'conflict')
-      wrong('A good record is not refused.')
+      wrong('A good record must not be refused.')
   }
-  if (problem.outcome !== 'not_written') wrong('What is refused for its content is not written.')
+  if (problem.outcome !== 'not_written')
+    wrong('A request that is refused for its content must have the outcome not_written.')
   if (errors.size === 0 || errors.size !== problem.errors.length)
-    wrong('A refusal names the records at fault, each once.')
+    wrong('A refusal must list each record at fault once.')
 
   const codes = problem.errors.map(({ code }) => code)
-  if (plan.place === 'alone') {
-    if (problem.code !== codes[0]) wrong('A single record is refused with its own code.')
+  if (plan.shape === 'alone') {
+    if (problem.code !== codes[0]) wrong('The refusal of a single record must have the code of that record.')
   } else if (plan.strict) {
     if (problem.code !== (codes.every((code) => code === 'conflict') ? 'conflict' : 'strict_refused'))
-      wrong('A strict batch is refused as strict_refused, or as conflict where it is nothing else.')
-    // What the database refuses, it refuses only where nothing else was wrong.
+      wrong('A strict batch must be refused with conflict if it has only conflicts, and else with strict_refused.')
+    // Records that only the database rejects are found only if all others are valid.
     const found = attempts.filter(({ bad }) => bad !== undefined && bad.byDatabase !== true)
     const expected = found.length > 0 ? found : attempts.filter(({ bad }) => bad !== undefined)
-    if (!expected.every(({ index }) => errors.has(index))) wrong('A strict refusal names all records at fault.')
+    if (!expected.every(({ index }) => errors.has(index)))
+      wrong('The refusal of a strict batch must list all records at fault.')
   } else {
-    if (errors.size !== attempts.length) wrong('A batch is refused only where all of its records are.')
-    if (problem.code !== codeForAll(codes)) wrong('The code of a batch follows from those of its records.')
+    if (errors.size !== attempts.length) wrong('A batch must be refused only if all of its records are.')
+    if (problem.code !== codeForAll(codes)) wrong('The code of a batch must follow from the codes of its records.')
   }
 }

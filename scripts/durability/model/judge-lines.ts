@@ -4,7 +4,7 @@ import { judgeReason, spread, toldBy } from './judge-batch.ts'
 import { type Complain, codeForAll, type LinesReport, type Refusal, readProblem } from './problem.ts'
 import type { Request } from './requests.ts'
 
-/** Reads the answer to a stream of lines, each of which is a record of the request. */
+/** Reads the response to a line stream: the result of each line, and whether the response fits the request. */
 export function judgeLines({ exchange }: Request, answer: Answer, complain: Complain): void {
   const wrong = (rule: string) => complain(rule, `${answer.status} ${answer.text.slice(0, 3000)}`)
   const { attempts } = exchange
@@ -12,8 +12,8 @@ export function judgeLines({ exchange }: Request, answer: Answer, complain: Comp
     const report = JSON.parse(answer.text) as LinesReport
     const { created, duplicate, conflict, rejected } = report.counts
     const refused = conflict + rejected
-    if (answer.status !== (refused > 0 ? 207 : created > 0 ? 201 : 200)) wrong('The status follows from the counts.')
-    if (created + duplicate === 0) wrong('A request none of whose lines is stored is refused.')
+    if (answer.status !== (refused > 0 ? 207 : created > 0 ? 201 : 200)) wrong('The status must match the counts.')
+    if (created + duplicate === 0) wrong('A stream must be refused if none of its lines is stored.')
     return void judgeWhole(attempts, report, exchange, wrong)
   }
 
@@ -21,12 +21,13 @@ export function judgeLines({ exchange }: Request, answer: Answer, complain: Comp
   if (problem === undefined) return
   const { report } = problem
   if (answer.status < 500) {
-    if (report === undefined) return void wrong('A refusal of lines carries the report.')
+    if (report === undefined) return void wrong('The refusal of a stream must contain the report.')
     if (problem.code !== codeForAll(report.rejections.map(({ code }) => code)))
-      wrong('The code of a stream follows from those of its lines.')
+      wrong('The code of a stream must follow from the codes of its lines.')
     if (report.counts.created + report.counts.duplicate > 0)
-      wrong('A stream is refused only where all of its lines are.')
-    if (problem.outcome !== 'not_written') wrong('What is refused for its content is not written.')
+      wrong('A stream must be refused only if all of its lines are.')
+    if (problem.outcome !== 'not_written')
+      wrong('A request that is refused for its content must have the outcome not_written.')
     return void judgeWhole(attempts, report, exchange, wrong)
   }
   const told = toldBy(problem, complain)
@@ -34,7 +35,7 @@ export function judgeLines({ exchange }: Request, answer: Answer, complain: Comp
   if (report !== undefined) judgePart(exchange, report, problem.outcome, wrong)
 }
 
-/** All lines were read and dealt with. */
+/** Checks a report in which every line has its final result. */
 function judgeWhole(
   attempts: Attempt[],
   report: LinesReport,
@@ -42,25 +43,27 @@ function judgeWhole(
   wrong: (rule: string) => void,
 ): void {
   const { counts, lines, committedLines, rejections, rejectionsOmitted } = report
-  if (lines !== attempts.length || committedLines !== attempts.length) wrong('All lines were read and dealt with.')
-  if (rejectionsOmitted !== 0) wrong('No rejection of the first 1,000 is left out.')
+  if (lines !== attempts.length || committedLines !== attempts.length)
+    wrong('Every line must have been read and have its final result.')
+  if (rejectionsOmitted !== 0) wrong('The first 1,000 rejections must not be omitted.')
   const refusals = judgeRejections(attempts, rejections, wrong)
   for (const attempt of attempts) {
     const refusal = refusals.get(attempt.index + 1)
-    if (attempt.bad !== undefined && refusal === undefined) wrong(`Line ${attempt.index + 1} is bad, and is rejected.`)
+    if (attempt.bad !== undefined && refusal === undefined)
+      wrong(`Line ${attempt.index + 1} is bad and must be rejected.`)
     if (refusal === undefined && attempt.bad === undefined) attempt.told = 'stored'
   }
   const conflicts = rejections.filter(({ code }) => code === 'conflict').length
   if (counts.conflict !== conflicts || counts.rejected !== rejections.length - conflicts)
-    wrong('The counts of what was refused are those of the rejections.')
+    wrong('The counts of conflicts and rejected lines must match the rejections.')
   const stored = attempts.filter(({ told }) => told === 'stored')
-  if (counts.created + counts.duplicate !== stored.length) wrong('The counts add up to the lines.')
+  if (counts.created + counts.duplicate !== stored.length) wrong('The counts must add up to the number of lines.')
   spread(counts, stored, (created) => {
     exchange.createdLines = created
   })
 }
 
-/** The service failed after some lines. */
+/** Checks the report of a stream that failed after some lines. */
 function judgePart(
   exchange: Request['exchange'],
   report: LinesReport,
@@ -70,37 +73,41 @@ function judgePart(
   const { attempts } = exchange
   const { counts, lines, committedLines, rejections } = report
   const acknowledged = counts.created + counts.duplicate
-  if (committedLines > lines || lines > attempts.length) wrong('No more lines are dealt with than were read, and sent.')
-  if (outcome === 'not_written' && acknowledged > 0) wrong('What says not_written stored no line.')
+  if (committedLines > lines || lines > attempts.length)
+    wrong('committedLines must not exceed the lines read, nor those the lines sent.')
+  if (outcome === 'not_written' && acknowledged > 0)
+    wrong('A response with the outcome not_written must not count a stored line.')
   const refusals = judgeRejections(attempts, rejections, wrong)
   let stored = 0
   for (const attempt of attempts.slice(0, committedLines)) {
     const refusal = refusals.get(attempt.index + 1)
-    if (attempt.bad !== undefined && refusal === undefined) wrong(`Line ${attempt.index + 1} is bad, and is rejected.`)
+    if (attempt.bad !== undefined && refusal === undefined)
+      wrong(`Line ${attempt.index + 1} is bad and must be rejected.`)
     if (attempt.bad !== undefined || refusal !== undefined) continue
     attempt.told = 'stored'
     stored++
   }
-  // Lines beyond the first gap may be stored as well; the counts do not say which. What is stored in the end is their bound.
-  if (acknowledged < stored) wrong('The counts hold at least the lines up to committedLines.')
-  if (acknowledged + counts.conflict + counts.rejected > lines) wrong('No more lines are counted than were read.')
+  // Lines after committedLines may be stored as well. The counts include them without saying which; judgeCounts() checks them.
+  if (acknowledged < stored) wrong('The counts must include all lines up to committedLines.')
+  if (acknowledged + counts.conflict + counts.rejected > lines)
+    wrong('The counts must not exceed the number of lines read.')
   exchange.createdLines = counts.created
   exchange.storedLines = acknowledged
 }
 
-/** Each rejection names a line, once, and the true reason. @returns them by line */
+/** Checks that each rejection has a line of its own and the right reason. @returns the rejections by line */
 function judgeRejections(
   attempts: Attempt[],
   rejections: Refusal[],
   wrong: (rule: string) => void,
 ): Map<number, Refusal> {
   const byLine = new Map(rejections.map((rejection) => [rejection.line as number, rejection]))
-  if (byLine.size !== rejections.length) wrong('A line is rejected once.')
+  if (byLine.size !== rejections.length) wrong('A line must not be rejected twice.')
   for (const [line, rejection] of byLine) {
     const attempt = attempts[line - 1]
-    if (attempt === undefined) wrong('No rejection is there without a line.')
+    if (attempt === undefined) wrong('Each rejection must belong to a line.')
     else if (attempt.bad !== undefined) judgeReason(attempt.bad, rejection, wrong)
-    else if (rejection.code !== 'conflict') wrong('A good line is not rejected.')
+    else if (rejection.code !== 'conflict') wrong('A good line must not be rejected.')
     if (attempt !== undefined) attempt.told = rejection.code === 'conflict' ? 'conflict' : 'refused'
   }
   return byLine

@@ -1,9 +1,9 @@
 import { EventEmitter, on } from 'node:events'
 
-/** A record of a request was acknowledged; the follower was shown the next page, which may be empty. */
+/** acknowledged: a record of a request was acknowledged. followed: the follower got its next page, which may be empty. */
 export type Moment = 'acknowledged' | 'followed'
 
-/** What those who write or break things wait for. Times are milliseconds of the history. */
+/** Events that slow writers and faults wait for. Times are those of the history. */
 export class Moments {
   readonly #now: () => number
   readonly #emitter = new EventEmitter().setMaxListeners(0)
@@ -12,12 +12,12 @@ export class Moments {
     this.#now = now
   }
 
-  /** @param begin of the request */
+  /** @param begin the time at which the request began */
   happened(moment: Moment, begin: number): void {
     this.#emitter.emit(moment, begin)
   }
 
-  /** Waits for a request that begins from now on. While PostgreSQL is away there is none, so the wait ends after `patienceMs`. */
+  /** Waits for an event of a request that begins after this call, or for `patienceMs`: during an outage there may be none. */
   async next(moment: Moment, patienceMs: number): Promise<void> {
     const now = this.#now()
     try {

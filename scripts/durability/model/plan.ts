@@ -1,24 +1,23 @@
 import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
-import type { Place } from './bad-records.ts'
+import type { Shape } from './bad-records.ts'
 import type { Random } from './random.ts'
 
 export type Format = 'object' | 'array' | 'lines' | 'structured' | 'batch' | 'binary'
 
-/** What a request is like, before its records are chosen. */
+/** The properties of a request, before its records are chosen. */
 export interface Plan {
   format: Format
-  /** Where its records stand. */
-  place: Place
-  /** One of the modes of CloudEvents, which want an id and a version. */
+  shape: Shape
+  /** It is in a mode of CloudEvents, in which records need an id and specversion. */
   isEvent: boolean
   strict: boolean
   minimal: boolean
   encoding: string | undefined
-  /** Names the records that bring no id of their own. */
+  /** The server derives the ids of records without an id from it. */
   idempotencyKey: string | undefined
   traceparent: string | undefined
   records: number
-  /** Of them are bad, about. */
+  /** The probability that a record is bad. */
   badShare: number
   /** The body is sent in this many pieces, with pauses of this many milliseconds. */
   pieces: number
@@ -31,7 +30,7 @@ export const MEDIA_TYPES: Record<Format, string> = {
   lines: 'application/x-ndjson',
   structured: 'application/cloudevents+json',
   batch: 'application/cloudevents-batch+json; charset=utf-8',
-  // Said by the content.
+  // In binary mode, Content-Type is that of the data.
   binary: '',
 }
 
@@ -46,34 +45,34 @@ const FORMATS: Format[] = ['object', 'object', 'array', 'array', 'lines', 'lines
 const ALONE: Format[] = ['object', 'structured', 'binary']
 const EVENTS: Format[] = ['structured', 'batch', 'binary']
 const TRACE = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
-/** Idempotency keys that requests compete for. */
+/** Number of idempotency keys that requests compete for. */
 const KEYS = 12
 
-/** A few records, most of which others send as well. */
+/** Plans a request with a few records, most of which other clients send as well. */
 export function planRace(random: Random): Plan {
   const format = random.pick(FORMATS)
-  const place = ALONE.includes(format) ? 'alone' : format === 'lines' ? 'line' : 'array'
+  const shape = ALONE.includes(format) ? 'alone' : format === 'lines' ? 'line' : 'array'
   const isEvent = EVENTS.includes(format)
-  const strict = place !== 'line' && random.chance(0.2)
+  const strict = shape !== 'line' && random.chance(0.2)
   return {
-    ...{ format, place, isEvent, strict },
+    ...{ format, shape, isEvent, strict },
     minimal: random.chance(0.2),
     encoding: random.chance(0.3) ? random.pick(Object.keys(ENCODINGS)) : undefined,
     idempotencyKey: !isEvent && random.chance(0.3) ? `key-${random.int(1, KEYS)}` : undefined,
     traceparent: random.chance(0.1) ? TRACE : undefined,
-    records: place === 'alone' ? 1 : random.int(1, 25),
+    records: shape === 'alone' ? 1 : random.int(1, 25),
     badShare: random.chance(0.5) ? 0 : strict ? 0.05 : 0.15,
-    pieces: place === 'line' ? random.int(1, 6) : random.int(1, 2),
+    pieces: shape === 'line' ? random.int(1, 6) : random.int(1, 2),
     pauseMs: random.int(0, 40),
   }
 }
 
-/** Many records that are all new: PostgreSQL gets them by COPY after a while. */
+/** Plans a request with many records that are all new, so that Sluice uses COPY. */
 export function planFresh(random: Random): Plan {
   const lines = random.chance(0.7)
   return {
     format: lines ? 'lines' : 'array',
-    place: lines ? 'line' : 'array',
+    shape: lines ? 'line' : 'array',
     isEvent: false,
     strict: false,
     minimal: random.chance(0.5),

@@ -1,17 +1,16 @@
 import type { Answer } from './client.ts'
 
-/** What a refusal says. */
 export interface ProblemDocument {
   code: string
   retryable: boolean
   outcome: string
   detail: string
   errors: Refusal[]
-  /** Of lines. */
+  /** The report of a line stream. */
   report: LinesReport | undefined
 }
 
-/** Why one record, or line, was refused. */
+/** Why a record or a line was refused. */
 export interface Refusal {
   index?: number
   line?: number
@@ -36,45 +35,45 @@ export interface LinesReport {
 
 export type Complain = (rule: string, detail: string, identity?: string) => void
 
-/** Codes that the model knows how to cause, with the status that the README gives them. */
+/** The codes that the model can cause, with their documented status. */
 const STATUS: Record<string, number> = {
   ...{ invalid_json: 400, not_found: 404, source_forbidden: 403, conflict: 409, record_too_large: 413 },
   ...{ rejected: 422, strict_refused: 422, wrong_type: 422, required: 422, unknown_field: 422, invalid_time: 422 },
   ...{ repeated_field: 422, unstorable_string: 422, unstorable_number: 422, refused_by_database: 422 },
-  // overloaded: no turn at the database came within the hold window. Nothing is shed: see scene.ts.
+  // overloaded: the request was not flushed within its hold window. Shedding is off: see scene.ts.
   ...{ draining: 503, database_unavailable: 503, overloaded: 503, query_timeout: 503 },
 }
 const RETRYABLE = new Set(['draining', 'database_unavailable', 'overloaded', 'query_timeout'])
 
-/** Reads a refusal, and complains about one that nobody can act on. */
+/** Reads a refusal, and checks that a client can act on it. */
 export function readProblem({ status, headers, text }: Answer, complain: Complain): ProblemDocument | undefined {
   const shown = `${status} ${text.slice(0, 2000)}`
-  if (status >= 500 && status !== 503) complain('No answer is a 5xx other than 503.', shown)
+  if (status >= 500 && status !== 503) complain('No response may have a 5xx status other than 503.', shown)
   let document: Record<string, unknown>
   try {
     document = JSON.parse(text)
   } catch {
-    complain('Every refusal is a problem document.', shown)
+    complain('Every refusal must be a problem document.', shown)
     return undefined
   }
   const { code, retryable, outcome, detail, errors } = document
   if (!headers['content-type']?.startsWith('application/problem+json') || document.status !== status)
-    complain('Every refusal is a problem document.', `${headers['content-type']} ${shown}`)
+    complain('Every refusal must be a problem document.', `${headers['content-type']} ${shown}`)
   if (typeof code !== 'string' || typeof retryable !== 'boolean' || typeof outcome !== 'string') {
-    complain('Every refusal says its code, whether it is retryable, and the outcome.', shown)
+    complain('Every refusal must have code, retryable and outcome.', shown)
     return undefined
   }
-  if (!['not_written', 'unknown'].includes(outcome)) complain('The outcome is one of two.', shown)
-  if (status !== 500 && STATUS[code] !== status) complain('A refusal has a code that fits what happened.', shown)
+  if (!['not_written', 'unknown'].includes(outcome)) complain('The outcome must be not_written or unknown.', shown)
+  if (status !== 500 && STATUS[code] !== status) complain('The code of a refusal must match its status.', shown)
   if (status === 503 && (headers['retry-after'] === undefined || !retryable))
-    complain('A 503 is retryable and says when.', shown)
+    complain('A 503 must be retryable and have Retry-After.', shown)
   if (status < 500 && retryable !== RETRYABLE.has(code))
-    complain('What was refused for its content is not retryable.', shown)
+    complain('A request that is refused for its content must not be retryable.', shown)
   const report = 'lines' in document ? (document as unknown as LinesReport) : undefined
   return { code, retryable, outcome, detail: String(detail), errors: (errors ?? []) as Refusal[], report }
 }
 
-/** The code of a request none of whose records was stored, by the codes of these. */
+/** The code of a refused request, given the codes of all its records. */
 export function codeForAll(codes: readonly string[]): string {
   const statuses = new Set(codes.map((code) => STATUS[code]))
   if (statuses.size > 1) return 'rejected'

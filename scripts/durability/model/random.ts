@@ -1,4 +1,4 @@
-/** Numbers that a seed decides: mulberry32. The same seed gives the same numbers on every machine. */
+/** A pseudorandom generator (mulberry32). The same seed gives the same numbers on every machine. */
 export class Random {
   #state: number
 
@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed >>> 0
   }
 
-  /** From 0 to 1, without 1. */
+  /** At least 0 and less than 1. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0
     let mixed = this.#state
@@ -15,7 +15,7 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 
-  /** A whole number; both ends are included. */
+  /** A whole number. Both ends are included. */
   int(from: number, to: number): number {
     return from + Math.floor(this.next() * (to - from + 1))
   }
@@ -28,7 +28,7 @@ export class Random {
     return list[this.int(0, list.length - 1)] as T
   }
 
-  /** A generator of its own, so that what one client does changes nothing for the others. */
+  /** A new generator for a client, so that what the client does does not affect the numbers of the others. */
   fork(): Random {
     return new Random(this.int(0, 2 ** 32 - 1))
   }

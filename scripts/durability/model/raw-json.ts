@@ -1,7 +1,7 @@
-// JSON.parse rounds numbers and forgets how a value was written. These two cut valid JSON into the texts of its parts. They
-// share no code with the service, whose own reader is under test.
+// JSON.parse rounds numbers and loses the spelling of a value. These functions split valid JSON into the texts of its parts. They
+// share no code with Sluice, whose own parser is under test.
 
-/** The members of an object: names as they are, values as text. */
+/** The members of an object: decoded names, and values as text. */
 export function membersOf(object: string): Map<string, string> {
   const members = partsOf(object).map((part) => {
     const end = endOfString(part, 0)
@@ -14,7 +14,7 @@ export function membersOf(object: string): Map<string, string> {
 /** The elements of an array, as text. */
 export const elementsOf = (array: string): string[] => partsOf(array)
 
-/** What stands between the commas of an object or an array. */
+/** The texts between the commas of an object or an array. */
 function partsOf(text: string): string[] {
   const inside = text.trim().slice(1, -1)
   const parts: string[] = []
@@ -33,11 +33,11 @@ function partsOf(text: string): string[] {
   return last === '' ? parts : [...parts, last]
 }
 
-/** @returns the place after the closing quote of the string that begins at `at` @throws SyntaxError where there is none */
+/** @returns the index after the closing quote of the string that begins at `at` @throws SyntaxError if the quote is missing */
 function endOfString(text: string, at: number): number {
   let end = text.indexOf('"', at + 1)
   for (; ; end = text.indexOf('"', end + 1)) {
-    if (end === -1) throw new SyntaxError('a string does not end')
+    if (end === -1) throw new SyntaxError('a string has no closing quote')
     let backslashes = 0
     while (text[end - 1 - backslashes] === '\\') backslashes++
     if (backslashes % 2 === 0) return end + 1

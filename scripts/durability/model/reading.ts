@@ -10,7 +10,7 @@ export interface ReadingOptions {
   history: History
   random: Random
   key: string
-  /** Where the next request goes. */
+  /** The port for the next request. */
   port(): number
   patienceMs: number
 }
@@ -21,7 +21,7 @@ export interface PageQuery {
   cursor: string | undefined
 }
 
-/** One reader: single records, pages and exports. All that it is shown goes into the history. */
+/** A reader of single records, pages and exports. Everything that it sees goes into the history. */
 export class Reading {
   readonly #options: ReadingOptions
   readonly #client = new Client()
@@ -46,7 +46,7 @@ export class Reading {
     this.#client.close()
   }
 
-  /** One of those that were sent. */
+  /** Reads one of the records that were recently sent. */
   async record(): Promise<void> {
     const { history, random } = this.#options
     const attempt = random.pick(random.pick(history.exchanges.slice(-200))?.attempts ?? [])
@@ -63,7 +63,7 @@ export class Reading {
       )
   }
 
-  /** @returns nothing where it was refused or cut */
+  /** @returns undefined if the request failed */
   async page({ order, limit, cursor }: PageQuery): Promise<Shown[] | undefined> {
     const query = new URLSearchParams({ order, limit: String(limit), ...(cursor === undefined ? {} : { cursor }) })
     const begin = this.#options.history.now()
@@ -75,7 +75,7 @@ export class Reading {
     return records
   }
 
-  /** All that there is, downwards. */
+  /** Exports everything that retention does not delete, newest first. */
   async #export(): Promise<void> {
     const { history } = this.#options
     const begin = history.now()
@@ -90,7 +90,11 @@ export class Reading {
         ({ told, exchange }) => (told === 'created' || told === 'duplicate') && exchange.end < begin,
       )
       if (before !== undefined && identity.startsWith('model/kept/') && !shown.has(identity))
-        history.complain('An export holds all that was acknowledged before it began.', `began at ${begin} ms`, identity)
+        history.complain(
+          'An export must contain all records that were acknowledged before it began.',
+          `began at ${begin} ms`,
+          identity,
+        )
     }
   }
 
@@ -100,19 +104,20 @@ export class Reading {
     const message = { method: 'GET', path, port: port(), headers: all, pieces: [], pauseMs: 0, patienceMs } as const
     const answer = await this.#client.send(message)
     if (isLost(answer)) {
-      if (answer.late) history.complain('Every request is answered.', `GET ${path}: nothing in ${patienceMs} ms`)
+      if (answer.late)
+        history.complain('Every request must get a response.', `GET ${path}: no response in ${patienceMs} ms`)
       return undefined
     }
     if (answer.status >= 400) readProblem(answer, (rule, detail) => history.complain(rule, `GET ${path}: ${detail}`))
     return answer
   }
 
-  /** @param texts says what is shown, a text for each record */
+  /** @param texts returns the text of each record */
   #read(texts: () => string[]): Shown[] {
     try {
       return texts().map(readShown)
     } catch (error) {
-      this.#options.history.complain('What is shown is JSON.', String(error))
+      this.#options.history.complain('A response to a read must be valid JSON.', String(error))
       return []
     }
   }
@@ -123,7 +128,7 @@ export class Reading {
       const step = before === undefined ? 0 : compareCursors(cursor, before)
       if (before !== undefined && (order === 'asc' ? step <= 0 : step >= 0))
         this.#options.history.complain(
-          'Records are shown in the order of their cursors.',
+          'Records must be in the order of their cursors.',
           `${order}: ${before}, then ${cursor}`,
           identityOf(source, id),
         )
@@ -135,7 +140,8 @@ export class Reading {
     const { history } = this.#options
     for (const { source, id, cursor, digest } of records) {
       const identity = identityOf(source, id)
-      if (!history.identities.has(identity)) history.complain('What is shown was sent.', `${by}: ${identity}`)
+      if (!history.identities.has(identity))
+        history.complain('A record that is shown must have been sent.', `${by}: ${identity}`)
       else history.of(identity).sightings.push({ by, begin, end: history.now(), cursor, digest })
     }
   }

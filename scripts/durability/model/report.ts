@@ -1,16 +1,20 @@
 import type { Attempt, Finding, History } from './history.ts'
 
-/** Attempts and sightings that are shown of an identity. */
+/** Maximum number of events, and of faults, in the description of a finding. */
 const MOST = 40
 
-/** A finding with all that is needed to understand it: the identity's requests and answers, who saw it, and what was broken. */
+/** Describes a finding with the requests, responses and reads of its identity, and the faults at the time. */
 export function describe({ rule, at, detail, identity }: Finding, history: History): string {
   const lines = [`${rule}`, `  found at ${at} ms${detail === '' ? '' : `: ${detail}`}`]
   if (identity === undefined) return lines.join('\n')
   const { attempts, sightings, absences } = history.of(identity)
   lines.push(`  ${identity}`)
   const events = [
-    ...attempts.map((attempt) => ({ begin: attempt.exchange.begin, end: attempt.exchange.end, text: tell(attempt) })),
+    ...attempts.map((attempt) => ({
+      begin: attempt.exchange.begin,
+      end: attempt.exchange.end,
+      text: describeAttempt(attempt),
+    })),
     ...sightings.map(({ by, begin, end, cursor, digest }) => ({ begin, end, text: `${by}: ${digest} at ${cursor}` })),
     ...absences.map(({ begin, end }) => ({ begin, end, text: 'a read: 404' })),
   ].sort((one, other) => one.begin - other.begin)
@@ -22,7 +26,7 @@ export function describe({ rule, at, detail, identity }: Finding, history: Histo
   return lines.join('\n')
 }
 
-function tell({ exchange, index, key, digest, told, cursor }: Attempt): string {
+function describeAttempt({ exchange, index, key, digest, told, cursor }: Attempt): string {
   const { number, what, port, answer } = exchange
   return `request ${number}, record ${index} (${what}; port ${port}): ${key} = ${digest}; told ${told} ${cursor ?? ''} (${answer})`
 }

@@ -9,25 +9,25 @@ export interface Request {
   plan: Plan
   exchange: Exchange
   headers: Record<string, string>
-  /** Of the body, sent one after the other. */
+  /** The pieces of the body, sent one after the other. */
   pieces: Buffer[]
 }
 
 export interface RequestOptions {
   number: number
   plan: Plan
-  /** Every record has an identity of its own. */
+  /** Every record has a new identity. */
   fresh: boolean
 }
 
-/** Sources whose identities are few, so that requests meet. */
+/** Sources with few identities, so that requests compete for them. */
 const SOURCES = ['model/kept/a', 'model/kept/b', `${REMOVABLE}a`]
 const IDS = 40
 
-/** Records of this source are in one strict request only: all of them are stored, or none. */
+/** Each record of this source is in one strict request only, so all of that request's records are stored, or none. */
 export const OWN = 'model/kept/own'
 
-/** Chooses the records of a request and writes its body. */
+/** Chooses the records of a request and builds its body. */
 export function makeRequest(random: Random, { number, plan, fresh }: RequestOptions): Request {
   const exchange = newExchange(number, plan)
   const taken = new Set<string>()
@@ -48,18 +48,18 @@ export function makeRequest(random: Random, { number, plan, fresh }: RequestOpti
     const variants = fresh ? [0, 1, 5] : plan.format === 'binary' ? BINARY_VARIANTS : ALL_VARIANTS
     const content = contentOf(identity, random.pick(variants), random.chance(0.2) ? 1 : 0)
     const { traceparent } = plan
-    // The server adds it to the record. It is no part of the comparison.
+    // The server adds it to the record, but does not compare it.
     const extensions = traceparent === undefined ? content.extensions : { ...content.extensions, traceparent }
     const digest = digestOf({ ...content, extensions }, content.time?.utc)
     add({ index, identity, source, id, key: content.key, digest, bad: undefined })
-    const said = id === nameOf(plan, index) ? undefined : id
-    return { text: writeJson(random, content, source, said, plan.isEvent), content, source, id: id as string }
+    const sentId = id === derivedId(plan, index) ? undefined : id
+    return { text: writeJson(random, content, source, sentId, plan.isEvent), content, source, id: id as string }
   }
 
   function addBad(index: number): Written {
     const [source, id] = ['model/bad', `${number}.${index}`]
     const own = `"specversion":"1.0","source":"${source}","id":"${id}"`
-    const bad = makeBad(random, own, plan.place)
+    const bad = makeBad(random, own, plan.shape)
     add({ index, identity: identityOf(source, id), source, id, key: 'bad', digest: '', bad })
     return { text: bad.text, source, id }
   }
@@ -69,19 +69,19 @@ export function makeRequest(random: Random, { number, plan, fresh }: RequestOpti
   }
 
   function chooseIdentity(index: number): { source: string; id: string | undefined } {
-    const name = nameOf(plan, index)
+    const derived = derivedId(plan, index)
     if (fresh) return { source: 'model/kept/fresh', id: `${number}.${index}` }
-    if (plan.format === 'object' && name === undefined && random.chance(0.1))
-      return { source: `${MADE}${number}`, id: name }
+    if (plan.format === 'object' && derived === undefined && random.chance(0.1))
+      return { source: `${MADE}${number}`, id: undefined }
     for (;;) {
-      const own = plan.strict && plan.place === 'array' && random.chance(0.5)
+      const own = plan.strict && plan.shape === 'array' && random.chance(0.5)
       const source = own ? OWN : random.pick(SOURCES)
       const id = own
         ? `${number}.${index}`
-        : name !== undefined && random.chance(0.7)
-          ? name
+        : derived !== undefined && random.chance(0.7)
+          ? derived
           : `id ${random.int(1, IDS)}/ä`
-      // A strict request that holds an identity twice could be in conflict with itself.
+      // A strict request that contains an identity twice could conflict with itself.
       if (plan.strict && taken.has(`${source} ${id}`)) continue
       taken.add(`${source} ${id}`)
       return { source, id }
@@ -108,10 +108,10 @@ function newExchange(number: number, plan: Plan): Exchange {
   return { number, what, strict, port: 0, begin: 0, end: 0, answer: '', ...counted, attempts: [] }
 }
 
-/** The id that the Idempotency-Key gives the record at this place. */
-function nameOf({ idempotencyKey, place }: Plan, index: number): string | undefined {
+/** The id that the server derives from the Idempotency-Key for the record with this index. */
+function derivedId({ idempotencyKey, shape }: Plan, index: number): string | undefined {
   if (idempotencyKey === undefined) return undefined
-  return place === 'alone' ? idempotencyKey : `${idempotencyKey}.${index}`
+  return shape === 'alone' ? idempotencyKey : `${idempotencyKey}.${index}`
 }
 
 function writeBody(plan: Plan, records: Written[]): { headers: Record<string, string>; body: Buffer } {
@@ -129,12 +129,14 @@ function writeBody(plan: Plan, records: Written[]): { headers: Record<string, st
     const binary = writeBinary(content, source, id)
     return { headers: { ...headers, ...binary.headers }, body: binary.body }
   }
-  if (plan.place === 'line') return { headers, body: Buffer.from(texts.map((text) => `${text}\n`).join('')) }
-  return { headers, body: Buffer.from(plan.place === 'alone' ? (texts[0] as string) : `[${texts.join()}]`) }
+  if (plan.shape === 'line') return { headers, body: Buffer.from(texts.map((text) => `${text}\n`).join('')) }
+  return { headers, body: Buffer.from(plan.shape === 'alone' ? (texts[0] as string) : `[${texts.join()}]`) }
 }
 
-/** Anywhere, also amid a character. */
+/** Cuts a body at random byte offsets, possibly in the middle of a character. */
 function cut(random: Random, bytes: Buffer, pieces: number): Buffer[] {
-  const places = Array.from({ length: pieces - 1 }, () => random.int(0, bytes.length)).sort((one, other) => one - other)
-  return [...places, bytes.length].map((end, index) => bytes.subarray(places[index - 1] ?? 0, end))
+  const offsets = Array.from({ length: pieces - 1 }, () => random.int(0, bytes.length)).sort(
+    (one, other) => one - other,
+  )
+  return [...offsets, bytes.length].map((end, index) => bytes.subarray(offsets[index - 1] ?? 0, end))
 }

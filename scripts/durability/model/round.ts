@@ -19,28 +19,28 @@ export interface RoundOptions {
   /** For logs. */
   folder: string
   seed: number
-  /** How long clients send while things break. */
+  /** How long clients send and faults happen. */
   seconds: number
-  /** A key that may ingest below `model`, and one that may read all. */
+  /** A key that may ingest the source prefix `model`, and one that may read everything. */
   keys: { ingest: string; read: string }
-  /** Ends the round early, and as a failure. */
+  /** Ends the round early, with an error. */
   stop: AbortSignal
 }
 
 const SENDERS = 16
 const READERS = 2
 const SLOW_WRITERS = 2
-/** Beyond the hold window: for streams of many chunks, each with its own, and for a machine that is busy. */
+/** Added to the hold window, because each chunk of a line stream has its own hold window, and because the machine may be busy. */
 const GRACE_MS = 60_000
-/** After all is well: for the end of what is under way, and for what holds the feed back. */
+/** How long the follower may see nothing new after the end of all faults: open transactions hold the feed back. */
 const HEALED_MS = 90_000
 const AT_ONCE_MS = 30_000
 const ONE_RECORD: Plan = {
-  ...{ format: 'object', place: 'alone', isEvent: false, strict: false, minimal: false, encoding: undefined },
+  ...{ format: 'object', shape: 'alone', isEvent: false, strict: false, minimal: false, encoding: undefined },
   ...{ idempotencyKey: undefined, traceparent: undefined, records: 1, badShare: 0, pieces: 1, pauseMs: 0 },
 }
 
-/** Plays a round on an empty table, and judges it. The history holds what was found. */
+/** Runs a round on an empty table, and checks it. @returns the history with the findings */
 export async function playRound({ postgres, folder, seed, seconds, keys, stop }: RoundOptions): Promise<History> {
   const random = new Random(seed)
   await prepareTable(postgres)
@@ -83,7 +83,7 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     const lanes = Object.values(LANES)
       .filter(() => random.chance(0.5))
       .map((faults) => breakThings(scene, history, faults, random.fork(), over.signal))
-    // Many new records at the end: there PostgreSQL gets them by COPY, and things go on breaking.
+    // At the end, half of the rounds send many new records, so that Sluice uses COPY. Faults continue.
     try {
       await sleep(seconds * 700, undefined, { signal: stop })
       fresh = random.chance(0.5)
@@ -95,12 +95,12 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     return follower
   }
 
-  /** Once more, when all is well: amid faults it may be that nothing is stored, or read, while one has begun. */
+  /** Runs slow writers again after the faults, because during faults it can happen that nothing is stored or read meanwhile. */
   async function passSlowWriters(follower: Follower): Promise<void> {
     for (const beginning of BEGINNINGS)
       await writeSlowlyOnce(slowly, nextNumber(), beginning, async () => {
         await storeOne(random.pick(scene.instances))
-        // Where the transaction has no place in the feed yet, its records come later than this one, and on one page with it.
+        // If the transaction has no position yet, its records come after this one. The follower should then see both on the same page.
         if (beginning !== 'only its time') await follower.readToEnd()
       })
   }
@@ -109,7 +109,7 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
   async function checkInstance(instance: Instance): Promise<void> {
     await storeOne(instance)
     const code = await instance.replace()
-    if (code !== 0) history.complain('SIGTERM ends an instance with 0.', `it ended with ${code}`)
+    if (code !== 0) history.complain('An instance must exit with 0 after SIGTERM.', `it ended with ${code}`)
   }
 
   /** Stores a new record, and retries after 503: a pause of the machine can exceed the short hold window. */
@@ -142,7 +142,7 @@ async function breakThings(
     await sleep(random.int(100, 4000))
     if (stop.aborted) return
     const fault = random.pick(faults)
-    // PostgreSQL may be away, by another fault.
+    // A fault may fail, because PostgreSQL may be unavailable due to another one.
     await history.during(fault.name, () => fault.inflict(scene, random, history, stop)).catch(() => {})
   }
 }

@@ -10,44 +10,44 @@ export interface ModelOptions {
   postgres: Postgres
   /** For logs. */
   folder: string
-  /** Decides all that the model decides. What processes, disks and networks do meanwhile it does not decide. */
+  /** Determines all random choices of the model, but not the timing of processes, disks and networks. */
   seed: number
-  /** New rounds begin for so long. */
+  /** No new round begins after this time. */
   seconds: number
   /** How long clients send in a round. */
   roundSeconds: number
   stop: AbortSignal
-  /** Told how it goes, a line at a time. */
+  /** Gets each line of the report. */
   onLine: (line: string) => void
 }
 
-/** What a whole run came to. */
+/** The result of a run. */
 export interface ModelResult {
   rounds: number
   requests: number
   records: number
-  /** How many records were told what. */
+  /** The number of records by what the response said about them. */
   told: Record<string, number>
   faults: number
-  /** How many statements of writers ran into a timeout that was made small, by the fault that did it. */
+  /** How many statements of writers a small timeout cancelled, by fault. */
   timeouts: Record<string, number>
-  /** One text each. */
+  /** Descriptions of the findings. */
   findings: string[]
 }
 
 /**
- * Of the server. An asynchronous commit is written after wal_writer_delay, or when enough has come together
- * (PostgreSQL manual, 19.5.1 and 28.4). As late as possible: until then kill -9 loses it, and the loss is found.
+ * Settings of PostgreSQL. It writes an asynchronous commit to disk after wal_writer_delay, or after wal_writer_flush_after
+ * (PostgreSQL manual, 19.5.1 and 28.4). Both are large here, because the model finds an asynchronous commit only if kill -9 comes before.
  */
 export const SERVER_SETTINGS = { wal_writer_delay: '10s', wal_writer_flush_after: '1GB' }
 
-/** Findings of one rule that are shown of a round; the others are likely to have the same cause. */
+/** Maximum number of findings per round and rule that are shown, because the others are likely to have the same cause. */
 const EXAMPLES = 3
 
 /**
- * Plays rounds of random requests and faults, and compares all answers with what is stored. The seeds of the rounds follow from
- * `seed`, which is that of the first.
- * @throws when a round cannot be played to its end, such as when an instance does not start
+ * Runs rounds of random requests and faults, and compares all responses with what is stored. `seed` is the seed of the first round
+ * and determines those of the others.
+ * @throws if a round cannot be completed, for example because an instance does not start
  */
 export async function runModel(options: ModelOptions): Promise<ModelResult> {
   const { postgres, folder, seed, seconds, roundSeconds, stop, onLine } = options
@@ -56,7 +56,7 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
   const result: ModelResult = { rounds: 0, requests: 0, records: 0, told: {}, faults: 0, timeouts: {}, findings: [] }
   onLine(`seed ${seed}`)
   for (const end = performance.now() + seconds * 1000; performance.now() < end || result.rounds === 0; ) {
-    // So each round can be played again by its own seed.
+    // Each round has its own seed, so that it can be run again alone.
     const own = result.rounds === 0 ? seed : random.int(0, 2 ** 32 - 1)
     const history = await playRound({ postgres, folder, seed: own, seconds: roundSeconds, keys, stop })
     const attempts = history.exchanges.flatMap((exchange) => exchange.attempts)
@@ -69,7 +69,7 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
     for (const { fault, hits } of timeouts) result.timeouts[fault] = (result.timeouts[fault] ?? 0) + hits
     onLine(
       `round ${result.rounds}, seed ${own}: ${history.exchanges.length} requests, ${summarize(attempts)}; ` +
-        `${history.faults.length} faults; ${sum(timeouts)} statements ran into a timeout; ${findings.length} findings`,
+        `${history.faults.length} faults; ${sum(timeouts)} statements timed out; ${findings.length} findings`,
     )
     for (const [, same] of Map.groupBy(findings, ({ rule }) => rule)) {
       for (const finding of same.slice(0, EXAMPLES)) {
@@ -78,12 +78,12 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
         )
         onLine(result.findings.at(-1) as string)
       }
-      if (same.length > EXAMPLES) onLine(`… and ${same.length - EXAMPLES} more of this rule`)
+      if (same.length > EXAMPLES) onLine(`… and ${same.length - EXAMPLES} more findings of this rule`)
     }
   }
   for (const [fault, hits] of Object.entries(result.timeouts)) {
     if (hits > 0) continue
-    result.findings.push(`${fault}: no statement ran into it`)
+    result.findings.push(`${fault}: it cancelled no statement`)
     onLine(result.findings.at(-1) as string)
   }
   return result

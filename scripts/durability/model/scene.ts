@@ -16,35 +16,35 @@ import { type Cutter, openCutter } from './cutter.ts'
 import { REMOVABLE } from './history.ts'
 import type { Random } from './random.ts'
 
-/** What is on the stage of a round: API, PostgreSQL, and what is between them and their clients. */
+/** The processes of a round: the API, PostgreSQL, and the proxies between them and their clients. */
 export interface Scene {
   postgres: Postgres
-  /** Between API and PostgreSQL: two in a row, since each can break what the other cannot. */
+  /** Two proxies in a row between the API and PostgreSQL, because each can cause faults that the other cannot. */
   network: Network
   database: Cutter
   instances: Instance[]
-  /** The sessions of the API begin anew, with this setting or without it. */
+  /** Makes all sessions of the API reconnect, with this setting or without it. */
   impose(setting?: Setting): Promise<void>
   /** Runs `sluice maintain` once. */
   retain(): Promise<void>
-  /** Ends every fault, and returns when all is there again. */
+  /** Ends all faults. Resolves when everything is available again. */
   heal(): Promise<void>
   close(): Promise<void>
 }
 
-/** One instance of the API, on the same port whatever becomes of it, and what cuts the connections of its clients. */
+/** An instance of the API, which is always started again on the same port, and the proxy between it and its clients. */
 export interface Instance {
   port: number
   cutter: Cutter
-  kill(awayMs: number): Promise<void>
-  /** SIGTERM, and another one on the same port. @returns the exit code */
+  kill(downMs: number): Promise<void>
+  /** Sends SIGTERM, and starts another process on the same port. @returns the exit code */
   replace(): Promise<number | string>
   freeze(milliseconds: number): Promise<void>
 }
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
 const INSTANCES = 2
-/** CLOSE_SECONDS, and a while for a machine that is busy. */
+/** More than CLOSE_SECONDS, because the machine may be busy. */
 const LONGEST_END_MS = 60_000
 const POLICIES = [
   { sourcePrefix: REMOVABLE, maxAge: '1s' },
@@ -56,7 +56,7 @@ export interface SceneOptions {
   folder: string
   random: Random
   holdSeconds: number
-  /** After it no instance is started any more. */
+  /** If it aborts, starting an instance is not retried. */
   stop: AbortSignal
 }
 
@@ -68,7 +68,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     DRAIN_SECONDS: '0',
     FLUSH_MAX_ROWS: String(random.pick([20, 2000, 2000])),
     FLUSH_CONCURRENCY: String(random.pick([1, 2, 2, 4])),
-    // The machine may be busy with other things.
+    // Shedding is off, because other load on the machine must not affect the result.
     ...{ SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60', LOG_LEVEL: 'warn' },
   }
   const stage = await openStage({ postgres: { ...postgres, apiUrl }, folder, env, instances: INSTANCES })
@@ -80,20 +80,20 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
   async function openInstance(first: Server): Promise<Instance> {
     const cutter = await openCutter(first.port)
     let server = first
-    const end = async (signal: NodeJS.Signals, awayMs: number) => {
+    const end = async (signal: NodeJS.Signals, downMs: number) => {
       server.signal(signal)
-      const late = sleep(LONGEST_END_MS, `nothing in ${LONGEST_END_MS} ms`, { ref: false })
+      const late = sleep(LONGEST_END_MS, `still running after ${LONGEST_END_MS} ms`, { ref: false })
       const code = await Promise.race([server.exit, late])
       server.signal('SIGKILL')
       await server.exit
-      await sleep(awayMs)
+      await sleep(downMs)
       server = await startAgain(first.port)
       return code
     }
     return {
       port: first.port,
       cutter,
-      kill: async (awayMs) => void (await end('SIGKILL', awayMs)),
+      kill: async (downMs) => void (await end('SIGKILL', downMs)),
       replace: () => end('SIGTERM', 0),
       async freeze(milliseconds) {
         server.signal('SIGSTOP')
@@ -103,7 +103,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     }
   }
 
-  /** While PostgreSQL is away an instance does not get ready. */
+  /** Retries, because an instance does not become ready while PostgreSQL is unavailable. */
   async function startAgain(port: number): Promise<Server> {
     for (let failures = 0; ; failures++) {
       try {
@@ -115,7 +115,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
   }
 
   async function impose(setting?: Setting): Promise<void> {
-    // Not by ALTER ROLE, which what a session asks for outranks.
+    // Not with ALTER ROLE, because the options of a session take precedence over the settings of its role.
     stage.proxy.impose(setting)
     await withConnection(postgres.superUrl, (db) =>
       sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sluice_api'`.execute(db),
@@ -140,7 +140,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     await postgres.start()
     stage.proxy.heal()
     stage.proxy.delay(0)
-    // Those that a silent network left behind look alive to both sides.
+    // Connections that lost bytes are still open on both sides, but dead.
     database.cutAll()
     await impose()
   }

@@ -11,16 +11,16 @@ export interface SenderOptions {
   history: History
   random: Random
   key: string
-  /** Where a request goes. */
+  /** The port for the next request. */
   port(): number
   patienceMs: number
   /** Numbers the requests of all clients. */
   nextNumber(): number
-  /** Are many new records wanted now? */
+  /** Should requests have many new records now? */
   isFresh(): boolean
 }
 
-/** A client that sends one request after the other until it is stopped. Some that were lost it sends again, as they were. */
+/** A client that sends one request after the other until it is stopped. It sends some requests without a known outcome again. */
 export async function sendRequests(options: SenderOptions, stop: AbortSignal): Promise<void> {
   const { random, isFresh, nextNumber } = options
   const client = new Client()
@@ -29,13 +29,14 @@ export async function sendRequests(options: SenderOptions, stop: AbortSignal): P
     const request = makeRequest(random, { number: nextNumber(), plan: (fresh ? planFresh : planRace)(random), fresh })
     const patient = random.chance(0.6)
     await sendOnce(client, request, options)
-    if (patient && request.exchange.attempts.some(isOpen)) await sendOnce(client, again(request, nextNumber()), options)
+    if (patient && request.exchange.attempts.some(isOpen))
+      await sendOnce(client, resend(request, nextNumber()), options)
     await sleep(random.int(0, 30))
   }
   client.close()
 }
 
-/** Sends a request, and enters what became of it into the history. */
+/** Sends a request, and records it and its response in the history. */
 export async function sendOnce(
   client: Client,
   request: Request,
@@ -47,7 +48,7 @@ export async function sendOnce(
   exchange.begin = history.now()
   exchange.end = Number.POSITIVE_INFINITY
   exchange.answer = 'none yet'
-  // At once: what is stored may be seen before its sender is told.
+  // Before the response, because readers may see the records before the sender gets the response.
   history.add(exchange)
   const answer = await client.send({
     ...{ method: 'POST', path: '/v1/records', port: exchange.port, pieces, pauseMs: plan.pauseMs, patienceMs },
@@ -58,26 +59,26 @@ export async function sendOnce(
     history.complain(rule, `request ${exchange.number} (${exchange.what}): ${detail}`, exchange.attempts[0]?.identity)
   if (isLost(answer)) {
     exchange.answer = answer.reason
-    if (answer.late) complain('Every request is answered.', `nothing in ${patienceMs} ms`)
+    if (answer.late) complain('Every request must get a response.', `no response in ${patienceMs} ms`)
     return answer
   }
   try {
     const { code, outcome } = JSON.parse(answer.text)
     exchange.answer = [answer.status, code, outcome].filter(Boolean).join(' ')
-    if (plan.place === 'line') judgeLines(request, answer, complain)
+    if (plan.shape === 'line') judgeLines(request, answer, complain)
     else judgeBatch(request, answer, complain)
     if (exchange.attempts.some(isAcknowledged)) history.moments.happened('acknowledged', exchange.begin)
   } catch (error) {
-    complain('Every answer can be read.', `${error}: ${answer.status} ${answer.text.slice(0, 500)}`)
+    complain('Every response must be readable.', `${error}: ${answer.status} ${answer.text.slice(0, 500)}`)
   }
   return answer
 }
 
-/** May it be stored by sending it again? What has no identity of its own would be stored twice. */
+/** Should the record be sent again? Without an id of its own, it would be stored twice. */
 const isOpen = ({ told, id }: Attempt) => id !== undefined && (told === 'unknown' || told === 'not_written')
 
-/** The same bytes once more. */
-function again(request: Request, number: number): Request {
+/** The same bytes as a new request. */
+function resend(request: Request, number: number): Request {
   const counted = { createdLines: undefined, storedLines: undefined }
   const exchange = { ...request.exchange, ...counted, number, what: `${request.exchange.number} again` }
   const renew = (attempt: Attempt): Attempt => ({ ...attempt, exchange, told: 'unknown', cursor: undefined })

@@ -9,22 +9,25 @@ import type { Random } from './random.ts'
 
 export interface SlowWriterOptions {
   history: History
-  /** Of a superuser, without anything in between. */
+  /** The URL of a superuser, without proxies. */
   url: string
 }
 
 const SOURCE = 'model/kept/slow'
-/** What its transaction does at its beginning. Each has a time of receipt then; the first has its place in the feed much later. */
+/**
+ * What its transaction does first. In each case, the time of receipt is that of the beginning. In the first case, the transaction
+ * gets its position in the feed much later.
+ */
 export const BEGINNINGS = ['only its time', 'its transaction id', 'a row'] as const
 export type Beginning = (typeof BEGINNINGS)[number]
-/** An SQLSTATE of statements that can never work. */
+/** SQLSTATEs of statements that can never succeed. */
 const IMPOSSIBLE = /^(22|23|42)/
-/** Both together within idle_in_transaction_session_timeout, which every connection has. */
+/** Together less than idle_in_transaction_session_timeout, which every connection sets. */
 const [ACKNOWLEDGED_MS, FOLLOWED_MS] = [2000, 1000]
 
 /**
- * Writes records past the API, in transactions that are open while others commit and the follower reads to the end of the feed.
- * So does an instance whose COPY takes long. The records must be shown all the same, in the place of their transaction.
+ * Writes records directly to PostgreSQL, in transactions that stay open while others commit and the follower reads to the end of the
+ * feed, like an instance with a slow COPY. The follower must still see the records, at the position of their transaction.
  */
 export async function writeSlowly(
   { random, nextNumber, ...options }: SlowWriterOptions & { random: Random; nextNumber(): number },
@@ -37,7 +40,7 @@ export async function writeSlowly(
     })
 }
 
-/** @param meanwhile is done while the transaction is open */
+/** @param meanwhile runs while the transaction is open */
 export async function writeSlowlyOnce(
   { history, url }: SlowWriterOptions,
   number: number,
@@ -47,7 +50,7 @@ export async function writeSlowlyOnce(
   const exchange = newExchange(number, beginning)
   try {
     const cursors = await withConnection(url, async (db) => {
-      // Begins the epoch of a server that has just started. In the long transaction all writers would wait for that.
+      // Begins the epoch of a server that has just started. If the long transaction did it, all writers would wait for it.
       await sql`SELECT sluice.current_epoch()`.execute(db)
       exchange.begin = history.now()
       history.add(exchange)
@@ -60,13 +63,13 @@ export async function writeSlowlyOnce(
     }
   } catch (error) {
     if (IMPOSSIBLE.test(String((error as { code?: string }).code))) throw error
-    // PostgreSQL may be away, or go away: then nobody knows whether they are stored.
+    // PostgreSQL is unavailable or the connection broke, so it is unknown whether the records are stored.
     exchange.answer = String(error)
   }
   exchange.end = history.now()
 }
 
-/** @returns the cursors of its records */
+/** @returns the cursors of the records */
 async function write(
   db: Database,
   { attempts }: Exchange,
@@ -75,9 +78,10 @@ async function write(
 ): Promise<string[]> {
   return db.transaction().execute(async (trx) => {
     const rows = attempts.map(toInsert)
-    const insert = async (row: RawBuilder<Place>) => encodeCursor(toPosition((await row.execute(trx)).rows[0] as Place))
+    const insert = async (row: RawBuilder<PositionColumns>) =>
+      encodeCursor(toPosition((await row.execute(trx)).rows[0] as PositionColumns))
     const made: string[] = []
-    if (beginning === 'a row') made.push(await insert(rows.shift() as RawBuilder<Place>))
+    if (beginning === 'a row') made.push(await insert(rows.shift() as RawBuilder<PositionColumns>))
     if (beginning === 'its transaction id') await sql`SELECT pg_current_xact_id()`.execute(trx)
     await meanwhile()
     for (const row of rows) made.push(await insert(row))
@@ -85,17 +89,17 @@ async function write(
   })
 }
 
-interface Place {
+interface PositionColumns {
   epoch: number
   xid: string
   n: string
 }
 
-const toPosition = ({ epoch, xid, n }: Place) => ({ epoch, xid, n: Number(n) })
+const toPosition = ({ epoch, xid, n }: PositionColumns) => ({ epoch, xid, n: Number(n) })
 
-function toInsert({ index, id, identity }: Attempt): RawBuilder<Place> {
+function toInsert({ index, id, identity }: Attempt): RawBuilder<PositionColumns> {
   const { type, data } = contentOf(identity, 0, 0)
-  return sql<Place>`
+  return sql<PositionColumns>`
     INSERT INTO sluice.records (epoch, n, source, id, type, data)
     VALUES (sluice.current_epoch(), ${index}, ${SOURCE}, ${id}, ${type}, ${data})
     RETURNING epoch, xid::text, n::text`
@@ -103,7 +107,7 @@ function toInsert({ index, id, identity }: Attempt): RawBuilder<Place> {
 
 function newExchange(number: number, beginning: Beginning): Exchange {
   const exchange: Exchange = {
-    ...{ number, what: `a slow writer, at first ${beginning}`, strict: false, port: 0, begin: 0 },
+    ...{ number, what: `a slow writer whose transaction first takes ${beginning}`, strict: false, port: 0, begin: 0 },
     ...{ end: Number.POSITIVE_INFINITY, answer: 'none yet', attempts: [] },
     ...{ createdLines: undefined, storedLines: undefined },
   }

@@ -7,7 +7,7 @@ import { type Content, digestOf } from './contents.ts'
 import { identityOf } from './history.ts'
 import type { StoredRow } from './verdict.ts'
 
-/** Empties it, and adds what only PostgreSQL refuses. */
+/** Empties the table, and adds a constraint that rejects bad records. */
 export async function prepareTable({ superUrl }: Postgres): Promise<void> {
   await withConnection(superUrl, async (db) => {
     await sql`TRUNCATE sluice.records`.execute(db)
@@ -18,7 +18,7 @@ export async function prepareTable({ superUrl }: Postgres): Promise<void> {
   })
 }
 
-/** @returns every row, when nobody writes any more */
+/** Reads all rows. Nothing may write meanwhile. */
 export async function readRows({ superUrl }: Postgres): Promise<StoredRow[]> {
   return withConnection(superUrl, async (db) => {
     const { rows } = await sql<Record<string, string | null>>`

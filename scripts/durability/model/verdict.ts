@@ -15,7 +15,7 @@ export interface StoredRow {
   digest: string
 }
 
-/** Some record that stood under an identity for a while; the cursor tells it from those before and after. */
+/** A record that had an identity until retention deleted it, or still has it. Its cursor distinguishes it from earlier and later ones. */
 interface Life {
   cursor: string
   rows: StoredRow[]
@@ -23,11 +23,11 @@ interface Life {
   attempts: Attempt[]
 }
 
-/** Compares all that was told and seen with what is stored, when nobody writes any more. */
+/** Compares all responses and reads with the stored rows, after the last write. */
 export function judgeRound(history: History, rows: StoredRow[]): void {
   const byIdentity = Map.groupBy(rows, ({ identity }) => identity)
   for (const identity of byIdentity.keys())
-    if (!history.identities.has(identity)) history.complain('No record is stored that nobody sent.', identity)
+    if (!history.identities.has(identity)) history.complain('A stored record must have been sent.', identity)
   for (const [identity, own] of history.identities)
     judgeIdentity(history, identity, own, byIdentity.get(identity) ?? [])
   judgeStrict(history, byIdentity)
@@ -36,7 +36,7 @@ export function judgeRound(history: History, rows: StoredRow[]): void {
 
 function judgeIdentity(history: History, identity: string, own: IdentityHistory, rows: StoredRow[]): void {
   const wrong = (rule: string, detail = '') => history.complain(rule, detail, identity)
-  if (rows.length > 1) wrong('An identity is stored once.')
+  if (rows.length > 1) wrong('An identity must be stored only once.')
   const removable = isRemovable(identity)
   const lives = livesOf(own, rows, removable ? undefined : rows[0]?.cursor)
   for (const life of lives) judgeLife(life, own, wrong)
@@ -46,17 +46,18 @@ function judgeIdentity(history: History, identity: string, own: IdentityHistory,
     const begin = Math.min(...created.map(({ exchange }) => exchange.begin))
     const end = Math.max(...created.map(({ exchange }) => exchange.end))
     if (created.length > 1 && !history.mayHaveRemoved(begin, end))
-      wrong('An identity is told created once, unless retention removed it in between.')
+      wrong('An identity must be created only once, unless retention deleted it in between.')
     return
   }
-  if (lives.length > 1) wrong('A record keeps its cursor.', lives.map(({ cursor }) => cursor).join(' '))
-  if (rows.length === 0 && acknowledged.length > 0) wrong('What is acknowledged is stored.')
+  if (lives.length > 1) wrong('A record must keep its cursor.', lives.map(({ cursor }) => cursor).join(' '))
+  if (rows.length === 0 && acknowledged.length > 0) wrong('An acknowledged record must be stored.')
   const known = Math.min(...acknowledged.map(({ exchange }) => exchange.end), ...own.sightings.map(({ end }) => end))
   for (const { begin } of own.absences)
-    if (begin > known) wrong('A read finds what was acknowledged before.', `404 to a read that began at ${begin} ms`)
+    if (begin > known)
+      wrong('A read must find a record that was acknowledged before.', `404 for a read that began at ${begin} ms`)
 }
 
-/** @param only the cursor of an identity that has one: what was told without a cursor is about it, too */
+/** @param only the cursor of an identity that has only one; responses without a cursor must then be about it */
 function livesOf({ attempts, sightings }: IdentityHistory, rows: StoredRow[], only: string | undefined): Life[] {
   const lives = new Map<string, Life>()
   const lifeAt = (cursor: string): Life => {
@@ -75,37 +76,40 @@ function livesOf({ attempts, sightings }: IdentityHistory, rows: StoredRow[], on
 
 type Wrong = (rule: string, detail?: string) => void
 
-/** All answers and pages agree about this record, and a sender who may have written it did send it. */
+/** Checks that all responses and reads agree about this record, and that the response of one of its senders allows it to be stored. */
 function judgeLife({ cursor, rows, sightings, attempts }: Life, own: IdentityHistory, wrong: Wrong): void {
   const at = `at ${cursor}`
   const creators = attempts.filter(({ told }) => told === 'created')
   const digests = new Set([...rows, ...sightings, ...creators].map(({ digest }) => digest))
-  if (creators.length > 1) wrong('A record is told created once.', at)
-  if (digests.size > 1) wrong('A record is stored, and shown, exactly as it was sent.', at)
-  // It was removed before anybody saw it, or is known by conflicts and duplicates alone.
+  if (creators.length > 1) wrong('Only one response may say that it created a record.', at)
+  if (digests.size > 1) wrong('A record must be stored and shown exactly as it was sent.', at)
+  // It was deleted before a reader saw it, or only conflicts and duplicates mention it.
   if (digests.size === 0) return
   const [digest] = [...digests]
   const senders = own.attempts.filter((attempt) => attempt.digest === digest)
   const mayBeCreators = creators.length > 0 ? creators : senders.filter(mayHaveWritten)
   const [sender] = senders
-  if (sender === undefined) return void wrong('What is stored was sent.', at)
+  if (sender === undefined) return void wrong('Stored content must have been sent.', at)
   if (mayBeCreators.length === 0)
-    wrong('Somebody who may have written a record wrote it.', `${at}: ${senders.map(({ told }) => told).join(' ')}`)
+    wrong(
+      'The response to a sender of a stored record must allow that it was stored.',
+      `${at}: ${senders.map(({ told }) => told).join(' ')}`,
+    )
   for (const { told, key, exchange } of attempts) {
     if (told === 'conflict' && key === sender.key)
-      wrong('A conflict is told only where other content stands.', `${at}: request ${exchange.number}`)
+      wrong('A record may be a conflict only if other content is stored.', `${at}: request ${exchange.number}`)
     if ((told === 'duplicate' || told === 'stored') && key !== sender.key)
-      wrong('A duplicate is told only where the same content stands.', `${at}: request ${exchange.number}`)
+      wrong('A record may be a duplicate only if the same content is stored.', `${at}: request ${exchange.number}`)
   }
   const begin = Math.min(...mayBeCreators.map(({ exchange }) => exchange.begin))
   const others = attempts.map(({ exchange }) => exchange)
   for (const { end } of [...sightings, ...others])
-    if (end < begin) wrong('Nobody is told of a record before it is sent.', `${at}: at ${end} ms`)
+    if (end < begin) wrong('No response or read may mention a record before it is sent.', `${at}: at ${end} ms`)
 }
 
 /**
- * Told so without a cursor, or not told. A record that retention may have removed meanwhile can also be the first try of a
- * request that wrote another one, or met one, when it tried again.
+ * The response leaves open whether this attempt wrote the record, or says that it created a record without a cursor. If retention may
+ * have deleted records, an attempt may also have written a record in its first try, and report another one after a later try.
  */
 const mayHaveWritten = ({ told, cursor, identity }: Attempt): boolean =>
   told === 'unknown' ||
@@ -113,17 +117,21 @@ const mayHaveWritten = ({ told, cursor, identity }: Attempt): boolean =>
   (told === 'created' && cursor === undefined) ||
   (isRemovable(identity) && told !== 'refused' && told !== 'not_written')
 
-/** Of a strict request whose answer is not known, all records that nobody else sent are stored, or none. */
+/** Of the records that only one strict request sent, all must be stored, or none, even if its outcome is unknown. */
 function judgeStrict(history: History, rows: Map<string, StoredRow[]>): void {
   for (const { number, strict, attempts } of history.exchanges) {
     const own = attempts.filter(({ identity, bad }) => strict && bad === undefined && identity.startsWith(OWN))
     const stored = own.filter(({ identity }) => rows.has(identity))
     if (stored.length > 0 && stored.length < own.length)
-      history.complain('A strict request is stored as a whole, or not at all.', `request ${number}`, own[0]?.identity)
+      history.complain(
+        'A strict request must be stored completely or not at all.',
+        `request ${number}`,
+        own[0]?.identity,
+      )
   }
 }
 
-/** Where only numbers are told, they can be true. */
+/** Checks the counts of responses that do not list each record. */
 function judgeCounts(history: History, rows: Map<string, StoredRow[]>): void {
   for (const { number, createdLines, storedLines, attempts } of history.exchanges) {
     if (createdLines === undefined) continue
@@ -133,8 +141,8 @@ function judgeCounts(history: History, rows: Map<string, StoredRow[]>): void {
       const [row] = rows.get(attempt.identity) ?? []
       const all = history.of(attempt.identity).attempts
       const others = all.filter((other) => other !== attempt)
-      const standing = all.find(({ digest }) => digest === row?.digest)
-      if (isRemovable(attempt.identity) || standing?.key === attempt.key) stored++
+      const storedAttempt = all.find(({ digest }) => digest === row?.digest)
+      if (isRemovable(attempt.identity) || storedAttempt?.key === attempt.key) stored++
       if (isRemovable(attempt.identity)) may++
       else if (row?.digest !== attempt.digest || others.some(({ told }) => told === 'created')) continue
       else if (
@@ -146,12 +154,12 @@ function judgeCounts(history: History, rows: Map<string, StoredRow[]>): void {
     }
     if (createdLines < must || createdLines > must + may)
       history.complain(
-        'The number of created records is true.',
+        'The number of created records must be true.',
         `request ${number}: ${createdLines}, not ${must} to ${must + may}`,
       )
     if (broke && storedLines > stored)
       history.complain(
-        'No more lines are counted as stored than are stored.',
+        'The number of stored lines must not exceed the lines that are stored.',
         `request ${number}: ${storedLines}, not ${stored}`,
       )
   }

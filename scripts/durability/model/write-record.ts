@@ -1,7 +1,7 @@
 import type { Content } from './contents.ts'
 import type { Random } from './random.ts'
 
-/** @param id absent: the server gives the record one @returns the record as JSON on one line */
+/** @param id undefined if the server makes the id @returns the record as JSON on one line */
 export function writeJson(
   random: Random,
   content: Content,
@@ -17,12 +17,12 @@ export function writeJson(
   const members = Object.entries(attributes).flatMap(([name, value]) =>
     value === undefined ? [] : [`${JSON.stringify(name)}:${JSON.stringify(value)}`],
   )
-  // Anywhere among the others.
+  // At a random index among the members.
   if (data !== undefined) members.splice(random.int(0, members.length), 0, `"data":${data}`)
   return `{${members.join()}}`
 }
 
-/** The binary mode of CloudEvents: attributes in headers, percent-encoded (HTTP binding 1.0.2, section 3.1.3.2). */
+/** Binary mode of CloudEvents: the attributes are percent-encoded headers (HTTP binding 1.0.2, section 3.1.3.2). */
 export function writeBinary(
   content: Content,
   source: string,
