@@ -28,7 +28,7 @@ const program = new Command('bench')
       'INSERT per request (naive), over 64 connections. observability: ours against ours without metrics and log (unobserved). ' +
       'lines: NDJSON, sent twice, against COPY on one and on two connections. memory: the peak memory of Sluice while NDJSON ' +
       'streams in and out. retention: single records, with and without retention, which deletes half of the stored records. ' +
-      'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. The databases are ' +
+      'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. The database is ' +
       'created on the server of DATABASE_URL, whose user needs the rights to create databases and to run CHECKPOINT, or else ' +
       'on an embedded PostgreSQL.',
   )

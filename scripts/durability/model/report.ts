@@ -28,5 +28,5 @@ export function describe({ rule, at, detail, identity }: Finding, history: Histo
 
 function describeAttempt({ exchange, index, key, digest, told, cursor }: Attempt): string {
   const { number, what, port, answer } = exchange
-  return `request ${number}, record ${index} (${what}; port ${port}): ${key} = ${digest}; told ${told} ${cursor ?? ''} (${answer})`
+  return `request ${number}, record ${index} (${what}; port ${port}): ${key} = ${digest}; ${told} ${cursor ?? ''} (${answer})`
 }

@@ -107,7 +107,7 @@ function toInsert({ index, id, identity }: Attempt): RawBuilder<PositionColumns>
 
 function newExchange(number: number, beginning: Beginning): Exchange {
   const exchange: Exchange = {
-    ...{ number, what: `a slow writer whose transaction first takes ${beginning}`, strict: false, port: 0, begin: 0 },
+    ...{ number, what: `a slow writer that begins with ${beginning}`, strict: false, port: 0, begin: 0 },
     ...{ end: Number.POSITIVE_INFINITY, answer: 'none yet', attempts: [] },
     ...{ createdLines: undefined, storedLines: undefined },
   }
