@@ -25,6 +25,7 @@ import unread from './plugins/unread.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
+import keyRoutes from './routes/keys.ts'
 import openapiRoute from './routes/openapi.ts'
 import records from './routes/records.ts'
 
@@ -87,6 +88,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(openapiRoute)
   await app.register(ingest, { config })
   await app.register(records, { config })
+  await app.register(keyRoutes)
   app.refuseOtherMethods()
   return app
 }

@@ -54,7 +54,7 @@ t.test('every import goes the way the arrows go', async (t) => {
 
 t.test('every room is named in the rules', async (t) => {
   t.same(
-    [...(await readdir(src))].filter((room) => ALLOWED[room] === undefined),
+    (await readdir(src)).filter((room) => ALLOWED[room] === undefined && room !== 'README.md'),
     [],
   )
 })

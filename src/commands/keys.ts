@@ -1,9 +1,8 @@
 import { loadConfig } from '../config.ts'
-import { revokeKey, selectKeys } from '../data/keys.ts'
+import { revokeKey } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
-import { toRfc3339 } from '../lib/pg-time.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
-import { issueKey } from '../operate/issue-key.ts'
+import { issueKey, listKeys as listAll } from '../operate/issue-key.ts'
 import { SCOPES, type Scope } from '../operate/keys.ts'
 import { openDatabase, withConnection } from './database.ts'
 
@@ -38,15 +37,15 @@ export async function createKey({ name, scope, sourcePrefix, rate, expires }: Cr
 
 /** `sluice keys list`: all keys, without their secrets. */
 export async function listKeys({ json }: { json?: boolean }): Promise<void> {
-  const keys = (await withDatabase(selectKeys)).map((key) => ({
+  const keys = (await withDatabase(listAll)).map((key) => ({
     id: key.id,
     name: key.name,
     scopes: key.scopes.join(' '),
-    sourcePrefixes: key.source_prefixes.join(' '),
-    recordsPerSecond: key.records_per_second ?? '',
-    createdAt: toRfc3339(key.created_at),
-    expiresAt: key.expires_at === null ? '' : toRfc3339(key.expires_at),
-    state: stateOf(key.revoked_at, key.expires_at),
+    sourcePrefixes: key.sourcePrefixes.join(' '),
+    recordsPerSecond: key.recordsPerSecond ?? '',
+    createdAt: key.createdAt,
+    expiresAt: key.expiresAt ?? '',
+    state: key.state,
   }))
   if (json === true) console.log(JSON.stringify(keys))
   else console.table(keys)
@@ -84,9 +83,4 @@ function readExpiry(text: string): Date {
     throw new Error(`--expires ${text} is neither a time like 2027-01-31T12:00:00Z nor a span like 90d, 12h or 30m`)
   if (time.getTime() <= Date.now()) throw new Error(`--expires ${text} is in the past`)
   return time
-}
-
-function stateOf(revokedAt: string | null, expiresAt: string | null): string {
-  if (revokedAt !== null) return 'revoked'
-  return expiresAt !== null && new Date(toRfc3339(expiresAt)).getTime() <= Date.now() ? 'expired' : 'active'
 }

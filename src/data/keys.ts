@@ -18,19 +18,19 @@ export async function selectKeys(db: Database): Promise<KeyRow[]> {
   return db.selectFrom('sluice.keys').selectAll().orderBy('created_at').orderBy('id').execute()
 }
 
-/** @returns false if a key with this hash exists already; that key is not changed */
+/** @returns undefined if a key with this hash exists already; that key is not changed */
 export async function insertKey(
   db: Database,
   key: Pick<KeyRow, 'id' | 'name' | 'hash' | 'scopes' | 'source_prefixes' | 'records_per_second'> & {
     expires_at: Date | null
   },
-): Promise<boolean> {
-  const result = await db
+): Promise<KeyRow | undefined> {
+  return db
     .insertInto('sluice.keys')
     .values(key)
     .onConflict((conflict) => conflict.column('hash').doNothing())
+    .returningAll()
     .executeTakeFirst()
-  return result.numInsertedOrUpdatedRows === 1n
 }
 
 /** Revoking a key again keeps the time of the first revocation. @returns false if the key does not exist */

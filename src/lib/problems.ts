@@ -36,6 +36,7 @@ export const PROBLEMS = {
   invalid_query: { status: 400, title: 'A query parameter is wrong', retryable: false },
   invalid_cursor: { status: 400, title: 'The cursor is invalid', retryable: false },
   cursor_ahead: { status: 409, title: 'The database was set back to before this cursor', retryable: false },
+  invalid_body: { status: 422, title: 'The body does not match its schema', retryable: false },
   invalid_header: { status: 400, title: 'A header is wrong', retryable: false },
   unauthorized: { status: 401, title: 'No valid API key', retryable: false },
   forbidden: { status: 403, title: 'The key lacks a scope', retryable: false },

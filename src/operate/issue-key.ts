@@ -1,6 +1,10 @@
-import { insertKey } from '../data/keys.ts'
+import { insertKey, type KeyRow, selectKeys } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
+import { toRfc3339 } from '../lib/pg-time.ts'
+import type { KeyDocument } from '../schemas/keys.ts'
 import { generateKey, hashKey, SCOPES, type Scope } from './keys.ts'
+
+export { revokeKey } from '../data/keys.ts'
 
 export interface KeyRequest {
   name: string
@@ -12,10 +16,22 @@ export interface KeyRequest {
 }
 
 /** Creates a key. Only its hash is stored, so the token is returned only here. */
-export async function issueKey(db: Database, request: KeyRequest): Promise<{ id: string; token: string }> {
-  const key = generateKey()
-  await store(db, key.id, key.token, request)
-  return key
+export async function issueKey(db: Database, request: KeyRequest): Promise<{ id: string; token: string; row: KeyRow }> {
+  const { id, token } = generateKey()
+  // 256 random bits: no other key has the same hash.
+  const row = (await store(db, id, token, request)) as KeyRow
+  return { id, token, row }
+}
+
+/** Creates a key. @returns the key as listKeys describes it, and its token */
+export async function createKey(db: Database, request: KeyRequest): Promise<KeyDocument & { token: string }> {
+  const { token, row } = await issueKey(db, request)
+  return { ...describe(row), token }
+}
+
+/** All keys, including revoked and expired ones, oldest first, without their hashes. */
+export async function listKeys(db: Database): Promise<KeyDocument[]> {
+  return (await selectKeys(db)).map(describe)
 }
 
 /** Makes sure that this token is a key with all scopes. A key that was revoked stays revoked. */
@@ -29,7 +45,7 @@ function store(
   id: string,
   token: string,
   { name, scopes, sourcePrefixes, recordsPerSecond, expiresAt }: KeyRequest,
-): Promise<boolean> {
+): Promise<KeyRow | undefined> {
   return insertKey(db, {
     id,
     name,
@@ -39,4 +55,21 @@ function store(
     records_per_second: recordsPerSecond ?? null,
     expires_at: expiresAt,
   })
+}
+
+function describe(row: KeyRow): KeyDocument {
+  const time = (text: string | null) => (text === null ? null : toRfc3339(text))
+  const expiresAt = time(row.expires_at)
+  const isExpired = expiresAt !== null && new Date(expiresAt).getTime() <= Date.now()
+  return {
+    id: row.id,
+    name: row.name,
+    scopes: row.scopes as Scope[],
+    sourcePrefixes: row.source_prefixes,
+    recordsPerSecond: row.records_per_second,
+    expiresAt,
+    createdAt: toRfc3339(row.created_at),
+    revokedAt: time(row.revoked_at),
+    state: row.revoked_at !== null ? 'revoked' : isExpired ? 'expired' : 'active',
+  }
 }

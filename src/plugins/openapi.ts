@@ -4,6 +4,7 @@ import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { Problem } from '../lib/problems.ts'
 import { VERSION } from '../lib/version.ts'
+import { KeyListSchema, KeyRequestSchema, KeySchema, NewKeySchema } from '../schemas/keys.ts'
 import { PageSchema } from '../schemas/list.ts'
 import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
@@ -29,6 +30,10 @@ export default fp(async function openapi(app: FastifyInstance) {
     ResultsSchema,
     LinesReportSchema,
     PageSchema,
+    KeyRequestSchema,
+    KeySchema,
+    NewKeySchema,
+    KeyListSchema,
   ]) {
     app.addSchema(schema)
   }

@@ -65,7 +65,7 @@ const FASTIFY_ERRORS: Record<string, [ProblemCode, string]> = {
   FST_ERR_MAX_PARAM_LENGTH: ['invalid_request', 'A part of the path is too long.'],
 }
 
-/** @param method of the request: if it may write, a defect leaves the outcome unknown */
+/** @param method of the request: if it may write, the outcome depends on the failure */
 export function toProblem(error: FastifyError, method = 'GET'): Problem {
   if (error instanceof Problem) return error
   if (error.validation !== undefined) return invalidQuery(error)
@@ -73,21 +73,25 @@ export function toProblem(error: FastifyError, method = 'GET'): Problem {
   if (known !== undefined) return new Problem(known[0], known[1])
   if (error.statusCode !== undefined && error.statusCode < 500) return new Problem('invalid_request', error.message)
 
+  const { kind, written } = classifyFailure(error)
+  const outcome = method === 'GET' || method === 'HEAD' || written === 'no' ? 'not_written' : 'unknown'
   if (sqlstateOf(error) === '57014') {
     return new Problem(
       'query_timeout',
       'The query was cancelled, most likely because it took longer than READ_TIMEOUT_SECONDS. Use a narrower range or fewer filters.',
-      { cause: error },
+      { outcome, cause: error },
     )
   }
-  if (classifyFailure(error).kind === 'transient') {
-    return new Problem('database_unavailable', 'The database is not available; try again later.', { cause: error })
+  if (kind === 'transient') {
+    return new Problem('database_unavailable', 'The database is unavailable. Try again later.', {
+      outcome,
+      cause: error,
+    })
   }
-  return new Problem(
-    'internal_error',
-    'This is a defect of the service. The log has the reason, under this requestId.',
-    { outcome: method === 'GET' || method === 'HEAD' ? 'not_written' : 'unknown', cause: error },
-  )
+  return new Problem('internal_error', 'This is a bug in Sluice. The log has the reason under this requestId.', {
+    outcome,
+    cause: error,
+  })
 }
 
 function invalidQuery(error: FastifyError): Problem {

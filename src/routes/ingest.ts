@@ -1,21 +1,18 @@
-import type { Readable } from 'node:stream'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
-import { readBody } from '../ingest/body.ts'
 import { makeDefaults } from '../ingest/defaults.ts'
 import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
-import { abandon, type Encoding, inflate, readEncoding, toBodyProblem } from '../ingest/inflate.ts'
+import { abandon, type Encoding, readEncoding } from '../ingest/inflate.ts'
 import { type IngestRequest, ingest } from '../ingest/ingest.ts'
-import { IDLE_STREAM_BYTES, recordsBytes, requestBytes, textBytes } from '../ingest/memory.ts'
+import { IDLE_STREAM_BYTES, recordsBytes, textBytes } from '../ingest/memory.ts'
 import { ingestLines } from '../ingest/ndjson.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
 import { INGEST_SCHEMA } from '../schemas/ingest.ts'
-
-type Hold = (bytes?: number) => void
+import { type Hold, openBody, openReservation, receiveBody, sendContinue } from './receive.ts'
 
 /**
  * In bytes. Up to this size, the memory of a response is released at once, because the kernel takes it: the response to a single
@@ -64,9 +61,14 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     let bytes = 0
     // For the records, and then for the response. It is reserved with them: once they are committed, it cannot be refused.
     let held = 0
+    const { format, encoding } = request
+    const maxBatchBytes = format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
     try {
       // No variable holds the body, so it can be collected while the records wait.
-      const batch = await readContent(request, await receive(request, reply, hold))
+      const batch = await readContent(
+        request,
+        await receiveBody(request, reply, encoding, { ...limits, maxBatchBytes }, hold),
+      )
       bytes = batch.bytes
       const reserve: IngestRequest['reserve'] = (records) => {
         const needed = batch.textBytes + recordsBytes(records)
@@ -94,35 +96,6 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
     }
   }
 
-  /** Reserves memory: call the result with the bytes that the request holds beyond itself, or without an argument to release all. */
-  function openReservation(request: FastifyRequest): Hold {
-    const reserve = app.budget.openReservation((request.key as Key).id)
-    const own = requestBytes(request.raw.rawHeaders)
-    return (bytes) => reserve(bytes === undefined ? 0 : own + bytes)
-  }
-
-  async function receive(request: FastifyRequest, reply: FastifyReply, hold: Hold): Promise<Buffer> {
-    const { raw, encoding } = request
-    const declared = encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
-    const maxBatchBytes = request.format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
-    const body = openBody(request)
-    app.watchUpload(raw)
-    const stopWatch = app.watchRate(raw)
-    // Emitted, because `destroy` would close the connection before the response is sent.
-    const unregister = app.endOnClose(raw, (why) => raw.complete || raw.emit('error', why))
-    try {
-      const content = readBody(body, declared, { ...limits, maxBatchBytes }, hold)
-      sendContinue(request, reply)
-      return await content
-    } catch (error) {
-      abandon(body)
-      throw error
-    } finally {
-      stopWatch()
-      unregister()
-    }
-  }
-
   async function readContent(request: FastifyRequest, content: Buffer) {
     const format = request.format as Exclude<Format, 'lines'>
     const { id } = request.key as Key
@@ -133,7 +106,9 @@ const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) =
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const hold = openReservation(request)
     const defaults = defaultsOf(request)(false)
-    const content = openBody(request)
+    // Other bodies are read as fast as they arrive.
+    gatherChunks(request.raw)
+    const content = openBody(request, request.encoding)
     const closing = new AbortController()
     // For lines that wait and for the report; after the end of the stream, for the response.
     let held = 0
@@ -182,22 +157,6 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
     refusal = error as Error
   }
   done(refusal)
-}
-
-/** @throws Problem incomplete_body if the sender has already disconnected: a closed stream emits no further event */
-function openBody({ raw, encoding, format }: FastifyRequest): Readable {
-  if (raw.destroyed) throw toBodyProblem(raw.errored)
-  // Other bodies are read as fast as they arrive.
-  if (format === 'lines') gatherChunks(raw)
-  return inflate(raw, encoding)
-}
-
-/**
- * Sends 100 Continue to a sender that waits for it before it sends the body (RFC 9110, section 10.1.1). An HTTP/1.0 client does
- * not wait, and would take it for the response.
- */
-function sendContinue(request: FastifyRequest, reply: FastifyReply): void {
-  if (request.headers.expect !== undefined && request.raw.httpVersionMinor > 0) reply.raw.writeContinue()
 }
 
 /** As bytes if it is large: a string with a character outside of Latin-1 takes twice the memory while it waits. */

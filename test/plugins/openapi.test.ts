@@ -40,11 +40,14 @@ t.test('every route is in it with its method, and nothing else is', async (t) =>
     Object.keys(methods).map((method) => `${method} ${path}`),
   )
   t.same(described.sort(), [
+    'delete /v1/keys/{id}',
     'get /healthz',
     'get /readyz',
+    'get /v1/keys',
     'get /v1/records',
     'get /v1/records/{source}/{id}',
     'options /v1/records',
+    'post /v1/keys',
     'post /v1/records',
   ])
   for (const route of described) {

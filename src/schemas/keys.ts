@@ -1,0 +1,53 @@
+import { type Static, Type } from '@sinclair/typebox'
+
+const ScopeSchema = Type.Union([Type.Literal('ingest'), Type.Literal('read'), Type.Literal('admin')], {
+  description: 'one of ingest, read, admin',
+})
+
+const fields = {
+  name: Type.String({ minLength: 1, maxLength: 256, description: 'For people' }),
+  scopes: Type.Array(ScopeSchema, { minItems: 1, uniqueItems: true }),
+  sourcePrefixes: Type.Array(Type.String(), {
+    description: 'Sources that the key can use: `shop` and what continues it with `/`, `:` or `.`; empty: all',
+    maxItems: 100,
+  }),
+  recordsPerSecond: Type.Union([Type.Integer({ minimum: 1, maximum: 1_000_000 }), Type.Null()], {
+    description: 'Limit per instance, an integer from 1 to 1000000; null: KEY_RECORDS_PER_SECOND',
+  }),
+  expiresAt: Type.Union([Type.String(), Type.Null()], { description: 'a time (RFC 3339); null: never' }),
+}
+
+export const KeyRequestSchema = Type.Object(
+  {
+    name: fields.name,
+    scopes: fields.scopes,
+    sourcePrefixes: Type.Optional(fields.sourcePrefixes),
+    recordsPerSecond: Type.Optional(fields.recordsPerSecond),
+    expiresAt: Type.Optional(fields.expiresAt),
+  },
+  { $id: 'KeyRequest', additionalProperties: false },
+)
+
+export type KeyRequestBody = Static<typeof KeyRequestSchema>
+
+export const KeySchema = Type.Object(
+  {
+    id: Type.String(),
+    ...fields,
+    createdAt: Type.String(),
+    revokedAt: Type.Union([Type.String(), Type.Null()]),
+    state: Type.Union([Type.Literal('active'), Type.Literal('expired'), Type.Literal('revoked')]),
+  },
+  { $id: 'Key' },
+)
+
+export type KeyDocument = Static<typeof KeySchema>
+
+export const NewKeySchema = Type.Object(
+  { ...KeySchema.properties, token: Type.String({ description: 'The key itself. It is not shown again' }) },
+  { $id: 'NewKey' },
+)
+
+export const KeyListSchema = Type.Object({ keys: Type.Array(Type.Ref(KeySchema)) }, { $id: 'KeyList' })
+
+export const KeyIdSchema = Type.Object({ id: Type.String({ description: 'The id of the key, not the key itself' }) })
