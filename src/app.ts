@@ -60,35 +60,41 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   }) as unknown as FastifyInstance
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
-  await app.register(metrics, { config })
-  await app.register(timeouts, { config })
+  await app.register(metrics)
+  await app.register(timeouts)
   await app.register(bodies, { stallSeconds: config.STALL_SECONDS })
   await app.register(refusals)
   await app.register(requests)
-  await app.register(tracing, { config })
+  await app.register(tracing)
   await app.register(openapi)
   await app.register(problems)
 
-  await app.register(closing, { config })
-  await app.register(unread, { config })
-  await app.register(database, { config })
+  await app.register(closing)
+  await app.register(unread)
+  await app.register(database)
   await app.register(readiness)
   await app.register(settings)
   await app.register(silentWriters)
-  await app.register(writer, { config })
+  await app.register(writer)
   await app.register(keys)
-  await app.register(fairTurns, { config })
+  await app.register(fairTurns)
   // After fair-turns: otherwise refusing one key's flood would cause the delay for which every key is refused.
-  await app.register(shedding, { config })
-  await app.register(storage, { config })
-  await app.register(limits, { config })
+  await app.register(shedding)
+  await app.register(storage)
+  await app.register(limits)
   await app.register(jobs)
 
   await app.register(health)
   await app.register(openapiRoute)
-  await app.register(ingest, { config })
-  await app.register(records, { config })
+  await app.register(ingest)
+  await app.register(records)
   await app.register(keyRoutes)
   app.refuseOtherMethods()
   return app
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    config: Config
+  }
 }

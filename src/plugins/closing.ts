@@ -2,7 +2,6 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import { cutConnections } from '../data/connect.ts'
 import { Problem } from '../lib/problems.ts'
 
@@ -30,7 +29,8 @@ interface Upload {
  * whose sender has nothing to send could last forever, and would keep the process alive for CLOSE_SECONDS each time.
  */
 export default fp(
-  async function closing(app: FastifyInstance, { config }: { config: Config }) {
+  async function closing(app: FastifyInstance) {
+    const { config } = app
     const timers: NodeJS.Timeout[] = []
     const sockets = new Set<Socket>()
     const uploads = new Set<Upload>()

@@ -1,6 +1,5 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
 import { WRITERS } from '../data/silent-writers.ts'
@@ -33,7 +32,8 @@ const OWN_CONNECTIONS = 1
  * API keys take turns at the connections for single records and for lists.
  */
 export default fp(
-  async function database(app: FastifyInstance, { config }: { config: Config }) {
+  async function database(app: FastifyInstance) {
+    const { config } = app
     const onError = (err: Error) => app.log.warn({ err }, 'a connection to the database broke')
     const { traces } = app
     const onQuery = traces && ((query: Query) => traces.noteQuery(query))

@@ -2,7 +2,6 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { requestBytes } from '../ingest/memory.ts'
 import { Budget } from '../lib/budget.ts'
@@ -44,7 +43,8 @@ interface Waiting {
  * bring 32 requests, and Node.js starts all of them. Probes do not wait.
  */
 export default fp(
-  async function fairTurns(app: FastifyInstance, { config }: { config: Config }) {
+  async function fairTurns(app: FastifyInstance) {
+    const { config } = app
     const refusal = 'Too many requests arrive at once. Nothing was done; send the request again later.'
     const room = new Budget(config.QUEUE_MAX_BYTES, refusal)
     const waiting = new RoundRobin<Waiting>()

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import type { Admit } from '../ingest/line-chunks.ts'
 import type { Key } from '../operate/keys.ts'
 import { type RateLimit, RateLimits } from '../operate/rate-limits.ts'
@@ -14,7 +13,8 @@ const LONGEST_SLEEP_MS = 1_000
  * the key is over its rate.
  */
 export default fp(
-  async function limits(app: FastifyInstance, { config }: { config: Config }) {
+  async function limits(app: FastifyInstance) {
+    const { config } = app
     const rates = new RateLimits(config.KEY_RECORDS_PER_SECOND)
     app.decorateRequest('rateLimit', undefined)
     app.decorate('admit', (request, reply, done) => {

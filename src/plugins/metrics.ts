@@ -15,7 +15,8 @@ import requests, { requestId } from './requests.ts'
  * The code that starts the app also calls its `listen`. It is registered first, so it closes last.
  */
 export default fp(
-  async function metrics(app: FastifyInstance, { config }: { config: Config }) {
+  async function metrics(app: FastifyInstance) {
+    const { config } = app
     const registry = createRegistry()
     app.decorate('metrics', registry)
     app.decorate('recordCounts', noCounts())

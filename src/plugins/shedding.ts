@@ -1,7 +1,6 @@
 import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import { Problem } from '../lib/problems.ts'
 import { tellShed } from '../metrics/overload.ts'
 
@@ -21,7 +20,8 @@ const SAMPLE_MS = 2_000
  * The event-loop delay is how late this process does everything, as a mean over two seconds. One long iteration, such as for a
  * body of 16 MiB, is one among many. While the delay is low, the check costs a request one comparison.
  */
-export default fp(async function shedding(app: FastifyInstance, { config }: { config: Config }) {
+export default fp(async function shedding(app: FastifyInstance) {
+  const { config } = app
   const limits = { ingest: config.SHED_INGEST_SECONDS * 1000, read: config.SHED_READ_SECONDS * 1000 }
   const shed = { ingest: 0, read: 0 }
   tellShed(app.metrics, shed)

@@ -1,12 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import { tellStorage } from '../metrics/overload.ts'
 import { measureStorage, StorageBudget, type StorageState } from '../operate/storage-budget.ts'
 
 /** The storage budget, measured on the primary. */
 export default fp(
-  async function storage(app: FastifyInstance, { config }: { config: Config }) {
+  async function storage(app: FastifyInstance) {
+    const { config } = app
     const budgetBytes = config.STORAGE_BUDGET
     let failing = false
     const instance = new StorageBudget({

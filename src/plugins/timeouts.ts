@@ -24,7 +24,8 @@ const LATE_TIMER_MS = 100
  * Cuts off stalled clients: a sender that sends no byte while the server reads, and a reader that takes no byte of a response. A
  * client that waits for the server, for the database, or for memory for more lines is left alone, however long it takes.
  */
-export default fp(async function timeouts(app: FastifyInstance, { config }: { config: Config }) {
+export default fp(async function timeouts(app: FastifyInstance) {
+  const { config } = app
   const stallMs = config.STALL_SECONDS * 1000
 
   // Called when no byte has moved on the connection for this long.

@@ -1,13 +1,14 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Config, isTraced } from '../config.ts'
+import { isTraced } from '../config.ts'
 import type { Traces } from '../traces/traces.ts'
 
 type RequestSpan = ReturnType<Traces['startRequest']>
 
 /** OpenTelemetry traces, if the settings turn them on. Otherwise, no OpenTelemetry code is loaded. */
 export default fp(
-  async function tracing(app: FastifyInstance, { config }: { config: Config }) {
+  async function tracing(app: FastifyInstance) {
+    const { config } = app
     app.decorate('traces', undefined as Traces | undefined)
     app.decorateRequest('span', undefined)
     if (!isTraced(config)) return

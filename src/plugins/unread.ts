@@ -1,6 +1,5 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import { Budget } from '../lib/budget.ts'
 import type { Key } from '../operate/keys.ts'
 import { MOST_PIPELINED } from './bodies.ts'
@@ -16,7 +15,8 @@ export interface Reading {
 }
 
 /** Bounds the memory of responses that are being made or that their readers have not taken: any number of readers may stall. */
-export default fp(async function unread(app: FastifyInstance, { config }: { config: Config }) {
+export default fp(async function unread(app: FastifyInstance) {
+  const { config } = app
   const budget = new Budget(config.UNREAD_MAX_BYTES, 'Too many responses wait for their readers. Try again later.')
   app.decorate('unread', budget)
   // Node.js warns of a leak above ten listeners. Each response that waits on the connection has one.

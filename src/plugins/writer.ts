@@ -1,6 +1,5 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
 import { createRecordStore } from '../data/record-store.ts'
 import { Writer } from '../ingest/writer.ts'
 import { Budget } from '../lib/budget.ts'
@@ -8,7 +7,8 @@ import { measureWriter, tellQueue } from '../metrics/writer.ts'
 
 /** The one writer of this process. It is registered after the database, so it drains and closes before it. */
 export default fp(
-  async function writer(app: FastifyInstance, { config }: { config: Config }) {
+  async function writer(app: FastifyInstance) {
+    const { config } = app
     const events = measureWriter(app.metrics)
     const instance = new Writer(createRecordStore(app.db.write), {
       maxRows: config.FLUSH_MAX_ROWS,

@@ -1,5 +1,4 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
-import type { Config } from '../config.ts'
 import { makeDefaults } from '../ingest/defaults.ts'
 import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
 import { gatherChunks } from '../ingest/gather-chunks.ts'
@@ -21,7 +20,8 @@ import { type Hold, openBody, openReservation, receiveBody, sendContinue } from 
 const SMALL_RESPONSE = 4096
 
 /** POST /v1/records */
-const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
+const routes: FastifyPluginAsync = async (app) => {
+  const { config } = app
   const limits = {
     maxRecordBytes: config.MAX_RECORD_BYTES,
     maxBatchBytes: config.MAX_BATCH_BYTES,

@@ -3,7 +3,6 @@ import compress from '@fastify/compress'
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteGenericInterface } from 'fastify'
 import type { Gauge } from 'prom-client'
-import type { Config } from '../config.ts'
 import { countExports } from '../metrics/exports.ts'
 import type { Key } from '../operate/keys.ts'
 import type { Reading } from '../plugins/unread.ts'
@@ -30,7 +29,8 @@ const common = { tags: ['read'], security: [{ key: [] }] }
 type Identity = Static<typeof IdentitySchema>
 
 /** GET /v1/records and GET /v1/records/{source}/{id} */
-const routes: FastifyPluginAsync<{ config: Config }> = async (app, { config }) => {
+const routes: FastifyPluginAsync = async (app) => {
+  const { config } = app
   const exports = countExports(app.metrics)
   const primary = { db: app.db.read, turnstile: app.turnstiles.read }
   // Registered here and not for all routes, because its hooks run even for routes without compression.

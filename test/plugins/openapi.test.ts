@@ -138,7 +138,8 @@ t.test('/docs is a page that needs nothing from elsewhere', async (t) => {
 t.test('at most 64 clients read what needs no key at once, and the next one can when they have left', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(unread, { config: loadConfig({ DATABASE_URL: 'postgres://x/y' }) })
+  app.decorate('config', loadConfig({ DATABASE_URL: 'postgres://x/y' }))
+  await app.register(unread)
   await app.register(openapi)
   const released = Promise.withResolvers<string>()
   app.get('/', { onRequest: app.limitReaders }, () => released.promise)

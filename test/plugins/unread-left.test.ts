@@ -13,7 +13,8 @@ async function setUp(t: Test) {
   app.addHook('onRequest', async (request) => {
     request.key = { id: 'a key' } as never
   })
-  await app.register(unread, { config: loadConfig({ DATABASE_URL: 'postgres://x/y' }) })
+  app.decorate('config', loadConfig({ DATABASE_URL: 'postgres://x/y' }))
+  await app.register(unread)
   return app
 }
 
