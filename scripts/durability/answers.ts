@@ -53,7 +53,7 @@ interface Body {
   committedLines?: number
   rejections?: { line: number; code: string }[]
   code?: string
-  outcome?: 'not_written' | 'unknown' | 'written'
+  outcome?: 'not_written' | 'unknown'
   errors?: { index?: number; code: string }[]
 }
 

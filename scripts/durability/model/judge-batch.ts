@@ -24,7 +24,7 @@ export function judgeBatch(request: Request, answer: Answer, complain: Complain)
 
 /** What a 5xx says about each record. */
 export function toldBy({ outcome, code }: ProblemDocument, complain: Complain): Told {
-  if (outcome === 'written') complain('A failed request must not have the outcome written.', code)
+  if (outcome !== 'not_written' && outcome !== 'unknown') complain('A failed request must have an outcome.', code)
   return outcome === 'not_written' ? 'not_written' : 'unknown'
 }
 
