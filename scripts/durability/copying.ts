@@ -8,7 +8,7 @@ const COPIES_AFTER = /^const FRESH_ROWS = 10_000$/m
 
 registerHooks({
   load(url, context, next) {
-    if (!url.endsWith('/src/data/record-store.ts')) return next(url, context)
+    if (!url.endsWith('/src/data/copy-gate.ts')) return next(url, context)
     const source = readFileSync(fileURLToPath(url), 'utf8')
     if (!COPIES_AFTER.test(source))
       throw new Error(`${url} has no ${COPIES_AFTER.source}: change scripts/durability/copying.ts`)

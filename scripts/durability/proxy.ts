@@ -80,7 +80,7 @@ interface Link {
   /** The process id of the backend. */
   pid: number
   /** A COPY has begun, and the API has no answer yet; `held`: it is counted as aimed at; `hit`: as interrupted. */
-  copy: 'none' | 'under way' | 'held' | 'hit'
+  copy: 'none' | 'running' | 'held' | 'hit'
   /** Called when a COPY that was held is over. */
   copyOver?: () => void
 }

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto'
 import { sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { compareRecords } from './compare-records.ts'
+import { CopyGate } from './copy-gate.ts'
 import { copyRecords } from './copy-records.ts'
 import { type Columns, insertRecords, SLOTS_PER_FLUSH, toColumns } from './insert-records.ts'
 import type { Row, Rows } from './row.ts'
@@ -14,62 +15,73 @@ export type RowOutcome =
   | { status: 'created' | 'duplicate' | 'conflict'; position: Position }
   | { status: 'refused'; sqlstate: string }
 
+/** Belongs to one flush, and stays the same when the flush is sent again. */
+export interface FlushBase {
+  /** The first `n` of the flush. No other flush has it, so a retry recognises the rows of this one by it. */
+  first: number
+  /**
+   * Whether to compare before the INSERT. An INSERT checks constraints, a comparison does not: a retry that chose anew could
+   * refuse a row that the first try had found stored.
+   */
+  compareFirst: boolean
+}
+
 /** Writes flushes. All methods throw what the driver throws, or an AfterCommitError if rows were already committed. */
 export interface RecordStore {
-  /** A number that no other flush has. It marks the rows of a flush, so that a retry recognises them. */
-  newBase(): number
+  newBase(): FlushBase
   /** Commits all rows that are new. Returns one outcome per row, in order. If PostgreSQL refuses a row, the whole write fails. */
-  write(rows: Rows, base: number): Promise<RowOutcome[]>
+  write(rows: Rows, base: FlushBase): Promise<RowOutcome[]>
   /** Commits all rows, or none if one is a conflict or refused. In that case only these outcomes are valid. */
-  writeStrict(rows: Rows, base: number): Promise<RowOutcome[]>
+  writeStrict(rows: Rows, base: FlushBase): Promise<RowOutcome[]>
   /** Resolves if the database is reachable. */
   ping(): Promise<void>
 }
 
 export function createRecordStore(db: Database): RecordStore {
+  const gate = new CopyGate()
   // Whether most rows of the last write were duplicates. Then the next write is likely to be more of them, such as a file that is
-  // sent again. It is looked up first: an insert that conflicts has checked and converted its values for nothing.
+  // sent again. It is compared first, which is half as fast again: an INSERT that conflicts has converted its values for nothing.
   let repeating = false
-  // How many rows in a row were new.
-  let fresh = 0
-  // How many new rows in a row it takes before the next ones are copied.
-  let enough = FRESH_ROWS
   let seen = NOTHING_SEEN
+
+  async function writeRows(rows: Rows, { first, compareFirst }: FlushBase): Promise<RowOutcome[]> {
+    if (gate.opensFor(rows.length)) {
+      const outcomes = await copy(db, rows, first, seen)
+      if (outcomes !== undefined) {
+        gate.copied(rows.length)
+        return outcomes
+      }
+      gate.copyFailed()
+    }
+    const outcomes = await (compareFirst ? compare : write)(db, rows, toColumns(rows), first, seen)
+    gate.inserted(
+      rows.length,
+      outcomes.every(({ status }) => status === 'created'),
+    )
+    return outcomes
+  }
+
   return {
-    // An odd multiple of SLOTS_PER_FLUSH means: look up first. The base carries the choice, so that a retry makes the same one.
-    newBase: () => (randomInt(2 ** 31) * 2 + (repeating ? 1 : 0)) * SLOTS_PER_FLUSH,
+    newBase: () => ({ first: randomInt(2 ** 32) * SLOTS_PER_FLUSH, compareFirst: repeating }),
     write: async (rows, base) => {
-      const copies = fresh >= enough && rows.length >= COPY_ROWS
-      const insert = (base / SLOTS_PER_FLUSH) % 2 === 1 ? compare : write
       try {
-        const copied = copies ? await copy(db, rows, base, seen) : undefined
-        if (copies) enough = copied === undefined ? enough * 2 : Math.max(FRESH_ROWS, enough - rows.length)
-        const outcomes = copied ?? (await insert(db, rows, toColumns(rows), base, seen))
+        const outcomes = await writeRows(rows, base)
         seen = furthest(seen, outcomes)
         repeating = outcomes.filter(({ status }) => status === 'duplicate').length * 2 > rows.length
-        fresh = outcomes.every(({ status }) => status === 'created') ? fresh + rows.length : 0
         return outcomes
       } catch (error) {
-        fresh = 0
+        gate.failed()
         throw error
       }
     },
-    writeStrict: async (rows, base) => {
-      const outcomes = await writeStrict(db, [...rows], base, seen)
+    writeStrict: async (rows, { first }) => {
+      const outcomes = await writeStrict(db, [...rows], first, seen)
       seen = furthest(seen, outcomes)
       return outcomes
     },
     ping: async () => void (await sql`SELECT 1`.execute(db)),
   }
 }
-
-/**
- * The least number of new rows in a row before a COPY. A COPY that fails leaves dead rows, and an error in PostgreSQL's log. Each
- * failure therefore doubles the number, and each row that is copied lowers it again.
- */
-const FRESH_ROWS = 10_000
-/** For fewer rows, starting a COPY costs more than it saves. */
-const COPY_ROWS = 16
 
 /** @returns undefined if the COPY failed because a row is already stored or is refused; an INSERT finds out which row it is */
 async function copy(db: Database, rows: Rows, base: number, seen: Seen): Promise<RowOutcome[] | undefined> {

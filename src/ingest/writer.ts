@@ -1,5 +1,5 @@
 import { joinRows } from '../data/packed-rows.ts'
-import type { RecordStore } from '../data/record-store.ts'
+import type { FlushBase, RecordStore } from '../data/record-store.ts'
 import type { Rows } from '../data/row.ts'
 import { classifyFailure } from '../data/sqlstate.ts'
 import { Problem } from '../lib/problems.ts'
@@ -312,7 +312,7 @@ export class Writer {
     }
   }
 
-  async #write(parts: Part[], base: number): Promise<void> {
+  async #write(parts: Part[], base: FlushBase): Promise<void> {
     const rows = joinRows(parts.map(rowsOf))
     const started = performance.now()
     const outcomes = await (isStrict(parts) ? this.#store.writeStrict(rows, base) : this.#store.write(rows, base))

@@ -190,7 +190,7 @@ t.test('what is copied, inserted or asked where there is a standby, during a fai
   })
   t.teardown(() => db.destroy())
   const rows = [makeRow({ source: 'astray' })]
-  const base = createRecordStore(db).newBase()
+  const base = createRecordStore(db).newBase().first
   for (const ask of [
     () => copyRecords(db, rows, base),
     () => insertRecords(db, toColumns(rows), base),

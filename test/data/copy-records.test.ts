@@ -80,10 +80,10 @@ t.test('whatever can be stored is stored as by an INSERT, and packed rows are th
       const rows = some.map((row, index) => ({ ...row, id: String(index) }))
       const results: object[][] = []
       for (const write of [
-        () => insertRecords(db, toColumns(rows), store.newBase()),
-        () => copyRecords(db, rows, store.newBase()),
-        () => copyRecords(db, pack(rows), store.newBase()),
-        () => insertRecords(db, toColumns([...pack(rows)]), store.newBase()),
+        () => insertRecords(db, toColumns(rows), store.newBase().first),
+        () => copyRecords(db, rows, store.newBase().first),
+        () => copyRecords(db, pack(rows), store.newBase().first),
+        () => insertRecords(db, toColumns([...pack(rows)]), store.newBase().first),
       ]) {
         await sql`TRUNCATE sluice.records`.execute(root)
         await write()
@@ -99,7 +99,7 @@ t.test(
   'rows that were joined and cut are stored in their order, at the places that they are told to have',
   async (t) => {
     const { db, store } = open(t)
-    const base = store.newBase()
+    const base = store.newBase().first
     const { epoch, xid } = await copyRecords(db, pack(rowsOf(10)).slice(2, 7), base)
     const { rows } = await sql`SELECT epoch, xid::text, n::text, id FROM sluice.records ORDER BY n`.execute(root)
     t.same(
@@ -111,26 +111,26 @@ t.test(
 
 t.test('one that is there already, and one that PostgreSQL refuses, leave nothing behind', async (t) => {
   const { db, store } = open(t)
-  await copyRecords(db, rowsOf(1), store.newBase())
+  await copyRecords(db, rowsOf(1), store.newBase().first)
   for (const rows of [
     rowsOf(50),
     [...rowsOf(20, {}, 1), makeRow({ id: 'x', data: '{' })],
     rowsOf(2, { type: '' }, 1),
   ]) {
-    const failure = await copyRecords(db, rows, store.newBase()).catch((error) => error)
+    const failure = await copyRecords(db, rows, store.newBase().first).catch((error) => error)
     t.match(classifyFailure(failure), { kind: 'row', written: 'no' })
     t.equal((await stored()).length, 1)
   }
-  await copyRecords(db, rowsOf(1, {}, 1), store.newBase())
+  await copyRecords(db, rowsOf(1, {}, 1), store.newBase().first)
   t.equal((await stored()).length, 2, 'the connection goes on')
 })
 
 t.test('a defect of ours while rows are written ends that flush, and nothing else', async (t) => {
   const { db, store } = open(t)
-  const failure = await copyRecords(db, [makeRow({ time: 'never' })], store.newBase()).catch((error) => error)
+  const failure = await copyRecords(db, [makeRow({ time: 'never' })], store.newBase().first).catch((error) => error)
   t.ok(failure instanceof RangeError, String(failure))
   t.match(classifyFailure(failure), { kind: 'defect' })
-  await copyRecords(db, rowsOf(1), store.newBase())
+  await copyRecords(db, rowsOf(1), store.newBase().first)
   t.equal((await stored()).length, 1)
 })
 
@@ -165,7 +165,7 @@ t.test('times are those that PostgreSQL reads in the text', async (t) => {
   await copyRecords(
     db,
     times.map((time, n) => makeRow({ id: `${n}`, time })),
-    store.newBase(),
+    store.newBase().first,
   )
   const { rows } = await sql<{ time: string }>`SELECT unnest(${times}::timestamptz[])::text AS time`.execute(root)
   t.same(
@@ -187,13 +187,13 @@ for (const silently of [false, true]) {
       const base = store.newBase()
 
       const cut = network.cutCommit(place, silently)
-      const failure = await copyRecords(db, rows, base).catch((error) => error)
+      const failure = await copyRecords(db, rows, base.first).catch((error) => error)
       await cut
       t.match(classifyFailure(failure), { kind: 'transient', written: 'unknown' })
       const outcomes = await store.write(rows, base)
       t.ok(outcomes.every(({ status }) => status === 'created'))
       t.equal((await stored()).length, 100)
-      t.ok(outcomes.every((outcome) => 'position' in outcome && outcome.position.n < base + SLOTS_PER_FLUSH))
+      t.ok(outcomes.every((outcome) => 'position' in outcome && outcome.position.n < base.first + SLOTS_PER_FLUSH))
     })
   }
 }

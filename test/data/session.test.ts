@@ -56,7 +56,7 @@ const ways = (db: Database) => {
   const store = createRecordStore(db)
   return {
     insert: () => store.write([makeRow({ id: 'insert' })], store.newBase()),
-    copy: () => copyRecords(db, [makeRow({ id: 'copy' })], store.newBase()),
+    copy: () => copyRecords(db, [makeRow({ id: 'copy' })], store.newBase().first),
     strict: () => store.writeStrict([makeRow({ id: 'strict' })], store.newBase()),
   }
 }

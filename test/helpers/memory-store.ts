@@ -1,10 +1,10 @@
-import type { RecordStore, RowOutcome } from '../../src/data/record-store.ts'
+import type { FlushBase, RecordStore, RowOutcome } from '../../src/data/record-store.ts'
 import type { Row, Rows } from '../../src/data/row.ts'
 
 /** One call of the writer to the store, which stays open until the test says how it ends. */
 export interface StoreCall {
   rows: readonly Row[]
-  base: number
+  base: FlushBase
   strict: boolean
   /** Commits and answers; a guilty row fails the call instead, as PostgreSQL does. */
   commit(): void
@@ -20,7 +20,7 @@ export interface MemoryStore extends RecordStore {
   /** The next call that no test has taken yet. */
   next(): Promise<StoreCall>
   /** What is stored, by identity. */
-  stored: Map<string, { row: Row; base: number; position: { epoch: number; xid: string; n: number } }>
+  stored: Map<string, { row: Row; base: FlushBase; position: { epoch: number; xid: string; n: number } }>
 }
 
 /** An error as the driver throws it for an error of the server. */
@@ -50,7 +50,7 @@ export function createMemoryStore(
   let bases = 0
   let transactions = 0
 
-  function open(sent: Rows, base: number, strict: boolean): Promise<RowOutcome[]> {
+  function open(sent: Rows, base: FlushBase, strict: boolean): Promise<RowOutcome[]> {
     const rows = [...sent]
     const { promise, resolve, reject } = Promise.withResolvers<RowOutcome[]>()
     const attempt = (conclude: (outcomes: RowOutcome[]) => void) => {
@@ -75,7 +75,7 @@ export function createMemoryStore(
     return promise
   }
 
-  function write(rows: readonly Row[], base: number, strict: boolean): RowOutcome[] {
+  function write(rows: readonly Row[], base: FlushBase, strict: boolean): RowOutcome[] {
     const guilty = rows.some(({ type }) => type === GUILTY)
     if (guilty && !strict) throw sqlError('23514')
     const before = new Map(stored)
@@ -84,7 +84,7 @@ export function createMemoryStore(
     const outcomes = rows.map((row, place): RowOutcome => {
       if (row.type === GUILTY) return { status: 'refused', sqlstate: '23514' }
       const key = identity(row)
-      const found = stored.get(key) ?? { row, base, position: { epoch: 1, xid, n: base + place } }
+      const found = stored.get(key) ?? { row, base, position: { epoch: 1, xid, n: base.first + place } }
       stored.set(key, found)
       const same = contentOf(found.row) === contentOf(row)
       const ours = same && found.base === base && !creators.has(key)
@@ -105,7 +105,7 @@ export function createMemoryStore(
       const call = untaken.shift()
       return call === undefined ? new Promise((resolve) => takers.push(resolve)) : Promise.resolve(call)
     },
-    newBase: () => ++bases * 2 ** 20,
+    newBase: () => ({ first: ++bases * 2 ** 20, compareFirst: false }),
     write: (rows, base) => open(rows, base, false),
     writeStrict: (rows, base) => open(rows, base, true),
     ping: () => ping(),

@@ -26,7 +26,7 @@ export async function startServer(
 /** The flags of Node.js in `npm start`, so that ours is measured as it runs in production. */
 async function readStartFlags(): Promise<string[]> {
   const { scripts } = JSON.parse(await readFile(new URL('../../../package.json', import.meta.url), 'utf8'))
-  const [, flags] = /^node ((?:--\S+ )*)src\/main\.ts\b/.exec(scripts.start) ?? []
-  if (flags === undefined) throw new Error(`"npm start" is not "node" with flags and src/main.ts: ${scripts.start}`)
+  const [, flags] = /^node ((?:--\S+ )*)src\/sluice\.js\b/.exec(scripts.start) ?? []
+  if (flags === undefined) throw new Error(`"npm start" is not "node" with flags and src/sluice.js: ${scripts.start}`)
   return flags.split(' ').filter((flag) => flag !== '')
 }
