@@ -178,9 +178,9 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           }
         }
         committing ||= writes && commits(type, message, state)
-        if (committing && cut?.at === 'before') return breakOff(link)
+        if (committing && cut?.at === 'before') return cutNow(link)
         // Not one that has failed by now.
-        if (type === 'c' && holdCopy !== undefined && link.copy === 'under way') {
+        if (type === 'c' && holdCopy !== undefined && link.copy === 'running') {
           const { promise: over, resolve } = Promise.withResolvers<void>()
           copies.aimed++
           link.copy = 'held'

@@ -109,7 +109,7 @@ interface Absence {
 }
 
 function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
-  return async ({ postgres, proxy, writers, back }, quick) => {
+  return async ({ postgres, proxy, writers, resumed }, quick) => {
     await proxy.pauseCopy()
     await postgres.stop('fast')
     await Promise.all([sleep(quick ? short : long), untilRefused && writers.refused()])
@@ -121,7 +121,7 @@ function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'
 
 /** Also waits until the API gives up the COPY, which takes about four seconds: see src/data/silence.ts. */
 function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
-  return async ({ postgres, proxy, writers, back }, quick) => {
+  return async ({ postgres, proxy, writers, resumed }, quick) => {
     const { release, over } = await proxy.pauseCopy()
     await postgres.freeze()
     release()
