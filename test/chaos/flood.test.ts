@@ -5,6 +5,7 @@ import { issueKey } from '../../src/operate/issue-key.ts'
 import { runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { skipUnless } from '../helpers/skipping.ts'
 
 const MiB = 1024 * 1024
 const BODY = MiB / 4
@@ -19,7 +20,7 @@ const SENT = 800
 // As npm start and the image have them: left to itself, V8 lets litter grow, and that is what would be weighed.
 const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
-const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here' }
+const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') }
 
 t.test(
   'a flood while the database is away: what fits into the queue waits, the rest gets 503 at once, memory stays flat',

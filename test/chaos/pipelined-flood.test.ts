@@ -7,6 +7,7 @@ import { runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { readMetrics } from '../helpers/scrape.ts'
+import { skipUnless } from '../helpers/skipping.ts'
 import { head } from '../helpers/socket.ts'
 import { settles, until } from '../helpers/until.ts'
 
@@ -18,7 +19,7 @@ const SENT = CONNECTIONS * PIPELINED
 const QUEUE = 32 * MiB
 const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
-const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here' }
+const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') }
 
 // 25 bytes of body each, and 9 KB of memory: the queue counted bytes, and the process ran out of heap.
 t.test(

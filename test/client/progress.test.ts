@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import t from 'tap'
 import { showProgress } from '../../src/client/progress.ts'
 import { stopClock } from '../helpers/clock.ts'
+import { missing } from '../helpers/skipping.ts'
 
 t.test('where there is no terminal, it is a line now and then, with how far it is and the time left', async (t) => {
   const lines = t.capture(console, 'error').args
@@ -32,9 +33,9 @@ t.test('of what nobody knows the end there is neither a percentage nor a time le
 })
 
 // util-linux has it, and so nearly every Linux; it runs a command on a terminal of its own.
-const hasScript = spawnSync('script', ['--version']).status === 0
+const skip = missing('script')
 
-t.test('on a terminal it is a bar', { skip: !hasScript && 'there is no script(1)' }, async (t) => {
+t.test('on a terminal it is a bar', { skip }, async (t) => {
   const program = `import { showProgress } from './src/client/progress.ts'
     const progress = showProgress(1000)
     progress.update(500, '50 records')
@@ -46,20 +47,16 @@ t.test('on a terminal it is a bar', { skip: !hasScript && 'there is no script(1)
 
 // The library ended the bar at the first Ctrl-C, after which requests are still under way, and the summary was written over
 // what was left of it.
-t.test(
-  'on a terminal it goes on after Ctrl-C, and the cursor is back at the end',
-  { skip: !hasScript && 'there is no script(1)' },
-  async (t) => {
-    const program = `import { showProgress } from './src/client/progress.ts'
+t.test('on a terminal it goes on after Ctrl-C, and the cursor is back at the end', { skip }, async (t) => {
+  const program = `import { showProgress } from './src/client/progress.ts'
     process.on('SIGINT', () => { progress.note('Ending'); progress.update(700, '70 records'); progress.note('Ending'); process.exit(0) })
     const progress = showProgress(1000)
     progress.update(500, '50 records')
     process.kill(process.pid, 'SIGINT')
     setTimeout(() => {}, 60000)`
-    const command = `${process.execPath} --input-type=module -e "${program.replaceAll('\n', ' ; ')}"`
-    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
-    t.match(stdout, /70 records, 70%, \d+s left – Ending/)
-    t.ok(stdout.lastIndexOf('\u001b[?25h') > stdout.lastIndexOf('70 records'), 'the cursor is shown')
-    t.match(stdout.slice(stdout.lastIndexOf('70 records')), '\n', 'on a line of its own')
-  },
-)
+  const command = `${process.execPath} --input-type=module -e "${program.replaceAll('\n', ' ; ')}"`
+  const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
+  t.match(stdout, /70 records, 70%, \d+s left – Ending/)
+  t.ok(stdout.lastIndexOf('\u001b[?25h') > stdout.lastIndexOf('70 records'), 'the cursor is shown')
+  t.match(stdout.slice(stdout.lastIndexOf('70 records')), '\n', 'on a line of its own')
+})

@@ -2,9 +2,9 @@ import { execFile } from 'node:child_process'
 import { sql } from 'kysely'
 import t from 'tap'
 import { runCommand } from '../helpers/command.ts'
-import { missing } from '../helpers/kustomize.ts'
 import { jobs, maintain, start, write } from '../helpers/maintain.ts'
 import { give, ids, many } from '../helpers/retention.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const DAY = 86_400
 const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'

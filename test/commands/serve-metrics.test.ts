@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { type Command, runCommand, runServer } from '../helpers/command.ts'
-import { missing } from '../helpers/kustomize.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const NOWHERE = 'postgres://127.0.0.1:1/none'
 

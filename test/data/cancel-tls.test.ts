@@ -9,20 +9,17 @@ import { connect as connectPool } from '../../src/data/connect.ts'
 import { readRows } from '../../src/data/read-rows.ts'
 import { connect } from '../helpers/connect.ts'
 import { openOwnServer } from '../helpers/own-server.ts'
+import { missing } from '../helpers/skipping.ts'
 import { until } from '../helpers/until.ts'
 
 /** How a client asks for TLS (PostgreSQL manual, 54.7 Message Formats, SSLRequest). */
 const SSL_REQUEST = '0000000804d2162f'
 
 const run = promisify(execFile)
-const hasOpenssl = await run('openssl', ['version']).then(
-  () => true,
-  () => false,
-)
 
 t.test(
   'over TLS a statement is cancelled, and the request, which has the secret of the session in it, is encrypted as well',
-  { skip: hasOpenssl ? false : 'there is no openssl to make a certificate with' },
+  { skip: missing('openssl') },
   async (t) => {
     const server = await openOwnServer(t)
     const root = connect(server.superUrl)

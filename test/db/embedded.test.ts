@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, openOwnServer, ownFolder } from '../helpers/own-server.ts'
+import { skipUnless } from '../helpers/skipping.ts'
 
 const root = process.getuid?.() === 0
 // Most tests follow each other on one folder, which saves a second of initdb each; every one leaves it stopped.
@@ -187,27 +188,23 @@ t.test('a folder that cannot be made is told in a sentence, with what to do', as
   }
 })
 
-t.test(
-  'as root, below a folder that no other user can enter',
-  { skip: !root && 'only root changes users' },
-  async (t) => {
-    const closed = await mkdtemp(join(tmpdir(), 'sluice-closed-'))
-    t.teardown(() => rm(closed, { recursive: true, force: true }))
-    await chmod(closed, 0o700)
-    const folder = join(closed, '.sluice')
+t.test('as root, below a folder that no other user can enter', { skip: skipUnless(root, 'needs root') }, async (t) => {
+  const closed = await mkdtemp(join(tmpdir(), 'sluice-closed-'))
+  t.teardown(() => rm(closed, { recursive: true, force: true }))
+  await chmod(closed, 0o700)
+  const folder = join(closed, '.sluice')
 
-    const first = await open(folder)
-    const data = await realpath(join(folder, 'postgres'))
-    t.teardown(() => rm(join(data, '..'), { recursive: true, force: true }))
-    t.match(data, /^\/var\/lib\/sluice\/\w{12}\/postgres$/)
-    t.not((await stat(data)).uid, 0)
-    await ask(first.ownerUrl, 'CREATE TABLE kept AS SELECT 42 AS answer')
-    await first.release()
+  const first = await open(folder)
+  const data = await realpath(join(folder, 'postgres'))
+  t.teardown(() => rm(join(data, '..'), { recursive: true, force: true }))
+  t.match(data, /^\/var\/lib\/sluice\/\w{12}\/postgres$/)
+  t.not((await stat(data)).uid, 0)
+  await ask(first.ownerUrl, 'CREATE TABLE kept AS SELECT 42 AS answer')
+  await first.release()
 
-    const second = await reopen(t, folder)
-    t.same(await ask(second.ownerUrl, 'TABLE kept'), [{ answer: 42 }])
-  },
-)
+  const second = await reopen(t, folder)
+  t.same(await ask(second.ownerUrl, 'TABLE kept'), [{ answer: 42 }])
+})
 
 async function reopen(t: Test, folder = shared): Promise<Embedded> {
   const server = await open(folder)
@@ -250,7 +247,7 @@ async function sessionOf(pid: number): Promise<number> {
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3])
 }
 
-const noProc = () => process.platform !== 'linux' && 'reads /proc'
+const noProc = () => skipUnless(process.platform === 'linux', 'needs Linux')
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition()));

@@ -1,5 +1,8 @@
-// tap runs this after the test files: stops the server, unless another run of the tests is using it.
+// tap runs this after the test files: stops the server, unless another run of the tests uses it, and says what was skipped.
 import { openTestServer } from './postgres.ts'
+import { describeSkipped } from './skipping.ts'
 
 const server = await openTestServer()
 await server.release()
+const skipped = describeSkipped()
+if (skipped !== undefined) console.error(skipped)

@@ -9,9 +9,9 @@ import type { Test } from 'tap'
 import { prepareHome } from '../../db/embedded/home.ts'
 import { ensureDatabase, ensureRoles } from '../../src/data/roles.ts'
 import { connect } from './connect.ts'
-import { missing } from './kustomize.ts'
 import { openOwnServer } from './own-server.ts'
 import type { TestDatabase } from './postgres.ts'
+import { missing, skipUnless } from './skipping.ts'
 
 export const script = (name: 'backup' | 'restore' | 'drill'): string =>
   fileURLToPath(new URL(`../../k8s/components/backup/${name}.sh`, import.meta.url))
@@ -114,5 +114,5 @@ function environment(url: string): Record<string, string> {
 
 function withoutPostgres18(): string | false {
   const version = execFileSync('pg_dump', ['--version'], { encoding: 'utf8' })
-  return / 18\./.test(version) ? false : `pg_dump here is not of PostgreSQL 18: .ci/postgres-client brings it`
+  return skipUnless(/ 18\./.test(version), 'pg_dump of PostgreSQL 18 is missing')
 }

@@ -16,16 +16,6 @@ export type Overlay = (typeof overlays)[number]
 /** The overlays, and with what a component adds that none of them has. */
 export const variants = [...overlays, 'k3s with object storage'] as const
 
-/** For `skip` of a test: false, or why it cannot run here. */
-export const missing = (program: string): string | false => {
-  try {
-    execFileSync('sh', ['-c', `command -v ${program}`])
-    return false
-  } catch {
-    return `${program} is not on the PATH`
-  }
-}
-
 /** What `kubectl apply -k` would apply. */
 export function render(variant: string): Manifest[] {
   const build = (folder: string) => parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { find, type Manifest, missing, podsOf, render } from '../helpers/kustomize.ts'
+import { find, type Manifest, podsOf, render } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const skip = missing('kubectl')
 const objects = skip ? [] : render('k3s with object storage')

@@ -8,8 +8,9 @@ import { parse, stringify } from 'yaml'
 import { JOBS, recordJobRun } from '../../src/data/jobs.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
-import { find, type Manifest, missing, podsOf, render, repository } from '../helpers/kustomize.ts'
+import { find, type Manifest, podsOf, render, repository } from '../helpers/kustomize.ts'
 import { type Scrape, scrape } from '../helpers/scrape.ts'
+import { missing } from '../helpers/skipping.ts'
 import { until } from '../helpers/until.ts'
 
 const skip = missing('kubectl')

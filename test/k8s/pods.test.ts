@@ -8,7 +8,6 @@ import { parsePolicies } from '../../src/operate/policies.ts'
 import {
   find,
   type Manifest,
-  missing,
   overlays,
   parseManifests,
   podsOf,
@@ -16,6 +15,7 @@ import {
   repository,
   variants,
 } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const skip = missing('kubectl')
 const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')

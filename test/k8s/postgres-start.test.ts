@@ -9,18 +9,19 @@ import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { type Home, prepareHome } from '../../db/embedded/home.ts'
 import { freePort } from '../../scripts/durability/server.ts'
-import { type Manifest, missing, readManifests } from '../helpers/kustomize.ts'
+import { type Manifest, readManifests } from '../helpers/kustomize.ts'
+import { missing, skipUnless } from '../helpers/skipping.ts'
 
 // The container's own command, run as the container runs it: the script from the ConfigMap and its settings, on a real
 // PostgreSQL. The two programs that only the image has are stood in for by what they do.
 const component = new URL('../../k8s/components/postgres/', import.meta.url)
 const [container] = readManifests('k8s/components/postgres/statefulset.yaml')[0].spec.template.spec.containers
-const skip = process.platform === 'linux' ? missing('flock') : '/proc and the lock are Linux'
+const skip = skipUnless(process.platform === 'linux', 'needs Linux') || missing('flock')
 
-const notIsolated =
-  spawnSync('unshare', ['--pid', '--fork', '--mount-proc', 'true']).status === 0 && process.getuid?.() === 0
-    ? false
-    : 'making a process namespace takes root'
+const notIsolated = skipUnless(
+  spawnSync('unshare', ['--pid', '--fork', '--mount-proc', 'true']).status === 0 && process.getuid?.() === 0,
+  'needs root, for a process namespace',
+)
 
 t.test('the server that start.sh starts', { skip }, async (t) => {
   const volume = await makeVolume(t)

@@ -4,7 +4,8 @@ import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
-import { find, missing, render, repository } from '../helpers/kustomize.ts'
+import { find, render, repository } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 // Runs what the README files tell people to run, as far as that needs no cluster.
 const skip = missing('kubectl')

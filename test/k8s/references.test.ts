@@ -1,5 +1,6 @@
 import t from 'tap'
-import { find, type Manifest, missing, podsOf, readManifests, render, variants } from '../helpers/kustomize.ts'
+import { find, type Manifest, podsOf, readManifests, render, variants } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const skip = missing('kubectl')
 

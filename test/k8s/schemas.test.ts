@@ -3,7 +3,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { type Manifest, missing, readManifests, render, repository, variants } from '../helpers/kustomize.ts'
+import { type Manifest, readManifests, render, repository, variants } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 // The API's own schemas, by npm package: types that know every field, and validators for what a type cannot say
 // (patterns, quantities). The API server refuses an unknown field as well: kubectl validates strictly.

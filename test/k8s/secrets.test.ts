@@ -4,7 +4,8 @@ import { fileURLToPath } from 'node:url'
 import { decryptSops } from 'sops-age'
 import t from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
-import { type Manifest, missing, overlays, readManifests, render, repository } from '../helpers/kustomize.ts'
+import { type Manifest, overlays, readManifests, render, repository } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const skip = missing('kubectl')
 const fixture = readFileSync(new URL('test/fixtures/secret.sops.yaml', repository), 'utf8')

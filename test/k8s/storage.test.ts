@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { loadConfig } from '../../src/config.ts'
-import { type Manifest, missing, overlays, render, repository } from '../helpers/kustomize.ts'
+import { type Manifest, overlays, render, repository } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const skip = missing('kubectl')
 const MiB = 1024 ** 2

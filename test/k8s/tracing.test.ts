@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { parseAllDocuments } from 'yaml'
 import { ConfigSchema } from '../../src/config.ts'
-import { find, type Manifest, missing, overlays, podsOf, render, repository } from '../helpers/kustomize.ts'
+import { find, type Manifest, overlays, podsOf, render, repository } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 for (const overlay of overlays) {
   t.test(

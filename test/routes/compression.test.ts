@@ -7,6 +7,7 @@ import t from 'tap'
 import { COMPRESSION, compressorBytes } from '../../src/routes/compression.ts'
 import { createApp } from '../helpers/app.ts'
 import { openClient } from '../helpers/http.ts'
+import { skipUnless } from '../helpers/skipping.ts'
 import { listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
@@ -45,7 +46,7 @@ t.test('an answer that is compressed has its compressor reserved until it is tak
 
 t.test(
   'no compressor holds more than is reserved for it',
-  { skip: existsSync('/proc/self/status') ? false : 'what is not in the heap cannot be weighed here' },
+  { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') },
   async (t) => {
     const page = Buffer.from(
       Array.from({ length: 2500 }, (_, id) => {

@@ -8,9 +8,10 @@ import { runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { skipUnless } from '../helpers/skipping.ts'
 
 // A server in a process of its own, since only a whole process can be weighed; and by /proc, which only Linux has.
-const options = { skip: existsSync('/proc/self/status') ? false : 'there is no /proc here' }
+const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') }
 
 const MiB = 1024 * 1024
 /** Of which a server that kept a body, or an export, would have to hold all. */

@@ -9,7 +9,8 @@ import { parse, stringify } from 'yaml'
 import { migrate, pendingMigrations } from '../../src/data/migrate.ts'
 import { makeFolder, newCluster, runScript, withoutBackup } from '../helpers/backup.ts'
 import { connect } from '../helpers/connect.ts'
-import { find, missing, render } from '../helpers/kustomize.ts'
+import { find, render } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const program = fileURLToPath(new URL('../../scripts/restore.sh', import.meta.url))
 

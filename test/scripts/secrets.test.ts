@@ -5,7 +5,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { parseAllDocuments } from 'yaml'
-import { type Manifest, missing, overlays, readManifests } from '../helpers/kustomize.ts'
+import { type Manifest, overlays, readManifests } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const encrypted = readFileSync(join(root, 'test/fixtures/secret.sops.yaml'), 'utf8')

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { missing } from '../helpers/kustomize.ts'
+import { missing } from '../helpers/skipping.ts'
 
 t.test('shellcheck has nothing to say about any shell script', { skip: missing('shellcheck') }, async (t) => {
   const cwd = fileURLToPath(new URL('../../', import.meta.url))

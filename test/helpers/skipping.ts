@@ -1,0 +1,61 @@
+import { spawnSync } from 'node:child_process'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const repository = fileURLToPath(new URL('../..', import.meta.url))
+/** One line for each reason of each test file: the files are processes of their own. */
+const list = new URL('../../.sluice/skipped.ndjson', import.meta.url)
+
+/** How to get a program that some tests need. */
+const SOURCES: Record<string, string> = {
+  kubectl: 'https://kubernetes.io/docs/tasks/tools',
+  promtool: 'part of https://prometheus.io/download',
+  sops: 'https://getsops.io',
+  'age-keygen': 'https://age-encryption.org, or the package age',
+  shellcheck: 'https://www.shellcheck.net, or the package shellcheck',
+  '/usr/sbin/syslog-ng': 'the package syslog-ng-core',
+  flock: 'the package util-linux',
+  pg_dump: 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
+  openssl: 'the package openssl',
+  script: 'the package bsdutils or util-linux',
+}
+
+interface Skipped {
+  file: string
+  reason: string
+}
+
+/** For `skip` of a test: false if the program is on the PATH, otherwise the reason. */
+export function missing(program: string): string | false {
+  const found = spawnSync('sh', ['-c', 'command -v "$0"', program]).status === 0
+  return skipUnless(found, `${program} is missing`)
+}
+
+/** For `skip` of a test: false if it can run, otherwise the reason, which `npm test` shows at its end. */
+export function skipUnless(canRun: boolean, reason: string): string | false {
+  if (canRun) return false
+  const skipped: Skipped = { file: relative(repository, process.argv[1] ?? ''), reason }
+  mkdirSync(new URL('.', list), { recursive: true })
+  appendFileSync(list, `${JSON.stringify(skipped)}\n`)
+  return reason
+}
+
+/** Forgets what an earlier run has skipped. */
+export const forgetSkipped = () => rmSync(list, { force: true })
+
+/** What this run has skipped, as text for people; undefined if nothing. */
+export function describeSkipped(): string | undefined {
+  if (!existsSync(list)) return undefined
+  const reasons = new Map<string, Set<string>>()
+  for (const line of readFileSync(list, 'utf8').trim().split('\n')) {
+    const { file, reason } = JSON.parse(line) as Skipped
+    reasons.set(reason, (reasons.get(reason) ?? new Set()).add(file))
+  }
+  const paragraphs = [...reasons].map(([reason, files]) => {
+    const source = SOURCES[reason.replace(/ is missing$/, '')]
+    const names = [...files].sort().map((file) => `    ${file}`)
+    return [`  ${reason}${source === undefined ? '' : ` (${source})`}:`, ...names].join('\n')
+  })
+  return ['These test files skipped tests, because this machine lacks something:', ...paragraphs].join('\n')
+}
