@@ -2,6 +2,7 @@ import env from '@fastify/env'
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
+import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
 import bodies from './plugins/bodies.ts'
 import closing from './plugins/closing.ts'
 import database from './plugins/database.ts'
@@ -9,19 +10,18 @@ import fairTurns from './plugins/fair-turns.ts'
 import jobs from './plugins/jobs.ts'
 import keys from './plugins/keys.ts'
 import limits from './plugins/limits.ts'
+import logThrottle from './plugins/log-throttle.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
-import refusals from './plugins/refusals.ts'
-import requests, { logRequest, requestId } from './plugins/requests.ts'
+import responseMemory from './plugins/response-memory.ts'
 import settings from './plugins/settings.ts'
 import shedding from './plugins/shedding.ts'
 import silentWriters from './plugins/silent-writers.ts'
 import storage from './plugins/storage.ts'
 import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
 import tracing from './plugins/tracing.ts'
-import unread from './plugins/unread.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
@@ -36,7 +36,7 @@ const LONGEST_PARAM = 512 * 3
 export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify({
     loggerInstance: logger,
-    // plugins/requests.ts logs one line per request. A child logger for each request would cost more than that line.
+    // plugins/access-log.ts logs one line per request. A child logger for each request would cost more than that line.
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent) => parent,
     genReqId: requestId,
@@ -63,14 +63,14 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(metrics)
   await app.register(timeouts)
   await app.register(bodies, { stallSeconds: config.STALL_SECONDS })
-  await app.register(refusals)
-  await app.register(requests)
+  await app.register(logThrottle)
+  await app.register(accessLog)
   await app.register(tracing)
   await app.register(openapi)
   await app.register(problems)
 
   await app.register(closing)
-  await app.register(unread)
+  await app.register(responseMemory)
   await app.register(database)
   await app.register(readiness)
   await app.register(settings)

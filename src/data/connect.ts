@@ -1,9 +1,9 @@
 import { Kysely, type LogEvent, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { bindInPlace } from './bind.ts'
+import { closeWhenDead } from './dead-connections.ts'
 import type { Database, Tables } from './schema.ts'
 import { SYNCHRONOUS_SESSION, sessionOptions } from './session.ts'
-import { watchSilence } from './silence.ts'
 import { NotConnectedError } from './sqlstate.ts'
 import { confirmed } from './unconfirmed.ts'
 
@@ -155,7 +155,7 @@ class Pool extends pg.Pool {
     this.on('remove', (client) => this.#clients.delete(client))
     this.#loginMs = loginMs ?? CONNECT_TIMEOUT_MS
     const watch = { connectionString, options: sessionOptions(options, CONNECT_TIMEOUT_MS, false) }
-    if (watched === true) this.on('connect', (client) => watchSilence(client, watch))
+    if (watched === true) this.on('connect', (client) => closeWhenDead(client, watch))
   }
 
   cut(): void {

@@ -20,7 +20,7 @@ export interface Waiting {
   outcomeUnknown: boolean
   outcomes: RowOutcome[]
   /** Number of rows without an outcome. */
-  missing: number
+  pendingRows: number
   trace: unknown
   done: (error: unknown, outcomes: RowOutcome[]) => void
 }
@@ -32,7 +32,7 @@ export interface Part {
   to: number
 }
 
-export const isOpen = ({ request }: Part): boolean => request.missing > 0
+export const isOpen = ({ request }: Part): boolean => request.pendingRows > 0
 
 export const isStrict = (parts: Part[]): boolean => parts[0]?.request.strict === true
 
@@ -68,10 +68,10 @@ export function split(parts: Part[], error: unknown): Part[][] {
 /** Sets the outcomes of a part, which start at `at` in `outcomes`. The request is answered as soon as all its rows have one. */
 export function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at: number): void {
   // The request was already answered with an error.
-  if (request.missing <= 0) return
+  if (request.pendingRows <= 0) return
   for (let index = from; index < to; index++) request.outcomes[index] = outcomes[at + index - from] as RowOutcome
-  request.missing -= to - from
-  if (request.missing === 0) request.done(undefined, request.outcomes)
+  request.pendingRows -= to - from
+  if (request.pendingRows === 0) request.done(undefined, request.outcomes)
 }
 
 /**
@@ -127,7 +127,7 @@ const outcomeOf = ({ outcomeUnknown }: Waiting) => (outcomeUnknown ? 'unknown' :
 
 /** Answers with an error, at most once: several parts of a split request can fail. */
 function answerError(request: Waiting, error: Problem): void {
-  if (request.missing <= 0) return
-  request.missing = 0
+  if (request.pendingRows <= 0) return
+  request.pendingRows = 0
   request.done(error, [])
 }

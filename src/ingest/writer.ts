@@ -163,7 +163,7 @@ export class Writer {
       deadline: performance.now() + this.#options.holdMs,
       outcomeUnknown: false,
       outcomes: new Array(request.rows.length),
-      missing: request.rows.length,
+      pendingRows: request.rows.length,
       trace: this.#options.traces?.current(),
       done,
     }

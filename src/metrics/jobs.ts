@@ -49,7 +49,7 @@ const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: stri
  * Metrics of the jobs that run beside the API. The jobs store them in the database, because their pods have ended before
  * Prometheus scrapes them. Every instance reports the same values: aggregate them with max, not with sum.
  */
-export function tellJobs(registry: Registry, select: () => Promise<JobState[]>): void {
+export function registerJobMetrics(registry: Registry, select: () => Promise<JobState[]>): void {
   const latest = latestOf(select)
   const perJob = (name: string, help: string, value: (job: JobState) => number | null) =>
     readGauge(registry, {

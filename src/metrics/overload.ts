@@ -3,7 +3,7 @@ import type { StorageBudget } from '../operate/storage-budget.ts'
 import { readCounter, readGauge } from './read.ts'
 
 /** The storage budget and its use; no metrics without a budget. */
-export function tellStorage(registry: Registry, storage: StorageBudget): void {
+export function registerStorageMetrics(registry: Registry, storage: StorageBudget): void {
   const { budgetBytes } = storage
   if (budgetBytes === undefined) return
   readGauge(registry, {
@@ -24,7 +24,7 @@ export function tellStorage(registry: Registry, storage: StorageBudget): void {
 }
 
 /** Requests that were refused because of the event-loop delay. */
-export function tellShed(registry: Registry, shed: Readonly<Record<string, number>>): void {
+export function registerShedMetrics(registry: Registry, shed: Readonly<Record<string, number>>): void {
   readCounter(registry, {
     name: 'sluice_shed_requests_total',
     help: 'Requests that got 503 because of the event-loop delay.',

@@ -3,7 +3,7 @@ import type { PoolStatus } from '../data/connect.ts'
 import { readGauge } from './read.ts'
 
 /** Connections to the database, by pool. */
-export function tellPools(registry: Registry, pools: { pool: string; status: () => PoolStatus }[]): void {
+export function registerPoolMetrics(registry: Registry, pools: { pool: string; status: () => PoolStatus }[]): void {
   const each = <T>(of: (pool: string, status: PoolStatus) => T) => pools.map(({ pool, status }) => of(pool, status()))
 
   readGauge(registry, {

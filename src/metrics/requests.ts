@@ -42,7 +42,7 @@ export function measureRequests(registry: Registry): ObserveRequest {
 }
 
 /** Records by result. */
-export function tellRecords(registry: Registry, counts: Readonly<Counts>): void {
+export function registerRecordMetrics(registry: Registry, counts: Readonly<Counts>): void {
   readCounter(registry, {
     name: 'sluice_records_total',
     help: 'Records by result, of batches and of lines.',

@@ -65,7 +65,7 @@ export function measureWriter(registry: Registry): WriterEvents {
 }
 
 /** Metrics of requests that wait to be written. */
-export function tellQueue(registry: Registry, writer: Writer, budget: Budget): void {
+export function registerQueueMetrics(registry: Registry, writer: Writer, budget: Budget): void {
   readGauge(registry, {
     name: 'sluice_queue_bytes',
     help: 'Memory of requests that are being read or wait for their commit, and of their responses that clients have not read yet.',

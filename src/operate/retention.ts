@@ -1,4 +1,4 @@
-import { lookDown } from '../data/keep-newest.ts'
+import { stepToCutoff } from '../data/find-cutoff.ts'
 import { selectTime } from '../data/maintenance.ts'
 import type { Removal, TextPosition } from '../data/removable.ts'
 import { type Batch, removeBatch, type Share } from '../data/remove-records.ts'
@@ -72,7 +72,7 @@ async function findCutoff(
   let [records, bytes] = [0, 0]
   await paced(stop, async (limit) => {
     const left = { maxCount: maxCount - records, maxBytes: maxBytes - bytes }
-    const look = await lookDown(db, selection, { below, limit, ...left })
+    const look = await stepToCutoff(db, selection, { below, limit, ...left })
     cutoff = look.cutoff
     records += look.records
     bytes += look.bytes

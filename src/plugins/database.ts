@@ -4,7 +4,7 @@ import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
 import { WRITERS } from '../data/silent-writers.ts'
 import { Turnstile } from '../lib/turnstile.ts'
-import { tellPools } from '../metrics/pools.ts'
+import { registerPoolMetrics } from '../metrics/pools.ts'
 
 /**
  * Connections per flush. Each try may log in anew: the login of the try before it may never get a response, so a try does not
@@ -75,7 +75,7 @@ export default fp(
 
     app.decorate('db', pools)
     app.decorate('turnstiles', turnstiles)
-    tellPools(
+    registerPoolMetrics(
       app.metrics,
       (Object.keys(pools) as (keyof typeof pools)[]).map((pool) => ({
         pool,

@@ -4,11 +4,11 @@ import type { Registry } from 'prom-client'
 import type { Config } from '../config.ts'
 import { type Counts, noCounts } from '../ingest/results.ts'
 import { createRegistry } from '../metrics/registry.ts'
-import { measureRequests, tellRecords } from '../metrics/requests.ts'
+import { measureRequests, registerRecordMetrics } from '../metrics/requests.ts'
+import accessLog, { requestId } from './access-log.ts'
 import bodies from './bodies.ts'
+import refusals from './log-throttle.ts'
 import problems, { onClientError } from './problems.ts'
-import refusals from './refusals.ts'
-import requests, { requestId } from './requests.ts'
 
 /**
  * The registry of all metrics, and GET /metrics on a server of its own: it needs no key, so it must not be where clients are.
@@ -20,7 +20,7 @@ export default fp(
     const registry = createRegistry()
     app.decorate('metrics', registry)
     app.decorate('recordCounts', noCounts())
-    tellRecords(registry, app.recordCounts)
+    registerRecordMetrics(registry, app.recordCounts)
 
     const observe = measureRequests(registry)
     app.decorate('measureRequest', ({ method, routeOptions }, { statusCode, elapsedTime }) =>
@@ -49,7 +49,7 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
   })
   await server.register(bodies, { stallSeconds: config.STALL_SECONDS })
   await server.register(refusals)
-  await server.register(requests)
+  await server.register(accessLog)
   await server.register(problems, { hint: 'Only /metrics is on this port.' })
   server.get('/metrics', { config: { quiet: true } }, async (_request, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),

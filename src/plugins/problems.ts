@@ -21,7 +21,7 @@ export default fp(
     app.setNotFoundHandler((request, reply) => sendProblem(notFound(request), request, reply))
     refuseOtherMethods(app)
   },
-  { dependencies: ['refusals', 'bodies'] },
+  { dependencies: ['log-throttle', 'bodies'] },
 )
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {

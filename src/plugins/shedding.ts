@@ -2,7 +2,7 @@ import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Problem } from '../lib/problems.ts'
-import { tellShed } from '../metrics/overload.ts'
+import { registerShedMetrics } from '../metrics/overload.ts'
 
 /** Kinds of requests: ingestion is shed first, reading later. */
 export type Sheddable = 'ingest' | 'read'
@@ -24,7 +24,7 @@ export default fp(async function shedding(app: FastifyInstance) {
   const { config } = app
   const limits = { ingest: config.SHED_INGEST_SECONDS * 1000, read: config.SHED_READ_SECONDS * 1000 }
   const shed = { ingest: 0, read: 0 }
-  tellShed(app.metrics, shed)
+  registerShedMetrics(app.metrics, shed)
 
   await app.register(underPressure, {
     maxEventLoopDelay: limits.ingest,

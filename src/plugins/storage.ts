@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { tellStorage } from '../metrics/overload.ts'
+import { registerStorageMetrics } from '../metrics/overload.ts'
 import { measureStorage, StorageBudget, type StorageState } from '../operate/storage-budget.ts'
 
 /** The storage budget, measured on the primary. */
@@ -16,7 +16,7 @@ export default fp(
         failing = false
         return measurement
       },
-      inFlight: () => app.budget.used,
+      inFlight: () => app.ingestMemory.used,
       onChange: (state) => {
         const [level, text] = MESSAGES[state]
         app.log[level]({ usedBytes: instance.usedBytes, budgetBytes }, text)
@@ -28,7 +28,7 @@ export default fp(
       },
     })
     app.decorate('storage', instance)
-    tellStorage(app.metrics, instance)
+    registerStorageMetrics(app.metrics, instance)
     app.addHook('onReady', async () => instance.start())
     app.addHook('onClose', () => instance.stop())
   },

@@ -40,7 +40,7 @@ export default fp(
       done()
     })
   },
-  { name: 'tracing', dependencies: ['requests'] },
+  { name: 'tracing', dependencies: ['access-log'] },
 )
 
 declare module 'fastify' {

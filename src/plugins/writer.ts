@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { createRecordStore } from '../data/record-store.ts'
 import { Writer } from '../ingest/writer.ts'
 import { Budget } from '../lib/budget.ts'
-import { measureWriter, tellQueue } from '../metrics/writer.ts'
+import { measureWriter, registerQueueMetrics } from '../metrics/writer.ts'
 
 /** The one writer of this process. It is registered after the database, so it drains and closes before it. */
 export default fp(
@@ -26,8 +26,8 @@ export default fp(
     })
     app.decorate('writer', instance)
     const refusal = 'Too many bytes wait to be written. Send the request again later.'
-    app.decorate('budget', new Budget(config.QUEUE_MAX_BYTES, refusal))
-    tellQueue(app.metrics, instance, app.budget)
+    app.decorate('ingestMemory', new Budget(config.QUEUE_MAX_BYTES, refusal))
+    registerQueueMetrics(app.metrics, instance, app.ingestMemory)
     app.addHook('onClose', () => instance.close())
   },
   { name: 'writer', dependencies: ['metrics', 'database'] },
@@ -36,6 +36,6 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     writer: Writer
-    budget: Budget
+    ingestMemory: Budget
   }
 }

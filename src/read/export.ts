@@ -7,7 +7,7 @@ import { refuseLost } from './ahead.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
 import { ReservedText } from './reserved-text.ts'
-import { throughOutages } from './through-outages.ts'
+import { retryDuringOutage } from './retry.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 
 /** The size of a page. Two pages are in memory: one is being sent while the next is fetched. */
@@ -87,7 +87,7 @@ export async function openExport(
       left -= count
       request.after = last
       const next =
-        more && left > 0 ? throughOutages(() => inTurnWithoutLimit(reader, fetch), holdMs, signal) : undefined
+        more && left > 0 ? retryDuringOutage(() => inTurnWithoutLimit(reader, fetch), holdMs, signal) : undefined
       // If the reader disconnects, nothing awaits this promise. Otherwise the error is thrown below.
       next?.catch(() => {})
       if (body.length > 0) yield body

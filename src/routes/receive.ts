@@ -12,7 +12,7 @@ export type Hold = (bytes?: number) => void
  * argument to release all. @throws Problem overloaded
  */
 export function openReservation(request: FastifyRequest): Hold {
-  const reserve = request.server.budget.openReservation((request.key as Key).id)
+  const reserve = request.server.ingestMemory.openReservation((request.key as Key).id)
   const own = requestBytes(request.raw.rawHeaders)
   return (bytes) => reserve(bytes === undefined ? 0 : own + bytes)
 }

@@ -5,7 +5,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteGenericInte
 import type { Gauge } from 'prom-client'
 import { countExports } from '../metrics/exports.ts'
 import type { Key } from '../operate/keys.ts'
-import type { Reading } from '../plugins/unread.ts'
+import type { Reading } from '../plugins/response-memory.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'

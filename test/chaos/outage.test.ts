@@ -10,7 +10,7 @@ import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
-// A loss is noticed after a silence and a login that is not answered (data/silence.ts): four seconds, and more on a busy machine.
+// A loss is noticed after a silence and a login that is not answered (data/dead-connections.ts): four seconds, and more on a busy machine.
 // TCP would give up after a quarter of an hour, which is longer than these tests may take (package.json).
 
 // Most of their time is waiting.

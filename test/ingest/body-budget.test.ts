@@ -38,12 +38,12 @@ t.test('a body that grows beyond the room that others leave is refused, chunked 
   const post = (headers: Record<string, string>) =>
     head('POST', '/v1/records', { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', ...headers })
   // What is left is enough for the request itself and half of its body.
-  app.budget.take('another key', 25_000)
+  app.ingestMemory.take('another key', 25_000)
   for (const [name, headers, pieces] of [
     ['chunked', { 'Transfer-Encoding': 'chunked' }, [...chunked(record.subarray(0, 3500), record.subarray(3500))]],
     ['compressed', { 'Content-Length': String(packed.length), 'Content-Encoding': 'gzip' }, [packed]],
   ] as const) {
     isProblem(t, await exchange(port, post(headers), ...pieces), 'overloaded', { name })
-    t.equal(app.budget.used, 25_000, `${name}: given back`)
+    t.equal(app.ingestMemory.used, 25_000, `${name}: given back`)
   }
 })

@@ -108,13 +108,13 @@ t.test('a body cut short by a lost connection is incomplete, and its size was re
 })
 
 t.test('bodies that do not fit beside those being read are refused with 503 and Retry-After', async (t) => {
-  small.app.budget.take('another key', 14_000)
+  small.app.ingestMemory.take('another key', 14_000)
   const answer = await small.post(`[${recordOf(2000, 'q1')},${recordOf(2000, 'q2')},${recordOf(2000, 'q3')}]`)
   isProblem(t, answer, 'overloaded')
   t.equal(answer.headers['retry-after'], '1')
   t.equal((await small.get('/v1/records/size/q1')).status, 404)
   t.equal((await small.post(recordOf(2000, 'q4'))).status, 201, 'what fits is taken')
-  small.app.budget.give('another key', 14_000)
+  small.app.ingestMemory.give('another key', 14_000)
   t.equal((await small.post(recordOf(2000, 'q1'))).status, 201)
 })
 
@@ -130,7 +130,7 @@ t.test('after any answer nothing stays reserved', async (t) => {
     ' '.repeat(9000),
   ]) {
     await small.post(body)
-    t.equal(small.app.budget.used, 0, String(body).slice(0, 20))
+    t.equal(small.app.ingestMemory.used, 0, String(body).slice(0, 20))
   }
 })
 

@@ -17,7 +17,7 @@ function request(key: string, { rows = 1, bytes = 1, strict = false, deadline = 
     deadline,
     outcomeUnknown: false,
     outcomes: [],
-    missing: rows,
+    pendingRows: rows,
     trace: undefined,
     done: () => {},
   }

@@ -65,10 +65,10 @@ async function weigh(t: Test, name: string, connections: number, pieces: (string
       return socket
     }),
   )
-  const [held, reserved] = [heldNow(), app.budget.used]
+  const [held, reserved] = [heldNow(), app.ingestMemory.used]
   for (const socket of sockets) for (const piece of pieces) socket.write(piece)
   await until(name, arrived)
-  const more = app.budget.used - reserved
+  const more = app.ingestMemory.used - reserved
   let grown = heldNow() - held
   // What is found to be unused is given back beside the program, and so a little later. What is held is there each time.
   for (let again = 0; grown > more && again < 20; again++) {
@@ -127,7 +127,7 @@ t.test('a stream that is idle holds no more memory than is reserved for it', asy
     const answered = () => app.recordCounts.created + app.recordCounts.duplicate
     const all = answered() + 50 * 20
     await weigh(t, encoding, 50, [post(headers), body], () => answered() === all)
-    await until('the end of the streams', () => app.budget.used === 0)
+    await until('the end of the streams', () => app.ingestMemory.used === 0)
   }
 })
 

@@ -103,7 +103,7 @@ t.test(
           t.equal(await ask(t, port, chunked, '20000\r\n', piece), bare, `${method} ${path} with a chunked body`)
         }),
       )
-      t.equal(app.budget.used, 0, `${path} reserves nothing`)
+      t.equal(app.ingestMemory.used, 0, `${path} reserves nothing`)
     }
   },
 )
@@ -132,7 +132,7 @@ t.test('what comes of a body that nobody wants is dropped, however many send one
   }
   t.equal(requests.size, 60)
   t.same(new Set([...requests].map(({ readableLength }) => readableLength)), new Set([0]))
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
   for (const { socket } of senders) socket.destroy()
 })
 
@@ -204,7 +204,7 @@ t.test('a sender who leaves while its key is looked up leaves nothing reserved',
   const other = await makeKey()
   const status = await ask(t, ports.api, head('GET', '/v1/records', { Authorization: `Bearer ${other.token}` }))
   t.equal(status, 200)
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
 })
 
 t.test('while an unknown key is looked up, no more of the body is read; then the connection goes on', async (t) => {

@@ -65,7 +65,7 @@ t.test('uploads of which nothing comes are answered soon after the server begins
   batch.request.write('[{"source":"batch"')
   await until('the lines', async () => (await countOf('idle')) === 1 && (await countOf('half')) === 1)
   await until('the compressed line', async () => (await countOf('zipped')) === 1)
-  await until('the bytes of the batch', () => app.budget.used >= 100)
+  await until('the bytes of the batch', () => app.ingestMemory.used >= 100)
 
   const closed = app.close()
   for (const [name, { answer }, created] of [
@@ -85,7 +85,7 @@ t.test('uploads of which nothing comes are answered soon after the server begins
   }
   isProblem(t, await batch.answer, 'draining', { name: 'a batch' })
   await closed
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
 })
 
 t.test('an upload that goes on is not ended before CLOSE_SECONDS', async (t) => {

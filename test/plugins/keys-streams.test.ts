@@ -191,14 +191,14 @@ t.test('a batch whose key was revoked while its body came is refused, and nothin
     'content-length': String(body.length),
   })
   request.write(body.slice(0, 10))
-  await until('its bytes', () => app.budget.used > 0)
+  await until('its bytes', () => app.ingestMemory.used > 0)
   await revoke(id)
   const refused = async () => (await post('', { authorization: `Bearer ${token}` })).status === 401
   await refreshed(until('other requests to be refused', refused))
   request.end(body.slice(10))
   isProblem(t, await answer, 'unauthorized')
   t.equal(await countOf('late'), 0)
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
 })
 
 // — exports —

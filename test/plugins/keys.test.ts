@@ -119,7 +119,7 @@ t.test('no key, no body: the refusal comes while all of the body is still to be 
   isProblem(t, await exchange(port, head('POST', '/v1/records', read)), 'forbidden')
   const chunked = { 'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked' }
   isProblem(t, await exchange(port, head('POST', '/v1/records', chunked)), 'unauthorized')
-  t.equal(app.budget.used, 0, 'and nothing was reserved for it')
+  t.equal(app.ingestMemory.used, 0, 'and nothing was reserved for it')
 })
 
 t.test('a sender who waits to be asked for the body is asked when the key is good, and else refused', async (t) => {

@@ -68,7 +68,7 @@ t.test('the refusal comes before the body', async (t) => {
   await post(records('first', 100), { authorization })
   const headers = { Authorization: authorization, 'Content-Type': 'application/json', 'Content-Length': '10000000' }
   isProblem(t, await exchange(await listen(app), head('POST', '/v1/records', headers)), 'rate_limited')
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
 })
 
 t.test('the rate for all is for keys without one of their own', async (t) => {
@@ -111,8 +111,8 @@ t.test('a sender of lines who leaves while they wait for the rate is let go', as
   const { request, answer } = client.open('POST', '/v1/records', NDJSON)
   request.end(lines('leaving', 3000))
   await until('the first lines', async () => (await leaving.get('/v1/records/leaving/0')).status === 200)
-  t.ok(leaving.app.budget.used > 0, 'it waits')
+  t.ok(leaving.app.ingestMemory.used > 0, 'it waits')
   request.destroy()
   await t.rejects(answer)
-  await until('the end of the request', () => leaving.app.budget.used === 0)
+  await until('the end of the request', () => leaving.app.ingestMemory.used === 0)
 })

@@ -193,8 +193,8 @@ t.test('what waits is told: bytes, requests, the age of the oldest, flushes, con
     const now = await scrape(app)
     return now.value('sluice_waiting_requests') === 2 && now
   })
-  t.equal(value('sluice_queue_bytes'), app.budget.used)
-  t.ok(app.budget.used > bodies.join('').length, 'with what a request holds beyond its body')
+  t.equal(value('sluice_queue_bytes'), app.ingestMemory.used)
+  t.ok(app.ingestMemory.used > bodies.join('').length, 'with what a request holds beyond its body')
   t.equal(value('sluice_queue_max_bytes'), 16777216)
   t.equal(value('sluice_pool_connections', { pool: 'write', state: 'used' }), 1)
   t.equal(value('sluice_pool_max_connections', { pool: 'list' }), 4)

@@ -3,7 +3,7 @@ import t from 'tap'
 import { loadConfig } from '../../src/config.ts'
 import { PROBLEMS } from '../../src/lib/problems.ts'
 import openapi from '../../src/plugins/openapi.ts'
-import unread from '../../src/plugins/unread.ts'
+import responseMemory from '../../src/plugins/response-memory.ts'
 import { createApp } from '../helpers/app.ts'
 
 const { app, post } = await createApp(t)
@@ -139,7 +139,7 @@ t.test('at most 64 clients read what needs no key at once, and the next one can 
   const app = Fastify()
   t.teardown(() => app.close())
   app.decorate('config', loadConfig({ DATABASE_URL: 'postgres://x/y' }))
-  await app.register(unread)
+  await app.register(responseMemory)
   await app.register(openapi)
   const released = Promise.withResolvers<string>()
   app.get('/', { onRequest: app.limitReaders }, () => released.promise)

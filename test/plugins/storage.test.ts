@@ -83,7 +83,7 @@ t.test('a budget that is spent refuses records before their body, in every form,
   isProblem(t, await post(`[${record(2)}]`, { prefer: 'handling=strict' }), 'storage_full')
   const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', 'Content-Length': '10000000' }
   isProblem(t, await exchange(await listen(app), head('POST', '/v1/records', headers)), 'storage_full')
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
   isProblem(t, await post(record(2), { authorization: 'Bearer nobody' }), 'unauthorized')
 
   t.equal((await get('/v1/records/shop/1')).status, 200)
@@ -145,7 +145,7 @@ t.test('a stream that spends the budget is ended, and told how far it came', asy
     .execute(db)
     .finally(() => db.destroy())
   t.equal(rows[0]?.n, committedLines, 'and that is what is stored')
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
 })
 
 t.test('a size that cannot be measured is logged once, and again after it could be', async (t) => {

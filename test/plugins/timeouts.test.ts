@@ -80,7 +80,7 @@ t.test('a body of which nothing comes any more is 408, and what was reserved for
       t.equal(answer.headers.connection, 'close', name)
     }),
   )
-  t.equal(server.app.budget.used, 0)
+  t.equal(server.app.ingestMemory.used, 0)
 })
 
 t.test('lines of which nothing comes any more are 408; those that came are stored, and counted', async (t) => {
@@ -99,7 +99,7 @@ t.test('lines of which nothing comes any more are 408; those that came are store
     t.equal(await stored(server, source), 2500)
   }
   await Promise.all(senders.map(stall))
-  t.equal(server.app.budget.used, 0)
+  t.equal(server.app.ingestMemory.used, 0)
 })
 
 t.test('a sender who is slow, and never still, is not cut off', async (t) => {
@@ -127,7 +127,7 @@ t.test('a body that comes too slowly is 408, and gives back what it announced', 
   await answered()
   t.same(statuses(), [408])
   t.ok(performance.now() - began >= 1000)
-  await until('the budget', () => server.app.budget.used === 0)
+  await until('the budget', () => server.app.ingestMemory.used === 0)
 })
 
 /** Sends a hundred pieces of a body, one at the beginning of each tenth of a second. @returns how many are read */
@@ -248,7 +248,7 @@ t.test('a body that came while the process itself stood still is read', async (t
   const body = lines('frozen', 1)
   const headers = { 'Content-Type': 'application/json', 'Content-Length': String(body.length) }
   socket.write(head('POST', '/v1/records', { Authorization: `Bearer ${patient.key}`, ...headers }))
-  await until('it to be read', () => patient.app.budget.used > 0)
+  await until('it to be read', () => patient.app.ingestMemory.used > 0)
   const theirs = await peerOf(socket)
   socket.write(body.slice(0, 10))
   // Node.js looks at its timers first, and then reads what has arrived.
@@ -318,7 +318,7 @@ t.test('a sender who never reads its answer gives back what was reserved for it'
   for (let times = 0; times < 30; times++) socket.write(head('POST', '/v1/records', headers) + body)
   await until('the answers to be stuck', () => (connections[0]?.writableLength ?? 0) > 0)
   await until('the end of its connection', () => connections[0]?.destroyed)
-  await until('the budget', () => own.app.budget.used === 0)
+  await until('the budget', () => own.app.ingestMemory.used === 0)
   socket.resume()
   await closed
 })

@@ -41,7 +41,7 @@ function request(token: string, body: string, headers: Record<string, string>): 
   return head('POST', '/v1/records', all) + body
 }
 
-const given = (what: string) => until(`the memory of ${what} to be given back`, () => app.budget.used === 0)
+const given = (what: string) => until(`the memory of ${what} to be given back`, () => app.ingestMemory.used === 0)
 
 for (const [name, body, headers] of [
   ['committed batches', batch('committed'), JSON_TYPE],
@@ -56,11 +56,11 @@ for (const [name, body, headers] of [
     await until('the answers to be stuck', () => unsent() > 0)
     await until('the writer to be done', () => app.writer.status.waiting === 0)
     await settles(
-      () => app.budget.used,
+      () => app.ingestMemory.used,
       () => get('/healthz'),
     )
     // What Node.js could not hand to the kernel is the least that is held.
-    t.ok(app.budget.used >= unsent(), `${app.budget.used} bytes are reserved for ${unsent()}`)
+    t.ok(app.ingestMemory.used >= unsent(), `${app.ingestMemory.used} bytes are reserved for ${unsent()}`)
     first.resume()
     await given('what was read')
     first.destroy()
@@ -83,10 +83,10 @@ t.test('the refused lines that a stream lists count while it is open', async (t)
   const listed = 1000 * (500 + 100)
   await until('the lines to be refused', () => app.recordCounts.rejected >= before + 2000)
   await settles(
-    () => app.budget.used,
+    () => app.ingestMemory.used,
     () => get('/healthz'),
   )
-  t.ok(app.budget.used > listed, `${app.budget.used} bytes`)
+  t.ok(app.ingestMemory.used > listed, `${app.ingestMemory.used} bytes`)
   socket.destroy()
   await given('the stream')
 })
@@ -97,7 +97,7 @@ t.test('a key that takes no answers is refused beyond its share, and another one
   const refused = await until('a refusal', async () => {
     for (const socket of sockets) socket.write(request(greedy, nonsense, JSON_TYPE))
     const answer = await post(nonsense, { authorization: `Bearer ${greedy}` })
-    t.ok(app.budget.used <= app.budget.max && app.budget.used >= unsent())
+    t.ok(app.ingestMemory.used <= app.ingestMemory.max && app.ingestMemory.used >= unsent())
     return unsent() > 0 && answer.status === 503 && answer
   })
   isProblem(t, refused, 'overloaded')

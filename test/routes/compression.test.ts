@@ -29,9 +29,9 @@ t.test('an answer that is compressed has its compressor reserved until it is tak
   const reserved = async (path: string, headers: Record<string, string>) => {
     const reader = await openClient(t, port, key).read(path, headers)
     t.equal(reader.headers['content-encoding'], headers['accept-encoding'])
-    const { used } = app.unread
+    const { used } = app.responseMemory
     reader.on('error', () => {}).destroy()
-    await until('it to be given back', () => app.unread.used === 0)
+    await until('it to be given back', () => app.responseMemory.used === 0)
     return used
   }
   for (const accept of ['application/x-ndjson', 'application/json']) {

@@ -76,7 +76,7 @@ t.test('limits count inflated bytes: of a record, of a batch, of a line', async 
       encoding,
     )
   }
-  t.equal(small.app.budget.used, 0)
+  t.equal(small.app.ingestMemory.used, 0)
 })
 
 t.test('a bomb is refused early, and the connection answers the next request', async (t) => {
@@ -97,7 +97,7 @@ t.test('a bomb is refused early, and the connection answers the next request', a
       await goesOn(name)
     }
   }
-  t.equal(server.app.budget.used, 0)
+  t.equal(server.app.ingestMemory.used, 0)
 })
 
 t.test('of lines before a bomb the whole ones are stored, and the problem says so', async (t) => {

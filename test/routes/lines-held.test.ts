@@ -17,9 +17,9 @@ t.test('lines that wait for their commit count in the budget until they are stor
   await db.transaction().execute(async (trx) => {
     await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(trx)
     request.write(Array.from({ length: 1500 }, (_, id) => line(id)).join(''))
-    await until('a megabyte to be reserved', () => app.budget.used > 1_500_000)
+    await until('a megabyte to be reserved', () => app.ingestMemory.used > 1_500_000)
   })
   request.end()
   t.match(await answer, { status: 201, json: { counts: { created: 1500 } } })
-  t.equal(app.budget.used, 0)
+  t.equal(app.ingestMemory.used, 0)
 })

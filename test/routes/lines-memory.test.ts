@@ -60,10 +60,10 @@ t.test('what an inflater keeps is reserved: as far as it looks back, and no more
     const socket = openStream(t, key, { 'Content-Encoding': encoding }, chunk(await blankLines(stream, mebibytes)))
     await until(
       `${encoding}, ${name}: to be reserved`,
-      () => app.budget.used >= held && app.budget.used < held + MiB / 4,
+      () => app.ingestMemory.used >= held && app.ingestMemory.used < held + MiB / 4,
     )
     socket.destroy()
-    await until('it to be given back', () => app.budget.used === 0)
+    await until('it to be given back', () => app.ingestMemory.used === 0)
   }
 })
 
@@ -76,14 +76,14 @@ t.test('lines that wait for the rate of their key hold what is reserved, in chun
     ['gzip', { 'Content-Encoding': 'gzip' }, gzipSync(lines, { level: 0 })],
   ] as const) {
     const { token } = await makeKey({ scopes: ['ingest'], recordsPerSecond: 1 })
-    const [before, reserved] = [heapUsed(), app.budget.used]
+    const [before, reserved] = [heapUsed(), app.ingestMemory.used]
     const small = Buffer.from([...body.toString('latin1')].map((byte) => `1\r\n${byte}\r\n`).join(''), 'latin1')
     connections.length = 0
     for (let n = 0; n < STREAMS; n++) openStream(t, token, headers, small)
     // Six bytes for each byte of a line: more than the first 2,000 lines, which wait for their turn.
     const full = () => connections.length === STREAMS && connections.every(({ bytesRead }) => bytesRead > 600_000)
     await until('the streams to wait', full)
-    const [held, told] = [heapUsed() - before, app.budget.used - reserved]
+    const [held, told] = [heapUsed() - before, app.ingestMemory.used - reserved]
     t.ok(held < told + 4 * MiB, `${name}: ${held} bytes of the heap are held, ${told} are reserved`)
   }
 })

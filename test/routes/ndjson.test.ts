@@ -162,8 +162,8 @@ t.test('a damaged body of a request that is refused anyhow harms nobody, and its
       t.equal((await client.send('GET', '/healthz')).status, 200)
     }
   }
-  server.app.budget.take('another key', 64 * 1024 * 1024)
-  t.teardown(() => server.app.budget.give('another key', 64 * 1024 * 1024))
+  server.app.ingestMemory.take('another key', 64 * 1024 * 1024)
+  t.teardown(() => server.app.ingestMemory.give('another key', 64 * 1024 * 1024))
   for (const body of [good, damaged]) {
     const answer = await client.send('POST', '/v1/records', { ...NDJSON, 'content-encoding': 'gzip' }, body)
     isProblem(t, answer, 'overloaded')
@@ -180,7 +180,7 @@ t.test('a stream reserves memory for as long as it lasts, and gives it back howe
     ['', {}],
   ] as const) {
     await server.post(body, { ...NDJSON, ...headers })
-    t.equal(server.app.budget.used, 0, String(body).slice(0, 20))
+    t.equal(server.app.ingestMemory.used, 0, String(body).slice(0, 20))
   }
 })
 
@@ -203,7 +203,7 @@ t.test('a sender who vanishes halfway leaves whole lines; sending the file again
   await until('the first lines', async () => (await countOf(vanished, 'vanish')) >= 1000)
   request.destroy()
   await t.rejects(answer)
-  await until('the end of the request', () => vanished.app.budget.used === 0)
+  await until('the end of the request', () => vanished.app.ingestMemory.used === 0)
   t.equal(await countOf(vanished, 'vanish'), 3776, 'all whole lines that arrived, and not the half one')
 
   const again = openClient(t, await listen(vanished.app), vanished.key)
@@ -280,14 +280,14 @@ t.test('streams that wait for their senders leave room for others; what they hol
 
   // A line of which no end comes is held, and is refused where there is no room for it.
   streams[0]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
-  await until('its bytes', () => small.app.budget.used > 1_400_000)
+  await until('its bytes', () => small.app.ingestMemory.used > 1_400_000)
   streams[1]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
   isProblem(t, await (streams[1]?.answer as Promise<never>), 'overloaded', { outcome: 'unknown' })
   for (const { request } of streams) request.end()
   const answers = await Promise.all(streams.map(({ answer }) => answer))
   // The long line ends early: one of two, and the other stream's only one is stored all the same.
   t.same(answers.map(({ status }) => status).sort(), [...Array(8).fill(201), 207, 503])
-  t.equal(small.app.budget.used, 0)
+  t.equal(small.app.ingestMemory.used, 0)
 })
 
 t.test('when the database fails midway the problem has the report, and the connection goes on', async (t) => {

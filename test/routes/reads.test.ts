@@ -68,7 +68,7 @@ t.test('scans of one key keep nobody from a single record, and no other key from
   await held.count(0)
   t.equal((await get('/v1/records')).status, 200, 'once they have left, the key reads again')
   t.equal(app.turnstiles.list.waiting, 0)
-  await until('all that was reserved', () => app.unread.used === 0)
+  await until('all that was reserved', () => app.responseMemory.used === 0)
 })
 
 t.test('a query is cancelled when its client leaves', async (t) => {
@@ -131,7 +131,7 @@ t.test('a read that brings a body, even an empty one, is answered, and cancelled
       socket.destroy()
       await until(`${name}: their end`, async () => (await waiting.count()) === 0)
       await waiting.release()
-      await until(`${name}: all that was reserved`, () => server.app.unread.used === 0)
+      await until(`${name}: all that was reserved`, () => server.app.responseMemory.used === 0)
     }
   }
 })
@@ -160,7 +160,7 @@ t.test('the number of reads that wait is bounded for each key', async (t) => {
   t.teardown(() => sockets.forEach((socket) => void socket.destroy()))
   // As many as one connection may have in flight.
   for (const socket of sockets) socket.write(request.repeat(MOST_PIPELINED))
-  await until('more than the share of a key', () => app.unread.used > 1_990_000)
+  await until('more than the share of a key', () => app.responseMemory.used > 1_990_000)
   isProblem(t, await get('/v1/records'), 'overloaded')
   t.ok(app.turnstiles.list.waiting < 250, `${app.turnstiles.list.waiting} wait`)
   t.equal((await get('/v1/records', other)).status, 200)
@@ -168,7 +168,7 @@ t.test('the number of reads that wait is bounded for each key', async (t) => {
   for (const socket of sockets) socket.destroy()
   await until('those that wait to be forgotten', () => app.turnstiles.list.waiting === 0)
   for (const { leave } of clients) leave()
-  await until('all that was reserved', () => app.unread.used === 0)
+  await until('all that was reserved', () => app.responseMemory.used === 0)
 })
 
 /** Nothing gets at a table of the server until it is released. */
@@ -213,7 +213,7 @@ t.test('the next page of an export is not read when its reader has left', async 
   answer.destroy()
   await until('its end', async () => (await waiting.count()) === 0)
   await waiting.release()
-  await until('all that was reserved', () => server.app.unread.used === 0)
+  await until('all that was reserved', () => server.app.responseMemory.used === 0)
 })
 
 // The end of the connection is the end of such an answer: what a reader had got looked like all of it.
@@ -278,7 +278,7 @@ t.test('forty exports that nobody reads leave room for other keys', async (t) =>
   t.ok(unread.length > 5 && unread.length < 40, `${unread.length} of 40`)
   for (const answer of answers) if (answer.statusCode !== 200) t.equal(answer.statusCode, 503)
   isProblem(t, await get('/v1/records', NDJSON), 'overloaded')
-  t.ok(app.unread.used <= app.unread.max / 2)
+  t.ok(app.responseMemory.used <= app.responseMemory.max / 2)
 
   const other = bearer((await makeKey()).token)
   t.equal((await get('/v1/records?limit=1000', other)).json.records.length, LARGE)
@@ -286,5 +286,5 @@ t.test('forty exports that nobody reads leave room for other keys', async (t) =>
   t.equal((await get('/v1/records', { ...other, ...NDJSON })).text.match(/\n/g)?.length, LARGE)
   t.equal((await get('/v1/records/large/1')).status, 200, 'and the key itself still reads single records')
   for (const answer of unread) answer.on('error', () => {}).destroy()
-  await until('all that was reserved', () => app.unread.used === 0)
+  await until('all that was reserved', () => app.responseMemory.used === 0)
 })

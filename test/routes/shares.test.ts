@@ -52,7 +52,10 @@ t.test(
 t.test('a key that opens streams of lines, and sends nothing on them, takes no more than its share', async (t) => {
   const headers = { 'Content-Type': 'application/x-ndjson', 'Transfer-Encoding': 'chunked' }
   const statuses = await flood(t, 1030, headOf(headers))
-  await until('the rest to be refused', () => app.budget.used > 0.45 * app.budget.max && statuses().length > 300)
+  await until(
+    'the rest to be refused',
+    () => app.ingestMemory.used > 0.45 * app.ingestMemory.max && statuses().length > 300,
+  )
   await isServed(t, 'streams', statuses)
 })
 
@@ -93,7 +96,7 @@ t.test('a key with hundreds of strict batches that wait is passed by another key
 
 // Bodies were parsed in order of arrival, so one key with many bodies delayed all other keys.
 t.test('a key whose large bodies wait to be read is passed by another key at once', async (t) => {
-  await until('the memory of the others to be free', () => app.budget.used === 0)
+  await until('the memory of the others to be free', () => app.ingestMemory.used === 0)
   // Each of these waits for a turn before it is decoded.
   const large = `${' '.repeat(MiB)}x`
   const answered: string[] = []

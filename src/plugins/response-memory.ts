@@ -15,10 +15,10 @@ export interface Reading {
 }
 
 /** Bounds the memory of responses that are being made or that their readers have not taken: any number of readers may stall. */
-export default fp(async function unread(app: FastifyInstance) {
+export default fp(async function responseMemory(app: FastifyInstance) {
   const { config } = app
   const budget = new Budget(config.UNREAD_MAX_BYTES, 'Too many responses wait for their readers. Try again later.')
-  app.decorate('unread', budget)
+  app.decorate('responseMemory', budget)
   // Node.js warns of a leak above ten listeners. Each response that waits on the connection has one.
   app.server.on('connection', (socket) => socket.setMaxListeners(2 * MOST_PIPELINED))
   app.decorateReply('onceTaken', function (release) {
@@ -55,7 +55,7 @@ export default fp(async function unread(app: FastifyInstance) {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    unread: Budget
+    responseMemory: Budget
   }
   interface FastifyReply {
     /**

@@ -11,7 +11,7 @@ const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{1
 
 /** Gives each request its id and its trace, and logs one line after its response. */
 export default fp(
-  async function requests(app: FastifyInstance) {
+  async function accessLog(app: FastifyInstance) {
     app.decorateRequest('traceparent', undefined)
     app.decorateRequest('traceId', undefined)
     app.decorateRequest('spanId', undefined)
@@ -38,7 +38,7 @@ export default fp(
       done()
     })
   },
-  { name: 'requests' },
+  { name: 'access-log' },
 )
 
 /** Writes the one log line of a request. Its fields are fixed: no payload and no secret of a key can get into it. */

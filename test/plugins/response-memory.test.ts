@@ -3,7 +3,7 @@ import { connect } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { loadConfig } from '../../src/config.ts'
-import unread from '../../src/plugins/unread.ts'
+import responseMemory from '../../src/plugins/response-memory.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
@@ -14,7 +14,7 @@ async function setUp(t: Test) {
     request.key = { id: 'a key' } as never
   })
   app.decorate('config', loadConfig({ DATABASE_URL: 'postgres://x/y' }))
-  await app.register(unread)
+  await app.register(responseMemory)
   return app
 }
 
@@ -34,7 +34,7 @@ t.test('nothing is reserved for a reader who left before the reading began', asy
   await asked.promise
   socket.destroy()
   await answered.promise
-  t.equal(app.unread.used, 0)
+  t.equal(app.responseMemory.used, 0)
 })
 
 // An answer that waits behind another one on its connection has no socket yet, and Node.js closes it without an event.
@@ -48,7 +48,7 @@ t.test('a reader who leaves while its answer waits behind another one gives its 
   })
   const socket = connect(await listen(app as never), '127.0.0.1')
   socket.write(head('GET', '/') + head('GET', '/'))
-  await until('both to be read', () => app.unread.used > 20_000)
+  await until('both to be read', () => app.responseMemory.used > 20_000)
   socket.destroy()
-  await until('both to be given up', () => app.unread.used === 0)
+  await until('both to be given up', () => app.responseMemory.used === 0)
 })

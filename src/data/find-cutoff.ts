@@ -18,7 +18,7 @@ export interface Look {
  * Reads up to `limit` records before the position `below`, newest first. Finds the record with which the selected ones exceed
  * `maxCount` or `maxBytes`. Both may be Infinity.
  */
-export async function lookDown(
+export async function stepToCutoff(
   db: Database,
   selection: Selection,
   { below, limit, maxCount, maxBytes }: { below: TextPosition; limit: number; maxCount: number; maxBytes: number },

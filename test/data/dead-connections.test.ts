@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { watchSilence } from '../../src/data/silence.ts'
+import { closeWhenDead } from '../../src/data/dead-connections.ts'
 import { stopClock, turn } from '../helpers/clock.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
@@ -77,6 +77,6 @@ async function openClient(t: Test, connectionString: string): Promise<pg.Client>
 
 async function openWatched(t: Test, connectionString: string) {
   const client = await openClient(t, connectionString)
-  watchSilence(client, { connectionString })
+  closeWhenDead(client, { connectionString })
   return { client, stream: (client as unknown as { connection: { stream: Socket } }).connection.stream }
 }

@@ -12,7 +12,7 @@ const CANCELLED = '57014'
  * @param holdMs how long to retry, from the first failure on
  * @param signal ends the pause between two tries
  */
-export async function throughOutages<T>(read: () => Promise<T>, holdMs: number, signal: AbortSignal): Promise<T> {
+export async function retryDuringOutage<T>(read: () => Promise<T>, holdMs: number, signal: AbortSignal): Promise<T> {
   // Starts with the first failure: before that, the read may have waited a long time for its turn.
   let end: number | undefined
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {

@@ -32,7 +32,7 @@ const internalsOf = (client: pg.ClientBase) => client as unknown as Internals
  * @param client logged in
  * @param config for the connection of the check
  */
-export function watchSilence(client: pg.ClientBase, config: pg.ClientConfig): void {
+export function closeWhenDead(client: pg.ClientBase, config: pg.ClientConfig): void {
   const { connection, processID } = internalsOf(client)
   const { stream } = connection
   // Each byte, in or out, restarts the timer (Node.js, socket.setTimeout).

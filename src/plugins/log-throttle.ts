@@ -12,7 +12,7 @@ const LINES_PER_SECOND = 10
  * code, so that a flood of one kind hides no other. At the level debug, all refusals are logged.
  */
 export default fp(
-  async function refusals(app: FastifyInstance) {
+  async function logThrottle(app: FastifyInstance) {
     const log = app.log as Logger
     const seen = new Map<ProblemCode, number>()
     let second: NodeJS.Timeout | undefined
@@ -38,7 +38,7 @@ export default fp(
       seen.clear()
     }
   },
-  { name: 'refusals' },
+  { name: 'log-throttle' },
 )
 
 declare module 'fastify' {

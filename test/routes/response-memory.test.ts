@@ -22,7 +22,7 @@ t.test('answers that nobody takes are bounded, and what is beyond is refused unt
     ['/v1/records', NDJSON],
   ] as const) {
     const readers = []
-    while (app.unread.used < 8 * MiB) {
+    while (app.responseMemory.used < 8 * MiB) {
       // Each with a key of its own: one key has only a share.
       const reader = await openClient(t, port, (await makeKey()).token).read(path, headers)
       t.equal(reader.statusCode, 200, path)
@@ -33,7 +33,7 @@ t.test('answers that nobody takes are bounded, and what is beyond is refused unt
       t.match(refused.headers['retry-after'], /^\d+$/)
     }
     for (const reader of readers) reader.destroy()
-    await until('the room they took', () => app.unread.used === 0)
+    await until('the room they took', () => app.responseMemory.used === 0)
     t.equal((await get('/v1/records?limit=10')).status, 200)
   }
 })
@@ -41,7 +41,7 @@ t.test('answers that nobody takes are bounded, and what is beyond is refused unt
 t.test('after any answer nothing stays reserved', async (t) => {
   for (const path of ['/v1/records', '/v1/records?limit=0', '/v1/records/s/1', '/v1/records/s/none'])
     for (const accept of ['*/*', 'text/csv', 'text/html']) await get(path, { accept })
-  await until('all to be taken', () => app.unread.used === 0)
+  await until('all to be taken', () => app.responseMemory.used === 0)
 
   // One who leaves before his answer is there.
   const db = connect(database.superUrl)
@@ -55,5 +55,5 @@ t.test('after any answer nothing stays reserved', async (t) => {
     await t.rejects(answer)
   })
   t.equal((await get('/v1/records?limit=1')).status, 200)
-  await until('all to be taken', () => app.unread.used === 0)
+  await until('all to be taken', () => app.responseMemory.used === 0)
 })
