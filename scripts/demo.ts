@@ -4,7 +4,8 @@ import { showProgress } from '../src/client/progress.ts'
 import { reach, urlOption } from '../src/client/server.ts'
 import { toTable } from '../src/client/table.ts'
 import { explain } from '../src/lib/explain.ts'
-import { type Counts, store } from './demo/client.ts'
+import type { Counts } from '../src/schemas/results.ts'
+import { store } from './demo/client.ts'
 import { readDeliveries } from './demo/deliveries.ts'
 
 /** Records per request, about 250 kB of real webhooks. */

@@ -9,7 +9,7 @@ import { measureMemory } from './memory/measure.ts'
 import { stopAll } from './processes.ts'
 import { compareServers } from './requests/compare.ts'
 import { compareWithRetention } from './retention/compare.ts'
-import { type Measure, type Options, type Row, toTable } from './table.ts'
+import { type Measure, type Options, type TableRow, toTable } from './table.ts'
 
 /** In the order in which they run. */
 const MEASURES = {
@@ -64,7 +64,7 @@ bench(program.parse().opts<Arguments>()).catch((error) => {
 
 async function bench({ only, json, ...options }: Arguments): Promise<void> {
   const database = await openBenchDatabase()
-  const rows: Row[] = []
+  const rows: TableRow[] = []
   const faults: string[] = []
   try {
     for (const measure of only === undefined ? Object.values(MEASURES) : [MEASURES[only]]) {

@@ -22,13 +22,13 @@ export interface Run {
 }
 
 export interface Outcome {
-  rows: Row[]
+  rows: TableRow[]
   /** Why the run has failed, although it has a table. */
   faults: string[]
 }
 
 /** One row of a table. Its values are medians over the rounds. */
-export interface Row {
+export interface TableRow {
   name: string
   /** Records per second. */
   rate: number
@@ -49,9 +49,9 @@ export interface Row {
 }
 
 /** Shows only the columns for which a row has a value. */
-export function toTable(rows: readonly Row[]): string {
+export function toTable(rows: readonly TableRow[]): string {
   const ratios = [...new Set(rows.flatMap((row) => Object.keys(row.ratios)))]
-  const columns: [string, (row: Row) => string | undefined][] = [
+  const columns: [string, (row: TableRow) => string | undefined][] = [
     ['records/s', ({ rate }) => rate.toLocaleString('en')],
     ['p50 ms', ({ p50_ms }) => p50_ms?.toFixed(2)],
     ['p99 ms', ({ p99_ms }) => p99_ms?.toFixed(2)],

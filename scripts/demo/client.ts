@@ -1,8 +1,7 @@
 import { retry } from '../../src/client/retry.ts'
 import { type ProblemDocument, Refused, readText, type Server, send } from '../../src/client/server.ts'
+import type { Counts } from '../../src/schemas/results.ts'
 import type { Delivery } from './deliveries.ts'
-
-export type Counts = Record<'created' | 'duplicate' | 'conflict' | 'rejected', number>
 
 export interface Stored {
   counts: Counts

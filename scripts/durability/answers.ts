@@ -1,3 +1,4 @@
+import type { Counts } from '../../src/schemas/results.ts'
 import { idOf } from './records.ts'
 import type { Message } from './requests.ts'
 
@@ -29,13 +30,6 @@ export interface Answer {
   unsent: boolean
   /** Why there is no response, or the code of the refusal. Only for messages. */
   reason?: string | undefined
-}
-
-interface Counts {
-  created: number
-  duplicate: number
-  conflict: number
-  rejected: number
 }
 
 interface Result {

@@ -1,5 +1,5 @@
 /** The format of a body. */
-export type Format =
+export type BodyFormat =
   | 'object'
   | 'array'
   | 'lines'
@@ -11,7 +11,7 @@ export type Format =
 
 /** What a request looks like. */
 export interface Plan {
-  format: Format
+  format: BodyFormat
   /** Number of records. */
   count: number
   /** The records have no ids, so the server derives them from the Idempotency-Key. */

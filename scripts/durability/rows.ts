@@ -3,7 +3,7 @@ import { withConnection } from '../../src/commands/database.ts'
 import { encodeCursor } from '../../src/lib/cursor.ts'
 import { type Fields, recognise, type Stored } from './stored.ts'
 
-interface Row extends Record<Exclude<keyof Fields, 'extensions'>, string | null> {
+interface StoredRow extends Record<Exclude<keyof Fields, 'extensions'>, string | null> {
   epoch: number
   xid: string
   n: string
@@ -13,7 +13,7 @@ interface Row extends Record<Exclude<keyof Fields, 'extensions'>, string | null>
 /** Returns the records of a source, in the order of the feed, each compared with what was sent. */
 export async function rowsOf(url: string, source: string): Promise<Stored[]> {
   const { rows } = await withConnection(url, (db) =>
-    sql<Row>`
+    sql<StoredRow>`
       SELECT epoch, xid::text, n::text, id, type, subject, dataschema, datacontenttype, extensions::text, data::text,
              to_char("time" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS "time",
              translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64

@@ -8,7 +8,7 @@ const CHUNK_LINES = 1000
 const CHUNK_BYTES = 1024 * 1024
 
 /** The lines of one request. */
-export interface Chunk {
+export interface RequestChunk {
   input: Input
   /** Number of the chunk, from 0, over all inputs. */
   ordinal: number
@@ -27,7 +27,7 @@ export interface Chunk {
  * Cuts inputs, one after the other, into chunks. The cuts depend only on the content, so loading an input again sends the same
  * requests. After `stop`, an incomplete chunk is left out.
  */
-export async function* cutChunks(inputs: readonly Input[], stop: AbortSignal): AsyncGenerator<Chunk> {
+export async function* cutChunks(inputs: readonly Input[], stop: AbortSignal): AsyncGenerator<RequestChunk> {
   let ordinal = 0
   let byteOffset = 0
   for (const input of inputs) {
@@ -50,7 +50,7 @@ export async function* cutChunks(inputs: readonly Input[], stop: AbortSignal): A
     byteOffset += input.byteOffset
   }
 
-  function complete(chunk: Chunk, reached: number): Chunk {
+  function complete(chunk: RequestChunk, reached: number): RequestChunk {
     chunk.ordinal = ordinal++
     chunk.reached = reached
     chunk.byteOffset = byteOffset + chunk.input.byteOffset
@@ -58,14 +58,14 @@ export async function* cutChunks(inputs: readonly Input[], stop: AbortSignal): A
   }
 }
 
-function newChunk(input: Input, after: number): Chunk {
+function newChunk(input: Input, after: number): RequestChunk {
   return { input, ordinal: 0, lines: [], unsendable: [], after, reached: after, byteOffset: 0 }
 }
 
 const NEWLINE = Buffer.from('\n')
 
 /** The body of the request. */
-export function bodyOf({ lines }: Chunk): Buffer<ArrayBuffer> {
+export function bodyOf({ lines }: RequestChunk): Buffer<ArrayBuffer> {
   return Buffer.concat(lines.flatMap(({ record }) => [record as Buffer, NEWLINE]))
 }
 
@@ -74,6 +74,6 @@ export function bodyOf({ lines }: Chunk): Buffer<ArrayBuffer> {
  * the same input is loaded. It includes the line number, because two chunks of an input may be equal and still be different
  * records.
  */
-export function idempotencyKey({ lines }: Chunk, body: Buffer): string {
+export function idempotencyKey({ lines }: RequestChunk, body: Buffer): string {
   return createHash('sha256').update(`${lines[0]?.number}\n`).update(body).digest('hex')
 }

@@ -1,10 +1,9 @@
 import { zstdCompressSync } from 'node:zlib'
-import { bodyOf, type Chunk, idempotencyKey } from './chunks.ts'
+import type { Counts } from '../schemas/results.ts'
+import { bodyOf, idempotencyKey, type RequestChunk } from './chunks.ts'
 import type { InputLine } from './lines.ts'
 import { type RetryOptions, retry } from './retry.ts'
 import { isOther, type ProblemDocument, Refused, readText, type Server, send, TryAgain } from './server.ts'
-
-export type Counts = Record<'created' | 'duplicate' | 'conflict' | 'rejected', number>
 
 /** A line that was not stored, and why. */
 export interface RefusedLine {
@@ -30,7 +29,7 @@ const TIMEOUT_MS = 120_000
  * in the next one.
  * @throws TryAgain if all tries failed; Refused if the request was refused and not its lines; AbortError if stopped
  */
-export async function storeLines(server: Server, chunk: Chunk, options: RetryOptions): Promise<Stored> {
+export async function storeLines(server: Server, chunk: RequestChunk, options: RetryOptions): Promise<Stored> {
   if (chunk.lines.length === 0) return NOTHING
   const body = bodyOf(chunk)
   const key = idempotencyKey(chunk, body)

@@ -1,5 +1,6 @@
-import type { Chunk } from './chunks.ts'
-import type { Counts, Stored } from './store-lines.ts'
+import type { Counts } from '../schemas/results.ts'
+import type { RequestChunk } from './chunks.ts'
+import type { Stored } from './store-lines.ts'
 
 /** The results of the lines of all inputs. */
 export class Tally {
@@ -13,7 +14,7 @@ export class Tally {
   /** All lines up to this one are processed. */
   reached: { name: string; line: number } | undefined
   /** Chunks that are done, but not all chunks before them. */
-  readonly #done = new Map<number, Chunk>()
+  readonly #done = new Map<number, RequestChunk>()
   #next = 0
 
   get records(): number {
@@ -29,7 +30,7 @@ export class Tally {
   }
 
   /** Adds a chunk that is done. Chunks overtake each other: `reached` moves only when all earlier chunks are done. */
-  add(chunk: Chunk, { counts, unnamed, outcomeUnknown }: Stored): void {
+  add(chunk: RequestChunk, { counts, unnamed, outcomeUnknown }: Stored): void {
     for (const status of Object.keys(counts) as (keyof Counts)[]) this.counts[status] += counts[status]
     this.counts.rejected += chunk.unsendable.length
     this.lines += chunk.reached - chunk.after

@@ -11,11 +11,11 @@ import { type ListQuery, ListQuerySchema } from '../schemas/list.ts'
 import { onSignals } from './signals.ts'
 
 const MEDIA_TYPES = { ndjson: 'application/x-ndjson', csv: 'text/csv' } as const
-type FormatName = keyof typeof MEDIA_TYPES
+type ExportFormat = keyof typeof MEDIA_TYPES
 
 interface Options extends Omit<ListQuery, 'limit'> {
   url: string
-  format?: FormatName
+  format?: ExportFormat
   output?: string
   limit?: string
 }
@@ -111,7 +111,7 @@ async function runExport(options: Options): Promise<void> {
 async function request(
   server: Server,
   options: Options,
-  format: FormatName,
+  format: ExportFormat,
   stop: AbortSignal,
   progress: Progress | undefined,
 ): Promise<ReadableStream<Uint8Array>> {
@@ -128,7 +128,7 @@ async function request(
   return response.body as unknown as ReadableStream<Uint8Array>
 }
 
-function formatByName(path = ''): FormatName {
+function formatByName(path = ''): ExportFormat {
   return readName(path.toLowerCase()).name.endsWith('.csv') ? 'csv' : 'ndjson'
 }
 

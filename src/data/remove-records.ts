@@ -15,7 +15,7 @@ export interface Share {
 
 const rfc3339 = (time: RawBuilder<unknown>) => sql`to_char(${time}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 
-export interface Batch {
+export interface RemovedBatch {
   /** How many records were read, and the position of the last one; undefined: there was none. */
   seen: number
   last: TextPosition | undefined
@@ -46,7 +46,7 @@ export async function removeBatch(
   removals: readonly Removal[],
   { after, until, limit, maxBytes }: BatchBounds,
   { dryRun }: { dryRun: boolean },
-): Promise<Batch> {
+): Promise<RemovedBatch> {
   const matches = sql`ARRAY[${sql.join(removals.map(isRemovable))}]`
   // Rows are deleted by ctid, because the planner can then only fetch them directly. The ctid of a row that this statement sees
   // is not reused before the statement ends.

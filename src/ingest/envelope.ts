@@ -4,7 +4,7 @@ import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Row } from '../data/row.ts'
 import { decodeCursor } from '../lib/cursor.ts'
 import type { Fault } from '../lib/problems.ts'
-import { FORMATS, type FormatName } from '../schemas/formats.ts'
+import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { EXTENSION_NAME, ExtensionValueSchema, RecordInputSchema } from '../schemas/record.ts'
 import { parseTime } from './time.ts'
 import { pointerToken } from './unstorable.ts'
@@ -130,4 +130,4 @@ function explain(error: ValueError, index: number): Fault {
   }
 }
 
-const formatOf = (schema: TSchema) => FORMATS[schema.format as FormatName].says
+const formatOf = (schema: TSchema) => FORMATS[schema.format as TextFormat].says

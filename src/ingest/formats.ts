@@ -8,10 +8,10 @@ import type { Defaults } from './envelope.ts'
 import { type Batch, type JsonFormat, PLAIN, type RecordLimits, readJsonRecords } from './json-records.ts'
 
 /** How the body of a request is read: as JSON, as lines, or as the data of an event with its attributes in headers. */
-export type Format = JsonFormat | 'lines' | 'binary'
+export type BodyFormat = JsonFormat | 'lines' | 'binary'
 
 /** Keys are media types in lower case, without parameters. */
-const FORMATS: Record<string, Format> = {
+const FORMATS: Record<string, BodyFormat> = {
   'application/json': PLAIN,
   ...Object.fromEntries(LINE_TYPES.map((type) => [type, 'lines'])),
   'application/cloudevents+json': STRUCTURED,
@@ -22,7 +22,7 @@ const FORMATS: Record<string, Format> = {
  * Chooses the format from the headers alone, so that an unsupported request is refused before its body is read.
  * @throws Problem unsupported_media_type, unsupported_charset
  */
-export function chooseFormat(headers: IncomingHttpHeaders): Format {
+export function chooseFormat(headers: IncomingHttpHeaders): BodyFormat {
   const contentType = headers['content-type']?.toLowerCase() ?? ''
   const essence = (contentType.split(';')[0] as string).trim()
   // HTTP binding, section 3: a CloudEvents media type decides. With any other type, ce- headers mean binary mode.
@@ -50,7 +50,7 @@ const LARGE = 1024 * 1024
  * @throws Problem if the body as a whole is invalid
  */
 export async function readBatch(
-  format: Exclude<Format, 'lines'>,
+  format: Exclude<BodyFormat, 'lines'>,
   rawHeaders: readonly string[],
   content: Buffer,
   limits: RecordLimits,

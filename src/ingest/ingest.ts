@@ -3,11 +3,11 @@ import type { Row } from '../data/row.ts'
 import type { Fault } from '../lib/problems.ts'
 import { sourceFault } from '../operate/access.ts'
 import type { Key } from '../operate/keys.ts'
+import type { Counts } from '../schemas/results.ts'
 import { type Batch, isFault } from './json-records.ts'
 import type { Preferences } from './prefer.ts'
 import {
   addCounts,
-  type Counts,
   countFaults,
   countResults,
   joinResults,

@@ -1,7 +1,8 @@
 import type { RowOutcome } from '../data/record-store.ts'
 import type { Row, Rows } from '../data/row.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
-import { type Counts, codeForAll, faultOf, noCounts } from './results.ts'
+import type { Counts } from '../schemas/results.ts'
+import { codeForAll, faultOf, noCounts } from './results.ts'
 
 /** Number of rejected lines that are listed. Further ones are only counted. */
 export const MAX_REJECTIONS = 1000

@@ -3,14 +3,13 @@ import type { Row } from '../data/row.ts'
 import { encodeCursor } from '../lib/cursor.ts'
 import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
+import type { Counts } from '../schemas/results.ts'
 import { isFault } from './json-records.ts'
 
 /** The result of one record, before it is serialized. */
 export type Result =
   | { row: Row; status: 'created' | 'duplicate'; cursor: string }
   | { row: Row | undefined; status: 'conflict' | 'rejected'; error: Fault; cursor?: string }
-
-export type Counts = Record<Result['status'], number>
 
 /** Combines the records that a check rejected with the row outcomes of the others. Both are in the order of the body. */
 export function joinResults(records: readonly (Row | Fault)[], outcomes: readonly RowOutcome[]): Result[] {

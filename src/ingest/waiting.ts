@@ -6,7 +6,7 @@ import { Problem, type ProblemCode } from '../lib/problems.ts'
 // Waiting requests of the writer (writer.ts), and the parts of them that make up a flush.
 
 /** A request that is not answered yet. */
-export interface Waiting {
+export interface WaitingRequest {
   /** The id of the API key that sent it. */
   key: string
   rows: Rows
@@ -27,7 +27,7 @@ export interface Waiting {
 
 /** The rows of a waiting request from `from` to before `to`. A split may cut a request in two. */
 export interface Part {
-  request: Waiting
+  request: WaitingRequest
   from: number
   to: number
 }
@@ -93,7 +93,7 @@ const DISK_FULL = '53100'
  * Answers a request whose deadline has passed or that was withdrawn.
  * @param cause the last failure of its flush, or of the database during an outage; undefined if there was none
  */
-export function answerLate(request: Waiting, cause: unknown): void {
+export function answerLate(request: WaitingRequest, cause: unknown): void {
   if (request.withdrawn !== undefined) {
     const { code, message, headers } = request.withdrawn
     answerError(request, new Problem(code, message, { outcome: outcomeOf(request), headers }))
@@ -106,7 +106,7 @@ export function answerLate(request: Waiting, cause: unknown): void {
   answerError(request, new Problem(code, `${reason} ${advice}`, { outcome: outcomeOf(request), cause }))
 }
 
-function lateReason(request: Waiting, cause: unknown): [ProblemCode, string] {
+function lateReason(request: WaitingRequest, cause: unknown): [ProblemCode, string] {
   if (sqlstateOf(cause) === DISK_FULL) return ['storage_full', 'The database has no space left on its disk.']
   if (cause !== undefined && classifyFailure(cause).away)
     return ['database_unavailable', 'The database is unavailable.']
@@ -118,15 +118,15 @@ function lateReason(request: Waiting, cause: unknown): [ProblemCode, string] {
   ]
 }
 
-export function answerDefect(request: Waiting, cause: unknown): void {
+export function answerDefect(request: WaitingRequest, cause: unknown): void {
   const detail = 'The records could not be written. The log has the reason under this requestId.'
   answerError(request, new Problem('internal_error', detail, { outcome: outcomeOf(request), cause }))
 }
 
-const outcomeOf = ({ outcomeUnknown }: Waiting) => (outcomeUnknown ? 'unknown' : 'not_written')
+const outcomeOf = ({ outcomeUnknown }: WaitingRequest) => (outcomeUnknown ? 'unknown' : 'not_written')
 
 /** Answers with an error, at most once: several parts of a split request can fail. */
-function answerError(request: Waiting, error: Problem): void {
+function answerError(request: WaitingRequest, error: Problem): void {
   if (request.pendingRows <= 0) return
   request.pendingRows = 0
   request.done(error, [])

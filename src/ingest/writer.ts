@@ -16,7 +16,7 @@ import {
   type Part,
   rowsOf,
   split,
-  type Waiting,
+  type WaitingRequest,
 } from './waiting.ts'
 
 /**
@@ -152,13 +152,13 @@ export class Writer {
    */
   submit(
     request: { key: string; rows: Rows; bytes: number; strict: boolean },
-    done: Waiting['done'],
+    done: WaitingRequest['done'],
   ): (why: Problem) => void {
     if (this.#closing) {
       done(new Problem('draining', 'This instance is shutting down; send the request again.'), [])
       return () => {}
     }
-    const waiting: Waiting = {
+    const waiting: WaitingRequest = {
       ...request,
       deadline: performance.now() + this.#options.holdMs,
       outcomeUnknown: false,
@@ -173,7 +173,7 @@ export class Writer {
     return (why) => this.#withdraw(waiting, why)
   }
 
-  #withdraw(request: Waiting, why: Problem): void {
+  #withdraw(request: WaitingRequest, why: Problem): void {
     request.withdrawn = why
     request.deadline = Math.min(request.deadline, performance.now())
     if (this.#queue.remove(request)) answerLate(request, undefined)

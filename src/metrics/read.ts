@@ -1,14 +1,14 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
 
 /** Values of one metric: a number, or one for each set of labels. */
-export type Reading = number | readonly (readonly [labels: Record<string, string>, value: number])[]
+export type MetricValue = number | readonly (readonly [labels: Record<string, string>, value: number])[]
 
 interface Definition {
   name: string
   help: string
   labelNames?: string[]
   /** Called at each scrape. */
-  read: () => Reading | Promise<Reading>
+  read: () => MetricValue | Promise<MetricValue>
 }
 
 /** A gauge whose value is read at each scrape. */
@@ -78,4 +78,4 @@ function clear(metric: Counter | Gauge): void {
   metric.remove({})
 }
 
-const toSamples = (reading: Reading) => (typeof reading === 'number' ? ([[{}, reading]] as const) : reading)
+const toSamples = (reading: MetricValue) => (typeof reading === 'number' ? ([[{}, reading]] as const) : reading)

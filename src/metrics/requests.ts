@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client'
-import type { Counts } from '../ingest/results.ts'
+import type { Counts } from '../schemas/results.ts'
 import { type Observed, readCounter, readHistogram } from './read.ts'
 
 /** In seconds: from a commit on a fast disk to a request that waited during an outage, up to OUTAGE_HOLD_SECONDS. */

@@ -1,7 +1,7 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Selection } from '../data/removable.ts'
-import { FORMATS, type FormatName } from '../schemas/formats.ts'
+import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
 
 /** A retention policy: which records it applies to, and its limits, of which at least one is set. */
@@ -60,7 +60,7 @@ function describe(errors: ValueError[]): string[] {
     if (type === ValueErrorType.ObjectAdditionalProperties)
       return `${here} is unknown: a policy has ${Object.keys(PolicySchema.properties).join(', ')}`
     const allowed =
-      schema.title ?? FORMATS[schema.format as FormatName]?.says ?? (path === '' ? 'an array of policies' : 'an object')
+      schema.title ?? FORMATS[schema.format as TextFormat]?.says ?? (path === '' ? 'an array of policies' : 'an object')
     return `${here} is ${JSON.stringify(value)}, but must be ${allowed}`
   })
 }

@@ -1,7 +1,7 @@
 import { stepToCutoff } from '../data/find-cutoff.ts'
 import { selectTime } from '../data/maintenance.ts'
 import type { Removal, TextPosition } from '../data/removable.ts'
-import { type Batch, removeBatch, type Share } from '../data/remove-records.ts'
+import { type RemovedBatch, removeBatch, type Share } from '../data/remove-records.ts'
 import type { Database } from '../data/schema.ts'
 import { selectHorizon } from '../data/select-records.ts'
 import { paced } from './pace.ts'
@@ -17,7 +17,7 @@ export interface RetentionOptions {
   dryRun: boolean
   stop: AbortSignal
   /** Called after each transaction. */
-  onBatch: (batch: Batch) => void
+  onBatch: (batch: RemovedBatch) => void
 }
 
 /**
@@ -116,7 +116,7 @@ export class Removed {
     this.shares = policies.map(() => ({ records: 0, bytes: 0 }))
   }
 
-  add(batch: Batch): void {
+  add(batch: RemovedBatch): void {
     this.records += batch.records
     this.bytes += batch.bytes
     for (const { policy, records, bytes, oldest, newest } of batch.shares) {

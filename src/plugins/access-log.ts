@@ -3,8 +3,9 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
-import { type Counts, writeCounts } from '../ingest/results.ts'
+import { writeCounts } from '../ingest/results.ts'
 import { logLine } from '../logger.ts'
+import type { Counts } from '../schemas/results.ts'
 
 /** W3C Trace Context, section 3.2. An id of only zeros is invalid. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}$/

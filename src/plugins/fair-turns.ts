@@ -23,7 +23,7 @@ export const UNTIL_COUNTED = 16
  */
 const MOST_OF_WAITING = 8
 
-interface Waiting {
+interface QueuedStart {
   /** The id of the API key, or '' without one. */
   owner: string
   socket: Socket
@@ -47,7 +47,7 @@ export default fp(
     const { config } = app
     const refusal = 'Too many requests arrive at once. Nothing was done; send the request again later.'
     const room = new Budget(config.QUEUE_MAX_BYTES, refusal)
-    const waiting = new RoundRobin<Waiting>()
+    const waiting = new RoundRobin<QueuedStart>()
     const resumeQueue = new RoundRobin<Socket>()
     /** The connections in that queue. */
     const paused = new WeakSet<Socket>()

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { makeDefaults } from '../ingest/defaults.ts'
-import { chooseFormat, type Format, readBatch } from '../ingest/formats.ts'
+import { type BodyFormat, chooseFormat, readBatch } from '../ingest/formats.ts'
 import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
 import { abandon, type Encoding, readEncoding } from '../ingest/inflate.ts'
@@ -11,7 +11,7 @@ import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
 import { INGEST_SCHEMA } from '../schemas/ingest.ts'
-import { type Hold, openBody, openReservation, receiveBody, sendContinue } from './receive.ts'
+import { openBody, openReservation, type Reservation, receiveBody, sendContinue } from './receive.ts'
 
 /**
  * In bytes. Up to this size, the memory of a response is released at once, because the kernel takes it: the response to a single
@@ -97,7 +97,7 @@ const routes: FastifyPluginAsync = async (app) => {
   }
 
   async function readContent(request: FastifyRequest, content: Buffer) {
-    const format = request.format as Exclude<Format, 'lines'>
+    const format = request.format as Exclude<BodyFormat, 'lines'>
     const { id } = request.key as Key
     const batch = await readBatch(format, request.raw.rawHeaders, content, limits, defaultsOf(request), id)
     return { ...batch, bytes: content.length, textBytes: textBytes(content, format === 'binary') }
@@ -166,7 +166,7 @@ const toBody = (json: string) => (json.length > SMALL_RESPONSE ? Buffer.from(jso
  * Keeps the memory of the response reserved until the client has taken it, because any number of clients may leave their
  * responses unread. A problem document, which does not exist yet, needs at most what its records or lines held.
  */
-function keepUntilTaken(reply: FastifyReply, hold: Hold, bytes: number): void {
+function keepUntilTaken(reply: FastifyReply, hold: Reservation, bytes: number): void {
   if (bytes <= SMALL_RESPONSE) hold()
   else {
     hold(bytes)
@@ -180,7 +180,7 @@ const defaultsOf = (request: FastifyRequest) =>
 declare module 'fastify' {
   interface FastifyRequest {
     /** The format of the body. */
-    format: Format | undefined
+    format: BodyFormat | undefined
     encoding: Encoding | undefined
   }
 }

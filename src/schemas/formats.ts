@@ -19,7 +19,7 @@ const BASE64 = /^[A-Za-z0-9+/]*(?:[AQgw]==|[AEIMQUYcgkosw048]=)?$/
 const fits = (value: string, max: number) =>
   value.length > 0 && value.length <= max && (value.length * 3 <= max || Buffer.byteLength(value) <= max)
 
-interface Format {
+interface FormatRule {
   test(value: string): boolean
   /** Completes "must be …". */
   says: string
@@ -55,8 +55,8 @@ export const FORMATS = {
     test: (value) => value.length % 4 === 0 && BASE64.test(value),
     says: 'base64 (RFC 4648, section 4)',
   },
-} as const satisfies Record<string, Format>
+} as const satisfies Record<string, FormatRule>
 
-export type FormatName = keyof typeof FORMATS
+export type TextFormat = keyof typeof FORMATS
 
 for (const [name, { test }] of Object.entries(FORMATS)) FormatRegistry.Set(name, test)

@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
-import type { FormatName } from './formats.ts'
+import type { TextFormat } from './formats.ts'
 
-const text = (format: FormatName, description: string) => Type.Optional(Type.String({ format, description }))
+const text = (format: TextFormat, description: string) => Type.Optional(Type.String({ format, description }))
 
 /** One retention policy. Each field has a `title` or a format that completes "must be …". */
 export const PolicySchema = Type.Object(

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
-import type { FormatName } from './formats.ts'
+import type { TextFormat } from './formats.ts'
 
-const text = (format: FormatName, description: string, examples: string[] = []) =>
+const text = (format: TextFormat, description: string, examples: string[] = []) =>
   Type.String({ format, description, ...(examples.length > 0 ? { examples } : {}) })
 
 /** A value that a CloudEvents extension attribute may have in JSON: string, boolean or 32-bit integer. */

@@ -1,4 +1,4 @@
-import { Type } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import { FaultSchema } from './problem.ts'
 
 const StatusSchema = Type.Union([
@@ -24,6 +24,9 @@ export const CountsSchema = Type.Object(
   { created: Type.Integer(), duplicate: Type.Integer(), conflict: Type.Integer(), rejected: Type.Integer() },
   { $id: 'Counts' },
 )
+
+/** How many records had each result. */
+export type Counts = Static<typeof CountsSchema>
 
 export const ResultsSchema = Type.Object(
   {

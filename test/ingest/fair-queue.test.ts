@@ -3,12 +3,12 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { FairQueue } from '../../src/ingest/fair-queue.ts'
-import type { Waiting } from '../../src/ingest/waiting.ts'
+import type { WaitingRequest } from '../../src/ingest/waiting.ts'
 import { makeRow } from '../helpers/rows.ts'
 
 const MANY = 1e9
 
-function request(key: string, { rows = 1, bytes = 1, strict = false, deadline = 0 } = {}): Waiting {
+function request(key: string, { rows = 1, bytes = 1, strict = false, deadline = 0 } = {}): WaitingRequest {
   return {
     key,
     rows: Array.from({ length: rows }, () => makeRow()),
@@ -23,13 +23,13 @@ function request(key: string, { rows = 1, bytes = 1, strict = false, deadline = 
   }
 }
 
-function queueOf(...requests: Waiting[]): FairQueue {
+function queueOf(...requests: WaitingRequest[]): FairQueue {
   const queue = new FairQueue()
   for (const one of requests) queue.push(one)
   return queue
 }
 
-const keys = (requests: Waiting[]) => requests.map(({ key }) => key).join('')
+const keys = (requests: WaitingRequest[]) => requests.map(({ key }) => key).join('')
 
 t.test('keys take turns, one request each; each keeps its own order', async (t) => {
   const a = [1, 2, 3].map((deadline) => request('a', { deadline }))
@@ -90,7 +90,7 @@ t.test('a request is removed from wherever it waits, once, and the others keep t
 // Up to half of a key's requests were kept until the others were taken, and the budget counted them no more.
 t.test('a request that was taken is not kept, however many of its key wait', async (t) => {
   const queue = queueOf(...Array.from({ length: 10 }, () => request('a')))
-  const taken = new WeakRef(queue.take(1, 1)[0] as Waiting)
+  const taken = new WeakRef(queue.take(1, 1)[0] as WaitingRequest)
   await nextTurn()
   setFlagsFromString('--expose-gc')
   runInNewContext('gc')()

@@ -6,7 +6,7 @@ import type { BenchDatabase } from '../database.ts'
 import { peakWhile } from '../memory/rss.ts'
 import { type Child, start } from '../processes.ts'
 import { type Server, startServer } from '../servers/start.ts'
-import type { Outcome, Row, Run } from '../table.ts'
+import type { Outcome, Run, TableRow } from '../table.ts'
 import type { Tally } from './attack.ts'
 import type { Order as AttackerOrder } from './attacker.ts'
 import { type Order as BystanderOrder, KNOWN, type Latencies, type Witnessed } from './bystander.ts'
@@ -32,7 +32,7 @@ export interface Result extends Witnessed {
 
 /** Measures the memory of Sluice under each flood, and the latencies of a client with another key. */
 export async function measureFloods({ database, options }: Run): Promise<Outcome> {
-  const rows: Row[] = []
+  const rows: TableRow[] = []
   const faults: string[] = []
   for (const name of options.floods ?? (Object.keys(FLOODS) as FloodName[])) {
     const result = await inflict(name, database, options.floodSeconds)
@@ -118,7 +118,7 @@ function toRow(
   { peak, attacks }: Result,
   { requests, failures, p50_ms, p99_ms, worst_ms }: Latencies,
   seconds: number,
-): Row {
+): TableRow {
   return {
     name,
     rate: Math.round((requests - failures) / seconds),

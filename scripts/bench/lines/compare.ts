@@ -1,7 +1,7 @@
 import type { BenchDatabase } from '../database.ts'
 import { type Child, start } from '../processes.ts'
 import { type Server, startServer } from '../servers/start.ts'
-import { median, medianRatio, type Outcome, type Row, type Run } from '../table.ts'
+import { median, medianRatio, type Outcome, type Run, type TableRow } from '../table.ts'
 import type { Sent, Task } from './sender.ts'
 
 /** The same rows are sent as NDJSON (ours), again as duplicates (resend), and with COPY on one and on two connections. */
@@ -90,7 +90,7 @@ class Lines {
   }
 }
 
-function toRows(rates: Record<Way, number[]>): Row[] {
+function toRows(rates: Record<Way, number[]>): TableRow[] {
   return WAYS.map((way) => ({
     name: `lines ${way}`,
     rate: Math.round(median(rates[way])),

@@ -1,7 +1,7 @@
 import { type Child, start } from '../processes.ts'
 import type { Usage } from '../servers/serve.ts'
 import { type Server, type ServerName, startServer } from '../servers/start.ts'
-import { median, medianRatio, type Outcome, type Row, type Run, rounded } from '../table.ts'
+import { median, medianRatio, type Outcome, type Run, rounded, type TableRow } from '../table.ts'
 import type { Measurement, Order } from './load.ts'
 
 interface Comparison {
@@ -86,7 +86,7 @@ export async function compareServers(of: keyof typeof COMPARISONS, { database, o
     return lost
   }
 
-  function toRow(name: ServerName): Row {
+  function toRow(name: ServerName): TableRow {
     const rates = (name: ServerName) => measured[name].map(({ rate }) => rate)
     return {
       name: `${of} ${name}`,

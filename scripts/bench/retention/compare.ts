@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Program, run, start } from '../processes.ts'
 import type { Measurement, Order } from '../requests/load.ts'
 import { startServer } from '../servers/start.ts'
-import { median, medianRatio, type Outcome, type Row, type Run, rounded } from '../table.ts'
+import { median, medianRatio, type Outcome, type Run, rounded, type TableRow } from '../table.ts'
 
 const CONNECTIONS = 64
 
@@ -97,7 +97,7 @@ function deletedBy(maintain: Program): number | undefined {
 
 const hasOnlyToVacuum = (maintain: Program) => deletedBy(maintain) !== undefined && maintain.code() === null
 
-function toRows(measured: Record<Way, Measurement[]>): Row[] {
+function toRows(measured: Record<Way, Measurement[]>): TableRow[] {
   return (['without', 'with'] as const).map((way) => {
     const all = (key: 'rate' | 'p50_ms' | 'p99_ms', of: Way = way) =>
       measured[of].map((measurement) => measurement[key])

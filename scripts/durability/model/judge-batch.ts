@@ -1,6 +1,7 @@
+import type { Counts } from '../../../src/schemas/results.ts'
 import type { Answer } from './client.ts'
 import type { Attempt, Told } from './history.ts'
-import { type Complain, type Counts, codeForAll, type ProblemDocument, type Refusal, readProblem } from './problem.ts'
+import { type Complain, codeForAll, type ProblemDocument, type Refusal, readProblem } from './problem.ts'
 import type { Request } from './requests.ts'
 
 interface Result {

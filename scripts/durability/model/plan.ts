@@ -2,11 +2,11 @@ import { brotliCompressSync, constants, deflateSync, gzipSync, zstdCompressSync 
 import type { Shape } from './bad-records.ts'
 import type { Random } from './random.ts'
 
-export type Format = 'object' | 'array' | 'lines' | 'structured' | 'batch' | 'binary'
+export type BodyFormat = 'object' | 'array' | 'lines' | 'structured' | 'batch' | 'binary'
 
 /** The properties of a request, before its records are chosen. */
 export interface Plan {
-  format: Format
+  format: BodyFormat
   shape: Shape
   /** It is in a mode of CloudEvents, in which records need an id and specversion. */
   isEvent: boolean
@@ -24,7 +24,7 @@ export interface Plan {
   pauseMs: number
 }
 
-export const MEDIA_TYPES: Record<Format, string> = {
+export const MEDIA_TYPES: Record<BodyFormat, string> = {
   object: 'application/json',
   array: 'application/json; charset=utf-8',
   lines: 'application/x-ndjson',
@@ -41,9 +41,9 @@ export const ENCODINGS: Record<string, (bytes: Buffer) => Buffer> = {
   deflate: (bytes) => deflateSync(bytes),
 }
 
-const FORMATS: Format[] = ['object', 'object', 'array', 'array', 'lines', 'lines', 'structured', 'batch', 'binary']
-const ALONE: Format[] = ['object', 'structured', 'binary']
-const EVENTS: Format[] = ['structured', 'batch', 'binary']
+const FORMATS: BodyFormat[] = ['object', 'object', 'array', 'array', 'lines', 'lines', 'structured', 'batch', 'binary']
+const ALONE: BodyFormat[] = ['object', 'structured', 'binary']
+const EVENTS: BodyFormat[] = ['structured', 'batch', 'binary']
 const TRACE = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
 /** Number of idempotency keys that requests compete for. */
 const KEYS = 12

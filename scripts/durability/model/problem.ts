@@ -1,3 +1,4 @@
+import type { Counts } from '../../../src/schemas/results.ts'
 import type { Answer } from './client.ts'
 
 export interface ProblemDocument {
@@ -16,13 +17,6 @@ export interface Refusal {
   line?: number
   pointer?: string
   code: string
-}
-
-export interface Counts {
-  created: number
-  duplicate: number
-  conflict: number
-  rejected: number
 }
 
 export interface LinesReport {
