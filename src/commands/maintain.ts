@@ -130,7 +130,7 @@ const BROKEN = 'The connection to the database broke (the next run continues whe
 
 function isBroken(error: unknown): boolean {
   const failure = classifyFailure(error)
-  return failure.kind === 'transient' && failure.away
+  return failure.kind === 'transient' && failure.unavailable
 }
 
 /** On a terminal a table. Otherwise a log line for each policy, and one for all together. */

@@ -13,7 +13,7 @@ export interface Failure {
   /** no: nothing was sent, or PostgreSQL reported a rollback. unknown: the commit may have succeeded. */
   written: 'no' | 'unknown'
   /** The database is unavailable for all statements, not only for this one. */
-  away: boolean
+  unavailable: boolean
 }
 
 /** Rolled back because of concurrent transactions, or cancelled by someone. The server is healthy. */
@@ -68,24 +68,24 @@ export class AfterCommitError extends Error {
 }
 
 export function classifyFailure(error: unknown): Failure {
-  if (error instanceof NotConnectedError) return { kind: 'transient', written: 'no', away: true }
+  if (error instanceof NotConnectedError) return { kind: 'transient', written: 'no', unavailable: true }
   if (error instanceof AfterCommitError) {
-    const { kind, away } = classifyFailure(error.cause)
+    const { kind, unavailable } = classifyFailure(error.cause)
     // Never `row`: the writer would send the halves under new bases, and would not recognise the committed rows as its own.
-    return { kind: kind === 'row' ? 'defect' : kind, written: 'unknown', away }
+    return { kind: kind === 'row' ? 'defect' : kind, written: 'unknown', unavailable }
   }
-  if (error instanceof UnconfirmedError) return { kind: 'transient', written: 'unknown', away: false }
+  if (error instanceof UnconfirmedError) return { kind: 'transient', written: 'unknown', unavailable: false }
   const code = sqlstateOf(error)
   if (code === undefined || NETWORK.has(code) || isSystemError(error))
     return isDriverError(error)
-      ? { kind: 'transient', written: 'unknown', away: true }
-      : { kind: 'defect', written: 'unknown', away: false }
+      ? { kind: 'transient', written: 'unknown', unavailable: true }
+      : { kind: 'defect', written: 'unknown', unavailable: false }
   const { severity } = error as { severity?: unknown }
-  if (CUT_OFF.test(code) || ENDING.has(severity)) return { kind: 'transient', written: 'unknown', away: true }
+  if (CUT_OFF.test(code) || ENDING.has(severity)) return { kind: 'transient', written: 'unknown', unavailable: true }
   const written = severity === ROLLED_BACK ? 'no' : 'unknown'
-  if (CONTENTION.test(code)) return { kind: 'transient', written, away: false }
-  if (EXHAUSTED.test(code)) return { kind: 'transient', written, away: true }
-  return { kind: ROW.test(code) ? 'row' : 'defect', written, away: false }
+  if (CONTENTION.test(code)) return { kind: 'transient', written, unavailable: false }
+  if (EXHAUSTED.test(code)) return { kind: 'transient', written, unavailable: true }
+  return { kind: ROW.test(code) ? 'row' : 'defect', written, unavailable: false }
 }
 
 /** The SQLSTATE of a server error, or the code of a network error. */

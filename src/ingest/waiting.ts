@@ -108,7 +108,7 @@ export function answerLate(request: WaitingRequest, cause: unknown): void {
 
 function lateReason(request: WaitingRequest, cause: unknown): [ProblemCode, string] {
   if (sqlstateOf(cause) === DISK_FULL) return ['storage_full', 'The database has no space left on its disk.']
-  if (cause !== undefined && classifyFailure(cause).away)
+  if (cause !== undefined && classifyFailure(cause).unavailable)
     return ['database_unavailable', 'The database is unavailable.']
   if (cause !== undefined || request.outcomeUnknown)
     return ['database_unavailable', 'The database did not finish the write in time.']

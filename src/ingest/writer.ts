@@ -302,10 +302,10 @@ export class Writer {
           return []
         }
         this.#options.onRetry?.()
-        if (failure.away) this.#noteUnavailable(error)
+        if (failure.unavailable) this.#noteUnavailable(error)
         else this.#noteAvailable()
         // During shutdown, requests do not wait for an unavailable database.
-        const now = this.#closing && failure.away ? Number.POSITIVE_INFINITY : performance.now()
+        const now = this.#closing && failure.unavailable ? Number.POSITIVE_INFINITY : performance.now()
         for (const { request } of parts) if (request.deadline <= now) answerLate(request, error)
         await hold(flush, parts.filter(isOpen), next)
       }

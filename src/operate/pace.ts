@@ -41,7 +41,7 @@ export async function paced(stop: AbortSignal, step: (rows: number) => Promise<b
 
 function isTemporary(error: unknown): boolean {
   const failure = classifyFailure(error)
-  return (failure.kind === 'transient' && !failure.away) || sqlstateOf(error) === STATEMENT_TIMEOUT
+  return (failure.kind === 'transient' && !failure.unavailable) || sqlstateOf(error) === STATEMENT_TIMEOUT
 }
 
 const STATEMENT_TIMEOUT = '57014'

@@ -197,7 +197,7 @@ t.test('what is copied, inserted or asked where there is a standby, during a fai
     () => standingOf(db, { epoch: 2 ** 30, xid: '1' }, true),
   ]) {
     const failure = await ask().catch((error) => error)
-    t.match(classifyFailure(failure), { kind: 'transient', away: true }, failure.message)
+    t.match(classifyFailure(failure), { kind: 'transient', unavailable: true }, failure.message)
   }
 })
 

@@ -431,7 +431,7 @@ t.test(
       const written = strict ? 'no' : 'unknown'
       t.match(
         classifyFailure(await failureOf(write())),
-        { kind: 'transient', written, away: false },
+        { kind: 'transient', written, unavailable: false },
         `strict: ${strict}`,
       )
       t.same(await ids(), strict ? ['taken'] : ['new', 'taken'])

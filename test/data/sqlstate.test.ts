@@ -3,8 +3,8 @@ import { AfterCommitError, classifyFailure, NotConnectedError, sqlstateOf } from
 import { UnconfirmedError } from '../../src/data/unconfirmed.ts'
 import { sqlError } from '../helpers/memory-store.ts'
 
-const AWAY_UNWRITTEN = { kind: 'transient', written: 'no', away: true }
-const AWAY_UNKNOWN = { kind: 'transient', written: 'unknown', away: true }
+const AWAY_UNWRITTEN = { kind: 'transient', written: 'no', unavailable: true }
+const AWAY_UNKNOWN = { kind: 'transient', written: 'unknown', unavailable: true }
 
 t.test('no connection: nothing was sent', async (t) => {
   t.same(classifyFailure(new NotConnectedError('no connection to PostgreSQL')), AWAY_UNWRITTEN)
@@ -25,7 +25,7 @@ t.test('a server that ends of it may have committed: with a full disk it ends am
 
 t.test('a server that speaks another language is not taken at a word we do not know', async (t) => {
   t.same(classifyFailure(sqlError('53100', 'PANIK')), AWAY_UNKNOWN)
-  t.same(classifyFailure(sqlError('23514', 'FEHLER')), { kind: 'row', written: 'unknown', away: false })
+  t.same(classifyFailure(sqlError('23514', 'FEHLER')), { kind: 'row', written: 'unknown', unavailable: false })
 })
 
 t.test('a connection that broke may have committed, whoever says so', async (t) => {
@@ -44,12 +44,12 @@ t.test('a primary that became a standby is away', async (t) => {
 
 t.test('contention is no outage, and neither is a statement that somebody cancelled', async (t) => {
   for (const code of ['40001', '40P01', '55P03', '57014']) {
-    t.same(classifyFailure(sqlError(code)), { kind: 'transient', written: 'no', away: false }, code)
+    t.same(classifyFailure(sqlError(code)), { kind: 'transient', written: 'no', unavailable: false }, code)
   }
 })
 
 t.test('what is wrong with values, or with us, is not tried again', async (t) => {
-  const rolledBack = { written: 'no', away: false }
+  const rolledBack = { written: 'no', unavailable: false }
   for (const code of ['22P02', '23505', '54000'])
     t.same(classifyFailure(sqlError(code)), { kind: 'row', ...rolledBack }, code)
   for (const code of ['42501', 'XX000'])
@@ -57,7 +57,7 @@ t.test('what is wrong with values, or with us, is not tried again', async (t) =>
   for (const error of [new TypeError('x'), undefined, null]) {
     t.same(
       classifyFailure(error),
-      { kind: 'defect', written: 'unknown', away: false },
+      { kind: 'defect', written: 'unknown', unavailable: false },
       'nobody said that it was undone',
     )
   }
@@ -74,10 +74,10 @@ t.test('what fails after a commit is what it is, but never unwritten', async (t)
 t.test('no row is at fault for what fails after a commit: it may be stored', async (t) => {
   for (const code of ['22P02', '23514', '54000']) {
     const failure = classifyFailure(new AfterCommitError(sqlError(code)))
-    t.same(failure, { kind: 'defect', written: 'unknown', away: false }, code)
+    t.same(failure, { kind: 'defect', written: 'unknown', unavailable: false }, code)
   }
 })
 
 t.test('a commit that no standby confirmed is tried again, and may be written', async (t) => {
-  t.same(classifyFailure(new UnconfirmedError()), { kind: 'transient', written: 'unknown', away: false })
+  t.same(classifyFailure(new UnconfirmedError()), { kind: 'transient', written: 'unknown', unavailable: false })
 })
