@@ -1,5 +1,11 @@
 import env from '@fastify/env'
-import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
 import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
@@ -49,13 +55,13 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     http: headerTimeouts(config),
     clientErrorHandler: (error, socket) => onClientError(app, error, socket),
     // Called for a path that the router cannot read. No hook runs for such a request.
-    frameworkErrors: (error, request, reply) => {
+    frameworkErrors: (error: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
       // Without hooks, the request does not wait in plugins/fair-turns.ts. Closing its connection slows a flood down instead:
       // libuv accepts one new connection per iteration of the event loop.
       reply.headers({ 'x-request-id': request.id, connection: 'close' })
-      sendProblem(toProblem(error), request as never, reply as never)
-      logRequest(request as never, reply as never)
-      app.measureRequest(request as never, reply as never)
+      sendProblem(toProblem(error), request, reply)
+      logRequest(request, reply)
+      app.measureRequest(request, reply)
     },
   }) as unknown as FastifyInstance
 

@@ -265,12 +265,7 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
   )
   let config: Config
   try {
-    config = envSchema<Config>({
-      schema: ConfigSchema,
-      data,
-      env: false,
-      ajv: { customOptions: { allErrors: true } } as never,
-    })
+    config = envSchema<Config>({ schema: ConfigSchema, data, env: false })
   } catch (error) {
     const failures = (error as { errors?: { instancePath: string }[] }).errors
     if (failures === undefined) throw error

@@ -15,7 +15,7 @@ export function createLogger(level: string, stream: DestinationStream = destinat
   const logger = pino(
     {
       level,
-      base: undefined,
+      base: null,
       timestamp: () => `,"time":"${isoNow()}"`,
       // Level names, which collectors expect, instead of pino's numbers.
       formatters: { level: (label) => ({ level: label }) },

@@ -1,5 +1,13 @@
 import { sql } from 'kysely'
-import { BYTES, positionRow, type Selection, selects, type TextPosition, toPosition } from './removable.ts'
+import {
+  BYTES,
+  type PositionColumns,
+  positionRow,
+  type Selection,
+  selects,
+  type TextPosition,
+  toPosition,
+} from './removable.ts'
 import type { Database } from './schema.ts'
 
 /** What one step found on its way down the feed. */
@@ -25,10 +33,10 @@ export async function stepToCutoff(
 ): Promise<Look> {
   const { rows } = await sql<{
     seen: string
-    last: string[] | null
+    last: PositionColumns | null
     records: string
     bytes: string
-    cutoff: string[] | null
+    cutoff: PositionColumns | null
   }>`
     WITH looked AS MATERIALIZED (
       SELECT epoch, xid, n, ${BYTES} AS bytes, ${selects(selection)} AS selected

@@ -15,6 +15,9 @@ export type RowOutcome =
   | { status: 'created' | 'duplicate' | 'conflict'; position: Position }
   | { status: 'refused'; sqlstate: string }
 
+/** The result of a row that PostgreSQL refused with this error. */
+export const refusedBy = (error: unknown): RowOutcome => ({ status: 'refused', sqlstate: sqlstateOf(error) ?? '' })
+
 /** Belongs to one flush, and stays the same when the flush is sent again. */
 export interface FlushBase {
   /** The first `n` of the flush. No other flush has it, so a retry recognises the rows of this one by it. */
@@ -203,7 +206,7 @@ async function findRefused(db: Database, rows: readonly Row[], base: number, see
       } catch (error) {
         if (classifyFailure(error).kind !== 'row') throw error
         await attempt.rollbackToSavepoint('row').execute()
-        outcomes.push({ status: 'refused', sqlstate: sqlstateOf(error) as string })
+        outcomes.push(refusedBy(error))
       }
     }
     return outcomes

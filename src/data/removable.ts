@@ -45,9 +45,11 @@ export const isRemovable = ({
 /** A row value to compare with (epoch, xid, n). */
 export const positionRow = ({ epoch, xid, n }: TextPosition) => sql`(${epoch}::integer, ${xid}::xid8, ${n}::bigint)`
 
-/** @param numbers epoch, xid and n */
-export const toPosition = (numbers: string[] | null): TextPosition | undefined =>
-  numbers === null ? undefined : { epoch: Number(numbers[0]), xid: numbers[1] as string, n: numbers[2] as string }
+/** A position as a query returns it: epoch, xid and n. */
+export type PositionColumns = [string, string, string]
+
+export const toPosition = (numbers: PositionColumns | null): TextPosition | undefined =>
+  numbers === null ? undefined : { epoch: Number(numbers[0]), xid: numbers[1], n: numbers[2] }
 
 /**
  * Roughly the bytes that a record takes on disk, with indexes: its values as they are stored, which may be compressed; source

@@ -1,5 +1,13 @@
 import { type RawBuilder, sql } from 'kysely'
-import { BYTES, isRemovable, positionRow, type Removal, type TextPosition, toPosition } from './removable.ts'
+import {
+  BYTES,
+  isRemovable,
+  type PositionColumns,
+  positionRow,
+  type Removal,
+  type TextPosition,
+  toPosition,
+} from './removable.ts'
 import type { Database } from './schema.ts'
 
 /** The records that one policy deletes. */
@@ -54,7 +62,7 @@ export async function removeBatch(
     ? sql`SELECT bytes FROM batch WHERE removable`
     : sql`DELETE FROM sluice.records WHERE ctid = ANY (ARRAY(SELECT address FROM batch WHERE removable)) RETURNING ${BYTES} AS bytes`
   const { rows } = await sql<
-    Record<'seen' | 'records' | 'bytes' | 'shares', string> & { last: string[] | null; oldest: string | null }
+    Record<'seen' | 'records' | 'bytes' | 'shares', string> & { last: PositionColumns | null; oldest: string | null }
   >`
     WITH looked AS MATERIALIZED (
       SELECT ctid AS address, epoch, xid, n, received_at, ${BYTES} AS bytes, ${matches} AS matches

@@ -86,11 +86,13 @@ export function readTuple(bytes: Buffer, at: number): Row {
     return size === -1 ? null : bytes.subarray(from, next)
   }
   const text = () => value()?.toString() ?? null
+  // These columns are NOT NULL.
+  const required = () => text() ?? ''
   const time = (micros = value()) => (micros === null ? null : fromMicroseconds(micros.readBigInt64BE()))
   return {
-    source: text() as string,
-    id: text() as string,
-    type: text() as string,
+    source: required(),
+    id: required(),
+    type: required(),
     subject: text(),
     time: time(),
     dataschema: text(),

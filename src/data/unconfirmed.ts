@@ -1,5 +1,11 @@
 import type pg from 'pg'
 
+/** A notice of the server, as the driver reports it. */
+interface Notice {
+  code?: string | undefined
+  routine?: string | undefined
+}
+
 /**
  * The commit is on the primary's disk, but no synchronous standby has confirmed it, so a failover could lose it. If someone
  * cancels the wait (pg_cancel_backend), PostgreSQL reports success, with a warning (PostgreSQL manual, 26.2.8.3 Planning for
@@ -14,7 +20,7 @@ export class UnconfirmedError extends Error {
 }
 
 /** The text of the warning is translated, but the name of the reporting function is not: src/backend/replication/syncrep.c. */
-const isUnconfirmed = ({ code, routine }: { code?: string; routine?: string }) =>
+const isUnconfirmed = ({ code, routine }: Notice) =>
   code === '01000' && (routine === undefined || routine.startsWith('SyncRep'))
 
 /**
@@ -23,7 +29,7 @@ const isUnconfirmed = ({ code, routine }: { code?: string; routine?: string }) =
  */
 export async function confirmed<T>(client: pg.Client, run: () => Promise<T>): Promise<T> {
   let isConfirmed = true
-  const onNotice = (notice: { code?: string; routine?: string }) => {
+  const onNotice = (notice: Notice) => {
     if (isUnconfirmed(notice)) isConfirmed = false
   }
   client.on('notice', onNotice)

@@ -25,7 +25,7 @@ export async function vacuumRecords(session: Database, db: Database, stop: Abort
     await Promise.all([vacuum, watch(db, rows[0]?.pid as number, over.signal, stop)])
     return true
   } catch (error) {
-    if (YIELDED.includes(sqlstateOf(error) as string)) return false
+    if (YIELDED.includes(sqlstateOf(error) ?? '')) return false
     throw error
   } finally {
     // The statement must have ended before the caller uses the session again.

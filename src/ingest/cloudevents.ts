@@ -63,7 +63,8 @@ function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
   // Without a prototype, because `constructor` is a valid attribute name.
   const attributes: Record<string, string> = Object.create(null)
   for (let at = 0; at < rawHeaders.length; at += 2) {
-    const [header, value] = [(rawHeaders[at] as string).toLowerCase(), rawHeaders[at + 1] as string]
+    const [rawName = '', value = ''] = rawHeaders.slice(at, at + 2)
+    const header = rawName.toLowerCase()
     if (header === 'content-type') attributes.datacontenttype ??= value
     if (!header.startsWith('ce-')) continue
     const name = header.slice(3)

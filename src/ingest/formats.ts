@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { before } from '../lib/before.ts'
 import { Problem } from '../lib/problems.ts'
 import { waitForTurn } from '../lib/turns.ts'
 import { LINE_TYPES } from '../schemas/media-types.ts'
@@ -24,7 +25,7 @@ const FORMATS: Record<string, BodyFormat> = {
  */
 export function chooseFormat(headers: IncomingHttpHeaders): BodyFormat {
   const contentType = headers['content-type']?.toLowerCase() ?? ''
-  const essence = (contentType.split(';')[0] as string).trim()
+  const essence = before(contentType, ';').trim()
   // HTTP binding, section 3: a CloudEvents media type decides. With any other type, ce- headers mean binary mode.
   const format = essence.startsWith('application/cloudevents') || !isBinary(headers) ? FORMATS[essence] : 'binary'
   if (format === undefined) {

@@ -118,7 +118,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
         // A block may have tens of thousands of lines.
         if (at % LINES_PER_CHECK === 0 && isTurnOver()) await waitForTurn(key.id)
         const record = readLine(line === 1 && text !== undefined ? stripByteOrderMark(text) : text, line)
-        if (record !== undefined) takeRecord(record instanceof Promise ? await record : record, text as string, line)
+        if (record !== undefined) takeRecord(record instanceof Promise ? await record : record, text ?? '', line)
         if (chunks.isFull) await chunks.send()
       }
     }
@@ -153,12 +153,12 @@ const tooLong = ({ maxRecordBytes }: RecordLimits): Fault => {
 /** The lines of a block; undefined for a line that is not UTF-8. */
 function textOf(bytes: Buffer): (string | undefined)[] {
   const valid = isUtf8(bytes)
-  const lines: (string | undefined)[] = bytes.toString(valid ? 'utf8' : 'latin1').split('\n')
+  const lines = bytes.toString(valid ? 'utf8' : 'latin1').split('\n')
   if (lines.at(-1) === '') lines.pop()
   if (valid) return lines
   // Rare: check each line separately, so that only the invalid one is rejected.
   return lines.map((line) => {
-    const own = Buffer.from(line as string, 'latin1')
+    const own = Buffer.from(line, 'latin1')
     return isUtf8(own) ? own.toString('utf8') : undefined
   })
 }

@@ -1,3 +1,5 @@
+import { before } from '../lib/before.ts'
+
 export interface Preferences {
   /** `return=minimal`: omit the results of successes. */
   minimal: boolean
@@ -13,7 +15,7 @@ export function readPrefer(header: string | string[] | undefined): Preferences {
   if (header === undefined) return { minimal: false, strict: false }
   const seen = new Map<string, string>()
   for (const preference of String(header).split(',')) {
-    const [name = '', value = ''] = (preference.split(';')[0] as string)
+    const [name = '', value = ''] = before(preference, ';')
       .split('=')
       .map((part) => part.trim().toLowerCase().replaceAll('"', ''))
     if (!seen.has(name)) seen.set(name, value)

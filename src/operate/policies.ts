@@ -86,7 +86,7 @@ const MOST_SECONDS = 36_500 * SECONDS.d
 const toSeconds = (age: string) => Number(age.slice(0, -1)) * SECONDS[age.at(-1) as Unit]
 
 const toBytes = (size: string) => {
-  const [, number, prefix, binary] = /^([0-9.]+)([kKMGT]?)(i?)B$/.exec(size) as RegExpExecArray
-  const power = ['', 'k', 'm', 'g', 't'].indexOf((prefix as string).toLowerCase())
+  const [, number, prefix = '', binary] = /^([0-9.]+)([kKMGT]?)(i?)B$/.exec(size) as RegExpExecArray
+  const power = ['', 'k', 'm', 'g', 't'].indexOf(prefix.toLowerCase())
   return Math.floor(Number(number) * (binary === 'i' ? 1024 : 1000) ** power)
 }

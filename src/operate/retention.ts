@@ -51,10 +51,10 @@ export async function retain(
   return paced(stop, async (limit) => {
     const bounds = { after, until: horizon, limit, maxBytes: BATCH_BYTES }
     const batch = await removeBatch(db, removals, bounds, { dryRun })
-    if (batch.last === undefined) return false
+    if (batch.last === undefined || batch.oldest === null) return false
     onBatch(batch)
     after = batch.last
-    young = Date.parse(batch.oldest as string) < end.time ? 0 : young + batch.seen
+    young = Date.parse(batch.oldest) < end.time ? 0 : young + batch.seen
     return isBefore(after, end.position) || young < YOUNG_IN_A_ROW
   })
 }

@@ -37,6 +37,7 @@ export default fp(
     const onError = (err: Error) => app.log.warn({ err }, 'a connection to the database broke')
     const { traces } = app
     const onQuery = traces && ((query: Query) => traces.noteQuery(query))
+    // Set: see buildApp.
     const url = config.DATABASE_URL as string
 
     const write = connect({

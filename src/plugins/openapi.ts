@@ -66,7 +66,7 @@ export default fp(async function openapi(app: FastifyInstance) {
   // Serves its own copy of Swagger UI: it works without internet, and under a strict content security policy.
   await app.register(swaggerUi, {
     routePrefix: '/docs',
-    uiHooks: { onRequest: app.limitReaders as never },
+    uiHooks: { onRequest: app.limitReaders },
     staticCSP: true,
     uiConfig: { validatorUrl: null, tryItOutEnabled: true },
     // Hides the top bar, which has the library's logo and a field for other documents.

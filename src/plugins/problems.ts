@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
+import { before } from '../lib/before.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 import { waitForTurn } from '../lib/turns.ts'
 
@@ -43,7 +44,7 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   request.server.pauseWithoutKey?.(request, reply)
   // The client may or may not send the body now: what arrives next could be the body or another request.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
-  const instance = request.url.split('?')[0] as string
+  const instance = before(request.url, '?')
   const document = JSON.stringify(problem.toDocument(instance, request.id))
   // With the charset, because Fastify adds it only to text types.
   reply.code(problem.status).headers(problem.headers).type(`${MEDIA_TYPE}; charset=utf-8`)
@@ -145,7 +146,7 @@ const NOT_HTTP: [ProblemCode, string, string] = ['invalid_request', 'The request
 /** A request that is not valid HTTP reaches no route: the response is written to the socket. */
 export function onClientError(app: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const [code, detail, reason] = CLIENT_ERRORS[error.code as string] ?? NOT_HTTP
+  const [code, detail, reason] = CLIENT_ERRORS[error.code ?? ''] ?? NOT_HTTP
   const problem = new Problem(code, detail)
   const requestId = randomUUID()
   if (app.hasRoomInLog(code)) app.log.info({ requestId, status: problem.status, code }, 'request')

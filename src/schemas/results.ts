@@ -1,6 +1,8 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { FaultSchema } from './problem.ts'
 
+const { pointer, code, detail } = FaultSchema.properties
+
 const StatusSchema = Type.Union([
   Type.Literal('created', { description: 'Stored by this request' }),
   Type.Literal('duplicate', { description: 'Already stored with the same content' }),
@@ -15,7 +17,7 @@ export const ResultSchema = Type.Object(
     id: Type.Optional(Type.String()),
     status: StatusSchema,
     cursor: Type.Optional(Type.String()),
-    error: Type.Optional(Type.Pick(FaultSchema, ['pointer', 'code', 'detail'], { $id: undefined })),
+    error: Type.Optional(Type.Object({ pointer, code, detail })),
   },
   { $id: 'Result' },
 )
