@@ -106,7 +106,7 @@ t.test('Ctrl-C: the requests under way end, the rest is not sent; the same comma
   const command = runCommand(t, args, { SLUICE_URL: url, SLUICE_KEY: server.key })
   await held.arrived
   interruptTwice(command)
-  await says(command, 'Ending after the requests under way')
+  await says(command, 'Ending after the current requests')
   held.release()
   const first = await ended(command)
   t.equal(first.code, 1)

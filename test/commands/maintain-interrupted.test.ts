@@ -78,7 +78,7 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
     command.stderr(),
     /^sluice: The connection to the database broke \(the next run continues where this one stopped\): .*\.\n$/,
   )
-  t.ok(command.logs().some(({ msg }) => msg === 'how it went could not be kept'))
+  t.ok(command.logs().some(({ msg }) => msg === 'the result of this run could not be recorded'))
   await goOn()
   await allow(true)
 

@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { zstdDecompressSync } from 'node:zlib'
 import type { Test } from 'tap'
 import { createApp, type TestApp } from './app.ts'
@@ -44,9 +46,16 @@ export async function ended({ exit, stdout, stderr }: Command): Promise<Ended> {
   return { code, stdout: stdout(), stderr: stderr(), counts }
 }
 
-/** Until it has written this on stderr. */
-export async function says({ child, stderr }: Command, text: string): Promise<void> {
-  while (!stderr().includes(text)) await new Promise((resolve) => child.stderr?.once('data', resolve))
+/** Waits until the command has written this text to stderr. */
+export async function says({ child, stderr, exit }: Command, text: string): Promise<void> {
+  let over = false
+  void exit.then(() => {
+    over = true
+  })
+  while (!stderr().includes(text)) {
+    if (over) throw new Error(`the command ended without "${text}" on stderr: ${stderr()}`)
+    await Promise.race([once(child.stderr as Readable, 'data'), exit])
+  }
 }
 
 /** What is on stderr besides the lines that a long run writes every five seconds to say how far it is. */
