@@ -72,7 +72,8 @@ async function simulate(db: Database, policies: Policy[], logger: Logger, stop: 
 
 async function maintain(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
   const { role, mayRemove, mayVacuum } = await selectRights(db)
-  if (!mayRemove) throw new Error(`The role ${role} may not delete records: DATABASE_URL must be sluice_maintenance's`)
+  if (!mayRemove)
+    throw new Error(`The role ${role} may not delete records: DATABASE_URL must connect as sluice_maintenance`)
   const begin = performance.now()
   const removed = new Removed(policies)
   let failure: unknown

@@ -45,7 +45,7 @@ interface QueuedStart {
 export default fp(
   async function fairTurns(app: FastifyInstance) {
     const { config } = app
-    const refusal = 'Too many requests arrive at once. Nothing was done; send the request again later.'
+    const refusal = 'Too many requests arrived at once. This one was not processed. Send it again later.'
     const room = new Budget(config.QUEUE_MAX_BYTES, refusal)
     const waiting = new RoundRobin<QueuedStart>()
     const resumeQueue = new RoundRobin<Socket>()

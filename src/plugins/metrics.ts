@@ -8,7 +8,7 @@ import { measureRequests, registerRecordMetrics } from '../metrics/requests.ts'
 import type { Counts } from '../schemas/results.ts'
 import accessLog, { requestId } from './access-log.ts'
 import bodies from './bodies.ts'
-import refusals from './log-throttle.ts'
+import logThrottle from './log-throttle.ts'
 import problems, { onClientError } from './problems.ts'
 
 /**
@@ -49,7 +49,7 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
     clientErrorHandler: (error, socket) => onClientError(server, error, socket),
   })
   await server.register(bodies, { stallSeconds: config.STALL_SECONDS })
-  await server.register(refusals)
+  await server.register(logThrottle)
   await server.register(accessLog)
   await server.register(problems, { hint: 'Only /metrics is on this port.' })
   server.get('/metrics', { config: { quiet: true } }, async (_request, reply) =>

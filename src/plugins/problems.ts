@@ -164,7 +164,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For the log. */
     problemCode: ProblemCode | undefined
-    /** Does the request get its line in the log? In a flood, refusals are only counted: see refusals.ts. */
+    /** Does the request get its line in the log? In a flood, refusals are only counted: see log-throttle.ts. */
     isLogged: boolean
   }
 }

@@ -17,7 +17,10 @@ export interface Reading {
 /** Bounds the memory of responses that are being made or that their readers have not taken: any number of readers may stall. */
 export default fp(async function responseMemory(app: FastifyInstance) {
   const { config } = app
-  const budget = new Budget(config.UNREAD_MAX_BYTES, 'Too many responses wait for their readers. Try again later.')
+  const budget = new Budget(
+    config.UNREAD_MAX_BYTES,
+    'The responses that their clients have not read yet use all the memory that they may use. Try again later.',
+  )
   app.decorate('responseMemory', budget)
   // Node.js warns of a leak above ten listeners. Each response that waits on the connection has one.
   app.server.on('connection', (socket) => socket.setMaxListeners(2 * MOST_PIPELINED))

@@ -33,7 +33,10 @@ export default fp(async function shedding(app: FastifyInstance) {
       const kind = request.routeOptions.config.shed
       if (kind === undefined || delayMs() <= limits[kind]) return
       shed[kind]++
-      throw new Problem('overloaded', 'This instance is overloaded. Nothing was done; send the request again later.')
+      throw new Problem(
+        'overloaded',
+        'This instance is overloaded. The request was not processed. Send it again later.',
+      )
     },
   })
 

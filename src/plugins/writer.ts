@@ -25,7 +25,8 @@ export default fp(
       },
     })
     app.decorate('writer', instance)
-    const refusal = 'Too many bytes wait to be written. Send the request again later.'
+    const refusal =
+      'The requests that wait for the database use all the memory that they may use. Send the request again later.'
     app.decorate('ingestMemory', new Budget(config.QUEUE_MAX_BYTES, refusal))
     registerQueueMetrics(app.metrics, instance, app.ingestMemory)
     app.addHook('onClose', () => instance.close())

@@ -70,6 +70,23 @@ t.test('a dump that fails, or is cut short, is no backup, and is told', async (t
   }
 })
 
+// It said "no backup was made" about a backup that was complete.
+t.test('a backup stays when an old one cannot be deleted, and the log says so', async (t) => {
+  const BACKUPS = await makeFolder(t)
+  await backup(BACKUPS)
+  const old = await age(BACKUPS, 1)
+  const PATH = await standIn(t, 'mv', `case "$*" in *.old-*) echo denied >&2; exit 1;; esac; exec REAL "$@"`)
+  const { code, logs } = await backup(BACKUPS, { PATH, KEEP: '1' })
+  t.equal(code, 1)
+  t.match(logs, [
+    { level: 'error', msg: 'denied' },
+    { level: 'error', msg: /^sluice-\w+ was made, but the run did not finish/ },
+  ])
+  t.match(await backupsIn(BACKUPS), { length: 2 })
+  t.ok((await backupsIn(BACKUPS)).includes(old))
+  t.match(await job('backup'), { succeeded: false })
+})
+
 t.test('a disk that it would nearly fill is left alone: the database may be on it', async (t) => {
   const BACKUPS = await makeFolder(t)
   const PATH = await standIn(t, 'df', 'echo Avail; echo 20000')

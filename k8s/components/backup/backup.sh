@@ -71,6 +71,7 @@ check() {
 publish() {
   try sync "$new"/* "$new"
   try mv --no-target-directory "$new" "$BACKUPS/$name"
+  published=true
   try sync "$BACKUPS"
 }
 
@@ -95,7 +96,11 @@ finish() {
     say info "made $name" records "$(manifest "$name" records)" bytes "$bytes" kept "$kept" seconds "$SECONDS"
     record backup true "{\"bytes\":$bytes,\"kept\":$kept}"
   else
-    say error 'no backup was made. The existing backups are unchanged'
+    if [ "${published:-false}" = true ]; then
+      say error "$name was made, but the run did not finish: see the error above"
+    else
+      say error 'no backup was made. The existing backups are unchanged'
+    fi
     record backup false '{}'
   fi
 }

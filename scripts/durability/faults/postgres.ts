@@ -119,7 +119,7 @@ function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'
   }
 }
 
-/** Also waits until the API gives up the COPY, which takes about four seconds: see src/data/silence.ts. */
+/** Also waits until the API gives up the COPY, which takes about four seconds: see src/data/dead-connections.ts. */
 function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
   return async ({ postgres, proxy, writers, resumed }, quick) => {
     const { release, over } = await proxy.pauseCopy()
