@@ -134,7 +134,8 @@ async function simulate(t: Test, settings: Record<string, string>) {
     app.decorate('metrics', new Registry())
   }
   await app.register(fp(metrics))
-  await app.register(shedding, { config: loadConfig(settings) })
+  app.decorate('config', loadConfig(settings))
+  await app.register(shedding)
   app.get('/ingest', { config: { shed: 'ingest' } }, () => '')
   app.get('/read', { config: { shed: 'read' } }, () => '')
   app.get('/probe', () => '')

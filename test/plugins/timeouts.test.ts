@@ -135,7 +135,8 @@ async function drip(t: Test, bytes: number): Promise<number> {
   const clock = stopClock(t)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(timeouts, { config: loadConfig({ STALL_SECONDS: '1' }) })
+  app.decorate('config', loadConfig({ STALL_SECONDS: '1' }))
+  await app.register(timeouts)
   // The clock of the connections is a real one.
   app.server.setTimeout(0)
   let [received, begun, over] = [0, false, false]
