@@ -10,9 +10,9 @@ import { chunked, exchange, head, listen } from '../helpers/socket.ts'
 
 const LIMITS = { maxBatchBytes: 8192, maxRecordBytes: 8192 }
 
-// Content-Length says nothing of a body in chunks, and of a compressed one it says too little: without these bytes the
-// budget would not bound the memory of the process.
-t.test('what comes beyond Content-Length is reserved as it comes', async (t) => {
+// A chunked body has no Content-Length, and a compressed body inflates to more than its Content-Length. Without these
+// bytes, the budget would not bound the memory of the process.
+t.test('bytes beyond Content-Length are reserved as they arrive', async (t) => {
   const budget = new Budget(16_384, 'Later.')
   const stream = new Readable({ read() {} })
   const reading = readBody(stream, 100, LIMITS, budget.openReservation('a key'))
@@ -26,7 +26,7 @@ t.test('what comes beyond Content-Length is reserved as it comes', async (t) => 
   t.equal((await reading).length, 3000)
 })
 
-t.test('a body that grows beyond the room that others leave is refused, chunked or compressed', async (t) => {
+t.test('a chunked or compressed body that grows beyond the free memory is refused', async (t) => {
   const { app, key } = await createApp(t, {
     MAX_BATCH_BYTES: '8192',
     MAX_RECORD_BYTES: '8192',
@@ -34,16 +34,16 @@ t.test('a body that grows beyond the room that others leave is refused, chunked 
   })
   const port = await listen(app)
   const record = Buffer.from(`{"source":"s","type":"t","data":"${'x'.repeat(7000)}"}`)
-  const packed = gzipSync(record)
+  const compressed = gzipSync(record)
   const post = (headers: Record<string, string>) =>
     head('POST', '/v1/records', { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', ...headers })
-  // What is left is enough for the request itself and half of its body.
+  // The rest is enough for the request and half of its body.
   app.ingestMemory.take('another key', 25_000)
   for (const [name, headers, pieces] of [
     ['chunked', { 'Transfer-Encoding': 'chunked' }, [...chunked(record.subarray(0, 3500), record.subarray(3500))]],
-    ['compressed', { 'Content-Length': String(packed.length), 'Content-Encoding': 'gzip' }, [packed]],
+    ['compressed', { 'Content-Length': String(compressed.length), 'Content-Encoding': 'gzip' }, [compressed]],
   ] as const) {
     isProblem(t, await exchange(port, post(headers), ...pieces), 'overloaded', { name })
-    t.equal(app.ingestMemory.used, 25_000, `${name}: given back`)
+    t.equal(app.ingestMemory.used, 25_000, `${name}: the memory is given back`)
   }
 })

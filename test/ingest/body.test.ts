@@ -12,25 +12,25 @@ const small = await createApp(t, { MAX_RECORD_BYTES: '2048', MAX_BATCH_BYTES: '8
 const port = await listen(app)
 const smallPort = await listen(small.app)
 
-const json = (token: string, more: Record<string, string>) =>
-  head('POST', '/v1/records', { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json', ...more })
-/** A record of exactly so many bytes; the letters are of two bytes each. */
+const json = (token: string, headers: Record<string, string>) =>
+  head('POST', '/v1/records', { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json', ...headers })
+/** A record of exactly `bytes` bytes. Its letters have two bytes each. */
 const recordOf = (bytes: number, id: string) => {
   const [before, after] = [`{"source":"size","type":"t","id":"${id}","data":"`, '"}']
   const room = bytes - before.length - after.length
   return `${before}${'\u00e9'.repeat(room >> 1)}${room % 2 === 1 ? 'x' : ''}${after}`
 }
 
-t.test('a record of 1 MiB is stored, one of a byte more is refused', async (t) => {
+t.test('a record of 1 MiB is stored, and one that is a byte larger is refused', async (t) => {
   t.equal((await post(recordOf(MiB, '1'))).status, 201)
   isProblem(t, await post(recordOf(MiB + 1, '2')), 'body_too_large')
   t.equal((await get('/v1/records/size/2')).status, 404)
 })
 
-t.test('in a batch a record over 1 MiB is refused, its neighbours are stored', async (t) => {
-  const answer = await post(`[${recordOf(100, '3')},${recordOf(MiB + 1, '4')},${recordOf(MiB, '5')}]`)
-  t.equal(answer.status, 207)
-  t.match(answer.json.results, [
+t.test('in a batch, a record over 1 MiB is rejected, and its neighbours are stored', async (t) => {
+  const response = await post(`[${recordOf(100, '3')},${recordOf(MiB + 1, '4')},${recordOf(MiB, '5')}]`)
+  t.equal(response.status, 207)
+  t.match(response.json.results, [
     { status: 'created' },
     { index: 1, source: 'size', id: '4', status: 'rejected', error: { pointer: '', code: 'record_too_large' } },
     { status: 'created' },
@@ -38,7 +38,7 @@ t.test('in a batch a record over 1 MiB is refused, its neighbours are stored', a
   isProblem(t, await post(`[${recordOf(MiB + 1, '4')}]`), 'record_too_large')
 })
 
-t.test('a batch of 16 MiB is stored, one of a byte more is refused', async (t) => {
+t.test('a batch of 16 MiB is stored, and one that is a byte larger is refused', async (t) => {
   const records = Array.from({ length: 16 }, (_, n) => recordOf(MiB - 2, `full${n}`))
   const full = `[${records.join()} ]`.replace(' ]', ']'.padStart(16 * MiB - Buffer.byteLength(`[${records.join()}`)))
   t.equal(Buffer.byteLength(full), 16 * MiB)
@@ -46,7 +46,7 @@ t.test('a batch of 16 MiB is stored, one of a byte more is refused', async (t) =
   isProblem(t, await post(`${full} `), 'body_too_large')
 })
 
-t.test('the bytes are counted, whatever the headers say: a chunked body has the same limits', async (t) => {
+t.test('a chunked body has the same limits', async (t) => {
   const chunkedHead = json(small.key, { 'Transfer-Encoding': 'chunked' })
   const send = (body: string) => {
     const bytes = Buffer.from(body)
@@ -69,7 +69,7 @@ t.test('the bytes are counted, whatever the headers say: a chunked body has the 
   t.equal((await small.get('/v1/records/size/c2')).status, 404)
 })
 
-t.test('an endless chunked body is answered as soon as it is over the limit', async (t) => {
+t.test('a chunked body is refused as soon as it exceeds the limit, before its end', async (t) => {
   const chunk = Buffer.from(`1000\r\n${' '.repeat(4096)}\r\n`)
   isProblem(
     t,
@@ -78,25 +78,25 @@ t.test('an endless chunked body is answered as soon as it is over the limit', as
   )
 })
 
-t.test('a body that announces too much is refused before it is sent', async (t) => {
-  const answer = await exchange(port, json(key, { 'Content-Length': String(16 * MiB + 1) }))
-  isProblem(t, answer, 'body_too_large')
+t.test('a body whose Content-Length exceeds the limit is refused before it is sent', async (t) => {
+  const response = await exchange(port, json(key, { 'Content-Length': String(16 * MiB + 1) }))
+  isProblem(t, response, 'body_too_large')
 })
 
-// Only the first kilobyte was searched for the bracket that tells a record from a batch: behind that much white space
-// a record's own bracket could be taken for it, and a batch got the limit of a record.
-t.test('white space before a batch does not make it a record', async (t) => {
+// The first character after white space distinguishes a record from a batch. It was looked for only in the first kilobyte:
+// after more white space, a batch could be taken for a record and got the smaller limit.
+t.test('a batch after more than a kilobyte of white space has the limit of a batch', async (t) => {
   const bytes = Buffer.from(`${' '.repeat(1100)}[${recordOf(1500, 'w1')},${recordOf(1500, 'w2')}]`)
-  const bracket = bytes.indexOf('{')
-  const answer = await exchange(
+  const brace = bytes.indexOf('{')
+  const response = await exchange(
     smallPort,
     json(small.key, { 'Transfer-Encoding': 'chunked' }),
-    ...chunked(bytes.subarray(0, bracket), bytes.subarray(bracket)),
+    ...chunked(bytes.subarray(0, brace), bytes.subarray(brace)),
   )
-  t.equal(answer.status, 201)
+  t.equal(response.status, 201)
 })
 
-t.test('a body cut short by a lost connection is incomplete, and its size was reserved at once', async (t) => {
+t.test('a body cut short by a lost connection is incomplete, and its Content-Length is reserved at once', async (t) => {
   const stream = new Readable({ read() {} })
   stream.push('{"source":"cut",')
   const limits = { maxBatchBytes: 8192, maxRecordBytes: 2048 }
@@ -107,18 +107,18 @@ t.test('a body cut short by a lost connection is incomplete, and its size was re
   await t.rejects(read, { code: 'incomplete_body' })
 })
 
-t.test('bodies that do not fit beside those being read are refused with 503 and Retry-After', async (t) => {
+t.test('a body that does not fit into the free memory is refused with 503 and Retry-After', async (t) => {
   small.app.ingestMemory.take('another key', 14_000)
-  const answer = await small.post(`[${recordOf(2000, 'q1')},${recordOf(2000, 'q2')},${recordOf(2000, 'q3')}]`)
-  isProblem(t, answer, 'overloaded')
-  t.equal(answer.headers['retry-after'], '1')
+  const response = await small.post(`[${recordOf(2000, 'q1')},${recordOf(2000, 'q2')},${recordOf(2000, 'q3')}]`)
+  isProblem(t, response, 'overloaded')
+  t.equal(response.headers['retry-after'], '1')
   t.equal((await small.get('/v1/records/size/q1')).status, 404)
-  t.equal((await small.post(recordOf(2000, 'q4'))).status, 201, 'what fits is taken')
+  t.equal((await small.post(recordOf(2000, 'q4'))).status, 201, 'a body that fits is accepted')
   small.app.ingestMemory.give('another key', 14_000)
   t.equal((await small.post(recordOf(2000, 'q1'))).status, 201)
 })
 
-t.test('after any answer nothing stays reserved', async (t) => {
+t.test('after any response, nothing stays reserved', async (t) => {
   for (const body of [
     recordOf(500, 'r1'),
     '{',
@@ -134,13 +134,13 @@ t.test('after any answer nothing stays reserved', async (t) => {
   }
 })
 
-t.test('a byte order mark before a body is passed over', async (t) => {
+t.test('a byte order mark before a body is ignored', async (t) => {
   t.equal((await post('\ufeff{"source":"s","type":"t","id":"mark"}')).status, 201)
   t.equal((await post(`\ufeff[{"source":"s","type":"t","data":"\ufeff"}]`)).status, 201)
   isProblem(t, await post('\ufeff'), 'invalid_json')
 })
 
-t.test('a body that is not UTF-8 is refused with the offset of the first wrong byte', async (t) => {
+t.test('a body that is not UTF-8 is refused with the byte offset of the first invalid byte', async (t) => {
   for (const [bytes, offset] of [
     [[0xff], 0],
     [[0x22, 0x80, 0x22], 1],
@@ -150,13 +150,13 @@ t.test('a body that is not UTF-8 is refused with the offset of the first wrong b
     [[0x22, 0xf4, 0x90, 0x80, 0x80, 0x22], 1],
     [[0x22, 0x22, 0xf0, 0x9f, 0xa6], 2],
   ] as const) {
-    const answer = await post(Buffer.from(bytes))
-    isProblem(t, answer, 'invalid_utf8', { name: Buffer.from(bytes).toString('hex') })
-    t.match(answer.json.detail, `at byte offset ${offset}.`)
+    const response = await post(Buffer.from(bytes))
+    isProblem(t, response, 'invalid_utf8', { name: Buffer.from(bytes).toString('hex') })
+    t.match(response.json.detail, `at byte offset ${offset}.`)
   }
 })
 
-t.test('the offset of the first wrong byte is right for any bytes', async (t) => {
+t.test('the byte offset of the first invalid byte is right for any body', async (t) => {
   const isUtf8 = (bytes: Uint8Array, stream: boolean) => {
     try {
       new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream })
@@ -174,16 +174,16 @@ t.test('the offset of the first wrong byte is right for any bytes', async (t) =>
     fc.property(fc.array(piece, { minLength: 1, maxLength: 6 }), (pieces) => {
       const bytes = Buffer.concat(pieces)
       if (bytes.length === 0 || isUtf8(bytes, false)) return true
-      let said = ''
+      let message = ''
       try {
         decodeText(bytes)
       } catch (error) {
-        said = (error as Error).message
+        message = (error as Error).message
       }
-      // The longest beginning that whole characters make up.
+      // The longest prefix of complete characters.
       let end = bytes.length
       while (!isUtf8(bytes.subarray(0, end), false)) end--
-      return said.endsWith(` at byte offset ${end}.`)
+      return message.endsWith(` at byte offset ${end}.`)
     }),
     { numRuns: 500 },
   )

@@ -7,29 +7,33 @@ const app = await createApp(t)
 const base = '"source":"s","type":"t"'
 const EMOJI_256 = '\u{1f980}'.repeat(64)
 
-t.test('a record without source or type is refused, and the pointer says which', async (t) => {
+t.test('a record without source or type is rejected, and the pointer names the missing attribute', async (t) => {
   await isRefused(t, app, '{"type":"t"}', 'required', '/source')
   await isRefused(t, app, '{"source":"s"}', 'required', '/type')
   await isRefused(t, app, '{"source":null,"type":"t"}', 'required', '/source')
   await isRefused(t, app, '{}', 'required', '/source')
 })
 
-t.test('a record that is no object is refused', async (t) => {
+t.test('a record that is not an object is rejected', async (t) => {
   for (const value of ['null', '5', 'true', '"{}"', '[]', '[{}]', '-1e5', '[[],{"a":[]}]']) {
-    const answer = await app.post(`[{${base}},${value},{${base}}]`)
-    t.equal(answer.status, 207, value)
-    t.match(answer.json.results[1], { index: 1, status: 'rejected', error: { pointer: '', code: 'wrong_type' } }, value)
-    t.equal(answer.json.counts.created, 2, value)
+    const response = await app.post(`[{${base}},${value},{${base}}]`)
+    t.equal(response.status, 207, value)
+    t.match(
+      response.json.results[1],
+      { index: 1, status: 'rejected', error: { pointer: '', code: 'wrong_type' } },
+      value,
+    )
+    t.equal(response.json.counts.created, 2, value)
   }
 })
 
-t.test('a body that is neither object nor array is refused', async (t) => {
+t.test('a body that is neither an object nor an array is refused', async (t) => {
   for (const body of ['null', '5', '"text"', 'true']) {
     isProblem(t, await app.post(body), 'wrong_type', { name: body })
   }
 })
 
-t.test('attributes of the wrong type are refused', async (t) => {
+t.test('a record with an attribute of the wrong type is rejected', async (t) => {
   for (const name of ['source', 'type', 'id', 'time', 'subject', 'dataschema', 'datacontenttype', 'data_base64']) {
     for (const value of ['5', 'true', '{}', '["x"]']) {
       const rest = { source: '"s"', type: '"t"', [name]: value }
@@ -46,7 +50,7 @@ t.test('specversion is 1.0 or absent', async (t) => {
   }
 })
 
-t.test('source is a URI-reference of 1 to 512 bytes, and kept as it is', async (t) => {
+t.test('source is a URI-reference of 1 to 512 bytes, and is stored unchanged', async (t) => {
   for (const source of [
     'shop',
     '/sensors/tn-1234567/alerts',
@@ -85,7 +89,7 @@ t.test('source is a URI-reference of 1 to 512 bytes, and kept as it is', async (
   }
 })
 
-t.test('type and id are text of 1 to 256 bytes', async (t) => {
+t.test('type and id are text of 1 to 256 bytes without control characters, and are stored unchanged', async (t) => {
   for (const name of ['type', 'id']) {
     const record = (value: string) => JSON.stringify({ source: 's', type: 't', [name]: value })
     for (const value of ['x', 'a b', 'x'.repeat(256), EMOJI_256, 'caf\u00e9', '%2F/%', '"\\', ' ', '\u{10000}']) {
@@ -100,7 +104,7 @@ t.test('type and id are text of 1 to 256 bytes', async (t) => {
     for (const value of ['', 'x'.repeat(257), `${EMOJI_256}x`, 'a\tb', 'a\u007f', 'a\u0085', '\ufffe', '\u{1ffff}']) {
       await isRefused(t, app, record(value), 'invalid_value', `/${name}`)
     }
-    // As escapes: JSON.stringify would write them so too, but here one sees it.
+    // JSON.stringify would write the same escapes, but here they are visible.
     for (const escaped of ['\\u0000', '\\ud800', 'a\\udc00b', '\\udc00\\ud800']) {
       const text = record('?').replace('"?"', `"${escaped}"`)
       await isRefused(t, app, text, 'invalid_value', `/${name}`)
@@ -108,7 +112,7 @@ t.test('type and id are text of 1 to 256 bytes', async (t) => {
   }
 })
 
-t.test('the optional attributes are kept as they are', async (t) => {
+t.test('valid optional attributes are stored unchanged, and invalid ones are rejected', async (t) => {
   await isKept(
     t,
     app,
@@ -133,14 +137,14 @@ t.test('the optional attributes are kept as they are', async (t) => {
   await isRefused(t, app, `{${base},"datacontenttype":"json"}`, 'invalid_value', '/datacontenttype')
 })
 
-t.test('extension attributes are text, booleans and 32-bit integers, and kept', async (t) => {
+t.test('extension attributes are text, booleans or 32-bit integers, and are stored unchanged', async (t) => {
   const text = await isKept(
     t,
     app,
     `{${base},"partitionkey":"k \u{1f980}","sampled":false,"rate":-2147483648,"top":2147483647,"zero":0,"a1":"","constructor":"c","data":1}`,
     { partitionkey: 'k \u{1f980}', sampled: false, rate: -2147483648, top: 2147483647, zero: 0, a1: '' },
   )
-  t.equal(JSON.parse(text).constructor, 'c', 'also under a name that objects have by themselves')
+  t.equal(JSON.parse(text).constructor, 'c', 'also under a name that every object has')
 
   for (const value of [
     '2147483648',
@@ -158,15 +162,15 @@ t.test('extension attributes are text, booleans and 32-bit integers, and kept', 
   }
 })
 
-// As a double the first of these has become 1 before anybody sees it: it was stored, and read back as another number.
-t.test('an extension with a fraction is refused, however close to an integer it is', async (t) => {
+// As a double, the first of these numbers is exactly 1. It was stored, and read back as a different number.
+t.test('an extension with a fraction or an exponent is rejected, however close to an integer it is', async (t) => {
   await isRefused(t, app, `{${base},"ext":1.00000000000000000001}`, 'wrong_type', '/ext')
   await isRefused(t, app, `{${base},"ext" : 1.0}`, 'wrong_type', '/ext')
   await isRefused(t, app, `{${base},"data":1.5,"\\u0065xt":100e-2}`, 'wrong_type', '/ext')
   await isKept(t, app, `{${base},"ext":1,"data":1.0}`, { ext: 1 })
 })
 
-t.test('a field that is no attribute and no legal extension is refused by name', async (t) => {
+t.test('a field that is neither an attribute nor a valid extension is rejected, with a pointer to it', async (t) => {
   for (const [name, pointer] of [
     ['Subject', '/Subject'],
     ['my_field', '/my_field'],
@@ -184,7 +188,7 @@ t.test('a field that is no attribute and no legal extension is refused by name',
   }
 })
 
-t.test('a field that occurs twice is refused, also when spelled with escapes', async (t) => {
+t.test('a field that occurs twice is rejected, even if one of its names has escapes', async (t) => {
   await isRefused(t, app, `{${base},"id":"1","id":"1"}`, 'repeated_field', '/id')
   await isRefused(t, app, `{${base},"data":1,"d\\u0061ta":2}`, 'repeated_field', '/data')
   await isRefused(t, app, `{${base},"__proto__":1 , "__proto__":2}`, 'repeated_field', '/__proto__')
@@ -202,12 +206,12 @@ t.test('an attribute that is null counts as absent', async (t) => {
   t.notMatch(text, /"(subject|ext|data_base64)"/)
 })
 
-t.test('data may be null, which is not the same as absent', async (t) => {
+t.test('data may be null, which is not the same as absent data', async (t) => {
   t.match(await isKept(t, app, `{${base},"data":null}`, { data: null }), '"data":null')
   t.notMatch(await isKept(t, app, `{${base}}`, {}), '"data"')
 })
 
-t.test('bytes are kept as base64', async (t) => {
+t.test('data_base64 is stored unchanged, and invalid base64 is rejected', async (t) => {
   const bytes = Buffer.from(Array.from({ length: 256 }, (_, n) => n))
   for (const data_base64 of ['', 'QQ==', 'QUI=', 'QUJD', bytes.toString('base64')]) {
     const text = await isKept(t, app, JSON.stringify({ source: 's', type: 't', data_base64 }), { data_base64 })
@@ -218,8 +222,8 @@ t.test('bytes are kept as base64', async (t) => {
   }
 })
 
-// PostgreSQL's decode() passes over bits that no byte uses: "QR==" came back as "QQ==".
-t.test('base64 that another text would be read back for is refused', async (t) => {
+// PostgreSQL's decode() ignores the unused bits of the last character: "QR==" was read back as "QQ==".
+t.test('base64 whose unused bits are not zero is rejected', async (t) => {
   await isRefused(t, app, `{${base},"data_base64":"QR=="}`, 'invalid_value', '/data_base64')
   await isRefused(t, app, `{${base},"data_base64":"QUJ="}`, 'invalid_value', '/data_base64')
 })
@@ -229,7 +233,7 @@ t.test('data and data_base64 exclude each other', async (t) => {
   await isRefused(t, app, `{${base},"data":null,"data_base64":"QQ=="}`, 'invalid_value', '/data_base64')
 })
 
-t.test('a time that does not exist or cannot be kept is refused; any other is kept in UTC', async (t) => {
+t.test('a time that does not exist or cannot be stored is rejected; any other is stored in UTC', async (t) => {
   for (const time of [
     '2026-02-30T00:00:00Z',
     '2025-02-29T00:00:00Z',
@@ -259,7 +263,7 @@ t.test('a time that does not exist or cannot be kept is refused; any other is ke
   }
 })
 
-t.test('cursor and receivedAt are taken as the server writes them, and passed over', async (t) => {
+t.test('cursor and receivedAt are accepted in the form that the server writes, and ignored', async (t) => {
   const text = await isKept(t, app, `{${base},"id":"returned","data":{"n":1.50}}`, {})
   const { cursor, receivedAt } = JSON.parse(text)
   for (const body of [
@@ -269,24 +273,24 @@ t.test('cursor and receivedAt are taken as the server writes them, and passed ov
     `{${base},"id":"returned","data":{"n":1.5},"receivedAt":"2001-01-01T00:00:00.5Z"}`,
     `{${base},"id":"returned","data":{"n":1.5},"receivedAt":null,"cursor":null}`,
   ]) {
-    const answer = await app.post(body)
-    t.equal(answer.status, 200, body)
-    t.match(answer.json.results, [{ status: 'duplicate', cursor }], body)
+    const response = await app.post(body)
+    t.equal(response.status, 200, body)
+    t.match(response.json.results, [{ status: 'duplicate', cursor }], body)
   }
-  t.equal((await app.get('/v1/records/s/returned')).text, text, 'what is stored stands')
+  t.equal((await app.get('/v1/records/s/returned')).text, text, 'the stored record is unchanged')
 
-  const foreign = await isKept(
+  const copied = await isKept(
     t,
     app,
     `{${base},"id":"copied","receivedAt":"2001-01-01T00:00:00Z","cursor":"${cursor}"}`,
     {},
   )
-  t.notMatch(foreign, '2001-01-01', 'it says when this server received it')
-  t.not(JSON.parse(foreign).cursor, cursor, 'and where it stands here')
+  t.notMatch(copied, '2001-01-01', 'receivedAt is when this server received the record')
+  t.not(JSON.parse(copied).cursor, cursor, 'cursor is the position of the record here')
 })
 
-// Anything else under these names would be lost without a word.
-t.test('cursor and receivedAt of any other make are refused', async (t) => {
+// Any other value under these names would be lost silently.
+t.test('a cursor or receivedAt in any other form is rejected', async (t) => {
   for (const value of ['"x"', '""', '5', 'true', '{}', '"2026-01-31"', `"${'A'.repeat(32)}"`]) {
     await isRefused(t, app, `{${base},"cursor":${value}}`, 'invalid_value', '/cursor')
     await isRefused(t, app, `{${base},"receivedAt":${value}}`, 'invalid_value', '/receivedAt')

@@ -7,15 +7,15 @@ import type { Writer } from '../../src/ingest/writer.ts'
 import { Problem } from '../../src/lib/problems.ts'
 import { makeRow } from '../helpers/rows.ts'
 
-// The answer to a chunk may be that it waited too long, while a statement with its rows is still being sent. Their memory
-// went to the next stream, whose rows were then stored under two identities, or none; and that only when the machine was busy.
-t.test('the memory of a chunk that failed is not given to other streams', async (t) => {
+// A chunk can run out of time while a statement with its rows is still being sent. The memory of these rows was reused by the
+// next stream, so the rows of that stream were stored under two identities or not at all. It happened only on a busy machine.
+t.test('the memory of a failed chunk is not reused by other streams', async (t) => {
   const sent: Rows[] = []
-  const answers: ((error?: unknown) => void)[] = []
+  const settle: ((error?: unknown) => void)[] = []
   const writer = {
     submit({ rows }: { rows: Rows }, done: (error: unknown, outcomes: unknown[]) => void) {
       sent.push(rows)
-      answers.push((error) =>
+      settle.push((error) =>
         done(
           error,
           [...rows].map(() => ({ status: 'created', position: { epoch: 1, xid: '1', n: 0 } })),
@@ -33,12 +33,12 @@ t.test('the memory of a chunk that failed is not given to other streams', async 
   const expected = (name: string) => Array.from({ length: 10 }, (_, n) => `${name}${n + 1}`)
 
   await send('failed')
-  answers[0]?.(new Problem('database_unavailable', 'The database is away.'))
+  settle[0]?.(new Problem('database_unavailable', 'The database is unavailable.'))
   for (let stream = 1; stream <= 5; stream++) await send(`other${stream}`)
-  t.same(idsOf(sent[0]), expected('failed'), 'what is on its way is as it was sent')
+  t.same(idsOf(sent[0]), expected('failed'), 'the rows of the failed chunk are unchanged')
 
-  // That of a chunk that was stored is used again, so the order above is not saved by luck.
-  answers[1]?.(undefined)
+  // The memory of a stored chunk is reused, so the check above does not pass by luck.
+  settle[1]?.(undefined)
   await send('other9')
   t.same(idsOf(sent[1]), expected('other9'))
 })

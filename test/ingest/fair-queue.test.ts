@@ -31,7 +31,7 @@ function queueOf(...requests: WaitingRequest[]): FairQueue {
 
 const keys = (requests: WaitingRequest[]) => requests.map(({ key }) => key).join('')
 
-t.test('keys take turns, one request each; each keeps its own order', async (t) => {
+t.test('keys take turns, one request per turn, and the requests of a key keep their order', async (t) => {
   const a = [1, 2, 3].map((deadline) => request('a', { deadline }))
   const b = [4, 5].map((deadline) => request('b', { deadline }))
   const queue = queueOf(...a, ...b, request('c'))
@@ -41,12 +41,12 @@ t.test('keys take turns, one request each; each keeps its own order', async (t) 
   t.same(
     rest.map(({ deadline }) => deadline),
     [5, 3],
-    'b was next in turn',
+    'the next turn is that of b',
   )
   t.same([queue.length, queue.rows, queue.take(MANY, MANY)], [0, 0, []])
 })
 
-t.test('what does not fit is taken first the next time, and so is never passed over for ever', async (t) => {
+t.test('a request that does not fit is the first one that is taken next time', async (t) => {
   const queue = queueOf(request('small'), request('large', { rows: 10 }))
   for (let count = 0; count < 5; count++) queue.push(request('small'))
   t.equal(keys(queue.take(8, MANY)), Array(6).fill('small').join(''))
@@ -56,7 +56,7 @@ t.test('what does not fit is taken first the next time, and so is never passed o
   t.equal(keys(queueOf(request('a', { bytes: 60 }), request('b', { bytes: 60 })).take(MANY, 100)), 'a')
 })
 
-t.test('a strict request goes alone, in its turn', async (t) => {
+t.test('a strict request is taken alone, in its turn', async (t) => {
   const queue = queueOf(request('a', { strict: true }), request('a', { strict: true }), request('b'), request('c'))
   t.same(
     [1, 2, 3].map(() => keys(queue.take(MANY, MANY))),
@@ -64,7 +64,7 @@ t.test('a strict request goes alone, in its turn', async (t) => {
   )
 })
 
-t.test('what is late is taken out, of each key; the oldest is among the heads', async (t) => {
+t.test('the late requests of each key are taken, and the oldest request is among the heads', async (t) => {
   const queue = queueOf(
     ...[1, 5, 9].map((deadline) => request('a', { deadline })),
     ...[3, 4].map((deadline) => request('b', { deadline })),
@@ -75,7 +75,7 @@ t.test('what is late is taken out, of each key; the oldest is among the heads', 
   t.same([queue.length, queue.rows, queue.heads.length], [1, 1, 1])
 })
 
-t.test('a request is removed from wherever it waits, once, and the others keep their order', async (t) => {
+t.test('a request is removed once, wherever it is in the queue, and the others keep their order', async (t) => {
   const [first, second, third, alone] = [request('a'), request('a', { rows: 3 }), request('a'), request('b')]
   const queue = queueOf(first, second, third, alone)
   t.ok(queue.remove(second))
@@ -83,12 +83,12 @@ t.test('a request is removed from wherever it waits, once, and the others keep t
   t.ok(queue.remove(alone))
   t.same([queue.length, queue.rows, queue.heads], [2, 2, [first]])
   t.same(queue.take(1, MANY), [first])
-  t.notOk(queue.remove(first), 'taken already')
+  t.notOk(queue.remove(first), 'already taken')
   t.same(queue.take(MANY, MANY), [third])
 })
 
-// Up to half of a key's requests were kept until the others were taken, and the budget counted them no more.
-t.test('a request that was taken is not kept, however many of its key wait', async (t) => {
+// Up to half of a key's requests stayed in memory until the others were taken, although the budget no longer counted them.
+t.test('a request that was taken does not stay in memory, even if others of its key wait', async (t) => {
   const queue = queueOf(...Array.from({ length: 10 }, () => request('a')))
   const taken = new WeakRef(queue.take(1, 1)[0] as WaitingRequest)
   await nextTurn()

@@ -6,11 +6,11 @@ import t from 'tap'
 import { gatherChunks } from '../../src/ingest/gather-chunks.ts'
 import { until } from '../helpers/until.ts'
 
-/** Bytes that differ, so that none can be missing or out of place without being noticed. */
+/** Varying bytes, so that the tests notice if some are missing or in the wrong order. */
 const content = Buffer.from(Array.from({ length: 200_000 }, (_, n) => (n * 7 + (n >> 8)) % 256))
 
-// 64 KiB in chunks of one byte were 65,536 objects: 11 MiB of the heap for each stream of lines that had to wait.
-t.test('what waits to be read is in few pieces, however small its chunks are', async (t) => {
+// 64 KiB in chunks of one byte were 65,536 objects: each stream of lines that had to wait took 11 MiB of the heap.
+t.test('unread bytes are held in few pieces, however small the chunks are', async (t) => {
   const requests: IncomingMessage[] = []
   const server = createServer((request) => {
     gatherChunks(request)
@@ -25,13 +25,13 @@ t.test('what waits to be read is in few pieces, however small its chunks are', a
   for (const [at, byte] of content.entries()) chunks[6 * at + 3] = byte
   socket.write(chunks)
   socket.write('0\r\n\r\n')
-  const request = await until('bytes to wait', () => requests.find(({ readableLength }) => readableLength > 16_384))
+  const request = await until('unread bytes', () => requests.find(({ readableLength }) => readableLength > 16_384))
   const { buffer: pieces } = (request as unknown as { _readableState: { buffer: unknown[] } })._readableState
   t.ok(pieces.length < 20, `${request.readableLength} bytes wait in ${pieces.length} pieces`)
-  t.ok((await buffer(request)).equals(content), 'and it is whole')
+  t.ok((await buffer(request)).equals(content), 'the body is complete')
 })
 
-t.test('nothing is held back from a reader, in whatever way it reads', async (t) => {
+t.test('a reader gets all bytes, whether it reads, pipes or iterates', async (t) => {
   for (const size of [1, 3, 1000, 16_384, 100_000]) {
     const make = () => {
       const stream = new PassThrough({ highWaterMark: 1 << 20 })
@@ -47,7 +47,7 @@ t.test('nothing is held back from a reader, in whatever way it reads', async (t)
     fill(read)
     const parts: Buffer[] = []
     for (let bytes = read.read(); bytes !== null; bytes = read.read()) parts.push(bytes)
-    t.ok(Buffer.concat(parts).equals(expected), `read, before the end, ${size}`)
+    t.ok(Buffer.concat(parts).equals(expected), `read before the end, chunks of ${size}`)
     read.write('x')
     t.equal(String(read.read()), 'x')
 
@@ -55,16 +55,16 @@ t.test('nothing is held back from a reader, in whatever way it reads', async (t)
     const target = piped.pipe(new PassThrough())
     fill(piped)
     piped.end()
-    t.ok((await buffer(target)).equals(expected), `piped, ${size}`)
+    t.ok((await buffer(target)).equals(expected), `piped, chunks of ${size}`)
 
     const iterated = make()
     fill(iterated)
     iterated.end()
-    t.ok((await buffer(iterated)).equals(expected), `iterated, ${size}`)
+    t.ok((await buffer(iterated)).equals(expected), `iterated, chunks of ${size}`)
   }
 })
 
-t.test('a stream that is read as it comes is not touched', async (t) => {
+t.test('chunks that are read as they arrive are not merged', async (t) => {
   const stream = Readable.from([Buffer.from('a'), Buffer.from('b')], { objectMode: false })
   gatherChunks(stream)
   t.same((await stream.toArray()).map(String), ['a', 'b'])

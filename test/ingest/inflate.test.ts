@@ -8,13 +8,13 @@ import { emptyFrames, skippableFrames } from '../helpers/worst-bodies.ts'
 
 const deflaters: Record<Encoding, (bytes: Buffer) => Buffer> = {
   gzip: (bytes) => gzipSync(bytes),
-  // The library's 11 takes a hundred times as long.
+  // The default quality, 11, takes a hundred times as long.
   br: (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } }),
   zstd: (bytes) => zstdCompressSync(bytes),
   deflate: (bytes) => deflateSync(bytes),
 }
 
-/** All that comes out, or the code of the problem and what came out before it. */
+/** The inflated bytes, and the code of the problem if inflating failed. */
 async function read(chunks: Iterable<Buffer>, encoding: Encoding): Promise<{ bytes: Buffer; code?: string }> {
   const out: Buffer[] = []
   try {
@@ -30,7 +30,7 @@ const pieces = (bytes: Buffer, size: number) =>
 
 const TEXT = Buffer.from(Array.from({ length: 100 }, (_, n) => `{"n":${n},"root":${Math.sqrt(n)}}`).join('\n'))
 
-t.test('any bytes come out as they went in, cut anywhere', async (t) => {
+t.test('any bytes that are compressed and cut into pieces inflate to the same bytes', async (t) => {
   await fc.assert(
     fc.asyncProperty(
       fc.constantFrom(...ENCODINGS),
@@ -59,10 +59,10 @@ t.test('a stream that is cut short anywhere is corrupt', async (t) => {
   }
 })
 
-t.test('a stream with a wrong byte is corrupt, where the format can tell', async (t) => {
+t.test('a stream with a wrong byte is corrupt, if the format can detect it', async (t) => {
   for (const encoding of ENCODINGS) {
     const damaged = deflaters[encoding](TEXT)
-    // In the head: it is none of this format then.
+    // Without a valid header, the stream does not have this format.
     damaged[0] = (damaged[0] as number) ^ 0xff
     damaged[1] = (damaged[1] as number) ^ 0xff
     t.equal((await read(pieces(damaged, 1000), encoding)).code, 'corrupt_encoding', encoding)
@@ -71,13 +71,17 @@ t.test('a stream with a wrong byte is corrupt, where the format can tell', async
     const whole = deflaters[encoding](TEXT)
     const damaged = Buffer.from(whole)
     damaged[whole.length >> 1] = (whole[whole.length >> 1] as number) ^ 1
-    t.equal((await read(pieces(damaged, 1000), encoding)).code, 'corrupt_encoding', `${encoding}, by its checksum`)
+    t.equal(
+      (await read(pieces(damaged, 1000), encoding)).code,
+      'corrupt_encoding',
+      `${encoding}, detected by its checksum`,
+    )
   }
   t.equal((await read([TEXT], 'gzip')).code, 'corrupt_encoding', 'text that was never compressed')
   t.equal((await read([deflateRawSync(TEXT)], 'deflate')).code, 'corrupt_encoding', 'deflate means the zlib format')
 })
 
-t.test('gzip of several members is read to its end', async (t) => {
+t.test('gzip with several members is read to the end', async (t) => {
   const body = Buffer.concat([gzipSync(TEXT), gzipSync(Buffer.alloc(0)), gzipSync(TEXT)])
   for (const size of [1, 997, 1_000_000]) {
     const { bytes, code } = await read(pieces(body, size), 'gzip')
@@ -86,9 +90,9 @@ t.test('gzip of several members is read to its end', async (t) => {
   }
 })
 
-// Node's stream ends with the first frame. What `pzstd` makes, or `cat a.zst b.zst`, lost all but that, and the request
-// was answered with 201.
-t.test('zstd of several frames is read to its end', async (t) => {
+// Node's stream ends with the first frame. A body from `pzstd` or `cat a.zst b.zst` lost everything after its first frame,
+// and the request got 201.
+t.test('zstd with several frames is read to the end', async (t) => {
   const frame = zstdCompressSync(TEXT)
   const skippable = Buffer.concat([Buffer.from('502a4d1804000000', 'hex'), Buffer.from('skip')])
   const empty = zstdCompressSync(Buffer.alloc(0))
@@ -101,16 +105,16 @@ t.test('zstd of several frames is read to its end', async (t) => {
   t.equal(
     (await read([Buffer.concat([frame, frame.subarray(0, -5)])], 'zstd')).code,
     'corrupt_encoding',
-    'the last is cut',
+    'the last frame is cut short',
   )
 })
 
-// Each frame had an inflater of its own: 1.8 MB of empty ones took half a minute of processor time.
-t.test('zstd of very many frames that hold next to nothing is refused early', async (t) => {
+// Each frame has its own inflater: 1.8 MB of empty frames took half a minute of processor time.
+t.test('zstd with very many almost empty frames is refused early', async (t) => {
   for (const [name, body] of [
     ['empty', emptyFrames(256 * 1024)],
     ['skippable', skippableFrames(256 * 1024)],
-    ['a line each', Buffer.concat(new Array(10_000).fill(zstdCompressSync('{"source":"s","type":"t"}\n')))],
+    ['one line per frame', Buffer.concat(new Array(10_000).fill(zstdCompressSync('{"source":"s","type":"t"}\n')))],
   ] as const) {
     const { code, bytes } = await read(pieces(body, 65_536), 'zstd')
     t.equal(code, 'too_complex', name)
@@ -118,18 +122,18 @@ t.test('zstd of very many frames that hold next to nothing is refused early', as
   }
 })
 
-t.test('zstd of many frames is taken where they are few, or of a fair size', async (t) => {
+t.test('zstd with a hundred tiny frames, or with hundreds of larger ones, is accepted', async (t) => {
   const tiny = zstdCompressSync('x')
   t.equal((await read([Buffer.concat(new Array(100).fill(tiny))], 'zstd')).bytes.length, 100)
   const noise = Buffer.from(Array.from({ length: 200 }, (_, n) => Math.sin(n)).join())
   const frame = zstdCompressSync(noise)
-  t.ok(frame.length > 1024 && frame.length < 2500, `${frame.length} bytes a frame`)
+  t.ok(frame.length > 1024 && frame.length < 2500, `${frame.length} bytes per frame`)
   const { code, bytes } = await read(pieces(Buffer.concat(new Array(400).fill(frame)), 65_536), 'zstd')
   t.equal(code, undefined)
   t.equal(bytes.length, 400 * noise.length)
 })
 
-// It was dropped without a word.
+// They were ignored silently.
 t.test('bytes after the end of the compressed data are corrupt', async (t) => {
   for (const encoding of ENCODINGS) {
     for (const more of ['garbage', '{"source":"s"}']) {
@@ -141,7 +145,7 @@ t.test('bytes after the end of the compressed data are corrupt', async (t) => {
   }
 })
 
-t.test('a bomb is refused while it goes off', async (t) => {
+t.test('a decompression bomb is refused while it inflates', async (t) => {
   const zeros = Buffer.alloc(32 * 1024 * 1024)
   for (const encoding of ENCODINGS) {
     const bomb = deflaters[encoding](zeros)
@@ -151,7 +155,7 @@ t.test('a bomb is refused while it goes off', async (t) => {
   }
 })
 
-t.test('a bomb behind a harmless beginning, or in a later frame, is refused too', async (t) => {
+t.test('a decompression bomb after harmless content, or in a later member or frame, is refused too', async (t) => {
   const zeros = Buffer.alloc(32 * 1024 * 1024)
   const noise = Buffer.from(Array.from({ length: 1000 }, (_, n) => Math.sin(n)).join())
   for (const encoding of ENCODINGS) {
@@ -164,7 +168,7 @@ t.test('a bomb behind a harmless beginning, or in a later frame, is refused too'
   }
 })
 
-t.test('a small body may be as repetitive as it likes', async (t) => {
+t.test('a body that inflates to 1 MiB may have any compression ratio', async (t) => {
   const blanks = Buffer.alloc(1024 * 1024, ' ')
   for (const encoding of ENCODINGS) {
     const { bytes, code } = await read([deflaters[encoding](blanks)], encoding)
@@ -173,7 +177,7 @@ t.test('a small body may be as repetitive as it likes', async (t) => {
   }
 })
 
-t.test('it inflates no faster than it is read', async (t) => {
+t.test('a body is inflated no faster than it is read', async (t) => {
   const noise = Buffer.from(Array.from({ length: 400_000 }, (_, n) => Math.sin(n)).join())
   for (const encoding of ENCODINGS) {
     let taken = 0
@@ -200,7 +204,7 @@ t.test('it inflates no faster than it is read', async (t) => {
   }
 })
 
-t.test('a sender who is gone is no corrupt stream', async (t) => {
+t.test('if the sender disconnects, the body is incomplete, not corrupt', async (t) => {
   for (const encoding of ENCODINGS) {
     const body = new Readable({ read() {} })
     body.push(deflaters[encoding](TEXT).subarray(0, 50))
@@ -212,7 +216,7 @@ t.test('a sender who is gone is no corrupt stream', async (t) => {
   }
 })
 
-t.test('the header', async (t) => {
+t.test('Content-Encoding is read in any letter case, x-gzip means gzip, and identity means none', async (t) => {
   for (const [header, encoding] of [
     [undefined, undefined],
     ['', undefined],

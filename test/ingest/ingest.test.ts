@@ -5,20 +5,20 @@ import { jsonText } from '../helpers/json-text.ts'
 
 const { post, get } = await createApp(t)
 
-/** The text of `data` in an answer; nothing else in the answers of these tests can look like its ends. */
+/** The text of `data` in a response. In these tests, nothing else in a response looks like its delimiters. */
 function dataOf(text: string): string {
   const start = text.indexOf('"data":') + '"data":'.length
   return text.slice(start, text.lastIndexOf(',"receivedAt":"'))
 }
 
-t.test('whatever JSON is accepted as data, it reads back as the very text', async (t) => {
+t.test('any JSON that is accepted as data is read back as exactly the same text', async (t) => {
   let run = 0
   await fc.assert(
     fc.asyncProperty(fc.array(jsonText(), { minLength: 1, maxLength: 8 }), async (payloads) => {
       run++
       const records = payloads.map((data, n) => `{"source":"property","data":${data},"type":"t","id":"${run}.${n}"}`)
-      const answer = await post(`[${records.join()}]`)
-      if (answer.status !== 201) throw new Error(answer.text)
+      const response = await post(`[${records.join()}]`)
+      if (response.status !== 201) throw new Error(response.text)
       for (const [n, data] of payloads.entries()) {
         const read = await get(`/v1/records/property/${run}.${n}`)
         if (dataOf(read.text) !== data.trim()) throw new Error(`${data} became ${read.text}`)
@@ -29,7 +29,7 @@ t.test('whatever JSON is accepted as data, it reads back as the very text', asyn
   t.equal(run, 100)
 })
 
-t.test('sent again, whatever was accepted is a duplicate', async (t) => {
+t.test('any accepted record is a duplicate if it is sent again', async (t) => {
   let run = 0
   await fc.assert(
     fc.asyncProperty(fc.array(jsonText(), { minLength: 1, maxLength: 8 }), async (payloads) => {
@@ -60,9 +60,9 @@ const text = () =>
       'a/b',
     ),
   )
-/** Mostly what is legal, and now and then any text or any JSON at all. */
-const mostly = (legal: fc.Arbitrary<unknown>) =>
-  fc.oneof({ weight: 30, arbitrary: legal }, { weight: 2, arbitrary: text() }, { weight: 1, arbitrary: fc.jsonValue() })
+/** Mostly valid values, and sometimes any text or any JSON value. */
+const mostly = (valid: fc.Arbitrary<unknown>) =>
+  fc.oneof({ weight: 30, arbitrary: valid }, { weight: 2, arbitrary: text() }, { weight: 1, arbitrary: fc.jsonValue() })
 const name = () => fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 })
 
 const attributes = () =>
@@ -94,15 +94,15 @@ const extensions = () =>
     { maxKeys: 3, noNullPrototype: true },
   )
 
-t.test('whatever the envelope is, no answer is ours to blame, and what is accepted reads back equal', async (t) => {
+t.test('no envelope causes a server error, and accepted records are read back equal', async (t) => {
   let accepted = 0
   let refused = 0
   await fc.assert(
     fc.asyncProperty(fc.array(fc.tuple(attributes(), extensions()), { minLength: 1, maxLength: 8 }), async (parts) => {
       const records = parts.map(([attributes, extensions]) => ({ ...extensions, ...attributes }))
-      const answer = await post(records)
-      if (answer.status >= 500) throw new Error(answer.text)
-      for (const result of answer.json.results ?? answer.json.errors) {
+      const response = await post(records)
+      if (response.status >= 500) throw new Error(response.text)
+      for (const result of response.json.results ?? response.json.errors) {
         if (result.status !== 'created') {
           refused++
           continue
@@ -130,7 +130,7 @@ t.test('whatever the envelope is, no answer is ours to blame, and what is accept
   t.ok(refused > 50, `${refused} refused`)
 })
 
-t.test('whatever the bytes are, the answer is a problem document or a result', async (t) => {
+t.test('any body gets a problem document or results, and never a server error', async (t) => {
   const body = fc.oneof(
     fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
     jsonText({ unstorable: true }).map((json) => Buffer.from(json)),
@@ -144,9 +144,9 @@ t.test('whatever the bytes are, the answer is a problem document or a result', a
   const statuses = new Set<number>()
   await fc.assert(
     fc.asyncProperty(body, async (bytes) => {
-      const answer = await post(bytes)
-      statuses.add(answer.status)
-      return answer.status < 500 && (answer.json.results !== undefined || answer.json.code !== undefined)
+      const response = await post(bytes)
+      statuses.add(response.status)
+      return response.status < 500 && (response.json.results !== undefined || response.json.code !== undefined)
     }),
     { numRuns: 500 },
   )

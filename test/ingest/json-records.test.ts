@@ -15,10 +15,10 @@ const refusalOf = (work: () => unknown): Promise<string> =>
     (error) => `${error.code}: ${error.message}`,
   )
 
-/** Larger than what is parsed at one go. */
+/** Larger than what is parsed in one step. */
 const PADDING = `"${'x'.repeat(70_000)}"`
 
-t.test('an array that is cut into its elements breaks exactly where it breaks as a whole', async (t) => {
+t.test('an invalid array gets the same error parsed element by element as parsed whole', async (t) => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.oneof({ weight: 9, arbitrary: jsonText({ maxDepth: 3 }) }, fc.constant(PADDING)), { maxLength: 4 }),
@@ -38,8 +38,8 @@ t.test('an array that is cut into its elements breaks exactly where it breaks as
   t.pass('1500 arrays')
 })
 
-// Two ways to the same: a large record is walked over, a small one parsed.
-t.test('a record is read alike, however large it is', async (t) => {
+// There are two ways to read a record: a large one is walked, a small one is parsed.
+t.test('a record is read in the same way, however large it is', async (t) => {
   const member = fc.tuple(
     fc.constantFrom('source', 'type', 'id', 'time', 'data', 'data', 'a', '\\u0061', 'data_base64', 'A'),
     fc.oneof(
@@ -81,7 +81,7 @@ t.test('a record is read alike, however large it is', async (t) => {
   t.pass('500 records')
 })
 
-t.test('a record with a thousand members is taken, and one with more is refused alone, at any size', async (t) => {
+t.test('a record of any size may have 1,000 members, and one with more is rejected alone', async (t) => {
   const record = (count: number, name: string) =>
     `{"source":"s","type":"t",${Array.from({ length: count - 2 }, (_, n) => `"${name}${n}":1`).join()}}`
   for (const name of ['a', 'a'.repeat(100)]) {
@@ -98,7 +98,7 @@ t.test('a record with a thousand members is taken, and one with more is refused 
   )
 })
 
-t.test('of records that are too large or too deep, the neighbours are taken', async (t) => {
+t.test('records that are too large or too deep are rejected, and their neighbours are accepted', async (t) => {
   const deep = (levels: number) => `{"source":"s","type":"t","data":${'['.repeat(levels)}${']'.repeat(levels)}}`
   const large = `{"source":"s","type":"t","id":"large","data":[${'1,'.repeat(600_000)}1]}`
   const { records } = await read(`[${large},${deep(512)},${deep(513)},${deep(90_000)},${deep(1)}]`)
@@ -109,15 +109,19 @@ t.test('of records that are too large or too deep, the neighbours are taken', as
     { code: 'too_deep', pointer: '/data' },
     { source: 's', data: '[]' },
   ])
-  t.match(await refusalOf(() => read(`[${deep(MAX_DEPTH_WALKED + 1)}]`)), 'too_deep: ', 'but not without a bound')
+  t.match(
+    await refusalOf(() => read(`[${deep(MAX_DEPTH_WALKED + 1)}]`)),
+    'too_deep: ',
+    'beyond a second limit, the body is refused',
+  )
 })
 
-t.test('an array with more elements than a batch may have is refused, whatever they are', async (t) => {
+t.test('an array with more elements than a batch may have is refused, even if they are not records', async (t) => {
   t.equal((await read(`[${new Array(10_000).fill('1')}]`)).records.length, 10_000)
   t.match(await refusalOf(() => read(`[${new Array(10_001).fill('1')}]`)), 'too_many_records: ')
 })
 
-t.test('what comes after the value is no JSON, at any size', async (t) => {
+t.test('text after the value is invalid, at any size', async (t) => {
   for (const text of ['{}1', '[]]', '[1] ,', `{"a":${PADDING}}1`, `[${PADDING}]]`, `[${PADDING}]\n\n  {`]) {
     t.equal(await refusalOf(() => read(text)), await refusalOf(() => parseJson(text)), text.slice(0, 20))
     const line = text.replaceAll('\n', ' ')

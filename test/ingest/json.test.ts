@@ -8,7 +8,7 @@ import { jsonText } from '../helpers/json-text.ts'
 
 const extentOf = (text: string, start = 0) => measure(text, start, text.length)
 
-t.test('the extent of any object is its text, and its payload', (t) => {
+t.test('the extent of any object has the bounds of its text and of its payload', (t) => {
   fc.assert(
     fc.property(
       jsonText({ unstorable: true }),
@@ -37,7 +37,7 @@ t.test('the extent of any object is its text, and its payload', (t) => {
   t.end()
 })
 
-t.test('an object that does not end before the limit has no extent, and is looked at no further', (t) => {
+t.test('an object that does not end before the limit has no extent', (t) => {
   for (const text of ['{"a":[1,2,3],"data":{"b":"c"}}', '{"a}":"}","b":-1.5}', '{ }']) {
     for (let limit = 0; limit <= text.length + 1; limit++) {
       t.equal(measure(text, 0, limit)?.end, limit < text.length ? undefined : text.length, `${text} up to ${limit}`)
@@ -46,7 +46,7 @@ t.test('an object that does not end before the limit has no extent, and is looke
   t.end()
 })
 
-t.test('any text at all is measured to an end', (t) => {
+t.test('measuring any text comes to an end, even if it is not JSON', (t) => {
   const piece = fc.constantFrom(...'{}[]",:\\|~1-te \u00e9', '"data":', '\\"')
   fc.assert(
     fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
@@ -60,8 +60,8 @@ t.test('any text at all is measured to an end', (t) => {
   t.end()
 })
 
-// Two ways to the same: a large record is walked over, and its payload never built.
-t.test('the outline of a record says what parsing it says', (t) => {
+// There are two ways to read a record: a large one is walked, and its payload is never built; a small one is parsed.
+t.test('the outline of a record agrees with the parsed record', (t) => {
   const member = fc.tuple(
     fc.constantFrom('"data"', '"d\\u0061ta"', '"source"', '"a"', '"\\u0061"', '"b"'),
     fc.oneof(jsonText({ unstorable: true, maxDepth: 2 }), fc.constantFrom('1.5', '[1]', '1e2', '-0')),
@@ -89,7 +89,7 @@ t.test('the outline of a record says what parsing it says', (t) => {
   t.end()
 })
 
-t.test('what is not marked suspicious needs no closer look', (t) => {
+t.test('a payload that is not marked suspicious is storable', (t) => {
   fc.assert(
     fc.property(jsonText({ unstorable: true }), (data) => {
       return extentOf(`{"data":${data}}`)?.suspicious === true || findUnstorable(data, '') === undefined
@@ -100,7 +100,7 @@ t.test('what is not marked suspicious needs no closer look', (t) => {
   t.end()
 })
 
-t.test('members count each occurrence of a name', (t) => {
+t.test('each occurrence of a name counts as a member', (t) => {
   const membersOf = (text: string) => extentOf(text)?.members
   t.equal(membersOf('{}'), 0)
   t.equal(membersOf('{ "a" : 1 , "a" : {"b":1,"c":2} }'), 2)
@@ -109,7 +109,7 @@ t.test('members count each occurrence of a name', (t) => {
   t.end()
 })
 
-t.test('only the payload counts as too deep', (t) => {
+t.test('only the payload can be too deep', (t) => {
   const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
   const tooDeep = (text: string) => extentOf(text)?.tooDeep
   t.equal(tooDeep(`{"data":${nested(MAX_DEPTH)}}`), false)

@@ -13,11 +13,11 @@ const defaults: Defaults = { makeId: String, traceparent: undefined }
 const refusalOf = async (more: string) =>
   (await readRecordText(`{"source":"s","type":"t",${more}}`, 0, limits, defaults, 'a key')) as Fault
 
-// A pointer was told in full, and a detail held on to the line that it was cut out of: of lines of nearly a megabyte,
-// refused one after the other, 400 were enough to end the process for want of memory.
-t.test('what is told of refused lines takes little memory, however long they are', async (t) => {
+// Pointers were listed in full, and a detail that quotes a number kept its whole line in memory. 400 rejected lines of nearly
+// a megabyte each were enough for the process to run out of memory.
+t.test('the report of rejected lines takes little memory, however long the lines are', async (t) => {
   for (const [name, more, rejection] of [
-    ['a name of an extension', `"${LONG}":[]`, { code: 'wrong_type', pointer: '' }],
+    ['an extension name', `"${LONG}":[]`, { code: 'wrong_type', pointer: '' }],
     [
       'a name in the data',
       `"data":{"a/b":{"${LONG}":"\\u0000"}}`,
@@ -36,20 +36,20 @@ t.test('what is told of refused lines takes little memory, however long they are
   }
 })
 
-t.test('the first 1,000 refused lines are listed in order; behind them a refusal is counted and not even made', (t) => {
+t.test('the first 1,000 rejected lines are listed in order; of most others, not even the detail is read', (t) => {
   const report = new LineReport(noCounts())
-  let made = 0
-  const refuse = (line: number) =>
+  let detailsRead = 0
+  const reject = (line: number) =>
     report.reject(line, {
       code: 'required',
       get detail() {
-        made++
+        detailsRead++
         return `line ${line}`
       },
     })
-  // What the database refuses comes late.
-  for (let line = 10; line <= 5000; line++) refuse(line)
-  for (let line = 9; line >= 1; line--) refuse(line)
+  // Rejections by the database arrive late.
+  for (let line = 10; line <= 5000; line++) reject(line)
+  for (let line = 9; line >= 1; line--) reject(line)
   const { rejections, counts, rejectionsOmitted } = report.toJSON() as {
     rejections: { line: number }[]
     counts: { rejected: number }
@@ -60,7 +60,7 @@ t.test('the first 1,000 refused lines are listed in order; behind them a refusal
     Array.from({ length: 1000 }, (_, index) => index + 1),
   )
   t.same([counts.rejected, rejectionsOmitted], [5000, 4000])
-  t.ok(made < 3 * 2100, `${made} details were read`)
+  t.ok(detailsRead < 3 * 2100, `${detailsRead} details were read`)
   t.end()
 })
 
@@ -70,14 +70,11 @@ function heapUsed(): number {
   return process.memoryUsage().heapUsed
 }
 
-t.test(
-  'refused lines or records that have one code have it together; with several codes of one status, the usual one',
-  (t) => {
-    t.equal(codeForAll(new Set(['too_complex'])), 'too_complex')
-    t.equal(codeForAll(new Set(['record_too_large'])), 'record_too_large')
-    t.equal(codeForAll(new Set(['too_complex', 'record_too_large'])), 'record_too_large')
-    t.equal(codeForAll(new Set(['required'])), 'rejected')
-    t.equal(codeForAll(new Set(['conflict', 'required'])), 'rejected')
-    t.end()
-  },
-)
+t.test('the code for several rejections is their common code, the code of their common status, or `rejected`', (t) => {
+  t.equal(codeForAll(new Set(['too_complex'])), 'too_complex')
+  t.equal(codeForAll(new Set(['record_too_large'])), 'record_too_large')
+  t.equal(codeForAll(new Set(['too_complex', 'record_too_large'])), 'record_too_large')
+  t.equal(codeForAll(new Set(['required'])), 'rejected')
+  t.equal(codeForAll(new Set(['conflict', 'required'])), 'rejected')
+  t.end()
+})

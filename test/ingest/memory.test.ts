@@ -16,7 +16,7 @@ import { until } from '../helpers/until.ts'
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
 const heldNow = () => {
-  // What has a finalizer is gone after the second one.
+  // Objects with a finalizer are only freed by the second collection.
   gc()
   gc()
   const { heapUsed, external } = process.memoryUsage()
@@ -29,7 +29,7 @@ const GiB = 1024 ** 3
 const server = await createApp(t, {
   OUTAGE_HOLD_SECONDS: '600',
   QUEUE_MAX_BYTES: String(4 * GiB),
-  // What is packed for a flush under way is not of a request.
+  // The rows that are packed for a running flush do not belong to a request.
   FLUSH_MAX_BYTES: '1024',
   SHED_INGEST_SECONDS: '60',
   SHED_READ_SECONDS: '60',
@@ -55,8 +55,14 @@ const FULL = JSON.stringify({
 const batchOf = (record: string, count: number) => `[${Array(count).fill(record).join()}]`
 const dataOf = (data: string) => JSON.stringify({ source: 'a', type: 'b', data })
 
-/** Sends what `pieces` says on so many connections, and weighs what the process holds once `arrived` says so. */
-async function weigh(t: Test, name: string, connections: number, pieces: (string | Buffer)[], arrived: () => boolean) {
+/** Sends `pieces` on each connection, waits until they have arrived, and compares the memory used with the memory reserved. */
+async function compareMemory(
+  t: Test,
+  name: string,
+  connections: number,
+  pieces: (string | Buffer)[],
+  arrived: () => boolean,
+) {
   const sockets = await Promise.all(
     Array.from({ length: connections }, async () => {
       const socket = open(port, '127.0.0.1').resume()
@@ -65,17 +71,17 @@ async function weigh(t: Test, name: string, connections: number, pieces: (string
       return socket
     }),
   )
-  const [held, reserved] = [heldNow(), app.ingestMemory.used]
+  const [heldBefore, reservedBefore] = [heldNow(), app.ingestMemory.used]
   for (const socket of sockets) for (const piece of pieces) socket.write(piece)
   await until(name, arrived)
-  const more = app.ingestMemory.used - reserved
-  let grown = heldNow() - held
-  // What is found to be unused is given back beside the program, and so a little later. What is held is there each time.
-  for (let again = 0; grown > more && again < 20; again++) {
+  const reserved = app.ingestMemory.used - reservedBefore
+  let held = heldNow() - heldBefore
+  // Unused memory is freed on other threads, a little later. Memory in use stays.
+  for (let again = 0; held > reserved && again < 20; again++) {
     await turn()
-    grown = heldNow() - held
+    held = heldNow() - heldBefore
   }
-  t.ok(grown <= more, `${name}: ${grown} bytes are held on ${connections} connections, and ${more} reserved`)
+  t.ok(held <= reserved, `${name}: ${connections} connections hold ${held} bytes, and ${reserved} are reserved`)
   for (const socket of sockets) socket.destroy()
 }
 
@@ -86,33 +92,33 @@ const post = (headers: Record<string, string | number>) =>
     ...headers,
   } as Record<string, string>)
 
-// A chunk of the chunked transfer coding may be one byte, and was an object of 200 until the body or the line was complete.
-t.test('a body, or a line, that comes a byte at a time holds about as many bytes as came', async (t) => {
-  const crumbs = 100_000
+// Chunks of a chunked body may have one byte. Each took an object of 200 bytes until the body or the line was complete.
+t.test('a body or a line that arrives byte by byte takes about as much memory as it has bytes', async (t) => {
+  const count = 100_000
   const [before, cutter] = [heldNow(), new LineCutter(MiB)]
-  for (let n = 0; n < crumbs; n++) cutter.push(Buffer.from('x'))
+  for (let n = 0; n < count; n++) cutter.push(Buffer.from('x'))
   const line = heldNow() - before
-  t.equal(cutter.heldBytes, crumbs)
-  t.ok(line < 2 * crumbs + MiB, `a line holds ${line} bytes`)
-  t.equal((cutter.push(Buffer.from('\n'))[0] as Block).bytes.length, crumbs + 1)
+  t.equal(cutter.heldBytes, count)
+  t.ok(line < 2 * count + MiB, `a line holds ${line} bytes`)
+  t.equal((cutter.push(Buffer.from('\n'))[0] as Block).bytes.length, count + 1)
 
   const stream = new Readable({ read() {} })
   const content = readBody(stream, 0, { maxBatchBytes: MiB, maxRecordBytes: MiB }, () => {})
-  for (let n = 0; n < crumbs; n++) {
+  for (let n = 0; n < count; n++) {
     stream.push('x')
     if (n % 10_000 === 0) await turn()
   }
   await turn()
   const body = heldNow() - before
-  t.ok(body < 2 * crumbs + MiB, `a body holds ${body} bytes`)
+  t.ok(body < 2 * count + MiB, `a body holds ${body} bytes`)
   stream.push(null)
-  t.equal((await content).length, crumbs)
+  t.equal((await content).length, count)
 })
 
-t.test('a stream that is idle holds no more memory than is reserved for it', async (t) => {
+t.test('an idle stream holds no more memory than is reserved for it', async (t) => {
   t.equal((await server.post(TINY)).status, 201)
   const lines = Buffer.from(`${FULL}\n`.repeat(20))
-  // What the process has from the first time on is not of these streams.
+  // Memory that the process allocates only once does not belong to these streams.
   for (const [encoding, body] of [
     ['identity', lines],
     ['gzip', gzipSync(lines)],
@@ -124,9 +130,9 @@ t.test('a stream that is idle holds no more memory than is reserved for it', asy
     ['gzip', gzipSync(lines).subarray(0, -8)],
   ] as const) {
     const headers = { 'Content-Type': 'application/x-ndjson', 'Content-Length': 100_000, 'Content-Encoding': encoding }
-    const answered = () => app.recordCounts.created + app.recordCounts.duplicate
-    const all = answered() + 50 * 20
-    await weigh(t, encoding, 50, [post(headers), body], () => answered() === all)
+    const stored = () => app.recordCounts.created + app.recordCounts.duplicate
+    const all = stored() + 50 * 20
+    await compareMemory(t, encoding, 50, [post(headers), body], () => stored() === all)
     await until('the end of the streams', () => app.ingestMemory.used === 0)
   }
 })
@@ -149,6 +155,6 @@ t.test('a request that waits for the database holds no more memory than is reser
   ] as const) {
     const request = `${post({ 'Content-Length': Buffer.byteLength(body), ...headers })}${body}`
     const waiting = app.writer.status.waiting + connections * times
-    await weigh(t, name, connections, Array(times).fill(request), () => app.writer.status.waiting === waiting)
+    await compareMemory(t, name, connections, Array(times).fill(request), () => app.writer.status.waiting === waiting)
   }
 })

@@ -28,10 +28,10 @@ const KEY: Key = {
 }
 const limits = { maxRecordBytes: 1024, maxBatchRecords: 10 }
 
-/** Longer than any machine takes: no time is up, unless the test is about that. */
+/** Longer than any machine needs: no hold window ends, unless the test is about that. */
 const HOLD_MS = 600_000
 
-/** Stores these chunks as a stream of lines. @returns the report, or the problem with it */
+/** Stores these chunks as a stream of lines. @returns the response or the problem, with the report */
 async function send(
   body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   store: MemoryStore,
@@ -55,8 +55,12 @@ async function send(
   const totals = noCounts()
   const request = { key, limits, stop, totals, hold, admit, defaults: makeDefaults(idempotencyKey, undefined)(false) }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
-  const answer = await ingestLines(stream, writer, request).then(
-    (answer: LinesResponse) => ({ status: answer.status as number, code: undefined, report: JSON.parse(answer.body) }),
+  const response = await ingestLines(stream, writer, request).then(
+    (response: LinesResponse) => ({
+      status: response.status as number,
+      code: undefined,
+      report: JSON.parse(response.body),
+    }),
     (problem: Problem) => {
       if (problem.name !== 'Problem') throw problem
       return {
@@ -68,28 +72,28 @@ async function send(
       }
     },
   )
-  // Whatever becomes of it, /metrics is told of the same lines as the sender.
-  assert.deepEqual(totals, answer.report.counts)
-  // An outage ends with the next flush.
-  if (answer.code === 'database_unavailable') {
+  // In every case, /metrics counts the same lines as the report.
+  assert.deepEqual(totals, response.report.counts)
+  // The next flush ends the outage.
+  if (response.code === 'database_unavailable') {
     const rows = [makeRow({ type: 'after' })]
     writer.submit({ key: 'k', rows, bytes: 1, strict: false }, () => {})
   }
   await writer.close()
   // biome-ignore lint/suspicious/noExplicitAny: the report's fields are what the tests are about
-  return answer as { status: number; code: string | undefined; outcome?: string; cause?: unknown; report: any }
+  return response as { status: number; code: string | undefined; outcome?: string; cause?: unknown; report: any }
 }
 
 const commitAll = () => createMemoryStore((call) => call.commit())
 const line = (id: string | number, more = '') => `{"source":"s","type":"t","id":"${id}"${more}}`
 const storedIds = (store: MemoryStore) => [...store.stored.values()].map(({ row }) => row.id)
 
-// — what became of a stream whose chunks fail differently —
+// — chunks that fail in different ways —
 
-// Chunk 2 failed first, and nothing of it was written. That was the answer, although chunk 1 was committed.
-t.test('chunks that fail in different ways: the outcome is unknown when one of them may be written', async (t) => {
+// Chunk 2 failed first, and nothing of it was written. The response said `not_written`, although chunk 1 was committed.
+t.test('if one of several failed chunks may be written, the outcome is unknown, whichever fails first', async (t) => {
   stopClock(t)
-  // Both are full, so that the second is written beside the first at once.
+  // Both chunks are full, so that the second one is written at once, beside the first.
   const full = (name: string) =>
     Buffer.from(Array.from({ length: 2000 }, (_, n) => `${line(`${name} ${n}`)}\n`).join(''))
   const unwritten = (call: StoreCall) => call.fail(sqlError('53300'))
@@ -108,14 +112,14 @@ t.test('chunks that fail in different ways: the outcome is unknown when one of t
         ;(name === 'first' ? written : unwritten)(calls.get(name) as StoreCall)
       }
     })
-    const answer = await send([full('first'), full('second')], store, { holdMs: 0 })
-    t.match(answer, { status: 503, outcome: 'unknown' }, `${order} first`)
-    t.match(answer.report, { committedLines: 0, counts: { created: 0 } })
+    const response = await send([full('first'), full('second')], store, { holdMs: 0 })
+    t.match(response, { status: 503, outcome: 'unknown' }, `the ${order[0]} chunk fails first`)
+    t.match(response.report, { committedLines: 0, counts: { created: 0 } })
     t.equal(storedIds(store).filter((id) => id.startsWith('first')).length, 2000)
   }
 })
 
-// — cutting —
+// — chunks and lines —
 
 const MIXED = Buffer.from(
   [
@@ -130,7 +134,7 @@ const MIXED = Buffer.from(
   ].join('\n'),
 )
 
-t.test('a body cut at any byte into two chunks stores the same and is answered the same', async (t) => {
+t.test('a body cut into two chunks at any byte gives the same rows and the same report', async (t) => {
   for (const body of [
     MIXED,
     Buffer.concat([MIXED, Buffer.from('\n')]),
@@ -154,7 +158,7 @@ t.test('a body cut at any byte into two chunks stores the same and is answered t
       const store = commitAll()
       const found = await send([body.subarray(0, at), body.subarray(at)], store)
       assert.equal(found.status, 207)
-      // Of a line that is dropped while it arrives nobody reads whose it was.
+      // The source and id of a line that is dropped while it arrives are not read.
       assert.deepEqual(firstTwo(found.report), firstTwo(expected.report), `at ${at}`)
       assert.equal(found.report.rejections[2].line, 7)
       assert.equal(found.report.rejections[2].code, 'record_too_large')
@@ -164,7 +168,7 @@ t.test('a body cut at any byte into two chunks stores the same and is answered t
   }
 })
 
-t.test('any body, in any chunks, is answered as it is in one', async (t) => {
+t.test('any body in any chunks gets the same response as in one chunk', async (t) => {
   const piece = fc.oneof(
     fc.nat({ max: 30 }).map((id) => line(id)),
     fc.nat({ max: 30 }).map((id) => line(id, ',"data":"\u{1f980}"')),
@@ -185,9 +189,9 @@ t.test('any body, in any chunks, is answered as it is in one', async (t) => {
     fc.asyncProperty(
       fc.array(piece, { maxLength: 20 }),
       fc.array(fc.nat(), { maxLength: 8 }),
-      async (pieces, places) => {
+      async (pieces, offsets) => {
         const body = Buffer.from(pieces.join('\n'))
-        const cuts = [0, ...places.map((place) => place % (body.length + 1)).sort((a, b) => a - b), body.length]
+        const cuts = [0, ...offsets.map((offset) => offset % (body.length + 1)).sort((a, b) => a - b), body.length]
         const chunks = cuts.slice(1).map((end, at) => body.subarray(cuts[at], end))
         const [whole, cut] = [commitAll(), commitAll()]
         const [expected, found] = [await send([body], whole), await send(chunks, cut)]
@@ -200,8 +204,8 @@ t.test('any body, in any chunks, is answered as it is in one', async (t) => {
   t.pass('100 bodies')
 })
 
-// Of a file that some program on Windows wrote, the first line was refused, and all others stored.
-t.test('a byte order mark before the first line is passed over, and only there', async (t) => {
+// In files that some Windows programs write, the first line was rejected, and all others were stored.
+t.test('a byte order mark is ignored before the first line, and rejected before any other', async (t) => {
   const store = commitAll()
   const mark = '\ufeff'
   const { report } = await send([Buffer.from(`${mark}${line(1)}\n${mark}${line(2)}\n${line(3)}`)], store)
@@ -210,7 +214,7 @@ t.test('a byte order mark before the first line is passed over, and only there',
   t.match(await send([Buffer.from(`${mark}\n`)], store), { status: 200, report: { lines: 1 } })
 })
 
-t.test('a line that is not UTF-8 is refused alone', async (t) => {
+t.test('a line that is not UTF-8 is rejected, and its neighbours are stored', async (t) => {
   const store = commitAll()
   const bad = Buffer.concat([
     Buffer.from('{"source":"s","type":"t","data":"'),
@@ -226,7 +230,7 @@ t.test('a line that is not UTF-8 is refused alone', async (t) => {
   t.same(storedIds(store), ['\u00e9', '3'])
 })
 
-t.test('a body without a line, or of blank lines only, is a success that stores nothing', async (t) => {
+t.test('a body without lines, or with only blank lines, gets 200 and stores nothing', async (t) => {
   for (const body of ['', '\n', '\r\n\r\n', '  \n\t']) {
     const { status, report } = await send([Buffer.from(body)], commitAll())
     t.equal(status, 200, JSON.stringify(body))
@@ -235,7 +239,7 @@ t.test('a body without a line, or of blank lines only, is a success that stores 
   }
 })
 
-t.test('the Idempotency-Key with the number of the line, from 0, makes the ids that are missing', async (t) => {
+t.test('a missing id is made of the Idempotency-Key and the number of the line, from 0', async (t) => {
   const store = commitAll()
   const body = Buffer.from(`{"source":"s","type":"t"}\n\n${line('own')}\n{"source":"s","type":"t"}`)
   t.equal((await send([body], store, { idempotencyKey: 'k' })).status, 201)
@@ -244,35 +248,32 @@ t.test('the Idempotency-Key with the number of the line, from 0, makes the ids t
   t.match(again, { status: 200, report: { counts: { duplicate: 3 } } })
 })
 
-// It lay there until the sender said more, or had been silent for so long that it was cut off; and what was reserved for a
-// line that had been stored meanwhile stayed so, and kept others out.
-t.test(
-  'a line that comes while one is written is stored after that one, though the sender says nothing more',
-  async (t) => {
-    const store = createMemoryStore()
-    const [second, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-    async function* body() {
-      yield Buffer.from(`${line('1')}\n`)
-      await second.promise
-      yield Buffer.from(`${line('2')}\n`)
-      await over.promise
-    }
-    const answer = send(body(), store)
-    const first = await store.next()
-    second.resolve()
-    await quiet(() => store.calls.length)
-    t.equal(store.calls.length, 1, 'one at a time')
-    first.commit()
-    const next = await store.next()
-    next.commit()
-    over.resolve()
-    t.match(await answer, { status: 201, report: { counts: { created: 2 }, committedLines: 2 } })
-  },
-)
+// The second line waited until the sender sent more, or had stalled for so long that it was cut off. Until then, the memory of
+// the first line, which was already stored, stayed reserved, so that other requests were refused.
+t.test('a line that arrives while another is being written is stored without waiting for more lines', async (t) => {
+  const store = createMemoryStore()
+  const [second, end] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  async function* body() {
+    yield Buffer.from(`${line('1')}\n`)
+    await second.promise
+    yield Buffer.from(`${line('2')}\n`)
+    await end.promise
+  }
+  const response = send(body(), store)
+  const first = await store.next()
+  second.resolve()
+  await untilStable(() => store.calls.length)
+  t.equal(store.calls.length, 1, 'one flush at a time')
+  first.commit()
+  const next = await store.next()
+  next.commit()
+  end.resolve()
+  t.match(await response, { status: 201, report: { counts: { created: 2 }, committedLines: 2 } })
+})
 
 // — memory —
 
-t.test('while the database is busy no more is read than the stream has reserved', async (t) => {
+t.test('while the database is busy, a stream reads little more than it may hold', async (t) => {
   const store = createMemoryStore()
   const text = Buffer.from(
     `${Array.from({ length: 60 }, (_, n) => line(`0000${n}`, `,"data":"${'x'.repeat(900)}"`)).join('\n')}\n`,
@@ -285,31 +286,31 @@ t.test('while the database is busy no more is read than the stream has reserved'
       yield Buffer.from(text.toString().replaceAll('"0000', `"${sent}/`))
     }
   }
-  const answer = send(body(), store)
+  const response = send(body(), store)
   const calls = [await store.next(), await store.next()]
-  await quiet(() => read)
-  t.equal(store.calls.length, 2, 'two flushes are at the database')
-  // The piece that filled the last chunk, and those that the stream has made ready.
+  await untilStable(() => read)
+  t.equal(store.calls.length, 2, 'two flushes are running')
+  // In addition: the piece that filled the last chunk, and the pieces that were read ahead.
   t.ok(read < STREAM_BYTES + 4 * text.length, `${read} of ${CHUNKS * text.length} bytes were read`)
 
-  // One flush commits: what it held is read anew, and no more.
+  // After one flush is committed, the stream reads as much again as it held, and no more.
   const before = read
   calls[0]?.commit()
-  await quiet(() => read)
-  t.ok(read > before, 'it goes on')
+  await untilStable(() => read)
+  t.ok(read > before, 'reading continues')
   t.ok(read < STREAM_BYTES + 2 * 1024 * 1024, `${read} bytes`)
 
   calls[1]?.commit()
   endWith(store, (call) => call.commit())
-  t.match(await answer, {
+  t.match(await response, {
     status: 201,
     report: { counts: { created: CHUNKS * 60 }, lines: CHUNKS * 60, committedLines: CHUNKS * 60 },
   })
   t.equal(read, CHUNKS * text.length)
 })
 
-// Characters were counted as if they were bytes: of Chinese text three times as much was in memory as had been reserved.
-t.test('what a stream holds is told in bytes, whatever its characters take', async (t) => {
+// Characters were counted as if they were bytes: Chinese text took three times as much memory as was reserved.
+t.test('the memory of a stream is counted in bytes, not in characters', async (t) => {
   const store = createMemoryStore()
   const text = Buffer.from(`${line('0000', `,"data":"${'\u8a9e'.repeat(300)}"`)}\n`.repeat(60))
   let [read, held] = [0, 0]
@@ -322,19 +323,19 @@ t.test('what a stream holds is told in bytes, whatever its characters take', asy
   const hold = (bytes: number) => {
     held = bytes
   }
-  const answer = send(body(), store, { hold })
+  const response = send(body(), store, { hold })
   const calls = [await store.next(), await store.next()]
-  await quiet(() => read)
+  await untilStable(() => read)
   t.ok(held > 0.9 * STREAM_BYTES, `${held} bytes are held`)
   t.ok(read < STREAM_BYTES + 4 * text.length, `${read} bytes were read`)
 
   for (const call of calls) call.commit()
   endWith(store, (call) => call.commit())
-  t.match(await answer, { report: { committedLines: 200 * 60 } })
+  t.match(await response, { report: { committedLines: 200 * 60 } })
 })
 
-// Each kept the memory of its chunks until its end, ten MiB of it, and had reserved the 64 KiB of its next piece.
-t.test('streams that have nothing to send for the moment hold next to nothing', async (t) => {
+// Each stream kept the memory of its chunks until its end: ten MiB, of which only the 64 KiB of its next piece were reserved.
+t.test('idle streams do not keep the memory of the chunks that were stored', async (t) => {
   setFlagsFromString('--expose-gc')
   const gc = runInNewContext('gc') as () => void
   const buffers = () => {
@@ -344,30 +345,30 @@ t.test('streams that have nothing to send for the moment hold next to nothing', 
   const store = commitAll()
   const text = Buffer.from(`${line('0', `,"data":"${'x'.repeat(900)}"`)}\n`.repeat(60))
   const before = buffers()
-  const over = Promise.withResolvers<void>()
+  const end = Promise.withResolvers<void>()
   async function* body() {
     for (let n = 0; n < 100; n++) yield text
-    await over.promise
+    await end.promise
   }
-  const answers = Array.from({ length: 20 }, () => send(body(), store))
+  const responses = Array.from({ length: 20 }, () => send(body(), store))
   const rows = () => store.calls.reduce((sum, { rows }) => sum + rows.length, 0)
   await until('all lines to be stored', () => rows() === 20 * 6000)
-  // What is found to be unused is given back beside the program, and so a little later.
-  await until('all but 16 MiB to be given back', () => buffers() - before < 16 * 1024 * 1024)
+  // Unused memory is freed on other threads, a little later.
+  await until('all but 16 MiB to be freed', () => buffers() - before < 16 * 1024 * 1024)
 
-  over.resolve()
-  for (const answer of answers) t.match(await answer, { report: { committedLines: 6000 } })
+  end.resolve()
+  for (const response of responses) t.match(await response, { report: { committedLines: 6000 } })
 })
 
-/** Resolves when a number has stopped growing: nothing happens any more until somebody does something. */
-async function quiet(of: () => number): Promise<void> {
-  for (let [last, same] = [of(), 0]; same < 50; same++) {
+/** Resolves when a number no longer changes: nothing more happens until the test goes on. */
+async function untilStable(value: () => number): Promise<void> {
+  for (let [last, same] = [value(), 0]; same < 50; same++) {
     await turn()
-    if (of() !== last) [last, same] = [of(), 0]
+    if (value() !== last) [last, same] = [value(), 0]
   }
 }
 
-/** All further calls end like this. */
+/** Ends all further calls in this way. */
 function endWith(store: MemoryStore, how: (call: StoreCall) => void): void {
   void store.next().then((call) => {
     how(call)
@@ -377,7 +378,7 @@ function endWith(store: MemoryStore, how: (call: StoreCall) => void): void {
 
 // — failures —
 
-t.test('when the database fails midway, the problem tells what is stored and how far it was committed', async (t) => {
+t.test('if the database fails midway, the problem reports what is stored, and the last committed line', async (t) => {
   stopClock(t)
   const store = createMemoryStore()
   async function* body() {
@@ -400,20 +401,20 @@ t.test('when the database fails midway, the problem tells what is stored and how
   })
 })
 
-t.test('what is stored behind a gap is not called committed', async (t) => {
+t.test('lines that are stored after a gap do not count in committedLines', async (t) => {
   const store = createMemoryStore()
   const body = Buffer.from(`${Array.from({ length: 5000 }, (_, n) => line(n + 1)).join('\n')}\n`)
-  const answer = send([body.subarray(0, 120_000), body.subarray(120_000)], store)
+  const response = send([body.subarray(0, 120_000), body.subarray(120_000)], store)
   const first = await store.next()
   first.fail(sqlError('42501'))
   endWith(store, (call) => call.commit())
-  const { status, report } = await answer
+  const { status, report } = await response
   t.equal(status, 500)
   t.equal(report.committedLines, 0)
   t.equal(report.counts.created, store.stored.size)
 })
 
-t.test('a body that breaks off stores its whole lines, and of the last one nothing', async (t) => {
+t.test('if a body breaks off, its complete lines are stored, and the last line is not', async (t) => {
   const store = commitAll()
   async function* body() {
     yield Buffer.from(`${line(1)}\n${line(2)}\n${line(3)}`)
@@ -423,12 +424,12 @@ t.test('a body that breaks off stores its whole lines, and of the last one nothi
   const { code, outcome, report } = await send(body(), store)
   t.equal(code, 'incomplete_body')
   t.equal(outcome, 'unknown')
-  t.same(storedIds(store), ['1', '2'], 'the third line may go on, for all that is known')
+  t.same(storedIds(store), ['1', '2'], 'the third line may be incomplete')
   t.match(report, { counts: { created: 2 }, committedLines: 2 })
 })
 
-// It was told that the connection was lost, and the log did not have the reason.
-t.test('a defect amid a stream is told as that, with what is stored', async (t) => {
+// It was reported as a lost connection, and the log did not have the reason.
+t.test('a defect during a stream is reported as internal_error, with its cause and what is stored', async (t) => {
   const cause = new TypeError('a defect')
   for (const [lines, outcome] of [
     [0, 'not_written'],
@@ -442,16 +443,16 @@ t.test('a defect amid a stream is told as that, with what is stored', async (t) 
     async function* body() {
       for (let n = 0; n < 10; n++) {
         yield Buffer.from(`${line(n)}\n`)
-        await quiet(() => store.stored.size)
+        await untilStable(() => store.stored.size)
       }
     }
-    const answer = await send(body(), store, { hold })
-    t.match(answer, { status: 500, code: 'internal_error', outcome, cause }, outcome)
-    t.match(answer.report, { counts: { created: store.stored.size } })
+    const response = await send(body(), store, { hold })
+    t.match(response, { status: 500, code: 'internal_error', outcome, cause }, outcome)
+    t.match(response.report, { counts: { created: store.stored.size } })
   }
 })
 
-t.test('a defect in what is asked before lines are handed over is told as that', async (t) => {
+t.test('a defect in `admit` is reported as internal_error, and nothing is written', async (t) => {
   const store = commitAll()
   const admit = () => Promise.reject(new TypeError('a defect'))
   t.match(await send([Buffer.from(line(1))], store, { admit }), { code: 'internal_error', outcome: 'not_written' })
@@ -460,72 +461,69 @@ t.test('a defect in what is asked before lines are handed over is told as that',
 
 const STOP = new Problem('draining', 'The test ends the stream.')
 
-t.test(
-  'a stream that is stopped hands over nothing more, waits for what it handed over, and says what is stored',
-  async (t) => {
-    const store = createMemoryStore()
-    const stop = new AbortController()
-    const over = Promise.withResolvers<void>()
-    let read = 0
-    async function* body() {
-      for (; read < 40_000; read += 1000)
-        yield Buffer.from(Array.from({ length: 1000 }, (_, n) => `${line(read + n)}\n`).join(''))
-      await over.promise
-    }
-    const answer = send(body(), store, { stop: stop.signal })
-    const calls = [await store.next(), await store.next()]
-    await quiet(() => read)
-    stop.abort(STOP)
-    for (const call of calls) call.commit()
-    // The third chunk was handed over before.
-    const third = await store.next()
-    third.commit()
-    const { code, report } = await answer
-    t.equal(code, 'draining')
-    t.equal(report.counts.created, 6000)
-    t.equal(report.committedLines, 6000)
-    t.ok(report.lines > 6000, `${report.lines} lines were read`)
-    t.equal(store.calls.length, 3)
-    over.resolve()
-  },
-)
+t.test('a stopped stream submits nothing more, waits for what it submitted, and reports what is stored', async (t) => {
+  const store = createMemoryStore()
+  const stop = new AbortController()
+  const end = Promise.withResolvers<void>()
+  let read = 0
+  async function* body() {
+    for (; read < 40_000; read += 1000)
+      yield Buffer.from(Array.from({ length: 1000 }, (_, n) => `${line(read + n)}\n`).join(''))
+    await end.promise
+  }
+  const response = send(body(), store, { stop: stop.signal })
+  const calls = [await store.next(), await store.next()]
+  await untilStable(() => read)
+  stop.abort(STOP)
+  for (const call of calls) call.commit()
+  // The third chunk was submitted before the stop.
+  const third = await store.next()
+  third.commit()
+  const { code, report } = await response
+  t.equal(code, 'draining')
+  t.equal(report.counts.created, 6000)
+  t.equal(report.committedLines, 6000)
+  t.ok(report.lines > 6000, `${report.lines} lines were read`)
+  t.equal(store.calls.length, 3)
+  end.resolve()
+})
 
-t.test('a stream that is stopped while nothing comes ends at once, at its beginning too', async (t) => {
+t.test('a stream stopped while nothing arrives ends at once, even before its first line', async (t) => {
   for (const first of [[], [Buffer.from(`${line(1)}\n{"half`)]]) {
     const store = commitAll()
     const stop = new AbortController()
-    const over = Promise.withResolvers<void>()
+    const end = Promise.withResolvers<void>()
     async function* body() {
       yield* first
-      await over.promise
+      await end.promise
     }
-    const answer = send(body(), store, { stop: stop.signal })
-    await quiet(() => store.stored.size)
+    const response = send(body(), store, { stop: stop.signal })
+    await untilStable(() => store.stored.size)
     stop.abort(STOP)
-    t.match(await answer, {
+    t.match(await response, {
       code: 'draining',
       report: { counts: { created: first.length }, committedLines: first.length },
     })
-    over.resolve()
+    end.resolve()
   }
   const store = commitAll()
   t.match(await send([Buffer.from(line(1))], store, { stop: AbortSignal.abort(STOP) }), { code: 'draining' })
   t.equal(store.calls.length, 0)
 })
 
-// A refusal after everything was committed would not be true.
-t.test('a stream that is stopped when all of its lines were handed over is answered as if it was not', async (t) => {
+// After everything was committed, a refusal would be wrong.
+t.test('a stream stopped after all its lines were submitted gets its normal response', async (t) => {
   const store = createMemoryStore()
   const stop = new AbortController()
-  const answer = send([Buffer.from(`${line(1)}\n${line(2)}`)], store, { stop: stop.signal })
+  const response = send([Buffer.from(`${line(1)}\n${line(2)}`)], store, { stop: stop.signal })
   const call = await store.next()
-  await quiet(() => store.calls.length)
+  await untilStable(() => store.calls.length)
   stop.abort(STOP)
   call.commit()
-  t.match(await answer, { status: 201, report: { counts: { created: 2 }, committedLines: 2 } })
+  t.match(await response, { status: 201, report: { counts: { created: 2 }, committedLines: 2 } })
 })
 
-t.test('a row that the database refuses is refused by its line', async (t) => {
+t.test('a row that the database refuses is rejected with its line number', async (t) => {
   const bad = line('bad').replace('"t"', `"${GUILTY}"`)
   const { status, report } = await send([Buffer.from(`${line(1)}\n\n${bad}\n${line(4)}`)], commitAll())
   t.equal(status, 207)
@@ -537,7 +535,7 @@ t.test('a row that the database refuses is refused by its line', async (t) => {
 
 // — the report —
 
-t.test('the first 1,000 rejections are told, by line, and the others counted', async (t) => {
+t.test('the first 1,000 rejections are listed in the order of the lines, and the others are counted', async (t) => {
   const body = Array.from({ length: 3500 }, (_, n) => `{"line":${n + 1}}`).join('\n')
   const { status, report } = await send([Buffer.from(`${line('good')}\n${body}`)], commitAll())
   t.equal(status, 207)
@@ -550,9 +548,9 @@ t.test('the first 1,000 rejections are told, by line, and the others counted', a
   t.equal(report.counts.rejected, 3500)
 })
 
-// A conflict is known when the database has answered, and by then a thousand lines below it could have been refused:
-// it was counted, but not told.
-t.test('a conflict in the first line is told, however many lines are broken below it', async (t) => {
+// A conflict is not known before the database responds. By then, a thousand later lines may have been rejected, so the
+// conflict was counted but not listed.
+t.test('a conflict in the first line is listed, however many later lines are broken', async (t) => {
   const store = commitAll()
   await send([Buffer.from(line('taken', ',"data":1'))], store)
   const body = `${line('taken', ',"data":2')}\n${'{\n'.repeat(5000)}${line('new')}`
@@ -563,7 +561,7 @@ t.test('a conflict in the first line is told, however many lines are broken belo
 })
 
 t.test(
-  'all lines refused is an error as it is for a batch: 409, 413, 403 where that goes for all, else 422',
+  'if all lines are rejected, the status is 409, 413 or 403 if that fits all of them, otherwise 422',
   async (t) => {
     const store = commitAll()
     await send([Buffer.from(line('taken', ',"data":1'))], store)
@@ -576,9 +574,9 @@ t.test(
       [[conflict, '{}'], 'rejected', 422],
       [[conflict, large], 'rejected', 422],
     ] as const) {
-      const answer = await send([Buffer.from(lines.join('\n'))], store)
-      t.match(answer, { status, code, outcome: 'not_written' }, code)
-      t.equal(answer.report.rejections.length, lines.length, 'with the report')
+      const response = await send([Buffer.from(lines.join('\n'))], store)
+      t.match(response, { status, code, outcome: 'not_written' }, code)
+      t.equal(response.report.rejections.length, lines.length, 'with the report')
     }
     const forbidden = await send([Buffer.from(conflict)], store, { key: { ...KEY, sourcePrefixes: ['mine'] } })
     t.match(forbidden, {

@@ -18,8 +18,8 @@ const faultOf = (text: string): string => {
   throw new Error(`no fault in ${text}`)
 }
 
-t.test('broken JSON is refused with the line and the column where it breaks', async (t) => {
-  for (const [body, place] of [
+t.test('broken JSON is refused with the line and the column of the error', async (t) => {
+  for (const [body, location] of [
     ['{"source":"s",\n "type":oops}', 'line 2, column 9'],
     ['[1,]', 'line 1, column 4'],
     ['[{}\r\n,\r\n,{}]', 'line 3, column 1'],
@@ -46,30 +46,30 @@ t.test('broken JSON is refused with the line and the column where it breaks', as
     [`[[${'1,\n'.repeat(50_000)}x]]`, 'line 50001, column 1'],
     [`["${'x'.repeat(70_000)}",\n\n   @${',1'.repeat(50)}]`, 'line 3, column 4'],
   ]) {
-    const answer = await post(body)
-    isProblem(t, answer, 'invalid_json', { name: place as string })
-    t.match(answer.json.detail, new RegExp(` ${place}\\.$`), `${place} in the detail`)
+    const response = await post(body)
+    isProblem(t, response, 'invalid_json', { name: location as string })
+    t.match(response.json.detail, new RegExp(` ${location}\\.$`), `${location} in the detail`)
   }
 })
 
-t.test('JSON that ends too early says so', async (t) => {
+t.test('the refusal of truncated JSON says that it ends too early, or where the error is', async (t) => {
   for (const body of ['{', '[', '{"a":1', '[1,', '{"a":', 'tru', ' ', '[{"a":"b']) {
-    const answer = await post(body)
-    isProblem(t, answer, 'invalid_json', { name: body })
-    t.match(answer.json.detail, /(it ends too early|the error is at line 1, column \d+)\.$/, body)
+    const response = await post(body)
+    isProblem(t, response, 'invalid_json', { name: body })
+    t.match(response.json.detail, /(it ends too early|the error is at line 1, column \d+)\.$/, body)
   }
 })
 
 t.test('the refusal quotes nothing of the body', async (t) => {
   for (const body of ['{"secret":oops}', '{"data":"secret', `["secret",${'"secret",'.repeat(99)}]`, '[secret]']) {
-    const answer = await post(body)
-    t.equal(answer.status, 400)
-    t.notMatch(answer.text, /secret|oops/)
+    const response = await post(body)
+    t.equal(response.status, 400)
+    t.notMatch(response.text, /secret|oops/)
   }
 })
 
-t.test('the place is where the text first can no longer become JSON', (t) => {
-  /** V8's complaints about what is merely cut short. */
+t.test('the location is the first character with which the text can no longer become JSON', (t) => {
+  /** Is the text JSON or only cut short, according to V8's error message? */
   const isCutShort = (text: string) => {
     try {
       JSON.parse(text)
@@ -96,9 +96,9 @@ t.test('the place is where the text first can no longer become JSON', (t) => {
           let end = 0
           while (end <= text.length && isCutShort(text.slice(0, end))) end++
           const before = text.slice(0, end - 1)
-          const place = `line ${before.split('\n').length}, column ${end - 1 - before.lastIndexOf('\n')}.`
+          const location = `line ${before.split('\n').length}, column ${end - 1 - before.lastIndexOf('\n')}.`
           const message = faultOf(text)
-          return end > text.length ? /ends too early|line \d+, column \d+/.test(message) : message.endsWith(place)
+          return end > text.length ? /ends too early|line \d+, column \d+/.test(message) : message.endsWith(location)
         }
       },
     ),
@@ -108,9 +108,9 @@ t.test('the place is where the text first can no longer become JSON', (t) => {
   t.end()
 })
 
-// The place was once found by searching the text for what V8 quotes of it, and parsing up to each occurrence: a body
-// full of strings that hold that quotation took hours, and nobody else was answered meanwhile.
-t.test('a body full of look-alikes of its fault is refused as fast as any', (t) => {
+// The location was once found by searching the text for the part that V8 quotes, and parsing up to each occurrence. A body
+// full of strings with the same part took hours, and no other request was answered meanwhile.
+t.test('a body full of copies of its fault is refused with little processor time', (t) => {
   const fault = ',1,1,1,1,1,x,1,1,1,1,1'
   const text = `[${`"${fault}",`.repeat(20_000)}1${fault}]`
   const before = process.cpuUsage()
@@ -120,38 +120,38 @@ t.test('a body full of look-alikes of its fault is refused as fast as any', (t) 
   t.end()
 })
 
-t.test('16 MiB of opening brackets are refused before they are parsed', async (t) => {
-  const answer = await post('['.repeat(16 * 1024 * 1024))
-  isProblem(t, answer, 'too_deep')
+t.test('16 MiB of opening brackets are refused as too deep', async (t) => {
+  const response = await post('['.repeat(16 * 1024 * 1024))
+  isProblem(t, response, 'too_deep')
   isProblem(t, await post('{"a":'.repeat(3_000_000)), 'body_too_large', { name: 'as a single record' })
   isProblem(t, await post(`[${'{"a":'.repeat(3_000_000)}`), 'too_deep', { name: 'as objects' })
 })
 
-// Shallow ones were parsed: 5 million arrays take more memory than the process is given, and it ended.
-t.test('a body of brackets is refused without building what they hold, however shallow they are', async (t) => {
-  const pile = `${'['.repeat(500)}${']'.repeat(500)}`
+// Shallow arrays were parsed: 5 million of them take more memory than the process may use, so it crashed.
+t.test('millions of shallow arrays or objects are refused, as a batch and in one record', async (t) => {
+  const nested = `${'['.repeat(500)}${']'.repeat(500)}`
   for (const [name, element] of [
     ['arrays', '[]'],
     ['objects', '{}'],
-    ['piles', pile],
+    ['nested arrays', nested],
     ['objects with a member', '{"a":1}'],
   ] as const) {
     const elements = `${`${element},`.repeat(16_000_000 / (element.length + 1))}1`
     isProblem(t, await post(`[${elements}]`), 'too_many_records', { name })
-    const answer = await post(`[{"source":"pile","type":"t","id":"${name}"},{"data":[${elements}]}]`)
-    t.equal(answer.status, 207, `${name} in one record`)
-    t.match(answer.json.results, [{ status: 'created' }, { error: { code: 'record_too_large' } }], name)
+    const response = await post(`[{"source":"pile","type":"t","id":"${name}"},{"data":[${elements}]}]`)
+    t.equal(response.status, 207, `${name} in one record`)
+    t.match(response.json.results, [{ status: 'created' }, { error: { code: 'record_too_large' } }], name)
   }
 })
 
-t.test('10,000 nested arrays are one record that is refused', async (t) => {
+t.test('10,000 nested arrays are rejected as one record', async (t) => {
   isProblem(t, await post('['.repeat(10_000) + ']'.repeat(10_000)), 'rejected')
   const body = `[{"source":"deep","type":"t","id":"1"},${'['.repeat(10_000)}${']'.repeat(10_000)}]`
   t.equal((await post(body)).status, 207)
   t.equal((await get('/v1/records/deep/1')).status, 200)
 })
 
-t.test('depth is counted outside of strings', (t) => {
+t.test('brackets in strings do not count as depth', (t) => {
   t.equal(isDeeper('[[[1]]]', 3), false)
   t.equal(isDeeper('[[[{"a":1}]]]', 3), true)
   t.equal(isDeeper('["[[[[", "\\"[[[[", "\\\\", [[1]], {}]', 3), false)

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { preferenceApplied, readPrefer } from '../../src/ingest/prefer.ts'
 
-t.test('Prefer is read as RFC 7240 has it', (t) => {
+t.test('Prefer is read according to RFC 7240', (t) => {
   for (const [header, minimal, strict] of [
     [undefined, false, false],
     ['', false, false],
@@ -15,7 +15,7 @@ t.test('Prefer is read as RFC 7240 has it', (t) => {
     ['respond-async, wait=10, return=minimal', true, false],
     ['return', false, false],
     ['minimal', false, false],
-    // Section 2: of one that is repeated the first counts.
+    // Section 2: if a preference is repeated, the first one counts.
     ['return=representation, return=minimal', false, false],
     ['handling=strict, handling=lenient', false, true],
   ] as const) {
@@ -24,7 +24,7 @@ t.test('Prefer is read as RFC 7240 has it', (t) => {
   t.end()
 })
 
-t.test('Preference-Applied names what was applied, and is absent where nothing was', (t) => {
+t.test('Preference-Applied lists the applied preferences, and is absent if there are none', (t) => {
   t.equal(preferenceApplied({ minimal: false, strict: false }), undefined)
   t.equal(preferenceApplied({ minimal: true, strict: false }), 'return=minimal')
   t.equal(preferenceApplied({ minimal: false, strict: true }), 'handling=strict')

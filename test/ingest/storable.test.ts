@@ -13,7 +13,7 @@ const db = connect(app.database.superUrl)
 t.teardown(() => db.destroy())
 const base = '"source":"s","type":"t"'
 
-/** PostgreSQL's own word: does jsonb take it? */
+/** Does PostgreSQL accept the text as jsonb? */
 const fitsJsonb = (text: string) =>
   sql`SELECT ${text}::jsonb IS NOT NULL`.execute(db).then(
     () => true,
@@ -23,14 +23,14 @@ const fitsJsonb = (text: string) =>
     },
   )
 
-/** Stored, and the payload read back is the very text. */
+/** Asserts that a record with this payload is stored, and that the payload is read back as exactly the same text. */
 async function isTextKept(t: Parameters<typeof isKept>[0], data: string): Promise<void> {
   const text = await isKept(t, app, `{${base},"data": ${data} }`, {}, shown(data))
   const start = text.indexOf('"data":') + '"data":'.length
   t.ok(text.startsWith(data, start) && text.startsWith(',"receivedAt"', start + data.length), `${shown(data)}: text`)
 }
 
-t.test('strings that PostgreSQL cannot hold are refused wherever they are, with a pointer', async (t) => {
+t.test('strings that PostgreSQL cannot hold are rejected anywhere in data, with a pointer', async (t) => {
   for (const bad of [
     '\\u0000',
     'a\\u0000b',
@@ -53,15 +53,15 @@ t.test('strings that PostgreSQL cannot hold are refused wherever they are, with 
   await isRefused(t, app, `{${base},"data":{"\\udc00":2}}`, 'unstorable_string', '/data/\ufffd')
 })
 
-// Looking for the escape in the text refuses these; replacing it there breaks them (field-notes.md, "What hurts", 3).
-t.test('an escaped backslash before u0000 is text like any other', async (t) => {
+// A search for the escape in the text would reject these texts, and replacing it there would break them.
+t.test('an escaped backslash before u0000 is ordinary text', async (t) => {
   for (const data of ['"\\\\u0000"', '"\\\\\\\\u0000"', '{"\\\\ud800":"\\\\udc00"}', '"\\\\\\u0041\\\\u0000"']) {
     await isTextKept(t, data)
   }
   await isRefused(t, app, `{${base},"data":"\\\\\\u0000"}`, 'unstorable_string', '/data')
 })
 
-t.test('text with surrogate pairs, noncharacters, controls and escapes reads back as it was written', async (t) => {
+t.test('text with surrogate pairs, noncharacters, controls and escapes is read back unchanged', async (t) => {
   for (const data of [
     '"\\ud83e\\udd80"',
     '"\u{1f980}"',
@@ -75,7 +75,7 @@ t.test('text with surrogate pairs, noncharacters, controls and escapes reads bac
   }
 })
 
-t.test('numbers read back digit by digit', async (t) => {
+t.test('numbers are read back with exactly the same digits', async (t) => {
   for (const data of [
     '-0',
     '-0.0',
@@ -98,7 +98,7 @@ t.test('numbers read back digit by digit', async (t) => {
   }
 })
 
-t.test('numbers beyond numeric are refused with a pointer', async (t) => {
+t.test('numbers beyond the range of numeric are rejected with a pointer', async (t) => {
   for (const number of [
     '1e400000',
     '-1e400000',
@@ -115,10 +115,10 @@ t.test('numbers beyond numeric are refused with a pointer', async (t) => {
   await isRefused(t, app, `{${base},"data":[0.${'0'.repeat(16_384)}]}`, 'unstorable_number', '/data/0')
 })
 
-t.test('the border of what is refused is that of numeric, as PostgreSQL itself has it', async (t) => {
+t.test('at each limit of numeric, numbers are rejected exactly if PostgreSQL rejects them', async (t) => {
   const digits = (count: number) => '9'.repeat(count)
   const zeros = (count: number) => '0'.repeat(count)
-  const around = (border: number) => [-2, -1, 0, 1, 2].map((step) => border + step)
+  const around = (limit: number) => [-2, -1, 0, 1, 2].map((step) => limit + step)
   const numbers = [
     ...around(131_071).flatMap((e) => [`1e${e}`, `-9.9e${e}`, `0.1e${e}`, `99e${e}`, `0.001E+${e}`, `1.000e${e}`]),
     ...around(131_072).flatMap((n) => [digits(n), `-${digits(n)}.5`, `${digits(n - 100)}e100`, `1${zeros(n - 1)}`]),
@@ -142,15 +142,17 @@ t.test('the border of what is refused is that of numeric, as PostgreSQL itself h
   ]
   const wrong: string[] = []
   for (const number of numbers) {
-    const kept = findUnstorable(number, '') === undefined
-    if (kept !== (await fitsJsonb(number))) {
-      wrong.push(`${number.slice(0, 20)}…${number.slice(-12)} (${number.length}): ${kept ? 'kept' : 'refused'} here`)
+    const isStorable = findUnstorable(number, '') === undefined
+    if (isStorable !== (await fitsJsonb(number))) {
+      wrong.push(
+        `${number.slice(0, 20)}…${number.slice(-12)} (${number.length}): ${isStorable ? 'accepted' : 'rejected'} here`,
+      )
     }
   }
   t.same(wrong, [])
 })
 
-t.test('whatever JSON is met, it is refused exactly when jsonb refuses it', async (t) => {
+t.test('any JSON is rejected exactly if jsonb rejects it', async (t) => {
   await fc.assert(
     fc.asyncProperty(jsonText({ unstorable: true }), async (text) => {
       return (findUnstorable(text, '') === undefined) === (await fitsJsonb(text))
@@ -160,16 +162,16 @@ t.test('whatever JSON is met, it is refused exactly when jsonb refuses it', asyn
   t.pass('300 documents')
 })
 
-t.test('__proto__ inside data is a name like any other', async (t) => {
+t.test('__proto__ in data is an ordinary name', async (t) => {
   await isTextKept(t, '{"__proto__":{"polluted":true},"constructor":{"prototype":1}}')
-  t.notOk('polluted' in {}, 'and does nothing here')
+  t.notOk('polluted' in {}, 'Object.prototype is unchanged')
 })
 
-t.test('names that occur twice inside data are kept as they are', async (t) => {
+t.test('repeated names in data are stored unchanged', async (t) => {
   await isTextKept(t, '{"a":1,"a":2,"b":{"c":1,"c":1}}')
 })
 
-t.test('data may be nested to a depth that PostgreSQL can take apart, and no deeper', async (t) => {
+t.test('data may be nested up to a depth that PostgreSQL can search, and no deeper', async (t) => {
   const nested = (depth: number) => `${'['.repeat(depth)}${']'.repeat(depth)}`
   const objects = (depth: number) => `${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`
   await isTextKept(t, nested(MAX_DEPTH))
@@ -177,13 +179,13 @@ t.test('data may be nested to a depth that PostgreSQL can take apart, and no dee
   await isRefused(t, app, `{${base},"data":${nested(MAX_DEPTH + 1)}}`, 'too_deep', '/data')
   await isRefused(t, app, `{${base},"data":${objects(MAX_DEPTH + 1)}}`, 'too_deep', '/data')
   await isRefused(t, app, `{${base},"data":${nested(10_000)}}`, 'too_deep', '/data')
-  t.equal((await app.get('/v1/records?limit=1000&data=[]')).status, 200, 'and all of it can be searched')
+  t.equal((await app.get('/v1/records?limit=1000&data=[]')).status, 200, 'PostgreSQL can search all of it')
 })
 
-// Depth was once checked for the body as a whole, so that one record took the others of a large batch with it.
-t.test('a record that is nested too deeply harms nobody in a large batch either', async (t) => {
+// Depth was once checked for the whole body, so one record that was too deep made a large batch fail.
+t.test('a record that is nested too deeply in a large batch is rejected alone', async (t) => {
   const large = `{${base},"id":"large","data":"${'x'.repeat(500_000)}"}`
-  const answer = await app.post(`[${large},{${base},"data":${'['.repeat(10_000)}${']'.repeat(10_000)}}]`)
-  t.equal(answer.status, 207)
-  t.match(answer.json.results, [{ status: 'created' }, { index: 1, error: { pointer: '/data', code: 'too_deep' } }])
+  const response = await app.post(`[${large},{${base},"data":${'['.repeat(10_000)}${']'.repeat(10_000)}}]`)
+  t.equal(response.status, 207)
+  t.match(response.json.results, [{ status: 'created' }, { index: 1, error: { pointer: '/data', code: 'too_deep' } }])
 })

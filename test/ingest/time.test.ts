@@ -24,7 +24,7 @@ const rfc3339 = () =>
       ),
       fc.oneof(
         fc.constant('Z'),
-        // PostgreSQL takes no offset past 15:59; those are in the table below.
+        // PostgreSQL accepts no offset beyond 15:59. Larger ones are in the table below.
         fc
           .tuple(fc.constantFrom('+', '-'), two(15), two(59))
           .map(([sign, hours, minutes]) => `${sign}${hours}:${minutes}`),
@@ -35,7 +35,7 @@ const rfc3339 = () =>
       return `${date}T${hour}:${minute}:${second}${fraction}${offset}`
     })
 
-t.test('a time is the same moment here and in PostgreSQL, or does not exist in either', async (t) => {
+t.test('a time is the same moment here and in PostgreSQL, or does not exist in both', async (t) => {
   const times = fc.sample(rfc3339(), 2000)
   const parsed = times.map(parseTime)
   const utc = parsed.map((time) => ('utc' in time ? time.utc : null))
@@ -45,7 +45,7 @@ t.test('a time is the same moment here and in PostgreSQL, or does not exist in e
     FROM unnest(${times}::text[], ${utc}::text[]) AS times ("time", utc)`.execute(db)
   const wrong = rows.filter(({ time, utc, valid, same }) => {
     if (utc !== null) return same !== true
-    // Moved by its offset into the year 0 or 10000, which PostgreSQL has and RFC 3339 has not.
+    // Its offset moves it into the year 0 or 10000, which exist in PostgreSQL but not in RFC 3339.
     return valid && !/^(0001-01-01|9999-12-31)/.test(time)
   })
   t.same(wrong, [])
@@ -53,7 +53,7 @@ t.test('a time is the same moment here and in PostgreSQL, or does not exist in e
   t.ok(utc.includes(null), 'and some do not exist')
 })
 
-t.test('what PostgreSQL would change or take for another time is settled here', async (t) => {
+t.test('times that PostgreSQL would round, refuse or change are converted or rejected here', async (t) => {
   for (const [time, utc] of [
     ['2026-01-31T12:00:00.9999999Z', '2026-01-31T12:00:00.999999Z'],
     ['2026-12-31T23:59:59.9999995Z', '2026-12-31T23:59:59.999999Z'],
@@ -99,7 +99,7 @@ t.test('what PostgreSQL would change or take for another time is settled here', 
   }
 })
 
-/** The moment without zeros at the end of its fraction, which say nothing. */
+/** The time without zeros at the end of its fraction. */
 function trimmed(time: ReturnType<typeof parseTime>): string {
   return 'utc' in time
     ? time.utc.replace(/\.(\d*?)0*Z$/, (_, digits) => (digits === '' ? 'Z' : `.${digits}Z`))

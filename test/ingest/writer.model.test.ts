@@ -13,16 +13,16 @@ import { contentOf, createMemoryStore, GUILTY, identity, sqlError } from '../hel
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 
-// Random requests meet random failures; afterwards every answer has to agree with what is stored. The model of the
-// store is small: for each identity the one row that is stored, and which request it came from.
+// Random requests meet random failures. Afterwards, every answer must agree with what is stored. The model of the store is
+// small: for each identity, the stored row and its position.
 
-/** What becomes of a call of the store. */
-type Fate = 'commit' | 'fail before' | 'fail after'
+/** How a call of the store ends. */
+type Ending = 'commit' | 'fail before' | 'fail after'
 
 interface Scenario {
   requests: Request[]
-  /** For the calls of the store, one after the other; then all commit. */
-  fates: { fate: Fate; turns: number }[]
+  /** How the calls of the store end, in order. All further calls commit. */
+  endings: { ending: Ending; turns: number }[]
   maxRows: number
   concurrency: number
 }
@@ -62,33 +62,34 @@ const scenario: fc.Arbitrary<Scenario> = fc.record({
     }),
     { minLength: 1, maxLength: 12 },
   ),
-  fates: fc.array(
-    fc.record({ fate: fc.constantFrom<Fate>('commit', 'commit', 'fail before', 'fail after'), turns: fc.nat(3) }),
+  endings: fc.array(
+    fc.record({ ending: fc.constantFrom<Ending>('commit', 'commit', 'fail before', 'fail after'), turns: fc.nat(3) }),
     { maxLength: 20 },
   ),
   maxRows: fc.integer({ min: 1, max: 20 }),
   concurrency: fc.integer({ min: 1, max: 3 }),
 })
 
-t.test('whatever fails, and comes back in time: every answer agrees with what is stored', async (t) => {
+t.test('if failures end in time, every request gets outcomes that agree with what is stored', async (t) => {
   const clock = stopClock(t)
   await fc.assert(
     fc.asyncProperty(scenario, async (scenario) => {
-      const store = createMemoryStore(fateful(scenario))
-      const answers = await play(store, scenario, { holdMs: 1e9, pass: () => clock.tick(100) })
+      const store = createMemoryStore(endCalls(scenario))
+      const answers = await run(store, scenario, { holdMs: 1e9, pass: () => clock.tick(100) })
       check(answers, (row) => store.stored.get(identity(row)))
-      for (const { error } of answers) if (error !== undefined) throw new Error('all had time enough', { cause: error })
+      for (const { error } of answers)
+        if (error !== undefined) throw new Error('every request had enough time', { cause: error })
     }),
     { numRuns: 500 },
   )
 })
 
-t.test('whatever fails, and some run out of time: no answer claims what is not stored', async (t) => {
+t.test('if some requests run out of time, no answer disagrees with what is stored', async (t) => {
   const clock = stopClock(t)
   await fc.assert(
     fc.asyncProperty(scenario, fc.integer({ min: 0, max: 300 }), async (scenario, holdMs) => {
-      const store = createMemoryStore(fateful(scenario))
-      check(await play(store, scenario, { holdMs, pass: () => clock.tick(40) }), (row) =>
+      const store = createMemoryStore(endCalls(scenario))
+      check(await run(store, scenario, { holdMs, pass: () => clock.tick(40) }), (row) =>
         store.stored.get(identity(row)),
       )
     }),
@@ -96,24 +97,25 @@ t.test('whatever fails, and some run out of time: no answer claims what is not s
   )
 })
 
-t.test('PostgreSQL agrees with the model', async (t) => {
+t.test('with PostgreSQL, every request gets outcomes that agree with what is stored', async (t) => {
   const { store, reset, read } = await openStore(t)
   await fc.assert(
     fc.asyncProperty(scenario, async (scenario) => {
       await reset()
-      const answers = await play(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextTurn })
+      const answers = await run(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextTurn })
       const stored = await read()
       check(answers, (row) => stored.get(identity(row)))
-      for (const { error } of answers) if (error !== undefined) throw new Error('all had time enough', { cause: error })
+      for (const { error } of answers)
+        if (error !== undefined) throw new Error('every request had enough time', { cause: error })
     }),
     { numRuns: 40, endOnFailure: true },
   )
 })
 
-// — playing a scenario —
+// — running a scenario —
 
 /** Sends the requests and lets time pass until the writer is closed. */
-async function play(
+async function run(
   store: RecordStore,
   { requests, maxRows, concurrency }: Scenario,
   { holdMs, pass }: { holdMs: number; pass: () => Promise<void> },
@@ -141,25 +143,25 @@ async function play(
   return answers
 }
 
-function fateful({ fates }: Scenario) {
+function endCalls({ endings }: Scenario) {
   let next = 0
   return async (call: { commit(): void; commitAndFail(error: unknown): void; fail(error: unknown): void }) => {
-    const { fate, turns } = fates[next++] ?? { fate: 'commit', turns: 0 }
+    const { ending, turns } = endings[next++] ?? { ending: 'commit', turns: 0 }
     for (let turn = 0; turn < turns; turn++) await nextTurn()
-    if (fate === 'commit') call.commit()
-    else if (fate === 'fail after') call.commitAndFail(sqlError('08006'))
+    if (ending === 'commit') call.commit()
+    else if (ending === 'fail after') call.commitAndFail(sqlError('08006'))
     else call.fail(sqlError('53300'))
   }
 }
 
-/** The real store, behind a connection that breaks. */
-function failing(store: RecordStore, { fates }: Scenario): RecordStore {
+/** The real store behind a connection that breaks. */
+function failing(store: RecordStore, { endings }: Scenario): RecordStore {
   let next = 0
   const unsafe = async (write: () => Promise<RowOutcome[]>) => {
-    const { fate } = fates[next++] ?? { fate: 'commit' }
-    if (fate === 'fail before') throw sqlError('53300')
+    const { ending } = endings[next++] ?? { ending: 'commit' }
+    if (ending === 'fail before') throw sqlError('53300')
     const outcomes = await write()
-    if (fate === 'fail after') throw sqlError('08006')
+    if (ending === 'fail after') throw sqlError('08006')
     return outcomes
   }
   return {
@@ -185,32 +187,38 @@ function check(answers: Answered[], storedAs: (row: Row) => { row: Row; position
       if ((error as Problem).outcome === 'unknown') for (const row of rows) mayHaveCreated.add(identity(row))
       continue
     }
-    expect(outcomes.length === rows.length, 'one outcome a row')
+    expect(outcomes.length === rows.length, 'one outcome per row')
     const rolledBack = strict && outcomes.some(({ status }) => status === 'conflict' || status === 'refused')
     for (const [index, row] of rows.entries()) {
       const outcome = outcomes[index] as RowOutcome
-      // A row that PostgreSQL would refuse may also be told that its identity is taken: whichever is looked at first.
-      const told = outcome.status === 'refused' || outcome.status === 'conflict'
-      expect(row.type === GUILTY ? told : outcome.status !== 'refused', 'refused are the guilty rows and no others')
+      // If the identity of a guilty row is taken, the row may also be a conflict, depending on what is checked first.
+      const isFailure = outcome.status === 'refused' || outcome.status === 'conflict'
+      expect(
+        row.type === GUILTY ? isFailure : outcome.status !== 'refused',
+        'guilty rows fail, and no others are refused',
+      )
       if (outcome.status === 'refused' || rolledBack) continue
 
       const stored = storedAs(row)
       if (stored === undefined) throw new Error(`${outcome.status}, but not stored: ${identity(row)}`)
       const same = contentOf(stored.row) === contentOf(row)
-      expect(same === (outcome.status !== 'conflict'), `${outcome.status} says how it compares to what is stored`)
+      expect(same === (outcome.status !== 'conflict'), `${outcome.status} agrees with the stored content`)
       expect(
         outcome.position.xid === stored.position.xid && outcome.position.n === stored.position.n,
-        'the position is that of what is stored',
+        'the position is that of the stored record',
       )
       if (outcome.status === 'created') createdBy.set(identity(row), (createdBy.get(identity(row)) ?? 0) + 1)
     }
   }
   for (const id of new Set(answers.flatMap(({ rows }) => rows.map(identity)))) {
     const created = createdBy.get(id) ?? 0
-    expect(created <= 1, 'an identity is created once')
+    expect(created <= 1, 'an identity is created at most once')
     const stored =
       storedAs(makeRow({ source: id.split(' ')[0] as string, id: id.split(' ')[1] as string })) !== undefined
-    expect(!stored || created === 1 || mayHaveCreated.has(id), 'whoever created what is stored was told so')
+    expect(
+      !stored || created === 1 || mayHaveCreated.has(id),
+      'for a stored record, one request got `created`, or an unknown outcome',
+    )
   }
 }
 

@@ -13,14 +13,14 @@ const HOLD_MS = 20_000
 /** Longer than the longest pause between two tries. */
 const A_WHILE = 1_000
 
-/** The server said that it rolled back: too many connections. */
-const AWAY = sqlError('53300')
-/** Why the tests withdraw a request. */
+/** Too many connections: the database is unavailable, and nothing was written. */
+const UNAVAILABLE = sqlError('53300')
+/** The reason with which the tests withdraw a request. */
 const REVOKED = new Problem('unauthorized', 'The API key was revoked.', { headers: { 'www-authenticate': 'Bearer' } })
-/** The session ended: perhaps after the commit. */
-const CUT = sqlError('57P01')
+/** The session ended, perhaps after the commit. */
+const SESSION_ENDED = sqlError('57P01')
 
-// — flushes are made by load —
+// — load decides the size of flushes —
 
 t.test('a lone request is written at once, without a timer', async (t) => {
   const { store, send } = setUp(t)
@@ -31,7 +31,7 @@ t.test('a lone request is written at once, without a timer', async (t) => {
   t.same(statuses(await answer), ['created'])
 })
 
-t.test('requests of one turn of the event loop share a flush', async (t) => {
+t.test('requests that arrive in one turn of the event loop share a flush', async (t) => {
   const { store, send } = setUp(t)
   const answers = [send(['a']), send(['b', 'c']), send(['d'])]
   const call = await store.next()
@@ -40,7 +40,7 @@ t.test('requests of one turn of the event loop share a flush', async (t) => {
   t.same((await Promise.all(answers)).map(statuses), [['created'], ['created', 'created'], ['created']])
 })
 
-t.test('what arrives while flushes are at the database becomes one flush', async (t) => {
+t.test('requests that arrive while a flush is running form the next flush', async (t) => {
   const { store, send } = setUp(t, { concurrency: 1 })
   void send(['a'])
   const first = await store.next()
@@ -55,7 +55,7 @@ t.test('what arrives while flushes are at the database becomes one flush', async
   second.commit()
 })
 
-t.test('a flush begins beside another when it is as large', async (t) => {
+t.test('a flush starts beside a running one when it is as large', async (t) => {
   stopClock(t)
   const { store, send } = setUp(t)
   void send(['a', 'b', 'c'])
@@ -68,7 +68,7 @@ t.test('a flush begins beside another when it is as large', async (t) => {
   for (const call of store.calls) call.commit()
 })
 
-t.test('beside one that is larger than a flush may be, it begins when it is full', async (t) => {
+t.test('beside a running flush that is larger than the bound, a flush starts when it is full', async (t) => {
   stopClock(t)
   const { store, send } = setUp(t, { maxRows: 2 })
   void send(['a', 'b', 'c', 'd'])
@@ -78,7 +78,7 @@ t.test('beside one that is larger than a flush may be, it begins when it is full
   for (const call of store.calls) call.commit()
 })
 
-t.test('a smaller one begins after a moment all the same: the other may be stuck', async (t) => {
+t.test('a smaller flush starts after GROW_MS, because the running one may be stuck', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   void send(['a', 'b', 'c'])
@@ -111,10 +111,10 @@ t.test('each request gets the outcomes of its own rows, in order', async (t) => 
   const [first, second] = await Promise.all([send(['b', 'a', 'd']), send([makeRow({ id: 'c', data: '7' }), 'b'])])
   t.same(statuses(first), ['created', 'duplicate', 'created'])
   t.same(statuses(second), ['conflict', 'duplicate'])
-  t.same(positions(second)[1], positions(first)[0], 'a duplicate has the position of what is stored')
+  t.same(positions(second)[1], positions(first)[0], 'a duplicate has the position of the stored record')
 })
 
-t.test('what a flush held is told after its commit', async (t) => {
+t.test('onFlush gets the number of rows and requests of a committed flush', async (t) => {
   const flushes: { rows: number; requests: number }[] = []
   const { store, send } = setUp(t, { onFlush: ({ rows, requests }) => flushes.push({ rows, requests }) })
   commitAll(store)
@@ -124,14 +124,14 @@ t.test('what a flush held is told after its commit', async (t) => {
 
 // — bounds —
 
-t.test('a flush takes no request that would take it past its bound on rows', async (t) => {
+t.test('a flush takes no request that would exceed its bound on rows', async (t) => {
   const { store, send } = setUp(t, { maxRows: 4, concurrency: 8 })
   commitAll(store)
   await Promise.all([send(['a', 'b']), send(['c', 'd']), send(['e']), send(['f', 'g', 'h', 'i']), send(['j'])])
   t.same(store.calls.map(idsOf), [['a', 'b', 'c', 'd'], ['e'], ['f', 'g', 'h', 'i'], ['j']])
 })
 
-t.test('a flush takes no request that would take it past its bound on bytes', async (t) => {
+t.test('a flush takes no request that would exceed its bound on bytes', async (t) => {
   const { store, send } = setUp(t, { maxBytes: 100, concurrency: 8 })
   commitAll(store)
   await Promise.all([send(['a'], { bytes: 60 }), send(['b'], { bytes: 40 }), send(['c'], { bytes: 1 })])
@@ -145,7 +145,7 @@ t.test('a request that is larger than the bounds is written whole, and alone', a
   t.same(store.calls.map(idsOf), [['a'], ['b', 'c', 'd'], ['e'], ['f']])
 })
 
-t.test('no more flushes than allowed are at the database; the rest waits its turn', async (t) => {
+t.test('no more flushes than allowed run at the same time, and the other requests wait', async (t) => {
   const { store, send } = setUp(t, { maxRows: 1, concurrency: 2 })
   for (const id of ['a', 'b', 'c', 'd']) void send([id])
   const [a, b] = [await store.next(), await store.next()]
@@ -163,7 +163,7 @@ t.test('no more flushes than allowed are at the database; the rest waits its tur
 
 // — API keys take turns —
 
-t.test('however many strict requests a key sends, the next but one flush has those of other keys', async (t) => {
+t.test('however many strict requests one key sends, the other keys have the turns after its next one', async (t) => {
   const { store, send } = setUp(t, { concurrency: 1 })
   for (let count = 0; count < 500; count++) void send(['a', 'b'], { key: 'greedy', strict: true })
   const first = await store.next()
@@ -182,7 +182,7 @@ t.test('however many strict requests a key sends, the next but one flush has tho
   void commitAll(store)
 })
 
-t.test('a request whose time is up before its turn is not told that the database is away', async (t) => {
+t.test('a request that runs out of time in the queue gets `overloaded` if there is no outage', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })
   void send(['a'])
@@ -214,31 +214,28 @@ t.test('a strict request has a flush of its own, between its neighbours', async 
   )
 })
 
-t.test(
-  'a strict request that cannot be stored whole gets the outcomes that say why, and nothing is split',
-  async (t) => {
-    const { store, send } = setUp(t)
-    commitAll(store)
-    t.same(statuses(await send(['a', guilty('b'), 'c'], { strict: true })), ['created', 'refused', 'created'])
-    t.equal(store.calls.length, 1)
-    t.equal(store.stored.size, 0)
-  },
-)
+t.test('a strict request that cannot be stored whole gets the outcomes that say why, and is not split', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  t.same(statuses(await send(['a', guilty('b'), 'c'], { strict: true })), ['created', 'refused', 'created'])
+  t.equal(store.calls.length, 1)
+  t.equal(store.stored.size, 0)
+})
 
-t.test('a strict request is never split, even if the store fails it for a row', async (t) => {
+t.test('a strict request is not split, even if the store fails it with a row error', async (t) => {
   const { store, send } = setUp(t)
   const answer = send(['a', 'b'], { strict: true })
   const call = await store.next()
-  // Such as a deferred constraint, which complains at the commit and names no row.
+  // Such as a deferred constraint, which fails at the commit and names no row.
   call.fail(sqlError('23514'))
   commitAll(store)
   t.match(problem(await answer), { status: 500, outcome: 'not_written' })
   t.equal(store.stored.size, 0, 'half of a strict request must not be stored')
 })
 
-// — splitting down to the guilty row —
+// — splitting until the guilty row is alone —
 
-t.test('the guilty row in the middle of a batch is refused, its neighbours are stored', async (t) => {
+t.test('the guilty row in the middle of a batch is refused, and its neighbours are stored', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
   const answer = await send(['a', 'b', 'c', guilty('d'), 'e', 'f', 'g'])
@@ -250,15 +247,15 @@ t.test('the guilty row in the middle of a batch is refused, its neighbours are s
   )
 })
 
-t.test('a guilty row harms no request that shares its flush', async (t) => {
+t.test('a guilty row does not affect the other requests of its flush', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
   const answers = await Promise.all([send(['a']), send(['b', guilty('c'), 'd']), send(['e', 'f']), send(['g'])])
   t.same(answers.map(statuses), [['created'], ['created', 'refused', 'created'], ['created', 'created'], ['created']])
-  t.equal(store.calls[0]?.rows.length, 7, 'all in one flush to begin with')
+  t.equal(store.calls[0]?.rows.length, 7, 'at first, all are in one flush')
 })
 
-t.test('several guilty rows are found, wherever they stand', async (t) => {
+t.test('several guilty rows are found, wherever they are', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
   const answers = await Promise.all([
@@ -277,7 +274,7 @@ t.test('a flush of guilty rows only is refused row by row', async (t) => {
   t.equal(store.stored.size, 0)
 })
 
-t.test('a guilty row among 1000 costs a number of writes that grows with the logarithm', async (t) => {
+t.test('a guilty row among 1,000 is found with at most 21 writes', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
   const rows = Array.from({ length: 1000 }, (_, index) => (index === 617 ? guilty('617') : `${index}`))
@@ -305,13 +302,13 @@ t.test('while a flush is split, its pieces are written one after the other', asy
   after.commit()
 })
 
-t.test('the database goes away in the middle of a split: the piece is held, then the answer is exact', async (t) => {
+t.test('if an outage interrupts a split, the piece is sent again with its base, and the result is exact', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   const answer = send(['a', 'b', guilty('c'), 'd'])
   ;(await store.next()).commit()
   const half = await store.next()
-  half.commitAndFail(CUT)
+  half.commitAndFail(SESSION_ENDED)
   await clock.tick(A_WHILE)
   const again = await store.next()
   t.equal(again.base, half.base)
@@ -320,27 +317,24 @@ t.test('the database goes away in the middle of a split: the piece is held, then
   t.same(statuses(await answer), ['created', 'created', 'refused', 'created'])
 })
 
-t.test(
-  'a request that a split cut through is unknown when a piece cannot be written; one that was not cut is exact',
-  async (t) => {
-    const clock = stopClock(t)
-    const { store, send } = setUp(t)
-    const [cut, whole] = [send(['a', 'b', 'c']), send(['d'])]
-    ;(await store.next()).fail(sqlError('22P02'))
-    const first = await store.next()
-    t.same(idsOf(first), ['a', 'b'])
-    first.commit()
-    const second = await store.next()
-    t.same(idsOf(second), ['c', 'd'])
-    second.fail(AWAY)
-    await clock.tick(HOLD_MS)
-    ;(await store.next()).fail(AWAY)
-    t.match(problem(await cut), { code: 'database_unavailable', outcome: 'unknown' })
-    t.match(problem(await whole), { code: 'database_unavailable', outcome: 'not_written' })
-  },
-)
+t.test('if a piece cannot be written, only requests with rows in a committed piece are `unknown`', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const [cut, whole] = [send(['a', 'b', 'c']), send(['d'])]
+  ;(await store.next()).fail(sqlError('22P02'))
+  const first = await store.next()
+  t.same(idsOf(first), ['a', 'b'])
+  first.commit()
+  const second = await store.next()
+  t.same(idsOf(second), ['c', 'd'])
+  second.fail(UNAVAILABLE)
+  await clock.tick(HOLD_MS)
+  ;(await store.next()).fail(UNAVAILABLE)
+  t.match(problem(await cut), { code: 'database_unavailable', outcome: 'unknown' })
+  t.match(problem(await whole), { code: 'database_unavailable', outcome: 'not_written' })
+})
 
-t.test('a defect in one piece of a split leaves the requests of the other unharmed', async (t) => {
+t.test('a defect in one piece of a split does not affect the requests of the other', async (t) => {
   const { store, send } = setUp(t)
   const [first, second] = [send(['a', 'b']), send(['c', 'd'])]
   ;(await store.next()).fail(sqlError('22P02'))
@@ -350,7 +344,7 @@ t.test('a defect in one piece of a split leaves the requests of the other unharm
   t.same(statuses(await second), ['created', 'created'])
 })
 
-t.test('a request of which one piece met a defect is answered once, and no more of it is written', async (t) => {
+t.test('after a defect in a piece, its request is answered once, and the rest of it is not written', async (t) => {
   const { store, send } = setUp(t)
   const answer = send(['a', 'b'])
   ;(await store.next()).fail(sqlError('22P02'))
@@ -360,49 +354,46 @@ t.test('a request of which one piece met a defect is answered once, and no more 
   t.equal(store.calls.length, 2)
 })
 
-// — what was begun decides the outcome —
+// — failures after the INSERT —
 
-t.test(
-  'a comparison that fails after its insert is tried again under the same base, and the answer is exact',
-  async (t) => {
-    const clock = stopClock(t)
-    for (const code of ['57014', '55P03', '40001']) {
-      const { store, send, outages } = setUp(t)
-      const answer = send(['a', 'b'])
-      const first = await store.next()
-      first.commitAndFail(new AfterCommitError(sqlError(code)))
-      await clock.tick(A_WHILE)
-      const again = await store.next()
-      t.equal(again.base, first.base)
-      again.commit()
-      t.same(statuses(await answer), ['created', 'created'], code)
-      t.same(outages, [], 'the database was never away')
-    }
-  },
-)
+t.test('if the comparison after an INSERT fails, the flush is sent again, and the result is exact', async (t) => {
+  const clock = stopClock(t)
+  for (const code of ['57014', '55P03', '40001']) {
+    const { store, send, outages } = setUp(t)
+    const answer = send(['a', 'b'])
+    const first = await store.next()
+    first.commitAndFail(new AfterCommitError(sqlError(code)))
+    await clock.tick(A_WHILE)
+    const again = await store.next()
+    t.equal(again.base, first.base)
+    again.commit()
+    t.same(statuses(await answer), ['created', 'created'], code)
+    t.same(outages, [], 'there was no outage')
+  }
+})
 
-t.test('a comparison that keeps failing after its insert until time is up: the outcome is unknown', async (t) => {
+t.test('if the comparison after an INSERT fails until the hold window ends, the outcome is unknown', async (t) => {
   const clock = stopClock(t)
   for (const failure of [sqlError('55P03'), new UnconfirmedError()]) {
     const { store, send } = setUp(t)
     const answer = send(['a'])
     ;(await store.next()).commitAndFail(new AfterCommitError(failure))
     await clock.tick(HOLD_MS)
-    // This try is rolled back. The one before was not.
+    // This try is rolled back. The first one was not.
     ;(await store.next()).fail(sqlError('55P03'))
     t.match(problem(await answer), { code: 'database_unavailable', outcome: 'unknown', message: /did not finish/ })
   }
 })
 
-t.test('a defect after the insert was committed: the outcome is unknown', async (t) => {
+t.test('after a committed INSERT and a defect, the outcome is unknown', async (t) => {
   const { store, send } = setUp(t)
   const answer = send(['a'])
   ;(await store.next()).commitAndFail(new AfterCommitError(sqlError('42501')))
   t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
 })
 
-// Sent again in halves, stored rows would be duplicates, and a single one would be refused.
-t.test('a row error after the insert was committed: the outcome is unknown, and no row is sent again', async (t) => {
+// If the flush were split, its stored rows would be duplicates, and a single row would be refused.
+t.test('after a committed INSERT and a row error, the outcome is unknown, and no row is sent again', async (t) => {
   for (const ids of [['a'], ['a', 'b']]) {
     const { store, send } = setUp(t)
     const answer = send(ids)
@@ -412,7 +403,7 @@ t.test('a row error after the insert was committed: the outcome is unknown, and 
   }
 })
 
-t.test('a defect that nobody says was rolled back: the outcome is unknown', async (t) => {
+t.test('after a defect that PostgreSQL did not report, the outcome is unknown', async (t) => {
   const { store, send } = setUp(t)
   const answer = send(['a'])
   ;(await store.next()).commitAndFail(new TypeError('a defect'))
@@ -429,7 +420,7 @@ t.test('a flush that is cancelled is sent again', async (t) => {
   t.same(statuses(await answer), ['created'])
 })
 
-t.test('a flush that is cancelled while the writer closes is sent again as well: the database is there', async (t) => {
+t.test('a flush that is cancelled while the writer closes is sent again, too', async (t) => {
   const clock = stopClock(t)
   const { store, writer, send } = setUp(t)
   const answer = send(['a'])
@@ -442,13 +433,13 @@ t.test('a flush that is cancelled while the writer closes is sent again as well:
   await closed
 })
 
-// — requests that are withdrawn —
+// — withdrawn requests —
 
 const { code, message, headers } = REVOKED
 const notWritten = { code, message, headers, outcome: 'not_written' }
 const unknown = { code, message, headers, outcome: 'unknown' }
 
-t.test('a request that is withdrawn from between others of its key is answered at once, and never sent', async (t) => {
+t.test('a request withdrawn from the middle of the queue is answered at once, and never sent', async (t) => {
   const { store, submit, send, writer } = setUp(t, { concurrency: 1 })
   const first = send(['a'])
   const call = await store.next()
@@ -466,7 +457,7 @@ t.test('a request that is withdrawn from between others of its key is answered a
   t.same((await Promise.all([first, before, after])).map(statuses), [['created'], ['created'], ['created']])
 })
 
-t.test('a request that is withdrawn while it is written has a moment for the exact answer', async (t) => {
+t.test('a request withdrawn while it is written gets the exact result if that is known in time', async (t) => {
   const clock = stopClock(t)
   for (const commits of [true, false]) {
     const { store, submit, answered } = setUp(t)
@@ -483,21 +474,21 @@ t.test('a request that is withdrawn while it is written has a moment for the exa
   }
 })
 
-t.test('a request that is withdrawn is not sent again, and its neighbours are', async (t) => {
+t.test('a withdrawn request is not sent again, and its neighbours are', async (t) => {
   const clock = stopClock(t)
   for (const [failure, outcome] of [
-    [AWAY, notWritten],
-    [CUT, unknown],
+    [UNAVAILABLE, notWritten],
+    [SESSION_ENDED, unknown],
   ] as const) {
-    for (const when of ['while the try is under way', 'after it']) {
+    for (const when of ['during the try', 'after the try']) {
       const { store, submit, send } = setUp(t)
       const { answer, withdraw } = submit(['a'])
       const neighbour = send(['b'])
       const call = await store.next()
-      if (when === 'after it') call.fail(failure)
+      if (when === 'after the try') call.fail(failure)
       await turn()
       withdraw()
-      if (when !== 'after it') call.fail(failure)
+      if (when !== 'after the try') call.fail(failure)
       await clock.tick(A_WHILE)
       t.match(problem(await answer), outcome, when)
       const again = await store.next()
@@ -508,7 +499,7 @@ t.test('a request that is withdrawn is not sent again, and its neighbours are', 
   }
 })
 
-t.test('of a request that is withdrawn amid a split, the pieces that were not sent yet are not written', async (t) => {
+t.test('if a request is withdrawn during a split, its pieces that were not sent yet are not written', async (t) => {
   const { store, submit, send } = setUp(t, { concurrency: 1 })
   const cut = submit(['a', 'b', 'c'])
   const neighbour = send(['d'])
@@ -524,7 +515,7 @@ t.test('of a request that is withdrawn amid a split, the pieces that were not se
   t.same(statuses(await neighbour), ['created'])
 })
 
-t.test('a request that is withdrawn after its answer gets no other one', async (t) => {
+t.test('a request that is withdrawn after its answer is not answered again', async (t) => {
   const { store, submit } = setUp(t)
   commitAll(store)
   const { answer, withdraw } = submit(['a'])
@@ -532,50 +523,47 @@ t.test('a request that is withdrawn after its answer gets no other one', async (
   withdraw()
 })
 
-// — holding while the database is away —
+// — holding during an outage —
 
-t.test(
-  'the database goes away and comes back: the flush is sent again under its base, and everybody is answered',
-  async (t) => {
-    const clock = stopClock(t)
-    const { store, send, outages } = setUp(t)
-    const answers = [send(['a']), send(['b'])]
-    const first = await store.next()
-    first.fail(AWAY)
-    for (let tries = 0; tries < 5; tries++) {
-      await clock.tick(A_WHILE)
-      const again = await store.next()
-      t.equal(again.base, first.base)
-      t.same(idsOf(again), ['a', 'b'])
-      tries < 4 ? again.fail(AWAY) : again.commit()
-    }
-    t.same((await Promise.all(answers)).map(statuses), [['created'], ['created']])
-    await turn()
-    t.same(outages, ['away', 'back'], 'told once each')
-  },
-)
+t.test('after an outage, the flush is sent again with its base, and all its requests are answered', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const answers = [send(['a']), send(['b'])]
+  const first = await store.next()
+  first.fail(UNAVAILABLE)
+  for (let tries = 0; tries < 5; tries++) {
+    await clock.tick(A_WHILE)
+    const again = await store.next()
+    t.equal(again.base, first.base)
+    t.same(idsOf(again), ['a', 'b'])
+    tries < 4 ? again.fail(UNAVAILABLE) : again.commit()
+  }
+  t.same((await Promise.all(answers)).map(statuses), [['created'], ['created']])
+  await turn()
+  t.same(outages, ['begun', 'ended'], 'one call each')
+})
 
-t.test('the connection breaks after the commit: the rows are told created, not duplicate', async (t) => {
+t.test('if the connection breaks after the commit, the rows are reported as created, not as duplicate', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   const answer = send(['a', 'b'])
-  ;(await store.next()).commitAndFail(CUT)
+  ;(await store.next()).commitAndFail(SESSION_ENDED)
   await clock.tick(A_WHILE)
   ;(await store.next()).commit()
   t.same(statuses(await answer), ['created', 'created'])
 })
 
-t.test('a held flush pauses between its tries, and longer each time up to a bound', async (t) => {
+t.test('a holding flush pauses between its tries, and the pauses grow up to a bound', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   const answer = send(['a'])
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   const pauses: number[] = []
   for (let tries = 1; tries < 8; tries++) {
     let pause = 0
     for (; store.calls.length === tries; pause++) await clock.tick(1)
     pauses.push(pause)
-    ;(await store.next()).fail(AWAY)
+    ;(await store.next()).fail(UNAVAILABLE)
   }
   for (const [index, pause] of pauses.entries()) {
     const most = Math.min(25 * 2 ** index, 500)
@@ -586,32 +574,32 @@ t.test('a held flush pauses between its tries, and longer each time up to a boun
   await answer
 })
 
-t.test('a try that took its time was pause enough', async (t) => {
+t.test('after a try that took longer than its pause, the next one starts at once', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   const answer = send(['a'])
   for (let tries = 0; tries < 8; tries++) {
     const call = await store.next()
     await clock.tick(1_000)
-    call.fail(AWAY)
+    call.fail(UNAVAILABLE)
     await turn()
     clock.jump(0)
   }
-  // No time passed since the last of them failed.
+  // No time has passed since the last of them failed.
   ;(await store.next()).commit()
   t.same(statuses(await answer), ['created'])
 })
 
-t.test('one flush gets through: the others that are held try again at once', async (t) => {
+t.test('when one flush is committed, the other holding flushes try again at once', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { maxRows: 1, concurrency: 2 })
   const answers = [send(['a']), send(['b'])]
   const [a, b] = [await store.next(), await store.next()]
-  a.fail(AWAY)
+  a.fail(UNAVAILABLE)
   await turn()
   t.equal(store.calls.length, 2)
   b.commit()
-  // No time passes: nothing but the commit of b can have woken it.
+  // No time passes, so only the commit of b can have woken it.
   const again = await store.next()
   t.same(idsOf(again), ['a'])
   again.commit()
@@ -619,7 +607,7 @@ t.test('one flush gets through: the others that are held try again at once', asy
   await clock.tick(0)
 })
 
-t.test('a request whose time is up leaves its held flush alone; the others stay and are stored', async (t) => {
+t.test('a request that runs out of time leaves its holding flush, and the others stay and are stored', async (t) => {
   const clock = stopClock(t)
   const { store, send, answered } = setUp(t, { concurrency: 1 })
   void send(['blocker'])
@@ -628,12 +616,12 @@ t.test('a request whose time is up leaves its held flush alone; the others stay 
   await clock.tick(HOLD_MS / 2)
   const late = send(['late'])
   blocker.commit()
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   await clock.tick(A_WHILE)
   const second = await store.next()
   t.same(idsOf(second), ['early', 'late'])
   await clock.tick(HOLD_MS / 2)
-  second.fail(AWAY)
+  second.fail(UNAVAILABLE)
   t.match(problem(await early), { status: 503, code: 'database_unavailable', outcome: 'not_written' })
   t.equal(answered(), 2)
   await clock.tick(A_WHILE)
@@ -643,47 +631,47 @@ t.test('a request whose time is up leaves its held flush alone; the others stay 
   t.same(statuses(await late), ['created'])
 })
 
-t.test('a held request is answered when its own time is up, not at the end of a pause', async (t) => {
+t.test('a request of a holding flush is answered when its hold window ends, even in a pause', async (t) => {
   const clock = stopClock(t)
   const { store, send, answered } = setUp(t, { holdMs: 10 })
   const answer = send(['a'])
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   await clock.tick(10)
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   await turn()
   t.equal(answered(), 1)
   t.match(problem(await answer), { status: 503 })
 })
 
-t.test('all requests of a flush run out of time: it ends, and the next flush is written', async (t) => {
+t.test('when all requests of a flush have run out of time, it ends, and the next flush is written', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })
   const answers = [send(['a']), send(['b'])]
   const call = await store.next()
   await clock.tick(HOLD_MS)
-  call.fail(AWAY)
+  call.fail(UNAVAILABLE)
   for (const answer of await Promise.all(answers)) t.match(problem(answer), { status: 503, outcome: 'not_written' })
   const after = send(['c'])
   ;(await store.next()).commit()
   t.same(statuses(await after), ['created'])
 })
 
-t.test('with a hold of zero a request is tried once', async (t) => {
+t.test('with a hold window of zero, a request is tried once', async (t) => {
   stopClock(t)
   const { store, send } = setUp(t, { holdMs: 0 })
   const answer = send(['a'])
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   t.match(problem(await answer), { status: 503, outcome: 'not_written', headers: { 'retry-after': '1' } })
   t.equal(store.calls.length, 1)
 })
 
-t.test('a request that waits in the queue during an outage runs out of time there', async (t) => {
+t.test('a request that runs out of time in the queue during an outage gets `database_unavailable`', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })
   const held = send(['held'])
   const first = await store.next()
   const [queued, later] = [send(['queued']), send(['queued too'], { strict: true })]
-  first.fail(AWAY)
+  first.fail(UNAVAILABLE)
   await clock.tick(A_WHILE)
   const second = await store.next()
   const fresh = send(['fresh'])
@@ -693,26 +681,23 @@ t.test('a request that waits in the queue during an outage runs out of time ther
     t.match(problem(answer), { code: 'database_unavailable', outcome: 'not_written' })
   }
   second.commit()
-  t.same(statuses(await held), ['created'], 'the try that was under way still counts')
+  t.same(statuses(await held), ['created'], 'the running try still counts')
   ;(await store.next()).commit()
   t.same(statuses(await fresh), ['created'])
   t.notOk(store.stored.has('shop queued'))
 })
 
-t.test(
-  'a try that may have been committed makes the outcome unknown, and later ones do not take that back',
-  async (t) => {
-    const clock = stopClock(t)
-    const { store, send } = setUp(t)
-    const answer = send(['a'])
-    ;(await store.next()).fail(CUT)
-    await clock.tick(HOLD_MS)
-    ;(await store.next()).fail(AWAY)
-    t.match(problem(await answer), { status: 503, outcome: 'unknown', message: /may be stored.*safe/ })
-  },
-)
+t.test('after a try that may be committed, the outcome is unknown, even if the next try is rolled back', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const answer = send(['a'])
+  ;(await store.next()).fail(SESSION_ENDED)
+  await clock.tick(HOLD_MS)
+  ;(await store.next()).fail(UNAVAILABLE)
+  t.match(problem(await answer), { status: 503, outcome: 'unknown', message: /may be stored.*safe/ })
+})
 
-t.test('a lost connection without an SQLSTATE may have been committed too', async (t) => {
+t.test('after a lost connection without an SQLSTATE, the outcome is unknown too', async (t) => {
   stopClock(t)
   const { store, send } = setUp(t, { holdMs: 0 })
   const answer = send(['a'])
@@ -720,19 +705,19 @@ t.test('a lost connection without an SQLSTATE may have been committed too', asyn
   t.match(problem(await answer), { status: 503, outcome: 'unknown' })
 })
 
-t.test('an answer is an answer: the database that refuses a row is back', async (t) => {
+t.test('an outage also ends when the database responds by refusing a row', async (t) => {
   const clock = stopClock(t)
   const { store, send, outages } = setUp(t)
   const answer = send([guilty('a')])
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   await clock.tick(A_WHILE)
   ;(await store.next()).commit()
   t.same(statuses(await answer), ['refused'])
   await turn()
-  t.same(outages, ['away', 'back'])
+  t.same(outages, ['begun', 'ended'])
 })
 
-t.test('a deadlock is tried again, and is no outage', async (t) => {
+t.test('after a deadlock, the flush is sent again, and there is no outage', async (t) => {
   const clock = stopClock(t)
   const { store, send, outages } = setUp(t)
   const answer = send(['a'])
@@ -744,23 +729,23 @@ t.test('a deadlock is tried again, and is no outage', async (t) => {
   t.same(outages, [])
 })
 
-t.test('a try that gets no answer at all: the request is told so, a moment after its window', async (t) => {
+t.test('a request whose try gets no response is answered GRACE_MS after its hold window', async (t) => {
   const clock = stopClock(t)
   const { store, send, answered } = setUp(t, { concurrency: 1 })
   const [silent, queued] = [send(['silent']), send(['queued'], { strict: true })]
   const call = await store.next()
   await clock.tick(HOLD_MS + 500)
   t.match(problem(await queued), { code: 'overloaded', outcome: 'not_written' })
-  t.equal(answered(), 1, 'the try may still give the exact answer')
+  t.equal(answered(), 1, 'the try may still give the exact result')
   await clock.tick(2_000)
   t.match(problem(await silent), { code: 'database_unavailable', outcome: 'unknown' })
   call.commit()
   const after = send(['after'])
   ;(await store.next()).commit()
-  t.same(statuses(await after), ['created'], 'the flush was not in the way for ever')
+  t.same(statuses(await after), ['created'], 'the flush does not block the next one forever')
 })
 
-t.test('a disk that stays full past the hold window is told as that, in the flush and in the queue', async (t) => {
+t.test('if the disk stays full, requests in the flush and in the queue get `storage_full`', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })
   const flushed = send(['a'])
@@ -776,7 +761,7 @@ t.test('a disk that stays full past the hold window is told as that, in the flus
   void failing
 })
 
-t.test('a request that was answered late is taken out of the next try; its neighbours are in it', async (t) => {
+t.test('a request that was answered late is not in the next try, and its neighbours are', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })
   void send(['blocker'])
@@ -788,7 +773,7 @@ t.test('a request that was answered late is taken out of the next try; its neigh
   const call = await store.next()
   await clock.tick(HOLD_MS - 7_000)
   t.match(problem(await early), { outcome: 'unknown' })
-  call.fail(CUT)
+  call.fail(SESSION_ENDED)
   await clock.tick(A_WHILE)
   const again = await store.next()
   t.same(idsOf(again), ['late'])
@@ -796,26 +781,26 @@ t.test('a request that was answered late is taken out of the next try; its neigh
   t.same(statuses(await late), ['created'])
 })
 
-t.test('the database is away and nothing waits: the writer asks for it until it is back', async (t) => {
+t.test('during an outage without requests, the writer pings the database until it responds', async (t) => {
   const clock = stopClock(t)
-  let asked = 0
+  let pings = 0
   const ping = async () => {
-    if (++asked < 3) throw AWAY
+    if (++pings < 3) throw UNAVAILABLE
   }
   const { store, send, outages } = setUp(t, { holdMs: 0, ping })
   const answer = send(['a'])
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   await answer
-  for (let looks = 0; looks < 5; looks++) {
-    t.same(outages, looks < 3 ? ['away'] : ['away', 'back'])
+  for (let checks = 0; checks < 5; checks++) {
+    t.same(outages, checks < 3 ? ['begun'] : ['begun', 'ended'])
     await clock.tick(500)
   }
-  t.equal(asked, 3)
+  t.equal(pings, 3)
 })
 
 // — defects —
 
-t.test('a defect fails the requests of its flush at once, keeps its cause, and harms no later request', async (t) => {
+t.test('a defect fails the requests of its flush at once, with its cause, and no later request', async (t) => {
   const { store, send, outages } = setUp(t)
   const answers = [send(['a']), send(['b', 'c'])]
   const cause = sqlError('42501')
@@ -831,18 +816,18 @@ t.test('a defect fails the requests of its flush at once, keeps its cause, and h
   t.same(statuses(await after), ['created'])
 })
 
-t.test('a defect of ours is not taken for a broken connection', async (t) => {
+t.test('an error in our own code is not taken for a broken connection', async (t) => {
   const { store, send } = setUp(t)
   const answer = send(['a'])
   ;(await store.next()).fail(new TypeError('undefined is not a function'))
   t.match(problem(await answer), { status: 500 })
 })
 
-t.test('a defect after a try that may have been committed is unknown', async (t) => {
+t.test('after a try that may have been committed and a defect, the outcome is unknown', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   const answer = send(['a'])
-  ;(await store.next()).commitAndFail(CUT)
+  ;(await store.next()).commitAndFail(SESSION_ENDED)
   await clock.tick(A_WHILE)
   ;(await store.next()).fail(sqlError('42P01'))
   t.match(problem(await answer), { status: 500, outcome: 'unknown' })
@@ -850,13 +835,13 @@ t.test('a defect after a try that may have been committed is unknown', async (t)
 
 // — close —
 
-t.test('closing an idle writer ends at once, as often as it is asked for', async (t) => {
+t.test('an idle writer closes at once, also a second time', async (t) => {
   const { writer } = setUp(t)
   await writer.close()
   await writer.close()
 })
 
-t.test('closing writes what waits, answers it, and refuses what comes', async (t) => {
+t.test('a closing writer writes and answers the waiting requests, and refuses new ones', async (t) => {
   const { store, send, writer, answered } = setUp(t, { concurrency: 1 })
   const first = send(['a'])
   const call = await store.next()
@@ -867,11 +852,11 @@ t.test('closing writes what waits, answers it, and refuses what comes', async (t
   commitAll(store)
   call.commit()
   await closed
-  t.equal(answered(), 4, 'closed after the last answer')
+  t.equal(answered(), 4, 'it closes after the last answer')
   t.same((await Promise.all([first, ...queued])).map(statuses), [['created'], ['created'], ['created']])
 })
 
-t.test('closing in the turn in which a request arrived writes it', async (t) => {
+t.test('a request that arrives in the same turn of the event loop as the close is written', async (t) => {
   const { store, send, writer } = setUp(t)
   commitAll(store)
   const answer = send(['a'])
@@ -879,7 +864,7 @@ t.test('closing in the turn in which a request arrived writes it', async (t) => 
   t.same(statuses(await answer), ['created'])
 })
 
-t.test('closing waits for a split to end', async (t) => {
+t.test('a closing writer waits for a split to end', async (t) => {
   const { store, send, writer } = setUp(t)
   const answer = send(['a', guilty('b'), 'c'])
   const call = await store.next()
@@ -890,26 +875,26 @@ t.test('closing waits for a split to end', async (t) => {
   t.same(statuses(await answer), ['created', 'refused', 'created'])
 })
 
-t.test('closing while the database is away tries once more, answers 503, and ends', async (t) => {
+t.test('a writer that closes during an outage tries once more, answers 503, and ends', async (t) => {
   const clock = stopClock(t)
   const { store, send, writer } = setUp(t, { concurrency: 1 })
   const [held, queued] = [send(['held']), send(['queued'], { strict: true })]
-  ;(await store.next()).fail(CUT)
+  ;(await store.next()).fail(SESSION_ENDED)
   await turn()
   const closed = writer.close()
   await clock.tick(A_WHILE)
-  for (let answers = 0; answers < 2; answers++) (await store.next()).fail(AWAY)
+  for (let answers = 0; answers < 2; answers++) (await store.next()).fail(UNAVAILABLE)
   await closed
   t.match(problem(await held), { status: 503, outcome: 'unknown' })
   t.match(problem(await queued), { status: 503, outcome: 'not_written' })
   t.equal(store.calls.length, 3)
 })
 
-t.test('closing ends also when the time of all that waits is up before it was tried', async (t) => {
+t.test('a writer closes even if all waiting requests run out of time before they are tried', async (t) => {
   const clock = stopClock(t)
   const { store, send, writer } = setUp(t, { holdMs: 0 })
   const first = send(['a'])
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   t.match(problem(await first), { status: 503 })
   await turn()
   const second = send(['b'])
@@ -919,45 +904,45 @@ t.test('closing ends also when the time of all that waits is up before it was tr
   t.match(problem(await second), { status: 503, outcome: 'not_written' })
 })
 
-t.test('a writer that was closed during an outage leaves no timer behind', async (t) => {
+t.test('a writer that is closed during an outage leaves no timer behind', async (t) => {
   const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
   const before = timers()
   const { store, send, writer } = setUp(t)
   const answer = send(['a'])
   const call = await store.next()
   const closed = writer.close()
-  call.fail(AWAY)
+  call.fail(UNAVAILABLE)
   await closed
   t.match(problem(await answer), { status: 503 })
   t.equal(timers(), before)
 })
 
-// The batchers we looked at leave their retry loop at the first failure, or never leave it again: house-style.md.
-t.test('fail, recover, fail, close: every request is answered, and the outages are told apart', async (t) => {
+// Other batchers leave their retry loop at the first failure, or never.
+t.test('through fail, recover, fail and close, every request is answered, and each outage is reported', async (t) => {
   const clock = stopClock(t)
   const { store, send, writer, outages, answered } = setUp(t, { concurrency: 1 })
   const first = send(['a'])
-  ;(await store.next()).fail(CUT)
+  ;(await store.next()).fail(SESSION_ENDED)
   await clock.tick(A_WHILE)
   ;(await store.next()).commit()
   t.same(statuses(await first), ['created'])
   await turn()
-  t.same(outages, ['away', 'back'])
+  t.same(outages, ['begun', 'ended'])
 
   const between = send(['b'])
   ;(await store.next()).commit()
   t.same(statuses(await between), ['created'])
 
   const [second, queued] = [send(['c']), send(['d'], { strict: true })]
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   await turn()
-  t.same(outages, ['away', 'back', 'away'])
+  t.same(outages, ['begun', 'ended', 'begun'])
   const closed = writer.close()
   await clock.tick(A_WHILE)
   ;(await store.next()).commit()
-  ;(await store.next()).fail(AWAY)
+  ;(await store.next()).fail(UNAVAILABLE)
   await closed
-  t.same(statuses(await second), ['created'], 'it came back in time for this one')
+  t.same(statuses(await second), ['created'], 'the database was back in time for this one')
   t.match(problem(await queued), { status: 503 })
   t.equal(answered(), 4)
 })
@@ -969,23 +954,23 @@ interface Answer {
   outcomes: RowOutcome[]
 }
 
-/** A writer on a store whose every call the test ends. When `t` is over, each request has been answered exactly once. */
+/** A writer with a store whose calls the test ends. At the end of `t`, each request must have been answered exactly once. */
 function setUp(t: Test, { ping, ...options }: Partial<WriterOptions> & { ping?: () => Promise<void> } = {}) {
   const store = createMemoryStore(undefined, ping)
-  const outages: ('away' | 'back')[] = []
+  const outages: ('begun' | 'ended')[] = []
   const writer = new Writer(store, {
     maxRows: 1000,
     maxBytes: 1e6,
     concurrency: 2,
     holdMs: HOLD_MS,
-    onOutage: (error) => outages.push(error === undefined ? 'back' : 'away'),
+    onOutage: (error) => outages.push(error === undefined ? 'ended' : 'begun'),
     ...options,
   })
   const timesAnswered: number[] = []
   t.teardown(async () => {
     await writer.close()
     await turn()
-    if (timesAnswered.some((times) => times !== 1)) throw new Error(`answered other than once: ${timesAnswered}`)
+    if (timesAnswered.some((times) => times !== 1)) throw new Error(`not answered exactly once: ${timesAnswered}`)
   })
 
   const submit = (rows: (string | Row)[], { key = 'a key', strict = false, bytes = 1 } = {}) => {

@@ -13,36 +13,36 @@ const batchOf = (count: number, record: (n: number) => string) =>
   `[${Array.from({ length: count }, (_, n) => record(n))}]`
 const record = (name: string) => (n: number) => `{"source":"s","type":"t","id":"${n}","${name}":[]}`
 
-// The answer to committed records cannot be refused for lack of memory, so its memory is reserved before the commit.
-t.test('what is reserved for the records of a batch covers its answer', async (t) => {
+// After the commit, a response must not fail for lack of memory. Its memory is therefore reserved before the commit.
+t.test('the memory reserved for the records of a batch covers the response', async (t) => {
   for (const [name, body, sourcePrefixes] of [
-    ['no records', batchOf(10_000, () => '1'), []],
+    ['elements that are not records', batchOf(10_000, () => '1'), []],
     ['empty records', batchOf(10_000, () => '{}'), []],
     ['created', batchOf(5000, (n) => `{"source":"created","type":"t","id":"${n}"}`), []],
     ['duplicates', batchOf(5000, (n) => `{"source":"created","type":"t","id":"${n}"}`), []],
     ['conflicts', batchOf(5000, (n) => `{"source":"created","type":"u","id":"${n}"}`), []],
-    ['ids that the server makes', batchOf(2000, () => '{"source":"s","type":"t"}'), []],
+    ['ids made by the server', batchOf(2000, () => '{"source":"s","type":"t"}'), []],
     [
-      'identities of escapes',
+      'sources that need escapes',
       batchOf(1000, (n) => `{"source":"${'"'.repeat(500).replaceAll('"', '\\"')}","type":"t","id":"${n}"}`),
       [],
     ],
     ['long names', batchOf(500, record('n'.repeat(3000))), []],
     ['names of control characters', batchOf(500, record('\\u0001'.repeat(500))), []],
-    ['names that are longer in a pointer', batchOf(500, record('~'.repeat(3000))), []],
+    ['names that are longer in a JSON Pointer', batchOf(500, record('~'.repeat(3000))), []],
     [
-      'names that are longer in a pointer, beside records',
+      'a name that is longer in a JSON Pointer, and a valid record',
       `[${record('~'.repeat(900_000))(1)},{"source":"s","type":"t"}]`,
       [],
     ],
-    ['names of other scripts', batchOf(500, record('\u20ac'.repeat(900))), []],
+    ['names in other scripts', batchOf(500, record('\u20ac'.repeat(900))), []],
     ['sources that the key may not use', batchOf(2000, (n) => `{"source":"s","type":"t","id":"${n}"}`), PREFIXES],
   ] as const) {
     const defaultsFor = () => ({ makeId: () => crypto.randomUUID(), traceparent: undefined })
     const batch = await readJsonRecords(body, PLAIN, limits, defaultsFor, 'a key')
     const bytes = Buffer.byteLength(body)
     let reserved = textBytes(Buffer.from(body), false)
-    const answer = await ingest(app.writer, {
+    const response = await ingest(app.writer, {
       batch,
       bytes,
       key: { id: 'k', sourcePrefixes } as never,
@@ -55,7 +55,7 @@ t.test('what is reserved for the records of a batch covers its answer', async (t
       ({ body }) => body,
       (problem: Problem) => JSON.stringify(problem.toDocument('/v1/records', 'an id')),
     )
-    const needed = Buffer.byteLength(answer)
+    const needed = Buffer.byteLength(response)
     t.ok(needed > 1000 && needed <= reserved, `${name}: ${needed} bytes, ${reserved} reserved`)
   }
 })
