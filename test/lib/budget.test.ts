@@ -3,7 +3,7 @@ import { Budget } from '../../src/lib/budget.ts'
 
 const refusal = { code: 'overloaded' }
 
-t.test('one owner can hold half; the rest is there for those who come later, in ever smaller shares', async (t) => {
+t.test('one owner can hold half, and later owners get ever smaller shares of the rest', async (t) => {
   const budget = new Budget(1000, 'Later.')
   for (let taken = 0; taken < 500; taken += 100) budget.take('greedy', 100)
   t.throws(() => budget.take('greedy', 100), { ...refusal, message: /greedy already uses its share/ })
@@ -22,7 +22,7 @@ t.test('one owner can hold half; the rest is there for those who come later, in 
   t.equal(budget.used, 500)
 })
 
-t.test('an owner that holds nothing may take all that is free, and no more', async (t) => {
+t.test('an owner that holds nothing may take everything that is free, and no more', async (t) => {
   const budget = new Budget(1000, 'Later.')
   budget.take('first', 900)
   budget.take('second', 100)
@@ -30,12 +30,12 @@ t.test('an owner that holds nothing may take all that is free, and no more', asy
   budget.give('first', 900)
   budget.give('second', 100)
   budget.take('third', 5000)
-  t.equal(budget.used, 5000, 'what is larger than the budget passes when nothing else is there')
+  t.equal(budget.used, 5000, 'while nothing else is held, an amount may exceed the budget')
   budget.give('third', 5000)
   t.equal(budget.used, 0)
 })
 
-t.test('a reservation takes and gives back the difference, and keeps what it had when it is refused', async (t) => {
+t.test('a reservation takes or gives back the difference, and a refusal leaves it unchanged', async (t) => {
   const budget = new Budget(1000, 'Later.')
   const hold = budget.openReservation('key')
   budget.take('other', 300)
@@ -49,7 +49,7 @@ t.test('a reservation takes and gives back the difference, and keeps what it had
 })
 
 t.test(
-  'a reservation that is the only one of its owner may grow to all that is free; beside another it has the share',
+  'the only reservation of an owner may grow to everything that is free; two are limited to the share',
   async (t) => {
     const budget = new Budget(1000, 'Later.')
     const body = budget.openReservation('key')

@@ -9,7 +9,7 @@ const position = () =>
     n: fc.maxSafeNat(),
   })
 
-t.test('a cursor stands for its position, and is made of 32 characters that a URL takes as they are', (t) => {
+t.test('a cursor decodes to its position, and has 32 characters that need no encoding in a URL', (t) => {
   fc.assert(
     fc.property(position(), (position) => {
       const cursor = encodeCursor(position)
@@ -20,7 +20,7 @@ t.test('a cursor stands for its position, and is made of 32 characters that a UR
   t.end()
 })
 
-t.test('a cursor with any character changed, taken away or added is none', (t) => {
+t.test('a cursor with one character changed, removed or added is invalid', (t) => {
   fc.assert(
     fc.property(position(), fc.nat(31), fc.constantFrom(...'AZaz09-_=+/ \u00e9'), (position, at, char) => {
       const cursor = encodeCursor(position)
@@ -33,7 +33,7 @@ t.test('a cursor with any character changed, taken away or added is none', (t) =
   t.end()
 })
 
-t.test('a cursor beyond what PostgreSQL takes is none, however well made', (t) => {
+t.test('a well-formed cursor beyond the limits of PostgreSQL is invalid', (t) => {
   t.equal(decodeCursor(encodeCursor({ epoch: 0x80000000, xid: '1', n: 1 })), undefined)
   t.same(decodeCursor(encodeCursor({ epoch: 1, xid: '18446744073709551615', n: 2 ** 53 - 1 })), {
     epoch: 1,

@@ -8,7 +8,7 @@ import { until } from '../helpers/until.ts'
 
 const POST = `${head('POST', '/', { 'Content-Length': '2' })}xx`
 
-/** When, in the life of a request with a body, the reading is held. */
+/** The moments of a request with a body at which reading is held. */
 const moments: Record<string, (request: IncomingMessage, hold: () => void) => void> = {
   'when the request begins': (request, hold) => {
     hold()
@@ -18,22 +18,22 @@ const moments: Record<string, (request: IncomingMessage, hold: () => void) => vo
     request.resume()
     hold()
   },
-  'amid its body': (request, hold) => request.once('data', hold),
-  'at its end': (request, hold) => request.resume().once('end', hold),
-  'after it': (request, hold) => request.resume().once('end', () => setImmediate(hold)),
+  'during its body': (request, hold) => request.once('data', hold),
+  'at the end of its body': (request, hold) => request.resume().once('end', hold),
+  'after its body': (request, hold) => request.resume().once('end', () => setImmediate(hold)),
 }
 
-for (const [moment, begin] of Object.entries(moments)) {
-  t.test(`a connection that is held ${moment} is not read until it is released as often`, async (t) => {
-    const begun = new Map<Socket, number>()
+for (const [moment, start] of Object.entries(moments)) {
+  t.test(`a connection that is held ${moment} is not read until each hold is released`, async (t) => {
+    const requests = new Map<Socket, number>()
     const held = Promise.withResolvers<Socket>()
-    // Node.js closes a connection on which it reads nothing after an answer.
+    // With a keep-alive timeout, Node.js would close the held connection after the response.
     const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
       const { socket } = request
-      const count = (begun.get(socket) ?? 0) + 1
-      begun.set(socket, count)
-      if (begun.size === 1 && count === 1) {
-        begin(request, () => {
+      const count = (requests.get(socket) ?? 0) + 1
+      requests.set(socket, count)
+      if (requests.size === 1 && count === 1) {
+        start(request, () => {
           holdReading(socket)
           holdReading(socket)
           response.end()
@@ -55,7 +55,7 @@ for (const [moment, begin] of Object.entries(moments)) {
     const socket = await held.promise
     await once(client, 'data')
     client.write(POST)
-    /** Anybody else is served meanwhile, often enough for the server to read what came. */
+    /** Requests on another connection, enough of them for the server to read what has arrived on the first one. */
     const serveOthers = async () => {
       const other = dial()
       for (let n = 0; n < 20; n++) {
@@ -64,11 +64,11 @@ for (const [moment, begin] of Object.entries(moments)) {
       }
     }
     await serveOthers()
-    t.equal(begun.get(socket), 1)
+    t.equal(requests.get(socket), 1)
     releaseReading(socket)
     await serveOthers()
-    t.equal(begun.get(socket), 1, 'released once, and held twice')
+    t.equal(requests.get(socket), 1, 'held twice, released once')
     releaseReading(socket)
-    await until('the next request', () => begun.get(socket) === 2)
+    await until('the next request', () => requests.get(socket) === 2)
   })
 }

@@ -13,12 +13,12 @@ t.teardown(() => db.destroy())
 /** Which of these sources PostgreSQL lets a key with these prefixes read. */
 async function selectAllowed(prefixes: string[], sources: string[]): Promise<string[]> {
   const { rows } = await sql<{ source: string }>`
-    SELECT source FROM unnest(${sources}::text[]) WITH ORDINALITY AS given (source, place)
-    WHERE ${isAllowed(prefixes)} ORDER BY place`.execute(db)
+    SELECT source FROM unnest(${sources}::text[]) WITH ORDINALITY AS given (source, ordinal)
+    WHERE ${isAllowed(prefixes)} ORDER BY ordinal`.execute(db)
   return rows.map(({ source }) => source)
 }
 
-t.test('a prefix admits what belongs to it and nothing that merely looks alike, here and in PostgreSQL', async (t) => {
+t.test('a prefix admits sources that belong to it, and no similar ones, here and in PostgreSQL', async (t) => {
   for (const [prefix, admitted, refused] of [
     [
       'shop',
@@ -32,7 +32,7 @@ t.test('a prefix admits what belongs to it and nothing that merely looks alike, 
     ['shop/*', ['shop/', 'shop/1'], ['shop']],
     ['shop**', ['shop*', 'shop*/1'], ['shop', 'shop/1']],
     ['100%', ['100%', '100%/x'], ['100', '1000', '100x/y']],
-    // After a host, a dot or a colon leads to somebody else's: another domain, or a user name before another host.
+    // After a host, a dot or a colon can lead to a foreign host: to another domain, or to a user name before another host.
     [
       'https://shop.co',
       ['https://shop.co', 'https://shop.co/1'],
@@ -56,7 +56,7 @@ t.test('a prefix admits what belongs to it and nothing that merely looks alike, 
 })
 
 t.test(
-  'a source with a segment of dots is refused whatever the prefix, and taken from a key without prefixes',
+  'a source with a segment of dots is refused for any prefix, and allowed for a key without prefixes',
   async (t) => {
     const leading = [
       '',
@@ -73,7 +73,7 @@ t.test(
     const sources = [
       ...leading.slice(1).map((rest) => `shop${rest}`),
       ...['..', '.', '../shop', './shop', '%2e', 'shop/..?x', 'shop/..#x', 'shop/\t../x', 'shop/.. '],
-      // URL parsers drop these before they look for segments.
+      // URL parsers remove tabs and line breaks before they look for segments.
       ...['shop/.\t./x', 'shop/%2\ne%2e/x', 'shop/.\r', 'shop/a\tb'],
     ]
     for (const prefix of ['shop', 'shop/', 'shop*', '.', '..', '/', '*']) {
@@ -87,7 +87,7 @@ t.test(
   },
 )
 
-t.test('whatever the prefixes and the source, PostgreSQL lets a key read exactly what it may send', async (t) => {
+t.test('for any prefixes and sources, PostgreSQL lets a key read exactly what it may send', async (t) => {
   const pieces = [
     'shop',
     'a',
@@ -116,7 +116,7 @@ t.test('whatever the prefixes and the source, PostgreSQL lets a key read exactly
       fc.string({ unit: 'grapheme', minLength: 1, maxLength }).filter((value) => !value.includes('\0')),
     )
   const prefixes = fc.array(text(3), { minLength: 1, maxLength: 3 })
-  // Half of the sources begin with a prefix: others are rarely admitted.
+  // Half of the sources begin with a prefix, because others are rarely admitted.
   const cases = prefixes.chain((given) =>
     fc.tuple(
       fc.constant(given),
@@ -145,7 +145,7 @@ t.test('whatever the prefixes and the source, PostgreSQL lets a key read exactly
   t.ok(admitted > 500, `${admitted} of the sources were admitted`)
 })
 
-t.test('a key with prefixes reads by the index of the identity', async (t) => {
+t.test('reads of a key with prefixes use the identity index', async (t) => {
   const root = connect(superUrl)
   t.teardown(() => root.destroy())
   await sql`
@@ -160,7 +160,7 @@ t.test('a key with prefixes reads by the index of the identity', async (t) => {
 })
 
 t.test(
-  'a prefix that stands for everything or nothing, has a * within it, or is longer than any source is refused for a new key',
+  'a new key cannot have a prefix that matches everything or nothing, has a * before its end, or is too long',
   async (t) => {
     for (const prefix of ['', '*', '**', 'a*b', '*a', 'a**', 'x'.repeat(513), 'é'.repeat(257)])
       t.match(prefixFault(prefix), /\S/, prefix)

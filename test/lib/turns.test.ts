@@ -3,7 +3,7 @@ import t from 'tap'
 import { isTurnOver, waitForTurn } from '../../src/lib/turns.ts'
 import { watchTurns } from '../helpers/turns.ts'
 
-/** Keeps the processor busy for about a millisecond of wall time at a time, for so many times. */
+/** Keeps the processor busy for `times` steps of about a millisecond of wall time each. */
 async function work(times: number): Promise<void> {
   for (let n = 0; n < times; n++) {
     if (isTurnOver()) await waitForTurn('a key')
@@ -11,15 +11,15 @@ async function work(times: number): Promise<void> {
   }
 }
 
-t.test('long work is cut into turns, and however much of it there is, no turn is longer', async (t) => {
+t.test('long work is split into short turns, however much of it there is', async (t) => {
   const turns = watchTurns()
   t.teardown(() => turns.stop())
   await Promise.all(Array.from({ length: 20 }, () => work(20)))
   const longest = turns.takeLongest()
-  t.ok(longest < 60, `the longest of 400 ms of work took ${longest} ms`)
+  t.ok(longest < 60, `the longest turn of 400 ms of work took ${longest} ms`)
 })
 
-t.test('the tasks of one key go on in the order in which they came, one a turn', async (t) => {
+t.test('the tasks of one key continue in the order in which they arrived, one per turn', async (t) => {
   let turn = 0
   let immediate = setImmediate(function count() {
     turn++
@@ -33,7 +33,7 @@ t.test('the tasks of one key go on in the order in which they came, one a turn',
   )
 })
 
-t.test('however many tasks of a key wait, the next turn but one is that of another key', async (t) => {
+t.test('however many tasks of one key wait, another key gets the second turn', async (t) => {
   const turns: string[] = []
   const wait = (owner: string) => waitForTurn(owner).then(() => void turns.push(owner))
   const greedy = Array.from({ length: 100 }, () => wait('greedy'))

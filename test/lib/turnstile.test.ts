@@ -5,7 +5,7 @@ import { hold } from '../helpers/load.ts'
 
 const { signal } = new AbortController()
 
-/** Work that goes on until it is released, by the names of its keys in the order in which it began. */
+/** Begins and ends pieces of work. `keys` returns the keys of the running ones, in the order in which they began. */
 function work(turnstile: Turnstile) {
   const running: { key: string; release: () => void; done: Promise<void> }[] = []
   const begin = (key: string, wait: { signal: AbortSignal; maxMs?: number } = { signal }) => {
@@ -26,7 +26,7 @@ function work(turnstile: Turnstile) {
   return { begin, end, keys: () => running.map(({ key }) => key).join('') }
 }
 
-t.test('one key takes about half of the places, and a key that comes later finds one free', async (t) => {
+t.test('one key gets about half of the permits, and a later key finds a free one', async (t) => {
   const turnstile = new Turnstile(5, 'Later.')
   const { begin, end, keys } = work(turnstile)
   for (let n = 0; n < 9; n++) void begin('a')
@@ -37,20 +37,20 @@ t.test('one key takes about half of the places, and a key that comes later finds
   t.equal(keys(), 'aaabc')
   t.equal(turnstile.waiting, 8)
   await end('b')
-  t.equal(keys(), 'aaacd', 'who has no place is next')
+  t.equal(keys(), 'aaacd', 'the key without a permit is next')
   await end('a')
   t.equal(keys(), 'aacdb')
   await end('d')
-  t.equal(keys(), 'aacb', 'the last place stays free for a key that has none')
+  t.equal(keys(), 'aacb', 'the last permit stays free for a key without one')
   await end('c')
-  t.equal(keys(), 'aab', 'two are free, and a has two')
+  t.equal(keys(), 'aab', 'two permits are free, but a already has two')
   await end('b')
   t.equal(keys(), 'aaa')
   while (keys() !== '') await end('a')
   t.equal(turnstile.waiting, 0)
 })
 
-t.test('keys with equally many places take turns, in the order in which they came', async (t) => {
+t.test('keys with equally many permits take turns, in the order in which they arrived', async (t) => {
   const { begin, end, keys } = work(new Turnstile(1, 'Later.'))
   for (const key of ['a', 'a', 'a', 'b', 'b', 'c']) void begin(key)
   let order = ''
@@ -61,20 +61,20 @@ t.test('keys with equally many places take turns, in the order in which they cam
   t.equal(order, 'abcaba')
 })
 
-t.test('whoever has waited too long is refused, and whoever has left gets no place', async (t) => {
+t.test('work that has waited too long is refused, and aborted work gets no permit', async (t) => {
   const turnstile = new Turnstile(1, 'Later.')
   const { begin, end, keys } = work(turnstile)
-  const leaving = new AbortController()
+  const controller = new AbortController()
   const first = begin('a')
   const late = begin('b', { signal, maxMs: 10 })
-  const left = begin('c', { signal: leaving.signal })
+  const aborted = begin('c', { signal: controller.signal })
   const patient = begin('d')
   await t.rejects(late, { code: 'overloaded', message: 'Later.' })
-  leaving.abort()
-  // In the same turn: the place must not go to one that has left.
+  controller.abort()
+  // In the same turn of the event loop: the permit must not go to aborted work.
   const ended = end('a')
-  await t.rejects(left, { name: 'AbortError' })
-  await t.rejects(begin('e', { signal: leaving.signal }), { name: 'AbortError' })
+  await t.rejects(aborted, { name: 'AbortError' })
+  await t.rejects(begin('e', { signal: controller.signal }), { name: 'AbortError' })
   await ended
   await first
   t.equal(keys(), 'd')
@@ -83,7 +83,7 @@ t.test('whoever has waited too long is refused, and whoever has left gets no pla
   await patient
 })
 
-t.test('what fails gives its place back', async (t) => {
+t.test('work that fails gives its permit back', async (t) => {
   const turnstile = new Turnstile(1, 'Later.')
   for (let n = 0; n < 3; n++) {
     await t.rejects(
