@@ -5,7 +5,7 @@ import { type Format, NDJSON } from '../../src/client/lines.ts'
 
 const plain = { map: new Map(), set: new Map(), json: new Set<string>() }
 
-t.test('however an input is cut into blocks, it holds the same records on the same lines', async (t) => {
+t.test('an input gives the same records with the same lines, however it is cut into blocks', async (t) => {
   for (const [name, format, text, expected] of [
     [
       'ndjson',
@@ -46,16 +46,16 @@ t.test('however an input is cut into blocks, it holds the same records on the sa
   ] as [string, () => Format, string, [number, string][]][]) {
     const bytes = Buffer.from(text)
     for (let size = 1; size <= bytes.length; size++)
-      t.same(await read(format(), bytes, size), expected, `${name}, ${size}`)
+      t.same(await read(format(), bytes, size), expected, `${name}, blocks of ${size} bytes`)
   }
 })
 
-t.test('a line break in a string is not JSON, and is not made JSON', async (t) => {
+t.test('a JSON string with a line break is refused, not repaired', async (t) => {
   const [line] = await read(JSON_VALUES, Buffer.from('[{"a":"x\ny"}]'), 5)
   t.same(line, [1, 'A string in it contains a line break. In JSON, write it as \\n.'])
 })
 
-t.test('what is not UTF-8 in CSV is refused, not replaced', async (t) => {
+t.test('a CSV row that is not UTF-8 is refused, and no character is replaced', async (t) => {
   const bytes = Buffer.from('source,type,city\ns,t,Bern\ns,t,Z\xfcrich\ns,t,Basel\n', 'latin1')
   t.same(await read(csv(',', plain), bytes, 100), [
     [2, '{"source":"s","type":"t","data":{"city":"Bern"}}'],
@@ -64,7 +64,7 @@ t.test('what is not UTF-8 in CSV is refused, not replaced', async (t) => {
   ])
 })
 
-/** Each record, or why it is none, with its line. */
+/** Each record, or the reason for its refusal, with its line. */
 async function read(format: Format, bytes: Buffer, size: number): Promise<[number, string][]> {
   async function* blocks() {
     for (let at = 0; at < bytes.length; at += size) yield Buffer.from(bytes.subarray(at, at + size))

@@ -4,7 +4,7 @@ import { showProgress } from '../../src/client/progress.ts'
 import { stopClock } from '../helpers/clock.ts'
 import { missing } from '../helpers/skipping.ts'
 
-t.test('where there is no terminal, it is a line now and then, with how far it is and the time left', async (t) => {
+t.test('without a terminal, a line every five seconds has the percentage and the time left', async (t) => {
   const lines = t.capture(console, 'error').args
   const clock = stopClock(t)
   const progress = showProgress(1000)
@@ -12,17 +12,17 @@ t.test('where there is no terminal, it is a line now and then, with how far it i
   await clock.tick(2500)
   progress.update(250, '25 records')
   await clock.tick(2500)
-  progress.note('Away; trying again in 1.0 s')
+  progress.note('Unavailable; trying again in 1.0 s')
   // Nothing new.
   await clock.tick(5000)
   progress.update(500, '50 records')
   await clock.tick(5000)
   progress.stop()
   await clock.tick(20_000)
-  t.same(lines(), [['25 records, 25%, 8s left'], ['Away; trying again in 1.0 s'], ['50 records, 50%, 10s left']])
+  t.same(lines(), [['25 records, 25%, 8s left'], ['Unavailable; trying again in 1.0 s'], ['50 records, 50%, 10s left']])
 })
 
-t.test('of what nobody knows the end there is neither a percentage nor a time left', async (t) => {
+t.test('if the total is unknown, progress shows neither a percentage nor the time left', async (t) => {
   const lines = t.capture(console, 'error').args
   const clock = stopClock(t)
   const progress = showProgress(undefined)
@@ -32,10 +32,10 @@ t.test('of what nobody knows the end there is neither a percentage nor a time le
   t.same(lines(), [['10 records']])
 })
 
-// util-linux has it, and so nearly every Linux; it runs a command on a terminal of its own.
+// `script` is part of util-linux. It runs a command on a terminal of its own.
 const skip = missing('script')
 
-t.test('on a terminal it is a bar', { skip }, async (t) => {
+t.test('on a terminal, progress is a bar', { skip }, async (t) => {
   const program = `import { showProgress } from './src/client/progress.ts'
     const progress = showProgress(1000)
     progress.update(500, '50 records')
@@ -45,9 +45,9 @@ t.test('on a terminal it is a bar', { skip }, async (t) => {
   t.match(stdout, /={12}-{12} 50 records, 50%, \d+s left/)
 })
 
-// The library ended the bar at the first Ctrl-C, after which requests are still under way, and the summary was written over
-// what was left of it.
-t.test('on a terminal it goes on after Ctrl-C, and the cursor is back at the end', { skip }, async (t) => {
+// The library ended the bar at the first Ctrl-C, although requests were still running, and the summary was written over the
+// rest of it.
+t.test('on a terminal, the bar continues after Ctrl-C, and the cursor is visible at the end', { skip }, async (t) => {
   const program = `import { showProgress } from './src/client/progress.ts'
     process.on('SIGINT', () => { progress.note('Ending'); progress.update(700, '70 records'); progress.note('Ending'); process.exit(0) })
     const progress = showProgress(1000)

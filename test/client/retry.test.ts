@@ -3,22 +3,22 @@ import { retry } from '../../src/client/retry.ts'
 import { TryAgain } from '../../src/client/server.ts'
 import { stopClock, turn } from '../helpers/clock.ts'
 
-t.test('it waits longer each time, never less than it was asked to, and gives up after some minute', async (t) => {
+t.test('retry doubles its waits up to ten seconds, honours Retry-After, and gives up after ten tries', async (t) => {
   const clock = stopClock(t)
   const waits: number[] = []
   const began = performance.now()
   let last = began
-  const asked = [0, 30_000]
+  const retryAfter = [0, 30_000]
   const done = retry(async () => {
     waits.push(performance.now() - last)
     last = performance.now()
-    throw new TryAgain('no', { waitMs: asked[waits.length - 1] })
+    throw new TryAgain('no', { waitMs: retryAfter[waits.length - 1] })
   })
-  let over = false
+  let ended = false
   void done.catch(() => {
-    over = true
+    ended = true
   })
-  while (!over) await clock.tick(100)
+  while (!ended) await clock.tick(100)
   await t.rejects(done, { message: 'no' })
   t.same(
     waits.map((ms) => Math.round(ms / 100) / 10),
@@ -26,7 +26,7 @@ t.test('it waits longer each time, never less than it was asked to, and gives up
   )
 })
 
-t.test('what is no reason to try again is thrown at once', async (t) => {
+t.test('an error that is not a TryAgain is thrown at once', async (t) => {
   let tries = 0
   await t.rejects(
     retry(async () => {
@@ -38,7 +38,7 @@ t.test('what is no reason to try again is thrown at once', async (t) => {
   t.equal(tries, 1)
 })
 
-t.test('whoever stops it does not wait', async (t) => {
+t.test('a stop ends the wait', async (t) => {
   stopClock(t)
   const stop = new AbortController()
   const done = retry(() => Promise.reject(new TryAgain('no')), { stop: stop.signal })
