@@ -84,7 +84,7 @@ t.test('a body whose Content-Length exceeds the limit is refused before it is se
 })
 
 // The first character after white space distinguishes a record from a batch. It was looked for only in the first kilobyte:
-// after more white space, a batch could be taken for a record and got the smaller limit.
+// after more white space, a batch could be mistaken for a record and got the smaller limit.
 t.test('a batch after more than a kilobyte of white space has the limit of a batch', async (t) => {
   const bytes = Buffer.from(`${' '.repeat(1100)}[${recordOf(1500, 'w1')},${recordOf(1500, 'w2')}]`)
   const brace = bytes.indexOf('{')

@@ -133,7 +133,7 @@ t.test('zstd with a hundred tiny frames, or with hundreds of larger ones, is acc
   t.equal(bytes.length, 400 * noise.length)
 })
 
-// They were ignored silently.
+// Such bytes were ignored silently.
 t.test('bytes after the end of the compressed data are corrupt', async (t) => {
   for (const encoding of ENCODINGS) {
     for (const more of ['garbage', '{"source":"s"}']) {

@@ -428,7 +428,7 @@ t.test('if a body breaks off, its complete lines are stored, and the last line i
   t.match(report, { counts: { created: 2 }, committedLines: 2 })
 })
 
-// It was reported as a lost connection, and the log did not have the reason.
+// Such a defect was reported as a lost connection, and the log did not have the reason.
 t.test('a defect during a stream is reported as internal_error, with its cause and what is stored', async (t) => {
   const cause = new TypeError('a defect')
   for (const [lines, outcome] of [
