@@ -16,7 +16,7 @@ export async function uploadBackups(bucket: Bucket, folder: string): Promise<{ n
   const uploaded: string[] = []
   let bytes = 0
   for (const name of (await readdir(folder)).filter((name) => NAME.test(name)).sort()) {
-    if ((await bucket.size(`${name}/SHA256SUMS`)) !== undefined) continue
+    if (await bucket.exists(`${name}/SHA256SUMS`)) continue
     await verify(join(folder, name))
     for (const file of FILES) bytes += await bucket.put(`${name}/${file}`, join(folder, name, file))
     uploaded.push(name)

@@ -3,14 +3,15 @@ import { createWriteStream } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { AwsClient } from 'aws4fetch'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { S3mini, S3ServiceError, type UploadPart } from 's3mini'
 
 export interface BucketOptions {
   /** URL of the folder of the objects, with the bucket in its path: https://s3.example.com/bucket/folder. */
   url: string
   accessKeyId: string
   secretAccessKey: string
-  /** Absent: taken from the URL of AWS, Cloudflare or Backblaze; us-east-1 for others. */
+  /** Absent: the region in the URL; us-east-1 if there is none. */
   region?: string | undefined
 }
 
@@ -23,19 +24,25 @@ const PART_BYTES = 8 * 1024 * 1024
 const MAX_PARTS = 10_000
 /** For one request. A part may take long over a slow network. */
 const TIMEOUT_MS = 300_000
+const RETRIES = 5
+const FIRST_WAIT_MS = 50
 
 export function openBucket({ url, region, ...credentials }: BucketOptions) {
-  const base = url.replace(/\/*$/, '/')
-  const client = new AwsClient({ ...credentials, service: 's3', retries: 5, ...(region ? { region } : {}) })
+  const { origin, hostname, pathname } = new URL(url)
+  const [, bucket, folder = ''] = /^(\/[^/]+)\/*(.*?)\/*$/.exec(pathname) ?? []
+  const prefix = folder === '' ? '' : `${decodeURIComponent(folder)}/`
+  const s3 = new S3mini({
+    ...credentials,
+    endpoint: `${origin}${bucket}`,
+    region:
+      region ?? /\bs3(?:-fips)?[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\./.exec(hostname)?.[1] ?? 'us-east-1',
+    fetch: fetchWithRetries,
+  })
 
-  return { size, put, get, names }
+  return { exists, put, get, names }
 
-  /** @returns the size in bytes; undefined: the object does not exist */
-  async function size(key: string): Promise<number | undefined> {
-    const response = await ask('HEAD', key)
-    if (response.status === 404) return undefined
-    await refuse(response, 'HEAD', key)
-    return Number(response.headers.get('content-length'))
+  async function exists(key: string): Promise<boolean> {
+    return (await answerTo('HEAD', key, s3.objectExists(prefix + key))) === true
   }
 
   /** Uploads a file and checks its stored size, which it returns. */
@@ -43,9 +50,9 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
     const file = await open(path)
     try {
       const { size: bytes } = await file.stat()
-      if (bytes <= PART_BYTES) await send('PUT', key, '', await read(file, 0, bytes))
+      if (bytes <= PART_BYTES) await putAtOnce(key, await read(file, 0, bytes))
       else await putInParts(key, file, bytes)
-      const stored = await size(key)
+      const stored = await answerTo('HEAD', key, s3.getContentLength(prefix + key))
       if (stored !== bytes) throw new Error(`object storage has ${stored} bytes of ${key} instead of ${bytes}`)
       return bytes
     } finally {
@@ -53,84 +60,78 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
     }
   }
 
-  // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html, with UploadPart, CompleteMultipartUpload and
-  // AbortMultipartUpload
+  async function putAtOnce(key: string, content: Buffer): Promise<void> {
+    await answerTo('PUT', key, s3.putObject(prefix + key, content, undefined, undefined, digestOf(content)))
+  }
+
   async function putInParts(key: string, file: FileHandle, bytes: number): Promise<void> {
-    const begun = await (await send('POST', key, '?uploads=')).text()
-    const uploadId = /<UploadId>([^<]+)</.exec(begun)?.[1]
-    if (uploadId === undefined) throw new Error(`object storage gave no upload id for ${key}`)
-    const upload = `uploadId=${encodeURIComponent(uploadId)}`
+    const id = await answerTo('POST', key, s3.getMultipartUploadId(prefix + key))
     try {
       const partBytes = Math.max(PART_BYTES, Math.ceil(bytes / MAX_PARTS))
-      let parts = ''
-      for (let number = 1, from = 0; from < bytes; number++, from += partBytes) {
+      const parts: UploadPart[] = []
+      for (let from = 0; from < bytes; from += partBytes) {
         const part = await read(file, from, Math.min(partBytes, bytes - from))
-        const { headers } = await send('PUT', key, `?partNumber=${number}&${upload}`, part)
-        parts += `<Part><PartNumber>${number}</PartNumber><ETag>${headers.get('etag')}</ETag></Part>`
+        const upload = s3.uploadPart(prefix + key, id, part, parts.length + 1, {}, undefined, digestOf(part))
+        parts.push(await answerTo('PUT', key, upload))
       }
-      const list = Buffer.from(`<CompleteMultipartUpload>${parts}</CompleteMultipartUpload>`)
-      const answer = await (await send('POST', key, `?${upload}`, list)).text()
-      // S3 sends the status 200 before it knows the result.
-      if (!answer.includes('CompleteMultipartUploadResult')) throw new Error(complaint(200, answer, 'POST', key))
+      // S3 sends the status 200 before it knows the result. The client returns an error that comes after that.
+      const answer: { etag?: string; Error?: { Code?: string } } = await answerTo(
+        'POST',
+        key,
+        s3.completeMultipartUpload(prefix + key, id, parts),
+      )
+      if (answer.etag === undefined) throw new Error(complaint(200, answer.Error?.Code, 'POST', key))
     } catch (error) {
       // Otherwise the parts would be kept, and cost money, until someone finds them.
-      await ask('DELETE', key, `?${upload}`).catch(() => {})
+      await s3.abortMultipartUpload(prefix + key, id).catch(() => {})
       throw error
     }
   }
 
   /** Downloads an object into a new file. */
   async function get(key: string, path: string): Promise<void> {
-    const response = await send('GET', key)
+    const response = await answerTo('GET', key, s3.getObjectRaw(prefix + key))
     await pipeline(Readable.fromWeb(response.body as never), createWriteStream(path, { flags: 'wx', flush: true }))
   }
 
   /** The names of the subfolders, sorted: the newest backup is last. */
   async function names(): Promise<string[]> {
-    const { pathname } = new URL(base)
-    const [, bucket, prefix = ''] = /^\/([^/]+)\/(.*)$/.exec(pathname) ?? []
-    const found: string[] = []
-    for (let token = ''; ; ) {
-      const query = new URLSearchParams({ 'list-type': '2', delimiter: '/', prefix: decodeURIComponent(prefix) })
-      if (token !== '') query.set('continuation-token', token)
-      const answer = await (await send('GET', new URL(`/${bucket}`, base).href, `?${query}`)).text()
-      found.push(
-        ...[...answer.matchAll(/<Prefix>[^<]*?([^</]+)\/<\/Prefix><\/CommonPrefixes>/g)].map(
-          ([, name]) => name as string,
-        ),
-      )
-      token = /<NextContinuationToken>([^<]+)</.exec(answer)?.[1] ?? ''
-      if (token === '') return found.sort()
-    }
-  }
-
-  async function send(method: string, key: string, query = '', body?: Buffer<ArrayBuffer>): Promise<Response> {
-    const response = await ask(method, key, query, body)
-    await refuse(response, method, key)
-    return response
-  }
-
-  // The hash of the body is signed, so the server refuses a body that was changed on the way.
-  function ask(method: string, key: string, query = '', body?: Buffer<ArrayBuffer>): Promise<Response> {
-    const headers = {
-      'x-amz-content-sha256': createHash('sha256')
-        .update(body ?? '')
-        .digest('hex'),
-    }
-    const signal = AbortSignal.timeout(TIMEOUT_MS)
-    const init = { method, headers, signal, redirect: 'manual' as const, ...(body === undefined ? {} : { body }) }
-    return client.fetch(new URL(key, base).href + query, init)
+    const found = await answerTo('GET', '', s3.listObjects('/', prefix, undefined, { delimiter: '/' }))
+    if (found === null) throw new Error(complaint(404, 'NoSuchBucket', 'GET', ''))
+    return found.flatMap(({ Key }) => /([^/]+)\/$/.exec(Key.slice(prefix.length))?.[1] ?? []).sort()
   }
 }
 
-async function refuse(response: Response, method: string, key: string): Promise<void> {
-  if (!response.ok) throw new Error(complaint(response.status, await response.text(), method, key))
+/** The client does not repeat requests. It also does not sign a hash of the body: see digestOf. */
+async function fetchWithRetries(...[url, init = {}]: Parameters<typeof fetch>): Promise<Response> {
+  for (let retries = 0; ; retries++) {
+    // A large download takes longer. It fails if no data arrives for 300 seconds: that is Node's default.
+    const signal = init.method === 'GET' ? null : AbortSignal.timeout(TIMEOUT_MS)
+    const response = await fetch(url, { ...init, signal, redirect: 'manual' })
+    if ((response.status < 500 && response.status !== 429) || retries === RETRIES) return response
+    await response.body?.cancel()
+    await sleep(Math.random() * FIRST_WAIT_MS * 2 ** retries)
+  }
 }
 
-const complaint = (status: number, answer: string, method: string, key: string) =>
-  `object storage answered ${status} ${/<Code>(\w+)</.exec(answer)?.[1] ?? ''} to ${method} ${key}`
+/** The client signs this header, so the server refuses a body that was changed on the way. */
+const digestOf = (body: Buffer) => ({ 'content-md5': createHash('md5').update(body).digest('base64') })
 
-async function read(file: FileHandle, from: number, bytes: number): Promise<Buffer<ArrayBuffer>> {
+async function answerTo<T>(method: string, key: string, request: Promise<T>): Promise<T> {
+  try {
+    return await request
+  } catch (error) {
+    // getContentLength wraps the error.
+    const reason = error instanceof S3ServiceError ? error : (error as Error).cause
+    if (reason instanceof S3ServiceError) throw new Error(complaint(reason.status, reason.serviceCode, method, key))
+    throw error
+  }
+}
+
+const complaint = (status: number, code: string | undefined, method: string, key: string) =>
+  `object storage answered ${status} ${code ?? ''} to ${method} ${key}`
+
+async function read(file: FileHandle, from: number, bytes: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(bytes)
   const { bytesRead } = await file.read(buffer, 0, bytes, from)
   if (bytesRead !== bytes) throw new Error('a file became shorter while it was read')

@@ -1,6 +1,6 @@
 import { createHash, createHmac } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type IncomingMessage } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
@@ -14,33 +14,50 @@ export interface ObjectStorage {
   /** Uploads in parts that were begun and neither completed nor aborted. */
   open: Map<string, Buffer[]>
   /** Called before each answer; a number is the status of the answer instead. */
-  fail: (request: string) => number | undefined
+  fail: (request: string) => number | undefined | Promise<undefined>
+  /** Called after the first half of the body of an answer. */
+  halfway: (response: ServerResponse) => void | Promise<void>
 }
+
+/** The folder of the URL. Each space and ampersand is written in another way in a URL, in a query and in XML. */
+export const FOLDER = 'our backups & more'
 
 export const credentials = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' }
 
 /** What of S3 a backup needs. It takes no request whose signature or body is not what the key's holder sent. */
 export async function startObjectStorage(t: Test): Promise<ObjectStorage> {
-  const storage: ObjectStorage = { url: '', objects: new Map(), requests: [], open: new Map(), fail: () => undefined }
+  const storage: ObjectStorage = {
+    url: '',
+    objects: new Map(),
+    requests: [],
+    open: new Map(),
+    fail: () => undefined,
+    halfway: () => {},
+  }
   const server = createServer(async (request, response) => {
     const body = Buffer.concat(await request.toArray())
     storage.requests.push(`${request.method} ${request.url}`)
-    const failure = storage.fail(`${request.method} ${request.url}`)
+    const failure = await storage.fail(`${request.method} ${request.url}`)
     const wrong = whatIsWrong(request, body)
     const {
       status,
       headers = {},
       text = '',
     } = failure !== undefined
-      ? { status: failure, text: '<Error><Code>InternalError</Code></Error>' }
+      ? { status: failure, headers: { location: '/' }, text: '<Error><Code>InternalError</Code></Error>' }
       : wrong !== undefined
         ? { status: 403, text: `<Error><Code>${wrong}</Code></Error>` }
         : answer(storage, request, body)
-    response.writeHead(status, headers).end(request.method === 'HEAD' ? undefined : text)
+    response.writeHead(status, { 'content-type': 'application/xml', 'content-length': text.length, ...headers })
+    if (request.method === 'HEAD') return response.end()
+    const content = Buffer.from(text)
+    await new Promise((sent) => response.write(content.subarray(0, content.length / 2), sent))
+    await storage.halfway(response)
+    response.end(content.subarray(content.length / 2))
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   t.teardown(() => server.close().closeAllConnections())
-  storage.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/bucket/our backups`.replace(' ', '%20')
+  storage.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/bucket/${FOLDER.replaceAll(' ', '%20')}`
   return storage
 }
 
@@ -62,14 +79,18 @@ function answer({ objects, open }: ObjectStorage, request: IncomingMessage, body
       if (query.has('list-type')) return { status: 200, text: list([...objects.keys()], query) }
       const object = objects.get(key)
       if (object === undefined) return { status: 404, text: '<Error><Code>NoSuchKey</Code></Error>' }
-      return { status: 200, headers: { 'content-length': object.length }, text: object }
+      return { status: 200, headers: { 'content-type': 'application/octet-stream' }, text: object }
     }
     case 'POST': {
       if (uploadId === null) {
         open.set(`upload/${open.size} 1`, [])
-        return { status: 200, text: `<UploadId>${[...open.keys()].at(-1)}</UploadId>` }
+        const id = [...open.keys()].at(-1)
+        return {
+          status: 200,
+          text: result('InitiateMultipartUpload', `<Key>${escapeXml(key)}</Key><UploadId>${id}</UploadId>`),
+        }
       }
-      const parts = [...body.toString().matchAll(/<PartNumber>(\d+)<\/PartNumber><ETag>"(\w+)"<\/ETag>/g)]
+      const parts = [...body.toString().matchAll(/<PartNumber>(\d+)<\/PartNumber><ETag>"?(\w+)"?<\/ETag>/g)]
       const chosen = parts.map(([, number]) => open.get(uploadId)?.[Number(number) - 1] as Buffer)
       if (
         chosen.some(
@@ -80,7 +101,10 @@ function answer({ objects, open }: ObjectStorage, request: IncomingMessage, body
         return { status: 200, text: '<Error><Code>InvalidPart</Code></Error>' }
       objects.set(key, Buffer.concat(chosen))
       open.delete(uploadId)
-      return { status: 200, text: '<CompleteMultipartUploadResult></CompleteMultipartUploadResult>' }
+      return {
+        status: 200,
+        text: result('CompleteMultipartUpload', `<Key>${escapeXml(key)}</Key><ETag>&#34;1-2&#34;</ETag>`),
+      }
     }
     case 'PUT': {
       if (uploadId === null) objects.set(key, body)
@@ -102,8 +126,20 @@ function list(keys: string[], query: URLSearchParams): string {
   const from = Number(query.get('continuation-token') ?? 0)
   const page = [...folders].sort().slice(from, from + 2)
   const next = from + 2 < folders.size ? `<NextContinuationToken>${from + 2}</NextContinuationToken>` : ''
-  return `<Prefix>${prefix}</Prefix>${next}${page.map((folder) => `<CommonPrefixes><Prefix>${prefix}${folder}</Prefix></CommonPrefixes>`).join('')}`
+  const prefixes = page.map(
+    (folder) => `<CommonPrefixes><Prefix>${escapeXml(`${prefix}${folder}`)}</Prefix></CommonPrefixes>`,
+  )
+  return result(
+    'ListBucket',
+    `<Name>bucket</Name><Prefix>${escapeXml(prefix)}</Prefix><IsTruncated>${next !== ''}</IsTruncated>${next}
+    <Contents><Key>${escapeXml(prefix)}</Key><Size>0</Size></Contents>${prefixes.join('')}`,
+  )
 }
+
+const result = (name: string, content: string) =>
+  `<?xml version="1.0" encoding="UTF-8"?>\n<${name}Result xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${content}</${name}Result>`
+
+const escapeXml = (text: string) => text.replaceAll('&', '&amp;')
 
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html, worked out from what arrived.
 function whatIsWrong({ method, url, headers }: IncomingMessage, body: Buffer): string | undefined {
@@ -112,7 +148,12 @@ function whatIsWrong({ method, url, headers }: IncomingMessage, body: Buffer): s
       headers.authorization ?? '',
     ) ?? []
   if (scope === undefined || names === undefined) return 'AccessDenied'
-  if (headers['x-amz-content-sha256'] !== sha256(body)) return 'XAmzContentSHA256Mismatch'
+  if (headers['x-amz-content-sha256'] !== 'UNSIGNED-PAYLOAD') {
+    if (headers['x-amz-content-sha256'] !== sha256(body)) return 'XAmzContentSHA256Mismatch'
+  } else if (method === 'PUT') {
+    if (!names.split(';').includes('content-md5')) return 'AccessDenied'
+    if (headers['content-md5'] !== createHash('md5').update(body).digest('base64')) return 'BadDigest'
+  }
   if (!['host', 'x-amz-content-sha256', 'x-amz-date'].every((name) => names.split(';').includes(name)))
     return 'AccessDenied'
 

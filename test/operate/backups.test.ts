@@ -8,11 +8,10 @@ import { downloadBackup, listBackups, uploadBackups } from '../../src/operate/ba
 import { openBucket } from '../../src/operate/bucket.ts'
 import { makeFolder } from '../helpers/backup.ts'
 import { runCommand } from '../helpers/command.ts'
-import { credentials, startObjectStorage } from '../helpers/object-storage.ts'
+import { credentials, FOLDER, startObjectStorage } from '../helpers/object-storage.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
 const NAME = 'sluice-20261126T013000Z'
-const FOLDER = 'our backups'
 
 t.test('a backup is stored file by file, its sums last, and comes back as it was', async (t) => {
   const { storage, bucket, folder } = await start(t)
@@ -117,6 +116,56 @@ t.test('the bucket lists its backups, page after page, and nothing else', async 
   for (const name of [...names, 'other']) storage.objects.set(`${FOLDER}/${name}/SHA256SUMS`, Buffer.alloc(0))
   storage.objects.set(`elsewhere/${NAME}/SHA256SUMS`, Buffer.alloc(0))
   t.strictSame(await listBackups(bucket), names)
+})
+
+t.test('an object that breaks off is not kept', async (t) => {
+  const { storage, bucket, folder } = await start(t)
+  await makeBackup(folder, NAME, 100_000)
+  await uploadBackups(bucket, folder)
+  storage.halfway = (response) => void response.destroy()
+  const elsewhere = await makeFolder(t)
+  await t.rejects(downloadBackup(bucket, NAME, elsewhere), { message: 'terminated' })
+  t.strictSame(await readdir(elsewhere), [])
+})
+
+t.test('an upload has a time limit, and a download only while no data arrives', async (t) => {
+  const { storage, bucket, folder } = await start(t)
+  await makeBackup(folder, NAME, 100_000)
+  const limit = new AbortController()
+  t.capture(AbortSignal, 'timeout', () => limit.signal)
+  await uploadBackups(bucket, folder)
+
+  storage.halfway = () => limit.abort(new Error('too late'))
+  await downloadBackup(bucket, NAME, await makeFolder(t))
+  storage.halfway = () => {}
+  await makeBackup(folder, 'sluice-20261128T013000Z', 10)
+  await t.rejects(uploadBackups(bucket, folder), { message: 'too late' })
+})
+
+t.test('a bucket that does not exist is an error, not an empty list', async (t) => {
+  const { storage } = await start(t)
+  const bucket = openBucket({ url: storage.url.replace('/bucket/', '/bouquet/'), ...credentials })
+  await t.rejects(listBackups(bucket), /object storage answered 404/)
+})
+
+t.test('a redirect is not followed, so that nobody else gets a signed request', async (t) => {
+  const { storage, bucket, folder } = await start(t)
+  await makeBackup(folder, NAME, 10)
+  storage.fail = () => 307
+  await t.rejects(uploadBackups(bucket, folder), /object storage answered 307/)
+  t.equal(storage.requests.length, 1)
+})
+
+t.test('the region is the one that is set, or the one in the URL', async (t) => {
+  const fetched = t.capture(globalThis, 'fetch', async () => new Response('<ListBucketResult></ListBucketResult>'))
+  const regionOf = async (url: string, region?: string) => {
+    await openBucket({ url, region, ...credentials }).names()
+    return new Headers(fetched.args().at(-1)?.[1]?.headers).get('authorization')?.split('/')[2]
+  }
+  t.equal(await regionOf('https://s3.eu-west-1.amazonaws.com/bucket/folder'), 'eu-west-1')
+  t.equal(await regionOf('https://s3.us-west-002.backblazeb2.com/bucket'), 'us-west-002')
+  t.equal(await regionOf('https://s3.example.com/s3.eu-west-1.bucket/folder'), 'us-east-1')
+  t.equal(await regionOf('https://s3.eu-west-1.amazonaws.com/bucket', 'eu-north-1'), 'eu-north-1')
 })
 
 t.test('the command uploads, and tells the database how it went; no secret is in what it writes', async (t) => {
