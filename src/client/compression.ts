@@ -1,11 +1,14 @@
 import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib'
+import { Inflater } from '../lib/inflater.ts'
 
 /** By file extension. */
 const INFLATE: Record<string, (bytes: AsyncIterable<Buffer>) => AsyncIterable<Buffer>> = {
   '.gz': (bytes) => through(bytes, createGunzip()),
-  '.zst': inflateZstd,
+  // A window of 128 MiB is enough for `zstd --ultra`. Files made with `zstd --long` may need up to 2 GiB and are refused.
+  '.zst': (bytes) =>
+    through(bytes, new Inflater(() => createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 27 } }))),
 }
 
 const DEFLATE: Record<string, () => Transform> = { '.gz': createGzip, '.zst': createZstdCompress }
@@ -38,54 +41,4 @@ async function* through(bytes: AsyncIterable<Buffer>, stream: Transform): AsyncG
   // The stream emits the same error, and it is handled there.
   done.catch(() => {})
   yield* stream
-}
-
-/**
- * A file may contain several frames (RFC 8878, section 3; `pzstd` and `cat` make such files). Node's stream ends silently after
- * the first frame. The bytes after it begin the next one.
- */
-async function* inflateZstd(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const source = bytes[Symbol.asyncIterator]()
-  let rest: Buffer[] = []
-  for (let first = true; ; first = false) {
-    if (rest.length === 0) {
-      const next = await source.next()
-      if (next.done === true) {
-        if (first) throw new Error('the file is empty')
-        return
-      }
-      rest = [next.value]
-    }
-    // A window of 128 MiB is enough for `zstd --ultra`. Files made with `zstd --long` may need up to 2 GiB and are refused.
-    const frame = createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 27 } })
-    let fed = 0
-    const given: Buffer[] = []
-    yield* through(feed(rest), frame)
-    rest = tail(given, fed - frame.bytesWritten)
-
-    async function* feed(before: Buffer[]): AsyncGenerator<Buffer> {
-      for (const chunk of before) yield give(chunk)
-      // The stream asks for a chunk only when it has room, so few chunks are kept.
-      for (let next = await source.next(); next.done !== true; next = await source.next()) yield give(next.value)
-    }
-    function give(chunk: Buffer): Buffer {
-      fed += chunk.length
-      given.push(chunk)
-      while (given.length > 1 && fed - total(given) + (given[0] as Buffer).length <= frame.bytesWritten) given.shift()
-      return chunk
-    }
-  }
-}
-
-const total = (chunks: readonly Buffer[]) => chunks.reduce((sum, { length }) => sum + length, 0)
-
-/** The last bytes of the chunks, without a copy. */
-function tail(chunks: readonly Buffer[], bytes: number): Buffer[] {
-  const kept: Buffer[] = []
-  for (let left = bytes, at = chunks.length - 1; left > 0 && at >= 0; at--) {
-    const chunk = chunks[at] as Buffer
-    kept.unshift(chunk.subarray(Math.max(chunk.length - left, 0)))
-    left -= chunk.length
-  }
-  return kept
 }

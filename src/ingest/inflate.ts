@@ -1,5 +1,6 @@
 import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { constants, createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
+import { Inflater } from '../lib/inflater.ts'
 import { Problem } from '../lib/problems.ts'
 import { gatherChunks } from './gather-chunks.ts'
 
@@ -63,22 +64,10 @@ export function inflate(body: Readable, encoding: Encoding | undefined): Readabl
   return body.pipe(inflated)
 }
 
-/** The body has bytes after the end of the compressed data. */
-class TrailingBytesError extends Error {
-  readonly code = 'ERR__TRAILING_BYTES'
-}
-
-/**
- * Adds two checks to Node's inflaters. It stops a decompression bomb while inflating it, and it never ignores bytes
- * silently. Node's inflaters stop at the end of the compressed data. For zstd, they stop at the end of the first frame,
- * although a body may have several (RFC 8878, section 3; pzstd and `cat` produce such files), and the rest would be lost.
- */
-class Inflation extends Transform {
+/** Stops a decompression bomb while inflating it, and measures the window. */
+class Inflation extends Inflater {
   readonly #encoding: Encoding
-  #inflater: ReturnType<(typeof INFLATERS)[Encoding]>
-  /** Compressed bytes that earlier inflaters read. */
-  #bytesIn = 0
-  /** Inflated bytes of all inflaters. */
+  /** Inflated bytes of all frames. */
   #bytesOut = 0
   #frames = 1
   /** The first bytes of the current frame. */
@@ -88,10 +77,9 @@ class Inflation extends Transform {
 
   constructor(encoding: Encoding) {
     // Compressed bytes wait in the body's own buffer, which gathers chunks (gather-chunks.ts).
-    super({ writableHighWaterMark: 1 })
+    super(INFLATERS[encoding], { writableHighWaterMark: 1 })
     this.#encoding = encoding
     gatherChunks(this)
-    this.#inflater = this.#open()
   }
 
   /** How much the inflater's window holds, in bytes: native memory, outside of the heap. */
@@ -99,56 +87,23 @@ class Inflation extends Transform {
     return Math.min(this.#frameBytesOut, windowOf(this.#encoding, this.#head))
   }
 
-  #open() {
-    const inflater = INFLATERS[this.#encoding]()
-    inflater.on('error', (error) => this.destroy(error))
-    inflater.on('data', (bytes: Buffer) => {
-      this.#bytesOut += bytes.length
-      this.#frameBytesOut += bytes.length
-      if (this.#bytesOut > RATIO_APPLIES_FROM && this.#bytesOut > MAX_RATIO * (this.#bytesIn + inflater.bytesWritten)) {
-        this.destroy(new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size.`))
-      } else if (!this.push(bytes)) inflater.pause()
-    })
-    return inflater
-  }
-
-  override _read(size: number): void {
-    this.#inflater.resume()
-    super._read(size)
-  }
-
   override _transform(chunk: Buffer, encoding: BufferEncoding, done: TransformCallback): void {
-    const inflater = this.#inflater
-    const before = inflater.bytesWritten
     if (this.#head.length < HEAD_BYTES)
       this.#head = Buffer.concat([this.#head, chunk.subarray(0, HEAD_BYTES - this.#head.length)])
-    inflater.write(chunk, (error) => {
-      if (error) return
-      const rest = chunk.subarray(inflater.bytesWritten - before)
-      if (rest.length === 0) return done()
-      if (this.#encoding !== 'zstd') return done(new TrailingBytesError('bytes after the end'))
-      // Starts when all output of the current frame was read.
-      const startNextFrame = () => {
-        this.#bytesIn += inflater.bytesWritten
-        inflater.destroy()
-        if (++this.#frames > FREE_FRAMES + this.#bytesIn / BYTES_PER_FRAME) return done(tooManyFrames())
-        this.#inflater = this.#open()
-        this.#head = Buffer.alloc(0)
-        this.#frameBytesOut = 0
-        this._transform(rest, encoding, done)
-      }
-      if (inflater.readableEnded) startNextFrame()
-      else inflater.on('end', startNextFrame)
-    })
+    super._transform(chunk, encoding, done)
   }
 
-  override _flush(done: TransformCallback): void {
-    this.#inflater.on('end', () => done()).end()
+  protected override onOutput(bytes: Buffer): void {
+    this.#bytesOut += bytes.length
+    this.#frameBytesOut += bytes.length
+    if (this.#bytesOut > RATIO_APPLIES_FROM && this.#bytesOut > MAX_RATIO * this.bytesIn)
+      this.destroy(new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size.`))
   }
 
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#inflater.destroy()
-    done(error)
+  protected override onNextFrame(): void {
+    if (++this.#frames > FREE_FRAMES + this.bytesIn / BYTES_PER_FRAME) this.destroy(tooManyFrames())
+    this.#head = Buffer.alloc(0)
+    this.#frameBytesOut = 0
   }
 }
 
