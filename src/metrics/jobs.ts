@@ -1,5 +1,6 @@
 import type { Registry } from 'prom-client'
 import { JOBS, type JobName, type JobState } from '../data/jobs.ts'
+import { SingleFlight } from '../lib/single-flight.ts'
 import { readCounter, readGauge } from './read.ts'
 
 /** Longest time that a scrape waits for the database. After that, it gets the values of the last query. */
@@ -84,21 +85,13 @@ export function registerJobMetrics(registry: Registry, select: () => Promise<Job
 /** Runs one query at a time, which concurrent calls share. Ignores errors: other metrics show that the database is unavailable. */
 function latestOf(select: () => Promise<JobState[]>): () => Promise<JobState[]> {
   let known: JobState[] = []
-  let reading: Promise<void> | undefined
+  const reading = new SingleFlight(async () => {
+    known = await select().catch(() => known)
+  })
   return async () => {
-    reading ??= select()
-      .then(
-        (jobs) => {
-          known = jobs
-        },
-        () => {},
-      )
-      .finally(() => {
-        reading = undefined
-      })
     const { promise: timeout, resolve } = Promise.withResolvers<void>()
     const timer = setTimeout(resolve, LONGEST_WAIT_MS)
-    await Promise.race([reading, timeout])
+    await Promise.race([reading.run(), timeout])
     clearTimeout(timer)
     return known
   }

@@ -3,6 +3,7 @@ import { type KeyRow, selectKeys } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { Problem } from '../lib/problems.ts'
+import { SingleFlight } from '../lib/single-flight.ts'
 import { checkKey, lostRight } from './access.ts'
 import { hashKey, type Key, type Scope } from './keys.ts'
 
@@ -39,12 +40,11 @@ export class KeyRing {
   #readAt = Number.NEGATIVE_INFINITY
   /** When the copy was made. Before the first copy: when this object was created. */
   #copiedAt = performance.now()
-  /** The running read. */
-  #reading: Promise<void> | undefined
+  readonly #reading = new SingleFlight(() => this.#read())
   /** Number of requests that wait for the next read. */
   #looking = 0
-  /** A read that has not started yet, so it will see all keys that exist now. */
-  #nextRead: Promise<void> | undefined
+  /** The wait for the next read, which starts after it and so sees all keys that exist now. */
+  readonly #waiting = new SingleFlight(() => this.#waitForNextRead())
   #timer: NodeJS.Timeout | undefined
   /** The last refresh failed. */
   #failing = false
@@ -72,12 +72,12 @@ export class KeyRing {
 
   /** Reads the keys for the first time. Until then, every key is unknown, and at most MOST_LOOKING requests can wait. */
   async readFirst(): Promise<void> {
-    if (this.#keys === undefined) await this.#read()
+    if (this.#keys === undefined) await this.#reading.run()
   }
 
   async #refresh(): Promise<void> {
     try {
-      await this.#read()
+      await this.#reading.run()
       this.#failing = false
     } catch (error) {
       if (!this.#failing) this.#onError(error)
@@ -87,7 +87,7 @@ export class KeyRing {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer)
-    await this.#reading?.catch(() => undefined)
+    await this.#reading.idle()
   }
 
   /**
@@ -149,14 +149,9 @@ export class KeyRing {
       )
     }
     this.#looking++
-    this.#nextRead ??= sleep(Math.max(0, this.#readAt + LOOK_AGAIN_MS - performance.now()))
-      .then(() => this.#reading?.catch(() => undefined))
-      .then(() => {
-        this.#nextRead = undefined
-        return this.#read()
-      })
     try {
-      await this.#nextRead
+      await this.#waiting.run()
+      await this.#reading.run()
     } catch (cause) {
       const detail =
         'This instance does not know the API key and cannot look it up, because the database is unavailable.'
@@ -167,14 +162,12 @@ export class KeyRing {
     return this.#keys?.get(hash)
   }
 
-  #read(): Promise<void> {
-    this.#reading ??= this.#readKeys().finally(() => {
-      this.#reading = undefined
-    })
-    return this.#reading
+  async #waitForNextRead(): Promise<void> {
+    await sleep(Math.max(0, this.#readAt + LOOK_AGAIN_MS - performance.now()))
+    await this.#reading.idle()
   }
 
-  async #readKeys(): Promise<void> {
+  async #read(): Promise<void> {
     const now = performance.now()
     this.#readAt = now
     const rows = await selectKeys(this.#db)

@@ -1,6 +1,7 @@
 import type { Database } from '../data/schema.ts'
 import { selectReusableBytes, selectStorageSize } from '../data/storage.ts'
 import { Problem } from '../lib/problems.ts'
+import { SingleFlight } from '../lib/single-flight.ts'
 
 export type StorageState = 'ok' | 'warning' | 'full'
 
@@ -56,7 +57,7 @@ export class StorageBudget {
   #freeSince: number | undefined
   /** Bytes of bodies since the last measurement. */
   #added = 0
-  #measuring: Promise<void> | undefined
+  readonly #measuring = new SingleFlight(() => this.#measure())
   #measuredAt = Number.NEGATIVE_INFINITY
   #timer: NodeJS.Timeout | undefined
 
@@ -79,14 +80,14 @@ export class StorageBudget {
 
   start(): void {
     if (this.budgetBytes === undefined) return
-    void this.#measure()
-    this.#timer = setInterval(() => this.#measure(), MEASURE_MS)
+    void this.#measuring.run()
+    this.#timer = setInterval(() => this.#measuring.run(), MEASURE_MS)
     this.#timer.unref()
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#timer)
-    await this.#measuring
+    await this.#measuring.idle()
   }
 
   /** Adds the bytes of a body that was written, or whose write was given up. */
@@ -110,17 +111,10 @@ export class StorageBudget {
   }
 
   #measureEarly(): void {
-    if (performance.now() - this.#measuredAt >= LEAST_PAUSE_MS) void this.#measure()
+    if (performance.now() - this.#measuredAt >= LEAST_PAUSE_MS) void this.#measuring.run()
   }
 
-  #measure(): Promise<void> {
-    this.#measuring ??= this.#measureNow().finally(() => {
-      this.#measuring = undefined
-    })
-    return this.#measuring
-  }
-
-  async #measureNow(): Promise<void> {
+  async #measure(): Promise<void> {
     this.#measuredAt = performance.now()
     const before = this.#added
     try {
