@@ -6,6 +6,9 @@ const MAX_WAITING_BYTES = 16 * 1024 * 1024
 /** How long the process waits for that reader at its end. */
 const LAST_LINES_MS = 5_000
 
+/** The stream of each logger, which pino keeps private. */
+const streams = new WeakMap<Logger, DestinationStream>()
+
 /**
  * The program's log: one JSON object per line on stdout, or text for people if stdout is a terminal.
  * It contains no payload, key or connection string by construction: the line of a request has fixed fields, and an error only
@@ -20,9 +23,12 @@ export function createLogger(level: string, stream: DestinationStream = destinat
       // Level names, which collectors expect, instead of pino's numbers.
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: serializeError },
+      // Fastify logs with a child of the logger.
+      onChild: (child) => void streams.set(child, stream),
     },
     stream,
   )
+  streams.set(logger, stream)
   if (stream instanceof Stdout) stream.reportDropped(logger)
   return logger
 }
@@ -37,11 +43,12 @@ export function exit(logger: Logger, code: number): void {
 /**
  * Logs a line in pino's format whose fields are already JSON text. For the one line of a request, serializing an object would
  * cost more than everything else about it.
+ * @param logger made by `createLogger`, or a child of it
  * @param fields members of the JSON object, without the braces
  */
 export function logLine(logger: Logger, level: 'debug' | 'info', fields: string, msg: string): void {
   if (!logger.isLevelEnabled(level)) return
-  const stream = logger[pino.symbols.streamSym as never] as DestinationStream
+  const stream = streams.get(logger) as DestinationStream
   stream.write(`{"level":"${level}","time":"${isoNow()}",${fields},"msg":"${msg}"}\n`)
 }
 
@@ -77,10 +84,9 @@ class Stdout implements DestinationStream {
 
   constructor() {
     process.once('exit', () => {
-      // From now on, lines are only buffered: no asynchronous write may start before flushSync.
-      Object.assign(this.#target, { minLength: Number.POSITIVE_INFINITY })
-      this.#handOver()
       this.#target.flushSync()
+      // The last lines are written synchronously: an asynchronous write would not end before the process.
+      if (this.#lines !== '') pino.destination({ dest: 1, sync: true }).write(this.#lines)
     })
   }
 

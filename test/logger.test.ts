@@ -2,15 +2,45 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
 
+const LOGGER = new URL('../src/logger.ts', import.meta.url).href
+
 t.test('a reader that is too slow costs lines, not memory, and the log says how many', async (t) => {
   // 30 MB in one turn of the event loop, in which nothing can be written.
   const LINES = 30_000
   const script = `
-    import { createLogger } from ${JSON.stringify(new URL('../src/logger.ts', import.meta.url).href)}
+    import { createLogger } from ${JSON.stringify(LOGGER)}
     const logger = createLogger('info')
     for (let n = 0; n < ${LINES}; n++) logger.info({ n }, 'x'.repeat(1000))
     // Not exit() of the logger, which ends a process whose reader takes more than five seconds.
     logger.flush(() => process.exit(0))`
+  const { code, lines } = await run(script)
+  t.equal(code, 0, 'it was not ended before its last line')
+  const kept = lines.filter(({ n }) => n !== undefined)
+  const told = lines.filter(({ suppressed }) => suppressed !== undefined)
+  t.ok(kept.length < LINES)
+  t.match(told[0], { level: 'warn', msg: /dropped/ })
+  t.equal(kept.length + told.reduce((sum, { suppressed }) => sum + suppressed, 0), LINES)
+})
+
+t.test('when the process exits, all lines are written, each once and in order', async (t) => {
+  // The first ones fill the buffer, so they are being written at the exit. The last ones are in the buffer.
+  const [FIRST, LAST] = [200, 3]
+  const { code, lines } = await run(`
+    import { createLogger, logLine } from ${JSON.stringify(LOGGER)}
+    const logger = createLogger('info')
+    for (let n = 0; n < ${FIRST}; n++) logger.info({ n }, 'x'.repeat(1000))
+    setImmediate(() => {
+      for (let n = ${FIRST}; n < ${FIRST + LAST}; n++) logLine(logger, 'info', '"n":' + n, 'last')
+      process.exit(7)
+    })`)
+  t.equal(code, 7)
+  t.same(
+    lines.map(({ n }) => n),
+    Array.from({ length: FIRST + LAST }, (_, n) => n),
+  )
+})
+
+async function run(script: string) {
   const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
@@ -18,14 +48,9 @@ t.test('a reader that is too slow costs lines, not memory, and the log says how 
     child.stdout.toArray().then((chunks) => Buffer.concat(chunks).toString()),
     once(child, 'close'),
   ])
-  t.equal(code, 0, 'it was not ended before its last line')
   const lines = text
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line))
-  const kept = lines.filter(({ n }) => n !== undefined)
-  const told = lines.filter(({ suppressed }) => suppressed !== undefined)
-  t.ok(kept.length < LINES)
-  t.match(told[0], { level: 'warn', msg: /dropped/ })
-  t.equal(kept.length + told.reduce((sum, { suppressed }) => sum + suppressed, 0), LINES)
-})
+  return { code, lines }
+}
