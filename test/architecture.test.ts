@@ -54,6 +54,35 @@ t.test('every import goes the way the arrows go', async (t) => {
   t.same(wrong, [])
 })
 
+/** Names of undocumented parts of packages. Each package has one file that may use them, with a test that checks them. */
+const UNDOCUMENTED: { names: RegExp; home?: string }[] = [
+  {
+    names:
+      /\b(?:processID|secretKey|readyForQuery|sslNegotiation|onConnect|pg\.Connection)\b|\.connection\b(?!\()|\{ connection\b(?!:)/,
+    home: 'data/driver.ts',
+  },
+  { names: /\bregisterMetric\b/, home: 'metrics/read.ts' },
+  // Kysely's executor, pino's symbols, and private properties of any object but this one.
+  { names: /\bgetExecutor\b|\bpino\.symbols\b|(?<!\b(?:this|super))\._[a-z]/i },
+]
+
+t.test('undocumented parts of a package are used in one file', async (t) => {
+  const found: string[] = []
+  const used = new Set<string>()
+  for (const from of await files()) {
+    const file = relative(src, from)
+    const text = await readFile(from, 'utf8')
+    for (const { names, home } of UNDOCUMENTED) {
+      const name = names.exec(text)?.[0]
+      if (name === undefined) continue
+      if (file === home) used.add(home)
+      else found.push(`${file} uses ${name}: only ${home ?? 'the package itself'} may`)
+    }
+  }
+  t.same(found, [])
+  t.same([...used].sort(), ['data/driver.ts', 'metrics/read.ts'])
+})
+
 t.test('every room is named in the rules', async (t) => {
   t.same(
     (await readdir(src)).filter((room) => ALLOWED[room] === undefined && room !== 'README.md'),
@@ -66,10 +95,13 @@ function roomOf(path: string): string {
   return inside.startsWith('..') ? inside.split('/').slice(0, 2).join('/') : (inside.split('/')[0] as string)
 }
 
+async function files(): Promise<string[]> {
+  const files = await readdir(src, { recursive: true })
+  return files.filter((file) => file.endsWith('.ts')).map((file) => join(src, file))
+}
+
 async function imports(): Promise<{ from: string; imported: string }[]> {
-  const files = (await readdir(src, { recursive: true })).filter((file) => file.endsWith('.ts'))
-  const found = files.map(async (file) => {
-    const from = join(src, file)
+  const found = (await files()).map(async (from) => {
     const text = await readFile(from, 'utf8')
     return [...text.matchAll(/(?:^import .*?from |^export .*?from |^import |import\()'([^']+)'/gms)].map((match) => ({
       from,

@@ -1,20 +1,7 @@
-import type { Socket } from 'node:net'
 import type pg from 'pg'
 import { Column } from './column.ts'
+import { type Bind, connectionOf, replaceBind } from './driver.ts'
 import { type Message, messageOf } from './message.ts'
-
-/** The argument with which the driver calls `bind` of its connection. */
-interface Bind {
-  portal?: string
-  statement?: string
-  values?: readonly unknown[]
-  valueMapper(value: unknown): string | Buffer | null | undefined
-}
-
-interface Connection {
-  stream: Socket
-  bind(bind: Bind): void
-}
 
 const TEXT = 0
 const BINARY = 1
@@ -27,13 +14,13 @@ const BINARY = 1
  * so it has read it.
  */
 export function bindInPlace(client: pg.Client): void {
-  const { connection } = client as unknown as { connection: Connection }
+  const connection = connectionOf(client)
   const message = messageOf(connection)
-  connection.bind = (bind) => {
+  replaceBind(client, (bind) => {
     message.restart()
     writeBind(message, bind)
     if (connection.stream.writable) connection.stream.write(message.written())
-  }
+  })
 }
 
 /** https://www.postgresql.org/docs/18/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND */

@@ -2,6 +2,7 @@ import { Kysely, type LogEvent, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { bindInPlace } from './bind.ts'
 import { closeWhenDead } from './dead-connections.ts'
+import { connectionOf, withSetUp } from './driver.ts'
 import type { Database, Tables } from './schema.ts'
 import { SYNCHRONOUS_SESSION, sessionOptions } from './session.ts'
 import { NotConnectedError } from './sqlstate.ts'
@@ -44,12 +45,9 @@ interface Opened {
   options: ConnectOptions
 }
 
-/**
- * The pool of each database, which Kysely keeps private. The key is the adapter, because instances that Kysely derives from
- * another one, for example with a plugin, share it.
- */
-const pools = new WeakMap<object, Opened>()
-const poolOf = (db: Database) => pools.get(db.getExecutor().adapter) as Opened
+/** The pool of each database, which Kysely keeps private. */
+const pools = new WeakMap<Database, Opened>()
+const poolOf = (db: Database) => pools.get(db) as Opened
 
 /** A Kysely instance with a pool of connections. It connects on first use. */
 export function connect(options: ConnectOptions): Database {
@@ -59,7 +57,7 @@ export function connect(options: ConnectOptions): Database {
     dialect: new PostgresDialect({ pool: pool as never }),
     ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, options.url)) }),
   })
-  pools.set(db.getExecutor().adapter, { pool, options })
+  pools.set(db, { pool, options })
   return db
 }
 
@@ -81,7 +79,7 @@ export async function withClient<T>(
   const note = (error?: unknown) =>
     options.onQuery?.({ sql, milliseconds: performance.now() - begin, error, url: options.url })
   try {
-    const result = await work(client as unknown as pg.Client, () => {
+    const result = await work(client, () => {
       discarded = true
     })
     note()
@@ -106,8 +104,8 @@ export interface PoolStatus {
 
 /** @param db made by `connect` */
 export function poolStatus(db: Database): PoolStatus {
-  const { totalCount, idleCount, waitingCount, options } = poolOf(db).pool
-  return { total: totalCount, max: options.max, idle: idleCount, waiting: waitingCount }
+  const { pool, options } = poolOf(db)
+  return { total: pool.totalCount, max: options.connections, idle: pool.idleCount, waiting: pool.waitingCount }
 }
 
 /**
@@ -126,45 +124,47 @@ const toQuery = (event: LogEvent, url: string): Query => ({
 })
 
 class Pool extends pg.Pool {
+  readonly #connections: number
   readonly #loginMs: number
   readonly #clients = new Set<pg.PoolClient>()
 
   constructor({ url, name, connections, statementTimeoutMs, prepare, watched, loginMs, onError }: ConnectOptions) {
     const { connectionString, options } = withoutOptions(url)
-    super({
+    const config = {
       connectionString,
       application_name: name,
       max: connections,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
       options: sessionOptions(options, statementTimeoutMs, prepare === true),
-      // The driver's timeout covers only the login, and the connection is not watched yet. If it died now, it would occupy the
-      // pool until TCP gives up, and some pools have only one connection.
-      onConnect: (client) => within(CONNECT_TIMEOUT_MS, client.query(SYNCHRONOUS_SESSION)),
       types: {
         getTypeParser: ((oid: number, format?: 'text') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,
       },
       Client: prepare === true ? PreparingClient : ConfirmingClient,
-    } as pg.PoolConfig)
+    } as pg.PoolConfig
+    // The driver's timeout covers only the login, and the connection is not watched yet. If it died now, it would occupy the
+    // pool until TCP gives up, and some pools have only one connection.
+    super(withSetUp(config, (client) => within(CONNECT_TIMEOUT_MS, client.query(SYNCHRONOUS_SESSION))))
     // Without a listener on the pool (for idle clients) and on every client (for busy ones), a lost connection ends the
     // process: node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
     this.on('connect', (client) => this.#clients.add(client))
     this.on('remove', (client) => this.#clients.delete(client))
+    this.#connections = connections
     this.#loginMs = loginMs ?? CONNECT_TIMEOUT_MS
     const watch = { connectionString, options: sessionOptions(options, CONNECT_TIMEOUT_MS, false) }
     if (watched === true) this.on('connect', (client) => closeWhenDead(client, watch))
   }
 
   cut(): void {
-    for (const client of this.#clients) (client as unknown as { connection: pg.Connection }).connection.stream.destroy()
+    for (const client of this.#clients) connectionOf(client).stream.destroy()
   }
 
   /** Throws NotConnectedError, which distinguishes "never sent" from "sent, and then the connection broke". */
   override async connect(): Promise<never> {
-    const logsIn = this.idleCount === 0 && this.totalCount < this.options.max
+    const logsIn = this.idleCount === 0 && this.totalCount < this.#connections
     const connecting = super.connect()
     try {
       return (await (logsIn ? within(this.#loginMs, connecting) : connecting)) as never

@@ -1,24 +1,8 @@
 import type { Socket } from 'node:net'
 import type pg from 'pg'
+import { type CustomQuery, runCustomQuery } from './driver.ts'
 import { type Message, messageOf } from './message.ts'
 import { confirmed } from './unconfirmed.ts'
-
-interface Connection {
-  stream: Socket
-  query(sql: string): void
-  sendCopyFail(reason: string): void
-}
-
-/** The methods that the driver calls on a custom query. A DataRow has the values as text. */
-interface Submittable {
-  submit(connection: Connection): void
-  handleRowDescription(): void
-  handleDataRow(row: { fields: string[] }): void
-  handleCopyInResponse(connection: Connection): void
-  handleCommandComplete(): void
-  handleReadyForQuery(): void
-  handleError(error: unknown): void
-}
 
 /**
  * Runs `SELECT …; COPY … FROM STDIN (FORMAT binary)` as one simple query, which is one transaction. It is committed when the
@@ -39,7 +23,7 @@ export async function copyIn(
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   let defect: unknown
 
-  const copy: Submittable = {
+  const copy: CustomQuery = {
     submit: (connection) => connection.query(sql),
     handleRowDescription() {},
     handleDataRow: ({ fields }) => {
@@ -65,7 +49,7 @@ export async function copyIn(
 
   try {
     await confirmed(client, () => {
-      client.query(copy as never)
+      runCustomQuery(client, copy)
       return promise
     })
     return selected

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { connectionOf, isBusy, processIdOf } from './driver.ts'
 
 /** How long a connection with a running statement may be silent before it is checked, and between two checks. */
 const SILENT_MS = 2_000
@@ -8,17 +9,6 @@ const SILENT_MS = 2_000
 const LAST_MOMENT_MS = 500
 /** How long PostgreSQL may take to accept the connection of the check, and then to respond. */
 const CHECK_MS = 1_500
-
-/** Private properties of the driver. */
-interface Internals {
-  connection: { stream: Socket }
-  /** Process id of the backend. */
-  processID: number
-  /** No statement is running. */
-  readyForQuery: boolean
-}
-
-const internalsOf = (client: pg.ClientBase) => client as unknown as Internals
 
 /**
  * Finds dead connections. If a network drops packets or a host disappears, nothing closes the connection: a statement would
@@ -33,12 +23,11 @@ const internalsOf = (client: pg.ClientBase) => client as unknown as Internals
  * @param config for the connection of the check
  */
 export function closeWhenDead(client: pg.ClientBase, config: pg.ClientConfig): void {
-  const { connection, processID } = internalsOf(client)
-  const { stream } = connection
+  const { stream } = connectionOf(client)
   // Each byte, in or out, restarts the timer (Node.js, socket.setTimeout).
   stream.setTimeout(SILENT_MS)
   stream.on('timeout', () => {
-    if (!internalsOf(client).readyForQuery) void check(stream, processID, config)
+    if (isBusy(client)) void check(stream, processIdOf(client), config)
   })
 }
 
@@ -81,12 +70,12 @@ async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean>
     )
     const [{ self, working }] = rows as [(typeof rows)[0]]
     // A pooler in between reports its own process ids. Then the check cannot know.
-    return self !== internalsOf(client).processID || working === true
+    return self !== processIdOf(client) || working === true
   } catch (error) {
     // 57P: the server is shutting down or starting, so no statement is running.
     const sqlstate = error instanceof pg.DatabaseError ? error.code : undefined
     return sqlstate !== undefined && !sqlstate.startsWith('57P')
   } finally {
-    internalsOf(client).connection.stream.destroy()
+    connectionOf(client).stream.destroy()
   }
 }

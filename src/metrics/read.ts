@@ -45,7 +45,12 @@ export interface Observed {
   sum: number
 }
 
-/** A histogram whose counts are read at each scrape. It returns to the registry what a Histogram of prom-client returns. */
+/**
+ * A histogram whose counts are read at each scrape. prom-client has no documented way to set the counts of a Histogram, so this
+ * registers an object of its own. Undocumented: the registry needs only `name` and `get` (lib/registry.js, `registerMetric` and
+ * `getMetricsAsString`), and `get` returns what that of a Histogram returns (lib/histogram.js). package.json pins the version, and
+ * test/metrics/read.test.ts fails if this changes. No other file uses undocumented parts: test/architecture.test.ts.
+ */
 export function readHistogram(
   registry: Registry,
   {

@@ -9,8 +9,7 @@ import { processMetrics } from './process.ts'
  * `pod` or `namespace`, because Prometheus and its operator add these to what they scrape.
  */
 export function createRegistry(): Registry {
-  const registry = new Registry()
-  for (const metric of processMetrics().getMetricsAsArray()) registry.registerMetric(metric as never)
+  const registry = Registry.merge([processMetrics()])
   new Gauge({
     name: 'sluice_build_info',
     help: 'The version of Sluice and of Node.js; always 1.',
