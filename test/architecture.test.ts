@@ -5,18 +5,18 @@ import t from 'tap'
 
 const src = fileURLToPath(new URL('../src', import.meta.url))
 
-/** Which room may import which. Whatever is not said here is forbidden; a room may always import itself. */
+/** The rooms that each room may import. Everything else is forbidden, except that a room may always import itself. */
 const ALLOWED: Record<string, string[]> = {
   // Says what is wrong when Node.js is too old.
   'sluice.js': ['main.ts'],
   'main.ts': ['commands', 'lib'],
   commands: ['app.ts', 'config.ts', 'logger.ts', 'client', 'schemas', 'operate', 'data', 'lib', '../db'],
-  // What uses the API from outside: it is loaded without the server and without a database.
+  // Uses the API from outside. It loads neither the server nor a database driver.
   client: ['schemas', 'ingest', 'lib'],
   'app.ts': ['config.ts', 'plugins', 'routes'],
   plugins: ['config.ts', 'logger.ts', 'traces', 'schemas', 'metrics', 'ingest', 'read', 'operate', 'data', 'lib'],
   routes: ['config.ts', 'plugins', 'schemas', 'metrics', 'ingest', 'read', 'operate', 'lib'],
-  // What is told of those below; they know nothing of it.
+  // Measures the rooms below, which do not import it.
   metrics: ['schemas', 'ingest', 'read', 'operate', 'data', 'lib'],
   ingest: ['schemas', 'operate', 'data', 'lib'],
   read: ['schemas', 'ingest', 'operate', 'data', 'lib'],
@@ -29,17 +29,17 @@ const ALLOWED: Record<string, string[]> = {
   'logger.ts': [],
 }
 
-/** Packages that belong to one layer. */
+/** The rooms that may import a package. A package without an entry is allowed everywhere. */
 const HOME: Record<string, string[]> = {
   fastify: ['app.ts', 'commands', 'plugins', 'routes'],
   pg: ['data'],
   kysely: ['data'],
-  // Loaded only where traces are wanted, and so by nobody else.
+  // Loaded only if traces are enabled, so no other room may import it.
   '@opentelemetry': ['traces'],
   'prom-client': ['metrics', 'plugins', 'routes'],
 }
 
-t.test('every import goes the way the arrows go', async (t) => {
+t.test('every import is one that the rules allow', async (t) => {
   const wrong: string[] = []
   for (const { from, imported } of await imports()) {
     const room = roomOf(from)
@@ -83,7 +83,7 @@ t.test('undocumented parts of a package are used in one file', async (t) => {
   t.same([...used].sort(), ['data/driver.ts', 'metrics/read.ts'])
 })
 
-t.test('every room is named in the rules', async (t) => {
+t.test('every room has a rule', async (t) => {
   t.same(
     (await readdir(src)).filter((room) => ALLOWED[room] === undefined && room !== 'README.md'),
     [],

@@ -4,22 +4,22 @@ import t from 'tap'
 
 const LOGGER = new URL('../src/logger.ts', import.meta.url).href
 
-t.test('a reader that is too slow costs lines, not memory, and the log says how many', async (t) => {
-  // 30 MB in one turn of the event loop, in which nothing can be written.
+t.test('if the reader of the log is too slow, lines are dropped, and the log says how many', async (t) => {
+  // 30 MB in one turn of the event loop, during which nothing can be written.
   const LINES = 30_000
   const script = `
     import { createLogger } from ${JSON.stringify(LOGGER)}
     const logger = createLogger('info')
     for (let n = 0; n < ${LINES}; n++) logger.info({ n }, 'x'.repeat(1000))
-    // Not exit() of the logger, which ends a process whose reader takes more than five seconds.
+    // Does not call the logger's exit(), which ends the process if the reader takes more than five seconds.
     logger.flush(() => process.exit(0))`
   const { code, lines } = await run(script)
-  t.equal(code, 0, 'it was not ended before its last line')
+  t.equal(code, 0, 'the process exits after its last line')
   const kept = lines.filter(({ n }) => n !== undefined)
-  const told = lines.filter(({ suppressed }) => suppressed !== undefined)
+  const notices = lines.filter(({ suppressed }) => suppressed !== undefined)
   t.ok(kept.length < LINES)
-  t.match(told[0], { level: 'warn', msg: /dropped/ })
-  t.equal(kept.length + told.reduce((sum, { suppressed }) => sum + suppressed, 0), LINES)
+  t.match(notices[0], { level: 'warn', msg: /dropped/ })
+  t.equal(kept.length + notices.reduce((sum, { suppressed }) => sum + suppressed, 0), LINES)
 })
 
 t.test('when the process exits, all lines are written, each once and in order', async (t) => {

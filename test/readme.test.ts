@@ -14,8 +14,8 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const read = (path: string) => readFile(resolve(root, path), 'utf8')
 const manual = await read('src/README.md')
 
-t.test("the manual's table of settings is the one that the schema makes", async (t) => {
-  t.ok(manual.includes(configTable()), 'renew it with: node scripts/config-table.ts')
+t.test("the manual's table of settings is the one generated from the schema", async (t) => {
+  t.ok(manual.includes(configTable()), 'update it with: node scripts/config-table.ts')
 })
 
 t.test("the log has exactly the fields of the manual's table, with these types", async (t) => {
@@ -41,7 +41,7 @@ t.test("the log has exactly the fields of the manual's table, with these types",
   }
   t.strictSame([...seen].sort(), Object.keys(types).sort())
 
-  /** What a server logs that migrates, traces, stores, refuses, fails, and is stopped. */
+  /** The log of a server that migrates, exports traces, stores a record, refuses requests, fails, and is stopped. */
   async function logEverything(): Promise<Record<string, unknown>[]> {
     const { ownerUrl } = await createEmptyDatabase(t)
     const key = 'a-key-that-somebody-chose'
@@ -69,7 +69,7 @@ t.test('the durability report has a row for every fault', async (t) => {
   for (const { title } of FAULTS) {
     t.ok(
       rows.some((row) => row.startsWith(`| ${title} `)),
-      `renew it with: npm run -s durability -- --markdown; ${title}`,
+      `update it with: npm run -s durability -- --markdown; ${title}`,
     )
   }
 })
@@ -79,7 +79,7 @@ t.test('every relative link in a Markdown file leads to a file, and its anchor t
   const files = await Array.fromAsync(
     glob('**/*.md', { cwd: root, exclude: (path) => skipped.includes(basename(path)) }),
   )
-  t.ok(files.includes('k8s/components/backup/README.md'), 'those in subfolders are among them')
+  t.ok(files.includes('k8s/components/backup/README.md'), 'files in subfolders are included')
   for (const file of files) {
     for (const [, link = ''] of withoutCode(await read(file)).matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:/.test(link)) continue

@@ -17,7 +17,7 @@ const runAs = (version: string) =>
      await import(${JSON.stringify(sluice.href)})`,
   ])
 
-t.test('Node.js that is too old is refused with one sentence, and nothing else is loaded', async (t) => {
+t.test('a Node.js version that is too old gets one sentence on stderr and exit code 1', async (t) => {
   for (const version of ['20.19.0', '22.18.0', '24.11.1']) {
     const failure = await runAs(version).catch((error) => error)
     t.equal(failure.code, 1)
@@ -29,7 +29,7 @@ t.test('Node.js that is too old is refused with one sentence, and nothing else i
   }
 })
 
-t.test('Node.js that package.json allows runs the program', async (t) => {
+t.test('the program runs on the Node.js versions that package.json allows', async (t) => {
   t.equal(packageJson.engines.node, '>=24.12')
   for (const version of ['24.12.0', '25.0.0']) t.equal((await runAs(version)).stdout, `${packageJson.version}\n`)
   t.equal((await run(process.execPath, [fileURLToPath(sluice), '--version'])).stdout, `${packageJson.version}\n`)

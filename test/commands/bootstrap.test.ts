@@ -6,19 +6,19 @@ import { roleNames } from '../../src/data/roles.ts'
 import { connect } from '../helpers/connect.ts'
 import { openOwnServer } from '../helpers/own-server.ts'
 
-// Roles belong to the whole server, which other tests are using.
+// Roles belong to the whole server, and other tests use the shared one.
 const server = await openOwnServer(t)
 const superUrl = (database: string) => Object.assign(new URL(server.superUrl), { pathname: `/${database}` }).href
 const passwords = Object.fromEntries(roleNames.map((role) => [`${role.toUpperCase()}_PASSWORD`, `${role}-1`]))
 const environment = { LOG_LEVEL: 'silent', DATABASE_URL: superUrl('records'), ...passwords }
 
-t.test('makes the roles and the database that DATABASE_URL names, and may run again', async (t) => {
+t.test('bootstrap creates the roles and the database of DATABASE_URL, and can run again', async (t) => {
   await runBootstrap({ key: false }, environment)
   await runBootstrap({ key: false }, environment)
   for (const role of roleNames) t.equal(await whoAmI(role, `${role}-1`), role)
 })
 
-t.test('the owner migrates what bootstrap made, and sluice_api may use it', async (t) => {
+t.test('sluice_owner can migrate the new database, and sluice_api can read the records', async (t) => {
   await as('sluice_owner', 'sluice_owner-1', migrate)
   await as('sluice_api', 'sluice_api-1', (db) => sql`SELECT FROM sluice.records`.execute(db))
   t.pass()
@@ -31,7 +31,7 @@ t.test('a changed password replaces the old one, and the other roles keep theirs
   t.equal(await whoAmI('sluice_owner', 'sluice_owner-1'), 'sluice_owner')
 })
 
-t.test('a missing password is named, and nothing is changed', async (t) => {
+t.test('a missing password is named in the error, and no password changes', async (t) => {
   await t.rejects(
     runBootstrap({ key: false }, { ...environment, SLUICE_BACKUP_PASSWORD: '' }),
     /SLUICE_BACKUP_PASSWORD/,
@@ -39,12 +39,12 @@ t.test('a missing password is named, and nothing is changed', async (t) => {
   t.equal(await whoAmI('sluice_api', 'sluice_api-2'), 'sluice_api')
 })
 
-t.test('without a database in DATABASE_URL it is refused', async (t) => {
+t.test('a DATABASE_URL that is empty or names no database is refused', async (t) => {
   await t.rejects(runBootstrap({ key: false }, { ...environment, DATABASE_URL: superUrl('') }), /names no database/)
   await t.rejects(runBootstrap({ key: false }, { ...environment, DATABASE_URL: '' }), /DATABASE_URL is not set/)
 })
 
-t.test('--key makes the first API key once, and leaves it revoked when it was', async (t) => {
+t.test('--key creates the first API key once, and does not restore a revoked one', async (t) => {
   const env = {
     LOG_LEVEL: 'silent',
     DATABASE_URL: urlOf('sluice_owner', 'sluice_owner-1'),

@@ -9,7 +9,7 @@ import { type Command, runCommand } from '../helpers/command.ts'
 import { several } from '../helpers/load.ts'
 import { sendProblem, startStub } from '../helpers/proxy.ts'
 
-/** Of every kind: all attributes, bytes, no data, null, text that CSV and lines have trouble with, and long numbers. */
+/** Records of every kind: all attributes, bytes, no data, null, text that is difficult in CSV and lines, and long numbers. */
 const RECORDS = [
   '{"source":"shop","type":"order.placed","id":"1","data":{"total":12.50,"n":12345678901234567890}}',
   '{"source":"shop","type":"order.placed","id":"2","subject":"a, \\"b\\"","time":"2026-01-31T12:00:00.123456Z","data":"x\\r\\ny"}',
@@ -20,10 +20,10 @@ const RECORDS = [
   '{"source":"till/7","type":"order.paid","id":"7","data":""}',
 ]
 
-/** Has them all; nobody adds any. */
+/** Contains all RECORDS. No test adds any. */
 const server = await start(t)
 
-t.test('what is exported loads back as all duplicates, in every format and compression', async (t) => {
+t.test('an export loads back as duplicates only, in every format and compression', async (t) => {
   const folder = t.testdir()
   await several(['a.ndjson', 'a.csv', 'a.ndjson.gz', 'a.zst', 'a.csv.gz', 'a.csv.zst'], async (name) => {
     const file = join(folder, name)
@@ -34,21 +34,21 @@ t.test('what is exported loads back as all duplicates, in every format and compr
   })
   t.match(gunzipSync(await readFile(join(folder, 'a.ndjson.gz'))).toString(), /^\{.*\}\n$/s)
   t.match(zstdDecompressSync(await readFile(join(folder, 'a.csv.zst'))).toString(), /^source,id,type,/)
-  t.equal((await readdir(folder)).length, 6, 'nothing else is left')
+  t.equal((await readdir(folder)).length, 6, 'no other file is left')
 })
 
-t.test('it loads into another database as the same records', async (t) => {
+t.test('an export loads into another database as the same records', async (t) => {
   const other = await start(t, [])
   for (const format of ['ndjson', 'csv']) {
     const { stdout } = await exported(t, server, ['--format', format, '--order', 'asc'])
     const load = runCommand(t, ['load', '-', '--format', format], env(other), [], stdout)
     t.equal(await load.exit, 0, load.stderr())
-    const [mine, theirs] = await Promise.all([server, other].map(readAll))
-    t.same(theirs, mine, format)
+    const [originals, copies] = await Promise.all([server, other].map(readAll))
+    t.same(copies, originals, format)
   }
 })
 
-t.test('without --output it goes to stdout, and what is said about it to stderr', async (t) => {
+t.test('without --output, the records go to stdout and the summary to stderr', async (t) => {
   const { code, stdout, stderr } = await exported(t, server, [])
   t.equal(code, 0)
   t.same(
@@ -61,7 +61,7 @@ t.test('without --output it goes to stdout, and what is said about it to stderr'
   t.match(stderr, /^7 records, 0\.0 MB, .* in \d+\.\d s\n$/m)
 })
 
-t.test('every filter of the list is an option', async (t) => {
+t.test('every filter of GET /v1/records is an option', async (t) => {
   const help = await exported(t, { url: 'http://127.0.0.1:1', key: 'k' }, ['--help'])
   for (const name of Object.keys(ListQuerySchema.properties)) {
     t.match(help.stdout, `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `)
@@ -96,37 +96,34 @@ t.test('every filter of the list is an option', async (t) => {
   }
 })
 
-t.test(
-  'a stream that is cut is an error; the file of that name stays what it was, and nothing else is left',
-  async (t) => {
-    const url = await startStub(t, (_request, response) => {
-      response.writeHead(200, { 'content-type': 'application/x-ndjson' })
-      response.write(`${RECORDS[0]}\n`, () => response.destroy())
-    })
-    const folder = t.testdir({ 'old.ndjson': 'as it was' })
-    const packed = await startStub(t, (_request, response) => {
-      response.writeHead(200, { 'content-type': 'application/x-ndjson', 'content-encoding': 'zstd' })
-      response.write(zstdCompressSync(RECORDS[0] as string).subarray(0, -9), () => response.destroy())
-    })
-    for (const [name, from] of [
-      ['old.ndjson', url],
-      ['new.ndjson.gz', url],
-      ['packed.ndjson', packed],
-    ] as const) {
-      const { code, stderr } = await exported(t, { url: from, key: 'k' }, ['--output', join(folder, name)])
-      t.equal(code, 1)
-      t.match(stderr, `${join(folder, name)} was not written`)
-      isCalm(t, stderr)
-    }
-    t.same(await readdir(folder), ['old.ndjson'])
-    t.equal(await readFile(join(folder, 'old.ndjson'), 'utf8'), 'as it was')
-    const { code, stderr } = await exported(t, { url, key: 'k' }, [])
+t.test('if the stream breaks off, the export fails, an old file is kept and no new one is left', async (t) => {
+  const url = await startStub(t, (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    response.write(`${RECORDS[0]}\n`, () => response.destroy())
+  })
+  const folder = t.testdir({ 'old.ndjson': 'as it was' })
+  const compressed = await startStub(t, (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/x-ndjson', 'content-encoding': 'zstd' })
+    response.write(zstdCompressSync(RECORDS[0] as string).subarray(0, -9), () => response.destroy())
+  })
+  for (const [name, from] of [
+    ['old.ndjson', url],
+    ['new.ndjson.gz', url],
+    ['packed.ndjson', compressed],
+  ] as const) {
+    const { code, stderr } = await exported(t, { url: from, key: 'k' }, ['--output', join(folder, name)])
     t.equal(code, 1)
-    t.match(stderr, /^sluice: .*\. It broke off after \d records, .*: the output is incomplete\.$/m)
-  },
-)
+    t.match(stderr, `${join(folder, name)} was not written`)
+    hasNoStackTrace(t, stderr)
+  }
+  t.same(await readdir(folder), ['old.ndjson'])
+  t.equal(await readFile(join(folder, 'old.ndjson'), 'utf8'), 'as it was')
+  const { code, stderr } = await exported(t, { url, key: 'k' }, [])
+  t.equal(code, 1)
+  t.match(stderr, /^sluice: .*\. It broke off after \d records, .*: the output is incomplete\.$/m)
+})
 
-t.test('Ctrl-C leaves no file', async (t) => {
+t.test('after Ctrl-C, no file is left', async (t) => {
   const begun = Promise.withResolvers<void>()
   const url = await startStub(t, (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/x-ndjson' })
@@ -136,7 +133,7 @@ t.test('Ctrl-C leaves no file', async (t) => {
   const file = join(folder, 'a.ndjson')
   const command = runCommand(t, ['export', '--output', file], env({ url, key: 'k' }))
   await begun.promise
-  // Its file is there when the stream has begun to arrive.
+  // The file appears when the stream begins to arrive.
   while ((await readdir(folder)).length === 0);
   command.child.kill('SIGINT')
   const { code, stderr } = await ended(command)
@@ -145,7 +142,7 @@ t.test('Ctrl-C leaves no file', async (t) => {
   t.same(await readdir(folder), [])
 })
 
-t.test('whoever reads stdout may leave', async (t) => {
+t.test('if its reader closes stdout, the export ends with one sentence', async (t) => {
   const url = await startStub(t, (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/x-ndjson' })
     const more = () => {
@@ -159,10 +156,10 @@ t.test('whoever reads stdout may leave', async (t) => {
   const { code, stderr } = await ended(command)
   t.equal(code, 1)
   t.match(stderr, 'sluice: The program that reads stdout closed it before the end.')
-  isCalm(t, stderr)
+  hasNoStackTrace(t, stderr)
 })
 
-t.test('a 503 is tried again; what is wrong for good is told in a sentence', async (t) => {
+t.test('a 503 is retried, and a permanent error is reported in one sentence', async (t) => {
   let requests = 0
   const url = await startStub(t, (_request, response) => {
     if (++requests === 1)
@@ -188,11 +185,11 @@ t.test('a 503 is tried again; what is wrong for good is told in a sentence', asy
     const { code, stderr } = await exported(t, target ?? server, args)
     t.equal(code, 1)
     t.match(stderr, sentence)
-    isCalm(t, stderr)
+    hasNoStackTrace(t, stderr)
   })
 })
 
-t.test('a pipe is written to, not replaced', async (t) => {
+t.test('a named pipe as --output is written to, not replaced', async (t) => {
   const pipe = join(t.testdir(), 'pipe')
   execFileSync('mkfifo', [pipe])
   const [{ code }, read] = await Promise.all([exported(t, server, ['--output', pipe]), readFile(pipe, 'utf8')])
@@ -230,7 +227,7 @@ async function ended({ exit, stdout, stderr }: Command) {
   return { code, stdout: stdout(), stderr: stderr() }
 }
 
-/** All records, without what the server adds. */
+/** All records, without the fields that the server adds. */
 async function readAll({ get }: TestApp): Promise<unknown[]> {
   const { json } = await get('/v1/records?order=asc')
   return json.records
@@ -238,6 +235,6 @@ async function readAll({ get }: TestApp): Promise<unknown[]> {
     .toSorted((one: { id: string }, other: { id: string }) => Number(one.id) - Number(other.id))
 }
 
-function isCalm(t: Test, stderr: string): void {
+function hasNoStackTrace(t: Test, stderr: string): void {
   t.notMatch(stderr, /\n\s+at |node:internal/, 'no stack trace')
 }

@@ -17,23 +17,23 @@ const file = join(folder, 'below', 'key')
 const config = loadConfig({})
 const hashes = async () => (await selectKeys(db)).map(({ hash }) => hash.toString('hex'))
 
-t.test('the first start makes a key that only its owner can read, and says how a shell reads it', async (t) => {
-  const shown = await ensureFirstKey(db, config, { embedded: true, file })
+t.test('the first start creates a key file that only its owner can read, and says how to read it', async (t) => {
+  const shellExpression = await ensureFirstKey(db, config, { embedded: true, file })
   const token = (await readFile(file, 'utf8')).trim()
   t.same(await hashes(), [hashKey(token)])
   t.equal((await stat(file)).mode & 0o777, 0o600)
-  t.match(shown, /^\$\(cat '.*sluice'\\''key-.*\/below\/key'\)$/)
-  t.notMatch(shown, token)
+  t.match(shellExpression, /^\$\(cat '.*sluice'\\''key-.*\/below\/key'\)$/)
+  t.notMatch(shellExpression, token)
 })
 
-t.test('the next one keeps it', async (t) => {
+t.test('the next start keeps the key', async (t) => {
   const before = await readFile(file, 'utf8')
   await ensureFirstKey(db, config, { embedded: true, file })
   t.equal(await readFile(file, 'utf8'), before)
   t.equal((await hashes()).length, 1)
 })
 
-t.test('a file that is there does not give away the key by its permissions', async (t) => {
+t.test('a new key does not get the permissions of an existing file', async (t) => {
   await rm(file)
   await writeFile(file, 'of another database\n', { mode: 0o644 })
   await ensureFirstKey(db, config, { embedded: true, file })
@@ -41,7 +41,7 @@ t.test('a file that is there does not give away the key by its permissions', asy
   t.equal((await stat(file)).mode & 0o777, 0o600)
 })
 
-t.test('a database of others that has keys gets none unasked, and the file stays', async (t) => {
+t.test('an external database that already has keys gets no new key, and the file is kept', async (t) => {
   await writeFile(file, 'of another database\n')
   const before = await hashes()
   t.equal(await ensureFirstKey(db, config, { embedded: false, file }), '$SLUICE_KEY')

@@ -9,7 +9,7 @@ const { apiUrl, superUrl } = await createDatabase(t)
 const root = connect(superUrl)
 t.teardown(() => root.destroy())
 
-t.test('keys create prints the key alone on stdout, and keeps its hash only', async (t) => {
+t.test('keys create prints only the key on stdout, and stores only its hash', async (t) => {
   const { stdout, stderr, code } = await run(t, [
     'create',
     '--name',
@@ -34,10 +34,10 @@ t.test('keys create prints the key alone on stdout, and keeps its hash only', as
     hash: Buffer
   }>`SELECT k::text AS text, hash FROM sluice.keys AS k`.execute(root)
   t.equal(rows[0]?.hash.toString('hex'), hashKey(token))
-  t.notMatch(rows[0]?.text, token.slice('sluice_'.length + 13), 'the secret is nowhere')
+  t.notMatch(rows[0]?.text, token.slice('sluice_'.length + 13), 'the secret is not stored')
 })
 
-t.test('keys list shows every key, its state, and nothing of its secret', async (t) => {
+t.test('keys list shows a key and its state, but neither its token nor its hash', async (t) => {
   const { stdout: token } = await run(t, [
     'create',
     '--name',
@@ -71,7 +71,7 @@ t.test('keys list shows every key, its state, and nothing of its secret', async 
   }
 })
 
-t.test('keys revoke ends a key, and may be said twice', async (t) => {
+t.test('keys revoke revokes a key, and can be repeated', async (t) => {
   const { stdout: token } = await run(t, ['create', '--name', 'revoked', '--scope', 'ingest'])
   const id = token.split('_')[1] as string
   for (let times = 0; times < 2; times++) {
@@ -84,7 +84,7 @@ t.test('keys revoke ends a key, and may be said twice', async (t) => {
   )
 })
 
-t.test('what cannot be done is one sentence on stderr and exit code 1', async (t) => {
+t.test('an invalid command gets one sentence on stderr and exit code 1', async (t) => {
   for (const [args, sentence] of [
     [['revoke', 'none'], /^sluice: There is no key none\. "sluice keys list" shows all keys\.\n$/],
     [
@@ -124,7 +124,7 @@ t.test('what cannot be done is one sentence on stderr and exit code 1', async (t
   }
 })
 
-t.test('a database that cannot be reached is said in one line, without its password', async (t) => {
+t.test('an unreachable database is reported in one line, without its password', async (t) => {
   const { code, stdout, stderr } = await run(t, ['list'], 'postgres://sluice:hush@127.0.0.1:1/none')
   t.equal(code, 1)
   t.equal(stdout, '')
@@ -132,7 +132,7 @@ t.test('a database that cannot be reached is said in one line, without its passw
   t.notMatch(stderr, 'hush')
 })
 
-t.test('a wrong password is said in one line, without it', async (t) => {
+t.test('a wrong password is reported in one line that does not contain it', async (t) => {
   const url = Object.assign(new URL(apiUrl), { password: 'hush' }).href
   const { code, stderr } = await run(t, ['list'], url)
   t.equal(code, 1)

@@ -4,15 +4,15 @@ import { interruptTwice, runCommand } from '../helpers/command.ts'
 import { countLines, ended, hold, load, orders, report, says, start, stored, write } from '../helpers/load.ts'
 import { forward, sendProblem, startStub } from '../helpers/proxy.ts'
 
-// — trying again —
+// — retries —
 
-t.test('a 503 is tried again, and not before Retry-After is over', async (t) => {
+t.test('a 503 is retried, but not before Retry-After is over', async (t) => {
   const server = await start(t)
   const times: number[] = []
   const url = await startStub(t, async (request, response, body) => {
     times.push(performance.now())
     if (times.length > 2) return (await forward(server.url, request, body))(response)
-    // A proxy without a server behind it knows nothing of problems.
+    // A proxy that cannot reach its server sends a 502 without a problem document.
     if (times.length === 2) return response.writeHead(502).end('Bad Gateway')
     sendProblem(response, 503, { detail: 'The database is away.', retryable: true }, { 'retry-after': '1' })
   })
@@ -22,10 +22,10 @@ t.test('a 503 is tried again, and not before Retry-After is over', async (t) => 
   t.match(stderr, 'The database is away; trying again in 1.0 s')
   t.match(stderr, `${url} answered 502; trying again in 1.0 s`)
   const [first, second] = times as [number, number]
-  t.ok(second - first >= 990, 'a second')
+  t.ok(second - first >= 990, 'it waited for a second')
 })
 
-t.test('a server that asks for more patience than anyone has is not asked again', async (t) => {
+t.test('a request is not retried if Retry-After is too long', async (t) => {
   let requests = 0
   const url = await startStub(t, (_request, response) => {
     requests++
@@ -37,13 +37,14 @@ t.test('a server that asks for more patience than anyone has is not asked again'
   t.equal(requests, 1)
 })
 
-t.test('an answer that is lost stores nothing twice, and the summary says what nobody knows', async (t) => {
+// The retry reports the records of the first request as duplicates, although this run created them.
+t.test('after a lost response nothing is stored twice, and the summary says what is uncertain', async (t) => {
   const server = await start(t)
   let requests = 0
   const url = await startStub(t, async (request, response, body) => {
-    const answer = await forward(server.url, request, body)
+    const respond = await forward(server.url, request, body)
     if (++requests === 1) response.destroy()
-    else answer(response)
+    else respond(response)
   })
   const content = orders(1500, () => ({ id: undefined }))
   const { code, counts, stderr } = await load(t, { url, key: server.key }, ['-', '--connections', '1'], content)
@@ -53,7 +54,7 @@ t.test('an answer that is lost stores nothing twice, and the summary says what n
   t.equal((await stored(server)).length, 1500)
 })
 
-t.test('what a request stored before it failed counts as created', async (t) => {
+t.test('records that a request stored before it failed count as created', async (t) => {
   let requests = 0
   const url = await startStub(t, (_request, response) => {
     if (++requests > 1) return report(response, { created: 1, duplicate: 3 })
@@ -71,7 +72,7 @@ t.test('what a request stored before it failed counts as created', async (t) => 
   t.match(counts, { created: 3, duplicate: 1 })
 })
 
-t.test('a request that fails for good ends the run after those under way, and tells how far it came', async (t) => {
+t.test('a permanent failure ends the run, which reports how far it came', async (t) => {
   const server = await start(t)
   let requests = 0
   const url = await startStub(t, async (request, response, body) => {
@@ -91,14 +92,14 @@ t.test('a request that fails for good ends the run after those under way, and te
 
 // — interruptions —
 
-t.test('Ctrl-C: the requests under way end, the rest is not sent; the same command goes on from there', async (t) => {
+t.test('Ctrl-C: the request in flight finishes, nothing more is sent, and the next run stores the rest', async (t) => {
   const server = await start(t)
   const held = hold()
   let requests = 0
   const url = await startStub(t, async (request, response, body) => {
-    const answer = await forward(server.url, request, body)
+    const respond = await forward(server.url, request, body)
     if (++requests === 3) await held.arrive()
-    answer(response)
+    respond(response)
   })
   const content = orders(8000, (n) => (n % 2 === 0 ? { id: undefined } : {}))
   const file = await write(t, 'orders.ndjson', content)
@@ -119,14 +120,14 @@ t.test('Ctrl-C: the requests under way end, the rest is not sent; the same comma
   t.equal((await stored(server)).length, 8000)
 })
 
-t.test('killed in the middle, it is the same: the next run stores the rest only', async (t) => {
+t.test('after SIGKILL, the next run stores only the rest', async (t) => {
   const server = await start(t)
   const held = hold()
   let requests = 0
   const url = await startStub(t, async (request, response, body) => {
-    const answer = await forward(server.url, request, body)
+    const respond = await forward(server.url, request, body)
     if (++requests === 6) await held.arrive()
-    answer(response)
+    respond(response)
   })
   const content = orders(12_000, () => ({ id: undefined }))
   const file = await write(t, 'orders.ndjson.zst', zstdCompressSync(content))
@@ -143,7 +144,7 @@ t.test('killed in the middle, it is the same: the next run stores the rest only'
   t.equal((await stored(server)).length, 12_000)
 })
 
-t.test('Ctrl-C while stdin has nothing more to say ends it as well, and half a chunk is not sent', async (t) => {
+t.test('Ctrl-C ends the run while stdin is idle, and an incomplete chunk is not sent', async (t) => {
   const server = await start(t)
   const requested = hold()
   const url = await startStub(t, async (request, response, body) => {
@@ -161,7 +162,7 @@ t.test('Ctrl-C while stdin has nothing more to say ends it as well, and half a c
   t.match(stderr, 'sluice: Interrupted. Everything up to line 1,000 of stdin is processed.')
 })
 
-t.test('Ctrl-C while it waits to try again ends it at once', async (t) => {
+t.test('Ctrl-C ends the run while it waits for a retry', async (t) => {
   const url = await startStub(t, (_request, response) =>
     sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '100' }),
   )
@@ -173,13 +174,13 @@ t.test('Ctrl-C while it waits to try again ends it at once', async (t) => {
   t.match(stderr, /^sluice: Interrupted\.$/m)
 })
 
-// — what it takes —
+// — resources —
 
-t.test('neither the server nor a database driver is loaded', async (t) => {
+t.test('the command loads neither the server nor a database driver', async (t) => {
   const server = await start(t)
-  const tell = `import { registerHooks } from 'node:module'
+  const logModules = `import { registerHooks } from 'node:module'
     registerHooks({ load: (url, context, next) => (process._rawDebug('LOADED ' + url), next(url, context)) })`
-  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(logModules)}`]
   const env = { SLUICE_URL: server.url, SLUICE_KEY: server.key }
   const command = runCommand(t, ['load', '-'], env, flags, orders(1))
   t.equal(await command.exit, 0)
@@ -191,12 +192,12 @@ t.test('neither the server nor a database driver is loaded', async (t) => {
   )
 })
 
-t.test('as many requests are under way as there are connections', async (t) => {
-  const answers: (() => void)[] = []
+t.test('a run uses all of its connections at the same time', async (t) => {
+  const respond: (() => void)[] = []
   const url = await startStub(t, (_request, response) => {
-    answers.push(() => report(response, { created: 1000 }))
-    // None is answered before all have come.
-    if (answers.length % 3 === 0) for (const answer of answers.splice(0)) answer()
+    respond.push(() => report(response, { created: 1000 }))
+    // Responds only when three requests have arrived.
+    if (respond.length === 3) for (const send of respond.splice(0)) send()
   })
   const { code, counts } = await load(t, { url, key: 'k' }, ['-', '--connections', '3'], orders(6000))
   t.equal(code, 0)
@@ -210,9 +211,9 @@ t.test('memory does not grow with the input', async (t) => {
     lines += created
     report(response, { created })
   })
-  const tell = `const tell = () => process._rawDebug('RSS ' + process.resourceUsage().maxRSS + ';')
-    process.on('SIGHUP', tell).on('exit', tell)`
-  const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+  const logMemory = `const logMemory = () => process._rawDebug('RSS ' + process.resourceUsage().maxRSS + ';')
+    process.on('SIGHUP', logMemory).on('exit', logMemory)`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(logMemory)}`]
   const command = runCommand(t, ['load', '-'], { SLUICE_URL: url, SLUICE_KEY: 'k' }, flags, null)
   const block = orders(1000, () => ({ data: 'x'.repeat(900) }))
   for (let n = 0; n < 400; n++) {
@@ -235,7 +236,7 @@ t.test('memory does not grow with the input', async (t) => {
   )
 })
 
-t.test('the help says what an option does, and that the key is no argument', async (t) => {
+t.test('the help has the options and SLUICE_KEY, and no option for the key', async (t) => {
   const command = runCommand(t, ['load', '--help'], {})
   t.equal(await command.exit, 0)
   t.match(command.stdout(), /--rejected <file>/)

@@ -5,7 +5,7 @@ import { folderOf, load, order, orders, start, stored, write } from '../helpers/
 
 // — CSV —
 
-t.test('CSV: mapped columns are attributes, the others data; cells are text unless asked', async (t) => {
+t.test('CSV: mapped columns become attributes, the others data; cells are text without --json', async (t) => {
   const server = await start(t)
   const csv =
     'number,kind,total,paid,"says ""hello"""\r\n' +
@@ -21,7 +21,7 @@ t.test('CSV: mapped columns are attributes, the others data; cells are text unle
   t.same(other.json.data, { total: null, paid: '', 'says "hello"': '' })
 })
 
-t.test('CSV: --set and --map come before a column of that name, and --map id= leaves it in data', async (t) => {
+t.test('CSV: --set and --map override a column of the same name, and --map id= leaves id in data', async (t) => {
   const server = await start(t)
   const csv = 'source,type,id,kind\nx,credit,7,order.paid\n'
   const options = ['--format', 'csv', '--set', 'source=shop', '--map', 'type=kind', '--map', 'id=']
@@ -31,7 +31,7 @@ t.test('CSV: --set and --map come before a column of that name, and --map id= le
   ])
 })
 
-t.test('CSV: a row that is wrong is refused by itself, with its line; its neighbours are stored', async (t) => {
+t.test('CSV: an invalid row is rejected with its line number, and its neighbours are stored', async (t) => {
   const server = await start(t)
   const rows = [
     'source,type,id,total,note',
@@ -58,7 +58,7 @@ t.test('CSV: a row that is wrong is refused by itself, with its line; its neighb
   t.equal(await readFile(rejected, 'utf8'), `${[rows[0], rows[2], rows[6], rows[7]].join('\n')}\n`)
 })
 
-t.test('CSV: a header that does not fit the mapping is told before anything is sent', async (t) => {
+t.test('CSV: a header that does not fit the options is reported, and nothing is stored', async (t) => {
   const server = await start(t)
   const csv = 'number,kind\n1,order\n'
   for (const [options, sentence] of [
@@ -78,29 +78,26 @@ t.test('CSV: a header that does not fit the mapping is told before anything is s
   t.same(await stored(server), [])
 })
 
-// — what is refused —
+// — rejected records —
 
-t.test(
-  'a file with one refused line: exit code 1, and the line and its reason are in files of their own',
-  async (t) => {
-    const server = await start(t)
-    const bad = '{"source":"shop","id":"2", "data":{"total":1.50}}'
-    const file = await write(t, 'orders.ndjson', `${order(1)}\n\n${bad}\n${order(3)}\n`)
-    const rejected = join(folderOf(t), 'refused.ndjson')
-    const { code, counts, stderr } = await load(t, server, [file, '--rejected', rejected])
-    t.equal(code, 1)
-    t.match(counts, { created: 2, rejected: 1, conflict: 0, lines: 4 })
-    t.match(stderr, `${file}:3: /type: `, 'the line is that of the file')
-    t.match(stderr, `sluice: 1 records were not stored: they are in ${rejected}, and the reasons in`)
-    t.equal(await readFile(rejected, 'utf8'), `${bad}\n`)
-    t.match(await readFile(`${rejected}.reasons`, 'utf8'), /^\S+orders\.ndjson:3: \/type: .*\.\n$/)
+t.test('if one line is rejected, the exit code is 1, and --rejected keeps the line and the reason', async (t) => {
+  const server = await start(t)
+  const bad = '{"source":"shop","id":"2", "data":{"total":1.50}}'
+  const file = await write(t, 'orders.ndjson', `${order(1)}\n\n${bad}\n${order(3)}\n`)
+  const rejected = join(folderOf(t), 'refused.ndjson')
+  const { code, counts, stderr } = await load(t, server, [file, '--rejected', rejected])
+  t.equal(code, 1)
+  t.match(counts, { created: 2, rejected: 1, conflict: 0, lines: 4 })
+  t.match(stderr, `${file}:3: /type: `, 'the line number is that of the file')
+  t.match(stderr, `sluice: 1 records were not stored: they are in ${rejected}, and the reasons in`)
+  t.equal(await readFile(rejected, 'utf8'), `${bad}\n`)
+  t.match(await readFile(`${rejected}.reasons`, 'utf8'), /^\S+orders\.ndjson:3: \/type: .*\.\n$/)
 
-    await writeFile(rejected, `${bad.replace('"id"', '"type":"order.placed","id"')}\n`)
-    t.match(await load(t, server, [rejected]), { code: 0, counts: { created: 1 } }, 'mended, it is loaded')
-  },
-)
+  await writeFile(rejected, `${bad.replace('"id"', '"type":"order.placed","id"')}\n`)
+  t.match(await load(t, server, [rejected]), { code: 0, counts: { created: 1 } }, 'the corrected line is stored')
+})
 
-t.test('a conflict is refused as well, and what is stored stands', async (t) => {
+t.test('a conflict is reported with its reason, and the stored record stays as it is', async (t) => {
   const server = await start(t)
   await server.post({ source: 'shop', type: 'order.placed', id: '2', data: 'first' })
   const { code, counts, stderr } = await load(t, server, ['-'], orders(3))
@@ -110,26 +107,26 @@ t.test('a conflict is refused as well, and what is stored stands', async (t) => 
   t.equal((await server.get('/v1/records/shop/2')).json.data, 'first')
 })
 
-t.test('when all lines are refused, that is told for each, and the run goes on to its end', async (t) => {
+t.test('if all lines are rejected, the run continues to the end and writes each line with its reason', async (t) => {
   const server = await start(t)
   const rejected = join(folderOf(t), 'refused.ndjson')
   const content = '{"nothing":"here"}\n'.repeat(2600)
   const { code, counts, stderr } = await load(t, server, ['-', '--rejected', rejected], content)
   t.equal(code, 1)
   t.match(counts, { created: 0, rejected: 2600, lines: 2600 })
-  t.equal(await readFile(rejected, 'utf8'), content, 'every one of them is kept')
+  t.equal(await readFile(rejected, 'utf8'), content, 'all lines are written')
   t.equal((await readFile(`${rejected}.reasons`, 'utf8')).split('\n').length, 2601)
   t.match(stderr, '… and 2,580 more')
 })
 
-t.test('the refused lines of a run replace those of the run before, also when there are none', async (t) => {
+t.test('a run that rejects nothing empties the file of rejected lines', async (t) => {
   const server = await start(t)
   const rejected = await write(t, 'refused.ndjson', 'of another day\n')
   t.match(await load(t, server, ['-', '--rejected', rejected], order(1)), { code: 0 })
   t.equal(await readFile(rejected, 'utf8'), '')
 })
 
-t.test('--rejected never overwrites what is to be loaded', async (t) => {
+t.test('--rejected is refused if it would overwrite an input', async (t) => {
   const server = await start(t)
   const file = await write(t, 'orders.ndjson', orders(2))
   const { code, stderr } = await load(t, server, [file, '--rejected', file])
@@ -138,7 +135,7 @@ t.test('--rejected never overwrites what is to be loaded', async (t) => {
   t.equal(await readFile(file, 'utf8'), orders(2))
 })
 
-t.test('JSON: a refused record is kept as a line, which loads as JSON and as NDJSON', async (t) => {
+t.test('JSON: a rejected record is written as one line, which loads as JSON and as NDJSON', async (t) => {
   const server = await start(t)
   const folder = folderOf(t)
   const file = await write(t, 'a.json', `[\n${order(1)},\n{\n  "source": "s",\n  "id": "2"\n}\n]`)
@@ -147,12 +144,12 @@ t.test('JSON: a refused record is kept as a line, which loads as JSON and as NDJ
   t.match(stderr, `${file}:3: /type:`, 'the line where the record begins')
   const line = await readFile(join(folder, 'r.json'), 'utf8')
   t.equal(line, '{   "source": "s",   "id": "2" }\n')
-  const mended = line.replace('{', '{"type":"t",')
-  t.match(await load(t, server, [await write(t, 'm.json', mended)]), { code: 0, counts: { created: 1 } })
-  t.match(await load(t, server, [await write(t, 'm.ndjson', mended)]), { code: 0, counts: { duplicate: 1 } })
+  const corrected = line.replace('{', '{"type":"t",')
+  t.match(await load(t, server, [await write(t, 'm.json', corrected)]), { code: 0, counts: { created: 1 } })
+  t.match(await load(t, server, [await write(t, 'm.ndjson', corrected)]), { code: 0, counts: { duplicate: 1 } })
 })
 
-t.test('a line that no server takes is refused by itself, also when it is the last and has no end', async (t) => {
+t.test('a line over the size limit is rejected alone, even if it is the last and has no newline', async (t) => {
   const server = await start(t)
   const long = 'x'.repeat(17 * 1024 * 1024)
   const { code, counts, stderr } = await load(t, server, ['-'], `${order(1)}\n${long}\n${order(3)}\n${long}`)

@@ -5,16 +5,16 @@ import t from 'tap'
 import { folderOf, isCalm, load, order, orders, report, said, several, start, stored, write } from '../helpers/load.ts'
 import { startStub } from '../helpers/proxy.ts'
 
-// — what is stored —
+// — stored records —
 
-t.test('a file is stored; loaded again it is all duplicates, and both times the exit code is 0', async (t) => {
+t.test('a file that is loaded twice is stored once, and both runs exit with 0', async (t) => {
   const server = await start(t)
   const file = await write(t, 'orders.ndjson', orders(2500))
   const first = await load(t, server, [file])
   t.equal(first.code, 0)
   t.match(first.counts, { created: 2500, duplicate: 0, conflict: 0, rejected: 0, lines: 2500 })
   t.match(first.stdout, /^seconds +[\d.]+\nrecords\/s +[\d,]+$/m)
-  t.equal(said(first.stderr), '', 'stdout has the summary, and there was nothing else to say')
+  t.equal(said(first.stderr), '', 'stderr has nothing but progress')
   t.equal((await stored(server)).length, 2500)
 
   const second = await load(t, server, [file])
@@ -23,7 +23,7 @@ t.test('a file is stored; loaded again it is all duplicates, and both times the 
   t.equal((await stored(server)).length, 2500)
 })
 
-t.test('records without an id are stored once, however often and from wherever the same input is loaded', async (t) => {
+t.test('records without an id are stored once, even if they are loaded again from another file', async (t) => {
   const server = await start(t)
   const content = orders(2500, () => ({ id: undefined }))
   t.match((await load(t, server, [await write(t, 'a.ndjson', content)])).counts, { created: 2500 })
@@ -31,27 +31,24 @@ t.test('records without an id are stored once, however often and from wherever t
   t.match((await load(t, server, ['-'], content)).counts, { created: 0, duplicate: 2500 })
 })
 
-t.test('lines that say the same and have no id are records of their own, however many there are', async (t) => {
+t.test('equal lines without an id are separate records, and duplicates when they are loaded again', async (t) => {
   const server = await start(t)
   const content = '{"source":"clock","type":"tick"}\n'.repeat(3100)
   t.match(await load(t, server, ['-'], content), { code: 0, counts: { created: 3100, duplicate: 0 } })
   t.match(await load(t, server, ['-'], content), { code: 0, counts: { created: 0, duplicate: 3100 } })
 })
 
-t.test(
-  'several files are one run; CRLF, blank lines, a byte order mark, a missing last newline are fine',
-  async (t) => {
-    const server = await start(t)
-    const files = [
-      await write(t, 'windows.ndjson', `\ufeff${order(1)}\r\n\r\n${order(2)}\r\n`),
-      await write(t, 'unix.jsonl', `\n${order(3)}\n   \n${order(4)}`),
-      await write(t, 'empty.ndjson', ''),
-    ]
-    t.match(await load(t, server, files), { code: 0, counts: { created: 4, lines: 7 } })
-  },
-)
+t.test('one run loads several files, with CRLF, blank lines, a byte order mark and no final newline', async (t) => {
+  const server = await start(t)
+  const files = [
+    await write(t, 'windows.ndjson', `\ufeff${order(1)}\r\n\r\n${order(2)}\r\n`),
+    await write(t, 'unix.jsonl', `\n${order(3)}\n   \n${order(4)}`),
+    await write(t, 'empty.ndjson', ''),
+  ]
+  t.match(await load(t, server, files), { code: 0, counts: { created: 4, lines: 7 } })
+})
 
-t.test('NDJSON, a JSON array, JSON values and CSV, plain, gzip, zstd and both, all store the same', async (t) => {
+t.test('NDJSON, JSON arrays, JSON values and CSV store the same records, plain or compressed', async (t) => {
   const server = await start(t)
   const records = [order(1), order(2, { data: { n: 1 } }), order(3)]
   const array = `[\n  ${records.map((record) => record.replaceAll(',', ',\n   ')).join(',\n  ')}\n]\n`
@@ -77,13 +74,13 @@ t.test('NDJSON, a JSON array, JSON values and CSV, plain, gzip, zstd and both, a
     ['a.csv.zst', zstdCompressSync(csv), '--json', 'n'],
     ['semicolons.txt', csv.replaceAll(',', ';'), '--format', 'csv', '--delimiter', ';', '--json', 'n'],
   ] as const
-  await several(inputs, async ([name, content, ...options], at) => {
-    const { code, counts } = await load(t, server, [await write(t, `${at}-${name}`, content), ...options])
+  await several(inputs, async ([name, content, ...options], index) => {
+    const { code, counts } = await load(t, server, [await write(t, `${index}-${name}`, content), ...options])
     t.match({ code, counts }, { code: 0, counts: { created: 0, duplicate: 3 } }, `${name} ${options.join(' ')}`)
   })
 })
 
-t.test('no digit of a number changes on the way, in no format', async (t) => {
+t.test('every format preserves all digits of a number', async (t) => {
   const server = await start(t)
   const data = '{"n":12345678901234567890,"x":0.1000000000000000055,"z":-0}'
   const record = (id: string) => `{"source":"s","type":"t","id":"${id}","data":${data}}`
@@ -95,9 +92,9 @@ t.test('no digit of a number changes on the way, in no format', async (t) => {
   for (const id of ['ndjson', 'json', 'csv']) t.match((await server.get(`/v1/records/s/${id}`)).text, data, id)
 })
 
-// — what cannot be read to its end —
+// — failures —
 
-t.test('a damaged or unfinished input is an error that names it, and the exit code is 1', async (t) => {
+t.test('a damaged or truncated input fails with exit code 1 and a sentence that names it', async (t) => {
   const server = await start(t)
   const content = Buffer.from(orders(5000, () => ({ data: Math.random() })))
   const damaged = [
@@ -130,13 +127,13 @@ t.test('a damaged or unfinished input is an error that names it, and the exit co
   })
 })
 
-t.test('what is missing is told in a sentence, before anything is sent', async (t) => {
+t.test('a run that cannot start fails with one sentence, and stores nothing', async (t) => {
   const server = await start(t)
   const file = await write(t, 'orders.ndjson', orders(2))
   const folder = folderOf(t)
   await mkdir(join(folder, 'sub'))
   const readOnly = await server.makeKey({ scopes: ['read'] })
-  const missing: [string[], string | RegExp, string?][] = [
+  const failing: [string[], string | RegExp, string?][] = [
     [[file, 'gone.ndjson'], 'sluice: There is no file gone.ndjson.'],
     [[folder], `sluice: ${folder} is a folder; name the files in it.`],
     [['-', '-'], 'sluice: - can be loaded only once.'],
@@ -152,7 +149,7 @@ t.test('what is missing is told in a sentence, before anything is sent', async (
     [[file, '--url', 'ftp://x'], /--url <url>.* It must be an http: or https: URL\./],
     [[], /missing required argument 'file'/],
   ]
-  await several(missing, async ([args, sentence, key]) => {
+  await several(failing, async ([args, sentence, key]) => {
     const { code, stderr } = await load(t, { ...server, key: key ?? server.key }, args)
     t.equal(code, 1, args.join(' '))
     t.match(stderr, sentence)
@@ -161,7 +158,7 @@ t.test('what is missing is told in a sentence, before anything is sent', async (
   t.same(await stored(server), [])
 })
 
-t.test('another server is not taken for Sluice, whatever it answers', async (t) => {
+t.test('a response that is not from Sluice is recognised', async (t) => {
   const file = await write(t, 'orders.ndjson', orders(2))
   for (const [status, headers, body, sentence] of [
     [
@@ -186,7 +183,7 @@ t.test('another server is not taken for Sluice, whatever it answers', async (t) 
   }
 })
 
-t.test('a server that counts fewer records than it was sent is not believed', async (t) => {
+t.test('a response that counts fewer records than were sent is an error', async (t) => {
   const url = await startStub(t, (_request, response) => report(response, { created: 1 }))
   const { code, stderr } = await load(t, { url, key: 'k' }, ['-'], orders(2))
   t.equal(code, 1)

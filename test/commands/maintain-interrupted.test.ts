@@ -7,21 +7,21 @@ import { give, ids, many } from '../helpers/retention.ts'
 import { until } from '../helpers/until.ts'
 
 const DAY = 86_400
-/** Some batches: the first takes 500, and none twice as many as the one before. */
+/** Several batches: the first one deletes 500 records, and each later one at most twice as many as the one before. */
 const RECORDS = 4000
 const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
 
-t.test('of two at once, the second says so and leaves the rest to the first', async (t) => {
+t.test('a run that starts while another one is running leaves the work to it', async (t) => {
   const { database, owner, root } = await start(t)
   await give(
     owner,
     many(100, () => ({ type: 'click', age: 40 * DAY })),
   )
-  const first = await holdUp(root, async (isHeldUp) => {
+  const first = await whileTableIsLocked(root, async (waitingSince) => {
     const first = runCommand(t, ['maintain', '--policies', await write(t, CLICKS)], {
       DATABASE_URL: database.maintenanceUrl,
     })
-    await until('the first to be at it', isHeldUp)
+    await until('the first run to wait for the table', waitingSince)
     const second = await maintain(t, database, CLICKS)
     t.equal(second.code, 0)
     t.match(second.logs, [{ msg: 'another maintenance run holds the lock: nothing to do' }])
@@ -32,24 +32,24 @@ t.test('of two at once, the second says so and leaves the rest to the first', as
   t.match(await jobs(database), [{ totals: { removed_records: 100 } }])
 })
 
-t.test('SIGTERM ends it after a batch: it tells what it did, and the next run does the rest', async (t) => {
+t.test('SIGTERM ends a run after a batch: it reports what it deleted, and the next run deletes the rest', async (t) => {
   const { database, owner, root } = await start(t)
   await give(
     owner,
     many(RECORDS, (index) => ({ id: `${index}`, age: 40 * DAY })),
   )
   const policies = '[{ "maxAge": "30d" }]'
-  const goOn = await stopAfterFirstBatch(root)
+  const unblock = await stopAfterFirstBatch(root)
   const command = await begin(t, database, policies)
   command.child.kill('SIGTERM')
-  await goOn()
+  await unblock()
   t.equal(await command.exit, 1)
   t.match(command.stderr(), /^sluice: Interrupted by SIGTERM\. To continue, run it again\.\n$/)
   const { records } = await command.log(({ msg }) => msg === 'deleted in total')
   const left = await ids(owner)
   t.ok(left.length > 0 && left.length < RECORDS, `${left.length} are left`)
   t.equal(records, RECORDS - left.length)
-  t.equal(left[0], `${records}`, 'the oldest went first')
+  t.equal(left[0], `${records}`, 'the oldest records were deleted first')
   t.match(await jobs(database), [{ succeeded: false, succeededAt: null, totals: { removed_records: records } }])
 
   t.equal((await maintain(t, database, policies)).code, 0)
@@ -57,7 +57,7 @@ t.test('SIGTERM ends it after a batch: it tells what it did, and the next run do
   t.match(await jobs(database), [{ succeeded: true, totals: { removed_records: RECORDS } }])
 })
 
-t.test('the database goes away in the middle: one sentence, and the next run does the rest', async (t) => {
+t.test('a lost connection ends the run with one sentence, and the next run deletes the rest', async (t) => {
   const { database, owner, root } = await start(t)
   await give(
     owner,
@@ -68,7 +68,7 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
   const allow = (yes: boolean) =>
     sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS ${sql.lit(yes)}`.execute(elsewhere)
 
-  const goOn = await stopAfterFirstBatch(root)
+  const unblock = await stopAfterFirstBatch(root)
   const command = await begin(t, database, '[{ "maxAge": "30d" }]')
   await allow(false)
   await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
@@ -79,7 +79,7 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
     /^sluice: The connection to the database broke \(the next run continues where this one stopped\): .*\.\n$/,
   )
   t.ok(command.logs().some(({ msg }) => msg === 'the result of this run could not be recorded'))
-  await goOn()
+  await unblock()
   await allow(true)
 
   const left = await ids(owner)
@@ -87,25 +87,25 @@ t.test('the database goes away in the middle: one sentence, and the next run doe
   t.same(
     left,
     many(left.length).map((_, index) => `${RECORDS - left.length + index}`),
-    'whole batches, the oldest',
+    'the oldest records were deleted first',
   )
   t.equal((await maintain(t, database, '[{ "maxAge": "30d" }]')).code, 0)
   t.same(await ids(owner), [])
 })
 
-t.test('a table that a migration holds for a while is waited for', async (t) => {
+t.test('a run waits while a migration holds the table', async (t) => {
   const { database, owner, root } = await start(t)
   await give(
     owner,
     many(3, () => ({ age: 40 * DAY })),
   )
-  const command = await holdUp(root, async (isHeldUp) => {
+  const command = await whileTableIsLocked(root, async (waitingSince) => {
     const command = runCommand(t, ['maintain', '--policies', await write(t, '[{ "maxAge": "30d" }]')], {
       DATABASE_URL: database.maintenanceUrl,
     })
-    // Longer than its lock_timeout: the connection that waits has been told to give up at least once.
-    const first = await until('it to wait', isHeldUp)
-    await until('it to wait again', async () => ![undefined, first].includes(await isHeldUp()))
+    // Longer than its lock_timeout: the statement that waits has failed at least once.
+    const first = await until('the run to wait', waitingSince)
+    await until('the run to wait again', async () => ![undefined, first].includes(await waitingSince()))
     return command
   })
   t.equal(await command.exit, 0, command.stderr())
@@ -115,8 +115,8 @@ t.test('a table that a migration holds for a while is waited for', async (t) => 
 // — helpers —
 
 /**
- * Lets a run remove its first batch, of which record 0 is, and holds it up at the next.
- * @returns what lets it go on
+ * Lets a run delete its first batch, which contains record 0, and blocks it at the next one.
+ * @returns a function that lets the run continue
  */
 async function stopAfterFirstBatch(root: Kysely<unknown>): Promise<() => Promise<void>> {
   await sql`
@@ -134,12 +134,12 @@ async function stopAfterFirstBatch(root: Kysely<unknown>): Promise<() => Promise
 }
 
 /**
- * Runs a piece of work while nothing can be removed: another transaction holds the table, as a migration does.
- * @param work gets what tells since when a run waits for that; undefined: none does
+ * Calls `work` while another transaction locks the table, as a migration does, so that nothing can be deleted.
+ * @param work gets a function that returns since when a run has been waiting for the lock; undefined if none is waiting
  */
-async function holdUp<T>(
+async function whileTableIsLocked<T>(
   root: Kysely<unknown>,
-  work: (isHeldUp: () => Promise<string | undefined>) => Promise<T>,
+  work: (waitingSince: () => Promise<string | undefined>) => Promise<T>,
 ): Promise<T> {
   const migration = await root.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(migration)

@@ -9,7 +9,7 @@ import { missing } from '../helpers/skipping.ts'
 const DAY = 86_400
 const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
 
-t.test('removes what the policies say, tells what that was, and keeps it for /metrics', async (t) => {
+t.test('deletes what the policies match, logs the counts, and keeps the totals for /metrics', async (t) => {
   const { database, owner } = await start(t)
   await give(owner, [...many(3, () => ({ type: 'click', age: 40 * DAY })), { id: 'kept', type: 'click' }])
   const { code, logs, stderr } = await maintain(t, database, CLICKS)
@@ -17,7 +17,16 @@ t.test('removes what the policies say, tells what that was, and keeps it for /me
   t.equal(stderr, '')
   t.same(await ids(owner), ['kept'])
   t.match(logs, [
-    { level: 'info', msg: 'deleted', policy: 0, type: 'click', maxAge: '30d', records: 3, oldest: /Z$/, newest: /Z$/ },
+    {
+      level: 'info',
+      msg: 'deleted',
+      policy: 0,
+      type: 'click',
+      maxAge: '30d',
+      records: 3,
+      oldest: /Z$/,
+      newest: /Z$/,
+    },
     { level: 'info', msg: 'deleted in total', records: 3, bytes: Number },
     { level: 'info', msg: 'the space of deleted records is available for new ones' },
   ])
@@ -26,10 +35,10 @@ t.test('removes what the policies say, tells what that was, and keeps it for /me
 
   await give(owner, [{ type: 'click', age: 40 * DAY }])
   await maintain(t, database, CLICKS)
-  t.match(await jobs(database), [{ totals: { removed_records: 4 } }], 'counted on')
+  t.match(await jobs(database), [{ totals: { removed_records: 4 } }], 'the totals of both runs are added')
 })
 
-t.test('--dry-run tells the same, and changes nothing', async (t) => {
+t.test('--dry-run logs what would be deleted, and changes nothing', async (t) => {
   const { database, owner } = await start(t)
   await give(
     owner,
@@ -45,7 +54,7 @@ t.test('--dry-run tells the same, and changes nothing', async (t) => {
   t.same(await jobs(database), [])
 })
 
-t.test('on a terminal it shows a table', { skip: missing('script') }, async (t) => {
+t.test('on a terminal, --dry-run prints a table', { skip: missing('script') }, async (t) => {
   const { database, owner } = await start(t)
   await give(
     owner,
@@ -62,7 +71,7 @@ t.test('on a terminal it shows a table', { skip: missing('script') }, async (t) 
   t.match(shown, /│ total +│ 3 /)
 })
 
-t.test('without policies nothing is removed, and it says so', async (t) => {
+t.test('without policies nothing is deleted, and the log says so', async (t) => {
   const { database, owner } = await start(t)
   await give(owner, [{ age: 1000 * DAY }])
   for (const text of ['[]', '']) {
@@ -74,7 +83,7 @@ t.test('without policies nothing is removed, and it says so', async (t) => {
   t.match(await jobs(database), [{ succeeded: true, totals: { removed_records: 0 } }])
 })
 
-t.test('the file is that of RETENTION_POLICIES, unless --policies names one', async (t) => {
+t.test('the policies come from the file in RETENTION_POLICIES, or from the one in --policies', async (t) => {
   const { database, owner } = await start(t)
   await give(
     owner,
@@ -91,13 +100,13 @@ t.test('the file is that of RETENTION_POLICIES, unless --policies names one', as
   t.same(await ids(owner), [])
 })
 
-t.test('what cannot be done is told in a sentence on stderr, and removes nothing', async (t) => {
+t.test('a run that cannot start fails with one sentence on stderr, and deletes nothing', async (t) => {
   const { database, owner } = await start(t)
   await give(owner, [{ type: 'click', age: 40 * DAY }])
   const file = await write(t, CLICKS)
   const wrong = await write(t, '[{ "maxAge": "1y" }]')
   const { maintenanceUrl, apiUrl } = database
-  const gone = 'postgres://sluice_maintenance:secret@127.0.0.1:1/sluice'
+  const unreachable = 'postgres://sluice_maintenance:secret@127.0.0.1:1/sluice'
   for (const [args, url, sentence] of [
     [
       [],
@@ -111,17 +120,17 @@ t.test('what cannot be done is told in a sentence on stderr, and removes nothing
     ],
     [['--policies', wrong], maintenanceUrl, /^sluice: .*: \/0\/maxAge is "1y", but must be .*\.\n$/],
     [['--policies', file], apiUrl, /^sluice: The role sluice_api may not delete records: .*sluice_maintenance.*\.\n$/],
-    [['--policies', file], gone, /^sluice: no connection to PostgreSQL: .*ECONNREFUSED.*\.\n$/],
+    [['--policies', file], unreachable, /^sluice: no connection to PostgreSQL: .*ECONNREFUSED.*\.\n$/],
   ] as const) {
     const { exit, stderr, stdout } = runCommand(t, ['maintain', ...args], { DATABASE_URL: url })
     t.equal(await exit, 1, `${sentence}`)
     t.match(stderr(), sentence)
-    t.notMatch(stdout() + stderr(), /secret|\n\s+at /, 'no password, no stack')
+    t.notMatch(stdout() + stderr(), /secret|\n\s+at /, 'no password, no stack trace')
   }
   t.equal((await ids(owner)).length, 1)
 })
 
-t.test('a role that may not VACUUM is told so', async (t) => {
+t.test('a role without the privilege to VACUUM gets a warning', async (t) => {
   const { database, owner } = await start(t)
   await sql`REVOKE MAINTAIN ON sluice.records FROM sluice_maintenance`.execute(owner)
   await give(owner, [{ type: 'click', age: 40 * DAY }])

@@ -8,17 +8,13 @@ import { until } from '../helpers/until.ts'
 
 // — the end of the process —
 
-for (const [name, deed, err] of [
-  [
-    'an exception nobody catches',
-    `throw new TypeError('boom')`,
-    { type: 'TypeError', message: 'boom', stack: /boom\n/ },
-  ],
-  ['a rejection nobody handles', `Promise.reject(new RangeError('lost'))`, { type: 'RangeError', message: 'lost' }],
-  ['something thrown that is no error', `throw 'just text'`, { type: 'string', message: 'just text' }],
+for (const [name, action, err] of [
+  ['an uncaught exception', `throw new TypeError('boom')`, { type: 'TypeError', message: 'boom', stack: /boom\n/ }],
+  ['an unhandled rejection', `Promise.reject(new RangeError('lost'))`, { type: 'RangeError', message: 'lost' }],
+  ['a thrown value that is not an Error', `throw 'just text'`, { type: 'string', message: 'just text' }],
 ] as const) {
-  t.test(`${name} is a line of the log, and the process ends with 1`, async (t) => {
-    const server = await startWith(t, deed)
+  t.test(`${name} is logged, and the process exits with 1`, async (t) => {
+    const server = await startWith(t, action)
     server.child.kill('SIGHUP')
     t.equal(await server.exit, 1)
     t.match(server.logs().at(-1), { level: 'fatal', msg: 'uncaught error: the process ends', err })
@@ -26,21 +22,21 @@ for (const [name, deed, err] of [
   })
 }
 
-// More than a pipe holds, while nobody reads it: what is written with no regard to the write under way gets into the
-// middle of a line, or is lost.
-for (const [name, deed, code] of [
+// The log is larger than the buffer of a pipe, and nothing reads the pipe. If the last lines are written without regard to the
+// write in progress, they end up in the middle of another line, or are lost.
+for (const [name, action, code] of [
   ['an exception', `throw new Error('boom')`, 1],
   ['SIGINT', `process.kill(process.pid, 'SIGINT')`, 0],
 ] as const) {
-  t.test(`no line is lost at the end of the process, by ${name}`, async (t) => {
+  t.test(`no line is lost when ${name} ends the process`, async (t) => {
     const many = `for (let n = 0; n < 5000; n++) console.log(n + 'x'.repeat(100))`
-    const server = await startWith(t, `if (!globalThis.once) { globalThis.once = true; ${many} } else ${deed}`)
+    const server = await startWith(t, `if (!globalThis.once) { globalThis.once = true; ${many} } else ${action}`)
     const stdout = server.child.stdout as Readable
     stdout.pause()
     server.child.kill('SIGHUP')
     await until('the pipe to be full', () => stdout.readableLength >= stdout.readableHighWaterMark)
     server.child.kill('SIGHUP')
-    // By its answer the deed is done; one that waits for its reader meanwhile gives none.
+    // A response means that the action has run. If the process is waiting for the reader of its log, there is none.
     await fetch(`${server.url}/healthz`, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined)
     stdout.resume()
     t.equal(await server.exit, code)
@@ -53,15 +49,15 @@ for (const [name, deed, code] of [
   })
 }
 
-t.test('no line is lost when something else ends the process', async (t) => {
+t.test('no line is lost when process.exit() ends the process', async (t) => {
   const server = await startWith(t, `console.log('the last line'); process.exit(3)`)
   server.child.kill('SIGHUP')
   t.equal(await server.exit, 3)
   t.match(server.logs().at(-1), { msg: 'the last line' })
 })
 
-t.test('a signal while it starts ends the process, and says so', async (t) => {
-  // A database that takes connections, and then says nothing.
+t.test('a signal during the start ends the process, and the log says so', async (t) => {
+  // A database that accepts connections, but never responds.
   const database = createServer().listen(0, '127.0.0.1')
   await once(database, 'listening')
   t.teardown(() => database.close())
@@ -75,9 +71,9 @@ t.test('a signal while it starts ends the process, and says so', async (t) => {
   isClean(t, server)
 })
 
-// — what Node.js and libraries say —
+// — output of Node.js and libraries —
 
-t.test('warnings and deprecations are lines of the log', async (t) => {
+t.test('warnings and deprecations are logged', async (t) => {
   const server = await startWith(t, `process.emitWarning('odd', 'OddWarning', 'ODD1'); new Buffer(1)`)
   server.child.kill('SIGHUP')
   const warned = ({ msg }: Record<string, unknown>) => msg === 'warning from Node.js or a library'
@@ -90,11 +86,11 @@ t.test('warnings and deprecations are lines of the log', async (t) => {
   })
   server.child.kill('SIGINT')
   t.equal(await server.exit, 0)
-  t.equal(server.stdout().match(/DEP0005/g)?.length, 1, 'once')
+  t.equal(server.stdout().match(/DEP0005/g)?.length, 1, 'it is logged once')
   isClean(t, server)
 })
 
-t.test('what is printed past the log gets into it', async (t) => {
+t.test('output of console.log and console.error goes to the log', async (t) => {
   const server = await startWith(t, `console.error('%s\\n%d', 'two lines', 5); console.log({ a: 1 })`)
   server.child.kill('SIGHUP')
   t.match(await server.log(({ msg }) => msg === 'two lines\n5'), { level: 'error' })
@@ -111,7 +107,7 @@ for (const [args, msg] of [
   [['--migrat'], "unknown option '--migrat'\n(Did you mean --migrate?)"],
   [['now'], /^too many arguments/],
 ] as const) {
-  t.test(`serve ${args.join(' ')} is one line of the log, and exit code 1`, async (t) => {
+  t.test(`serve ${args.join(' ')} logs one line and exits with 1`, async (t) => {
     const server = runCommand(t, ['serve', ...args], {})
     t.equal(await server.exit, 1)
     t.match(server.logs(), [{ level: 'fatal', msg }])
@@ -120,14 +116,14 @@ for (const [args, msg] of [
   })
 }
 
-t.test('a wrong setting leaves stderr empty, too', async (t) => {
+t.test('an invalid setting is logged, and stderr stays empty', async (t) => {
   const server = runCommand(t, ['serve'], { PORT: 'x' })
   t.equal(await server.exit, 1)
   t.match(server.logs(), [{ level: 'fatal', msg: /^PORT is "x"/ }])
   isClean(t, server)
 })
 
-t.test('serve --help and help serve are for people', async (t) => {
+t.test('serve --help and help serve print the usage as plain text', async (t) => {
   for (const args of [
     ['serve', '--help'],
     ['help', 'serve'],
@@ -138,9 +134,9 @@ t.test('serve --help and help serve are for people', async (t) => {
   }
 })
 
-// — the level —
+// — the log level —
 
-t.test('SIGUSR2 logs everything until the next one, without a restart', async (t) => {
+t.test('SIGUSR2 sets the log level to debug, and the next SIGUSR2 sets it back', async (t) => {
   const { apiUrl } = await createDatabase(t)
   const server = await startWith(t, '', { DATABASE_URL: apiUrl })
   const probe = () => fetch(`${server.url}/healthz`)
@@ -164,10 +160,10 @@ t.test('SIGUSR2 logs everything until the next one, without a restart', async (t
   isClean(t, server)
 })
 
-t.test('the change of the level is seen whatever LOG_LEVEL is', async (t) => {
+t.test('a change of the log level is logged even if LOG_LEVEL is silent', async (t) => {
   const { ownerUrl } = await createEmptyDatabase(t)
   const server = runCommand(t, ['serve', '--migrate'], { DATABASE_URL: ownerUrl, PORT: '0', LOG_LEVEL: 'silent' })
-  // The one line for people tells that it listens.
+  // The line for people on stderr says that the server listens.
   const listens = once(server.child.stderr as NonNullable<typeof server.child.stderr>, 'data').then(() => 'listens')
   t.equal(await Promise.race([listens, server.exit]), 'listens')
   t.equal(server.stdout(), '')
@@ -179,14 +175,14 @@ t.test('the change of the level is seen whatever LOG_LEVEL is', async (t) => {
 
 // — helpers —
 
-/** A server that does this deed at SIGHUP. */
-async function startWith(t: Test, deed: string, env: Record<string, string> = {}) {
-  const saboteur = `data:text/javascript,${encodeURIComponent(`process.on('SIGHUP', () => { ${deed} })`)}`
+/** A server that runs `action` at SIGHUP. */
+async function startWith(t: Test, action: string, env: Record<string, string> = {}) {
+  const preload = `data:text/javascript,${encodeURIComponent(`process.on('SIGHUP', () => { ${action} })`)}`
   const settings = { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none', ...env }
-  return runServer(t, settings, { flags: ['--import', saboteur] })
+  return runServer(t, settings, { flags: ['--import', preload] })
 }
 
-/** All of stdout is lines of JSON with what every line has, and stderr is empty. */
+/** stdout has only JSON lines with the fields that every line has, and stderr is empty. */
 function isClean(t: Test, { stdout, stderr, logs }: Command): void {
   t.equal(stderr(), '')
   t.ok(stdout() === '' || stdout().endsWith('\n'))

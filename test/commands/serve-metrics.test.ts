@@ -8,7 +8,7 @@ import { missing } from '../helpers/skipping.ts'
 
 const NOWHERE = 'postgres://127.0.0.1:1/none'
 
-t.test('a port of the metrics that is in use is one clear sentence, which names two that are free', async (t) => {
+t.test('a metrics port that is in use is reported in one sentence, which suggests two other ports', async (t) => {
   const blocker = createServer().listen(0, '127.0.0.1')
   await once(blocker, 'listening')
   t.teardown(() => blocker.close())
@@ -21,17 +21,17 @@ t.test('a port of the metrics that is in use is one clear sentence, which names 
   t.notMatch(stdout() + stderr(), /\n\s+at |node:net/)
 })
 
-t.test('metrics are served before the database was ever reached, and while the server drains', async (t) => {
+t.test('metrics are served before the database is reached, and while the server drains', async (t) => {
   const server = await runServer(t, { DATABASE_URL: NOWHERE, DRAIN_SECONDS: '600' })
   const metrics = await metricsOf(server)
   t.match(await (await fetch(metrics)).text(), /^sluice_ready 0$/m)
-  t.equal((await fetch(`${server.url}/metrics`)).status, 404, 'not where callers are')
+  t.equal((await fetch(`${server.url}/metrics`)).status, 404, 'not on the port of the API')
   server.child.kill('SIGTERM')
   await server.log(({ msg }) => msg === 'draining')
   t.equal((await fetch(metrics)).status, 200)
 })
 
-t.test("promtool has nothing to say about the program's metrics", { skip: missing('promtool') }, async (t) => {
+t.test('promtool accepts the metrics', { skip: missing('promtool') }, async (t) => {
   const { metrics } = await startReady(t)
   const input = await (await fetch(metrics)).text()
   t.equal(execFileSync('promtool', ['check', 'metrics'], { input, encoding: 'utf8', stdio: 'pipe' }), '')

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { runCommand, serveInVain } from '../helpers/command.ts'
 
-t.test('a wrong setting is named, with what it held and what is allowed; the process ends with 1', async (t) => {
+t.test('an invalid setting is logged with its allowed values, and the process exits with 1', async (t) => {
   for (const [name, value, allowed] of [
     ['PORT', 'abc', 'a whole number from 0 to 65535'],
     ['PORT', '65536', 'a whole number from 0 to 65535'],
@@ -18,12 +18,12 @@ t.test('a wrong setting is named, with what it held and what is allowed; the pro
   }
 })
 
-t.test('all wrong settings are named at once', async (t) => {
+t.test('all invalid settings are reported at once', async (t) => {
   const { logs } = await serveInVain(t, { PORT: 'x', LOG_LEVEL: 'y' })
   t.match(logs, [{ msg: /PORT is "x".*\n.*LOG_LEVEL is "y"|LOG_LEVEL is "y".*\n.*PORT is "x"/ }])
 })
 
-t.test('a secret is never shown, however wrong it is', async (t) => {
+t.test('an invalid secret is not shown', async (t) => {
   for (const [name, value] of [
     ['DATABASE_URL', 'mysql://root:hush@db/x'],
     ['DATABASE_URL', 'postgres://root:hush@db:port/x'],
@@ -36,7 +36,7 @@ t.test('a secret is never shown, however wrong it is', async (t) => {
   }
 })
 
-t.test('keys and migrate say the same of a wrong setting, on stderr', async (t) => {
+t.test('keys and migrate report an invalid setting on stderr', async (t) => {
   for (const args of [['keys', 'list'], ['migrate']]) {
     const { exit, stderr, stdout } = runCommand(t, args, { DATABASE_URL: 'postgres://x/y', PORT: 'abc' })
     t.equal(await exit, 1)
