@@ -13,7 +13,7 @@ import { createDatabase } from '../helpers/postgres.ts'
 
 const NAME = 'sluice-20261126T013000Z'
 
-t.test('a backup is stored file by file, its sums last, and comes back as it was', async (t) => {
+t.test('a backup is uploaded file by file, its checksums last, and downloads unchanged', async (t) => {
   const { storage, bucket, folder } = await start(t)
   const files = await makeBackup(folder, NAME, 1000)
   t.match(await uploadBackups(bucket, folder), { names: [NAME] })
@@ -30,7 +30,7 @@ t.test('a backup is stored file by file, its sums last, and comes back as it was
     t.same(await readFile(join(elsewhere, NAME, name)), content, name)
 })
 
-t.test('a large file goes in parts, and arrives as one', async (t) => {
+t.test('a large file is uploaded in parts and stored as one object', async (t) => {
   const { storage, bucket, folder } = await start(t)
   const { 'sluice.dump': dump } = await makeBackup(folder, NAME, 40 * 2 ** 20 + 1)
   await uploadBackups(bucket, folder)
@@ -39,7 +39,7 @@ t.test('a large file goes in parts, and arrives as one', async (t) => {
   t.equal(storage.open.size, 0)
 })
 
-t.test('what the bucket has is not stored again, and what is no backup is not stored', async (t) => {
+t.test('a backup that the bucket has is not uploaded again, and other files are never uploaded', async (t) => {
   const { storage, bucket, folder } = await start(t)
   await makeBackup(folder, NAME, 10)
   await makeBackup(folder, '.new-sluice-20261127T013000Z', 10)
@@ -51,7 +51,7 @@ t.test('what the bucket has is not stored again, and what is no backup is not st
   t.equal(storage.objects.size, 6)
 })
 
-t.test('one whose sums did not get there is stored anew', async (t) => {
+t.test('a backup whose checksums are not in the bucket is uploaded again', async (t) => {
   const { storage, bucket, folder } = await start(t)
   await makeBackup(folder, NAME, 10)
   storage.fail = (request) => (/^PUT .*SHA256SUMS/.test(request) ? 403 : undefined)
@@ -63,24 +63,24 @@ t.test('one whose sums did not get there is stored anew', async (t) => {
   t.match(await uploadBackups(bucket, folder), { names: [NAME] })
 })
 
-t.test('a storage that stumbles is asked again; parts of what fails for good are given up', async (t) => {
+t.test('a temporary failure is retried, and a permanent one aborts the upload of the parts', async (t) => {
   const { storage, bucket, folder } = await start(t)
   await makeBackup(folder, NAME, 20 * 2 ** 20)
-  let stumbles = 2
-  storage.fail = (request) => (request.startsWith('PUT') && stumbles-- > 0 ? 503 : undefined)
+  let failures = 2
+  storage.fail = (request) => (request.startsWith('PUT') && failures-- > 0 ? 503 : undefined)
   await uploadBackups(bucket, folder)
 
   await makeBackup(folder, 'sluice-20261128T013000Z', 20 * 2 ** 20)
   storage.fail = (request) => (request.includes('partNumber=2') ? 400 : undefined)
   await t.rejects(uploadBackups(bucket, folder), /answered 400/)
-  t.equal(storage.open.size, 0, 'nothing is left to be paid for')
+  t.equal(storage.open.size, 0, 'no parts are left in the storage')
 })
 
-t.test('a completion that fails after its 200 is a failure', async (t) => {
+t.test('a completion with an error in its 200 response is a failure', async (t) => {
   const { storage, bucket, folder } = await start(t)
   await makeBackup(folder, NAME, 20 * 2 ** 20)
   storage.fail = (request) => {
-    // Another content than was sent: its tag is no longer that of the part.
+    // Replaces the first part, so that its ETag no longer matches.
     if (/^POST .*uploadId=/.test(request))
       for (const parts of storage.open.values()) parts[0] = Buffer.alloc(6 * 2 ** 20)
     return undefined
@@ -88,7 +88,7 @@ t.test('a completion that fails after its 200 is a failure', async (t) => {
   await t.rejects(uploadBackups(bucket, folder), /answered 200 InvalidPart/)
 })
 
-t.test('a wrong key is refused by the storage, and told by what it says', async (t) => {
+t.test('a wrong secret key fails with the error of the storage', async (t) => {
   const { storage, folder } = await start(t)
   await makeBackup(folder, NAME, 10)
   const wrong = openBucket({ url: storage.url, ...credentials, secretAccessKey: 'wrong' })
@@ -96,7 +96,7 @@ t.test('a wrong key is refused by the storage, and told by what it says', async 
   await t.rejects(listBackups(wrong), /403 SignatureDoesNotMatch/)
 })
 
-t.test('a backup that was damaged on the volume is not stored, one that was in the bucket is not kept', async (t) => {
+t.test('uploading a damaged backup fails, and a download that is damaged is not kept', async (t) => {
   const { storage, bucket, folder } = await start(t)
   await makeBackup(folder, NAME, 10)
   await uploadBackups(bucket, folder)
@@ -110,7 +110,7 @@ t.test('a backup that was damaged on the volume is not stored, one that was in t
   await t.rejects(uploadBackups(bucket, folder), /20261128T013000Z\/sluice\.dump is damaged/)
 })
 
-t.test('the bucket lists its backups, page after page, and nothing else', async (t) => {
+t.test('the list has the backups from all pages of the bucket, and nothing else', async (t) => {
   const { storage, bucket } = await start(t)
   const names = [1, 2, 3, 4, 5].map((day) => `sluice-2026110${day}T013000Z`)
   for (const name of [...names, 'other']) storage.objects.set(`${FOLDER}/${name}/SHA256SUMS`, Buffer.alloc(0))
@@ -118,7 +118,7 @@ t.test('the bucket lists its backups, page after page, and nothing else', async 
   t.strictSame(await listBackups(bucket), names)
 })
 
-t.test('an object that breaks off is not kept', async (t) => {
+t.test('a download that breaks off leaves no file', async (t) => {
   const { storage, bucket, folder } = await start(t)
   await makeBackup(folder, NAME, 100_000)
   await uploadBackups(bucket, folder)
@@ -128,7 +128,7 @@ t.test('an object that breaks off is not kept', async (t) => {
   t.strictSame(await readdir(elsewhere), [])
 })
 
-t.test('an upload has a time limit, and a download only while no data arrives', async (t) => {
+t.test('an upload has a time limit; a download has one only while no data arrives', async (t) => {
   const { storage, bucket, folder } = await start(t)
   await makeBackup(folder, NAME, 100_000)
   const limit = new AbortController()
@@ -168,7 +168,7 @@ t.test('the region is the one that is set, or the one in the URL', async (t) => 
   t.equal(await regionOf('https://s3.eu-west-1.amazonaws.com/bucket', 'eu-north-1'), 'eu-north-1')
 })
 
-t.test('the command uploads, and tells the database how it went; no secret is in what it writes', async (t) => {
+t.test('the command keeps the result of an upload in the database, and prints no secret', async (t) => {
   const { storage, folder } = await start(t)
   const { ownerUrl } = await createDatabase(t)
   const db = connect({ url: ownerUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} })
@@ -202,7 +202,7 @@ t.test('the command uploads, and tells the database how it went; no secret is in
   t.match(await selectJobs(db), [{ job: 'backup_upload', succeeded: false, succeededAt: Number }])
 })
 
-t.test('without a bucket it says what is missing', async (t) => {
+t.test('without a bucket, the command names the missing settings', async (t) => {
   const command = runCommand(t, ['backups', 'list'], {})
   t.equal(await command.exit, 1)
   t.match(command.stderr(), /BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set/)

@@ -15,8 +15,8 @@ import { until } from '../helpers/until.ts'
 
 const REFRESH_MS = 2_000
 
-/** The key, or the code of the problem. */
-const answerOf = async (ring: KeyRing, token: string) => {
+/** Returns the key, or the code of the problem. */
+const resultOf = async (ring: KeyRing, token: string) => {
   try {
     return await ring.find(token)
   } catch (error) {
@@ -24,7 +24,7 @@ const answerOf = async (ring: KeyRing, token: string) => {
   }
 }
 
-t.test('a key is found by its token, with all that it may do', async (t) => {
+t.test('a key is found by its token, with its permissions', async (t) => {
   const { ring, make } = await setUp(t)
   const expiresAt = new Date('2999-01-02T03:04:05.678Z')
   const { id, token } = await make({
@@ -44,19 +44,19 @@ t.test('a key is found by its token, with all that it may do', async (t) => {
   })
 })
 
-t.test('once the keys were read, a known token is answered at once and costs no query', async (t) => {
+t.test('after the keys have been read, a known token is found synchronously and without a query', async (t) => {
   const { ring, make, queries } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
   const before = queries()
   for (let count = 0; count < 1000; count++) {
     const found = ring.find(token)
-    if (found instanceof Promise || found?.id !== id) throw new Error('not at once')
+    if (found instanceof Promise || found?.id !== id) throw new Error('not found synchronously')
   }
   t.equal(queries(), before)
 })
 
-t.test('a token that nobody issued belongs to no key, nor does the hash of one that somebody did', async (t) => {
+t.test('neither an unknown token nor the hash of a real one finds a key', async (t) => {
   const { ring, make, root } = await setUp(t)
   await make()
   t.equal(await ring.find('sluice_000000000000_nothing'), undefined)
@@ -64,42 +64,42 @@ t.test('a token that nobody issued belongs to no key, nor does the hash of one t
   t.equal(await ring.find((rows[0] as { hash: Buffer }).hash.toString('hex')), undefined)
 })
 
-// However many came, all waited, for as long as the database was away or the keys were locked.
-t.test('before the keys were read a hundred requests wait for them; the others are refused', async (t) => {
+// There was no limit: all requests waited while the database was unavailable or the table of keys was locked.
+t.test('before the first read of the keys, a hundred requests wait for it, and the others are refused', async (t) => {
   const { ring, make, hold } = await setUp(t)
   const { id, token } = await make()
   const held = hold()
-  const answers = Array.from({ length: MOST_LOOKING - 1 }, (_, n) => answerOf(ring, `unknown${n}`))
+  const results = Array.from({ length: MOST_LOOKING - 1 }, (_, n) => resultOf(ring, `unknown${n}`))
   const last = ring.find(token)
-  const late = Array.from({ length: 50 }, () => answerOf(ring, token))
+  const late = Array.from({ length: 50 }, () => resultOf(ring, token))
   t.same(await Promise.all(late), Array(50).fill('overloaded'))
-  held.goOn()
-  t.same(await Promise.all(answers), Array(MOST_LOOKING - 1).fill(undefined))
+  held.release()
+  t.same(await Promise.all(results), Array(MOST_LOOKING - 1).fill(undefined))
   t.match(await last, { id })
-  t.match(ring.find(token), { id }, 'and nobody waits for it any more')
+  t.match(ring.find(token), { id }, 'later requests do not wait')
 })
 
-t.test('of requests whose keys nobody knows a hundred wait for the database; the others are refused', async (t) => {
+t.test('a hundred requests with unknown keys wait for the database, and the others are refused', async (t) => {
   const { ring, make, hold } = await setUp(t)
   const known = await make()
   await ring.find(known.token)
   const held = hold()
-  const answers = Array.from({ length: MOST_LOOKING + 50 }, (_, n) => answerOf(ring, `unknown${n}`))
-  t.same(await Promise.all(answers.slice(MOST_LOOKING)), Array(50).fill('overloaded'))
+  const results = Array.from({ length: MOST_LOOKING + 50 }, (_, n) => resultOf(ring, `unknown${n}`))
+  t.same(await Promise.all(results.slice(MOST_LOOKING)), Array(50).fill('overloaded'))
   t.match(ring.find(known.token), { id: known.id }, 'a known key does not wait')
-  held.goOn()
-  t.same(await Promise.all(answers.slice(0, MOST_LOOKING)), Array(MOST_LOOKING).fill(undefined))
-  t.equal(await ring.find('unknown'), undefined, 'and there is room again')
+  held.release()
+  t.same(await Promise.all(results.slice(0, MOST_LOOKING)), Array(MOST_LOOKING).fill(undefined))
+  t.equal(await ring.find('unknown'), undefined, 'later requests can wait again')
 })
 
-t.test('a new key works at once, although another unknown token was just looked up', async (t) => {
+t.test('a new key works at once, even if an unknown token has just been looked up', async (t) => {
   const { ring, make } = await setUp(t)
   t.equal(await ring.find('unknown'), undefined)
   const { id, token } = await make()
   t.equal((await ring.find(token))?.id, id)
 })
 
-t.test('a new key works at once, although a read that began before it was made is under way', async (t) => {
+t.test('a new key works at once, even if a read that began before its creation is running', async (t) => {
   const { ring, make, hold } = await setUp(t)
   await ring.find('unknown')
   const held = hold()
@@ -107,35 +107,35 @@ t.test('a new key works at once, although a read that began before it was made i
   await held.begun
   const { id, token } = await make()
   const found = ring.find(token)
-  // Until it may ask the database again: it must not be content with the read that began too early.
-  for (const until = performance.now() + 150; performance.now() < until; ) await turn()
-  held.goOn()
+  // Long enough for another query to be allowed. The result of the earlier read must not be used for this key.
+  for (const end = performance.now() + 150; performance.now() < end; ) await turn()
+  held.release()
   t.equal(await unknown, undefined)
   t.equal((await found)?.id, id)
 })
 
-t.test('a flood of unknown tokens costs a few queries, and everybody gets an answer', async (t) => {
+t.test('a flood of unknown tokens costs few queries, and every lookup gets a result', async (t) => {
   const { ring, queries } = await setUp(t)
   await ring.find('first')
   const [before, started] = [queries(), performance.now()]
   for (let wave = 0; wave < 5; wave++) {
-    const found = await Promise.all(Array.from({ length: 1000 }, (_, index) => answerOf(ring, `${wave} ${index}`)))
+    const found = await Promise.all(Array.from({ length: 1000 }, (_, index) => resultOf(ring, `${wave} ${index}`)))
     t.same(new Set(found), new Set([undefined, 'overloaded']))
   }
   const tenths = Math.ceil((performance.now() - started) / 100)
   t.ok(queries() - before <= tenths, `${queries() - before} queries in ${tenths} tenths of a second`)
 })
 
-t.test('a flood of unknown tokens does not slow down the known ones', async (t) => {
+t.test('a known token is found synchronously during a flood of unknown ones', async (t) => {
   const { ring, make } = await setUp(t)
   const { token } = await make()
   await ring.find(token)
-  const flood = Array.from({ length: 1000 }, (_, index) => answerOf(ring, `${index}`))
+  const flood = Array.from({ length: 1000 }, (_, index) => resultOf(ring, `${index}`))
   t.notOk(ring.find(token) instanceof Promise)
   await Promise.all(flood)
 })
 
-t.test('the copy is read again by itself: a key that was revoked elsewhere is known to be', async (t) => {
+t.test('the keys are read again every two seconds, which finds a key that was revoked elsewhere', async (t) => {
   const { ring, make, root, queries, nextQuery, start } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
@@ -152,7 +152,7 @@ t.test('the copy is read again by itself: a key that was revoked elsewhere is kn
   t.equal(queries(), before + 1)
 })
 
-t.test('who watches a key is told within one refresh what it lost, and of nothing that it still may do', async (t) => {
+t.test('a refresh aborts the streams of keys that lost the scope or a source prefix, and no others', async (t) => {
   const { ring, make, root, start, refresh } = await setUp(t)
   start()
   const change = (set: RawBuilder<unknown>, id: string) =>
@@ -164,31 +164,31 @@ t.test('who watches a key is told within one refresh what it lost, and of nothin
 
   await change(sql`source_prefixes = '{b,c,a}', name = 'other'`, id)
   await refresh()
-  t.notOk(ingest.aborted || read.aborted, 'more sources')
+  t.notOk(ingest.aborted || read.aborted, 'a key that got more sources')
   await change(sql`scopes = '{ingest}'`, id)
   await refresh()
   t.match(read.reason, { code: 'forbidden' })
   t.notOk(ingest.aborted)
   await change(sql`source_prefixes = '{a,b}'`, id)
   await refresh()
-  t.match(ingest.reason, { code: 'source_forbidden' }, 'c, which a stream that began meanwhile may use')
+  t.match(ingest.reason, { code: 'source_forbidden' }, 'it lost c, which a newer stream may be using')
 
   const late = ring.watch(key, 'read')
-  t.match(late.reason, { code: 'forbidden' }, 'lost since the request was let in')
+  t.match(late.reason, { code: 'forbidden' }, 'the scope was lost after the request was authorized')
   await change(sql`scopes = '{ingest,read}', source_prefixes = '{}'`, id)
   await refresh()
   const again = ring.watch(key, 'read')
-  t.notOk(again.aborted, 'a key that may again')
+  t.notOk(again.aborted, 'the key has the scope again')
   await change(sql`source_prefixes = '{a,b}'`, id)
   await refresh()
-  t.match(again.reason, { code: 'source_forbidden' }, 'bound to sources')
+  t.match(again.reason, { code: 'source_forbidden' }, 'the key was limited to sources')
   t.same(ring.current(key, 'read').sourcePrefixes, ['a', 'b'])
   await sql`DELETE FROM sluice.keys WHERE id = ${id}`.execute(root)
   await refresh()
   t.throws(() => ring.current(key, 'read'), { code: 'unauthorized' })
 })
 
-t.test('stopping waits for the read that is under way, so that the connections can be closed after it', async (t) => {
+t.test('stop() waits for the running read, so that the connections can be closed after it', async (t) => {
   const { ring, hold } = await setUp(t)
   const held = hold()
   void ring.find('unknown')
@@ -199,32 +199,32 @@ t.test('stopping waits for the read that is under way, so that the connections c
   })
   await turn()
   t.notOk(over)
-  held.goOn()
+  held.release()
   await stopped
 })
 
-// An unknown one was told "wrong", and not to come back: with a key that was made just before, that was not true.
-t.test('while the database is away the last copy holds: known keys work, unknown ones are to try again', async (t) => {
-  const { ring, make, away, back } = await setUp(t)
+// An unknown key got a permanent error. That was wrong for a key that had been created just before the outage.
+t.test('during an outage known keys work, and unknown ones get a retryable error', async (t) => {
+  const { ring, make, beginOutage, endOutage } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
-  await away()
+  await beginOutage()
   await t.rejects(ring.find('unknown') as Promise<unknown>, { code: 'database_unavailable' })
   t.equal((ring.find(token) as Key).id, id)
-  await back()
+  await endOutage()
   t.equal(await ring.find('unknown'), undefined)
   const other = await make()
-  t.equal((await ring.find(other.token))?.id, other.id, 'and it recovers')
+  t.equal((await ring.find(other.token))?.id, other.id, 'after the outage, a new key works')
 })
 
-t.test('while the database is away the failed refresh is told, once for each outage, and the copy holds', async (t) => {
-  const { ring, make, away, back, queries, nextQuery, start, failures } = await setUp(t)
+t.test('the failed refreshes of an outage are reported once, and known keys keep working', async (t) => {
+  const { ring, make, beginOutage, endOutage, queries, nextQuery, start, failures } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
   start()
   for (const outage of [1, 2]) {
-    await away()
-    // The third of them begins when two have failed.
+    await beginOutage()
+    // The third one begins after two have failed.
     const before = queries()
     await until('three refreshes', () => {
       mock.timers.tick(REFRESH_MS)
@@ -233,7 +233,7 @@ t.test('while the database is away the failed refresh is told, once for each out
     t.equal(failures.length, outage)
     t.ok(failures.at(-1) instanceof Error)
     t.equal((ring.find(token) as Key).id, id)
-    await back()
+    await endOutage()
     let refreshed = false
     void nextQuery().then(() => {
       refreshed = true
@@ -245,14 +245,14 @@ t.test('while the database is away the failed refresh is told, once for each out
   }
 })
 
-t.test('keys that could never be read are an outage, not a wrong key', async (t) => {
-  const { ring, make, away, back } = await setUp(t)
+t.test('if the keys have never been read, an outage is reported as such and not as an unknown key', async (t) => {
+  const { ring, make, beginOutage, endOutage } = await setUp(t)
   const { id, token } = await make()
-  await away()
+  await beginOutage()
   const failure = await Promise.resolve(ring.find(token)).catch((error) => error)
   t.ok(failure instanceof Problem)
   t.match(failure, { status: 503, code: 'database_unavailable' })
-  await back()
+  await endOutage()
   t.equal((await ring.find(token))?.id, id)
 })
 
@@ -296,21 +296,21 @@ async function setUp(t: Test) {
       expiresAt = null,
     }: Partial<Parameters<typeof issueKey>[1]> = {}) =>
       issueKey(root as never, { name: 'test', scopes, sourcePrefixes, recordsPerSecond, expiresAt }),
-    /** The database ends its connections and lets nobody in. */
-    async away() {
+    /** The database closes its connections and accepts no new ones. */
+    async beginOutage() {
       await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
       await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = ${name}`.execute(
         elsewhere,
       )
     },
-    back: () => sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS true`.execute(elsewhere),
+    endOutage: () => sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS true`.execute(elsewhere),
   }
 }
 
 /** Counts the ring's queries, reports each result, and can hold one back. */
 function watchQueries() {
   let count = 0
-  let told: (() => void)[] = []
+  let listeners: (() => void)[] = []
   let holding: { begin: () => void; released: Promise<void> } | undefined
   const plugin: KyselyPlugin = {
     transformQuery: ({ node }) => {
@@ -322,10 +322,10 @@ function watchQueries() {
       holding = undefined
       begin?.()
       await released
-      // Told in the next turn, when the ring has taken it over.
+      // In the next turn, after the ring has processed the result.
       setImmediate(() => {
-        for (const tell of told) tell()
-        told = []
+        for (const listener of listeners) listener()
+        listeners = []
       })
       return result
     },
@@ -333,17 +333,17 @@ function watchQueries() {
   return {
     plugin,
     queries: () => count,
-    /** Resolves when the next query has been answered. */
+    /** Resolves when the ring has the result of the next query. */
     nextQuery: () =>
       new Promise<void>((resolve) => {
-        told.push(resolve)
+        listeners.push(resolve)
       }),
-    /** The next answer of the database stays on its way until it may go on. */
+    /** Holds back the next result of the database until `release` is called. */
     hold() {
       const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
-      const { promise: released, resolve: goOn } = Promise.withResolvers<void>()
+      const { promise: released, resolve: release } = Promise.withResolvers<void>()
       holding = { begin, released }
-      return { begun, goOn }
+      return { begun, release }
     },
   }
 }

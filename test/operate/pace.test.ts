@@ -11,7 +11,7 @@ t.test('steps are repeated until one says that it was the last', async (t) => {
   t.equal(steps, 4)
 })
 
-t.test('after a step that took long the next one takes fewer rows, after a short one more', async (t) => {
+t.test('after a long step the next one takes fewer rows, and after a short one more', async (t) => {
   const clock = stopClock(t)
   const rows: number[] = []
   const took = [400, 10, 10]
@@ -21,7 +21,7 @@ t.test('after a step that took long the next one takes fewer rows, after a short
       clock.jump(took[rows.length - 1] ?? 0)
       return rows.length < 4
     }),
-    // The pauses.
+    // Ends the pauses.
     (async () => {
       while (rows.length < 4) await clock.tick(100)
     })(),
@@ -32,7 +32,7 @@ t.test('after a step that took long the next one takes fewer rows, after a short
   t.equal(fourth, third * 2)
 })
 
-t.test('after a step there is a pause, in proportion to what it took', async (t) => {
+t.test('after a step there is a pause of several times its duration', async (t) => {
   const clock = stopClock(t)
   const begins: number[] = []
   const running = paced(forever, async () => {
@@ -46,7 +46,7 @@ t.test('after a step there is a pause, in proportion to what it took', async (t)
   t.ok(second - first >= 200, `${second - first} ms later`)
 })
 
-t.test('locks that are not to be had and statements that take too long are tried again', async (t) => {
+t.test('lock timeouts, statement timeouts, serialization failures and deadlocks are retried', async (t) => {
   for (const code of ['55P03', '57014', '40001', '40P01']) {
     let tries = 0
     await paced(forever, async () => {
@@ -57,7 +57,7 @@ t.test('locks that are not to be had and statements that take too long are tried
   }
 })
 
-t.test('five failures in a row are the end, and every other failure at once', async (t) => {
+t.test('five temporary failures in a row end it, and any other failure ends it at once', async (t) => {
   for (const [code, most] of [
     ['55P03', 5],
     ['42501', 1],
@@ -74,7 +74,7 @@ t.test('five failures in a row are the end, and every other failure at once', as
   }
 })
 
-t.test('it is stopped between two steps, also in a long pause, and never in one', async (t) => {
+t.test('a stop takes effect between two steps or in a pause, but never during a step', async (t) => {
   const stop = new AbortController()
   let ended = false
   const running = paced(stop.signal, async () => {
@@ -94,5 +94,5 @@ t.test('it is stopped between two steps, also in a long pause, and never in one'
   })
   await clock.tick(0)
   again.abort()
-  t.equal(await pausing, false, 'the clock stands still, and the pause is over')
+  t.equal(await pausing, false, 'the pause ends although the clock stands still')
 })

@@ -3,7 +3,7 @@ import { parsePolicies } from '../../src/operate/policies.ts'
 
 const parse = (value: unknown) => parsePolicies(JSON.stringify(value), 'policies.json')
 
-t.test('a policy is a selection and one limit at least', async (t) => {
+t.test('a policy is parsed into a selection and its limits', async (t) => {
   t.match(
     parse([
       { type: 'click', maxAge: '30d' },
@@ -20,7 +20,7 @@ t.test('a policy is a selection and one limit at least', async (t) => {
   t.match(all, { selection: { typePrefix: 'a', source: 's' }, maxAgeSeconds: 604_800, maxCount: 1, maxBytes: 1 })
 })
 
-t.test('ages and sizes are what their units say', async (t) => {
+t.test('ages and sizes are converted by their units', async (t) => {
   for (const [maxAge, seconds] of Object.entries({ '90s': 90, '5m': 300, '12h': 43_200, '36500d': 3_153_600_000 }))
     t.equal(parse([{ maxAge }])[0]?.maxAgeSeconds, seconds, maxAge)
   for (const [maxBytes, bytes] of Object.entries({
@@ -34,18 +34,18 @@ t.test('ages and sizes are what their units say', async (t) => {
     t.equal(parse([{ maxBytes }])[0]?.maxBytes, bytes, maxBytes)
 })
 
-t.test('a file without policies is none: nothing is to be removed', async (t) => {
+t.test('an empty file contains no policies', async (t) => {
   for (const text of ['', ' \n', '[]']) t.same(parsePolicies(text, 'policies.json'), [])
 })
 
-t.test('a text that is not JSON is refused with the place', async (t) => {
+t.test('text that is not JSON is refused with the line and column', async (t) => {
   t.throws(() => parsePolicies('[\n  {"type": "click" "maxAge": "30d"}]', 'p.json'), {
     message: /^p\.json is not JSON: .*line 2 column 20/,
   })
 })
 
-// What was meant may be guessed, and must not be: a wrong guess removes what nobody can bring back.
-t.test('whatever else is refused, with the file, the place and what may be there', async (t) => {
+// Nothing is guessed, because a wrong guess deletes records that cannot be restored.
+t.test('an invalid policy is refused with the file, the location and what is allowed', async (t) => {
   const unit = 'a whole number and a unit, s, m, h, d or w: 30d'
   const size = 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB'
   const name = 'text of 1 to 256 bytes without control characters, lone surrogates or noncharacters'
@@ -83,7 +83,7 @@ t.test('whatever else is refused, with the file, the place and what may be there
   }
 })
 
-t.test('every fault has its line', async (t) => {
+t.test('every fault is reported on its own line', async (t) => {
   t.throws(() => parse([{ maxAge: '1y' }, { maxCount: 0, maxBytes: '1x' }]), {
     message: /^policies\.json: \/0\/maxAge .*\npolicies\.json: \/1\/maxCount .*\npolicies\.json: \/1\/maxBytes .*$/,
   })

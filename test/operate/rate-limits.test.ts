@@ -7,7 +7,7 @@ import { stopClock } from '../helpers/clock.ts'
 
 const makeKey = (id: string, recordsPerSecond: number | null = null) => ({ id, recordsPerSecond }) as Key
 
-/** The headers of the refusal; undefined: it was let in. */
+/** The headers of the refusal; undefined if the request is admitted. */
 function refusal(limit: RateLimit): Record<string, string> | undefined {
   try {
     limit.admit()
@@ -18,7 +18,7 @@ function refusal(limit: RateLimit): Record<string, string> | undefined {
   }
 }
 
-t.test('a key has its own rate, or the one for all, or none', async (t) => {
+t.test('a key has its own rate, the default rate, or none', async (t) => {
   const none = new RateLimits(undefined)
   t.equal(none.of(makeKey('a')), undefined)
   t.equal(none.of(makeKey('a', 5))?.recordsPerSecond, 5)
@@ -27,7 +27,7 @@ t.test('a key has its own rate, or the one for all, or none', async (t) => {
   t.equal(some.of(makeKey('b', 5))?.recordsPerSecond, 5)
 })
 
-t.test('a key keeps what it has left from request to request, and shares it with no other', async (t) => {
+t.test('the limit of a key counts all of its requests, and none of another key', async (t) => {
   stopClock(t)
   const limits = new RateLimits(1)
   limits.of(makeKey('a'))?.charge(10)
@@ -35,22 +35,22 @@ t.test('a key keeps what it has left from request to request, and shares it with
   t.notOk(refusal(limits.of(makeKey('b')) as RateLimit))
 })
 
-t.test('after a pause ten seconds’ worth may be sent at once, then as much as the rate says', async (t) => {
+t.test('after a pause, ten seconds’ worth can be sent at once, and then as much as the rate allows', async (t) => {
   const clock = stopClock(t)
   const limit = new RateLimits(5).of(makeKey('a')) as RateLimit
-  const letInNow = () => {
+  const countAdmitted = () => {
     for (let count = 0; ; count++) if (refusal(limit)) return count
   }
-  t.equal(letInNow(), 50)
+  t.equal(countAdmitted(), 50)
   clock.jump(200)
-  t.equal(letInNow(), 1)
+  t.equal(countAdmitted(), 1)
   clock.jump(1000)
-  t.equal(letInNow(), 5)
+  t.equal(countAdmitted(), 5)
   clock.jump(3_600_000)
-  t.equal(letInNow(), 50, 'and no more after an hour')
+  t.equal(countAdmitted(), 50, 'no more, even after an hour')
 })
 
-t.test('a batch beyond what is left is taken, and paid for before the next request', async (t) => {
+t.test('a batch over the limit becomes debt, and the key is refused until the debt is repaid', async (t) => {
   const clock = stopClock(t)
   const limit = new RateLimits(10).of(makeKey('a')) as RateLimit
   limit.admit()
@@ -62,7 +62,7 @@ t.test('a batch beyond what is left is taken, and paid for before the next reque
   t.notOk(refusal(limit))
 })
 
-t.test('Retry-After is never too early: who waits for so long is let in', async (t) => {
+t.test('a request that waits for Retry-After is admitted', async (t) => {
   const clock = stopClock(t)
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 1000 }), fc.integer({ min: 1, max: 100_000 }), (rate, records) => {
@@ -76,7 +76,7 @@ t.test('Retry-After is never too early: who waits for so long is let in', async 
   )
 })
 
-t.test('over time a key sends as much as its rate, whatever its batches', async (t) => {
+t.test('over time a key can send as much as its rate allows, whatever the size of its batches', async (t) => {
   const clock = stopClock(t)
   const limit = new RateLimits(100).of(makeKey('a')) as RateLimit
   let sent = 0
@@ -91,7 +91,7 @@ t.test('over time a key sends as much as its rate, whatever its batches', async 
   t.ok(sent >= 100_000 && sent <= 100_000 + 1000 + 750, `${sent} in 1000 seconds`)
 })
 
-t.test('headers say the policy, what is left, and when more is', async (t) => {
+t.test('the headers have the policy, what remains, and when the whole limit is available again', async (t) => {
   const clock = stopClock(t)
   const limit = new RateLimits(10).of(makeKey('a')) as RateLimit
   t.same(limit.headers, { 'ratelimit-policy': '"records";q=100;w=10', ratelimit: '"records";r=100;t=0' })
@@ -101,7 +101,7 @@ t.test('headers say the policy, what is left, and when more is', async (t) => {
   t.equal(limit.headers.ratelimit, '"records";r=90;t=1')
 })
 
-t.test('a key whose rate was changed has the new one at once', (t) => {
+t.test('a changed rate applies at once', (t) => {
   const limits = new RateLimits(undefined)
   limits.of(makeKey('a', 1))?.charge(100)
   const changed = limits.of(makeKey('a', 5)) as RateLimit

@@ -13,7 +13,7 @@ import { type Given, give, ids, many } from '../helpers/retention.ts'
 
 const database = await createDatabase(t)
 const owner = connect(database.ownerUrl, 2)
-// As the role that does it in the cluster.
+// Connects as the role that runs maintenance in the cluster.
 const db = connectAs({
   url: database.maintenanceUrl,
   name: 'test',
@@ -25,7 +25,7 @@ t.teardown(() => Promise.all([owner.destroy(), db.destroy()]))
 
 const DAY = 86_400
 
-/** Applies policies to a table that holds these records, and nothing else. */
+/** Applies policies to a table that has only these records. Without records, it uses the table as it is. */
 async function apply(
   policies: PolicyInput[],
   records: readonly Given[] = [],
@@ -38,12 +38,12 @@ async function apply(
   const parsed = parsePolicies(JSON.stringify(policies), 'policies.json')
   const removed = new Removed(parsed)
   const stop = new AbortController().signal
-  const whole = await retain(db, parsed, { dryRun, stop, onBatch: (batch) => removed.add(batch) })
-  assert.ok(whole)
+  const completed = await retain(db, parsed, { dryRun, stop, onBatch: (batch) => removed.add(batch) })
+  assert.ok(completed)
   return removed
 }
 
-t.test('maxAge removes what was received longer ago, of the type that it names', async (t) => {
+t.test('maxAge deletes records of the selected type that were received longer ago', async (t) => {
   const removed = await apply(
     [{ type: 'click', maxAge: '30d' }],
     [
@@ -58,9 +58,9 @@ t.test('maxAge removes what was received longer ago, of the type that it names',
   t.equal(removed.records, 2)
 })
 
-// The client's clock is the client's affair: one that is a year ahead would keep its records for a year too long, and one
-// that begins in 1970 would lose them at once.
-t.test("an age is counted from when a record was received, whatever the client's time says", async (t) => {
+// A client's clock can be wrong. If `time` counted, a clock that is a year ahead would keep its records for a year too long, and
+// the records of a clock that starts in 1970 would be deleted at once.
+t.test('the age of a record counts from its receipt, whatever its time says', async (t) => {
   await apply(
     [{ maxAge: '1d' }],
     [
@@ -68,19 +68,20 @@ t.test("an age is counted from when a record was received, whatever the client's
       { id: 'old, time in the past', age: 2 * DAY, time: '0001-01-01T00:00:00Z' },
       { id: 'new, time in the past', time: '0001-01-01T00:00:00Z' },
       { id: 'new, time in the future', time: '9999-12-31T00:00:00Z' },
-      // A server whose clock was an hour ahead, and was set right.
+      // By a server whose clock was an hour ahead and was then corrected.
       { id: 'received in the future', age: -3600 },
     ],
   )
   t.same(await ids(owner), ['new, time in the past', 'new, time in the future', 'received in the future'])
 })
 
-t.test('an old record that stands behind young ones, since a clock was set back, is removed as well', async (t) => {
+// The feed can have this order after a server's clock was set back.
+t.test('an old record that comes after younger ones in the feed is deleted as well', async (t) => {
   await apply([{ maxAge: '1d' }], [...many(600), { age: 2 * DAY }])
   t.equal((await ids(owner)).length, 600)
 })
 
-t.test('the search for old records ends in the first ten thousand that are all young', async (t) => {
+t.test('the search for old records ends after ten thousand that are all young', async (t) => {
   await sql`TRUNCATE sluice.records`.execute(owner)
   await give(owner, [{ age: 2 * DAY }, ...many(40_000)])
   let seen = 0
@@ -89,11 +90,11 @@ t.test('the search for old records ends in the first ten thousand that are all y
     seen += batch.seen
   }
   await retain(db, policies, { dryRun: false, stop: new AbortController().signal, onBatch })
-  t.ok(seen > 10_000 && seen < 25_000, `${seen} were looked at`)
+  t.ok(seen > 10_000 && seen < 25_000, `${seen} records were examined`)
   t.equal((await ids(owner)).length, 40_000)
 })
 
-t.test('maxCount keeps the newest of those that it is about', async (t) => {
+t.test('maxCount keeps the newest of the selected records', async (t) => {
   const records = many(3000, (index) => ({ id: `${index}`, source: index % 3 === 0 ? 'shop' : 'other' }))
   const removed = await apply([{ source: 'shop', maxCount: 100 }], records)
   t.equal(removed.records, 900)
@@ -103,21 +104,21 @@ t.test('maxCount keeps the newest of those that it is about', async (t) => {
     left.filter((id) => Number(id) % 3 === 0),
     many(100).map((_, index) => `${2700 + 3 * index}`),
   )
-  t.equal((await apply([{ source: 'shop', maxCount: 100 }])).records, 0, 'and a second time it has nothing to do')
+  t.equal((await apply([{ source: 'shop', maxCount: 100 }])).records, 0, 'a second run has nothing to delete')
 })
 
-t.test('maxBytes keeps as many of the newest as take no more than that', async (t) => {
+t.test('maxBytes keeps as many of the newest records as fit into the limit', async (t) => {
   const records = many(2000, (index) => ({ id: `${index}`, type: index % 2 === 0 ? 'big' : 'small', size: 1000 }))
   const before = await apply([{ type: 'big', maxAge: '1s' }], records, { dryRun: true })
   t.equal(before.records, 0)
   await apply([{ type: 'big', maxBytes: '100kB' }])
   const { records: left, bytes } = await weigh({ type: 'big' })
   t.ok(bytes <= 100_000, `${bytes} bytes are left`)
-  t.ok(bytes + bytes / left > 100_000, 'one more would be too many')
+  t.ok(bytes + bytes / left > 100_000, 'one more record would not fit')
   t.equal((await weigh({ type: 'small' })).records, 1000)
 })
 
-t.test('the bytes of records are about what they take on disk', async (t) => {
+t.test('the counted bytes of records are within 15 % of their size on disk', async (t) => {
   for (const size of [2, 300, 5000]) {
     const removed = await apply(
       [{ maxAge: '1s' }],
@@ -126,17 +127,17 @@ t.test('the bytes of records are about what they take on disk', async (t) => {
         dryRun: true,
       },
     )
-    // Rebuilt: without what page splits leave free.
+    // Rewrites the table without the free space that page splits leave.
     await sql`VACUUM FULL sluice.records`.execute(owner)
     const { rows } = await sql<{ bytes: string }>`SELECT pg_total_relation_size('sluice.records') AS bytes`.execute(
       owner,
     )
     const ratio = removed.bytes / Number(rows[0]?.bytes)
-    t.ok(ratio > 0.85 && ratio < 1.15, `${ratio} of it, with payloads of ${size} bytes`)
+    t.ok(ratio > 0.85 && ratio < 1.15, `${ratio} of the size on disk, with payloads of ${size} bytes`)
   }
 })
 
-t.test('each policy is applied for itself: a record goes when one says so, and counts once', async (t) => {
+t.test('a record is deleted if any policy matches it, and counts once in the total', async (t) => {
   const removed = await apply(
     [{ type: 'click', maxAge: '30d' }, { source: 'shop', maxCount: 2 }, { maxCount: 100 }],
     [
@@ -155,7 +156,7 @@ t.test('each policy is applied for itself: a record goes when one says so, and c
   t.same([age(byAge?.oldest), age(byAge?.newest)], [40, 35])
 })
 
-t.test('nothing in a type or a prefix has a meaning of its own', async (t) => {
+t.test('special characters in a type or a prefix have no special meaning', async (t) => {
   const prefix = `urn:${'p'.repeat(508)}`
   const hostile = [`'; DROP TABLE sluice.records; --`, `100%`, `a_c`, `back\\slash`, `"quoted"`, `💥`, `$1`, `e\u0301`]
   for (const type of hostile) {
@@ -178,10 +179,10 @@ t.test('nothing in a type or a prefix has a meaning of its own', async (t) => {
     ],
     [prefix, prefix.slice(1), 'a%2Fb', 'aX2Fb'].map((source) => ({ id: source.slice(0, 200), source, age: 2 * DAY })),
   )
-  t.same(await ids(owner), [prefix.slice(1, 201), 'aX2Fb'], '512 bytes, and a percent sign')
+  t.same(await ids(owner), [prefix.slice(1, 201), 'aX2Fb'], 'a prefix of 512 bytes, and one with a percent sign')
 })
 
-t.test('what is not in the feed yet is left alone, however the policy would judge it', async (t) => {
+t.test('a record that is not in the feed yet is not deleted', async (t) => {
   await sql`TRUNCATE sluice.records`.execute(owner)
   await give(owner, [{ id: 'before', age: 2 * DAY }])
   const open = await owner.startTransaction().execute()
@@ -198,7 +199,7 @@ t.test('what is not in the feed yet is left alone, however the policy would judg
   t.same(await ids(owner), [])
 })
 
-t.test('a dry run says the same as the run, and removes nothing', async (t) => {
+t.test('a dry run reports the same as the run, and deletes nothing', async (t) => {
   const policies: PolicyInput[] = [{ type: 'a', maxAge: '1d' }, { maxBytes: '100kB' }, { typePrefix: 'b', maxCount: 3 }]
   const records = many(1500, (index) => ({ type: 'abc'.charAt(index % 3), age: (1500 - index) * 120 }))
   const dry = await apply(policies, records, { dryRun: true })
@@ -208,13 +209,13 @@ t.test('a dry run says the same as the run, and removes nothing', async (t) => {
   t.equal((await ids(owner)).length, 1500 - dry.records)
 })
 
-t.test('no policies, no look at the table', async (t) => {
+t.test('without policies nothing is deleted', async (t) => {
   t.match(await apply([], many(3)), { records: 0, shares: [] })
   t.equal((await ids(owner)).length, 3)
 })
 
-// Against the sentences of the README, written down as plainly as they are: any records, any policies.
-t.test('what is removed is what the policies say', async (t) => {
+// Compares the result with a plain model of the manual's rules, for arbitrary records and policies.
+t.test('exactly the records that the policies match are deleted', async (t) => {
   const text = (...values: string[]) => fc.constantFrom(...values)
   const record = fc.record({
     type: text('a', 'ab', 'b'),
@@ -253,11 +254,11 @@ t.test('what is removed is what the policies say', async (t) => {
         const parsed = parsePolicies(JSON.stringify(policies), '')
         await apply(policies, given, { dryRun: true })
         const sizes = await bytesOfEach()
-        const gone = new Set(parsed.flatMap((policy) => saysOf(policy, given, sizes)))
+        const matched = new Set(parsed.flatMap((policy) => matchesOf(policy, given, sizes)))
         const removed = await apply(policies)
-        const left = given.map(({ id }) => id).filter((id) => !gone.has(id))
+        const left = given.map(({ id }) => id).filter((id) => !matched.has(id))
         assert.deepEqual(await ids(owner), left)
-        assert.equal(removed.records, gone.size)
+        assert.equal(removed.records, matched.size)
       },
     ),
     { numRuns: 15 },
@@ -265,8 +266,8 @@ t.test('what is removed is what the policies say', async (t) => {
   t.pass()
 })
 
-/** The ids that a policy removes. */
-function saysOf(
+/** The ids of the records that a policy deletes. */
+function matchesOf(
   policy: Policy,
   records: Required<Pick<Given, 'id' | 'type' | 'source' | 'age'>>[],
   sizes: number[],
@@ -287,7 +288,7 @@ function saysOf(
   })
 }
 
-/** By id. */
+/** The size of each record, by its id. */
 async function bytesOfEach(): Promise<number[]> {
   const { rows } = await sql<{
     id: string

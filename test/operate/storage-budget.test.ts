@@ -6,7 +6,7 @@ import { stopClock, turn } from '../helpers/clock.ts'
 const BUDGET = 1000
 const SECOND = 1000
 
-/** A budget of 1,000 bytes, measured as the test says: `size.used` of it, `size.occupied` of it with the space inside. */
+/** A budget of 1,000 bytes. The measurements return `size`; its `occupied` includes the free space inside the files. */
 async function setUp(t: Test, used: number) {
   const clock = stopClock(t)
   const size: Measurement & { error?: Error } = { used, occupied: used }
@@ -37,7 +37,7 @@ async function setUp(t: Test, used: number) {
     setInFlight: (bytes: number) => {
       inFlight = bytes
     },
-    /** Second by second: between two there is a turn of the event loop. */
+    /** Advances the clock second by second, with turns of the event loop in between. */
     pass: async (seconds: number) => {
       for (let second = 0; second < seconds; second++) await clock.tick(SECOND)
     },
@@ -48,7 +48,7 @@ async function setUp(t: Test, used: number) {
   }
 }
 
-/** Is a request refused? */
+/** Whether requests are refused. */
 function isFull(budget: StorageBudget): boolean {
   try {
     budget.check()
@@ -59,18 +59,18 @@ function isFull(budget: StorageBudget): boolean {
   }
 }
 
-t.test('without a budget nothing is measured, and nothing refused', async (t) => {
+t.test('without a budget, nothing is measured and nothing is refused', async (t) => {
   const clock = stopClock(t)
-  const nothing = () => t.fail('nobody asked for it')
+  const mustNotBeCalled = () => t.fail('it must not be called')
   const budget = new StorageBudget({
     budgetBytes: undefined,
     measure: async () => {
-      nothing()
+      mustNotBeCalled()
       return { used: 0, occupied: 0 }
     },
     inFlight: () => 1e12,
-    onChange: nothing,
-    onError: nothing,
+    onChange: mustNotBeCalled,
+    onError: mustNotBeCalled,
   })
   budget.start()
   budget.add(1e12)
@@ -79,7 +79,7 @@ t.test('without a budget nothing is measured, and nothing refused', async (t) =>
   t.match(budget, { state: 'ok', usedBytes: undefined, budgetBytes: undefined })
 })
 
-t.test('below 80 % all is well; from there a warning, from 90 % a refusal; each is told once', async (t) => {
+t.test('from 80 % there is a warning, from 90 % requests are refused, and each change is reported once', async (t) => {
   const { budget, changes, becomes, pass } = await setUp(t, 799)
   t.same([budget.state, budget.usedBytes, isFull(budget)], ['ok', 799, false])
   await becomes(800)
@@ -92,7 +92,7 @@ t.test('below 80 % all is well; from there a warning, from 90 % a refusal; each 
   t.same(changes, ['warning', 'full'])
 })
 
-t.test('what was full is not before 85 %, and then only when it stays so for 12 seconds', async (t) => {
+t.test('after 90 %, requests are admitted when usage has been below 85 % for more than ten seconds', async (t) => {
   const { budget, changes, becomes } = await setUp(t, 900)
   await becomes(850)
   await becomes(851)
@@ -105,26 +105,26 @@ t.test('what was full is not before 85 %, and then only when it stays so for 12 
   await becomes(700)
   await becomes(700)
   await becomes(700)
-  t.equal(budget.state, 'full', 'not when it went up meanwhile')
+  t.equal(budget.state, 'full', 'not if usage went up in the meantime')
   await becomes(700)
   t.equal(budget.state, 'ok')
   t.notOk(isFull(budget))
   t.same(changes, ['full', 'ok'])
 })
 
-t.test('between two measurements what was sent counts, twice, so that a fast writer cannot overshoot', async (t) => {
+t.test('between two measurements, written bytes count twice, so that a fast writer cannot overshoot', async (t) => {
   const { budget, becomes, changes } = await setUp(t, 800)
   budget.add(49)
   t.notOk(isFull(budget), '898')
   budget.add(1)
   t.ok(isFull(budget), '900')
-  t.equal(budget.state, 'warning', 'but that is a guess')
+  t.equal(budget.state, 'warning', 'an estimate does not change the state')
   await becomes(810)
-  t.notOk(isFull(budget), 'and a measurement puts it right')
+  t.notOk(isFull(budget), 'a measurement replaces the estimate')
   t.same(changes, ['warning'])
 })
 
-t.test('bodies that are not written yet count as well', async (t) => {
+t.test('bodies that are not written yet count twice as well', async (t) => {
   const { budget, setInFlight } = await setUp(t, 800)
   setInFlight(49)
   t.notOk(isFull(budget))
@@ -134,7 +134,7 @@ t.test('bodies that are not written yet count as well', async (t) => {
   t.notOk(isFull(budget))
 })
 
-t.test('what is sent while a measurement is under way counts after it', async (t) => {
+t.test('bytes that are written during a measurement count after it', async (t) => {
   const { budget, pass } = await setUp(t, 800)
   let finish = (_: Measurement) => {}
   const slow = new StorageBudget({
@@ -156,14 +156,14 @@ t.test('what is sent while a measurement is under way counts after it', async (t
 })
 
 t.test(
-  'it is measured every five seconds; a fast writer has it measured sooner, but once a second at most',
+  'storage is measured every five seconds, and with a fast writer sooner, but at most once a second',
   async (t) => {
     const { budget, measured, pass } = await setUp(t, 100)
     await pass(20)
     t.equal(measured(), 5)
     for (let times = 0; times < 100; times++) budget.add(6)
     await turn()
-    t.equal(measured(), 5, 'just now')
+    t.equal(measured(), 5, 'not again within a second')
     await pass(1)
     budget.add(6)
     await turn()
@@ -171,7 +171,7 @@ t.test(
   },
 )
 
-t.test('files beyond 97 % are refused, whatever there seems to be inside of them', async (t) => {
+t.test('from 97 % in files, requests are refused, however much space inside the files is free', async (t) => {
   const { budget, becomes } = await setUp(t, 100)
   await becomes(500, 969)
   t.notOk(isFull(budget))
@@ -179,7 +179,7 @@ t.test('files beyond 97 % are refused, whatever there seems to be inside of them
   t.ok(isFull(budget))
 })
 
-t.test('while it cannot be measured the last measurement holds, and writes add up', async (t) => {
+t.test('while measurements fail, the last one is used, and written bytes are added to it', async (t) => {
   const { budget, size, errors, pass, changes } = await setUp(t, 800)
   size.error = new Error('away')
   await pass(5)
@@ -210,14 +210,14 @@ t.test('before the first measurement nothing is refused', async (t) => {
   t.notOk(isFull(unknown))
 })
 
-// Free space that is gone again was none: what VACUUM frees and the writes of a moment take back would let some in each time.
-t.test('a budget that is spent again meanwhile has to have room for its time anew', async (t) => {
+// VACUUM can free space that the next writes use at once. Each time, some requests would be admitted and then refused again.
+t.test('if the budget fills up again, free space has to last for the whole time again', async (t) => {
   const { budget, becomes } = await setUp(t, 950)
   await becomes(800)
   await becomes(950)
   await becomes(800)
   await becomes(800)
-  t.equal(budget.state, 'full', 'room for five seconds')
+  t.equal(budget.state, 'full', 'there was free space for five seconds only')
   await becomes(800)
   await becomes(800)
   t.not(budget.state, 'full')
