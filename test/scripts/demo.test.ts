@@ -6,7 +6,7 @@ import { readDeliveries } from '../../scripts/demo/deliveries.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 
 const deliveries = readDeliveries()
-const different = new Set(deliveries.map(({ id }) => id)).size
+const distinct = new Set(deliveries.map(({ id }) => id)).size
 
 t.test('the demo stores every delivery once, and a second run creates nothing', async (t) => {
   const server = await createApp(t)
@@ -14,16 +14,16 @@ t.test('the demo stores every delivery once, and a second run creates nothing', 
 
   const first = await runDemo(url, server.key)
   t.equal(first.code, 0)
-  t.strictSame(first.counts, { created: different, duplicate: deliveries.length - different, conflict: 0, rejected: 0 })
-  t.equal(await countStored(server), different)
+  t.strictSame(first.counts, { created: distinct, duplicate: deliveries.length - distinct, conflict: 0, rejected: 0 })
+  t.equal(await countStored(server), distinct)
 
   const second = await runDemo(url, server.key)
   t.equal(second.code, 0)
   t.strictSame(second.counts, { created: 0, duplicate: deliveries.length, conflict: 0, rejected: 0 })
-  t.equal(await countStored(server), different)
+  t.equal(await countStored(server), distinct)
 })
 
-t.test('a delivery reads back as it is in the package, under its repository and event', async (t) => {
+t.test('deliveries read back unchanged, under their repository and event', async (t) => {
   const server = await createApp(t)
   await runDemo(await server.app.listen({ port: 0 }), server.key)
 
@@ -37,7 +37,7 @@ t.test('a delivery reads back as it is in the package, under its repository and 
   )
 })
 
-t.test('the command that the demo ends with shows a record', async (t) => {
+t.test('the command that the demo prints shows a record', async (t) => {
   const server = await createApp(t)
   const { output } = await runDemo(await server.app.listen({ port: 0 }), server.key)
   const [, command = ''] = /Look at one: (curl .*)/.exec(output) ?? []
@@ -46,7 +46,7 @@ t.test('the command that the demo ends with shows a record', async (t) => {
   t.equal(JSON.parse(shown.output).records[0].type, 'github.push')
 })
 
-t.test('what was refused is told, and the exit code says so', async (t) => {
+t.test('a delivery that is not stored is reported, and the exit code is 1', async (t) => {
   const server = await createApp(t)
   const [delivery] = deliveries
   await server.post({ ...delivery, data: 'another content' })
@@ -60,17 +60,17 @@ t.test('what was refused is told, and the exit code says so', async (t) => {
   )
 })
 
-t.test('a 503 is tried again when it says, a broken connection too, and nothing is stored twice', async (t) => {
+t.test('a 503 and a broken connection are retried, and nothing is stored twice', async (t) => {
   const server = await createApp(t)
-  const url = await breakFirstAnswers(t, await server.app.listen({ port: 0 }))
+  const url = await breakFirstResponses(t, await server.app.listen({ port: 0 }))
 
   const { code, counts } = await runDemo(url, server.key)
   t.equal(code, 0)
-  t.ok((counts.duplicate ?? 0) > deliveries.length - different, 'what the unheard answer stored')
-  t.equal(await countStored(server), different)
+  t.ok((counts.duplicate ?? 0) > deliveries.length - distinct, 'the records of the lost response are duplicates')
+  t.equal(await countStored(server), distinct)
 })
 
-t.test('a key that is not accepted, and a server that is not there, end in a sentence', async (t) => {
+t.test('an unknown key and an unreachable server are reported in one sentence', async (t) => {
   const server = await createApp(t)
   const url = await server.app.listen({ port: 0 })
   t.match(await runDemo(url, 'sluice_unknown'), { code: 1, output: /^demo: The API key is not known\.$/m })
@@ -106,8 +106,8 @@ async function countStored({ get }: TestApp): Promise<number> {
   return json.records.length
 }
 
-/** Stands before a server; the first request gets 503, the second is stored but the answer to it is lost. */
-async function breakFirstAnswers(t: Test, url: string): Promise<string> {
+/** A proxy in front of a server. The first request gets 503; the second is stored, but its response is lost. */
+async function breakFirstResponses(t: Test, url: string): Promise<string> {
   let requests = 0
   const proxy = createServer(async (request, response) => {
     const chunks = await request.toArray()
@@ -119,14 +119,14 @@ async function breakFirstAnswers(t: Test, url: string): Promise<string> {
       return
     }
     const { authorization = '', 'content-type': type = '' } = request.headers
-    const answer = await fetch(`${url}${request.url}`, {
+    const forwarded = await fetch(`${url}${request.url}`, {
       method: request.method ?? 'GET',
       headers: { authorization, 'content-type': type },
       ...(number > 0 ? { body: Buffer.concat(chunks) } : {}),
     })
-    const body = await answer.text()
+    const body = await forwarded.text()
     if (number === 2) return response.destroy()
-    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? '' }).end(body)
+    response.writeHead(forwarded.status, { 'content-type': forwarded.headers.get('content-type') ?? '' }).end(body)
   })
   await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
   t.teardown(() => new Promise((resolve) => proxy.close(resolve)))

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 
-// Against programs that write down how they were called and fail on demand: what is shown is the order, where the
-// secrets go, and what a failure looks like. What a cluster makes of it needs one.
+// kubectl, sops and curl are replaced by programs that log their calls and fail on demand. The tests check the order of the
+// calls, where the secrets go, and how failures are reported. What happens in a cluster is not tested here.
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const encrypted = readFileSync(join(root, 'test/fixtures/secret.sops.yaml'), 'utf8')
 
@@ -24,7 +24,7 @@ const programs = {
   curl: `for last; do :; done; [[ $last == */sluice-deploy/* ]] && echo "{\\"id\\":\\"\${last##*/}\\"}" || echo '{}'`,
 }
 
-t.test('applies the namespace, the Secrets by a pipe, the overlay, waits in order, and stores a record', async (t) => {
+t.test('applies the namespace, the Secrets through a pipe and the overlay, waits, and stores a record', async (t) => {
   const { status, calls } = deploy(t)
   t.equal(status, 0)
   const changes = calls.filter((call) => /^kubectl (apply|-n sluice (rollout|wait))|^curl/.test(call))
@@ -48,7 +48,7 @@ t.test('passes no secret as an argument, writes none into a file, and prints non
   }
   t.ok(
     calls.some((call) => /^curl .* < 'header = "Authorization: Bearer the-key"'$/.test(call)),
-    'curl got it by a pipe',
+    'curl gets the key through a pipe',
   )
 })
 
@@ -62,52 +62,49 @@ t.test('--dry-run shows the differences, and changes nothing', async (t) => {
   )
 })
 
-t.test(
-  '--no-api brings everything but the API, and stores no record: for a restore, before anybody writes',
-  async (t) => {
-    const { status, calls } = deploy(t, {}, 'k3s', '--no-api')
-    t.equal(status, 0)
-    t.ok(calls.includes('kubectl apply -k k8s/overlays/k3s -l app.kubernetes.io/component!=api'))
-    t.notOk(calls.includes('kubectl apply -k k8s/overlays/k3s'))
-    t.ok(calls.includes('kubectl get -k k8s/overlays/k3s -l app.kubernetes.io/component!=api -o name'))
-    t.notOk(calls.some((call) => call.startsWith('curl')))
-  },
-)
+t.test('--no-api deploys everything except the API, and stores no record, so that a restore can follow', async (t) => {
+  const { status, calls } = deploy(t, {}, 'k3s', '--no-api')
+  t.equal(status, 0)
+  t.ok(calls.includes('kubectl apply -k k8s/overlays/k3s -l app.kubernetes.io/component!=api'))
+  t.notOk(calls.includes('kubectl apply -k k8s/overlays/k3s'))
+  t.ok(calls.includes('kubectl get -k k8s/overlays/k3s -l app.kubernetes.io/component!=api -o name'))
+  t.notOk(calls.some((call) => call.startsWith('curl')))
+})
 
-t.test('differences are no failure, and not being able to tell them is', async (t) => {
+t.test('differences are not a failure, but a kubectl diff that fails is one', async (t) => {
   t.equal(deploy(t, { FAIL: 'diff', CODE: '1' }).status, 0)
   t.equal(deploy(t, { FAIL: 'diff', CODE: '2' }).status, 1)
 })
 
-t.test('a rollout that fails ends in a report of events and logs, and a failure', async (t) => {
+t.test('a rollout that fails is reported with events and logs, and the exit code is 1', async (t) => {
   const { status, calls, output } = deploy(t, { FAIL: 'rollout status.*deployment', CODE: '1' })
   t.equal(status, 1)
   t.ok(calls.some((call) => call.includes('get events --sort-by')))
   t.ok(
     calls.some((call) => call.includes('logs sluice-api-1 --all-containers')),
-    'of the pod that is not ready',
+    'logs of the pod that is not ready',
   )
   t.notOk(
     calls.some((call) => call.includes('logs sluice-postgres-0')),
-    'and of no other',
+    'no logs of other pods',
   )
   t.match(output, /FAILED/)
 })
 
-t.test('a record that is not read back is a failure', async (t) => {
+t.test('a record that cannot be read back is a failure', async (t) => {
   t.equal(deploy(t, { FAIL: 'curl .*sluice-deploy/', CODE: '22' }).status, 22)
 })
 
-t.test('a Service that cannot be reached is a failure, with what kubectl said of it', async (t) => {
-  const said = 'error: unable to forward port because pod is not running'
-  const { status, output, calls } = deploy(t, { FORWARD_SAYS: said })
+t.test('an unreachable Service is a failure, and the output of kubectl is reported', async (t) => {
+  const reason = 'error: unable to forward port because pod is not running'
+  const { status, output, calls } = deploy(t, { FORWARD_SAYS: reason })
   t.equal(status, 1)
-  t.match(output, `the Service cannot be reached: ${said}`)
+  t.match(output, `the Service cannot be reached: ${reason}`)
   t.notOk(calls.some((call) => call.startsWith('curl')))
 })
 
 for (const tool of ['kubectl', 'sops', 'curl']) {
-  t.test(`without ${tool} it says so, before anything is done`, async (t) => {
+  t.test(`without ${tool} it stops before it does anything`, async (t) => {
     const { status, calls, output } = deploy(t, { WITHOUT: tool })
     t.equal(status, 1)
     t.match(output, `${tool} is needed`)
@@ -115,7 +112,7 @@ for (const tool of ['kubectl', 'sops', 'curl']) {
   })
 }
 
-t.test('the example is not deployed, nor what cannot be decrypted, nor what is no overlay', async (t) => {
+t.test('the example, Secrets that cannot be decrypted and unknown overlays are not deployed', async (t) => {
   t.match(deploy(t, { EXAMPLE: '1' }), { status: 1, output: /only the example\. Run scripts\/secrets\.sh init k3s/ })
   t.match(deploy(t, { FAIL: 'sops', CODE: '128' }), { status: 1, output: /no key that decrypts/ })
   t.match(deploy(t, {}, 'nowhere'), { status: 1, output: /there is no overlay/ })
@@ -134,7 +131,7 @@ function deploy(t: Test, env: Record<string, string> = {}, ...args: string[]) {
   const log = join(home, 'calls')
   writeFileSync(log, '')
   const make = (name: string, text: string) => writeFileSync(join(home, 'bin', name), text, { mode: 0o755 })
-  // A PATH of its own: what this machine has must not stand in for what is missing.
+  // A separate PATH, so that the programs of this machine do not replace missing ones.
   for (const tool of tools) {
     symlinkSync(execFileSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim(), join(home, 'bin', tool))
   }

@@ -9,12 +9,12 @@ import { Random } from '../../scripts/durability/model/random.ts'
 import { makeRequest, OWN } from '../../scripts/durability/model/requests.ts'
 import { judgeRound } from '../../scripts/durability/model/verdict.ts'
 
-// The model is shown wrong runs: it must find each. Runs of real processes are in test/chaos/model.test.ts.
+// The tests give wrong runs to the model, which must find each error. Runs of real processes are in test/chaos/model.test.ts.
 
 interface Sent {
   told: Told
   key?: string
-  /** Other white space, or another order: the same meaning. */
+  /** Other white space or another order of keys, which has the same meaning. */
   spelling?: string
   cursor?: string
   begin?: number
@@ -27,7 +27,7 @@ const FREED = `${REMOVABLE}a 1`
 const digest = ({ key = 'A', spelling = '' }: Pick<Sent, 'key' | 'spelling'>) => `${key}${spelling}`
 const row = (cursor = 'c1', key = 'A', identity = KEPT) => ({ identity, cursor, digest: key })
 
-/** @param requests each of some records, sent one after the other */
+/** @param requests the records of each request; requests are sent one after the other */
 function historyOf(requests: Sent[][], strict = false): History {
   const history = new History()
   for (const [number, records] of requests.entries()) {
@@ -61,7 +61,7 @@ function rulesOf(history: History, rows: ReturnType<typeof row>[]): string[] {
   return history.findings.map(({ rule }) => rule)
 }
 
-t.test('a run in which every answer is true has no finding', async (t) => {
+t.test('a run in which every response is true has no finding', async (t) => {
   const runs: [Sent[][], ReturnType<typeof row>[]][] = [
     [[[{ told: 'created', cursor: 'c1' }], [{ told: 'duplicate', cursor: 'c1', spelling: ' ' }]], [row()]],
     [[[{ told: 'unknown' }], [{ told: 'conflict', cursor: 'c1', key: 'B' }]], [row()]],
@@ -73,29 +73,29 @@ t.test('a run in which every answer is true has no finding', async (t) => {
   for (const [requests, rows] of runs) t.same(rulesOf(historyOf(requests), rows), [], JSON.stringify(requests))
 })
 
-t.test('an answer, or a row, that cannot be true is found:', async (t) => {
+t.test('a response or a row that cannot be true is found', async (t) => {
   const created: Sent = { told: 'created', cursor: 'c1' }
   const cases: [string, Sent[][], ReturnType<typeof row>[], string][] = [
-    ['acknowledged, and missing', [[created]], [], 'An acknowledged record must be stored.'],
+    ['acknowledged, but missing', [[created]], [], 'An acknowledged record must be stored.'],
     ['a line that is missing', [[{ told: 'stored' }]], [], 'An acknowledged record must be stored.'],
-    ['a conflict with nothing', [[{ told: 'conflict' }]], [], 'An acknowledged record must be stored.'],
+    ['a conflict, but nothing is stored', [[{ told: 'conflict' }]], [], 'An acknowledged record must be stored.'],
     ['stored twice', [[created]], [row(), row('c2')], 'An identity must be stored only once.'],
-    ['nobody sent it', [], [row()], 'A stored record must have been sent.'],
+    ['never sent', [], [row()], 'A stored record must have been sent.'],
     ['other content', [[created]], [row('c1', 'X')], 'A record must be stored and shown exactly as it was sent.'],
     [
-      'another content, not known to be stored',
+      'other content, after an unknown outcome',
       [[{ told: 'unknown' }]],
       [row('c1', 'X')],
       'Stored content must have been sent.',
     ],
     [
-      'not written, and stored',
+      'not written, but stored',
       [[{ told: 'not_written' }]],
       [row()],
       'The response to a sender of a stored record must allow that it was stored.',
     ],
     [
-      'refused, and stored',
+      'refused, but stored',
       [[{ told: 'refused' }]],
       [row()],
       'The response to a sender of a stored record must allow that it was stored.',
@@ -130,7 +130,7 @@ t.test('an answer, or a row, that cannot be true is found:', async (t) => {
   for (const [name, requests, rows, rule] of cases) t.ok(rulesOf(historyOf(requests), rows).includes(rule), name)
 })
 
-t.test('an identity is created again only where retention ran in between', async (t) => {
+t.test('an identity can be created again only if retention ran in between', async (t) => {
   const [first, second] = ['c1', 'c2'].map((cursor) => [{ told: 'created', cursor, identity: FREED }] as Sent[])
   const requests = [first, second] as Sent[][]
   const history = historyOf(requests)
@@ -139,7 +139,7 @@ t.test('an identity is created again only where retention ran in between', async
   t.equal(rulesOf(historyOf(requests), [row('c2', 'A', FREED)]).length, 1)
 })
 
-t.test('half a strict request is found, whatever was told', async (t) => {
+t.test('a half stored strict request with an unknown outcome is found', async (t) => {
   const [one, other] = [`${OWN} 1.0`, `${OWN} 1.1`]
   const history = historyOf(
     [
@@ -153,7 +153,7 @@ t.test('half a strict request is found, whatever was told', async (t) => {
   t.same(rulesOf(history, [row('c1', 'A', one)]), ['A strict request must be stored completely or not at all.'])
 })
 
-t.test('a false number of created lines is found', async (t) => {
+t.test('a wrong number of created lines is found', async (t) => {
   const [one, other] = ['model/kept/a 1', 'model/kept/a 2']
   const history = historyOf([
     [{ told: 'created', identity: one, cursor: 'c1' }],
@@ -170,7 +170,7 @@ t.test('a false number of created lines is found', async (t) => {
   t.ok(rulesOf(history, rows).includes('The number of created records must be true.'))
 })
 
-t.test('a broken stream that counts more lines than are stored, or other ones as created, is found', async (t) => {
+t.test('a broken stream with a wrong count of stored or created lines is found', async (t) => {
   const [one, other, lost] = [1, 2, 3].map((id) => `model/kept/a ${id}`) as [string, string, string]
   const rows = [row('c1', 'A', one), row('c2', 'A', other)]
   const rulesWith = (created: number, duplicate: number, before: Sent[][] = [], more: typeof rows = []) => {
@@ -183,29 +183,29 @@ t.test('a broken stream that counts more lines than are stored, or other ones as
     Object.assign(history.exchanges.at(-1) as object, { createdLines: created, storedLines: created + duplicate })
     return rulesOf(history, [...rows, ...more])
   }
-  t.same(rulesWith(1, 0), [], 'the line beyond the gap was stored after the answer')
+  t.same(rulesWith(1, 0), [], 'the line after the gap was stored after the response')
   t.same(rulesWith(2, 0), [])
   t.ok(rulesWith(2, 1).includes('The number of stored lines must not exceed the lines that are stored.'))
   t.ok(rulesWith(3, 0).includes('The number of created records must be true.'))
-  t.ok(rulesWith(0, 1).includes('The number of created records must be true.'), 'nobody else sent it')
+  t.ok(rulesWith(0, 1).includes('The number of created records must be true.'), 'no other request sent it')
   const others: Sent[][] = [[{ told: 'created', identity: other, cursor: 'c2' }]]
   t.same(rulesWith(1, 1, others), [])
-  t.ok(rulesWith(2, 0, others).includes('The number of created records must be true.'), 'somebody else created it')
+  t.ok(rulesWith(2, 0, others).includes('The number of created records must be true.'), 'another request created it')
   const conflict: Sent[][] = [[{ told: 'created', identity: lost, cursor: 'c3', key: 'B' }]]
   t.same(rulesWith(2, 1, conflict, [row('c3', 'B', lost)]), [
     'The number of stored lines must not exceed the lines that are stored.',
   ])
 })
 
-t.test('a read that misses what was acknowledged is found', async (t) => {
+t.test('a read that misses an acknowledged record is found', async (t) => {
   const history = historyOf([[{ told: 'created', cursor: 'c1' }]])
   history.of(KEPT).absences.push({ begin: 3, end: 9 })
-  t.same(rulesOf(history, [row()]), [], 'it began before the answer')
+  t.same(rulesOf(history, [row()]), [], 'it began before the response')
   history.of(KEPT).absences.push({ begin: 6, end: 9 })
   t.ok(rulesOf(history, [row()]).includes('A read must find a record that was acknowledged before.'))
 })
 
-t.test('a digit is enough to tell two contents apart, and the way the API writes a record is not', async (t) => {
+t.test('one digit makes two contents different, but the API’s form of a record does not', async (t) => {
   const [zero, seven] = [contentOf('x', 0, 0), contentOf('x', 7, 0)]
   t.same(JSON.parse(zero.data as string).n, JSON.parse(seven.data as string).n)
   t.not(digestOf(zero, undefined), digestOf(seven, undefined))
@@ -213,7 +213,7 @@ t.test('a digit is enough to tell two contents apart, and the way the API writes
   t.same(readShown(shown), { source: 's', id: '1', cursor: 'c', digest: digestOf(zero, undefined) })
 })
 
-t.test('an answer that does not fit its request is found:', async (t) => {
+t.test('a response that does not fit its request is found', async (t) => {
   const base: Plan = { ...planRace(new Random(1)), strict: false, minimal: false, badShare: 0, pieces: 1, records: 2 }
   const request = (plan: Partial<Plan>) =>
     makeRequest(new Random(1), { number: 1, plan: { ...base, ...plan }, fresh: true })
@@ -223,9 +223,9 @@ t.test('an answer that does not fit its request is found:', async (t) => {
     text: JSON.stringify({ status, ...body }),
   })
   const problem = (status: number, body: object) => answer(status, body, 'application/problem+json')
-  const found = (judge: typeof judgeBatch, plan: Partial<Plan>, told: Answer) => {
+  const found = (judge: typeof judgeBatch, plan: Partial<Plan>, response: Answer) => {
     const rules: string[] = []
-    judge(request(plan), told, (rule) => rules.push(rule))
+    judge(request(plan), response, (rule) => rules.push(rule))
     return rules
   }
   const array = { format: 'array', shape: 'array' } as const
@@ -239,7 +239,7 @@ t.test('an answer that does not fit its request is found:', async (t) => {
     status: 'created',
     cursor: 'c',
   }))
-  const away = { code: 'database_unavailable', retryable: true, outcome: 'not_written' }
+  const unavailable = { code: 'database_unavailable', retryable: true, outcome: 'not_written' }
 
   t.same(found(judgeBatch, array, answer(201, { counts, results })), [])
   t.same(found(judgeLines, lines, answer(201, report)), [])
@@ -247,22 +247,26 @@ t.test('an answer that does not fit its request is found:', async (t) => {
     found(
       judgeLines,
       lines,
-      problem(503, { ...away, ...report, counts: { ...counts, created: 0 }, committedLines: 0 }),
+      problem(503, { ...unavailable, ...report, counts: { ...counts, created: 0 }, committedLines: 0 }),
     ),
     [],
   )
   const broken = request(lines)
   const some = { ...report, counts: { ...counts, created: 1, duplicate: 1 }, committedLines: 1 }
-  judgeLines(broken, problem(503, { ...away, outcome: 'unknown', ...some }), (rule) => t.fail(rule))
-  t.match(broken.exchange, { createdLines: 1, storedLines: 2 }, 'the counts of a broken stream are kept for the end')
+  judgeLines(broken, problem(503, { ...unavailable, outcome: 'unknown', ...some }), (rule) => t.fail(rule))
+  t.match(
+    broken.exchange,
+    { createdLines: 1, storedLines: 2 },
+    'the counts of a broken stream are kept for the verdict',
+  )
   const wrong: [string, typeof judgeBatch, Partial<Plan>, Answer][] = [
-    ['a 500', judgeBatch, array, problem(500, { ...away, code: 'internal_error' })],
-    ['a refusal that is no problem', judgeBatch, array, answer(503, away)],
-    ['a refusal without an outcome', judgeBatch, array, problem(503, { code: away.code, retryable: true })],
+    ['a 500', judgeBatch, array, problem(500, { ...unavailable, code: 'internal_error' })],
+    ['a refusal without a problem document', judgeBatch, array, answer(503, unavailable)],
+    ['a refusal without an outcome', judgeBatch, array, problem(503, { code: unavailable.code, retryable: true })],
     ['a result is missing', judgeBatch, array, answer(201, { counts, results: results.slice(1) })],
     ['counts of other results', judgeBatch, array, answer(201, { counts: { ...counts, created: 3 }, results })],
     [
-      'a good record is rejected',
+      'a valid record is rejected',
       judgeBatch,
       array,
       problem(422, {
@@ -281,25 +285,25 @@ t.test('an answer that does not fit its request is found:', async (t) => {
         results: [results[0], { ...results[1], status: 'conflict' }],
       }),
     ],
-    ['a line too few', judgeLines, lines, answer(201, { ...report, committedLines: 1 })],
-    ['nothing was written, and lines are stored', judgeLines, lines, problem(503, { ...away, ...report })],
+    ['one line too few', judgeLines, lines, answer(201, { ...report, committedLines: 1 })],
+    ['not written, but lines are stored', judgeLines, lines, problem(503, { ...unavailable, ...report })],
     [
       'fewer stored than committed',
       judgeLines,
       lines,
-      problem(503, { ...away, outcome: 'unknown', ...report, counts: { ...counts, created: 1 } }),
+      problem(503, { ...unavailable, outcome: 'unknown', ...report, counts: { ...counts, created: 1 } }),
     ],
     [
       'more stored and refused than read',
       judgeLines,
       lines,
       problem(503, {
-        ...{ ...away, outcome: 'unknown', ...report, lines: 1, committedLines: 1 },
+        ...{ ...unavailable, outcome: 'unknown', ...report, lines: 1, committedLines: 1 },
         counts: { ...counts, created: 2 },
       }),
     ],
     [
-      'a good line is rejected',
+      'a valid line is rejected',
       judgeLines,
       lines,
       answer(207, {
@@ -309,5 +313,5 @@ t.test('an answer that does not fit its request is found:', async (t) => {
       }),
     ],
   ]
-  for (const [name, judge, plan, told] of wrong) t.ok(found(judge, plan, told).length > 0, name)
+  for (const [name, judge, plan, response] of wrong) t.ok(found(judge, plan, response).length > 0, name)
 })

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openCluster } from '../../scripts/persistence/cluster.ts'
 
-// Against a kubectl that answers as told and writes down what it was asked; the rest needs a cluster.
+// kubectl is replaced by a script that logs its calls and prints what the test wants. Everything else needs a cluster.
 t.test('restart deletes the pod, and returns when another one is ready', async (t) => {
   const { calls } = useKubectl(t, '[[ -e deleted ]] && echo uid-2 || echo uid-1')
   await openCluster({ namespace: 'sluice' }).restart()
@@ -15,22 +15,22 @@ t.test('restart deletes the pod, and returns when another one is ready', async (
   ])
 })
 
-t.test('a pod that is still the same was not restarted', async (t) => {
+t.test('a restart fails if the pod is still the same', async (t) => {
   useKubectl(t, 'echo uid-1')
   await t.rejects(openCluster({ namespace: 'sluice' }).restart(), /still the pod that was deleted/)
 })
 
-t.test('a restart command that fails is told', async (t) => {
+t.test('a restart command that fails is reported', async (t) => {
   const { calls } = useKubectl(t, '')
   await t.rejects(
     openCluster({ namespace: 'sluice', restartCommand: 'exit 3' }).restart(),
     /"exit 3" exited with code 3/,
   )
   await openCluster({ namespace: 'sluice', restartCommand: 'true' }).restart()
-  t.equal(calls().length, 1, 'it waits for the pod, and deletes none')
+  t.equal(calls().length, 1, 'it waits for the pod and deletes none')
 })
 
-t.test('the volume is the claim by name and UID', async (t) => {
+t.test('the volume is identified by the name and UID of its claim', async (t) => {
   useKubectl(t, 'echo data-sluice-postgres-0 a-uid Bound')
   t.equal(await openCluster({ namespace: 'sluice' }).volume(), 'data-sluice-postgres-0 a-uid Bound')
 })

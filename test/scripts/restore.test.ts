@@ -14,7 +14,7 @@ import { missing } from '../helpers/skipping.ts'
 
 const program = fileURLToPath(new URL('../../scripts/restore.sh', import.meta.url))
 
-t.test('into a database of DATABASE_URL', { skip: withoutBackup }, async (t) => {
+t.test('restore.sh with DATABASE_URL', { skip: withoutBackup }, async (t) => {
   const server = await newCluster(t)
   const owner = connect(server.ownerUrl)
   t.teardown(() => owner.destroy())
@@ -26,11 +26,11 @@ t.test('into a database of DATABASE_URL', { skip: withoutBackup }, async (t) => 
   await runScript('backup', { ...server.backup, BACKUPS })
   const name = (await readdir(BACKUPS)).find((one) => one.startsWith('sluice-')) as string
 
-  t.test('without a name it lists what there is, and needs no database', async (t) => {
+  t.test('without a name it lists the backups, and needs no database', async (t) => {
     t.match(restore({ BACKUPS }), { status: 0, output: new RegExp(`${name} +7 `) })
   })
 
-  t.test('a dry run changes nothing, and then it is restored, migrated, and may be used', async (t) => {
+  t.test('a dry run changes nothing; a real run restores, migrates and grants, but only once', async (t) => {
     const { ownerUrl } = await server.emptyDatabase(t)
     const db = connect(ownerUrl)
     t.teardown(() => db.destroy())
@@ -43,13 +43,13 @@ t.test('into a database of DATABASE_URL', { skip: withoutBackup }, async (t) => 
     t.match(restore({ BACKUPS, DATABASE_URL: ownerUrl }, name), { status: 0, output: /restored sluice-/ })
     t.same(await pendingMigrations(db), [])
     t.same((await sql`SELECT count(*)::integer AS n FROM sluice.records`.execute(db)).rows, [{ n: 7 }])
-    const may = sql`SELECT has_table_privilege('sluice_api', 'sluice.records', 'INSERT') AS may`
-    t.same((await may.execute(db)).rows, [{ may: true }])
+    const canInsert = sql`SELECT has_table_privilege('sluice_api', 'sluice.records', 'INSERT') AS can_insert`
+    t.same((await canInsert.execute(db)).rows, [{ can_insert: true }])
 
     t.match(restore({ BACKUPS, DATABASE_URL: ownerUrl }, name), { status: 1, output: /is in use: 7 rows/ })
   })
 
-  t.test('the password is in no argument, which ps would show', async (t) => {
+  t.test('the password is not in an argument, where ps would show it', async (t) => {
     const { ownerUrl } = await server.emptyDatabase(t)
     const url = new URL(ownerUrl)
     const bin = t.testdir({})
@@ -63,25 +63,29 @@ t.test('into a database of DATABASE_URL', { skip: withoutBackup }, async (t) => 
         `%${url.password.charCodeAt(0).toString(16)}${url.password.slice(1)}`,
       ),
     }
-    t.match(restore({ ...env, PATH: `${bin}:${process.env.PATH}` }, 'latest'), { status: 0 }, 'percent-encoded or not')
+    t.match(
+      restore({ ...env, PATH: `${bin}:${process.env.PATH}` }, 'latest'),
+      { status: 0 },
+      'with a percent-encoded password',
+    )
     t.match(readFileSync(log, 'utf8'), /postgres:\/\/sluice_owner@127/)
     t.notMatch(readFileSync(log, 'utf8'), url.password.slice(1))
   })
 
-  t.test('a folder without a database to restore into is an answer', async (t) => {
+  t.test('a restore without DATABASE_URL is refused', async (t) => {
     t.match(restore({ BACKUPS }, 'latest'), { status: 1, output: /DATABASE_URL is not set/ })
   })
 })
 
-t.test('in the cluster', { skip: missing('kubectl') }, async (t) => {
-  t.test('it stops no API, and restores only once there is none that could store records meanwhile', async (t) => {
+t.test('restore.sh in the cluster', { skip: missing('kubectl') }, async (t) => {
+  t.test('it restores nothing while the API runs, and says how to stop it', async (t) => {
     const { status, output, made } = inCluster(t, { PODS: 'pod/sluice-api-1' }, 'latest')
     t.equal(status, 1)
     t.match(output, /scale deployment\/sluice-api --replicas=0/)
     t.equal(made, undefined)
   })
 
-  t.test('it makes the Job of the CronJob: restores, migrates, begins an epoch, then sees to the key', async (t) => {
+  t.test('it creates a Job that restores, migrates, begins an epoch and then ensures the first key', async (t) => {
     const { status, output, made } = inCluster(t, {}, 'sluice-20261126T013000Z')
     t.equal(status, 0, output)
     const { initContainers, containers } = made.spec.template.spec
@@ -92,10 +96,10 @@ t.test('in the cluster', { skip: missing('kubectl') }, async (t) => {
   })
 
   for (const [what, args, expected] of [
-    ['to list', [], []],
+    ['a list', [], []],
     ['a dry run', ['latest', '--dry-run'], ['latest', '--dry-run']],
   ] as const) {
-    t.test(`${what} takes the first step alone, while the API may run`, async (t) => {
+    t.test(`${what} runs only the restore step, even while the API runs`, async (t) => {
       const { status, output, made } = inCluster(t, { PODS: 'pod/sluice-api-1' }, ...args)
       t.equal(status, 0, output)
       const { initContainers, containers } = made.spec.template.spec
@@ -105,14 +109,14 @@ t.test('in the cluster', { skip: missing('kubectl') }, async (t) => {
     })
   }
 
-  t.test('a Job that fails is a failure, with its log', async (t) => {
+  t.test('a Job that fails is reported with its log', async (t) => {
     const { status, output } = inCluster(t, { STATUS: 'FailureTarget Failed' }, 'latest')
     t.equal(status, 1)
     t.match(output, /what the Job wrote.*the Job failed/s)
   })
 })
 
-t.test('an option that it does not know is answered with its usage', async (t) => {
+t.test('an unknown option prints the usage', async (t) => {
   t.match(restore({}, '--force'), { status: 2, output: /scripts\/restore\.sh BACKUP \[--dry-run\]/ })
 })
 
@@ -126,7 +130,7 @@ function restore(env: Record<string, string>, ...args: string[]) {
   return { status, output: stdout + stderr }
 }
 
-/** With a kubectl that is the real one where no cluster is needed, and says what it is told to where one is. */
+/** Runs restore.sh with a fake kubectl. It passes local patches to the real one, and prints fixed output for the rest. */
 function inCluster(t: Test, env: Record<string, string>, ...args: string[]) {
   const home = t.testdir({})
   const { spec } = find(render('k3s'), 'CronJob', 'sluice-restore').spec.jobTemplate

@@ -21,15 +21,15 @@ t.test('secrets.sh check', async (t) => {
   }
   const secret = (rest: string) => `apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\n${rest}`
 
-  t.test('passes what the repository has', async (t) => {
+  t.test('accepts the files of the repository', async (t) => {
     t.equal(repository.run('check').status, 0)
-    t.equal(spawnSync('scripts/secrets.sh', ['check'], { cwd: root }).status, 0, 'and this very one')
+    t.equal(spawnSync('scripts/secrets.sh', ['check'], { cwd: root }).status, 0, 'the original repository as well')
   })
 
   const plain: Record<string, string> = {
     'a plain value': secret('stringData:\n  password: hunter2\n'),
     'a base64 value': secret('data:\n  password: aHVudGVyMg==\n'),
-    'a quoted one': secret(`data:\n  "password": 'aHVudGVyMg=='\n`),
+    'a quoted value': secret(`data:\n  "password": 'aHVudGVyMg=='\n`),
     'one plain value beside an encrypted one': encrypted.replace(/username: ENC.*/, 'username: sluice_api'),
     'a block of text': secret('stringData:\n  file: |\n    hunter2\n'),
     'a value on the next line': secret('stringData:\n  password:\n    hunter2\n'),
@@ -38,16 +38,16 @@ t.test('secrets.sh check', async (t) => {
     JSON: JSON.stringify({ apiVersion: 'v1', kind: 'Secret', stringData: { password: 'hunter2' } }, null, 2),
     'JSON on one line': JSON.stringify({ apiVersion: 'v1', kind: 'Secret', data: { password: 'aHVudGVyMg==' } }),
     'the second of two documents': `kind: ConfigMap\n---\n${secret('data:\n  password: aHVudGVyMg==\n')}`,
-    'the last before a next document': `${secret('data:\n  password: aHVudGVyMg==\n')}---\nkind: ConfigMap\n`,
+    'the first of two documents': `${secret('data:\n  password: aHVudGVyMg==\n')}---\nkind: ConfigMap\n`,
     'a Secret in a List': 'kind: List\nitems:\n  - kind: Secret\n    stringData:\n      password: hunter2\n',
     'the kind at the end': 'stringData:\n  password: hunter2\nkind: Secret\n',
-    'Windows line ends': secret('stringData:\n  password: hunter2\n').replaceAll('\n', '\r\n'),
-    'what only looks encrypted': secret('stringData:\n  password: ENC[hunter2]\nsops:\n  mac: x\n'),
-    'encrypted values that nothing decrypts': encrypted.slice(0, encrypted.indexOf('sops:')),
+    'Windows line endings': secret('stringData:\n  password: hunter2\n').replaceAll('\n', '\r\n'),
+    'a value that only looks encrypted': secret('stringData:\n  password: ENC[hunter2]\nsops:\n  mac: x\n'),
+    'encrypted values without the metadata to decrypt them': encrypted.slice(0, encrypted.indexOf('sops:')),
     'a secretGenerator': 'secretGenerator:\n  - name: a\n    literals: [password=hunter2]\n',
   }
   for (const [what, text] of Object.entries(plain)) {
-    t.test(`refuses ${what}, says where, and does not repeat it`, async (t) => {
+    t.test(`refuses ${what}, with its location and without its value`, async (t) => {
       const result = check({ [/^\{/.test(text) && what.startsWith('JSON') ? 'k8s/a.json' : 'k8s/a.yaml']: text })
       t.equal(result.status, 1)
       t.match(result.stdout, /^k8s\/a\.(yaml|json):\d+: /)
@@ -59,16 +59,16 @@ t.test('secrets.sh check', async (t) => {
     'an encrypted Secret': encrypted,
     'a Secret without values': secret('stringData:\n  password:\n  other: ""\ndata: {}\n'),
     'a ConfigMap': 'kind: ConfigMap\ndata:\n  password: no secret\n',
-    'what only refers to a Secret': 'kind: Component\npatches:\n  - target:\n      kind: Secret\n    patch: x\n',
+    'a file that only refers to a Secret': 'kind: Component\npatches:\n  - target:\n      kind: Secret\n    patch: x\n',
     'a SecretStore': 'kind: SecretStore\ndata:\n  a: b\n',
   }
   for (const [what, text] of Object.entries(fine)) {
-    t.test(`lets ${what} pass`, async (t) => {
+    t.test(`accepts ${what}`, async (t) => {
       t.match(check({ 'k8s/a.yaml': text }), { status: 0, stdout: '' })
     })
   }
 
-  t.test('--staged looks at what is about to be committed, whatever the folder has by then', async (t) => {
+  t.test('--staged checks the staged content of a file and not the content in the folder', async (t) => {
     repository.write('k8s/a.yaml', secret('data:\n  password: aHVudGVyMg==\n'))
     repository.git('add', 'k8s/a.yaml')
     repository.write('k8s/a.yaml', secret(''))
@@ -78,9 +78,9 @@ t.test('secrets.sh check', async (t) => {
     rmSync(join(repository.folder, 'k8s/a.yaml'))
   })
 
-  t.test('hook keeps a commit with a plain Secret from being made, and no other', async (t) => {
+  t.test('the hook refuses a commit with a plain Secret, and allows one with an encrypted Secret', async (t) => {
     t.equal(repository.run('hook').status, 0)
-    t.equal(repository.run('hook').status, 0, 'again')
+    t.equal(repository.run('hook').status, 0, 'it can be installed again')
     repository.write('k8s/a.yaml', secret('data:\n  password: aHVudGVyMg==\n'))
     repository.git('add', 'k8s/a.yaml')
     t.throws(() => repository.git('commit', '--quiet', '--message', 'a'))
@@ -89,7 +89,7 @@ t.test('secrets.sh check', async (t) => {
     t.doesNotThrow(() => repository.git('commit', '--quiet', '--message', 'a'))
   })
 
-  t.test('hook leaves a hook of others alone, and says what to add', async (t) => {
+  t.test('hook does not change an existing hook, and says which line to add', async (t) => {
     const other = makeRepository(t)
     other.write('.git/hooks/pre-commit', '#!/bin/sh\n')
     t.match(other.run('hook'), { status: 1, stderr: /add this line to it: scripts\/secrets\.sh check --staged/ })
@@ -111,7 +111,7 @@ t.test('secrets.sh with SOPS', { skip }, async (t) => {
   }
   const example = readManifests('k8s/overlays/k3s/secrets.sops.yaml')
 
-  t.test('init makes a key that only its owner may read, and fills the example with strong values', async (t) => {
+  t.test('init creates a key that only its owner can read, and fills the example with strong values', async (t) => {
     t.match(repository.run('init'), { status: 0, stderr: '' })
     t.equal(statSync(repository.keyFile).mode & 0o777, 0o600)
     t.match(readFileSync(join(repository.folder, '.sops.yaml'), 'utf8'), /^ {4}age: age1[a-z0-9]{58}$/m)
@@ -130,13 +130,13 @@ t.test('secrets.sh with SOPS', { skip }, async (t) => {
     for (const password of passwords) t.match(password, /^[\w-]{43}$/)
   })
 
-  t.test('init does not put new values in the place of those that are in use', async (t) => {
+  t.test('init does not replace values that are in use', async (t) => {
     const before = decrypt()
     t.match(repository.run('init'), { status: 1, stderr: /encrypted already/ })
     t.strictSame(decrypt(), before)
   })
 
-  t.test('rotate gives new values to what is named, and to nothing else', async (t) => {
+  t.test('rotate replaces the values of the named Secret and of no other', async (t) => {
     const before = decrypt()
     t.equal(repository.run('rotate', 'k3s', 'api').status, 0)
     const after = decrypt()
@@ -146,7 +146,7 @@ t.test('secrets.sh with SOPS', { skip }, async (t) => {
     t.match(repository.run('rotate', 'k3s', 'nobody'), { status: 1, stderr: /there is no Secret sluice-nobody/ })
   })
 
-  t.test('rotate age-key encrypts the same values for a new key, which alone reads them', async (t) => {
+  t.test('rotate age-key encrypts the same values for a new key, and the old key cannot read them', async (t) => {
     const before = decrypt()
     const old = readFileSync(repository.keyFile, 'utf8')
     t.equal(repository.run('rotate', 'age-key').status, 0)
@@ -164,7 +164,7 @@ t.test('secrets.sh with SOPS', { skip }, async (t) => {
   })
 })
 
-/** A repository with the scripts and manifests of this one, and an age key's place outside it. */
+/** A repository with the scripts and manifests of this one, and a path for an age key outside of it. */
 function makeRepository(t: Test) {
   const home = mkdtempSync(join(tmpdir(), 'sluice-secrets-'))
   t.teardown(() => rmSync(home, { recursive: true, force: true }))
@@ -172,7 +172,7 @@ function makeRepository(t: Test) {
   const keyFile = join(home, 'age/keys.txt')
   for (const part of ['scripts/secrets.sh', 'k8s', '.sops.yaml'])
     cpSync(join(root, part), join(folder, part), { recursive: true })
-  // Whoever has made this repository's Secrets their own has no example any more.
+  // Restores the example: in a copy of the repository whose owner has run init, it is replaced.
   const edit = (name: string, change: (text: string) => string) =>
     writeFileSync(join(folder, name), change(readFileSync(join(folder, name), 'utf8')))
   edit('.sops.yaml', (text) => text.replace(/^( +age:).*$/m, '$1 ""'))
