@@ -10,7 +10,7 @@ const scripts = objects.find(
   ({ kind, metadata }) => kind === 'ConfigMap' && /^sluice-backup-/.test(metadata.name),
 )?.data
 
-t.test('none runs twice at once, and none for ever', { skip }, async (t) => {
+t.test('no job runs twice at the same time, and every scheduled job has a deadline', { skip }, async (t) => {
   t.equal(jobs.length, 4)
   for (const { metadata, spec } of jobs) {
     t.equal(spec.concurrencyPolicy, 'Forbid', metadata.name)
@@ -20,7 +20,7 @@ t.test('none runs twice at once, and none for ever', { skip }, async (t) => {
 })
 
 t.test(
-  'the night goes from backup to upload to drill, and one that is late does not pass the next',
+  'each night runs the backup, the upload and the drill, and a late backup begins before the drill',
   { skip },
   async (t) => {
     const [backup, upload, drill] = ['sluice-backup', 'sluice-backup-upload', 'sluice-restore-drill'].map((name) => {
@@ -34,13 +34,13 @@ t.test(
   },
 )
 
-t.test('a restore never begins by itself, and is not tried again by itself', { skip }, async (t) => {
+t.test('a restore is neither started nor retried automatically', { skip }, async (t) => {
   const { suspend, jobTemplate } = find(jobs, 'CronJob', 'sluice-restore').spec
   t.equal(suspend, true)
   t.equal(jobTemplate.spec.backoffLimit, 0)
 })
 
-t.test('only the backup can write to the backups, which are on a claim of their own', { skip }, async (t) => {
+t.test('only the backup job can write to the backups, which have their own claim', { skip }, async (t) => {
   const writers = pods.filter(({ spec, containers }) => {
     const { persistentVolumeClaim } = spec.volumes.find(({ name }: Manifest) => name === 'backups')
     t.equal(persistentVolumeClaim.claimName, 'sluice-backups')
@@ -58,14 +58,14 @@ t.test('only the backup can write to the backups, which are on a claim of their 
   })
 })
 
-t.test('each holds the password that it needs, and no other', { skip }, async (t) => {
-  const held = pods.map(({ of, containers }) => [
+t.test('each job has only the passwords that it needs', { skip }, async (t) => {
+  const passwords = pods.map(({ of, containers }) => [
     of,
     ...new Set(
       containers.flatMap(({ env }) => env.map((e: Manifest) => e.valueFrom?.secretKeyRef.name).filter(Boolean)),
     ),
   ])
-  t.strictSame(held.sort(), [
+  t.strictSame(passwords.sort(), [
     ['CronJob sluice-backup', 'sluice-backup'],
     ['CronJob sluice-backup-upload', 'sluice-object-storage', 'sluice-backup'],
     ['CronJob sluice-restore', 'sluice-owner', 'sluice-first-key'],
@@ -73,14 +73,14 @@ t.test('each holds the password that it needs, and no other', { skip }, async (t
   ])
 })
 
-t.test('what a script runs, reads and is told is there', { skip }, async (t) => {
+t.test('every file and variable that a script uses exists', { skip }, async (t) => {
   const variables = ['BACKUPS', 'DATABASE_URL', 'KEEP', 'KEEP_DAYS', 'SCRATCH']
-  let seen = 0
+  let found = 0
   for (const { of, containers } of pods) {
     for (const { command = [], env } of containers) {
       const [, name] = /^\/etc\/backup\/(.*)$/.exec(command.at(-1) ?? '') ?? []
       if (name === undefined) continue
-      seen++
+      found++
       const text = read(name)
       const set = env.map((e: Manifest) => e.name)
       const used = variables.filter((variable) => new RegExp(`\\$\\{?${variable}\\b`).test(text))
@@ -88,9 +88,9 @@ t.test('what a script runs, reads and is told is there', { skip }, async (t) => 
       for (const variable of used) t.ok(set.includes(variable), `${of}: ${variable}`)
     }
   }
-  t.equal(seen, 3)
+  t.equal(found, 3)
 
-  /** A script with all that it takes in. */
+  /** A script with all the files that it uses. */
   function read(name: string): string {
     t.ok(scripts[name], name)
     const others = [...scripts[name].matchAll(/\$here\/([\w.-]+)/g)].map(([, other]) => other as string)
@@ -98,7 +98,7 @@ t.test('what a script runs, reads and is told is there', { skip }, async (t) => 
   }
 })
 
-t.test('the drill has bounds for its server, and no address for anyone else', { skip }, async (t) => {
+t.test('the server of the drill has a size limit, and does not listen on any address', { skip }, async (t) => {
   const drill = pods.find(({ of }) => of === 'CronJob sluice-restore-drill')
   const scratch = drill?.spec.volumes.find(({ name }: Manifest) => name === 'scratch')
   t.match(scratch, { emptyDir: { sizeLimit: /Gi$/ } })

@@ -10,8 +10,8 @@ import { migrate } from '../../src/data/migrate.ts'
 import { makeFolder, newCluster, runScript, script, withoutBackup } from '../helpers/backup.ts'
 import { until } from '../helpers/until.ts'
 
-// backup.sh and drill.sh as their pods run them, with the real pg_dump and pg_restore, on a server of their own. Where
-// something has to go wrong, a program of the same name stands before them on the PATH.
+// Runs backup.sh, restore.sh and drill.sh as their pods do, with the real pg_dump and pg_restore, on a separate server. To make a
+// step fail, a test puts a program of the same name first on the PATH.
 if (withoutBackup) {
   t.plan(0, withoutBackup)
   process.exit()
@@ -25,7 +25,7 @@ t.teardown(() => owner.destroy())
 await migrate(owner)
 await store(1, 50)
 
-t.test('a backup is a dump, what is in it, and the sums of both; /metrics can tell of it', async (t) => {
+t.test('a backup has a dump, a manifest and their checksums, and its result is recorded', async (t) => {
   const BACKUPS = await makeFolder(t)
   const { code, output, logs } = await backup(BACKUPS)
   t.equal(code, 0)
@@ -41,26 +41,26 @@ t.test('a backup is a dump, what is in it, and the sums of both; /metrics can te
   t.match(await job('backup'), { succeeded: true, figures: { bytes: logs.at(-1)?.bytes, kept: 1 } })
 })
 
-t.test('the manifest is of the dump, whatever is written between the two', async (t) => {
+t.test('the manifest describes the dump, even if records are stored between the two', async (t) => {
   const BACKUPS = await makeFolder(t)
   const PATH = await standIn(t, 'pg_dump', `echo begun >${BACKUPS}/begun; read -r go <${BACKUPS}/go; exec REAL "$@"`)
   execFileSync('mkfifo', [`${BACKUPS}/go`])
   const running = backup(BACKUPS, { PATH })
-  await until('the snapshot', () => readFile(join(BACKUPS, 'begun')).catch(() => undefined))
+  await until('the dump to begin', () => readFile(join(BACKUPS, 'begun')).catch(() => undefined))
   await store(51, 60)
   await writeFile(`${BACKUPS}/go`, 'go\n')
   t.match((await running).logs.at(-1), { records: 50 })
   t.match(await restoreInto(t, BACKUPS, 'latest'), { code: 0, records: 50 })
 })
 
-t.test('a dump that fails, or is cut short, is no backup, and is told', async (t) => {
+t.test('a dump that fails or is truncated leaves no backup, and the failure is recorded', async (t) => {
   const BACKUPS = await makeFolder(t)
   await backup(BACKUPS)
   await age(BACKUPS, 1)
   const before = await readdir(BACKUPS)
   for (const [what, program] of [
     ['fails', 'echo half >"$new/sluice.dump"; echo no space left >&2; exit 1'],
-    ['is cut short', 'REAL "$@" && truncate -s -100 "$new/sluice.dump"'],
+    ['is truncated', 'REAL "$@" && truncate -s -100 "$new/sluice.dump"'],
   ] as const) {
     const { code, logs } = await backup(BACKUPS, { PATH: await standIn(t, 'pg_dump', program) })
     t.equal(code, 1, what)
@@ -87,17 +87,17 @@ t.test('a backup stays when an old one cannot be deleted, and the log says so', 
   t.match(await job('backup'), { succeeded: false })
 })
 
-t.test('a disk that it would nearly fill is left alone: the database may be on it', async (t) => {
+t.test('no backup is made if it would nearly fill the disk, because the database may be on it', async (t) => {
   const BACKUPS = await makeFolder(t)
   const PATH = await standIn(t, 'df', 'echo Avail; echo 20000')
-  t.match(await backup(BACKUPS, { PATH }), { code: 0 }, 'how much the first takes is not known before')
+  t.match(await backup(BACKUPS, { PATH }), { code: 0 }, 'the size of the first backup is not known in advance')
   const name = await age(BACKUPS, 1)
   t.ok((await readFile(join(BACKUPS, name, 'sluice.dump'))).length > 20_000 / 3)
   t.match(await backup(BACKUPS, { PATH }), { code: 1, logs: [{ msg: /^only 20000 bytes are free/ }, {}] })
   t.strictSame(await backupsIn(BACKUPS), [name])
 })
 
-t.test('a database that cannot be reached is an error with its reason', async (t) => {
+t.test('an unreachable database is an error with its reason', async (t) => {
   const BACKUPS = await makeFolder(t)
   const { code, logs } = await backup(BACKUPS, { DATABASE_URL: 'postgres://sluice_backup@127.0.0.1:1/sluice' })
   t.equal(code, 1)
@@ -105,10 +105,10 @@ t.test('a database that cannot be reached is an error with its reason', async (t
   t.match(logs.at(-1), { msg: /could not be stored/ })
 })
 
-t.test('one that is killed leaves nothing that looks like a backup, and the next clears it away', async (t) => {
+t.test('a killed backup leaves nothing that looks like a backup, and the next run deletes what it left', async (t) => {
   const BACKUPS = await makeFolder(t)
   const { child, over } = await hanging(t, BACKUPS)
-  t.match(await readdir(BACKUPS), [/^\.new-sluice-/], 'there is something to leave behind')
+  t.match(await readdir(BACKUPS), [/^\.new-sluice-/], 'there is an incomplete backup')
   process.kill(-(child.pid as number), 'SIGKILL')
   await over
   t.match(await runScript('restore', { BACKUPS }), { code: 0, output: /^BACKUP[^\n]*\n$/ })
@@ -120,18 +120,18 @@ t.test('one that is killed leaves nothing that looks like a backup, and the next
   )
 })
 
-t.test('while one is being made, another is refused, and that is no failure of the job', async (t) => {
+t.test('a second backup at the same time is refused, and does not count as a failure of the job', async (t) => {
   const BACKUPS = await makeFolder(t)
   const { child, over } = await hanging(t, BACKUPS)
   const before = await job('backup')
   t.match(await backup(BACKUPS), { code: 1, logs: [{ level: 'error', msg: /another backup is being made/ }] })
   t.strictSame(await job('backup'), before)
-  t.match(await readdir(BACKUPS), [/^\.new-sluice-/], 'the first is left alone')
+  t.match(await readdir(BACKUPS), [/^\.new-sluice-/], 'the first backup is kept')
   process.kill(-(child.pid as number), 'SIGKILL')
   await over
 })
 
-t.test('old backups go by number and by age, and none goes unless a new one was made', async (t) => {
+t.test('old backups are deleted by number and by age, but only after a new one is complete', async (t) => {
   const BACKUPS = await makeFolder(t)
   await backup(BACKUPS)
   const recent = await age(BACKUPS, 0.5)
@@ -148,15 +148,15 @@ t.test('old backups go by number and by age, and none goes unless a new one was 
     logs: [{ msg: `deleted ${eight}` }, { msg: `deleted ${nine}` }, { kept: 4 }],
   })
   const newer = await age(BACKUPS, 0.25)
-  t.strictSame(await backupsIn(BACKUPS), [newer, recent, one, two], 'none over a week')
+  t.strictSame(await backupsIn(BACKUPS), [newer, recent, one, two], 'none is older than a week')
 
   t.match(await backup(BACKUPS, { KEEP: '3', KEEP_DAYS: '7' }), { code: 0 })
-  t.strictSame((await backupsIn(BACKUPS)).slice(1), [newer, recent], 'three')
-  t.ok((await readdir(BACKUPS)).includes('lost+found'), 'what is no backup is left alone')
+  t.strictSame((await backupsIn(BACKUPS)).slice(1), [newer, recent], 'three are kept')
+  t.ok((await readdir(BACKUPS)).includes('lost+found'), 'other folders are kept')
 
   const last = await age(BACKUPS, 0.125)
   t.match(await backup(BACKUPS, { KEEP: '0', KEEP_DAYS: '0' }), { code: 0 })
-  t.equal((await backupsIn(BACKUPS)).length, 1, 'the new one stays, whatever the limits are')
+  t.equal((await backupsIn(BACKUPS)).length, 1, 'the new backup is kept, whatever the limits are')
   t.not((await backupsIn(BACKUPS))[0], last)
 })
 
@@ -173,16 +173,16 @@ t.test('restore.sh', async (t) => {
     return copies
   }
 
-  t.test('lists what is there', async (t) => {
+  t.test('lists the backups', async (t) => {
     const { output } = await runScript('restore', { BACKUPS })
     t.match(output, new RegExp(`^BACKUP +RECORDS +BYTES +LAST RECEIVED\n${name} +60 +\\d+ +20[^\n]+\n$`))
   })
 
-  t.test('a dry run says that it would do, and changes nothing', async (t) => {
+  t.test('a dry run reports the records, and changes nothing', async (t) => {
     t.match(await restoreInto(t, BACKUPS, name, '--dry-run'), { code: 0, records: undefined, logs: [{ records: 60 }] })
   })
 
-  t.test('a database with records in it is refused and stays as it is, in a dry run as well', async (t) => {
+  t.test('a database with records is refused and stays as it is, in a dry run as well', async (t) => {
     for (const args of [[name, '--dry-run'], [name]]) {
       const { code, logs } = await runScript('restore', { ...server.owner, BACKUPS }, { args })
       t.equal(code, 1)
@@ -193,7 +193,7 @@ t.test('restore.sh', async (t) => {
     t.equal(await count(owner), 60)
   })
 
-  t.test('a record that arrives while it begins is not lost', async (t) => {
+  t.test('a record that is stored while the restore begins is not lost', async (t) => {
     const { ownerUrl, owner: env } = await server.emptyDatabase(t)
     const [writer, other] = [open(ownerUrl), open(ownerUrl)]
     t.teardown(() => Promise.all([writer.destroy(), other.destroy()]))
@@ -213,13 +213,13 @@ t.test('restore.sh', async (t) => {
     t.equal(await count(other), 1)
   })
 
-  t.test('a backup that was damaged afterwards is refused', async (t) => {
+  t.test('a damaged backup is refused', async (t) => {
     const copies = await damaged(t, (folder) => appendFile(join(folder, 'sluice.dump'), '.'))
     t.match(await restoreInto(t, copies, name), { code: 1, records: undefined, logs: [{ msg: /is damaged/ }] })
     t.match(await restoreInto(t, copies, name, '--dry-run'), { code: 1 })
   })
 
-  t.test('what does not add up to its manifest is undone', async (t) => {
+  t.test('a restore that does not match its manifest is rolled back', async (t) => {
     const copies = await damaged(
       t,
       async (folder) => {
@@ -239,12 +239,12 @@ t.test('restore.sh', async (t) => {
     })
   })
 
-  t.test('what breaks off in the middle is undone', async (t) => {
+  t.test('a restore that fails in the middle is rolled back', async (t) => {
     const copies = await damaged(t, (folder) => truncate(join(folder, 'sluice.dump'), 9_000), true)
     t.match(await restoreInto(t, copies, name), { code: 1, records: undefined, logs: [{ level: 'error' }] })
   })
 
-  t.test('a name that is not there is an answer, not an empty database', async (t) => {
+  t.test('a backup that does not exist is an error', async (t) => {
     t.match(await restoreInto(t, BACKUPS, 'sluice-x'), { code: 1, logs: [{ msg: /there is no backup sluice-x in/ }] })
     t.match(await restoreInto(t, await makeFolder(t), 'latest'), {
       code: 1,
@@ -258,7 +258,7 @@ t.test('drill.sh', async (t) => {
   const begin = Date.now()
   await backup(BACKUPS)
 
-  t.test('restores the newest into a server of its own, and tells how old it is and what was in it', async (t) => {
+  t.test('restores the newest backup into a separate server, and records its age and content', async (t) => {
     const { code, logs, output, scratch } = await drill(t, BACKUPS)
     t.equal(code, 0)
     t.equal(logs.length, output.trim().split('\n').length, 'its log is JSON')
@@ -266,14 +266,14 @@ t.test('drill.sh', async (t) => {
     const { succeeded, figures } = await job('restore_drill')
     t.ok(succeeded)
     t.equal(figures.records, 60)
-    // Both are whole seconds.
+    // Both times are whole seconds.
     const most = (Date.now() - begin) / 1000 + 1
     t.ok(Number(figures.backup_age_seconds) >= 0 && Number(figures.backup_age_seconds) <= most)
     t.match(await readFile(join(scratch, 'log'), 'utf8'), /listening on Unix socket(?!.*listening on IP)/s)
-    await t.rejects(readFile(join(scratch, 'data/postmaster.pid')), { code: 'ENOENT' }, 'its server is gone')
+    await t.rejects(readFile(join(scratch, 'data/postmaster.pid')), { code: 'ENOENT' }, 'its server is stopped')
   })
 
-  t.test('fails, and says so, when the newest cannot be restored', async (t) => {
+  t.test('fails, and records it, if the newest backup cannot be restored', async (t) => {
     const [name] = (await backupsIn(BACKUPS)) as [string]
     await appendFile(join(BACKUPS, name, 'sluice.dump'), '.')
     t.match(await drill(t, BACKUPS), {
@@ -283,23 +283,23 @@ t.test('drill.sh', async (t) => {
     t.match(await job('restore_drill'), { succeeded: false, succeededAt: Number })
   })
 
-  t.test('fails when there is none', async (t) => {
+  t.test('fails if there is no backup', async (t) => {
     t.match(await drill(t, await makeFolder(t)), { code: 1, logs: [{ msg: /there is no backup/ }, {}] })
   })
 })
 
-/** The name of a backup that was begun so many days ago. */
+/** The name of a backup that began `days` ago. */
 const nameOf = (days: number) =>
   `sluice-${new Date(Date.now() - days * 86_400_000).toISOString().replaceAll(/[-:]|\.\d+/g, '')}`
 
-/** Makes the newest backup so old, and returns its new name: two of one second would have the same. */
+/** Renames the newest backup as if it were `days` old: two backups of the same second would have the same name. */
 async function age(BACKUPS: string, days: number): Promise<string> {
   const name = nameOf(days)
   await rename(join(BACKUPS, (await backupsIn(BACKUPS))[0] as string), join(BACKUPS, name))
   return name
 }
 
-/** Records with the numbers `from` to `to`, as the API stores them. */
+/** Stores records with the numbers `from` to `to`, as the API does. */
 async function store(from: number, to: number): Promise<void> {
   await sql`
     INSERT INTO sluice.records (epoch, n, source, id, type, data, extensions)
@@ -310,7 +310,7 @@ async function store(from: number, to: number): Promise<void> {
 const backup = (BACKUPS: string, env: Record<string, string> = {}) =>
   runScript('backup', { ...server.backup, BACKUPS, ...env })
 
-/** backup.sh, at the moment at which it waits for a pg_dump that never ends, with a process group of its own. */
+/** Runs backup.sh in its own process group until it waits for a pg_dump that never ends. */
 async function hanging(t: Test, BACKUPS: string) {
   const PATH = await standIn(t, 'pg_dump', `echo half >"$new/sluice.dump"; sleep 600`)
   const child = spawn('bash', [script('backup')], {
@@ -331,7 +331,7 @@ async function drill(t: Test, BACKUPS: string) {
   return { scratch, ...(await runScript('drill', { ...server.backup, BACKUPS, SCRATCH: scratch, PATH }, { user })) }
 }
 
-/** Restores into a new database; how many records it has afterwards: undefined, not even a table for them. */
+/** Restores into a new database. `records` is their number afterwards; undefined if there is no table. */
 async function restoreInto(t: Test, BACKUPS: string, ...args: string[]) {
   const into = await server.emptyDatabase(t)
   const ran = await runScript('restore', { ...into.owner, BACKUPS }, { args })
@@ -356,11 +356,11 @@ async function backupsIn(folder: string): Promise<string[]> {
 
 async function job(name: string): Promise<JobState> {
   const found = (await selectJobs(owner)).find(({ job }) => job === name)
-  if (found === undefined) throw new Error(`the job ${name} was never written down`)
+  if (found === undefined) throw new Error(`the job ${name} was never recorded`)
   return found
 }
 
-/** A PATH on which `program` is this shell text; REAL in it is the one that it stands before. */
+/** Returns a PATH on which `program` is this shell text. In it, REAL stands for the real program. */
 async function standIn(t: Test, program: string, text: string): Promise<string> {
   const real = execFileSync('sh', ['-c', `command -v ${program}`], { encoding: 'utf8' }).trim()
   const bin = t.testdir({})

@@ -14,7 +14,7 @@ import { until } from '../helpers/until.ts'
 const SYSLOG_NG = '/usr/sbin/syslog-ng'
 
 t.test(
-  'a stock collector that is told "JSON" has every line of a pod, with its fields',
+  'a stock collector that parses JSON gets every line of a pod with its fields',
   { skip: missing(SYSLOG_NG) },
   async (t) => {
     const server = await runWholeLife(t)
@@ -29,14 +29,14 @@ t.test(
 
 // — helpers —
 
-/** A server from its start through requests of all kinds, a warning and a change of the level to a crash. */
+/** Runs a server from its start, through requests of all kinds, a warning and a change of the log level, to a crash. */
 async function runWholeLife(t: Test): Promise<Command> {
   const { ownerUrl, apiUrl } = await createDatabase(t)
   const db = connect(ownerUrl)
   const request = { name: 'test', scopes: ['ingest', 'read'] as const, sourcePrefixes: [], expiresAt: null }
   const { token } = await issueKey(db, request).finally(() => db.destroy())
-  const deed = `process.emitWarning('a warning'); console.error('\u2603 snow', { on: 'two\\nlines' }); throw new Error('the end')`
-  const flags = ['--import', `data:text/javascript,${encodeURIComponent(`process.on('SIGHUP', () => { ${deed} })`)}`]
+  const code = `process.emitWarning('a warning'); console.error('\u2603 snow', { on: 'two\\nlines' }); throw new Error('the end')`
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(`process.on('SIGHUP', () => { ${code} })`)}`]
   const server = await runServer(t, { DATABASE_URL: apiUrl }, { flags })
   const send = (body: string, headers = {}) =>
     fetch(`${server.url}/v1/records`, {
@@ -61,8 +61,8 @@ async function runWholeLife(t: Test): Promise<Command> {
 }
 
 /**
- * As a container runtime writes it (Kubernetes, CRI logging format): each line with its time, its stream and F; one that
- * is long in parts, the first of them with P. A runtime cuts at 16 KiB, and in the middle of a character; here at 100.
+ * The log file of a container runtime (Kubernetes, CRI logging format). Each line has its time, its stream and F. A long line is
+ * split into parts, and all but the last have P. A runtime splits at 16 KiB, even within a character; here it is 100 bytes.
  */
 function criFile({ stdout }: Command): Buffer {
   const out: Buffer[] = []
@@ -80,7 +80,7 @@ function criFile({ stdout }: Command): Buffer {
   return Buffer.concat(out)
 }
 
-/** What syslog-ng makes of such a file: the format of the runtime taken off, and the rest read as JSON. */
+/** What syslog-ng reads from such a file: it removes the format of the runtime and parses the rest as JSON. */
 async function collect(t: Test, file: Buffer, count: number): Promise<Record<string, unknown>[]> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-collector-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -113,7 +113,7 @@ async function collect(t: Test, file: Buffer, count: number): Promise<Record<str
   return lines.map((line) => JSON.parse(line))
 }
 
-/** To the collector numbers are texts with six decimals, and null is an empty one. */
+/** The collector turns numbers into text with six decimals, and null into empty text. */
 function asText(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) {
     return Number.isNaN(Number(value)) ? String(value) : Number(value).toFixed(3)

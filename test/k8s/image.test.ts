@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { createDatabase } from '../helpers/postgres.ts'
 
-// The image without Docker: what its instructions copy, with the packages that `npm ci --omit=dev` installs.
+// Checks the image without Docker: the files that its instructions copy, and the packages that `npm ci --omit=dev` installs.
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const read = (path: string) => readFile(join(root, path), 'utf8')
 const dockerfile = await read('Dockerfile')
@@ -21,7 +21,11 @@ t.test('the image is one stage on the verified Node, without a root user and wit
     instructions.filter((line) => line.startsWith('FROM')),
     ['FROM node:24.21.0-bookworm-slim@sha256:2fe369e969550cde8e867afc3fe370b260140cab4a23d467074295b42163d553'],
   )
-  t.notMatch(dockerfile, /^# *syntax *=/im, 'it is built without another image, which would be one by tag')
+  t.notMatch(
+    dockerfile,
+    /^# *syntax *=/im,
+    'the build needs no other image, which would have a tag instead of a digest',
+  )
   t.match(instructions.at(-2), /^ENTRYPOINT \["node", .*"\/app\/src\/main\.ts"\]$/)
   t.equal(instructions.at(-1), 'CMD ["serve"]')
   t.equal(
@@ -32,7 +36,7 @@ t.test('the image is one stage on the verified Node, without a root user and wit
   t.match(installs, [/--omit=dev --ignore-scripts.*rm -rf.*\/usr\/local\/lib\/node_modules.*\/usr\/local\/bin\/npm/])
 })
 
-t.test('.dockerignore lets through what is copied, and nothing else', async (t) => {
+t.test('.dockerignore allows only the files that are copied', async (t) => {
   const patterns = (await read('.dockerignore')).split('\n').filter((line) => line !== '' && !line.startsWith('#'))
   const [all, ...kept] = patterns.slice(0, -1)
   t.equal(all, '*')
@@ -41,35 +45,32 @@ t.test('.dockerignore lets through what is copied, and nothing else', async (t) 
   t.strictSame(kept.map((line) => line.replace('!', '')).sort(), sources.sort())
 })
 
-t.test(
-  'everything that is copied can be read by its user, also where the clone was made with a strict umask',
-  async (t) => {
-    const [readable] = instructions.filter((line) => line.startsWith('RUN chmod -R a+rX'))
-    const copied = copies.flatMap((paths) => paths.slice(0, -1)).map((path) => path.split('/')[0] as string)
-    for (const name of new Set(copied)) {
-      // Removed once it was used.
-      if (name !== 'package-lock.json') t.ok(readable?.split(' ').includes(name), name)
-    }
-    t.ok(instructions.indexOf(readable as string) > instructions.findLastIndex((line) => line.startsWith('COPY ')))
-  },
-)
+t.test('the user of the image can read all copied files, even if the clone had a strict umask', async (t) => {
+  const [readable] = instructions.filter((line) => line.startsWith('RUN chmod -R a+rX'))
+  const copied = copies.flatMap((paths) => paths.slice(0, -1)).map((path) => path.split('/')[0] as string)
+  for (const name of new Set(copied)) {
+    // This file is deleted after npm ci.
+    if (name !== 'package-lock.json') t.ok(readable?.split(' ').includes(name), name)
+  }
+  t.ok(instructions.indexOf(readable as string) > instructions.findLastIndex((line) => line.startsWith('COPY ')))
+})
 
-t.test('Node is told the same as by npm start', async (t) => {
+t.test('Node gets the same options as with npm start', async (t) => {
   const [, flags = ''] = /^node ((?:--\S+ )+)src/.exec(JSON.parse(await read('package.json')).scripts.start) ?? []
   t.match(flags, /\S/)
   const [command, ...rest] = JSON.parse(instructions.at(-2)?.replace('ENTRYPOINT ', '') as string)
   t.strictSame([command, ...rest.slice(0, -1)], ['node', ...flags.trim().split(' ')])
 })
 
-t.test('the version in its label is that of the package', async (t) => {
+t.test('the version in the label is that of the package', async (t) => {
   t.match(dockerfile, `ARG VERSION=${JSON.parse(await read('package.json')).version}\n`)
 })
 
-t.test('what is in the image runs, and can migrate', async (t) => {
+t.test('the program in the image runs, and can migrate', async (t) => {
   const app = await makeImage(t)
   const database = await createDatabase(t)
   const run = (args: string[], env: Record<string, string> = {}) =>
-    // env -i: nothing of this machine's settings, and nothing of tap's.
+    // env -i removes the settings of this machine and of tap.
     promisify(execFile)(
       'env',
       [
@@ -87,10 +88,10 @@ t.test('what is in the image runs, and can migrate', async (t) => {
   const migrated = await run(['migrate'], { DATABASE_URL: database.ownerUrl })
   t.match(JSON.parse(migrated.stdout), { level: 'info', msg: 'nothing to migrate' })
   const unconfigured = run(['migrate'])
-  await t.rejects(unconfigured, /the embedded PostgreSQL is not installed/, 'which is a development dependency')
+  await t.rejects(unconfigured, /the embedded PostgreSQL is not installed/, 'it is a development dependency')
 })
 
-t.test('nothing of development is in the image', async (t) => {
+t.test('the image has no development files or packages', async (t) => {
   const app = await makeImage(t)
   t.strictSame((await readdir(app)).sort(), [
     'LICENSE',

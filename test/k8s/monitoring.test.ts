@@ -22,12 +22,12 @@ const alerts = groups.flatMap(({ rules }) => rules)
 const dashboard = JSON.parse(read('k8s/components/monitoring/dashboard.json'))
 const unitTests = read('test/k8s/alerts.promtool.yaml')
 
-/** What Prometheus and its operator add to what they scrape. */
+/** The labels that Prometheus and its operator add. */
 const TARGET_LABELS = ['job', 'instance', 'namespace', 'pod']
 
-// — what is scraped —
+// — scraping —
 
-t.test("the PodMonitor finds the API's pods, and a port of theirs", { skip }, async (t) => {
+t.test('the PodMonitor selects the pods and the metrics port of the API', { skip }, async (t) => {
   const { spec } = find(objects, 'PodMonitor', 'sluice-api')
   const found = podsOf(objects).filter(({ labels }) =>
     Object.entries(spec.selector.matchLabels).every(([name, value]) => labels[name] === value),
@@ -45,12 +45,12 @@ t.test("the PodMonitor finds the API's pods, and a port of theirs", { skip }, as
   }
 })
 
-t.test('it is one line to add to k3s', { skip }, async (t) => {
-  // Not outside of the repository: kustomize wants relative paths.
+t.test('the component can be added to k3s with one line', { skip }, async (t) => {
+  // Within the repository, because kustomize needs relative paths.
   const folder = t.testdir({})
   const path = (name: string) => relative(folder, fileURLToPath(new URL(name, repository)))
   const k3s = parse(read('k8s/overlays/k3s/kustomization.yaml'))
-  t.notOk(k3s.components.includes('../../components/monitoring'), 'k3s has no Prometheus operator by itself')
+  t.notOk(k3s.components.includes('../../components/monitoring'), 'k3s has no Prometheus operator by default')
   writeFileSync(
     join(folder, 'kustomization.yaml'),
     stringify({ resources: [path('k8s/overlays/k3s')], components: [path('k8s/components/monitoring')] }),
@@ -62,7 +62,7 @@ t.test('it is one line to add to k3s', { skip }, async (t) => {
 
 // — rules —
 
-t.test('the rules are valid, and each fires when it should and only then', { skip: missing('promtool') }, async (t) => {
+t.test('the rules are valid, and pass their unit tests', { skip: missing('promtool') }, async (t) => {
   const folder = t.testdir({})
   mkdirSync(folder, { recursive: true })
   const promtool = (...args: string[]) =>
@@ -70,7 +70,7 @@ t.test('the rules are valid, and each fires when it should and only then', { ski
   writeFileSync(join(folder, 'all.yaml'), stringify({ groups }))
   t.match(promtool('check', 'rules', 'all.yaml'), `SUCCESS: ${alerts.length} rules found`)
 
-  // Sentences are no part of when an alert fires.
+  // The annotations have no effect on when an alert fires.
   const bare = groups.map(({ name, rules }) => ({
     name,
     rules: rules.map(({ annotations, ...rule }: Manifest) => rule),
@@ -80,33 +80,30 @@ t.test('the rules are valid, and each fires when it should and only then', { ski
   t.match(promtool('test', 'rules', 'alerts.promtool.yaml'), 'SUCCESS')
 })
 
-t.test(
-  'each alert is tested when it fires and when it does not, has a summary, and a line in the runbook',
-  async (t) => {
-    const cases = parse(unitTests).tests.flatMap((test: Manifest) => test.alert_rule_test)
-    const runbook = read('k8s/components/monitoring/README.md')
-      .split(/^## /m)
-      .find((section) => section.startsWith('Runbook\n'))
-    const lines = new Set([...(runbook ?? '').matchAll(/^\| `(\w+)` (?:\| [^|]+ ){3}\|$/gm)].map(([, alert]) => alert))
-    for (const { alert, labels, annotations } of alerts) {
-      const fires = cases.filter(({ alertname }: Manifest) => alertname === alert)
-      for (const count of [0, 1])
-        t.ok(
-          fires.some((one: Manifest) => one.exp_alerts.length === count),
-          `${alert}: ${count}`,
-        )
-      t.match(labels.severity, /^(critical|warning)$/)
-      t.match(annotations.summary, /\.$/)
-      t.match(annotations.runbook_url, /\/k8s\/components\/monitoring\/README\.md#runbook$/)
-      t.ok(lines.delete(alert), `${alert} is in the runbook`)
-    }
-    t.same([...lines], [], 'the runbook has no line of an alert that there is not')
-  },
-)
+t.test('each alert has a test that fires, one that does not, a summary, and a line in the runbook', async (t) => {
+  const cases = parse(unitTests).tests.flatMap((test: Manifest) => test.alert_rule_test)
+  const runbook = read('k8s/components/monitoring/README.md')
+    .split(/^## /m)
+    .find((section) => section.startsWith('Runbook\n'))
+  const lines = new Set([...(runbook ?? '').matchAll(/^\| `(\w+)` (?:\| [^|]+ ){3}\|$/gm)].map(([, alert]) => alert))
+  for (const { alert, labels, annotations } of alerts) {
+    const fires = cases.filter(({ alertname }: Manifest) => alertname === alert)
+    for (const count of [0, 1])
+      t.ok(
+        fires.some((one: Manifest) => one.exp_alerts.length === count),
+        `${alert}: ${count}`,
+      )
+    t.match(labels.severity, /^(critical|warning)$/)
+    t.match(annotations.summary, /\.$/)
+    t.match(annotations.runbook_url, /\/k8s\/components\/monitoring\/README\.md#runbook$/)
+    t.ok(lines.delete(alert), `${alert} is in the runbook`)
+  }
+  t.same([...lines], [], 'every line of the runbook has an alert')
+})
 
 // — metrics —
 
-t.test('rules and dashboard use only metrics and labels that the program has, and show all of ours', async (t) => {
+t.test('rules and dashboard use only metrics and labels that the program has, and use all of them', async (t) => {
   const now = await scrapeUnderLoad(t)
   const names = new Set(now.samples.map(({ name }) => name))
   const labels = new Set([...TARGET_LABELS, ...now.samples.flatMap(({ labels }) => Object.keys(labels))])
@@ -135,11 +132,11 @@ t.test('rules and dashboard use only metrics and labels that the program has, an
   t.same(
     ours.filter((name) => !shown(name)),
     [],
-    'what nobody looks at need not be measured',
+    'every metric is used',
   )
 })
 
-t.test('a name or a label that there is not would be found', async (t) => {
+t.test('metric names and labels are found in a PromQL expression, and so is a syntax error', async (t) => {
   const { selectors, grouping, errors } = readPromql(
     'sum by (a, b) (rate(x_total{c="1", d=~"2"}[5m])) / on (e) y and time() > 1',
   )
@@ -152,29 +149,26 @@ t.test('a name or a label that there is not would be found', async (t) => {
   t.not(readPromql('sum by (a (x)').errors.length, 0)
 })
 
-t.test(
-  'the dashboard is where the sidecar finds it, under a name that stays, and its panels do not overlap',
-  async (t) => {
-    const [uids, cells] = [new Set(), new Set()]
-    for (const { id, gridPos } of dashboard.panels) {
-      t.notOk(uids.has(id), `panel ${id}`)
-      uids.add(id)
-      for (let x = gridPos.x; x < gridPos.x + gridPos.w; x++) {
-        for (let y = gridPos.y; y < gridPos.y + gridPos.h; y++) {
-          t.ok(x < 24 && !cells.has(`${x} ${y}`) && cells.add(`${x} ${y}`), `panel ${id} at ${x} ${y}`)
-        }
+t.test('the dashboard has a fixed name and the label for the sidecar, and its panels do not overlap', async (t) => {
+  const [uids, cells] = [new Set(), new Set()]
+  for (const { id, gridPos } of dashboard.panels) {
+    t.notOk(uids.has(id), `panel ${id}`)
+    uids.add(id)
+    for (let x = gridPos.x; x < gridPos.x + gridPos.w; x++) {
+      for (let y = gridPos.y; y < gridPos.y + gridPos.h; y++) {
+        t.ok(x < 24 && !cells.has(`${x} ${y}`) && cells.add(`${x} ${y}`), `panel ${id} at ${x} ${y}`)
       }
     }
-    if (skip) return
-    const { metadata, data } = find(objects, 'ConfigMap', 'sluice-dashboard')
-    t.match(metadata, { namespace: 'sluice', labels: { grafana_dashboard: '1' } })
-    t.same(JSON.parse(data['sluice.json']), dashboard)
-  },
-)
+  }
+  if (skip) return
+  const { metadata, data } = find(objects, 'ConfigMap', 'sluice-dashboard')
+  t.match(metadata, { namespace: 'sluice', labels: { grafana_dashboard: '1' } })
+  t.same(JSON.parse(data['sluice.json']), dashboard)
+})
 
 // — helpers —
 
-/** All PromQL of the component, with what it is of. */
+/** All PromQL expressions of the component, with their origin. */
 function expressions(): { from: string; text: string }[] {
   const [, variable] = dashboard.templating.list
   const [, metric] = /^label_values\((\w+), \w+\)$/.exec(variable.query.query) ?? []
@@ -190,7 +184,7 @@ function expressions(): { from: string; text: string }[] {
   ]
 }
 
-/** By the grammar that Prometheus' own editor uses. */
+/** Parses with the grammar of Prometheus' own editor. */
 function readPromql(text: string) {
   const selectors: { metric: string; matched: string[] }[] = []
   const grouping = new Set<string>()
@@ -208,7 +202,7 @@ function readPromql(text: string) {
   return { selectors, grouping, errors }
 }
 
-/** What /metrics says once everything that there is to tell of has happened. */
+/** Scrapes /metrics after everything that has a metric has happened. */
 async function scrapeUnderLoad(t: Test): Promise<Scrape> {
   const { app, post, get, database } = await createApp(t, { STORAGE_BUDGET: '1099511627776' })
   await app.ready()

@@ -5,7 +5,7 @@ import { missing } from '../helpers/skipping.ts'
 
 const skip = missing('kubectl')
 
-// Every pair that may talk, and on which ports; everything else is denied.
+// Every allowed connection: from, to and port. Everything else is denied.
 const common = [
   'api ← kube-system/traefik 3000',
   'api ← monitoring/* 9464',
@@ -64,7 +64,7 @@ const pairs: Record<string, string[]> = {
 }
 
 for (const overlay of variants) {
-  t.test(`${overlay}: exactly the pairs that are needed may talk`, { skip }, async (t) => {
+  t.test(`${overlay}: only the connections that are needed are allowed`, { skip }, async (t) => {
     const objects = render(overlay)
     const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy')
     t.strictSame(find(policies, 'NetworkPolicy', 'default-deny').spec, {
@@ -109,7 +109,7 @@ for (const overlay of variants) {
     }
   })
 
-  t.test(`${overlay}: PostgreSQL has no address that could be reached from outside`, { skip }, async (t) => {
+  t.test(`${overlay}: no Service or pod has an address outside of the cluster`, { skip }, async (t) => {
     const objects = render(overlay)
     for (const { metadata, spec } of objects.filter(({ kind }) => kind === 'Service')) {
       t.equal(spec.type ?? 'ClusterIP', 'ClusterIP', metadata.name)
@@ -124,10 +124,10 @@ for (const overlay of variants) {
           of,
         )
     }
-    t.notOk(find(objects, 'Cluster', 'sluice-postgres')?.spec.managed?.services, 'none besides -rw, -ro and -r')
+    t.notOk(find(objects, 'Cluster', 'sluice-postgres')?.spec.managed?.services, 'no Services besides -rw, -ro and -r')
   })
 
-  t.test(`${overlay}: from outside come /v1, /docs and /openapi.json, and nothing else`, { skip }, async (t) => {
+  t.test(`${overlay}: the Ingress exposes only /v1, /docs and /openapi.json`, { skip }, async (t) => {
     const { spec } = find(render(overlay), 'Ingress', 'sluice-api')
     t.notOk(spec.defaultBackend)
     const paths = spec.rules.flatMap(({ http }: Manifest) => http.paths.map((p: Manifest) => `${p.pathType} ${p.path}`))
@@ -135,12 +135,15 @@ for (const overlay of variants) {
   })
 }
 
-t.test('Traefik can be told, apart from the overlays, not to cut what is sent for longer than a minute', async (t) => {
+t.test('a separate manifest turns off the read timeout of Traefik, which cuts off long requests', async (t) => {
   const [{ kind, metadata, spec }, ...others] = readManifests('k8s/components/ingress/traefik-timeouts.yaml')
   t.strictSame(others, [])
   t.match({ kind, metadata }, { kind: 'HelmChartConfig', metadata: { name: 'traefik', namespace: 'kube-system' } })
   const argument = (entryPoint: string) => `--entryPoints.${entryPoint}.transport.respondingTimeouts.readTimeout=0`
   t.strictSame(parse(spec.valuesContent), { additionalArguments: [argument('web'), argument('websecure')] })
   const read = readManifests('k8s/components/ingress/kustomization.yaml')[0].resources
-  t.notOk(read.includes('traefik-timeouts.yaml'), 'kustomize would move it into our namespace')
+  t.notOk(
+    read.includes('traefik-timeouts.yaml'),
+    'it is not in the component, because kustomize would change its namespace',
+  )
 })

@@ -34,7 +34,7 @@ for (const overlay of variants) {
   })
 
   t.test(
-    `${overlay}: no container can write but to its volumes, and none asks for a service account's token`,
+    `${overlay}: containers can write only to their volumes, and get no service account token`,
     { skip },
     async (t) => {
       for (const { of, spec, containers } of pods) {
@@ -46,7 +46,7 @@ for (const overlay of variants) {
   )
 
   t.test(
-    `${overlay}: every image is named with its digest, but for ours, which adopters build`,
+    `${overlay}: every image has its digest, except for Sluice's own, which adopters build`,
     { skip },
     async (t) => {
       const images = [
@@ -62,7 +62,7 @@ for (const overlay of variants) {
     },
   )
 
-  t.test(`${overlay}: every container says what it needs and what it may take`, { skip }, async (t) => {
+  t.test(`${overlay}: every container has requests and limits for CPU and memory`, { skip }, async (t) => {
     const resources = pods.flatMap(({ containers }) => containers.map(({ resources }) => resources))
     const others = [
       find(objects, 'Cluster', 'sluice-postgres')?.spec.resources,
@@ -73,7 +73,7 @@ for (const overlay of variants) {
     }
   })
 
-  t.test(`${overlay}: every object has the recommended labels, and what runs its version too`, { skip }, async (t) => {
+  t.test(`${overlay}: every object has the recommended labels, and every pod its version`, { skip }, async (t) => {
     const version = JSON.parse(read('package.json')).version
     for (const { kind, metadata } of objects) {
       if (kind === 'ConfigMap') continue
@@ -87,7 +87,7 @@ for (const overlay of variants) {
     }
   })
 
-  t.test(`${overlay}: the API is there while it is replaced, and drains before it is killed`, { skip }, async (t) => {
+  t.test(`${overlay}: the API stays available during an update, and drains before it ends`, { skip }, async (t) => {
     const { spec } = find(objects, 'Deployment', 'sluice-api')
     t.ok(spec.replicas >= 2)
     t.match(spec.strategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } })
@@ -100,14 +100,14 @@ for (const overlay of variants) {
     const [api] = pod.containers
     const drain = Number(data.DRAIN_SECONDS)
     const { periodSeconds, failureThreshold } = api.readinessProbe
-    t.ok(drain >= periodSeconds * (failureThreshold + 1), 'every proxy has noticed before the server stops listening')
+    t.ok(drain >= periodSeconds * (failureThreshold + 1), 'every proxy knows before the server stops listening')
     const inFlight = Math.max(Number(data.OUTAGE_HOLD_SECONDS), Number(data.READ_TIMEOUT_SECONDS))
     const close = Number(data.CLOSE_SECONDS)
-    t.ok(close >= inFlight, 'nothing is cut that has an end of its own')
-    t.ok(pod.terminationGracePeriodSeconds >= drain + close + 10, 'what is in flight is answered')
+    t.ok(close >= inFlight, 'a request is not cut off before its own timeout')
+    t.ok(pod.terminationGracePeriodSeconds >= drain + close + 10, 'requests in flight are answered')
   })
 
-  t.test(`${overlay}: the settings of ours are settings that there are`, { skip }, async (t) => {
+  t.test(`${overlay}: every setting of Sluice exists`, { skip }, async (t) => {
     const known = Object.keys(ConfigSchema.properties)
     const passwords = ['OWNER', 'API', 'MAINTENANCE', 'BACKUP', 'READER'].map((role) => `SLUICE_${role}_PASSWORD`)
     const libpq = ['PGPASSWORD', 'PGCONNECT_TIMEOUT']
@@ -125,7 +125,7 @@ for (const overlay of variants) {
     )
   })
 
-  t.test(`${overlay}: probes of the API ask for routes that there are`, { skip }, async (t) => {
+  t.test(`${overlay}: the probes of the API use routes that exist`, { skip }, async (t) => {
     const routes = [...read('src/routes/health.ts').matchAll(/'(\/\w+)'/g)].map(([, path]) => path)
     const [api] = find(objects, 'Deployment', 'sluice-api').spec.template.spec.containers
     const paths = ['startupProbe', 'livenessProbe', 'readinessProbe'].map((probe) => api[probe].httpGet.path)
@@ -133,7 +133,7 @@ for (const overlay of variants) {
     for (const path of paths) t.ok(routes.includes(path), path)
   })
 
-  t.test(`${overlay}: the API's pods hold no password but sluice_api's`, { skip }, async (t) => {
+  t.test(`${overlay}: the pods of the API have only the password of sluice_api`, { skip }, async (t) => {
     const api = pods.find(({ of }) => of === 'Deployment sluice-api')
     const secrets = JSON.stringify(api?.spec).match(/"secret\w+":\{[^}]*\}/gi)
     t.strictSame(secrets, ['"secretKeyRef":{"key":"password","name":"sluice-api"}'])
@@ -142,30 +142,28 @@ for (const overlay of variants) {
     t.strictSame(withSuperuser.map(({ of }) => of).sort(), expected)
   })
 
-  t.test(
-    `${overlay}: a Job's name changes with what it runs, so that applying it again is possible`,
-    { skip },
-    async (t) => {
-      const jobs = objects.filter(({ kind }) => kind === 'Job')
-      t.ok(jobs.length > 0)
-      for (const { metadata } of jobs) t.match(metadata.name, /^sluice-[a-z]+-[a-z0-9]{10}$/)
-      for (const { spec } of jobs) t.equal(spec.template.spec.initContainers[0].name, 'wait', 'in order, not by luck')
-    },
-  )
+  t.test(`${overlay}: a Job's name has a hash, so that a changed Job can be applied`, { skip }, async (t) => {
+    const jobs = objects.filter(({ kind }) => kind === 'Job')
+    t.ok(jobs.length > 0)
+    for (const { metadata } of jobs) t.match(metadata.name, /^sluice-[a-z]+-[a-z0-9]{10}$/)
+    for (const { spec } of jobs)
+      t.equal(spec.template.spec.initContainers[0].name, 'wait', 'it waits for what it needs')
+  })
 }
 
 for (const overlay of overlays) {
   t.test(
-    `${overlay}: retention runs alone, ends in time, and removes nothing before it is told to`,
+    `${overlay}: retention runs one at a time, ends in time, and deletes nothing by default`,
     { skip },
     async (t) => {
       const objects = render(overlay)
       const { spec } = find(objects, 'CronJob', 'sluice-maintenance')
       t.match(spec, { concurrencyPolicy: 'Forbid', timeZone: 'Etc/UTC', schedule: /^\d+ \d+ \* \* \*$/ })
-      // https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#job-creation: none below ten seconds is ever seen.
+      // With less than ten seconds, a job may never start:
+      // https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#job-creation
       t.ok(spec.startingDeadlineSeconds >= 600)
       const job = spec.jobTemplate.spec
-      t.ok(job.activeDeadlineSeconds < 20 * 3600, 'before the next one')
+      t.ok(job.activeDeadlineSeconds < 20 * 3600, 'it ends before the next one')
       const pod = job.template.spec
       const [maintain] = pod.containers
       t.strictSame(maintain.args, ['maintain'])
@@ -181,7 +179,7 @@ for (const overlay of overlays) {
   )
 }
 
-t.test("an overlay of one's own puts its policies in the place of the empty ones", { skip }, async (t) => {
+t.test('the overlay in the README replaces the empty policies', { skip }, async (t) => {
   const folder = t.testdir({ 'policies.json': '[{ "type": "click", "maxAge": "30d" }]' })
   const base = relative(folder, fileURLToPath(new URL('k8s/overlays/k3s', repository)))
   const readme = read('k8s/components/retention/README.md')
@@ -193,11 +191,11 @@ t.test("an overlay of one's own puts its policies in the place of the empty ones
   t.match(parsePolicies(data['policies.json'], 'policies.json'), [{ selection: { type: 'click' } }])
 })
 
-t.test('k3s: PostgreSQL is the StatefulSet of the seed', { skip }, async (t) => {
+t.test('k3s: PostgreSQL has one replica, a retained volume and SCRAM passwords', { skip }, async (t) => {
   const objects = render('k3s')
   const { spec } = find(objects, 'StatefulSet', 'sluice-postgres')
   t.equal(spec.replicas, 1)
-  t.equal(spec.podManagementPolicy, 'Parallel', 'a broken pod does not keep its successor out')
+  t.equal(spec.podManagementPolicy, 'Parallel', 'a broken pod does not block its successor')
   t.strictSame(spec.persistentVolumeClaimRetentionPolicy, { whenDeleted: 'Retain', whenScaled: 'Retain' })
   t.strictSame(spec.volumeClaimTemplates, [
     {
@@ -222,17 +220,24 @@ t.test('k3s: PostgreSQL is the StatefulSet of the seed', { skip }, async (t) => 
   }
 })
 
-t.test('k3s: PostgreSQL is stopped by fast shutdown, and its probes take recovery for life', { skip }, async (t) => {
+t.test('k3s: PostgreSQL stops with a fast shutdown, and its liveness probe accepts recovery', { skip }, async (t) => {
   const { spec } = find(render('k3s'), 'StatefulSet', 'sluice-postgres').spec.template
   const [postgres] = spec.containers
   t.strictSame(postgres.lifecycle.preStop.exec.command, ['pg_ctl', 'stop', '--mode=fast', '--no-wait'])
   t.ok(spec.terminationGracePeriodSeconds >= 60)
-  t.equal(spec.shareProcessNamespace, true, 'it inherits no other process: see postgres-start.test.ts')
+  t.equal(spec.shareProcessNamespace, true, 'it inherits no other processes: see postgres-start.test.ts')
 
   const { startupProbe, livenessProbe, readinessProbe } = postgres
   for (const probe of [startupProbe, readinessProbe]) t.equal(probe.exec.command[0], 'pg_isready')
-  t.match(livenessProbe.exec.command.at(-1), /pg_isready .*\|\| \[ \$\? -eq 1 \]$/, 'rejecting is alive')
-  t.ok(startupProbe.periodSeconds * startupProbe.failureThreshold >= 1800, 'recovery, and the wait for a predecessor')
+  t.match(
+    livenessProbe.exec.command.at(-1),
+    /pg_isready .*\|\| \[ \$\? -eq 1 \]$/,
+    'a server that rejects connections is alive',
+  )
+  t.ok(
+    startupProbe.periodSeconds * startupProbe.failureThreshold >= 1800,
+    'time for recovery and for the wait for a predecessor',
+  )
 })
 
 t.test('k3s: the settings of PostgreSQL fit its limits', { skip }, async (t) => {
@@ -248,8 +253,8 @@ t.test('k3s: the settings of PostgreSQL fit its limits', { skip }, async (t) => 
   t.ok(megabytes('shared_buffers') + megabytes('maintenance_work_mem') + sorts <= 1024 * 0.6, 'memory')
   t.ok(megabytes('max_wal_size') + megabytes('temp_file_limit') <= 1024 / 2, 'disk')
   const { value } = postgres.env.find(({ name }: Manifest) => name === 'POSTGRES_INITDB_ARGS')
-  t.ok(!('hugepages-2Mi' in postgres.resources.limits) && settings.huge_pages === 'off', 'it may have no huge pages')
-  t.match(value, / --set=huge_pages=off/, 'from the beginning')
+  t.ok(!('hugepages-2Mi' in postgres.resources.limits) && settings.huge_pages === 'off', 'huge pages are not available')
+  t.match(value, / --set=huge_pages=off/, 'huge pages are off during initdb')
   t.notOk('fsync' in settings || 'synchronous_commit' in settings || 'full_page_writes' in settings, 'durability')
 })
 

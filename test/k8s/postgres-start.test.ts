@@ -12,8 +12,8 @@ import { freePort } from '../../scripts/durability/server.ts'
 import { type Manifest, readManifests } from '../helpers/kustomize.ts'
 import { missing, skipUnless } from '../helpers/skipping.ts'
 
-// The container's own command, run as the container runs it: the script from the ConfigMap and its settings, on a real
-// PostgreSQL. The two programs that only the image has are stood in for by what they do.
+// Runs the container's command as the container does: the script and the settings from the ConfigMap, with a real PostgreSQL.
+// The two programs that only the image has are replaced by short scripts with the same effect.
 const component = new URL('../../k8s/components/postgres/', import.meta.url)
 const [container] = readManifests('k8s/components/postgres/statefulset.yaml')[0].spec.template.spec.containers
 const skip = skipUnless(process.platform === 'linux', 'needs Linux') || missing('flock')
@@ -26,7 +26,7 @@ const notIsolated = skipUnless(
 t.test('the server that start.sh starts', { skip }, async (t) => {
   const volume = await makeVolume(t)
 
-  t.test('makes the database at its first start, and asks for passwords by scram', async (t) => {
+  t.test('creates the database at its first start, and asks for passwords with SCRAM', async (t) => {
     const server = await start(t, volume)
     await server.line(/database system is ready/)
     await server.query('CREATE TABLE kept AS SELECT 1 AS a')
@@ -37,7 +37,7 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     await t.rejects(server.query('SELECT', 'wrong'), { code: '28P01' })
   })
 
-  t.test('says nothing in its log that is not JSON, but for the lines before its collector', async (t) => {
+  t.test('logs only JSON, except for the lines before its log collector runs', async (t) => {
     const server = await start(t, volume)
     await server.line(/database system is ready/)
     await t.rejects(server.query("SELECT 'a secret value'::int"), { code: '22P02' })
@@ -51,7 +51,7 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     t.ok(entries.every((entry) => entry.error_severity && entry.message && entry.timestamp))
   })
 
-  t.test('is alone on the volume: a newcomer waits, says so, and starts once the other was killed', async (t) => {
+  t.test('is alone on the volume: a newcomer logs that it waits, and starts after the other was killed', async (t) => {
     const old = await start(t, volume)
     await old.line(/database system is ready/)
     await old.query('INSERT INTO kept VALUES (2)')
@@ -59,7 +59,7 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     const newcomer = await start(t, volume)
     await newcomer.line(/another PostgreSQL still runs on this volume/)
     await old.query('INSERT INTO kept VALUES (3)')
-    t.equal(newcomer.lines.length, 1, 'it does nothing but wait')
+    t.equal(newcomer.lines.length, 1, 'it only waits')
 
     old.kill('SIGKILL')
     await newcomer.line(/database system is ready/)
@@ -67,13 +67,13 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
   })
 
   t.test(
-    'also where the two cannot see each other, each with processes of its own',
+    'is alone on the volume even if the two are in different process namespaces',
     { skip: notIsolated },
     async (t) => {
       const old = await start(t, volume, { ISOLATED: '1' })
       await old.line(/database system is ready/)
       const noted = await readFile(join(volume.folder, 'volume/pgdata/postmaster.pid'), 'utf8')
-      t.not(Number.parseInt(noted, 10), old.pid(), 'which says nothing')
+      t.not(Number.parseInt(noted, 10), old.pid(), 'the process id in the file has no meaning outside of its namespace')
 
       const newcomer = await start(t, volume, { ISOLATED: '1' })
       await newcomer.line(/another PostgreSQL still runs on this volume/)
@@ -83,13 +83,13 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     },
   )
 
-  // PostgreSQL 18 takes any child that ends with an error for one of its own that crashed, and as the first process of a
-  // container it inherits those of others: a probe's, for one, that the kubelet gave up.
-  t.test('is not disturbed by a process that lost its parent', { skip: notIsolated }, async (t) => {
+  // If any child process of PostgreSQL 18 ends with an error, it assumes that one of its own processes crashed. As the first
+  // process of a container it inherits orphans, such as the processes of a probe that timed out.
+  t.test('is not disturbed by an orphaned process', { skip: notIsolated }, async (t) => {
     const server = await start(t, volume, { ISOLATED: '1' })
     await server.line(/database system is ready/)
     const sleeping = server.query('SELECT pg_sleep(60)')
-    const ended = t.rejects(sleeping, { code: '57P01' }, 'only when the server is stopped, and by its administrator')
+    const ended = t.rejects(sleeping, { code: '57P01' }, 'the query ends only when the server is stopped')
     await server.backend('SELECT pg_sleep')
 
     const orphan = '{ while kill -0 $$; do :; done; exit 2; } 2>/dev/null &'
@@ -99,7 +99,7 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     await ended
   })
 
-  t.test('holds the lock until its last process is gone, not only its first', async (t) => {
+  t.test('holds the lock until its last process has ended, not only the first', async (t) => {
     const old = await start(t, volume)
     await old.line(/database system is ready/)
     const sleeping = old.query('SELECT pg_sleep(60)').catch(() => {})
@@ -129,7 +129,7 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     })
   }
 
-  t.test('at SIGINT, which is fast shutdown, it disconnects everyone and ends cleanly', async (t) => {
+  t.test('SIGINT, which is a fast shutdown, closes all connections and ends it cleanly', async (t) => {
     const server = await start(t, volume)
     await server.line(/database system is ready/)
     const sleeping = t.rejects(server.query('SELECT pg_sleep(60)'), { code: '57P01' })
@@ -141,13 +141,13 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
   })
 
   t.test(
-    'at a start with another password in the Secret the superuser has that one, and the data is as it was',
+    'after a start with a new password in the Secret, the superuser has it, and the data is unchanged',
     async (t) => {
       const killed = await start(t, volume)
       await killed.line(/database system is ready/)
       killed.kill('SIGKILL')
       await once(killed.process, 'exit')
-      // As Kubernetes leaves it where it gives a volume to the pod's group.
+      // Kubernetes leaves this mode when it gives a volume to the pod's group.
       await chmod(join(volume.folder, 'volume/pgdata'), 0o2770)
       const password = `new "pass'word`
       const server = await start(t, volume, { POSTGRES_PASSWORD: password })
@@ -158,7 +158,7 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     },
   )
 
-  t.test('a postmaster.pid that names a process which is alive here keeps no server from starting', async (t) => {
+  t.test('a postmaster.pid with the id of another running process does not prevent a start', async (t) => {
     const killed = await start(t, volume)
     await killed.line(/database system is ready/)
     killed.kill('SIGKILL')
@@ -171,10 +171,10 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     await server.line(/database system is ready/)
   })
 
-  t.test('a first start that was cut short leaves nothing that looks like a database', async (t) => {
+  t.test('an interrupted first start leaves nothing that looks like a database', async (t) => {
     const volume = await makeVolume(t)
-    const cut = await start(t, volume, { CUT_SHORT: '1' })
-    await once(cut.process, 'exit')
+    const interrupted = await start(t, volume, { CUT_SHORT: '1' })
+    await once(interrupted.process, 'exit')
     t.strictSame((await readdir(join(volume.folder, 'volume'))).sort(), ['lock', 'pgdata.new'])
     const server = await start(t, volume)
     await server.line(/database system is ready/)
@@ -226,7 +226,7 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
     POSTGRES_INITDB_ARGS: container.env.find(({ name }: Manifest) => name === 'POSTGRES_INITDB_ARGS').value,
     ...extra,
   }
-  // A container's standard error is a pipe. Node would give it a socket, which cannot be opened a second time.
+  // The standard error of a container is a pipe. Node would use a socket, which cannot be opened a second time.
   const script = join(folder, 'config', 'start.sh')
   const command = ['bash', '-c', 'exec bash "$0" 2> >(exec cat)', script]
   const [program, ...args] = extra.ISOLATED ? [...isolate(home), ...command] : command
@@ -241,7 +241,7 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
 
   const query = async (text: string, password = 'secret') => {
     const client = new Client(`postgres://postgres:${password}@127.0.0.1:${port}/postgres`)
-    // The server's end, which these tests bring about.
+    // These tests stop the server, which closes the connection.
     client.on('error', () => {})
     await client.connect()
     return (await client.query(text).finally(() => client.end())).rows
@@ -256,7 +256,7 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
     async line(pattern: RegExp) {
       while (!lines.some((line) => pattern.test(line))) await once(reader, 'line')
     },
-    /** The process id of the backend that runs a statement that starts so. */
+    /** The process id of the backend whose query begins with `statement`. */
     async backend(statement: string): Promise<number> {
       while (true) {
         const [row] = await query(`SELECT pid FROM pg_stat_activity WHERE query LIKE '${statement}%'`)
@@ -266,7 +266,7 @@ async function start(t: Test, { folder, port, home }: Volume, extra: Record<stri
   }
 }
 
-/** As a pod is to others on its node: with processes of its own, of which the first does nothing but reap them. */
+/** Runs a command in its own process namespace, like a pod. The first process only reaps the others. */
 function isolate({ user }: Home): string[] {
   const pause = ['bash', '-c', 'set -m; "$@" & wait $!', 'pause']
   const as = ['setpriv', `--reuid=${user?.uid}`, `--regid=${user?.gid}`, '--clear-groups']

@@ -7,12 +7,12 @@ import { parseAllDocuments } from 'yaml'
 import { find, render, repository } from '../helpers/kustomize.ts'
 import { missing } from '../helpers/skipping.ts'
 
-// Runs what the README files tell people to run, as far as that needs no cluster.
+// Tries the instructions of the README files, as far as they need no cluster.
 const skip = missing('kubectl')
 const read = (path: string) => readFileSync(new URL(path, repository), 'utf8')
-const wayToHa = read('k8s/overlays/ha/README.md')
+const migrationToHa = read('k8s/overlays/ha/README.md')
 
-t.test('the patch in the README of postgres makes the volume larger', { skip }, async (t) => {
+t.test('the patch in the README of postgres enlarges the volume', { skip }, async (t) => {
   const [patches] = /(?<=^```yaml\n)patches:.*?(?=^```$)/ms.exec(
     read('k8s/components/postgres/README.md'),
   ) as RegExpExecArray
@@ -31,11 +31,11 @@ t.test('the patch in the README of postgres makes the volume larger', { skip }, 
 })
 
 t.test(
-  'on the way to ha, only the database is applied before the data, and nothing that migrates',
+  'in the move to ha, only the database is applied before the data, and nothing that migrates',
   { skip },
   async (t) => {
     const [, components] = /kubectl apply -k k8s\/overlays\/ha -l 'app\.kubernetes\.io\/component in \((.*?)\)'/.exec(
-      wayToHa,
+      migrationToHa,
     ) as unknown as [string, string]
     const chosen = components.split(', ')
     const kinds = render('ha')
@@ -52,10 +52,10 @@ t.test(
 )
 
 // The operator creates objects with the Cluster's name. It would use an existing service account, and ours has no token.
-t.test('on the way to ha, objects that conflict with those of the operator are deleted', { skip }, async (t) => {
+t.test('in the move to ha, objects that conflict with those of the operator are deleted', { skip }, async (t) => {
   for (const kind of ['StatefulSet', 'Service', 'ServiceAccount']) {
     t.ok(find(render('k3s'), kind, 'sluice-postgres'), `${kind} is in k3s`)
     t.notOk(find(render('ha'), kind, 'sluice-postgres'), `${kind} is not in ha`)
-    t.match(wayToHa, new RegExp(`kubectl -n sluice delete .*${kind.toLowerCase()}/sluice-postgres`))
+    t.match(migrationToHa, new RegExp(`kubectl -n sluice delete .*${kind.toLowerCase()}/sluice-postgres`))
   }
 })

@@ -5,12 +5,12 @@ import { missing } from '../helpers/skipping.ts'
 const skip = missing('kubectl')
 
 for (const overlay of variants) {
-  t.test(`${overlay}: what an object refers to is there`, { skip }, async (t) => {
+  t.test(`${overlay}: everything that an object refers to exists`, { skip }, async (t) => {
     const objects = render(overlay)
     const pods = podsOf(objects)
     const keys = secretKeys(overlay)
 
-    t.test('ConfigMaps, and every key of a Secret', async (t) => {
+    t.test('ConfigMaps and keys of Secrets', async (t) => {
       for (const { of, spec, containers } of pods) {
         for (const { env = [], envFrom = [] } of containers) {
           for (const { configMapRef } of envFrom) t.ok(find(objects, 'ConfigMap', configMapRef.name), of)
@@ -30,7 +30,7 @@ for (const overlay of variants) {
       t.strictSame(used, made.sort())
     })
 
-    t.test('volumes of mounts', async (t) => {
+    t.test('the volumes of mounts', async (t) => {
       for (const { kind, of, spec, containers } of pods) {
         const set = kind === 'StatefulSet' ? find(objects, kind, of.split(' ')[1] as string).spec : {}
         const claims = (set.volumeClaimTemplates ?? []).map(({ metadata }: Manifest) => metadata)
@@ -41,7 +41,7 @@ for (const overlay of variants) {
       }
     })
 
-    t.test('pods, for every selector of ours', async (t) => {
+    t.test('the pods of selectors', async (t) => {
       const selectors = objects.flatMap(({ kind, metadata, spec }) => {
         const selector = kind === 'Service' ? { matchLabels: spec.selector } : (spec?.podSelector ?? spec?.selector)
         return selector && kind !== 'PodMonitor' ? [{ of: `${kind} ${metadata.name}`, selector }] : []
@@ -55,7 +55,7 @@ for (const overlay of variants) {
       }
     })
 
-    t.test('ports, of Services, probes and the Ingress', async (t) => {
+    t.test('the ports of Services, probes and the Ingress', async (t) => {
       const services = objects.filter(({ kind }) => kind === 'Service')
       for (const { metadata, spec } of services) {
         const behind = pods.filter(({ labels }) => selects({ matchLabels: spec.selector }, labels))
@@ -93,7 +93,7 @@ for (const overlay of variants) {
   })
 }
 
-t.test('ha: what the operator is told to use is there', { skip }, async (t) => {
+t.test('ha: everything that the Cluster refers to exists', { skip }, async (t) => {
   const objects = render('ha')
   const keys = secretKeys('ha')
   const { spec } = find(objects, 'Cluster', 'sluice-postgres')
@@ -105,7 +105,7 @@ t.test('ha: what the operator is told to use is there', { skip }, async (t) => {
       (one) => one.metadata.name === name,
     )
     t.equal(type, 'kubernetes.io/basic-auth')
-    t.equal(metadata.labels['cnpg.io/reload'], 'true', 'a rotated password is noticed')
+    t.equal(metadata.labels['cnpg.io/reload'], 'true', 'the operator applies a rotated password')
   }
   const [plugin] = spec.plugins
   const store = find(objects, 'ObjectStore', plugin.parameters.barmanObjectName)
@@ -123,7 +123,7 @@ t.test('ha: what the operator is told to use is there', { skip }, async (t) => {
   })
 })
 
-/** `name/key` of what the Secrets hold: the overlay's, and the bucket's, whose form is that of the overlay which has one. */
+/** `name/key` of all values in the Secrets of a variant. The Secret of the bucket has the same form as in ha. */
 function secretKeys(variant: string): Set<string> {
   const of = (overlay: string) => readManifests(`k8s/overlays/${overlay}/secrets.sops.yaml`)
   const bucket = of('ha').filter(({ metadata }) => metadata.name === 'sluice-object-storage')
@@ -142,5 +142,5 @@ function selects(selector: Manifest, labels: Record<string, string>): boolean {
   )
 }
 
-// Pods that the operator makes.
+// Pods that the operator creates.
 const isOfCluster = ({ matchLabels }: Manifest) => matchLabels?.['cnpg.io/cluster'] === 'sluice-postgres'

@@ -6,8 +6,8 @@ import t, { type Test } from 'tap'
 import { type Manifest, readManifests, render, repository, variants } from '../helpers/kustomize.ts'
 import { missing } from '../helpers/skipping.ts'
 
-// The API's own schemas, by npm package: types that know every field, and validators for what a type cannot say
-// (patterns, quantities). The API server refuses an unknown field as well: kubectl validates strictly.
+// The npm packages with the schemas of the API: types that have every field, and validators for what types cannot express
+// (patterns, quantities). The API server refuses unknown fields as well, because kubectl validates strictly.
 const packages: Record<string, string> = {
   'postgresql.cnpg.io': '@kubernetes-models/cloudnative-pg/',
   'monitoring.coreos.com': '@kubernetes-models/prometheus-operator/',
@@ -16,7 +16,7 @@ const packages: Record<string, string> = {
   'argoproj.io': '@kubernetes-models/argo-cd/',
 }
 
-// No package has this one yet. Its configuration is what the operator calls BarmanObjectStoreConfiguration; the rest:
+// No package has this type yet. The operator calls its configuration BarmanObjectStoreConfiguration. The other fields:
 // https://cloudnative-pg.io/plugin-barman-cloud/docs/plugin-barman-cloud.v1
 const OBJECT_STORE = `{
   apiVersion: 'barmancloud.cnpg.io/v1'
@@ -36,19 +36,19 @@ const OBJECT_STORE = `{
 const skip = missing('kubectl')
 
 for (const overlay of variants) {
-  t.test(`every object of ${overlay} has only fields that the API knows, with values that it takes`, { skip }, (t) =>
+  t.test(`every object of ${overlay} has only fields and values that the API accepts`, { skip }, (t) =>
     check(t, render(overlay)),
   )
 }
 
-t.test('so do the examples for Flux and Argo CD', (t) =>
+t.test('the examples for Flux and Argo CD have only fields and values that the API accepts', (t) =>
   check(
     t,
     ['flux/sync.yaml', 'argo-cd/application.yaml'].flatMap((name) => readManifests(`k8s/gitops/${name}`)),
   ),
 )
 
-t.test('an unknown field and a value of the wrong form are found', async (t) => {
+t.test('an unknown field and an invalid value are found', async (t) => {
   const find = async (spec: Manifest, kind = 'Service') =>
     (await complaints(t, [{ apiVersion: 'v1', kind, metadata: { name: 'a' }, spec }])).join('\n')
   t.match(await find({ clusterIp: 'None' }), /clusterIp.*does not exist/)
@@ -77,7 +77,7 @@ async function validate(object: Manifest): Promise<string[]> {
   }
 }
 
-// An object literal with a property that its type lacks is an error of TypeScript: the one strict reader of these types.
+// Only TypeScript checks these types strictly: it reports an object literal with a property that its type does not have.
 function typeErrors(folder: string, objects: Manifest[]): string[] {
   const lines = objects.map((object) => {
     const type = object.kind === 'ObjectStore' ? OBJECT_STORE : `import('${moduleOf(object)}').I${object.kind}`
@@ -99,7 +99,7 @@ function typeErrors(folder: string, objects: Manifest[]): string[] {
     'bundler',
   ]
   try {
-    // env -i: tap loads itself into every Node through the environment, and tsc does not stand it.
+    // env -i: tap loads itself into every Node.js process through the environment, which breaks tsc.
     const tsc = fileURLToPath(new URL('node_modules/.bin/tsc', repository))
     execFileSync('env', ['-i', `PATH=${process.env.PATH}`, tsc, ...options, file], { encoding: 'utf8' })
     return []

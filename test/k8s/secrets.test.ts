@@ -9,18 +9,18 @@ import { missing } from '../helpers/skipping.ts'
 
 const skip = missing('kubectl')
 const fixture = readFileSync(new URL('test/fixtures/secret.sops.yaml', repository), 'utf8')
-// Of the fixture, and of nothing else.
+// The key of the fixture. Nothing else uses it.
 const secretKey = 'AGE-SECRET-KEY-1V0HK7LGENF0KZHFKY4GF2E7XGRN4RHJYVUCNV54FJDLAECNGHRJQYHFAAS'
 
 for (const overlay of overlays) {
-  t.test(`${overlay}: kubectl applies no Secret: those are encrypted, and come by a pipe`, { skip }, async (t) => {
+  t.test(`${overlay}: kubectl applies no Secrets: they are encrypted, and come through a pipe`, { skip }, async (t) => {
     t.strictSame(
       render(overlay).filter(({ kind }) => kind === 'Secret'),
       [],
     )
   })
 
-  t.test(`${overlay}: when the Secrets change, what uses them is started again`, { skip }, async (t) => {
+  t.test(`${overlay}: a change of the Secrets restarts the pods that use them`, { skip }, async (t) => {
     for (const { of, spec } of render(overlay).filter(({ kind }) =>
       ['Job', 'Deployment', 'StatefulSet'].includes(kind),
     )) {
@@ -38,7 +38,7 @@ for (const overlay of overlays) {
   })
 }
 
-t.test('what the README makes by hand is what the overlay names', { skip }, async (t) => {
+t.test('the commands in the README create the same Secrets as the overlay', { skip }, async (t) => {
   const readme = readFileSync(new URL('k8s/overlays/README.md', repository), 'utf8')
   const [commands] = /^new\(\) .*?(?=^```$)/ms.exec(readme) as RegExpExecArray
   const kubectl = 'kubectl() { case $* in *create*) command kubectl "$@" --dry-run=client -o json ;; esac; }\n'
@@ -60,27 +60,27 @@ t.test('what the README makes by hand is what the overlay names', { skip }, asyn
   for (const password of passwords) t.match(Buffer.from(password, 'base64').toString(), /^(sluice_)?[\w-]{43}$/)
 })
 
-t.test('what the superuser may log in with is in a Secret of its own', async (t) => {
+t.test('the login of the superuser has its own Secret', async (t) => {
   const [secret] = readManifests('k8s/overlays/k3s/secrets.sops.yaml')
   t.strictSame(Object.keys(secret.stringData), ['POSTGRES_USER', 'POSTGRES_PASSWORD', 'POSTGRES_DB'])
 })
 
-t.test('.sops.yaml encrypts data and stringData of the files that deploy.sh and Flux decrypt, for age', async (t) => {
+t.test('.sops.yaml encrypts data and stringData in the Secrets of the overlays with age', async (t) => {
   const [rule] = parse(readFileSync(new URL('.sops.yaml', repository), 'utf8')).creation_rules
   t.equal(rule.encrypted_regex, '^(data|stringData)$')
   t.ok('age' in rule)
   for (const overlay of overlays) t.match(`k8s/overlays/${overlay}/secrets.sops.yaml`, new RegExp(rule.path_regex))
 })
 
-// The form of such a file, shown by another implementation than the one that adopters use. This machine need have no
-// sops: the fixture was written by the description of the format, https://getsops.io/docs/#encryption-protocol.
-t.test('a file of that form is read by another implementation of SOPS, and is a Secret then', async (t) => {
+// The fixture was written from the description of the format (https://getsops.io/docs/#encryption-protocol). The test reads it
+// with another implementation than the one that adopters use, so this machine does not need sops.
+t.test('another implementation of SOPS decrypts the fixture, which is a Secret', async (t) => {
   const manifest = await decryptSops(fixture, { secretKey, fileType: 'yaml' })
   t.match(manifest, { apiVersion: 'v1', kind: 'Secret', type: 'kubernetes.io/basic-auth', sops: undefined })
   t.strictSame(manifest.stringData, { username: 'sluice_api', password: 'fixture-password' })
 })
 
-t.test('a value that was moved to another key, or altered, is refused by it', async (t) => {
+t.test('a value that was moved to another key or altered is not decrypted', async (t) => {
   const swapped = fixture
     .replace('username: ENC', 'x: ENC')
     .replace('password: ENC', 'username: ENC')
@@ -90,7 +90,7 @@ t.test('a value that was moved to another key, or altered, is refused by it', as
   await t.rejects(decryptSops(altered, { secretKey, fileType: 'yaml' }))
 })
 
-t.test('what Flux builds holds the Secrets, encrypted, beside all that kubectl applies', { skip }, async (t) => {
+t.test('Flux builds all objects that kubectl applies, and the Secrets', { skip }, async (t) => {
   const objects = renderForFlux()
   const secrets = objects.filter(({ kind }) => kind === 'Secret')
   t.equal(secrets.length, readManifests('k8s/overlays/k3s/secrets.sops.yaml').length)
@@ -98,12 +98,12 @@ t.test('what Flux builds holds the Secrets, encrypted, beside all that kubectl a
   t.strictSame(objects.filter(({ kind }) => kind !== 'Secret').map(names), render('k3s').map(names))
 })
 
-// Its claim goes with a namespace, and with the claim the data: local-path reclaims.
-t.test('neither Flux nor Argo CD deletes the namespace with the rest', { skip }, async (t) => {
+// The claim is deleted with its namespace, and then local-path deletes the data.
+t.test('neither Flux nor Argo CD deletes the namespace', { skip }, async (t) => {
   const [namespace] = renderForFlux().filter(({ kind }) => kind === 'Namespace')
   t.strictSame(namespace.metadata.annotations, { 'kustomize.toolkit.fluxcd.io/prune': 'disabled' })
 
-  // kubectl cannot build it, for KSOPS.
+  // kubectl cannot build this overlay, because it uses KSOPS.
   const [{ patches }] = readManifests('k8s/gitops/argo-cd/kustomization.yaml')
   t.equal(patches[0].target.kind, 'Namespace')
   t.strictSame(JSON.parse(patches[0].patch)[0].value, {
@@ -113,7 +113,7 @@ t.test('neither Flux nor Argo CD deletes the namespace with the rest', { skip },
 
 function renderForFlux(): Manifest[] {
   const folder = fileURLToPath(new URL('k8s/gitops/flux', repository))
-  // As Flux has it.
+  // Flux uses these options.
   const args = ['kustomize', '--load-restrictor', 'LoadRestrictionsNone', folder]
   const text = execFileSync('kubectl', args, { encoding: 'utf8' })
   return parseAllDocuments(text).map((document) => document.toJS())

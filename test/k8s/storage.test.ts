@@ -8,7 +8,7 @@ const skip = missing('kubectl')
 const MiB = 1024 ** 2
 const UNITS: Record<string, number> = { MB: MiB, GB: 1024 * MiB, Mi: MiB, Gi: 1024 * MiB }
 
-/** As Kubernetes or PostgreSQL writes a size. */
+/** Parses a size of Kubernetes or PostgreSQL. */
 function bytesOf(text: string): number {
   const [, number, unit] = /^(\d+)(MB|GB|Mi|Gi)$/.exec(text) ?? []
   return Number(number) * (UNITS[unit ?? ''] as number)
@@ -16,7 +16,7 @@ function bytesOf(text: string): number {
 
 for (const overlay of overlays) {
   t.test(
-    `${overlay}: the storage budget fits the volume, and leaves room beside it and inside of it`,
+    `${overlay}: the storage budget fits the volume, and half of the volume can be records`,
     { skip },
     async (t) => {
       const objects = render(overlay)
@@ -26,7 +26,7 @@ for (const overlay of overlays) {
       const budget = loadConfig(settings.data).STORAGE_BUDGET as number
       const volume = bytesOf(volumeOf(objects))
       t.ok(volume - budget >= 100 * MiB, `${budget} of ${volume} bytes`)
-      // It counts from the start: see src/data/storage.ts.
+      // The WAL counts towards the budget from the start: see src/data/storage.ts.
       const wal = bytesOf(walOf(objects))
       t.ok(budget * 0.9 - wal > volume / 2, `${budget * 0.9 - wal} bytes of records before ingestion ends`)
     },

@@ -11,7 +11,7 @@ import { missing } from '../helpers/skipping.ts'
 
 for (const overlay of overlays) {
   t.test(
-    `${overlay}: the component tracing adds settings that there are, and one way out`,
+    `${overlay}: the component tracing adds settings that exist, and one egress rule`,
     { skip: missing('kubectl') },
     async (t) => {
       const before = render(overlay)
@@ -27,7 +27,7 @@ for (const overlay of overlays) {
         ['OTEL_TRACES_SAMPLER_ARG', '0.01'],
       ])
       for (const [name] of added) t.ok(name in ConfigSchema.properties, name)
-      t.match(configOf(after), configOf(before), 'and takes none away')
+      t.match(configOf(after), configOf(before), 'it removes no setting')
 
       t.equal(after.length, before.length + 1)
       const { spec, metadata } = find(after, 'NetworkPolicy', 'tracing')
@@ -55,7 +55,7 @@ for (const overlay of overlays) {
   )
 }
 
-/** The overlay with the component, as one would add it. */
+/** The overlay with the component added. */
 function renderTraced(t: Test, overlay: string): Manifest[] {
   const folder = mkdtempSync(join(realpathSync(tmpdir()), 'sluice-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
