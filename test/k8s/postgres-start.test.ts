@@ -72,8 +72,12 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     async (t) => {
       const old = await start(t, volume, { ISOLATED: '1' })
       await old.line(/database system is ready/)
-      const noted = await readFile(join(volume.folder, 'volume/pgdata/postmaster.pid'), 'utf8')
-      t.not(Number.parseInt(noted, 10), old.pid(), 'the process id in the file has no meaning outside of its namespace')
+      const recordedPid = await readFile(join(volume.folder, 'volume/pgdata/postmaster.pid'), 'utf8')
+      t.not(
+        Number.parseInt(recordedPid, 10),
+        old.pid(),
+        'the process id in the file has no meaning outside of its namespace',
+      )
 
       const newcomer = await start(t, volume, { ISOLATED: '1' })
       await newcomer.line(/another PostgreSQL still runs on this volume/)

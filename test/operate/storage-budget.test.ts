@@ -171,7 +171,7 @@ t.test(
   },
 )
 
-t.test('from 97 % in files, requests are refused, however much space inside the files is free', async (t) => {
+t.test('if the files use 97 % of the budget, requests are refused, however much space in them is free', async (t) => {
   const { budget, becomes } = await setUp(t, 100)
   await becomes(500, 969)
   t.notOk(isFull(budget))
