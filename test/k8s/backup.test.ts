@@ -107,10 +107,10 @@ t.test('an unreachable database is an error with its reason', async (t) => {
 
 t.test('a killed backup leaves nothing that looks like a backup, and the next run deletes what it left', async (t) => {
   const BACKUPS = await makeFolder(t)
-  const { child, over } = await hanging(t, BACKUPS)
+  const { child, ended } = await hanging(t, BACKUPS)
   t.match(await readdir(BACKUPS), [/^\.new-sluice-/], 'there is an incomplete backup')
   process.kill(-(child.pid as number), 'SIGKILL')
-  await over
+  await ended
   t.match(await runScript('restore', { BACKUPS }), { code: 0, output: /^BACKUP[^\n]*\n$/ })
 
   t.match(await backup(BACKUPS), { code: 0 })
@@ -122,13 +122,13 @@ t.test('a killed backup leaves nothing that looks like a backup, and the next ru
 
 t.test('a second backup at the same time is refused, and does not count as a failure of the job', async (t) => {
   const BACKUPS = await makeFolder(t)
-  const { child, over } = await hanging(t, BACKUPS)
+  const { child, ended } = await hanging(t, BACKUPS)
   const before = await job('backup')
   t.match(await backup(BACKUPS), { code: 1, logs: [{ level: 'error', msg: /another backup is being made/ }] })
   t.strictSame(await job('backup'), before)
   t.match(await readdir(BACKUPS), [/^\.new-sluice-/], 'the first backup is kept')
   process.kill(-(child.pid as number), 'SIGKILL')
-  await over
+  await ended
 })
 
 t.test('old backups are deleted by number and by age, but only after a new one is complete', async (t) => {
@@ -322,7 +322,7 @@ async function hanging(t: Test, BACKUPS: string) {
     const [name] = (await readdir(BACKUPS)).filter((one) => one.startsWith('.new-'))
     return name !== undefined && (await readdir(join(BACKUPS, name))).includes('sluice.dump')
   })
-  return { child, over: once(child, 'exit') }
+  return { child, ended: once(child, 'exit') }
 }
 
 async function drill(t: Test, BACKUPS: string) {

@@ -103,7 +103,7 @@ t.test('each alert has a test that fires, one that does not, a summary, and a li
 
 // — metrics —
 
-t.test('rules and dashboard use only metrics and labels that the program has, and use all of them', async (t) => {
+t.test('rules and dashboard use only metrics and labels that exist, and every sluice_ metric', async (t) => {
   const now = await scrapeUnderLoad(t)
   const names = new Set(now.samples.map(({ name }) => name))
   const labels = new Set([...TARGET_LABELS, ...now.samples.flatMap(({ labels }) => Object.keys(labels))])

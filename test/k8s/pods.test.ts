@@ -107,7 +107,7 @@ for (const overlay of variants) {
     t.ok(pod.terminationGracePeriodSeconds >= drain + close + 10, 'requests in flight are answered')
   })
 
-  t.test(`${overlay}: every setting of Sluice exists`, { skip }, async (t) => {
+  t.test(`${overlay}: every setting of a Sluice container exists`, { skip }, async (t) => {
     const known = Object.keys(ConfigSchema.properties)
     const passwords = ['OWNER', 'API', 'MAINTENANCE', 'BACKUP', 'READER'].map((role) => `SLUICE_${role}_PASSWORD`)
     const libpq = ['PGPASSWORD', 'PGCONNECT_TIMEOUT']

@@ -135,7 +135,7 @@ t.test('a known token is found synchronously during a flood of unknown ones', as
   await Promise.all(flood)
 })
 
-t.test('the keys are read again every two seconds, which finds a key that was revoked elsewhere', async (t) => {
+t.test('the keys are read again every two seconds, so a key that was revoked elsewhere is noticed', async (t) => {
   const { ring, make, root, queries, nextQuery, start } = await setUp(t)
   const { id, token } = await make()
   await ring.find(token)
