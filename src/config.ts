@@ -211,8 +211,9 @@ export const ConfigSchema = Type.Object({
   }),
   BACKUP_BUCKET_URL: Type.Optional(
     Type.String({
-      title: 'a URL like https://s3.example.com/bucket/folder',
-      pattern: '^https?://[^/?#]+/[^?#]+$',
+      title: "a URL like https://s3.example.com/bucket/folder, without any of ! ' ( ) *",
+      // s3mini does not escape these characters when it signs the listing of a folder.
+      pattern: "^https?://[^/?#]+/[^?#!'()*]+$",
       description: 'S3-compatible storage where `sluice backups` keeps copies',
     }),
   ),

@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import type { ReadableStream } from 'node:stream/web'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { S3mini, S3ServiceError, type UploadPart } from 's3mini'
 
@@ -91,7 +92,10 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
   /** Downloads an object into a new file. */
   async function get(key: string, path: string): Promise<void> {
     const response = await answerTo('GET', key, s3.getObjectRaw(prefix + key))
-    await pipeline(Readable.fromWeb(response.body as never), createWriteStream(path, { flags: 'wx', flush: true }))
+    await pipeline(
+      Readable.fromWeb(response.body as ReadableStream),
+      createWriteStream(path, { flags: 'wx', flush: true }),
+    )
   }
 
   /** The names of the subfolders, sorted: the newest backup is last. */

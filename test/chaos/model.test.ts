@@ -19,7 +19,7 @@ t.test('amid random faults every answer to random requests agrees with what is s
   const stop = new AbortController().signal
   const result = await runModel({ postgres, folder, seed: SEED, seconds: 0, roundSeconds: SECONDS, stop, onLine })
   t.same(result.findings, [])
-  const { created = 0, conflict = 0 } = result.told
+  const { created = 0, conflict = 0 } = result.claims
   t.ok(created > 0 && conflict > 0, 'records were stored, and competed', result)
   t.ok(result.faults > 0, 'and things broke meanwhile', result)
 })

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { Answer } from '../../scripts/durability/model/client.ts'
 import { contentOf, digestOf, readShown } from '../../scripts/durability/model/contents.ts'
-import { type Attempt, History, REMOVABLE, RETENTION, type Told } from '../../scripts/durability/model/history.ts'
+import { type Attempt, type Claim, History, REMOVABLE, RETENTION } from '../../scripts/durability/model/history.ts'
 import { judgeBatch } from '../../scripts/durability/model/judge-batch.ts'
 import { judgeLines } from '../../scripts/durability/model/judge-lines.ts'
 import { type Plan, planRace } from '../../scripts/durability/model/plan.ts'
@@ -12,7 +12,7 @@ import { judgeRound } from '../../scripts/durability/model/verdict.ts'
 // The tests give wrong runs to the model, which must find each error. Runs of real processes are in test/chaos/model.test.ts.
 
 interface Sent {
-  told: Told
+  claim: Claim
   key?: string
   /** Other white space or another order of keys, which has the same meaning. */
   spelling?: string
@@ -36,7 +36,7 @@ function historyOf(requests: Sent[][], strict = false): History {
     const counted = { createdLines: undefined, storedLines: undefined }
     const own = { ...exchange, ...counted, attempts: [] as Attempt[] }
     for (const [index, sent] of records.entries()) {
-      const { told, cursor, key = 'A', identity = KEPT } = sent
+      const { claim, cursor, key = 'A', identity = KEPT } = sent
       const [source, id] = identity.split(' ') as [string, string]
       own.attempts.push({
         exchange: own,
@@ -47,7 +47,7 @@ function historyOf(requests: Sent[][], strict = false): History {
         key,
         digest: digest(sent),
         bad: undefined,
-        told,
+        claim,
         cursor,
       })
     }
@@ -63,66 +63,66 @@ function rulesOf(history: History, rows: ReturnType<typeof row>[]): string[] {
 
 t.test('a run in which every response is true has no finding', async (t) => {
   const runs: [Sent[][], ReturnType<typeof row>[]][] = [
-    [[[{ told: 'created', cursor: 'c1' }], [{ told: 'duplicate', cursor: 'c1', spelling: ' ' }]], [row()]],
-    [[[{ told: 'unknown' }], [{ told: 'conflict', cursor: 'c1', key: 'B' }]], [row()]],
-    [[[{ told: 'unknown' }]], []],
-    [[[{ told: 'not_written' }], [{ told: 'created', cursor: 'c1' }]], [row()]],
-    [[[{ told: 'refused' }]], []],
-    [[[{ told: 'stored' }], [{ told: 'conflict', key: 'B' }]], [row()]],
+    [[[{ claim: 'created', cursor: 'c1' }], [{ claim: 'duplicate', cursor: 'c1', spelling: ' ' }]], [row()]],
+    [[[{ claim: 'unknown' }], [{ claim: 'conflict', cursor: 'c1', key: 'B' }]], [row()]],
+    [[[{ claim: 'unknown' }]], []],
+    [[[{ claim: 'not_written' }], [{ claim: 'created', cursor: 'c1' }]], [row()]],
+    [[[{ claim: 'refused' }]], []],
+    [[[{ claim: 'stored' }], [{ claim: 'conflict', key: 'B' }]], [row()]],
   ]
   for (const [requests, rows] of runs) t.same(rulesOf(historyOf(requests), rows), [], JSON.stringify(requests))
 })
 
 t.test('a response or a row that cannot be true is found', async (t) => {
-  const created: Sent = { told: 'created', cursor: 'c1' }
+  const created: Sent = { claim: 'created', cursor: 'c1' }
   const cases: [string, Sent[][], ReturnType<typeof row>[], string][] = [
     ['acknowledged, but missing', [[created]], [], 'An acknowledged record must be stored.'],
-    ['a line that is missing', [[{ told: 'stored' }]], [], 'An acknowledged record must be stored.'],
-    ['a conflict, but nothing is stored', [[{ told: 'conflict' }]], [], 'An acknowledged record must be stored.'],
+    ['a line that is missing', [[{ claim: 'stored' }]], [], 'An acknowledged record must be stored.'],
+    ['a conflict, but nothing is stored', [[{ claim: 'conflict' }]], [], 'An acknowledged record must be stored.'],
     ['stored twice', [[created]], [row(), row('c2')], 'An identity must be stored only once.'],
     ['never sent', [], [row()], 'A stored record must have been sent.'],
     ['other content', [[created]], [row('c1', 'X')], 'A record must be stored and shown exactly as it was sent.'],
     [
       'other content, after an unknown outcome',
-      [[{ told: 'unknown' }]],
+      [[{ claim: 'unknown' }]],
       [row('c1', 'X')],
       'Stored content must have been sent.',
     ],
     [
       'not written, but stored',
-      [[{ told: 'not_written' }]],
+      [[{ claim: 'not_written' }]],
       [row()],
       'The response to a sender of a stored record must allow that it was stored.',
     ],
     [
       'refused, but stored',
-      [[{ told: 'refused' }]],
+      [[{ claim: 'refused' }]],
       [row()],
       'The response to a sender of a stored record must allow that it was stored.',
     ],
     [
       'only duplicates',
-      [[{ told: 'duplicate', cursor: 'c1' }]],
+      [[{ claim: 'duplicate', cursor: 'c1' }]],
       [row()],
       'The response to a sender of a stored record must allow that it was stored.',
     ],
     ['created twice', [[created], [created]], [row()], 'Only one response may say that it created a record.'],
-    ['another cursor', [[created], [{ told: 'duplicate', cursor: 'c2' }]], [row()], 'A record must keep its cursor.'],
+    ['another cursor', [[created], [{ claim: 'duplicate', cursor: 'c2' }]], [row()], 'A record must keep its cursor.'],
     [
       'a duplicate of other content',
-      [[created], [{ told: 'duplicate', cursor: 'c1', key: 'B' }]],
+      [[created], [{ claim: 'duplicate', cursor: 'c1', key: 'B' }]],
       [row()],
       'A record may be a duplicate only if the same content is stored.',
     ],
     [
       'a conflict with the same content',
-      [[created], [{ told: 'conflict', cursor: 'c1', spelling: ' ' }]],
+      [[created], [{ claim: 'conflict', cursor: 'c1', spelling: ' ' }]],
       [row()],
       'A record may be a conflict only if other content is stored.',
     ],
     [
       'a duplicate before it was sent',
-      [[{ told: 'duplicate', cursor: 'c1', begin: 0 }], [{ ...created, begin: 50 }]],
+      [[{ claim: 'duplicate', cursor: 'c1', begin: 0 }], [{ ...created, begin: 50 }]],
       [row()],
       'No response or read may mention a record before it is sent.',
     ],
@@ -131,7 +131,7 @@ t.test('a response or a row that cannot be true is found', async (t) => {
 })
 
 t.test('an identity can be created again only if retention ran in between', async (t) => {
-  const [first, second] = ['c1', 'c2'].map((cursor) => [{ told: 'created', cursor, identity: FREED }] as Sent[])
+  const [first, second] = ['c1', 'c2'].map((cursor) => [{ claim: 'created', cursor, identity: FREED }] as Sent[])
   const requests = [first, second] as Sent[][]
   const history = historyOf(requests)
   history.faults.push({ what: RETENTION, begin: 3, end: 12 })
@@ -144,8 +144,8 @@ t.test('a half stored strict request with an unknown outcome is found', async (t
   const history = historyOf(
     [
       [
-        { told: 'unknown', identity: one },
-        { told: 'unknown', identity: other },
+        { claim: 'unknown', identity: one },
+        { claim: 'unknown', identity: other },
       ],
     ],
     true,
@@ -156,10 +156,10 @@ t.test('a half stored strict request with an unknown outcome is found', async (t
 t.test('a wrong number of created lines is found', async (t) => {
   const [one, other] = ['model/kept/a 1', 'model/kept/a 2']
   const history = historyOf([
-    [{ told: 'created', identity: one, cursor: 'c1' }],
+    [{ claim: 'created', identity: one, cursor: 'c1' }],
     [
-      { told: 'stored', identity: one },
-      { told: 'stored', identity: other },
+      { claim: 'stored', identity: one },
+      { claim: 'stored', identity: other },
     ],
   ])
   const [, lines] = history.exchanges
@@ -175,9 +175,9 @@ t.test('a broken stream with a wrong count of stored or created lines is found',
   const rows = [row('c1', 'A', one), row('c2', 'A', other)]
   const rulesWith = (created: number, duplicate: number, before: Sent[][] = [], more: typeof rows = []) => {
     const lines: Sent[] = [
-      { told: 'stored', identity: one },
-      { told: 'unknown', identity: other },
-      { told: 'unknown', identity: lost },
+      { claim: 'stored', identity: one },
+      { claim: 'unknown', identity: other },
+      { claim: 'unknown', identity: lost },
     ]
     const history = historyOf([...before, lines])
     Object.assign(history.exchanges.at(-1) as object, { createdLines: created, storedLines: created + duplicate })
@@ -188,17 +188,17 @@ t.test('a broken stream with a wrong count of stored or created lines is found',
   t.ok(rulesWith(2, 1).includes('The number of stored lines must not exceed the lines that are stored.'))
   t.ok(rulesWith(3, 0).includes('The number of created records must be true.'))
   t.ok(rulesWith(0, 1).includes('The number of created records must be true.'), 'no other request sent it')
-  const others: Sent[][] = [[{ told: 'created', identity: other, cursor: 'c2' }]]
+  const others: Sent[][] = [[{ claim: 'created', identity: other, cursor: 'c2' }]]
   t.same(rulesWith(1, 1, others), [])
   t.ok(rulesWith(2, 0, others).includes('The number of created records must be true.'), 'another request created it')
-  const conflict: Sent[][] = [[{ told: 'created', identity: lost, cursor: 'c3', key: 'B' }]]
+  const conflict: Sent[][] = [[{ claim: 'created', identity: lost, cursor: 'c3', key: 'B' }]]
   t.same(rulesWith(2, 1, conflict, [row('c3', 'B', lost)]), [
     'The number of stored lines must not exceed the lines that are stored.',
   ])
 })
 
 t.test('a read that misses an acknowledged record is found', async (t) => {
-  const history = historyOf([[{ told: 'created', cursor: 'c1' }]])
+  const history = historyOf([[{ claim: 'created', cursor: 'c1' }]])
   history.of(KEPT).absences.push({ begin: 3, end: 9 })
   t.same(rulesOf(history, [row()]), [], 'it began before the response')
   history.of(KEPT).absences.push({ begin: 6, end: 9 })

@@ -4,7 +4,7 @@ import { Moments } from './moments.ts'
 // Everything that clients sent, got as responses, and read in a round. Times are milliseconds since the start of the round.
 
 /** What a response says about one record. */
-export type Told =
+export type Claim =
   | 'created'
   | 'duplicate'
   /** Created or a duplicate. The response to a line stream has only counts. */
@@ -27,7 +27,7 @@ export interface Attempt {
   key: string
   digest: string
   bad: Bad | undefined
-  told: Told
+  claim: Claim
   cursor: string | undefined
 }
 
@@ -42,7 +42,7 @@ export interface Exchange {
   end: number
   /** Status, code and outcome of the response, or why there is none, as text. */
   answer: string
-  /** How many records the response counts as created, if it does not say which. They are among those told `stored`. */
+  /** How many records the response counts as created, if it does not say which. They are among those with the claim `stored`. */
   createdLines: number | undefined
   /** How many lines the report of a failed stream counts as stored, including lines after committedLines. */
   storedLines: number | undefined
@@ -88,8 +88,8 @@ export const MADE = 'model/made/'
 export const isRemovable = (identity: string): boolean => identity.startsWith(REMOVABLE)
 
 /** The response says that a record with this identity is stored. */
-export const isAcknowledged = ({ told }: Attempt): boolean =>
-  told === 'created' || told === 'duplicate' || told === 'stored' || told === 'conflict'
+export const isAcknowledged = ({ claim }: Attempt): boolean =>
+  claim === 'created' || claim === 'duplicate' || claim === 'stored' || claim === 'conflict'
 
 export const identityOf = (source: string, id: string | undefined): string =>
   source.startsWith(MADE) ? source : `${source} ${id}`

@@ -1,6 +1,6 @@
 import type { Counts } from '../../../src/schemas/results.ts'
 import type { Answer } from './client.ts'
-import type { Attempt, Told } from './history.ts'
+import type { Attempt, Claim } from './history.ts'
 import { type Complain, codeForAll, type ProblemDocument, type Refusal, readProblem } from './problem.ts'
 import type { Request } from './requests.ts'
 
@@ -19,12 +19,12 @@ export function judgeBatch(request: Request, answer: Answer, complain: Complain)
   const problem = readProblem(answer, complain)
   if (problem === undefined) return
   if (answer.status < 500) return void judgeRefusal(request, problem, complain)
-  const told = toldBy(problem, complain)
-  for (const attempt of request.exchange.attempts) attempt.told = told
+  const claim = claimOf(problem, complain)
+  for (const attempt of request.exchange.attempts) attempt.claim = claim
 }
 
 /** What a 5xx says about each record. */
-export function toldBy({ outcome, code }: ProblemDocument, complain: Complain): Told {
+export function claimOf({ outcome, code }: ProblemDocument, complain: Complain): Claim {
   if (outcome !== 'not_written' && outcome !== 'unknown') complain('A failed request must have an outcome.', code)
   return outcome === 'not_written' ? 'not_written' : 'unknown'
 }
@@ -43,7 +43,7 @@ function judgeResults({ plan, exchange }: Request, { status, headers, text }: An
     byIndex.delete(attempt.index)
     if (result === undefined) {
       if (!plan.minimal || attempt.bad !== undefined) wrong('Each record must have a result.')
-      else attempt.told = 'stored'
+      else attempt.claim = 'stored'
       continue
     }
     seen[result.status as keyof Counts]++
@@ -53,7 +53,7 @@ function judgeResults({ plan, exchange }: Request, { status, headers, text }: An
   }
   if (byIndex.size > 0) wrong('Each result must belong to a record.')
 
-  const left = attempts.filter(({ told }) => told === 'stored')
+  const left = attempts.filter(({ claim }) => claim === 'stored')
   if (plan.minimal) {
     spread(counts, left, (created) => {
       exchange.createdLines = created
@@ -76,15 +76,15 @@ function judgeResults({ plan, exchange }: Request, { status, headers, text }: An
 
 /** For a response with counts only: all records were created, none was, or some were and the response does not say which. */
 export function spread(counts: Counts, stored: Attempt[], mixed: (created: number) => void): void {
-  if (counts.created === 0) for (const attempt of stored) attempt.told = 'duplicate'
-  else if (counts.created === stored.length) for (const attempt of stored) attempt.told = 'created'
+  if (counts.created === 0) for (const attempt of stored) attempt.claim = 'duplicate'
+  else if (counts.created === stored.length) for (const attempt of stored) attempt.claim = 'created'
   else mixed(counts.created)
 }
 
 function judgeResult(attempt: Attempt, result: Result, wrong: (rule: string) => void): void {
   const { bad } = attempt
   if (bad !== undefined) {
-    attempt.told = 'refused'
+    attempt.claim = 'refused'
     if (result.status !== 'rejected') return void wrong('A bad record must be rejected.')
     return void judgeReason(bad, result.error, wrong)
   }
@@ -92,7 +92,7 @@ function judgeResult(attempt: Attempt, result: Result, wrong: (rule: string) => 
     wrong('A result must have the source and id of its record.')
   if (result.status !== 'created' && result.status !== 'duplicate' && result.status !== 'conflict')
     return void wrong('A good record must not be rejected.')
-  attempt.told = result.status
+  attempt.claim = result.status
   attempt.cursor = result.cursor
   if (result.cursor === undefined) wrong('The result of a stored record must have a cursor.')
 }
@@ -113,7 +113,7 @@ function judgeRefusal({ plan, exchange }: Request, problem: ProblemDocument, com
   const errors = new Map(problem.errors.map((error) => [error.index ?? 0, error]))
   for (const attempt of attempts) {
     const error = errors.get(attempt.index)
-    attempt.told = error?.code === 'conflict' ? 'conflict' : 'refused'
+    attempt.claim = error?.code === 'conflict' ? 'conflict' : 'refused'
     if (attempt.bad !== undefined && error !== undefined) judgeReason(attempt.bad, error, wrong)
     if (attempt.bad === undefined && error !== undefined && error.code !== 'conflict')
       wrong('A good record must not be refused.')

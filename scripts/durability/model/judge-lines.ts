@@ -1,6 +1,6 @@
 import type { Answer } from './client.ts'
 import type { Attempt } from './history.ts'
-import { judgeReason, spread, toldBy } from './judge-batch.ts'
+import { claimOf, judgeReason, spread } from './judge-batch.ts'
 import { type Complain, codeForAll, type LinesReport, type Refusal, readProblem } from './problem.ts'
 import type { Request } from './requests.ts'
 
@@ -30,8 +30,8 @@ export function judgeLines({ exchange }: Request, answer: Answer, complain: Comp
       wrong('A request that is refused for its content must have the outcome not_written.')
     return void judgeWhole(attempts, report, exchange, wrong)
   }
-  const told = toldBy(problem, complain)
-  for (const attempt of attempts) attempt.told = told
+  const claim = claimOf(problem, complain)
+  for (const attempt of attempts) attempt.claim = claim
   if (report !== undefined) judgePart(exchange, report, problem.outcome, wrong)
 }
 
@@ -51,12 +51,12 @@ function judgeWhole(
     const refusal = refusals.get(attempt.index + 1)
     if (attempt.bad !== undefined && refusal === undefined)
       wrong(`Line ${attempt.index + 1} is bad and must be rejected.`)
-    if (refusal === undefined && attempt.bad === undefined) attempt.told = 'stored'
+    if (refusal === undefined && attempt.bad === undefined) attempt.claim = 'stored'
   }
   const conflicts = rejections.filter(({ code }) => code === 'conflict').length
   if (counts.conflict !== conflicts || counts.rejected !== rejections.length - conflicts)
     wrong('The counts of conflicts and rejected lines must match the rejections.')
-  const stored = attempts.filter(({ told }) => told === 'stored')
+  const stored = attempts.filter(({ claim }) => claim === 'stored')
   if (counts.created + counts.duplicate !== stored.length) wrong('The counts must add up to the number of lines.')
   spread(counts, stored, (created) => {
     exchange.createdLines = created
@@ -84,7 +84,7 @@ function judgePart(
     if (attempt.bad !== undefined && refusal === undefined)
       wrong(`Line ${attempt.index + 1} is bad and must be rejected.`)
     if (attempt.bad !== undefined || refusal !== undefined) continue
-    attempt.told = 'stored'
+    attempt.claim = 'stored'
     stored++
   }
   // Lines after committedLines may be stored as well. The counts include them without saying which; judgeCounts() checks them.
@@ -108,7 +108,7 @@ function judgeRejections(
     if (attempt === undefined) wrong('Each rejection must belong to a line.')
     else if (attempt.bad !== undefined) judgeReason(attempt.bad, rejection, wrong)
     else if (rejection.code !== 'conflict') wrong('A good line must not be rejected.')
-    if (attempt !== undefined) attempt.told = rejection.code === 'conflict' ? 'conflict' : 'refused'
+    if (attempt !== undefined) attempt.claim = rejection.code === 'conflict' ? 'conflict' : 'refused'
   }
   return byLine
 }

@@ -87,7 +87,7 @@ export class Reading {
     const shown = new Set(records.map(({ source, id }) => identityOf(source, id)))
     for (const [identity, { attempts }] of history.identities) {
       const before = attempts.find(
-        ({ told, exchange }) => (told === 'created' || told === 'duplicate') && exchange.end < begin,
+        ({ claim, exchange }) => (claim === 'created' || claim === 'duplicate') && exchange.end < begin,
       )
       if (before !== undefined && identity.startsWith('model/kept/') && !shown.has(identity))
         history.complain(

@@ -26,7 +26,7 @@ export function describe({ rule, at, detail, identity }: Finding, history: Histo
   return lines.join('\n')
 }
 
-function describeAttempt({ exchange, index, key, digest, told, cursor }: Attempt): string {
+function describeAttempt({ exchange, index, key, digest, claim, cursor }: Attempt): string {
   const { number, what, port, answer } = exchange
-  return `request ${number}, record ${index} (${what}; port ${port}): ${key} = ${digest}; ${told} ${cursor ?? ''} (${answer})`
+  return `request ${number}, record ${index} (${what}; port ${port}): ${key} = ${digest}; ${claim} ${cursor ?? ''} (${answer})`
 }

@@ -64,8 +64,8 @@ export function makeRequest(random: Random, { number, plan, fresh }: RequestOpti
     return { text: bad.text, source, id }
   }
 
-  function add(attempt: Omit<Attempt, 'exchange' | 'told' | 'cursor'>): void {
-    exchange.attempts.push({ ...attempt, exchange, told: 'unknown', cursor: undefined })
+  function add(attempt: Omit<Attempt, 'exchange' | 'claim' | 'cursor'>): void {
+    exchange.attempts.push({ ...attempt, exchange, claim: 'unknown', cursor: undefined })
   }
 
   function chooseIdentity(index: number): { source: string; id: string | undefined } {

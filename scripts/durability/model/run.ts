@@ -27,7 +27,7 @@ export interface ModelResult {
   requests: number
   records: number
   /** The number of records by what the response said about them. */
-  told: Record<string, number>
+  claims: Record<string, number>
   faults: number
   /** How many statements of writers a small timeout cancelled, by fault. */
   timeouts: Record<string, number>
@@ -53,7 +53,7 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
   const { postgres, folder, seed, seconds, roundSeconds, stop, onLine } = options
   const random = new Random(seed)
   const keys = await issueKeys(postgres)
-  const result: ModelResult = { rounds: 0, requests: 0, records: 0, told: {}, faults: 0, timeouts: {}, findings: [] }
+  const result: ModelResult = { rounds: 0, requests: 0, records: 0, claims: {}, faults: 0, timeouts: {}, findings: [] }
   onLine(`seed ${seed}`)
   for (const end = performance.now() + seconds * 1000; performance.now() < end || result.rounds === 0; ) {
     // Each round has its own seed, so that it can be run again alone.
@@ -64,7 +64,7 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
     result.requests += history.exchanges.length
     result.records += attempts.length
     result.faults += history.faults.length
-    for (const { told } of attempts) result.told[told] = (result.told[told] ?? 0) + 1
+    for (const { claim } of attempts) result.claims[claim] = (result.claims[claim] ?? 0) + 1
     const { findings, timeouts } = history
     for (const { fault, hits } of timeouts) result.timeouts[fault] = (result.timeouts[fault] ?? 0) + hits
     onLine(
@@ -92,9 +92,9 @@ export async function runModel(options: ModelOptions): Promise<ModelResult> {
 const sum = (timeouts: History['timeouts']): number => timeouts.reduce((total, { hits }) => total + hits, 0)
 
 function summarize(attempts: Attempt[]): string {
-  const counts = Map.groupBy(attempts, ({ told }) => told)
+  const counts = Map.groupBy(attempts, ({ claim }) => claim)
   return [...counts]
-    .map(([told, list]) => `${told} ${list.length}`)
+    .map(([claim, list]) => `${claim} ${list.length}`)
     .sort()
     .join(', ')
 }

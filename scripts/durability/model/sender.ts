@@ -75,13 +75,13 @@ export async function sendOnce(
 }
 
 /** Should the record be sent again? Without an id of its own, it would be stored twice. */
-const isOpen = ({ told, id }: Attempt) => id !== undefined && (told === 'unknown' || told === 'not_written')
+const isOpen = ({ claim, id }: Attempt) => id !== undefined && (claim === 'unknown' || claim === 'not_written')
 
 /** The same bytes as a new request. */
 function resend(request: Request, number: number): Request {
   const counted = { createdLines: undefined, storedLines: undefined }
   const exchange = { ...request.exchange, ...counted, number, what: `${request.exchange.number} again` }
-  const renew = (attempt: Attempt): Attempt => ({ ...attempt, exchange, told: 'unknown', cursor: undefined })
+  const renew = (attempt: Attempt): Attempt => ({ ...attempt, exchange, claim: 'unknown', cursor: undefined })
   exchange.attempts = request.exchange.attempts.map(renew)
   return { ...request, exchange }
 }

@@ -58,7 +58,7 @@ export async function writeSlowlyOnce(
     })
     exchange.answer = 'committed'
     for (const [index, attempt] of exchange.attempts.entries()) {
-      attempt.told = 'created'
+      attempt.claim = 'created'
       attempt.cursor = cursors[index]
     }
   } catch (error) {
@@ -117,7 +117,7 @@ function newExchange(number: number, beginning: Beginning): Exchange {
     const content = contentOf(identity, 0, 0)
     const digest = digestOf(content, undefined)
     const made = { identity, source: SOURCE, id, key: content.key, digest }
-    return { ...made, exchange, index, bad: undefined, told: 'unknown', cursor: undefined }
+    return { ...made, exchange, index, bad: undefined, claim: 'unknown', cursor: undefined }
   })
   return exchange
 }

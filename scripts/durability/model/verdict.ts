@@ -41,7 +41,7 @@ function judgeIdentity(history: History, identity: string, own: IdentityHistory,
   const lives = livesOf(own, rows, removable ? undefined : rows[0]?.cursor)
   for (const life of lives) judgeLife(life, own, wrong)
   const acknowledged = own.attempts.filter(isAcknowledged)
-  const created = acknowledged.filter(({ told }) => told === 'created')
+  const created = acknowledged.filter(({ claim }) => claim === 'created')
   if (removable) {
     const begin = Math.min(...created.map(({ exchange }) => exchange.begin))
     const end = Math.max(...created.map(({ exchange }) => exchange.end))
@@ -79,7 +79,7 @@ type Wrong = (rule: string, detail?: string) => void
 /** Checks that all responses and reads agree about this record, and that the response of one of its senders allows it to be stored. */
 function judgeLife({ cursor, rows, sightings, attempts }: Life, own: IdentityHistory, wrong: Wrong): void {
   const at = `at ${cursor}`
-  const creators = attempts.filter(({ told }) => told === 'created')
+  const creators = attempts.filter(({ claim }) => claim === 'created')
   const digests = new Set([...rows, ...sightings, ...creators].map(({ digest }) => digest))
   if (creators.length > 1) wrong('Only one response may say that it created a record.', at)
   if (digests.size > 1) wrong('A record must be stored and shown exactly as it was sent.', at)
@@ -93,12 +93,12 @@ function judgeLife({ cursor, rows, sightings, attempts }: Life, own: IdentityHis
   if (mayBeCreators.length === 0)
     wrong(
       'The response to a sender of a stored record must allow that it was stored.',
-      `${at}: ${senders.map(({ told }) => told).join(' ')}`,
+      `${at}: ${senders.map(({ claim }) => claim).join(' ')}`,
     )
-  for (const { told, key, exchange } of attempts) {
-    if (told === 'conflict' && key === sender.key)
+  for (const { claim, key, exchange } of attempts) {
+    if (claim === 'conflict' && key === sender.key)
       wrong('A record may be a conflict only if other content is stored.', `${at}: request ${exchange.number}`)
-    if ((told === 'duplicate' || told === 'stored') && key !== sender.key)
+    if ((claim === 'duplicate' || claim === 'stored') && key !== sender.key)
       wrong('A record may be a duplicate only if the same content is stored.', `${at}: request ${exchange.number}`)
   }
   const begin = Math.min(...mayBeCreators.map(({ exchange }) => exchange.begin))
@@ -111,11 +111,11 @@ function judgeLife({ cursor, rows, sightings, attempts }: Life, own: IdentityHis
  * The response leaves open whether this attempt wrote the record, or says that it created a record without a cursor. If retention may
  * have deleted records, an attempt may also have written a record in its first try, and report another one after a later try.
  */
-const mayHaveWritten = ({ told, cursor, identity }: Attempt): boolean =>
-  told === 'unknown' ||
-  told === 'stored' ||
-  (told === 'created' && cursor === undefined) ||
-  (isRemovable(identity) && told !== 'refused' && told !== 'not_written')
+const mayHaveWritten = ({ claim, cursor, identity }: Attempt): boolean =>
+  claim === 'unknown' ||
+  claim === 'stored' ||
+  (claim === 'created' && cursor === undefined) ||
+  (isRemovable(identity) && claim !== 'refused' && claim !== 'not_written')
 
 /** Of the records that only one strict request sent, all must be stored, or none, even if its outcome is unknown. */
 function judgeStrict(history: History, rows: Map<string, StoredRow[]>): void {
@@ -137,17 +137,17 @@ function judgeCounts(history: History, rows: Map<string, StoredRow[]>): void {
     if (createdLines === undefined) continue
     const broke = storedLines !== undefined
     let [must, may, stored] = [0, 0, 0]
-    for (const attempt of attempts.filter(({ told }) => told === 'stored' || (broke && told === 'unknown'))) {
+    for (const attempt of attempts.filter(({ claim }) => claim === 'stored' || (broke && claim === 'unknown'))) {
       const [row] = rows.get(attempt.identity) ?? []
       const all = history.of(attempt.identity).attempts
       const others = all.filter((other) => other !== attempt)
       const storedAttempt = all.find(({ digest }) => digest === row?.digest)
       if (isRemovable(attempt.identity) || storedAttempt?.key === attempt.key) stored++
       if (isRemovable(attempt.identity)) may++
-      else if (row?.digest !== attempt.digest || others.some(({ told }) => told === 'created')) continue
+      else if (row?.digest !== attempt.digest || others.some(({ claim }) => claim === 'created')) continue
       else if (
-        attempt.told === 'unknown' ||
-        others.some(({ told, digest }) => digest === row.digest && (told === 'unknown' || told === 'stored'))
+        attempt.claim === 'unknown' ||
+        others.some(({ claim, digest }) => digest === row.digest && (claim === 'unknown' || claim === 'stored'))
       )
         may++
       else must++
