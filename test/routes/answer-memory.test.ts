@@ -5,12 +5,12 @@ import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { settles, until } from '../helpers/until.ts'
 
-// The memory of an answer to a POST was given back before a byte of it was sent. A client that posted batches of 20 KB and
-// read none of the answers, of a megabyte and more each, filled the memory of the process outside of every budget.
+// The memory of the response to a POST was released before a byte of it was sent. A client that posted batches of 20 KB and did
+// not read the responses, of a megabyte or more each, filled the memory of the process, and no budget counted it.
 
 const { app, key, post, get, makeKey } = await createApp(t)
 const port = await listen(app)
-/** The server's sides of the connections that are open. */
+/** The server's side of each open connection. */
 const connections = new Set<Socket>()
 app.server.on('connection', (socket: Socket) => {
   connections.add(socket)
@@ -26,7 +26,7 @@ const batch = (source: string, count = 2000) =>
 const longNames = `[${Array.from({ length: 1000 }, () => `{"${'~'.repeat(4000)}":1}`).join()},{"source":"s","type":"t"}]`
 const lines = `{"source":"${'x'.repeat(500)}"}\n`.repeat(2000)
 
-/** Sends a body, `times` on one connection, and reads nothing of the answers. */
+/** Sends a body `times` times on one connection and does not read the responses. */
 function send(t: Test, token: string, body: string, headers: Record<string, string> = JSON_TYPE, times = 16): Socket {
   const socket = open(port, '127.0.0.1')
     .on('error', () => {})
@@ -41,39 +41,39 @@ function request(token: string, body: string, headers: Record<string, string>): 
   return head('POST', '/v1/records', all) + body
 }
 
-const given = (what: string) => until(`the memory of ${what} to be given back`, () => app.ingestMemory.used === 0)
+const released = (what: string) => until(`the memory of ${what} to be released`, () => app.ingestMemory.used === 0)
 
 for (const [name, body, headers] of [
   ['committed batches', batch('committed'), JSON_TYPE],
-  ['committed batches with a refused record', `[1,${batch('partly').slice(1)}`, JSON_TYPE],
+  ['committed batches with a rejected record', `[1,${batch('partly').slice(1)}`, JSON_TYPE],
   ['refused batches', nonsense, JSON_TYPE],
-  ['batches with names that are longer in the answer', longNames, JSON_TYPE],
-  ['strict batches that are refused', nonsense, { ...JSON_TYPE, Prefer: 'handling=strict' }],
+  ['batches with names that are longer in the response', longNames, JSON_TYPE],
+  ['refused strict batches', nonsense, { ...JSON_TYPE, Prefer: 'handling=strict' }],
   ['lines', lines, LINES],
 ] as const) {
-  t.test(`the answers to ${name} count until they are taken, or their connection is closed`, async (t) => {
+  t.test(`the responses to ${name} count until the client has read them or its connection is closed`, async (t) => {
     const first = send(t, key, body, headers)
-    await until('the answers to be stuck', () => unsent() > 0)
-    await until('the writer to be done', () => app.writer.status.waiting === 0)
+    await until('the responses to be stuck', () => unsent() > 0)
+    await until('the writer to finish', () => app.writer.status.waiting === 0)
     await settles(
       () => app.ingestMemory.used,
       () => get('/healthz'),
     )
-    // What Node.js could not hand to the kernel is the least that is held.
+    // At least the bytes that Node.js could not pass to the kernel are in memory.
     t.ok(app.ingestMemory.used >= unsent(), `${app.ingestMemory.used} bytes are reserved for ${unsent()}`)
     first.resume()
-    await given('what was read')
+    await released('the responses')
     first.destroy()
 
     const second = send(t, key, body, headers)
-    await until('the answers to be stuck', () => unsent() > 0)
+    await until('the responses to be stuck', () => unsent() > 0)
     second.destroy()
-    await given('a connection that broke')
+    await released('the broken connection')
   })
 }
 
-// Of 570 streams, which one key may have open, each could hold 4 MiB of refused lines.
-t.test('the refused lines that a stream lists count while it is open', async (t) => {
+// One key may have 570 streams open, and each of them could hold 4 MiB of refused lines.
+t.test('the refused lines that a stream will report count while it is open', async (t) => {
   const before = app.recordCounts.rejected
   const socket = open(port, '127.0.0.1')
   t.teardown(() => socket.destroy())
@@ -88,10 +88,10 @@ t.test('the refused lines that a stream lists count while it is open', async (t)
   )
   t.ok(app.ingestMemory.used > listed, `${app.ingestMemory.used} bytes`)
   socket.destroy()
-  await given('the stream')
+  await released('the stream')
 })
 
-t.test('a key that takes no answers is refused beyond its share, and another one is served', async (t) => {
+t.test('a key that does not read its responses is refused above its share, and another key is served', async (t) => {
   const greedy = (await makeKey()).token
   const sockets = Array.from({ length: 6 }, () => send(t, greedy, nonsense, JSON_TYPE, 1))
   const refused = await until('a refusal', async () => {

@@ -20,18 +20,18 @@ const RESERVED = compressorBytes({ headers: { 'accept-encoding': 'br' } } as nev
 
 const { app, key, post } = await createApp(t)
 
-// 25 exports that nobody took held 100 to 200 MiB more than the budget knew of.
-t.test('an answer that is compressed has its compressor reserved until it is taken or given up', async (t) => {
+// 25 unread exports held 100 to 200 MiB more than was reserved for them.
+t.test('memory for the compressor of an unread response is reserved until the reader disconnects', async (t) => {
   const data = randomBytes(450_000).toString('hex')
   for (let id = 0; id < 20; id++) t.equal((await post({ source: 's', type: 't', id: String(id), data })).status, 201)
   const port = await listen(app)
-  /** What is reserved for an answer that its reader does not take. */
+  /** How many bytes are reserved for an unread response. */
   const reserved = async (path: string, headers: Record<string, string>) => {
     const reader = await openClient(t, port, key).read(path, headers)
     t.equal(reader.headers['content-encoding'], headers['accept-encoding'])
     const { used } = app.responseMemory
     reader.on('error', () => {}).destroy()
-    await until('it to be given back', () => app.responseMemory.used === 0)
+    await until('the memory to be released', () => app.responseMemory.used === 0)
     return used
   }
   for (const accept of ['application/x-ndjson', 'application/json']) {
@@ -56,33 +56,33 @@ t.test(
     )
     t.ok(page.length > MiB)
     const { brotliOptions, zlibOptions } = COMPRESSION
-    // As @fastify/compress opens them.
+    // The same compressors as those of @fastify/compress.
     const open = {
       br: () => createBrotliCompress(brotliOptions),
       zstd: () => createZstdCompress(zlibOptions as ZstdOptions),
       gzip: () => createGzip(zlibOptions),
     }
-    const weigh = async (encoding: (typeof ENCODINGS)[number], count: number) => {
-      const before = held()
+    const measureGrowth = async (encoding: (typeof ENCODINGS)[number], count: number) => {
+      const before = residentBytes()
       const compressors = Array.from({ length: count }, () => open[encoding]().resume())
       for (const compressor of compressors)
         for (let pages = 0; pages < 2; pages++) await new Promise((resolve) => compressor.write(page, resolve))
-      const grown = held() - before
-      // What one gives back, the next would take: its memory would not grow.
+      const grown = residentBytes() - before
+      // Not earlier: the next compressors would use the released memory again, and nothing would grow.
       t.teardown(() => compressors.forEach((compressor) => void compressor.destroy()))
       return grown
     }
-    // What the first of them bring along for the whole process is not theirs.
-    for (const encoding of ENCODINGS) await weigh(encoding, 4)
+    // The first compressors also allocate what all compressors of the process share. This must not count.
+    for (const encoding of ENCODINGS) await measureGrowth(encoding, 4)
     for (const encoding of ['gzip', 'br', 'zstd'] as const) {
-      const grown = await weigh(encoding, 20)
+      const grown = await measureGrowth(encoding, 20)
       t.comment(`${encoding}: ${(grown / 20 / MiB).toFixed(2)} MiB`)
       t.ok(grown < 20 * RESERVED, `${encoding}: ${grown} bytes`)
     }
   },
 )
 
-function held(): number {
+function residentBytes(): number {
   gc()
   gc()
   return process.memoryUsage().rss

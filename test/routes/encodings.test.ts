@@ -35,12 +35,13 @@ const compressed = (body: Buffer, encoding: string, headers = {}) =>
     { 'content-type': 'application/json', 'content-encoding': encoding, ...headers },
     body,
   )
-/** The connection was not broken, and nothing of the body is taken for a next request. */
-const goesOn = async (name: string) => t.equal((await client.send('GET', '/healthz')).text, 'ok\n', `${name}: goes on`)
+/** Checks that the connection is open, and that no part of the body is taken for the next request. */
+const stillWorks = async (name: string) =>
+  t.equal((await client.send('GET', '/healthz')).text, 'ok\n', `${name}: the connection still works`)
 
-// — in —
+// — requests —
 
-t.test('every format is taken in every encoding', async (t) => {
+t.test('every format is accepted in every encoding', async (t) => {
   for (const [encoding, deflate] of encodings) {
     for (const [type, body] of [
       ['application/json', `[${record(`${encoding}-batch`, '12345678901234567890')}]`],
@@ -58,7 +59,7 @@ t.test('every format is taken in every encoding', async (t) => {
   }
 })
 
-t.test('limits count inflated bytes: of a record, of a batch, of a line', async (t) => {
+t.test('the limits of a record, a batch and a line count inflated bytes', async (t) => {
   const small = await createApp(t, { MAX_RECORD_BYTES: '2048', MAX_BATCH_BYTES: '8192' })
   for (const [encoding, deflate] of encodings) {
     const headers = { 'content-encoding': encoding }
@@ -79,7 +80,7 @@ t.test('limits count inflated bytes: of a record, of a batch, of a line', async 
   t.equal(small.app.ingestMemory.used, 0)
 })
 
-t.test('a bomb is refused early, and the connection answers the next request', async (t) => {
+t.test('a compression bomb is refused early, and the connection can be used again', async (t) => {
   const zeros = Buffer.alloc(128 * 1024 * 1024)
   for (const [encoding, deflate] of encodings) {
     const begin = process.cpuUsage()
@@ -92,15 +93,15 @@ t.test('a bomb is refused early, and the connection answers the next request', a
       t.equal(answer.status, 413, name)
       t.match(answer.json.code, /^(inflates_too_far|body_too_large)$/, name)
       const { user } = process.cpuUsage(before)
-      // To refuse it costs some hundredths of that; what inflates it by small pieces, or again and again, a multiple.
-      t.ok(user < 10 * made, `${name}: ${user} µs of processor time, and ${made} to make it`)
-      await goesOn(name)
+      // Refusing it takes some hundredths of that. Inflating it in small pieces, or repeatedly, takes a multiple.
+      t.ok(user < 10 * made, `${name}: ${user} µs of processor time, and ${made} to compress it`)
+      await stillWorks(name)
     }
   }
   t.equal(server.app.ingestMemory.used, 0)
 })
 
-t.test('of lines before a bomb the whole ones are stored, and the problem says so', async (t) => {
+t.test('complete lines before a compression bomb are stored, and the problem reports them', async (t) => {
   for (const [encoding, deflate] of encodings) {
     const good = Array.from({ length: 100 }, (_, n) => `${record(`${encoding}-before-${n}`)}\n`).join('')
     const answer = await compressed(
@@ -116,23 +117,23 @@ t.test('of lines before a bomb the whole ones are stored, and the problem says s
   }
 })
 
-t.test('a corrupt or truncated body is 400 and stores nothing of a batch', async (t) => {
+t.test('a corrupt or truncated body is 400, and its record is not stored', async (t) => {
   for (const [encoding, deflate] of encodings) {
     const whole = deflate(record(`${encoding}-corrupt`))
     for (const [what, body] of [
       ['truncated', whole.subarray(0, -3)],
       ['not compressed at all', Buffer.from(record(`${encoding}-corrupt`))],
       ['empty', Buffer.alloc(0)],
-      ['with something behind', Buffer.concat([whole, Buffer.from('more')])],
+      ['with bytes after the end', Buffer.concat([whole, Buffer.from('more')])],
     ] as const) {
       isProblem(t, await compressed(body, encoding), 'corrupt_encoding', { name: `${encoding} ${what}` })
-      await goesOn(`${encoding} ${what}`)
+      await stillWorks(`${encoding} ${what}`)
     }
     t.equal((await get(`/v1/records/enc/${encoding}-corrupt`)).status, 404, encoding)
   }
 })
 
-t.test('of lines in a truncated body the whole ones are stored, and the problem has the report', async (t) => {
+t.test('the problem for a truncated body of lines reports how many lines were stored', async (t) => {
   for (const [encoding, deflate] of encodings) {
     const body = Array.from(
       { length: 3000 },
@@ -148,11 +149,11 @@ t.test('of lines in a truncated body the whole ones are stored, and the problem 
     const { created, rejected } = answer.json.counts
     t.ok(created + rejected <= 3000 && rejected === 0, `${encoding}: ${created} lines were stored`)
     t.equal(answer.json.committedLines, created)
-    await goesOn(encoding)
+    await stillWorks(encoding)
   }
 })
 
-t.test('zstd of several frames is stored whole', async (t) => {
+t.test('all frames of a zstd body are read', async (t) => {
   const body = Buffer.concat([1, 2, 3].map((n) => zstdCompressSync(`${record(`frame-${n}`)}\n`)))
   const answer = await compressed(body, 'zstd', { 'content-type': 'application/x-ndjson' })
   t.match(answer.json, { counts: { created: 3 }, lines: 3 })
@@ -167,24 +168,24 @@ t.test('the key is checked before anything is inflated', async (t) => {
   ] as const) {
     for (const body of [bomb, Buffer.from('not gzip at all')]) {
       isProblem(t, await compressed(body, 'gzip', { authorization }), code)
-      await goesOn(code)
+      await stillWorks(code)
     }
-    isProblem(t, await compressed(bomb, 'snappy', { authorization }), code, { name: 'nor is the encoding looked at' })
+    isProblem(t, await compressed(bomb, 'snappy', { authorization }), code, { name: 'before the encoding is checked' })
   }
 })
 
-t.test('chained and unknown encodings are refused before the body is read', async (t) => {
+t.test('chained and unknown encodings are refused, and the connection can be used again', async (t) => {
   for (const encoding of ['gzip, gzip', 'br,gzip', 'lz4', 'compress']) {
     const answer = await compressed(gzipSync(gzipSync(record('chained'))), encoding)
     isProblem(t, answer, 'unsupported_encoding', { name: encoding })
     t.equal(answer.headers['accept-encoding'], 'gzip, br, zstd, deflate')
-    await goesOn(encoding)
+    await stillWorks(encoding)
   }
 })
 
-// — out —
+// — responses —
 
-t.test('lists and exports leave compressed, as Accept-Encoding likes it', async (t) => {
+t.test('lists and exports are compressed as Accept-Encoding says', async (t) => {
   await post(`[${Array.from({ length: 200 }, (_, n) => `{"source":"out","type":"t","id":"${n}"}`).join()}]`)
   for (const accept of ['application/json', 'application/x-ndjson', 'text/csv', 'application/cloudevents-batch+json']) {
     const path = '/v1/records?source=out&limit=200'

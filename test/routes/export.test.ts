@@ -15,7 +15,7 @@ const CSV = { accept: 'text/csv' }
 const server = await createApp(t)
 const { post, get, makeKey } = server
 
-/** What is hard to write as a cell of CSV, or as a number that JavaScript has. */
+/** Payloads that are hard to write as a CSV cell or as a JavaScript number. */
 const HARD = [
   '{"text":"a,b\\"c\\"\\nd\\r\\n;e"}',
   '"caf\u00e9 \u{1f980} \\u2028"',
@@ -38,10 +38,10 @@ await post([
 ])
 
 const linesOf = (text: string): string[] => {
-  t.ok(text === '' || text.endsWith('\n'), 'the last line has its newline')
+  t.ok(text === '' || text.endsWith('\n'), 'the last line ends with a newline')
   return text.split('\n').slice(0, -1)
 }
-/** All that the list has, page after page: what an export must be equal to. */
+/** Reads the whole list, page after page. An export must equal it. */
 async function listed(query: string): Promise<object[]> {
   const records: object[] = []
   for (let path: string | null = `/v1/records?limit=1000&${query}`; path !== null; ) {
@@ -52,9 +52,9 @@ async function listed(query: string): Promise<object[]> {
   return records
 }
 
-// — what is in it —
+// — content —
 
-t.test('as NDJSON the whole selection comes, a record a line, with any filter and in both orders', async (t) => {
+t.test('an NDJSON export has the whole selection, one record per line, with filters and in both orders', async (t) => {
   for (const [query, count] of [
     ['', TOTAL + 2],
     ['order=asc', TOTAL + 2],
@@ -70,11 +70,11 @@ t.test('as NDJSON the whole selection comes, a record a line, with any filter an
     const records = linesOf(answer.text).map((line) => JSON.parse(line))
     t.same(records, await listed(query), `${query}: the same as the list`)
     if (count !== undefined) t.equal(records.length, count, query)
-    t.equal(answer.headers['content-length'], undefined, 'nobody knows beforehand how long it is')
+    t.equal(answer.headers['content-length'], undefined, 'the length is not known in advance')
   }
 })
 
-t.test('as CSV the whole selection comes, and is read back as it was', async (t) => {
+t.test('a CSV export has the whole selection, and parsing it returns the same records', async (t) => {
   for (const query of ['', 'order=asc&sourcePrefix=exp/', 'source=bytes', 'source=nobody']) {
     const answer = await get(`/v1/records?${query}`, CSV)
     t.equal(answer.status, 200)
@@ -96,10 +96,10 @@ t.test('as CSV the whole selection comes, and is read back as it was', async (t)
       'source,id,type,time,subject,dataschema,datacontenttype,extensions,data,data_base64,receivedAt,cursor',
     )
   }
-  t.match((await get('/v1/records?id=2', CSV)).text, ',12345678901234567890,', 'every digit')
+  t.match((await get('/v1/records?id=2', CSV)).text, ',12345678901234567890,', 'every digit of a number')
 })
 
-t.test('limit and cursor bound it', async (t) => {
+t.test('limit and cursor bound an export', async (t) => {
   const all = linesOf((await get('/v1/records', NDJSON)).text)
   t.same(linesOf((await get('/v1/records?limit=3', NDJSON)).text), all.slice(0, 3))
   const { cursor } = JSON.parse(all[1499] as string)
@@ -108,7 +108,7 @@ t.test('limit and cursor bound it', async (t) => {
   t.same(upwards, all.slice(0, 1499).reverse())
 })
 
-t.test('an export is posted back as it is, and is all duplicates', async (t) => {
+t.test('an export can be posted unchanged: all duplicates on the same server, all new on another one', async (t) => {
   for (const query of ['', 'order=asc']) {
     const { text } = await get(`/v1/records?${query}`, NDJSON)
     const answer = await post(text, { 'content-type': 'application/x-ndjson' })
@@ -118,13 +118,13 @@ t.test('an export is posted back as it is, and is all duplicates', async (t) => 
   const other = await createApp(t)
   const { text } = await get('/v1/records?order=asc', NDJSON)
   const moved = await other.post(text, { 'content-type': 'application/x-ndjson' })
-  t.match(moved.json.counts, { created: TOTAL + 2 }, 'and it is all new to another server')
+  t.match(moved.json.counts, { created: TOTAL + 2 }, 'all records are new')
   const withoutServer = (line: string) => line.slice(0, line.lastIndexOf(',"receivedAt"'))
   const copy = linesOf((await other.get('/v1/records', NDJSON)).text).map(withoutServer)
-  t.same(copy.sort(), linesOf(text).map(withoutServer).sort(), 'to the last digit')
+  t.same(copy.sort(), linesOf(text).map(withoutServer).sort(), 'the copy is equal to the last digit')
 })
 
-t.test('a key with source prefixes exports these only', async (t) => {
+t.test('a key with source prefixes exports only these sources', async (t) => {
   const authorization = `Bearer ${(await makeKey({ sourcePrefixes: ['exp/3', 'bytes'] })).token}`
   const sources = linesOf((await get('/v1/records', { ...NDJSON, authorization })).text).map(
     (line) => JSON.parse(line).source,
@@ -132,7 +132,7 @@ t.test('a key with source prefixes exports these only', async (t) => {
   t.same([...new Set(sources)].sort(), ['bytes', 'exp/3'])
 })
 
-t.test('what is wrong with the request is an answer of its own, before anything is streamed', async (t) => {
+t.test('an invalid request gets a problem instead of a stream', async (t) => {
   for (const accept of [NDJSON, CSV]) {
     isProblem(t, await get('/v1/records?cursor=x', accept), 'invalid_cursor')
     isProblem(t, await get('/v1/records?timeFrom=x', accept), 'invalid_query')
@@ -147,7 +147,7 @@ t.test('what is wrong with the request is an answer of its own, before anything 
   isProblem(t, await get('/v1/records', { accept: 'text/html' }), 'not_acceptable')
 })
 
-t.test('Accept decides, and JSON is what comes without it', async (t) => {
+t.test('Accept selects the format, and JSON is the default', async (t) => {
   for (const [accept, type] of [
     ['*/*', 'application/json'],
     ['application/*', 'application/json'],
@@ -166,11 +166,11 @@ t.test('Accept decides, and JSON is what comes without it', async (t) => {
     isProblem(t, await get('/v1/records?limit=1', { accept }), 'not_acceptable', { name: accept })
 })
 
-// — while it is read —
+// — reading —
 
+// More than the buffers on the way hold, compressed or not.
 const LARGE = 8000
-// More than any buffer on the way holds, compressed or not.
-// An outage ends when the test says so.
+// The hold window must not end before the test ends the outage.
 const large = await createApp(t, { OUTAGE_HOLD_SECONDS: '3600' })
 const filler = () => Array.from({ length: 270 }, () => Math.random().toString(36).slice(2)).join('')
 const body = Array.from({ length: LARGE }, (_, n) => `{"source":"large","type":"t","id":"${n}","data":"${filler()}"}`)
@@ -178,8 +178,8 @@ await large.post(body.join('\n'), { 'content-type': 'application/x-ndjson' })
 const db = connect(large.database.superUrl)
 t.teardown(() => db.destroy())
 
-/** An export whose reader stops at the head of the answer. */
-async function stalled(t: Test, headers: Record<string, string>, query = '') {
+/** Starts an export whose reader stops after the head of the response. */
+async function openStalled(t: Test, headers: Record<string, string>, query = '') {
   const client = openClient(t, await listen(large.app), large.key)
   const answer = await client.read(`/v1/records?source=large${query}`, headers)
   t.equal(answer.statusCode, 200)
@@ -188,44 +188,41 @@ async function stalled(t: Test, headers: Record<string, string>, query = '') {
 
 const readAll = async (answer: IncomingMessage) => Buffer.concat(await answer.toArray()).toString()
 
-t.test(
-  'a reader that stopped reading holds no connection to the database, and gets the rest when it goes on',
-  async (t) => {
-    const { answer } = await stalled(t, NDJSON)
-    t.equal(await idle(), 0, 'no read is under way')
-    // Others read meanwhile, more often than there are connections.
-    for (let n = 0; n < 10; n++) t.equal((await large.get('/v1/records?limit=1')).status, 200)
-    // Nor does it mind that its connections are gone.
-    const { rows } = await sql`
+t.test('a stalled reader holds no database connection, and gets the rest when it reads again', async (t) => {
+  const { answer } = await openStalled(t, NDJSON)
+  t.equal(await idle(), 0, 'no read is running')
+  // Others can read meanwhile, more often than there are connections.
+  for (let n = 0; n < 10; n++) t.equal((await large.get('/v1/records?limit=1')).status, 200)
+  // The export also survives the loss of all connections for lists.
+  const { rows } = await sql`
       SELECT pg_terminate_backend(pid) FROM pg_stat_activity
       WHERE datname = ${large.database.name} AND application_name = 'sluice-list'`.execute(db)
-    t.ok(rows.length > 0)
-    const broken = () => large.logs.filter(({ msg }) => msg === 'a connection to the database broke').length
-    await until('the pool to notice', () => broken() >= rows.length)
-    t.equal(linesOf(await readAll(answer)).length, LARGE)
-  },
-)
+  t.ok(rows.length > 0)
+  const broken = () => large.logs.filter(({ msg }) => msg === 'a connection to the database broke').length
+  await until('the pool to notice', () => broken() >= rows.length)
+  t.equal(linesOf(await readAll(answer)).length, LARGE)
+})
 
-/** Waits until no reading connection of the server is in a transaction. @returns those that are */
+/** Waits until no connection for lists is in use. @returns how many are: 0 */
 async function idle(): Promise<number> {
-  let same = 0
-  return until('the reads to come to rest', async () => {
+  let quiet = 0
+  return until('the reads to end', async () => {
     const { rows } = await sql<{ n: number }>`
       SELECT count(*)::integer AS n FROM pg_stat_activity
       WHERE datname = ${large.database.name} AND application_name = 'sluice-list'
         AND (state <> 'idle' OR backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)`.execute(db)
-    same = rows[0]?.n === 0 ? same + 1 : 0
-    // Between two pages it would be idle for a moment only.
-    return same === 100 && { n: 0 }
+    quiet = rows[0]?.n === 0 ? quiet + 1 : 0
+    // Between two pages, a connection is idle only for a moment.
+    return quiet === 100 && { n: 0 }
   }).then(({ n }) => n)
 }
 
-t.test('records that arrive during an export do not get into it, in either order, and it ends', async (t) => {
+t.test('an export ends without the records that arrive during it, in either order', async (t) => {
   for (const [order, before] of [
     ['asc', LARGE],
     ['desc', LARGE + 50],
   ] as const) {
-    const { answer } = await stalled(t, NDJSON, `&order=${order}`)
+    const { answer } = await openStalled(t, NDJSON, `&order=${order}`)
     const late = Array.from({ length: 50 }, (_, n) => ({ source: 'large', type: 't', id: `${order} ${n}` }))
     t.equal((await large.post(late)).status, 201)
     const records = linesOf(await readAll(answer)).map((line) => JSON.parse(line))
@@ -233,26 +230,26 @@ t.test('records that arrive during an export do not get into it, in either order
     t.equal(new Set(records.map(({ id }) => id)).size, before, `${order}: each once`)
     t.notOk(
       records.some(({ id }) => id.startsWith(`${order} `)),
-      `${order}: none of the late ones`,
+      `${order}: no late record`,
     )
   }
 })
 
-// It was cut, although each of its pages is a read of its own.
-t.test('while the database is away an export waits, and goes on where it was', async (t) => {
+// The outage broke off the export, although each of its pages is a separate read.
+t.test('an export waits during an outage, and continues where it stopped', async (t) => {
   const { name, superUrl } = large.database
   const elsewhere = connect(new URL('/postgres', superUrl).href)
   t.teardown(() => elsewhere.destroy())
   const { rows } = await sql<{ n: number }>`SELECT count(*)::integer AS n FROM sluice.records`.execute(db)
   const tries = countQueries(t)
-  const { answer } = await stalled(t, NDJSON)
+  const { answer } = await openStalled(t, NDJSON)
   await idle()
 
   await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
   await sql`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = ${name}`.execute(elsewhere)
   const before = tries()
   const all = readAll(answer)
-  await until('it to try again', () => tries() > before + 5)
+  await until('the export to try again', () => tries() > before + 5)
   await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS true`.execute(elsewhere)
 
   const ids = linesOf(await all).map((line) => JSON.parse(line).id)
@@ -276,28 +273,28 @@ function countQueries(t: Test): () => number {
   return () => queries
 }
 
-t.test('an export that breaks off cannot be taken for one that ended', async (t) => {
+t.test('an export that breaks off does not look complete', async (t) => {
   for (const [name, headers] of [
     ['NDJSON', NDJSON],
     ['CSV', CSV],
     ['NDJSON, gzip', { ...NDJSON, 'accept-encoding': 'gzip' }],
     ['CSV, zstd', { ...CSV, 'accept-encoding': 'zstd' }],
   ] as const) {
-    const { answer, client } = await stalled(t, headers)
+    const { answer, client } = await openStalled(t, headers)
     await idle()
     await sql`ALTER TABLE sluice.records RENAME TO away`.execute(db)
     await t.rejects(readAll(answer), { code: 'ECONNRESET' }, `${name}: the reader gets an error`)
-    t.notOk(answer.complete, `${name}: the answer is not complete`)
+    t.notOk(answer.complete, `${name}: the response is not complete`)
     await until(`${name}: the reason in the log`, () =>
       large.logs.some((line) => JSON.stringify(line).includes('42P01')),
     )
     await sql`ALTER TABLE sluice.away RENAME TO records`.execute(db)
-    t.equal((await client.send('GET', '/v1/records?limit=1')).status, 200, `${name}: the server goes on`)
+    t.equal((await client.send('GET', '/v1/records?limit=1')).status, 200, `${name}: the server still works`)
   }
 })
 
-t.test('a compressed export that is cut cannot be inflated to its end', async (t) => {
-  const { answer } = await stalled(t, { ...NDJSON, 'accept-encoding': 'gzip' })
+t.test('a compressed export that breaks off cannot be inflated to its end', async (t) => {
+  const { answer } = await openStalled(t, { ...NDJSON, 'accept-encoding': 'gzip' })
   await idle()
   await sql`ALTER TABLE sluice.records RENAME TO away`.execute(db)
   const inflated = answer.on('error', () => inflated.end()).pipe(createGunzip())
@@ -305,16 +302,16 @@ t.test('a compressed export that is cut cannot be inflated to its end', async (t
   await sql`ALTER TABLE sluice.away RENAME TO records`.execute(db)
 })
 
-t.test('a reader who leaves in the middle ends the export', async (t) => {
-  const { answer, client } = await stalled(t, NDJSON)
+t.test('an export ends when its reader disconnects', async (t) => {
+  const { answer, client } = await openStalled(t, NDJSON)
   answer.on('error', () => {})
   answer.destroy()
   t.equal(await idle(), 0)
   t.equal((await client.send('GET', '/v1/records?limit=1')).status, 200)
 })
 
-// It read all of the selection, and nobody could stop it.
-t.test('HEAD of an export reads its first page, and no more', async (t) => {
+// It read the whole selection, and nothing could stop it.
+t.test('HEAD of an export reads only the first page', async (t) => {
   const queries = countQueries(t)
   const client = openClient(t, await listen(large.app), large.key)
   for (const headers of [NDJSON, CSV, { ...NDJSON, 'accept-encoding': 'gzip' }]) {

@@ -7,7 +7,7 @@ const record = (id: string, more: object = {}) => ({ source: 'shop', type: 'orde
 const UUID_V7 = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/
 const CURSOR = /^[\w-]{32}$/
 
-t.test('a new record is answered with 201, its result and where to find it', async (t) => {
+t.test('the response to a new record is 201 with its result and its Location', async (t) => {
   const answer = await post(record('new/1'))
   t.equal(answer.status, 201)
   t.equal(answer.headers['content-type'], 'application/json; charset=utf-8')
@@ -19,7 +19,7 @@ t.test('a new record is answered with 201, its result and where to find it', asy
   t.equal((await get(String(answer.headers.location))).json.id, 'new/1')
 })
 
-t.test('a record whose name a client would take out of a path is found by the list', async (t) => {
+t.test('if a client would remove the source or the id from a path, the Location is a list query', async (t) => {
   for (const [source, id] of [
     ['shop', '..'],
     ['shop', '.'],
@@ -27,12 +27,12 @@ t.test('a record whose name a client would take out of a path is found by the li
   ] as const) {
     const location = String((await post({ source, id, type: 't' })).headers.location)
     const { pathname, search } = new URL(location, 'http://sluice.invalid')
-    t.equal(pathname + search, location, 'a client asks for what the answer said')
+    t.equal(pathname + search, location, 'a client requests the Location unchanged')
     t.match((await get(location)).json.records, [{ source, id }])
   }
 })
 
-t.test('a record that names neither id nor time gets a UUIDv7 and the time of receipt', async (t) => {
+t.test('a record without id and time gets a UUIDv7 and the time of receipt', async (t) => {
   const before = Date.now()
   const answer = await post('{"source":"shop","type":"order.placed"}')
   t.equal(answer.status, 201)
@@ -43,7 +43,7 @@ t.test('a record that names neither id nor time gets a UUIDv7 and the time of re
   t.ok(Date.parse(read.receivedAt) >= before - 1 && Date.parse(read.receivedAt) <= Date.now() + 1)
 })
 
-t.test('a record sent again is a duplicate: 200, the same cursor, no Location', async (t) => {
+t.test('a record that is sent again is a duplicate: 200, the same cursor, no Location', async (t) => {
   const first = await post(record('again', { data: { a: 1 } }))
   const second = await post(record('again', { data: { a: 1 } }))
   t.equal(second.status, 200)
@@ -52,7 +52,7 @@ t.test('a record sent again is a duplicate: 200, the same cursor, no Location', 
   t.equal(second.json.results[0].cursor, first.json.results[0].cursor)
 })
 
-t.test('sent again with other content it is a conflict, and the stored record stands', async (t) => {
+t.test('a record that is sent again with other content is a conflict, and the stored one stays', async (t) => {
   const sent = {
     ...record('conflict'),
     subject: 'a',
@@ -86,7 +86,7 @@ t.test('sent again with other content it is a conflict, and the stored record st
   t.equal((await get('/v1/records/shop/conflict')).text, stored)
 })
 
-t.test('what is written differently but means the same is a duplicate', async (t) => {
+t.test('a record that is written differently but means the same is a duplicate', async (t) => {
   t.equal(
     (await post('{"source":"shop","type":"t","id":"same","data":{"a":1,"b":[1.50]},"x":"1","y":true}')).status,
     201,
@@ -101,46 +101,41 @@ t.test('what is written differently but means the same is a duplicate', async (t
   }
 })
 
-t.test(
-  'the trace of a request is no part of the comparison; a time is, whichever of the two records has it',
-  async (t) => {
-    const trace = (digit: string) => ({ traceparent: `00-${digit.repeat(32)}-${digit.repeat(16)}-01` })
-    t.equal((await post(record('filled'), trace('1'))).status, 201)
-    t.match((await get('/v1/records/shop/filled')).json, trace('1'), 'the trace is kept')
-    t.match((await post(record('filled'), trace('2'))).json.results, [{ status: 'duplicate' }], 'another trace')
-    t.match((await post(record('filled'))).json.results, [{ status: 'duplicate' }], 'no trace')
-    const time = '2026-01-31T12:00:00Z'
-    isProblem(t, await post(record('filled', { time })), 'conflict', { name: 'a time where none was said' })
-    const { receivedAt } = (await get('/v1/records/shop/filled')).json
-    t.match(
-      (await post(record('filled', { time: receivedAt }))).json.results,
-      [{ status: 'duplicate' }],
-      'as it is read',
-    )
-    t.equal((await post(record('timed', { time }))).status, 201)
-    isProblem(t, await post(record('timed')), 'conflict', { name: 'no time where one was said' })
-    t.match((await post(record('timed', { time: '2026-01-31T14:00:00+02:00' }))).json.results, [
-      { status: 'duplicate' },
-    ])
-  },
-)
+t.test('the trace of a request is not compared; a time is, even if only one of the two records has it', async (t) => {
+  const trace = (digit: string) => ({ traceparent: `00-${digit.repeat(32)}-${digit.repeat(16)}-01` })
+  t.equal((await post(record('filled'), trace('1'))).status, 201)
+  t.match((await get('/v1/records/shop/filled')).json, trace('1'), 'the trace is kept')
+  t.match((await post(record('filled'), trace('2'))).json.results, [{ status: 'duplicate' }], 'another trace')
+  t.match((await post(record('filled'))).json.results, [{ status: 'duplicate' }], 'no trace')
+  const time = '2026-01-31T12:00:00Z'
+  isProblem(t, await post(record('filled', { time })), 'conflict', { name: 'only the new record has a time' })
+  const { receivedAt } = (await get('/v1/records/shop/filled')).json
+  t.match(
+    (await post(record('filled', { time: receivedAt }))).json.results,
+    [{ status: 'duplicate' }],
+    'the time of receipt as the time',
+  )
+  t.equal((await post(record('timed', { time }))).status, 201)
+  isProblem(t, await post(record('timed')), 'conflict', { name: 'only the stored record has a time' })
+  t.match((await post(record('timed', { time: '2026-01-31T14:00:00+02:00' }))).json.results, [{ status: 'duplicate' }])
+})
 
-t.test('a record can be sent as it was read', async (t) => {
+t.test('a record that is sent back as it was read is a duplicate', async (t) => {
   await post(record('returned', { data: { n: 1 }, ext: 5 }))
   const read = await get('/v1/records/shop/returned')
   t.match((await post(read.text)).json.results, [{ status: 'duplicate' }])
 })
 
-t.test('the traceparent that a record brings stands over that of the request', async (t) => {
+t.test('the traceparent of a record has priority over that of its request', async (t) => {
   const own = `00-${'a'.repeat(32)}-${'a'.repeat(16)}-01`
   await post(record('traced', { traceparent: own }), { traceparent: `00-${'b'.repeat(32)}-${'b'.repeat(16)}-01` })
   t.equal((await get('/v1/records/shop/traced')).json.traceparent, own)
   await post(record('untraced'), { traceparent: `00-${'0'.repeat(32)}-${'b'.repeat(16)}-01` })
-  t.equal((await get('/v1/records/shop/untraced')).json.traceparent, undefined, 'an invalid one is passed over')
+  t.equal((await get('/v1/records/shop/untraced')).json.traceparent, undefined, 'an invalid one is ignored')
 })
 
 t.test('Idempotency-Key', async (t) => {
-  await t.test('makes the id of a single record, so that it can be sent again', async (t) => {
+  await t.test('becomes the id of a single record, so that the record can be sent again', async (t) => {
     const body = '{"source":"idem","type":"t","data":1}'
     const first = await post(body, { 'idempotency-key': 'k 1' })
     t.equal(first.status, 201)
@@ -149,7 +144,7 @@ t.test('Idempotency-Key', async (t) => {
     t.match((await post(body, { 'idempotency-key': '"k 1"' })).json.results, [{ id: 'k 1', status: 'duplicate' }])
     isProblem(t, await post('{"source":"idem","type":"t","data":2}', { 'idempotency-key': 'k 1' }), 'conflict')
   })
-  await t.test('with the index makes the ids of a batch, where the records name none', async (t) => {
+  await t.test('and the index become the id of each record in a batch that has none', async (t) => {
     const body = '[{"source":"idem","type":"t"},{"source":"idem","type":"t","id":"own"},{"source":"idem","type":"t"}]'
     const expected = (status: string) => [
       { id: 'batch.0', status },
@@ -188,11 +183,11 @@ t.test('a batch', async (t) => {
     const cursors = answer.json.results.map(({ cursor }: { cursor: string }) => cursor)
     t.equal(new Set(cursors).size, 3)
   })
-  await t.test('of known and new records is 201, of known ones only 200', async (t) => {
+  await t.test('of known and new records is 201, and of only known records 200', async (t) => {
     t.equal((await post([record('b0'), record('b3')])).status, 201)
     t.equal((await post([record('b0'), record('b3')])).status, 200)
   })
-  await t.test('with refused records is 207: they are named, the others are stored', async (t) => {
+  await t.test('with rejected records is 207: its results name them, and the others are stored', async (t) => {
     await post(record('taken', { data: 1 }))
     const answer = await post([record('m0'), { source: 'shop' }, record('taken', { data: 2 }), record('b0'), 5])
     t.equal(answer.status, 207)
@@ -205,11 +200,11 @@ t.test('a batch', async (t) => {
       { index: 3, id: 'b0', status: 'duplicate' },
       { index: 4, status: 'rejected', error: { pointer: '', code: 'wrong_type' } },
     ])
-    for (const { error } of answer.json.results) t.equal(error?.index, undefined, 'the result has it already')
+    for (const { error } of answer.json.results) t.equal(error?.index, undefined, 'the result already has the index')
     t.equal((await get('/v1/records/shop/m0')).status, 200)
     t.equal((await get('/v1/records/shop/taken')).json.data, 1)
   })
-  await t.test('none of whose records was stored is an error with all their faults', async (t) => {
+  await t.test('of which no record is stored is a problem with all faults', async (t) => {
     isProblem(t, await post([{ source: 'shop' }, 5]), 'rejected', {
       errors: [
         { index: 0, pointer: '/type', code: 'required' },
@@ -230,12 +225,12 @@ t.test('a batch', async (t) => {
       ],
     })
   })
-  await t.test('of 0 is a success that stores nothing', async (t) => {
+  await t.test('of no records succeeds and stores nothing', async (t) => {
     const answer = await post('[]')
     t.equal(answer.status, 200)
     t.same(answer.json, { counts: { created: 0, duplicate: 0, conflict: 0, rejected: 0 }, results: [] })
   })
-  await t.test('of 10,000 is stored; of 10,001 is refused as a whole', async (t) => {
+  await t.test('of 10,000 records is stored, and one of 10,001 is refused as a whole', async (t) => {
     const many = (count: number, source: string) =>
       JSON.stringify(Array.from({ length: count }, (_, n) => ({ source, type: 't', id: String(n) })))
     const answer = await post(many(10_000, 'many'))
@@ -249,32 +244,29 @@ t.test('a batch', async (t) => {
     isProblem(t, await post(many(10_001, 'toomany')), 'too_many_records')
     t.equal((await get('/v1/records/toomany/0')).status, 404)
   })
-  await t.test('with one identity twice stores it once: equal content is a duplicate', async (t) => {
+  await t.test('that repeats a record stores it once: the second is a duplicate', async (t) => {
     const answer = await post([record('twice', { data: 1 }), record('twice', { data: 1.0 })])
     t.equal(answer.status, 201)
     t.match(answer.json.results, [{ status: 'created' }, { status: 'duplicate' }])
     t.equal(answer.json.results[0].cursor, answer.json.results[1].cursor)
   })
-  await t.test(
-    'with one identity twice and other content stores the first, and the second is a conflict',
-    async (t) => {
-      const answer = await post([
-        record('thrice', { data: 1 }),
-        record('thrice', { data: 2 }),
-        record('thrice', { data: 1 }),
-      ])
-      t.equal(answer.status, 207)
-      t.match(answer.json.results, [{ status: 'created' }, { status: 'conflict' }, { status: 'duplicate' }])
-      t.equal((await get('/v1/records/shop/thrice')).json.data, 1)
-    },
-  )
-  await t.test('the same id of two sources is two records', async (t) => {
+  await t.test('that repeats an identity with other content stores the first: the second is a conflict', async (t) => {
+    const answer = await post([
+      record('thrice', { data: 1 }),
+      record('thrice', { data: 2 }),
+      record('thrice', { data: 1 }),
+    ])
+    t.equal(answer.status, 207)
+    t.match(answer.json.results, [{ status: 'created' }, { status: 'conflict' }, { status: 'duplicate' }])
+    t.equal((await get('/v1/records/shop/thrice')).json.data, 1)
+  })
+  await t.test('with the same id from two sources is two records', async (t) => {
     const answer = await post([record('1', { source: 'a' }), record('1', { source: 'b' })])
     t.match(answer.json.results, [{ status: 'created' }, { status: 'created' }])
   })
 })
 
-t.test('Prefer: return=minimal leaves only the counts and what was refused', async (t) => {
+t.test('Prefer: return=minimal returns only the counts, the rejected records and the conflicts', async (t) => {
   const prefer = { prefer: 'respond-async, return=minimal' }
   const good = await post([record('min0'), record('min1')], prefer)
   t.equal(good.status, 201)
@@ -315,7 +307,7 @@ t.test('Prefer: handling=strict makes a batch all or nothing', async (t) => {
   t.same(good.json, { counts: { created: 1, duplicate: 2, conflict: 0, rejected: 0 }, results: [] })
 })
 
-t.test('a key with source prefixes stores under these only', async (t) => {
+t.test('a key with source prefixes stores only records of these sources', async (t) => {
   const { token } = await makeKey({ sourcePrefixes: ['mine/', 'ours'] })
   const authorization = `Bearer ${token}`
   const at = (source: string) => ({ source, type: 't', id: '1' })
@@ -335,8 +327,8 @@ t.test('a key with source prefixes stores under these only', async (t) => {
   t.equal((await get('/v1/records/mine%2Fc/1')).status, 404)
 })
 
-// A prefix was a mere beginning: the key of the shop could write as the mall.
-t.test('a key for shop stores neither as shopping-mall nor as shop/../admin, and is told the rule', async (t) => {
+// A prefix matched every source that began with it: the key for shop could write as shopping-mall.
+t.test('a key for shop cannot store as shopping-mall or shop/../admin, and the problem has the rule', async (t) => {
   const authorization = `Bearer ${(await makeKey({ sourcePrefixes: ['shop'] })).token}`
   const at = (source: string) => ({ source, type: 't', id: 'boundary' })
   const lines = (sources: string[]) => sources.map((source) => JSON.stringify(at(source))).join('\n')
@@ -355,7 +347,7 @@ t.test('a key for shop stores neither as shopping-mall nor as shop/../admin, and
   t.equal((await post(others.map(at))).status, 201, 'a key without prefixes may use them')
 })
 
-t.test('the media type', async (t) => {
+t.test('JSON in UTF-8 is accepted, and unknown media types and other charsets are refused', async (t) => {
   const body = '{"source":"media","type":"t"}'
   for (const type of [
     'application/json',
@@ -381,7 +373,7 @@ t.test('the media type', async (t) => {
   }
 })
 
-t.test('a media type that is not supported is answered with those that are', async (t) => {
+t.test('the response to an unsupported media type lists the supported ones', async (t) => {
   const answer = await post('{}', { 'content-type': 'text/plain' })
   isProblem(t, answer, 'unsupported_media_type')
   t.same(String(answer.headers['accept-post']).split(', ').sort(), [
@@ -394,7 +386,7 @@ t.test('a media type that is not supported is answered with those that are', asy
   ])
 })
 
-t.test('a record that is refused is named as far as its names can be read', async (t) => {
+t.test('a rejected record is named by its source and id, as far as they can be read', async (t) => {
   const answer = await post(
     '[{"source":"s","type":5,"id":"named"},{"source":5,"type":"t","id":"half"},{"source":"\\ud800","type":"t"},[],{"source":"s","type":"t"}]',
   )
@@ -413,7 +405,7 @@ t.test('a record that is refused is named as far as its names can be read', asyn
   })
 })
 
-t.test('an encoding that is unknown, or several of them, is unsupported, and the answer says which are', async (t) => {
+t.test('an unknown encoding, or more than one, is refused, and the response lists the supported ones', async (t) => {
   for (const encoding of ['compress', 'gzip, br', 'gzip,gzip', 'identity, gzip', 'snappy', 'gzip;q=1', 'aes128gcm']) {
     const answer = await post('{"source":"media","type":"t"}', { 'content-encoding': encoding })
     isProblem(t, answer, 'unsupported_encoding', { name: encoding })
@@ -421,11 +413,11 @@ t.test('an encoding that is unknown, or several of them, is unsupported, and the
   }
   for (const encoding of ['identity', 'Identity', '']) {
     const answer = await post('{"source":"media","type":"t"}', { 'content-encoding': encoding })
-    t.equal(answer.status, 201, `"${encoding}" is none`)
+    t.equal(answer.status, 201, `"${encoding}" means none`)
   }
 })
 
-t.test('a request without a Content-Type is unsupported, whether it has a body or not', async (t) => {
+t.test('a request without a Content-Type is refused, with or without a body', async (t) => {
   const authorization = `Bearer ${(await makeKey()).token}`
   const bare = await app.inject({ method: 'POST', url: '/v1/records', headers: { authorization }, payload: '{}' })
   t.equal(bare.statusCode, 415)
@@ -435,6 +427,6 @@ t.test('a request without a Content-Type is unsupported, whether it has a body o
   t.equal(none.json().code, 'unsupported_media_type')
 })
 
-t.test('an empty body is refused as such', async (t) => {
+t.test('an empty body has its own error code', async (t) => {
   isProblem(t, await post(''), 'empty_body')
 })

@@ -99,20 +99,20 @@ const KEY = { name: 'a', scopes: ['read'] }
 const INVALID: [string, unknown, string, string, RegExp][] = [
   ['no name', { scopes: ['read'] }, '/name', 'required', /name/],
   ['an empty name', { ...KEY, name: '' }, '/name', 'invalid_value', /name/],
-  ['a name that is no string', { ...KEY, name: 1 }, '/name', 'invalid_value', /string/],
+  ['a name that is not a string', { ...KEY, name: 1 }, '/name', 'invalid_value', /string/],
   ['no scope', { ...KEY, scopes: [] }, '/scopes', 'invalid_value', /scopes/],
   ['an unknown scope', { ...KEY, scopes: ['write'] }, '/scopes/0', 'invalid_value', /ingest, read, admin/],
   ['an unknown field', { ...KEY, scope: 'read' }, '/scope', 'unknown_field', /scope/],
-  ['a rate of text', { ...KEY, recordsPerSecond: '500' }, '/recordsPerSecond', 'invalid_value', /from 1 to 1000000/],
-  ['a rate of nought', { ...KEY, recordsPerSecond: 0 }, '/recordsPerSecond', 'invalid_value', /from 1 to 1000000/],
+  ['a rate as text', { ...KEY, recordsPerSecond: '500' }, '/recordsPerSecond', 'invalid_value', /from 1 to 1000000/],
+  ['a rate of 0', { ...KEY, recordsPerSecond: 0 }, '/recordsPerSecond', 'invalid_value', /from 1 to 1000000/],
   [
-    'a prefix for everything',
+    'a prefix for every source',
     { ...KEY, sourcePrefixes: ['a', '*'] },
     '/sourcePrefixes/1',
     'invalid_value',
     /every source/,
   ],
-  ['an expiry that is no time', { ...KEY, expiresAt: '90d' }, '/expiresAt', 'invalid_time', /RFC 3339/],
+  ['an expiry that is not a time', { ...KEY, expiresAt: '90d' }, '/expiresAt', 'invalid_time', /RFC 3339/],
   ['an expiry in the past', { ...KEY, expiresAt: '2020-01-01T00:00:00Z' }, '/expiresAt', 'invalid_value', /past/],
   ['an array', [KEY], '', 'invalid_value', /body/],
 ]
@@ -132,7 +132,7 @@ for (const [what, body, pointer, code, detail] of INVALID) {
   })
 }
 
-t.test('a body that is not JSON, too large, or of another type is refused as anywhere', async (t) => {
+t.test('a body that is not JSON, is too large or has another media type is refused', async (t) => {
   t.match((await call('POST', '', '{')).json, { status: 400, code: 'invalid_json' })
   t.match((await call('POST', '', ' '.repeat(600_000))).json, { status: 413, code: 'body_too_large' })
   const response = await app.inject({
@@ -144,7 +144,7 @@ t.test('a body that is not JSON, too large, or of another type is refused as any
   t.match(response.json(), { status: 415, code: 'unsupported_media_type' })
 })
 
-t.test('keys are managed only with the scope admin, and only by a key for all sources', async (t) => {
+t.test('only a key with the scope admin and without source prefixes can manage keys', async (t) => {
   const limited = await makeKey({ scopes: ['admin'], sourcePrefixes: ['shop'] })
   const others = await makeKey({ scopes: ['ingest', 'read'] })
   for (const token of [limited.token, others.token]) {
@@ -162,7 +162,7 @@ t.test('keys are managed only with the scope admin, and only by a key for all so
   t.equal((await call('GET', '')).status, 200)
 })
 
-t.test('when the database fails, the outcome of a change is what is known', async (t) => {
+t.test('if the database fails, the outcome says what is known about the change', async (t) => {
   await withTrigger("RAISE EXCEPTION 'no' USING ERRCODE = '53100'", async () => {
     t.match((await call('POST', '', KEY)).json, { status: 503, code: 'database_unavailable', outcome: 'not_written' })
   })

@@ -5,9 +5,9 @@ import { listen } from '../helpers/socket.ts'
 
 const MiB = 1024 * 1024
 
-// One key alone may hold half of QUEUE_MAX_BYTES: two of them.
-t.test('the largest batches of three keys, at a time and one after the other, are all taken', async (t) => {
-  // A batch waits for those before it, which takes a slow machine longer than the hold window by default.
+// One key alone may hold half of QUEUE_MAX_BYTES, which is two such batches.
+t.test('when three keys each send two of the largest batches at the same time, all are stored', async (t) => {
+  // A batch waits for those before it. On a slow machine, this takes longer than the default hold window.
   const { app, makeKey } = await createApp(t, { OUTAGE_HOLD_SECONDS: '3600' })
   const port = await listen(app)
   const largest = 16 * MiB

@@ -6,7 +6,7 @@ import { openClient } from '../helpers/http.ts'
 import { listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
-// Of a stream the writer holds several chunks at a time, whose memory is the most that it has.
+// The writer holds several chunks of a stream at a time. They are most of the memory that the stream takes.
 t.test('lines that wait for their commit count in the budget until they are stored', async (t) => {
   const { app, key, database } = await createApp(t)
   const db = connect(database.superUrl)

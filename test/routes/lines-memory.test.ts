@@ -15,7 +15,7 @@ const MiB = 1024 * 1024
 const STREAMS = 8
 const { app, key, makeKey } = await createApp(t, { CLOSE_SECONDS: '0' })
 const port = await listen(app)
-/** The server's side of all connections. */
+/** The server's side of each connection. */
 const connections: Socket[] = []
 app.server.on('connection', (socket) => void connections.push(socket))
 const NDJSON = { 'Content-Type': 'application/x-ndjson', 'Transfer-Encoding': 'chunked' }
@@ -31,7 +31,7 @@ function openStream(t: Test, token: string, headers: Record<string, string>, ...
 const chunk = (bytes: Buffer) =>
   Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')])
 
-/** A stream of blank lines that has not ended. Not all alike, or it would inflate too far. */
+/** Compresses blank lines, without an end. They differ, because equal ones would be refused as a compression bomb. */
 function blankLines(stream: ReturnType<typeof createZstdCompress | typeof createBrotliCompress>, mebibytes: number) {
   const lines = Buffer.alloc(MiB, '\n')
   for (let at = 0; at < MiB; at += 149) lines[at] = ' \t\r\n'.charCodeAt(randomInt(4))
@@ -44,9 +44,9 @@ function blankLines(stream: ReturnType<typeof createZstdCompress | typeof create
   return new Promise<Buffer>((resolve) => stream.flush(() => setImmediate(() => resolve(Buffer.concat(out)))))
 }
 
-// An idle stream had 40 KiB reserved, and its inflater held 9 MiB (zstd) or 18 MiB (brotli): some hundreds of them, which
-// one key may have, ended the process.
-t.test('what an inflater keeps is reserved: as far as it looks back, and no more than has come', async (t) => {
+// An idle stream reserved 40 KiB, and its inflater held 9 MiB (zstd) or 18 MiB (brotli). Some hundreds of such streams, which one
+// key may have, ended the process.
+t.test('the window of an inflater is reserved, as far as it is filled', async (t) => {
   const zstd = (log: number) => createZstdCompress({ params: { [constants.ZSTD_c_windowLog]: log } })
   const brotli = (log: number) =>
     createBrotliCompress({ params: { [constants.BROTLI_PARAM_LGWIN]: log, [constants.BROTLI_PARAM_QUALITY]: 1 } })
@@ -59,16 +59,16 @@ t.test('what an inflater keeps is reserved: as far as it looks back, and no more
   ] as const) {
     const socket = openStream(t, key, { 'Content-Encoding': encoding }, chunk(await blankLines(stream, mebibytes)))
     await until(
-      `${encoding}, ${name}: to be reserved`,
+      `${encoding}, ${name}, to be reserved`,
       () => app.ingestMemory.used >= held && app.ingestMemory.used < held + MiB / 4,
     )
     socket.destroy()
-    await until('it to be given back', () => app.ingestMemory.used === 0)
+    await until('the memory to be released', () => app.ingestMemory.used === 0)
   }
 })
 
-// What waits to be read is bounded in bytes, but each chunk is an object: 64 KiB were 11 MiB of the heap.
-t.test('lines that wait for the rate of their key hold what is reserved, in chunks of a byte too', async (t) => {
+// Input that waits to be read is bounded in bytes, but each chunk is an object: 64 KiB took 11 MiB of the heap.
+t.test('lines that wait for the rate hold no more than is reserved, even in chunks of one byte', async (t) => {
   const line = (id: number) => `{"source":"slow","type":"t","id":"${id}"}\n`
   const lines = Buffer.from(Array.from({ length: 20_000 }, (_, id) => line(id)).join(''))
   for (const [name, headers, body] of [
@@ -76,15 +76,15 @@ t.test('lines that wait for the rate of their key hold what is reserved, in chun
     ['gzip', { 'Content-Encoding': 'gzip' }, gzipSync(lines, { level: 0 })],
   ] as const) {
     const { token } = await makeKey({ scopes: ['ingest'], recordsPerSecond: 1 })
-    const [before, reserved] = [heapUsed(), app.ingestMemory.used]
+    const [heapBefore, reservedBefore] = [heapUsed(), app.ingestMemory.used]
     const small = Buffer.from([...body.toString('latin1')].map((byte) => `1\r\n${byte}\r\n`).join(''), 'latin1')
     connections.length = 0
     for (let n = 0; n < STREAMS; n++) openStream(t, token, headers, small)
-    // Six bytes for each byte of a line: more than the first 2,000 lines, which wait for their turn.
+    // A byte of a line takes six bytes. So this is more than the first 2,000 lines, which wait for their turn.
     const full = () => connections.length === STREAMS && connections.every(({ bytesRead }) => bytesRead > 600_000)
     await until('the streams to wait', full)
-    const [held, told] = [heapUsed() - before, app.ingestMemory.used - reserved]
-    t.ok(held < told + 4 * MiB, `${name}: ${held} bytes of the heap are held, ${told} are reserved`)
+    const [held, reserved] = [heapUsed() - heapBefore, app.ingestMemory.used - reservedBefore]
+    t.ok(held < reserved + 4 * MiB, `${name}: ${held} bytes of the heap are held, ${reserved} are reserved`)
   }
 })
 

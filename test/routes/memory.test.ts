@@ -10,24 +10,24 @@ import { openClient } from '../helpers/http.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { skipUnless } from '../helpers/skipping.ts'
 
-// A server in a process of its own, since only a whole process can be weighed; and by /proc, which only Linux has.
+// The server runs in its own process, because only a whole process can be measured. Only Linux has /proc.
 const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') }
 
 const MiB = 1024 * 1024
-/** Of which a server that kept a body, or an export, would have to hold all. */
+/** A server that buffered a body or an export would have to hold all of this. */
 const BODY = 128 * MiB
 const LINES_IN_CHUNK = 16
-/** Different enough for a body to be no bomb when it is compressed. */
+/** Random, so that a compressed body is not refused as a bomb. */
 const DATA = Array.from({ length: 8 }, () => randomBytes(8 * 1024 - 30).toString('hex'))
-/** What the API may take at most, whatever is sent to it. */
+/** The most memory that the server may take, whatever is sent to it. */
 const MOST = 256 * MiB
-/** What a body or an export may add to it. */
+/** The most memory that a body or an export may add. */
 const GROWTH = 100 * MiB
-// As npm start and the image have them: left to itself, V8 lets litter grow, and that is what would be weighed.
+// The flags of npm start and of the image. Without them, V8 lets garbage grow, and the test would measure that.
 const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
 
-t.test('128 MiB in and out again, plain and compressed, pass through a server that stays small', options, async (t) => {
+t.test('memory stays bounded while 128 MiB of lines arrive, plain and gzipped, and are read', options, async (t) => {
   const database = await createDatabase(t)
   const owner = connect(database.ownerUrl)
   const { token } = await issueKey(owner as never, {
@@ -41,15 +41,15 @@ t.test('128 MiB in and out again, plain and compressed, pass through a server th
   const client = openClient(t, Number(new URL(url).port), token)
 
   let peak = 0
-  const weigh = () => {
+  const measure = () => {
     const kilobytes = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'latin1'))?.[1]
     peak = Math.max(peak, Number(kilobytes) * 1024)
     return peak
   }
-  /** Chunks of lines; the server is weighed before each. */
+  /** Yields chunks of lines, and measures the server before each. */
   function* lines(source: string) {
     for (let [n, bytes] = [0, 0]; bytes < BODY; n++) {
-      weigh()
+      measure()
       let chunk = ''
       for (let at = 0; at < LINES_IN_CHUNK; at++) {
         chunk += `{"source":"${source}","type":"t","id":"${n * LINES_IN_CHUNK + at}","data":"${DATA[at % DATA.length]}"}\n`
@@ -58,11 +58,11 @@ t.test('128 MiB in and out again, plain and compressed, pass through a server th
       yield Buffer.from(chunk)
     }
   }
-  /** Lines that come out of an answer, weighed at each piece. */
+  /** Reads a response to its end, and measures the server at each piece. @returns the number of bytes */
   async function drain(answer: IncomingMessage): Promise<number> {
     let bytes = 0
     for await (const piece of answer) {
-      weigh()
+      measure()
       bytes += (piece as Buffer).length
     }
     t.ok(answer.complete)
@@ -70,8 +70,8 @@ t.test('128 MiB in and out again, plain and compressed, pass through a server th
   }
 
   await client.send('GET', '/v1/records')
-  const before = weigh()
-  const isSmall = (name: string) => {
+  const before = measure()
+  const checkMemory = (name: string) => {
     t.comment(`${name}: ${Math.round(before / MiB)} MiB before, ${Math.round(peak / MiB)} MiB at most`)
     t.ok(peak < MOST, `${name}: ${peak} bytes`)
     t.ok(peak - before < GROWTH, `${name}: grew by ${peak - before} bytes`)
@@ -81,7 +81,7 @@ t.test('128 MiB in and out again, plain and compressed, pass through a server th
   const sent = await client.send('POST', '/v1/records', headers, lines('plain'))
   t.equal(sent.status, 201)
   t.ok(sent.json.counts.created >= 8000)
-  isSmall('NDJSON in')
+  checkMemory('NDJSON received')
 
   const again = createGzip({ level: 1 })
   const packed = client.send('POST', '/v1/records', { ...headers, 'content-encoding': 'gzip' }, again)
@@ -91,8 +91,8 @@ t.test('128 MiB in and out again, plain and compressed, pass through a server th
   const duplicates = await packed
   t.equal(duplicates.status, 200)
   t.same(duplicates.json.counts.duplicate, sent.json.counts.created)
-  isSmall('NDJSON in, again and compressed')
+  checkMemory('NDJSON received again, compressed')
 
   t.ok((await drain(await client.read('/v1/records', { accept: 'application/x-ndjson' }))) > BODY)
-  isSmall('NDJSON out')
+  checkMemory('NDJSON exported')
 })

@@ -26,7 +26,7 @@ async function countOf({ database }: TestApp, source: string): Promise<number> {
   return rows[0]?.n as number
 }
 
-t.test('lines are taken under each of their media types, and answered with a report', async (t) => {
+t.test('lines are accepted with each of their media types, and the response is a report', async (t) => {
   for (const [n, type] of [
     'application/x-ndjson',
     'application/ndjson',
@@ -52,7 +52,7 @@ t.test('lines are taken under each of their media types, and answered with a rep
   )
 })
 
-t.test('CRLF, blank lines and a missing last newline are fine; lines are counted as they stand', async (t) => {
+t.test('CRLF, blank lines and a missing last newline are accepted; blank lines count in line numbers', async (t) => {
   const body = `${line('crlf', 1)}\r\n\r\n \t\r\n${line('crlf', 2)}\n\n{broken\r\n${line('crlf', 3)}`
   const answer = await post(body, NDJSON)
   t.equal(answer.status, 207)
@@ -71,7 +71,7 @@ t.test('the payload of a line is kept to the last digit', async (t) => {
   t.match((await get('/v1/records/digits/1')).text, `"data":${data}`)
 })
 
-t.test('201 when something was created, 200 when all was there, 207 when some lines were refused', async (t) => {
+t.test('the status is 201 if a record is created, 200 if all are duplicates, 207 if some are refused', async (t) => {
   const body = lines('status', 1, 10)
   t.equal((await post(body, NDJSON)).status, 201)
   const again = await post(body, NDJSON)
@@ -90,14 +90,14 @@ t.test('201 when something was created, 200 when all was there, 207 when some li
   for (const { detail } of mixed.json.rejections) t.match(detail, /\S/)
 })
 
-t.test('a line that is too long is refused with its number, its neighbours are stored', async (t) => {
+t.test('a line that is too long is refused with its number, and its neighbours are stored', async (t) => {
   const long = line('long', 2, `,"data":"${'x'.repeat(1024 * 1024)}"`)
   const answer = await post(`${line('long', 1)}\n${long}\n${line('long', 3)}`, NDJSON)
   t.equal(answer.status, 207)
   t.match(answer.json, { counts: { created: 2, rejected: 1 }, rejections: [{ line: 2, code: 'record_too_large' }] })
 })
 
-t.test('lines all of which are refused are a problem, with the report', async (t) => {
+t.test('if all lines are refused, the response is a problem with the report', async (t) => {
   const answer = await post('{}\n5\n{"source":"none","type":"t","id":5}', NDJSON)
   isProblem(t, answer, 'rejected')
   t.match(answer.json, {
@@ -117,7 +117,7 @@ t.test('lines all of which are refused are a problem, with the report', async (t
   isProblem(t, await post(lines('theirs', 1, 2), { ...NDJSON, authorization: `Bearer ${token}` }), 'source_forbidden')
 })
 
-t.test('more than a batch may hold is no matter for lines', async (t) => {
+t.test('the limits of a batch do not apply to lines', async (t) => {
   const many = await createApp(t, { MAX_BATCH_BYTES: '10240', MAX_BATCH_RECORDS: '5', MAX_RECORD_BYTES: '1024' })
   const answer = await many.post(lines('many', 1, 3000), NDJSON)
   t.equal(answer.status, 201)
@@ -125,7 +125,7 @@ t.test('more than a batch may hold is no matter for lines', async (t) => {
   t.equal(await countOf(many, 'many'), 3000)
 })
 
-t.test('the Idempotency-Key makes ids, so that lines without any can be sent again', async (t) => {
+t.test('the Idempotency-Key gives an id to lines without one, so that they can be sent again', async (t) => {
   const body = '{"source":"idem","type":"t"}\n{"source":"idem","type":"t"}\n'
   const headers = { ...NDJSON, 'idempotency-key': 'lines' }
   t.match((await post(body, headers)).json.counts, { created: 2 })
@@ -133,7 +133,7 @@ t.test('the Idempotency-Key makes ids, so that lines without any can be sent aga
   t.equal((await get('/v1/records/idem/lines.1')).status, 200)
 })
 
-t.test('handling=strict is refused before anything is read', async (t) => {
+t.test('handling=strict is refused for lines, and nothing is stored', async (t) => {
   const answer = await post(lines('strict', 1, 3), { ...NDJSON, prefer: 'handling=strict' })
   isProblem(t, answer, 'invalid_header')
   t.match(answer.json.detail, /strict.*array/)
@@ -141,9 +141,9 @@ t.test('handling=strict is refused before anything is read', async (t) => {
   t.equal((await post(lines('strict', 1, 3), { ...NDJSON, prefer: 'handling=lenient, return=minimal' })).status, 201)
 })
 
-// A compressed body that was refused after it was opened, and then turned out to be damaged, ended the process: its
-// error had no listener.
-t.test('a damaged body of a request that is refused anyhow harms nobody, and its connection goes on', async (t) => {
+// A compressed body was refused after its inflater had been opened, and then turned out to be damaged. The error had no listener
+// and ended the process.
+t.test('a damaged body of a refused request does no harm, and the connection can be used again', async (t) => {
   const client = openClient(t, await listen(server.app), server.key)
   const good = gzipSync(lines('damaged', 1, 5000))
   const damaged = Buffer.concat([good.subarray(0, 2000), Buffer.alloc(200_000, 7)])
@@ -172,7 +172,7 @@ t.test('a damaged body of a request that is refused anyhow harms nobody, and its
   }
 })
 
-t.test('a stream reserves memory for as long as it lasts, and gives it back however it ends', async (t) => {
+t.test('a stream releases its memory however it ends', async (t) => {
   for (const [body, headers] of [
     [lines('budget', 1, 10), {}],
     ['{}', {}],
@@ -184,7 +184,7 @@ t.test('a stream reserves memory for as long as it lasts, and gives it back howe
   }
 })
 
-t.test('lines are stored while the body still arrives', async (t) => {
+t.test('lines are stored while the body is still arriving', async (t) => {
   const client = openClient(t, await listen(server.app), server.key)
   const { request, answer } = client.open('POST', '/v1/records', NDJSON)
   request.write(lines('arriving', 1, 5000))
@@ -193,7 +193,7 @@ t.test('lines are stored while the body still arrives', async (t) => {
   t.match((await answer).json, { counts: { created: 5100 }, committedLines: 5100 })
 })
 
-t.test('a sender who vanishes halfway leaves whole lines; sending the file again stores the rest only', async (t) => {
+t.test('if a sender disconnects halfway, complete lines are stored; a second try stores the rest', async (t) => {
   const vanished = await createApp(t)
   const client = openClient(t, await listen(vanished.app), vanished.key)
   const file = `${lines('vanish', 1, 6000)}`
@@ -204,7 +204,7 @@ t.test('a sender who vanishes halfway leaves whole lines; sending the file again
   request.destroy()
   await t.rejects(answer)
   await until('the end of the request', () => vanished.app.ingestMemory.used === 0)
-  t.equal(await countOf(vanished, 'vanish'), 3776, 'all whole lines that arrived, and not the half one')
+  t.equal(await countOf(vanished, 'vanish'), 3776, 'all complete lines that arrived, and not the incomplete one')
 
   const again = openClient(t, await listen(vanished.app), vanished.key)
   const second = await again.send('POST', '/v1/records', NDJSON, file)
@@ -213,7 +213,7 @@ t.test('a sender who vanishes halfway leaves whole lines; sending the file again
   t.equal(await countOf(vanished, 'vanish'), 6000)
 })
 
-t.test('while the database is slow the socket is paused, and nothing is lost', async (t) => {
+t.test('while the database is slow, the socket is paused, and no line is lost', async (t) => {
   const slow = await createApp(t)
   const sockets: Socket[] = []
   slow.app.server.on('connection', (socket) => void sockets.push(socket))
@@ -256,7 +256,7 @@ t.test('while the database is slow the socket is paused, and nothing is lost', a
   t.equal(await countOf(slow, 'slow'), CHUNKS * 16)
 })
 
-t.test('a line that comes alone is stored while the sender says nothing more', async (t) => {
+t.test('a single line is stored while its sender is idle', async (t) => {
   const client = openClient(t, await listen(server.app), server.key)
   const { request, answer } = client.open('POST', '/v1/records', NDJSON)
   for (const n of [1, 2]) {
@@ -267,7 +267,7 @@ t.test('a line that comes alone is stored while the sender says nothing more', a
   t.match((await answer).json, { counts: { created: 2 }, committedLines: 2 })
 })
 
-t.test('streams that wait for their senders leave room for others; what they hold counts', async (t) => {
+t.test('idle streams leave memory for others, and what they hold counts', async (t) => {
   const small = await createApp(t, { MAX_BATCH_BYTES: '1048576', QUEUE_MAX_BYTES: '4194304' })
   const port = await listen(small.app)
   const streams = Array.from({ length: 10 }, (_, n) => {
@@ -278,19 +278,19 @@ t.test('streams that wait for their senders leave room for others; what they hol
   await until('a line of each', async () => (await countOf(small, 'patient')) === 10)
   t.equal((await small.post(line('other', 1))).status, 201)
 
-  // A line of which no end comes is held, and is refused where there is no room for it.
+  // A line without an end is held in memory. If it does not fit, its stream is refused.
   streams[0]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
-  await until('its bytes', () => small.app.ingestMemory.used > 1_400_000)
+  await until('its bytes to be reserved', () => small.app.ingestMemory.used > 1_400_000)
   streams[1]?.request.write(line('patient', 'long', `,"data":"${'x'.repeat(900_000)}`))
   isProblem(t, await (streams[1]?.answer as Promise<never>), 'overloaded', { outcome: 'unknown' })
   for (const { request } of streams) request.end()
   const answers = await Promise.all(streams.map(({ answer }) => answer))
-  // The long line ends early: one of two, and the other stream's only one is stored all the same.
+  // The first stream ends in the middle of its long line: 207. The second one was refused. The others are stored.
   t.same(answers.map(({ status }) => status).sort(), [...Array(8).fill(201), 207, 503])
   t.equal(small.app.ingestMemory.used, 0)
 })
 
-t.test('when the database fails midway the problem has the report, and the connection goes on', async (t) => {
+t.test('if the database fails midway, the problem has the report, and the connection can be used again', async (t) => {
   const failing = await createApp(t)
   const client = openClient(t, await listen(failing.app), failing.key)
   const { request, answer } = client.open('POST', '/v1/records', NDJSON)

@@ -7,21 +7,21 @@ import { openClient } from '../helpers/http.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { skipUnless } from '../helpers/skipping.ts'
 
-// A server in a process of its own, since only a whole process can be weighed; and by /proc, which only Linux has.
+// The server runs in its own process, because only a whole process can be measured. Only Linux has /proc.
 const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') }
 
 const MiB = 1024 * 1024
 const RECORDS = 16
 const RECORD = MiB - 2048
 const REQUESTS = 60
-/** What the server may grow by: the budget of 64 MiB, and garbage. It was 280 MiB when a page was reserved after it was made. */
+/** The most memory to add: the budget of 64 MiB, and garbage. It was 280 MiB when a page was reserved after it was made. */
 const GROWTH = 240 * MiB
-// As npm start and the image have them: left to itself, V8 lets litter grow, and that is what would be weighed.
+// The flags of npm start and of the image. Without them, V8 lets garbage grow, and the test would measure that.
 const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
 
 t.test(
-  '60 of the largest pages at once: memory stays bounded, and a key that comes later gets its page',
+  '60 requests for the largest pages at once: memory stays bounded, and another key gets its page',
   options,
   async (t) => {
     const database = await createDatabase(t)
@@ -34,19 +34,19 @@ t.test(
     const clientOf = (at: number) => openClient(t, Number(new URL(url).port), tokens[at] as string)
     const later = clientOf(2)
     for (let id = 0; id < RECORDS; id++) {
-      // One character that is not Latin-1 makes V8 hold two bytes for each.
+      // One character outside of Latin-1 makes V8 use two bytes for every character.
       const record = JSON.stringify({ source: 's', type: 't', id: String(id), data: `\u{20ac}${'x'.repeat(RECORD)}` })
       t.equal((await later.send('POST', '/v1/records', { 'content-type': 'application/json' }, record)).status, 201)
     }
-    const weigh = () =>
+    const measure = () =>
       Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'latin1'))?.[1]) * 1024
-    const before = weigh()
+    const before = measure()
     let peak = before
     const timer = setInterval(() => {
-      peak = Math.max(peak, weigh())
+      peak = Math.max(peak, measure())
     }, 10)
 
-    // Nobody reads the pages that come.
+    // Nobody reads these pages.
     const answers = await Promise.all(
       Array.from({ length: REQUESTS }, (_, at) => clientOf(at % 2).read('/v1/records?limit=1000')),
     )

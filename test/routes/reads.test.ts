@@ -19,7 +19,7 @@ const BATCH = { accept: 'application/cloudevents-batch+json' }
 const SCAN = '/v1/records?data=%7B%22none%22%3A1%7D'
 /** How long a read waits for its turn (read/reader.ts). */
 const LONGEST_WAIT_MS = 5_000
-/** What is held is not to end by itself. */
+/** Held statements must not time out. */
 const PATIENT = { READ_TIMEOUT_SECONDS: '3600' }
 
 async function start(t: Test, settings: Record<string, string> = {}) {
@@ -28,7 +28,7 @@ async function start(t: Test, settings: Record<string, string> = {}) {
   return { ...server, port: await listen(server.app), held: await holdStatements(t, server.database, '@>') }
 }
 
-/** Requests, each on a connection of its own, whose clients can leave. */
+/** Sends requests, each on its own connection. `leave` closes the connection. */
 function begin(t: Test, port: number, key: string, paths: readonly string[], headers = {}, method = 'GET') {
   return paths.map((path) => {
     const { request, answer } = openClient(t, port, key).open(method, path, headers)
@@ -40,9 +40,9 @@ function begin(t: Test, port: number, key: string, paths: readonly string[], hea
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
 const scans = (count: number) => Array.from({ length: count }, () => SCAN)
 
-// Fifteen such queries held all connections for reading. They went on after their clients had left, and until then a
-// single record got 503 "The database is not available".
-t.test('scans of one key keep nobody from a single record, and no other key from its lists', async (t) => {
+// Fifteen such queries took all connections for reads, and continued after their clients had disconnected. Meanwhile, a single
+// record got 503 "The database is not available".
+t.test('scans of one key block neither single records nor the lists of other keys', async (t) => {
   const { app, get, key, port, held, makeKey } = await start(t)
   const other = bearer((await makeKey()).token)
   const clock = stopClock(t)
@@ -55,7 +55,7 @@ t.test('scans of one key keep nobody from a single record, and no other key from
   t.match((await get('/v1/records', { ...other, ...NDJSON })).text, /"id":"1"/)
   t.match((await get('/v1/records?order=asc', { ...other, ...CSV })).text, /^shop,1,t,/m)
 
-  await t.test('and a key that has waited too long is told the true reason', async (t) => {
+  await t.test('a list that has waited too long for its turn is refused as overloaded', async (t) => {
     const refused = get('/v1/records')
     await until('it to wait', () => app.turnstiles.list.waiting === 13)
     clock.jump(LONGEST_WAIT_MS)
@@ -65,12 +65,12 @@ t.test('scans of one key keep nobody from a single record, and no other key from
 
   for (const { leave } of clients) leave()
   await held.count(0)
-  t.equal((await get('/v1/records')).status, 200, 'once they have left, the key reads again')
+  t.equal((await get('/v1/records')).status, 200, 'the key reads again after these clients have disconnected')
   t.equal(app.turnstiles.list.waiting, 0)
-  await until('all that was reserved', () => app.responseMemory.used === 0)
+  await until('all reserved memory to be released', () => app.responseMemory.used === 0)
 })
 
-t.test('a query is cancelled when its client leaves', async (t) => {
+t.test('a query is cancelled when its client disconnects', async (t) => {
   const server = await createApp(t)
   await server.post({ source: 'shop', type: 't', id: '1' })
   const port = await listen(server.app)
@@ -95,13 +95,13 @@ t.test('a query is cancelled when its client leaves', async (t) => {
   }
   t.notOk(
     server.logs.some(({ level, setting }) => (level === 'error' || level === 'warn') && setting === undefined),
-    'which is nothing to warn of',
+    'the log has no warning about it',
   )
 })
 
-// Such a body is read to its end at once, and the end of the request looked like the end of its client: nobody got an
-// answer, and the connection stayed.
-t.test('a read that brings a body, even an empty one, is answered, and cancelled when its client leaves', async (t) => {
+// Such a body is read to its end at once, and the end of the request was taken for a disconnect: the client got no response, and
+// its connection stayed open.
+t.test('a read with a body, even an empty one, gets a response and is cancelled on disconnect', async (t) => {
   const server = await createApp(t)
   await server.post({ source: 'shop', type: 't', id: '1' })
   const port = await listen(server.app)
@@ -117,25 +117,25 @@ t.test('a read that brings a body, even an empty one, is answered, and cancelled
       ['/v1/records/shop/1', 'application/json'],
     ] as const) {
       const name = `${path} ${accept} ${JSON.stringify(headers)}`
-      const ask = head('GET', path, { Authorization: `Bearer ${server.key}`, Accept: accept, ...headers }) + body
+      const request = head('GET', path, { Authorization: `Bearer ${server.key}`, Accept: accept, ...headers }) + body
       const client = openClient(t, port, server.key)
       t.equal((await client.send('GET', path, { accept, ...headers }, body.replace('0\r\n\r\n', ''))).status, 200, name)
 
       const waiting = await lock(t, server, 'records')
       const socket = dial(port, '127.0.0.1').on('error', () => {})
       t.teardown(() => socket.destroy())
-      // The second answer waits behind the first.
-      socket.write(ask + ask)
+      // The second response waits behind the first.
+      socket.write(request + request)
       await until(`${name}: both queries`, async () => (await waiting.count()) === 2)
       socket.destroy()
       await until(`${name}: their end`, async () => (await waiting.count()) === 0)
       await waiting.release()
-      await until(`${name}: all that was reserved`, () => server.app.responseMemory.used === 0)
+      await until(`${name}: all reserved memory to be released`, () => server.app.responseMemory.used === 0)
     }
   }
 })
 
-t.test('a client that leaves before its turn is forgotten', async (t) => {
+t.test('a read stops waiting for its turn when its client disconnects', async (t) => {
   const { app, key, port, held } = await start(t, { READ_CONNECTIONS: '1' })
   stopClock(t)
   const clients = begin(t, port, key, [...scans(1), ...Array.from({ length: 5 }, () => '/v1/records')])
@@ -172,25 +172,25 @@ t.test('the reads of a key that wait take only its share of the memory, and furt
   t.equal((await get('/v1/records', other)).status, 200)
 
   for (const { leave } of [...readers, ...clients]) leave()
-  await until('the reads to wait no longer', () => app.turnstiles.list.waiting === 0)
+  await until('no read to wait', () => app.turnstiles.list.waiting === 0)
   await until('all reserved memory to be released', () => app.responseMemory.used === 0)
 })
 
-/** Nothing gets at a table of the server until it is released. */
+/** Locks a table of the server. */
 async function lock(t: Test, { database }: TestApp, table: 'records' | 'epochs') {
   const [db, other] = [connect(database.superUrl), connect(database.superUrl)]
   t.teardown(() => Promise.all([db.destroy(), other.destroy()]))
   const trx = await db.startTransaction().execute()
   await sql`LOCK TABLE ${sql.table(`sluice.${table}`)}`.execute(trx)
   return {
-    /** How many statements wait for it. */
+    /** How many statements wait for the lock. */
     count: () => countWaiting(other, `sluice.${table}`),
     release: () => trx.rollback().execute(),
   }
 }
 
 const LARGE = 40
-/** Of 8 MB: no two kernels hold as much for a reader that stands still. */
+/** 16 MB of records: more than the kernels buffer for a stalled reader. */
 async function fillLarge(t: Test): Promise<TestDatabase> {
   const database = await createDatabase(t)
   const server = await createApp(t, {}, database)
@@ -208,7 +208,7 @@ async function startLarge(t: Test, settings: Record<string, string> = {}) {
   return { ...server, port: await listen(server.app) }
 }
 
-t.test('the next page of an export is not read when its reader has left', async (t) => {
+t.test('the query for the next page of an export is cancelled when its reader disconnects', async (t) => {
   const server = await startLarge(t)
   const answer = await openClient(t, server.port, server.key).read('/v1/records', NDJSON)
   t.equal(answer.statusCode, 200)
@@ -218,16 +218,16 @@ t.test('the next page of an export is not read when its reader has left', async 
   answer.destroy()
   await until('its end', async () => (await waiting.count()) === 0)
   await waiting.release()
-  await until('all that was reserved', () => server.app.responseMemory.used === 0)
+  await until('all reserved memory to be released', () => server.app.responseMemory.used === 0)
 })
 
-// The end of the connection is the end of such an answer: what a reader had got looked like all of it.
-t.test('an export over HTTP/1.0 that breaks off is reset, and does not look complete', async (t) => {
+// In HTTP/1.0, the end of the connection is the end of the response: an incomplete export looked complete.
+t.test('an HTTP/1.0 export that breaks off is reset, and does not look complete', async (t) => {
   const root = connect(large.superUrl)
   t.teardown(() => root.destroy())
   const breaks = [
     ['the next page fails', {}, /broke off/, () => sql`REVOKE SELECT ON sluice.records FROM sluice_api`.execute(root)],
-    ['its reader stands still', { STALL_SECONDS: '1' }, /has not read/, () => {}],
+    ['its reader stalls', { STALL_SECONDS: '1' }, /has not read/, () => {}],
   ] as const
   for (const [name, settings, line, breakOff] of breaks) {
     await sql`GRANT SELECT ON sluice.records TO sluice_api`.execute(root)
@@ -237,8 +237,8 @@ t.test('an export over HTTP/1.0 that breaks off is reset, and does not look comp
     const end = new Promise<string>((resolve) => {
       socket.once('end', () => resolve('end')).once('error', ({ code }: NodeJS.ErrnoException) => resolve(String(code)))
     })
-    const ask = { Authorization: `Bearer ${key}`, Accept: 'application/x-ndjson' }
-    socket.write(head('GET', '/v1/records', ask).replace('HTTP/1.1', 'HTTP/1.0'))
+    const headers = { Authorization: `Bearer ${key}`, Accept: 'application/x-ndjson' }
+    socket.write(head('GET', '/v1/records', headers).replace('HTTP/1.1', 'HTTP/1.0'))
     await new Promise((resolve) => socket.once('data', resolve))
     socket.pause()
     await breakOff()
@@ -249,7 +249,7 @@ t.test('an export over HTTP/1.0 that breaks off is reset, and does not look comp
   }
 })
 
-t.test('an export that has begun waits for its turn as long as it takes', async (t) => {
+t.test('an export that has begun waits for its turn without a time limit', async (t) => {
   const { app, port, key, get, makeKey, database } = await startLarge(t, { READ_CONNECTIONS: '1' })
   const held = await holdStatements(t, database, '@>')
   const clock = stopClock(t)
@@ -274,7 +274,7 @@ t.test('an export that has begun waits for its turn as long as it takes', async 
   )
 })
 
-t.test('forty exports that nobody reads leave room for other keys', async (t) => {
+t.test('forty unread exports of one key leave memory for other keys', async (t) => {
   const { app, port, key, get, makeKey } = await startLarge(t)
   const answers = await Promise.all(
     Array.from({ length: 40 }, () => openClient(t, port, key).read('/v1/records', NDJSON)),
@@ -289,7 +289,7 @@ t.test('forty exports that nobody reads leave room for other keys', async (t) =>
   t.equal((await get('/v1/records?limit=1000', other)).json.records.length, LARGE)
   t.equal((await get('/v1/records/large/1', other)).status, 200)
   t.equal((await get('/v1/records', { ...other, ...NDJSON })).text.match(/\n/g)?.length, LARGE)
-  t.equal((await get('/v1/records/large/1')).status, 200, 'and the key itself still reads single records')
+  t.equal((await get('/v1/records/large/1')).status, 200, 'the key itself still reads single records')
   for (const answer of unread) answer.on('error', () => {}).destroy()
-  await until('all that was reserved', () => app.responseMemory.used === 0)
+  await until('all reserved memory to be released', () => app.responseMemory.used === 0)
 })

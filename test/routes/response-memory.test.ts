@@ -15,15 +15,15 @@ const NDJSON = { accept: 'application/x-ndjson' }
 const text = 'x'.repeat(900_000)
 for (let id = 0; id < 10; id++) await post({ source: 's', type: 't', id: String(id), data: text })
 
-// Pages of 16 MiB whose readers stood still took as much memory as there were readers.
-t.test('answers that nobody takes are bounded, and what is beyond is refused until there is room', async (t) => {
+// Each stalled reader held a page of up to 16 MiB, and the number of readers had no bound.
+t.test('unread responses are bounded, and further ones are refused until there is room', async (t) => {
   for (const [path, headers] of [
     ['/v1/records?limit=10', {}],
     ['/v1/records', NDJSON],
   ] as const) {
     const readers = []
     while (app.responseMemory.used < 8 * MiB) {
-      // Each with a key of its own: one key has only a share.
+      // Each reader has its own key, because one key has only a share.
       const reader = await openClient(t, port, (await makeKey()).token).read(path, headers)
       t.equal(reader.statusCode, 200, path)
       readers.push(reader.on('error', () => {}))
@@ -33,17 +33,17 @@ t.test('answers that nobody takes are bounded, and what is beyond is refused unt
       t.match(refused.headers['retry-after'], /^\d+$/)
     }
     for (const reader of readers) reader.destroy()
-    await until('the room they took', () => app.responseMemory.used === 0)
+    await until('their memory to be released', () => app.responseMemory.used === 0)
     t.equal((await get('/v1/records?limit=10')).status, 200)
   }
 })
 
-t.test('after any answer nothing stays reserved', async (t) => {
+t.test('nothing stays reserved after a response or a disconnect', async (t) => {
   for (const path of ['/v1/records', '/v1/records?limit=0', '/v1/records/s/1', '/v1/records/s/none'])
     for (const accept of ['*/*', 'text/csv', 'text/html']) await get(path, { accept })
-  await until('all to be taken', () => app.responseMemory.used === 0)
+  await until('all memory to be released', () => app.responseMemory.used === 0)
 
-  // One who leaves before his answer is there.
+  // A client that disconnects before its response is ready.
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())
   await db.transaction().execute(async (trx) => {
@@ -55,5 +55,5 @@ t.test('after any answer nothing stays reserved', async (t) => {
     await t.rejects(answer)
   })
   t.equal((await get('/v1/records?limit=1')).status, 200)
-  await until('all to be taken', () => app.responseMemory.used === 0)
+  await until('all memory to be released', () => app.responseMemory.used === 0)
 })

@@ -7,29 +7,29 @@ import { connect } from '../helpers/connect.ts'
 import { exchange, head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
-// One key takes as much as it can, and another one's requests must not notice.
+// One key takes as much as it can. This must not affect the requests of another key.
 
 const { app, key, makeKey, post } = await createApp(t)
 const port = await listen(app)
 const greedy = (await makeKey()).token
 const MiB = 1024 * 1024
 
-/** @returns the statuses that came on all of these connections */
+/** Sends the same bytes on several connections. @returns a function that returns the statuses that have arrived */
 async function flood(t: Test, connections: number, bytes: string, to = port): Promise<() => number[]> {
-  const answers: number[] = []
+  const statuses: number[] = []
   for (let n = 0; n < connections; n++) {
     const socket = open(to, '127.0.0.1')
     t.teardown(() => socket.destroy())
     socket.on('data', (bytes) => {
-      for (const [, status] of String(bytes).matchAll(/HTTP\/1\.1 (\d+) /g)) answers.push(Number(status))
+      for (const [, status] of String(bytes).matchAll(/HTTP\/1\.1 (\d+) /g)) statuses.push(Number(status))
     })
     await once(socket, 'connect')
     socket.write(bytes)
   }
-  return () => answers
+  return () => statuses
 }
 
-/** Another key is served while the flood keeps what it got: none of its requests ends but by a refusal. */
+/** Checks that another key is served while the flood still holds its memory: all its responses are refusals. */
 async function isServed(t: Test, id: string, statuses: () => number[]) {
   const { status } = await post({ source: 'other', type: 't', id }, { authorization: `Bearer ${key}` })
   t.equal(status, 201)
@@ -39,17 +39,14 @@ async function isServed(t: Test, id: string, statuses: () => number[]) {
 const headOf = (headers: Record<string, string>) =>
   head('POST', '/v1/records', { Authorization: `Bearer ${greedy}`, ...headers })
 
-t.test(
-  'a key that announces large bodies, and sends next to nothing of them, takes no more than its share',
-  async (t) => {
-    const headers = { 'Content-Type': 'application/json', 'Content-Length': String(16 * MiB) }
-    const statuses = await flood(t, 8, `${headOf(headers)}[`)
-    await until('the rest to be refused', () => statuses().length >= 6)
-    await isServed(t, 'bodies', statuses)
-  },
-)
+t.test('a key that announces large bodies and sends almost nothing gets only its share of the memory', async (t) => {
+  const headers = { 'Content-Type': 'application/json', 'Content-Length': String(16 * MiB) }
+  const statuses = await flood(t, 8, `${headOf(headers)}[`)
+  await until('the rest to be refused', () => statuses().length >= 6)
+  await isServed(t, 'bodies', statuses)
+})
 
-t.test('a key that opens streams of lines, and sends nothing on them, takes no more than its share', async (t) => {
+t.test('a key that opens streams of lines and sends nothing on them gets only its share of the memory', async (t) => {
   const headers = { 'Content-Type': 'application/x-ndjson', 'Transfer-Encoding': 'chunked' }
   const statuses = await flood(t, 1030, headOf(headers))
   await until(
@@ -59,8 +56,8 @@ t.test('a key that opens streams of lines, and sends nothing on them, takes no m
   await isServed(t, 'streams', statuses)
 })
 
-// 503 "The database is away" was what everybody else got, after 20 seconds.
-t.test('a key with hundreds of strict batches that wait is passed by another key at once', async (t) => {
+// All other keys got 503 after 20 seconds.
+t.test('a request of another key overtakes hundreds of waiting strict batches', async (t) => {
   const { app, database, key, makeKey, get } = await createApp(t, {
     FLUSH_CONCURRENCY: '1',
     OUTAGE_HOLD_SECONDS: '100',
@@ -77,16 +74,16 @@ t.test('a key with hundreds of strict batches that wait is passed by another key
   const statuses = await flood(t, connections, send(token, batch, 'handling=strict').repeat(pipelined), port)
   await until('all of them to wait', () => app.writer.status.waiting === connections * pipelined)
   const other = exchange(port, send(key, JSON.stringify({ source: 'other', type: 't', id: '1' })))
-  await until('the other one to wait', () => app.writer.status.waiting === connections * pipelined + 1)
+  await until('the other request to wait', () => app.writer.status.waiting === connections * pipelined + 1)
   await lock.commit().execute()
   t.equal((await other).status, 201)
-  await until('all answers', () => statuses().length === connections * pipelined)
+  await until('all responses', () => statuses().length === connections * pipelined)
   t.same(new Set(statuses()), new Set([201]))
 
   const { json } = await get('/v1/records?order=asc&limit=10')
-  const place = json.records.findIndex(({ source }: { source: string }) => source === 'other')
-  // One batch is at the database when it comes, and the next one has its turn by then.
-  t.equal(place, 2 * 2, 'two batches of two are before it')
+  const index = json.records.findIndex(({ source }: { source: string }) => source === 'other')
+  // When it arrives, one batch is being written, and the next one already has its turn.
+  t.equal(index, 2 * 2, 'two batches of two records are before it')
 
   function send(token: string, body: string, prefer = ''): string {
     const headers = { Authorization: `Bearer ${token}`, Prefer: prefer, 'Content-Type': 'application/json' }
@@ -95,8 +92,8 @@ t.test('a key with hundreds of strict batches that wait is passed by another key
 })
 
 // Bodies were parsed in order of arrival, so one key with many bodies delayed all other keys.
-t.test('a key whose large bodies wait to be read is passed by another key at once', async (t) => {
-  await until('the memory of the others to be free', () => app.ingestMemory.used === 0)
+t.test('a request of another key overtakes large bodies that wait to be parsed', async (t) => {
+  await until('the memory of the other tests to be released', () => app.ingestMemory.used === 0)
   // Each of these waits for a turn before it is decoded.
   const large = `${' '.repeat(MiB)}x`
   const answered: string[] = []
@@ -105,10 +102,10 @@ t.test('a key whose large bodies wait to be read is passed by another key at onc
       t.equal(status, 400)
       answered.push(token)
     })
-  // Both keys are known from here on: nobody waits for one to be looked up.
+  // From here on, both keys are known: no request waits for a look-up.
   for (const token of [greedy, key]) await send(token)
   answered.splice(0)
   await Promise.all([...Array(20).fill(greedy), key].map(send))
-  const place = answered.indexOf(key)
-  t.ok(place < 5, `${place} of 20 are answered before`)
+  const before = answered.indexOf(key)
+  t.ok(before < 5, `${before} of 20 are answered before`)
 })
