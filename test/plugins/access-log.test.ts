@@ -8,7 +8,7 @@ const { app, key, post, get, logs, database, makeKey } = await createApp(t)
 const UUID = /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/
 const lineOf = (requestId: unknown) => logs.filter((line) => line.requestId === requestId && line.msg === 'request')
 
-t.test('a request is logged in one line: id, trace, template of the route, status, duration, counts', async (t) => {
+t.test('a request is logged in one line with its id, trace, route template, status, duration and counts', async (t) => {
   const trace = 'a'.repeat(32)
   const answer = await post([{ source: 's', type: 't', id: 'log/1' }, 5], {
     'x-request-id': 'mine-1',
@@ -37,7 +37,7 @@ t.test('a request is logged in one line: id, trace, template of the route, statu
   t.match(lineOf(refused.headers['x-request-id']), [{ status: 400, code: 'invalid_json' }])
 })
 
-t.test('an X-Request-Id that is not fit for a header or a log is replaced', async (t) => {
+t.test('an X-Request-Id that is empty, too long, or has spaces or non-ASCII characters is replaced', async (t) => {
   for (const [given, kept] of [
     ['a', true],
     ['x'.repeat(128), true],
@@ -55,7 +55,7 @@ t.test('an X-Request-Id that is not fit for a header or a log is replaced', asyn
   t.not(ids[0], ids[1])
 })
 
-t.test('a trace that is malformed is not logged', async (t) => {
+t.test('a malformed trace is not logged', async (t) => {
   for (const traceparent of [
     'x',
     `00-${'0'.repeat(32)}-${'b'.repeat(16)}-01`,
@@ -66,14 +66,14 @@ t.test('a trace that is malformed is not logged', async (t) => {
   }
 })
 
-t.test('probes that succeed are not logged at info', async (t) => {
+t.test('successful probes are logged at debug', async (t) => {
   for (const path of ['/healthz', '/readyz', '/openapi.json']) {
     const { headers } = await get(path)
     t.match(lineOf(headers['x-request-id']), [{ level: 'debug' }], path)
   }
 })
 
-t.test('no line holds a payload, an attribute, a key or a connection string', async (t) => {
+t.test('no log line contains a payload, an attribute, a key or a connection string', async (t) => {
   const SECRET = 'tr0ub4dor'
   const { token } = await makeKey({ sourcePrefixes: [SECRET] })
   const port = await listen(app)
@@ -107,7 +107,7 @@ t.test('no line holds a payload, an attribute, a key or a connection string', as
   }
 })
 
-t.test('a defect is a 500 whose reason is in the log under the same requestId, and not in the answer', async (t) => {
+t.test('a defect is a 500 whose cause is in the log under the same requestId, and not in the response', async (t) => {
   const { get, logs, database } = await createApp(t)
   const db = connect(database.superUrl)
   await sql`ALTER TABLE sluice.records RENAME COLUMN subject TO ${sql.id('renamed')}`.execute(db)

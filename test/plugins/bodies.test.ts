@@ -14,10 +14,10 @@ import { settles, until } from '../helpers/until.ts'
 const MiB = 1024 * 1024
 const { app, key, makeKey, database } = await createApp(t)
 const ports = { api: await listen(app), metrics: await listen(app.metricsServer) }
-/** The server's side of all connections. */
+/** The server's side of each connection. */
 const connections: Socket[] = []
 for (const { server } of [app, app.metricsServer]) server.on('connection', (socket) => void connections.push(socket))
-/** Where Fastify says that the handler of a request begins. */
+/** The channel on which Fastify reports that the handler of a request starts. */
 const HANDLER = 'tracing:fastify.request.handler:start'
 const JSON_TYPE = { 'Content-Type': 'application/json' }
 
@@ -31,40 +31,40 @@ async function dial(t: Test, port: number) {
   const closed = new Promise<void>((resolve) => socket.on('error', () => {}).on('close', () => resolve()))
   await once(socket, 'connect')
   const theirs = await until('the connection', () =>
-    // The last: an earlier connection may have had the same port.
+    // The last one, because an earlier connection may have had the same port.
     connections.findLast(({ remotePort, destroyed }) => remotePort === socket.localPort && !destroyed),
   )
   return {
     socket,
     theirs,
     closed,
-    /** The statuses that have come. */
+    /** The statuses that have arrived. */
     statuses: () => [...received.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => Number(status)),
   }
 }
 
-/** The status of a request of which this much is sent. It must come without the rest. */
-async function ask(t: Test, port: number, ...pieces: (string | Buffer)[]): Promise<number | undefined> {
+/** Sends the beginning of a request. @returns the status, which must arrive without the rest */
+async function statusOf(t: Test, port: number, ...pieces: (string | Buffer)[]): Promise<number | undefined> {
   const { socket, closed, statuses } = await dial(t, port)
   for (const piece of pieces) socket.write(piece)
-  await until('an answer', () => statuses().length > 0 || socket.destroyed)
+  await until('a response', () => statuses().length > 0 || socket.destroyed)
   socket.destroy()
   await closed
   return statuses()[0]
 }
 
-// Without a key, 800 connections sent bodies as fast as they could, and a key got no answer in ten seconds: each turn of
-// the event loop read up to 2 MiB on each of them.
-t.test('of all bodies that nobody wants, a turn of the event loop reads a few pieces', async (t) => {
+// 800 connections without a key sent bodies as fast as they could, and a client with a key got no response in ten seconds: each
+// iteration of the event loop read up to 2 MiB from each of them.
+t.test('an iteration of the event loop reads only a few pieces of all unwanted bodies', async (t) => {
   const senders = await Promise.all(Array.from({ length: 4 * MOST_PIECES }, () => dial(t, ports.api)))
   for (const { socket } of senders) {
     socket.write(head('POST', '/nothing/here', { ...JSON_TYPE, 'Content-Length': String(4 * MiB) }))
     socket.write(Buffer.alloc(4 * MiB))
   }
-  await until('all answers', () => senders.every(({ statuses }) => statuses().length === 1))
+  await until('all responses', () => senders.every(({ statuses }) => statuses().length === 1))
   const read = () => senders.reduce((sum, { theirs }) => sum + theirs.bytesRead, 0)
   let [last, most] = [read(), 0]
-  // One look in each turn.
+  // Looks once in each iteration of the event loop.
   await until('all bodies', () => {
     const now = read()
     most = Math.max(most, now - last)
@@ -73,42 +73,39 @@ t.test('of all bodies that nobody wants, a turn of the event loop reads a few pi
   })
   t.ok(most > 0 && most <= (2 * MOST_PIECES * MiB) / 16, `${most} bytes`)
   for (const { socket } of senders) socket.write(head('GET', '/nothing/here'))
-  await until('the next answers', () => senders.every(({ statuses }) => statuses().length === 2))
+  await until('the next responses', () => senders.every(({ statuses }) => statuses().length === 2))
 })
 
-// OPTIONS /v1/records reserved what a body announced, and never gave it back: four requests without a key, and all
-// ingestion got 503 until a restart. On all other paths a MiB of each body was held.
-t.test(
-  'no method on any path reads a body without a key: the answer is as without one, and does not wait',
-  async (t) => {
-    // Nothing that comes after CONNECT is HTTP.
-    const methods = METHODS.filter((method) => method !== 'CONNECT')
-    const piece = Buffer.alloc(MiB / 8, 'x')
-    for (const [port, path] of [
-      [ports.api, '/v1/records'],
-      [ports.api, '/v1/records/source/id'],
-      [ports.api, '/healthz'],
-      [ports.api, '/openapi.json'],
-      [ports.api, '/nothing/here'],
-      [ports.api, '/%ff'],
-      [ports.metrics, '/metrics'],
-      [ports.metrics, '/nothing/here'],
-    ] as const) {
-      await Promise.all(
-        methods.map(async (method) => {
-          const bare = await ask(t, port, head(method, path, { ...JSON_TYPE, 'Content-Length': '0' }))
-          const large = head(method, path, { ...JSON_TYPE, 'Content-Length': String(16 * MiB) })
-          t.equal(await ask(t, port, large, piece), bare, `${method} ${path} with a large body`)
-          const chunked = head(method, path, { ...JSON_TYPE, 'Transfer-Encoding': 'chunked' })
-          t.equal(await ask(t, port, chunked, '20000\r\n', piece), bare, `${method} ${path} with a chunked body`)
-        }),
-      )
-      t.equal(app.ingestMemory.used, 0, `${path} reserves nothing`)
-    }
-  },
-)
+// OPTIONS /v1/records reserved memory for the announced length of a body and never released it. After four requests without a
+// key, all ingestion got 503 until a restart. All other paths held a MiB of each body.
+t.test('without a key, a response on any path neither depends on the body nor waits for it', async (t) => {
+  // What follows a CONNECT is not HTTP.
+  const methods = METHODS.filter((method) => method !== 'CONNECT')
+  const piece = Buffer.alloc(MiB / 8, 'x')
+  for (const [port, path] of [
+    [ports.api, '/v1/records'],
+    [ports.api, '/v1/records/source/id'],
+    [ports.api, '/healthz'],
+    [ports.api, '/openapi.json'],
+    [ports.api, '/nothing/here'],
+    [ports.api, '/%ff'],
+    [ports.metrics, '/metrics'],
+    [ports.metrics, '/nothing/here'],
+  ] as const) {
+    await Promise.all(
+      methods.map(async (method) => {
+        const bare = await statusOf(t, port, head(method, path, { ...JSON_TYPE, 'Content-Length': '0' }))
+        const large = head(method, path, { ...JSON_TYPE, 'Content-Length': String(16 * MiB) })
+        t.equal(await statusOf(t, port, large, piece), bare, `${method} ${path} with a large body`)
+        const chunked = head(method, path, { ...JSON_TYPE, 'Transfer-Encoding': 'chunked' })
+        t.equal(await statusOf(t, port, chunked, '20000\r\n', piece), bare, `${method} ${path} with a chunked body`)
+      }),
+    )
+    t.equal(app.ingestMemory.used, 0, `${path} reserves nothing`)
+  }
+})
 
-t.test('what comes of a body that nobody wants is dropped, however many send one', async (t) => {
+t.test('unwanted bodies are dropped as they arrive, however many clients send one', async (t) => {
   const requests = new Set<{ readableLength: number }>()
   const note = (request: { readableLength: number }) => void requests.add(request)
   for (const { server } of [app, app.metricsServer]) server.on('request', note)
@@ -128,7 +125,7 @@ t.test('what comes of a body that nobody wants is dropped, however many send one
   )
   for (const { theirs, statuses } of senders) {
     await until('all that was sent to be read', () => theirs.bytesRead > piece.length)
-    await until('the answer', () => statuses().length === 1)
+    await until('the response', () => statuses().length === 1)
   }
   t.equal(requests.size, 60)
   t.same(new Set([...requests].map(({ readableLength }) => readableLength)), new Set([0]))
@@ -136,7 +133,7 @@ t.test('what comes of a body that nobody wants is dropped, however many send one
   for (const { socket } of senders) socket.destroy()
 })
 
-t.test('after a refusal the connection goes on, when the body is small', async (t) => {
+t.test('after a small unwanted body, the connection can be used again', async (t) => {
   for (const [method, path, status] of [
     ['POST', '/v1/records', 401],
     ['POST', '/nothing', 404],
@@ -148,37 +145,34 @@ t.test('after a refusal the connection goes on, when the body is small', async (
     const body = 'x'.repeat(100_000)
     const headers = { ...JSON_TYPE, 'Content-Length': String(body.length) }
     for (let n = 0; n < 3; n++) socket.write(head(method, path, headers) + body)
-    await until('the answers', () => statuses().length === 3)
+    await until('the responses', () => statuses().length === 3)
     t.same(statuses(), [status, status, status], `${method} ${path}`)
   }
 })
 
-t.test(
-  'a body that is refused is read to its end, so that its sender reads the answer; one without an end is cut',
-  async (t) => {
-    const announced = await dial(t, ports.api)
-    announced.socket.write(head('POST', '/v1/records', { ...JSON_TYPE, 'Content-Length': String(16 * MiB) }))
-    announced.socket.write(Buffer.alloc(16 * MiB, 'x'))
-    await until('all of it to be read', () => announced.theirs.bytesRead > 16 * MiB)
-    announced.socket.write(head('GET', '/healthz'))
-    await until('both answers', () => announced.statuses().length === 2)
-    t.same(announced.statuses(), [401, 200])
+t.test('a refused body is read, so that its sender reads the response; an endless one is cut off', async (t) => {
+  const announced = await dial(t, ports.api)
+  announced.socket.write(head('POST', '/v1/records', { ...JSON_TYPE, 'Content-Length': String(16 * MiB) }))
+  announced.socket.write(Buffer.alloc(16 * MiB, 'x'))
+  await until('all of it to be read', () => announced.theirs.bytesRead > 16 * MiB)
+  announced.socket.write(head('GET', '/healthz'))
+  await until('both responses', () => announced.statuses().length === 2)
+  t.same(announced.statuses(), [401, 200])
 
-    const endless = await dial(t, ports.api)
-    endless.socket.write(head('POST', '/nothing', { ...JSON_TYPE, 'Transfer-Encoding': 'chunked' }))
-    const chunk = Buffer.concat([Buffer.from('100000\r\n'), Buffer.alloc(MiB, 'x'), Buffer.from('\r\n')])
-    const send = () => {
-      while (!endless.socket.destroyed && endless.socket.write(chunk));
-    }
-    endless.socket.on('drain', send)
-    send()
-    await endless.closed
-    t.same(endless.statuses(), [404])
-    t.ok(endless.theirs.bytesRead < DISCARD_BYTES + 4 * MiB, `${endless.theirs.bytesRead} bytes were read`)
-  },
-)
+  const endless = await dial(t, ports.api)
+  endless.socket.write(head('POST', '/nothing', { ...JSON_TYPE, 'Transfer-Encoding': 'chunked' }))
+  const chunk = Buffer.concat([Buffer.from('100000\r\n'), Buffer.alloc(MiB, 'x'), Buffer.from('\r\n')])
+  const send = () => {
+    while (!endless.socket.destroyed && endless.socket.write(chunk));
+  }
+  endless.socket.on('drain', send)
+  send()
+  await endless.closed
+  t.same(endless.statuses(), [404])
+  t.ok(endless.theirs.bytesRead < DISCARD_BYTES + 4 * MiB, `${endless.theirs.bytesRead} bytes were read`)
+})
 
-t.test('a body that is refused, and of which bytes come now and then, is cut after a while', async (t) => {
+t.test('a refused body that arrives slowly is cut off', async (t) => {
   const strict = (await createApp(t, { STALL_SECONDS: '1' })).app
   const port = await listen(strict)
   strict.server.on('connection', (socket) => void connections.push(socket))
@@ -190,8 +184,8 @@ t.test('a body that is refused, and of which bytes come now and then, is cut aft
   t.same(statuses(), [401])
 })
 
-// It waited for an event that had come already, and kept what it had reserved for ever.
-t.test('a sender who leaves while its key is looked up leaves nothing reserved', async (t) => {
+// The request waited for an event that had already fired, and never released its memory.
+t.test('if a sender disconnects while its key is looked up, nothing stays reserved', async (t) => {
   const { token } = await makeKey()
   const lookedUp = once(app.server, 'request')
   const { socket, theirs } = await dial(t, ports.api)
@@ -200,14 +194,14 @@ t.test('a sender who leaves while its key is looked up leaves nothing reserved',
   const [request] = await lookedUp
   socket.destroy()
   await until('the end of the connection', () => theirs.destroyed && request.destroyed)
-  // Those who ask meanwhile wait for the same read of the keys.
+  // This look-up waits for the same read of the keys, or for a later one.
   const other = await makeKey()
-  const status = await ask(t, ports.api, head('GET', '/v1/records', { Authorization: `Bearer ${other.token}` }))
+  const status = await statusOf(t, ports.api, head('GET', '/v1/records', { Authorization: `Bearer ${other.token}` }))
   t.equal(status, 200)
   t.equal(app.ingestMemory.used, 0)
 })
 
-t.test('while an unknown key is looked up, no more of the body is read; then the connection goes on', async (t) => {
+t.test('while an unknown key is looked up, no more of the body is read; then the connection works again', async (t) => {
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())
   const { socket, theirs, statuses } = await dial(t, ports.api)
@@ -224,23 +218,23 @@ t.test('while an unknown key is looked up, no more of the body is read; then the
     )
     t.ok(read <= 64 * 1024, `${read} bytes were read`)
   })
-  await until('the answer', () => statuses().length === 1)
+  await until('the response', () => statuses().length === 1)
   await until('the rest to be dropped', () => theirs.bytesRead > body.length)
   socket.write(head('GET', '/v1/records', { Authorization: 'Bearer unknown' }))
-  await until('the next answer', () => statuses().length === 2)
+  await until('the next response', () => statuses().length === 2)
   t.same(statuses(), [401, 401])
 })
 
-// Node.js begins every request that it has parsed, and 64 KiB may hold thousands of them.
-t.test('a connection with too many requests in flight is closed, and no request after that is handled', async (t) => {
+// Node.js starts every request that it has parsed, and 64 KiB may contain thousands of them.
+t.test('a connection with too many requests in flight is closed, and no later request is handled', async (t) => {
   const get = head('GET', '/v1/records', { Authorization: `Bearer ${key}` })
   const patient = await dial(t, ports.api)
   patient.socket.write(get.repeat(MOST_PIPELINED))
-  await until('all answers', () => patient.statuses().length === MOST_PIPELINED)
+  await until('all responses', () => patient.statuses().length === MOST_PIPELINED)
   patient.socket.write(get.repeat(MOST_PIPELINED))
-  await until('all answers again', () => patient.statuses().length === 2 * MOST_PIPELINED)
+  await until('all responses again', () => patient.statuses().length === 2 * MOST_PIPELINED)
 
-  // Node.js parsed these after their connection was closed.
+  // Requests that Node.js parses after their connection was closed.
   const late = new Set<IncomingMessage>()
   const findLate = (request: IncomingMessage) => void (request.socket.destroyed && late.add(request))
   app.server.prependListener('request', findLate)
@@ -251,14 +245,14 @@ t.test('a connection with too many requests in flight is closed, and no request 
     app.server.off('request', findLate)
     unsubscribe(HANDLER, note)
   })
-  // Nothing guarantees that one read brings more requests than it takes to close the connection.
+  // One read may not bring more requests than it takes to close the connection.
   while (late.size === 0) {
     const greedy = await dial(t, ports.api)
     greedy.socket.write(get.repeat(400))
     await greedy.closed
     t.same(greedy.statuses(), [])
   }
-  t.equal(await ask(t, ports.api, get), 200)
+  t.equal(await statusOf(t, ports.api, get), 200)
   t.ok(handled.size > MOST_PIPELINED, `${handled.size} were handled`)
-  t.equal(handled.intersection(late).size, 0, `of ${late.size} late ones`)
+  t.equal(handled.intersection(late).size, 0, `of ${late.size} late requests`)
 })

@@ -14,16 +14,16 @@ import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
-/** How often a server that closes looks at its uploads. */
+/** How often a closing server checks its uploads. */
 const LOOK_MS = 50
-/** How long uploads that it has ended have for their answers. */
+/** How long it waits until the responses to the uploads that it has ended are sent. */
 const LAST_ANSWERS_MS = 5_000
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
 const lines = (source: string, count: number) => Array.from({ length: count }, (_, n) => line(source, n)).join('')
 
 async function start(t: Test, settings: Record<string, string>) {
-  // A busy machine is not the subject.
+  // A busy machine must not shed requests here.
   const server = await createApp(t, { SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60', ...settings })
   const port = await listen(server.app)
   const root = connect(server.database.superUrl)
@@ -42,16 +42,16 @@ async function start(t: Test, settings: Record<string, string>) {
   }
 }
 
-/** Lets a server begin to close. For the timers that it sets from now on, time passes when the test says so. */
+/** Starts to close a server. The test controls the timers that are set from now on. */
 async function close(t: Test, app: FastifyInstance) {
   stopTimers(t)
   const closed = app.close()
-  await until('the server to listen no more', () => !app.server.listening)
+  await until('the server to stop listening', () => !app.server.listening)
   return { closed }
 }
 
-// The signal was looked at only when bytes came: who sent nothing was reset without a word, after CLOSE_SECONDS.
-t.test('uploads of which nothing comes are answered soon after the server begins to close', async (t) => {
+// The signal was checked only when bytes arrived: an idle sender was reset without a response, after CLOSE_SECONDS.
+t.test('idle uploads get a response soon after the server begins to close', async (t) => {
   const { app, begin, countOf } = await start(t, { CLOSE_SECONDS: '600' })
   const stream = begin(NDJSON)
   stream.request.write(line('idle', 1))
@@ -72,7 +72,7 @@ t.test('uploads of which nothing comes are answered soon after the server begins
     ['idle', stream, 1],
     ['half a line', half, 1],
     ['compressed', zipped, 1],
-    ['nothing', silent, 0],
+    ['no line', silent, 0],
   ] as const) {
     const ended = await answer
     isProblem(t, ended, 'draining', { name, outcome: created > 0 ? 'unknown' : 'not_written' })
@@ -88,7 +88,7 @@ t.test('uploads of which nothing comes are answered soon after the server begins
   t.equal(app.ingestMemory.used, 0)
 })
 
-t.test('an upload that goes on is not ended before CLOSE_SECONDS', async (t) => {
+t.test('an active upload is not ended before CLOSE_SECONDS', async (t) => {
   const { app, begin, countOf } = await start(t, { CLOSE_SECONDS: '600' })
   const taken = once(app.server, 'connection') as Promise<[Socket]>
   const { request, answer } = begin(NDJSON)
@@ -97,8 +97,8 @@ t.test('an upload that goes on is not ended before CLOSE_SECONDS', async (t) => 
   const [theirs] = await taken
   const { closed } = await close(t, app)
   let sent = 1
-  // Five times as many looks at it as a silent one has.
-  for (let looks = 0; looks < 100; looks += 10) {
+  // Five times as many checks as an idle upload gets.
+  for (let checks = 0; checks < 100; checks += 10) {
     const before = theirs.bytesRead
     request.write(line('active', sent++))
     await until('the line', () => theirs.bytesRead > before)
@@ -111,7 +111,7 @@ t.test('an upload that goes on is not ended before CLOSE_SECONDS', async (t) => 
   await closed
 })
 
-t.test('after CLOSE_SECONDS lines that wait for the rate of their key are answered, with what is stored', async (t) => {
+t.test('after CLOSE_SECONDS, lines that wait for the rate get a response that reports what is stored', async (t) => {
   const { app, begin, countOf, makeKey } = await start(t, { CLOSE_SECONDS: '0.1' })
   const { token } = await makeKey({ recordsPerSecond: 1 })
   const { request, answer } = begin(NDJSON, token)
@@ -125,7 +125,7 @@ t.test('after CLOSE_SECONDS lines that wait for the rate of their key are answer
   await closed
 })
 
-t.test('after CLOSE_SECONDS what waits for the database is answered and not reset', async (t) => {
+t.test('after CLOSE_SECONDS, requests that wait for the database get a response and no reset', async (t) => {
   const { app, begin, countOf, database, root } = await start(t, { CLOSE_SECONDS: '0.1', OUTAGE_HOLD_SECONDS: '600' })
   const stream = begin(NDJSON)
   stream.request.write(line('locked', 'first'))
@@ -134,7 +134,7 @@ t.test('after CLOSE_SECONDS what waits for the database is answered and not rese
   t.teardown(() => locking.destroy())
   const lock = await locking.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
-  // More than the writer and the stream hold together: the stream waits for a place.
+  // More than the writer and the stream hold together: the stream waits for the writer.
   stream.request.write(lines('locked', 20_000))
   const batch = begin({ 'content-type': 'application/json' })
   batch.request.end(line('batch', 1))
@@ -151,8 +151,8 @@ t.test('after CLOSE_SECONDS what waits for the database is answered and not rese
   await closed
 })
 
-// The end of a connection is the end of an answer in HTTP/1.0: half of an export looked complete.
-t.test('an export that is cut while the server closes is reset, and the log says so', async (t) => {
+// In HTTP/1.0, the end of the connection is the end of the response: half of an export looked complete.
+t.test('an export that is cut off when the server closes is reset, and the log says so', async (t) => {
   const { app, port, key, logs, root } = await start(t, { CLOSE_SECONDS: '0' })
   // More than the buffers on the way hold.
   await sql`
@@ -163,8 +163,8 @@ t.test('an export that is cut while the server closes is reset, and the log says
   const end = new Promise<string>((resolve) => {
     socket.once('end', () => resolve('end')).once('error', ({ code }: NodeJS.ErrnoException) => resolve(String(code)))
   })
-  const ask = { Authorization: `Bearer ${key}`, Accept: 'application/x-ndjson' }
-  socket.write(head('GET', '/v1/records', ask).replace('HTTP/1.1', 'HTTP/1.0'))
+  const headers = { Authorization: `Bearer ${key}`, Accept: 'application/x-ndjson' }
+  socket.write(head('GET', '/v1/records', headers).replace('HTTP/1.1', 'HTTP/1.0'))
   await new Promise((resolve) => socket.once('data', resolve))
   socket.pause()
   const { closed } = await close(t, app)
@@ -178,7 +178,7 @@ t.test('an export that is cut while the server closes is reset, and the log says
   )
 })
 
-// The request was answered after two seconds of grace, and then the process waited for the lock.
+// The request got its response after two seconds, but then the process waited for the lock.
 t.test('a statement that waits for a lock does not keep the server from closing', async (t) => {
   const { app, post, root } = await start(t, { CLOSE_SECONDS: '1' })
   const trx = await root.startTransaction().execute()

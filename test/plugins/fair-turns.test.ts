@@ -6,7 +6,7 @@ import { createApp } from '../helpers/app.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
-/** Each is refused by its headers, without the database. */
+/** A request with these headers is refused without the database. */
 const REFUSED = { 'Content-Type': 'text/plain', 'Content-Length': '0' }
 const PIPELINED = 30
 
@@ -26,46 +26,46 @@ const dialAll = (t: Test, port: number, count: number) =>
 
 const post = (token: string) => head('POST', '/v1/records', { ...REFUSED, Authorization: `Bearer ${token}` })
 
-// One key sent 16,000 pipelined requests, again and again. Each turn of the event loop refused all that had come, and another
-// key got no answer in ten seconds: it needed several turns for each.
-t.test('the request of a key does not wait for all requests of another key that came before it', async (t) => {
+// One key sent 16,000 pipelined requests, again and again. Each iteration of the event loop refused all that had arrived. Another
+// key, which needs several iterations per request, got no response in ten seconds.
+t.test('a request does not wait for all earlier requests of another key', async (t) => {
   const { app, key, logs, makeKey } = await createApp(t)
   const port = await listen(app)
   const { id: greedyId, token: greedy } = await makeKey()
   const flood = await dialAll(t, port, 40)
   const probe = await dial(t, port)
   const other = await dial(t, port)
-  // The keys are known from here on.
+  // From here on, the keys are known.
   for (const token of [key, greedy]) {
     other.socket.write(post(token))
-    await until('an answer', () => other.statuses().length > 0)
+    await until('a response', () => other.statuses().length > 0)
   }
-  await until('both answers', () => other.statuses().length === 2)
+  await until('both responses', () => other.statuses().length === 2)
 
   logs.length = 0
   for (const { socket } of flood) socket.write(post(greedy).repeat(PIPELINED))
   probe.socket.write(head('GET', '/healthz', {}))
   other.socket.write(post(key))
-  await until('all answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
+  await until('all responses', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
   t.same(other.statuses(), [415, 415, 415])
   t.same(probe.statuses(), [200])
   for (const { statuses } of flood) t.same(new Set(statuses()), new Set([415]))
 
   const answered = logs.filter(({ msg }) => msg === 'request')
   t.equal(answered.filter((line) => line.key === greedyId).length, 40 * PIPELINED)
-  const place = answered.findIndex((line) => line.key !== greedyId && line.route === '/v1/records')
-  t.ok(place >= MOST_AT_ONCE - UNTIL_COUNTED && place < 2 * MOST_AT_ONCE, `it was answered after ${place} others`)
+  const index = answered.findIndex((line) => line.key !== greedyId && line.route === '/v1/records')
+  t.ok(index >= MOST_AT_ONCE - UNTIL_COUNTED && index < 2 * MOST_AT_ONCE, `it was answered after ${index} others`)
 })
 
-// What Node.js has read of it already was kept in as many pieces as there were chunks.
-t.test('a body that came in tiny chunks while its request waited is read as a whole', async (t) => {
+// The part of the body that Node.js had already read was kept in one piece per chunk.
+t.test('a body that arrives in tiny chunks while its request waits is read completely', async (t) => {
   const { app, key, logs, makeKey } = await createApp(t)
   const port = await listen(app)
   const { id: greedyId, token: greedy } = await makeKey()
   const flood = await dialAll(t, port, 40)
   const other = await dial(t, port)
   for (const token of [key, greedy]) other.socket.write(post(token))
-  await until('both answers', () => other.statuses().length === 2)
+  await until('both responses', () => other.statuses().length === 2)
 
   logs.length = 0
   const body = JSON.stringify({ source: 's', type: 't', id: 'tiny', data: 'x'.repeat(5000) })
@@ -74,21 +74,21 @@ t.test('a body that came in tiny chunks while its request waited is read as a wh
   other.socket.write(
     `${head('POST', '/v1/records', headers)}${[...body].map((byte) => `1\r\n${byte}\r\n`).join('')}0\r\n\r\n`,
   )
-  await until('its answer', () => other.statuses().length === 3)
+  await until('its response', () => other.statuses().length === 3)
   t.equal(other.statuses().at(-1), 201)
   const before = logs.filter((line) => line.key === greedyId).length
   t.ok(before >= MOST_AT_ONCE - UNTIL_COUNTED, `it waited: ${before} others were answered before`)
 })
 
-// The refusals of the flood made the lag for which all keys were refused.
-t.test('what is shed takes its turn, too', async (t) => {
+// The refusals of a flood caused the event-loop delay for which all keys were refused.
+t.test('requests that are shed take turns as well', async (t) => {
   const { app, key, logs, makeKey } = await createApp(t, { SHED_INGEST_SECONDS: '0.05' })
   const port = await listen(app)
   const { token: greedy } = await makeKey()
   const flood = await dialAll(t, port, 40)
   const other = await dial(t, port)
   for (const token of [key, greedy]) other.socket.write(post(token))
-  await until('both answers', () => other.statuses().length === 2)
+  await until('both responses', () => other.statuses().length === 2)
   await until('ingestion to be shed', () => {
     for (const end = performance.now() + 100; performance.now() < end; );
     return app.shedding.state === 'ingest'
@@ -97,15 +97,15 @@ t.test('what is shed takes its turn, too', async (t) => {
   logs.length = 0
   for (const { socket } of flood) socket.write(post(greedy).repeat(PIPELINED))
   other.socket.write(post(key).replace('/v1/records', '/v1/records/other'))
-  await until('all answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
-  // The lag is measured anew every two seconds.
+  await until('all responses', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
+  // Not necessarily all of them: the delay is measured again every two seconds.
   t.ok(flood.some(({ statuses }) => statuses().includes(503)))
   const answered = logs.filter(({ msg }) => msg === 'request')
-  const place = answered.findIndex(({ route }) => route !== '/v1/records')
-  t.ok(place >= 0 && place < 2 * MOST_AT_ONCE, `it was answered after ${place} others`)
+  const index = answered.findIndex(({ route }) => route !== '/v1/records')
+  t.ok(index >= 0 && index < 2 * MOST_AT_ONCE, `it was answered after ${index} others`)
 })
 
-t.test('requests that find no room to wait are refused, and nothing more is read from their connections', async (t) => {
+t.test('requests that find no room to wait are refused, and their connections are paused', async (t) => {
   const bytes = String(512 * 1024)
   const { app, key, makeKey } = await createApp(t, {
     QUEUE_MAX_BYTES: bytes,
@@ -114,7 +114,7 @@ t.test('requests that find no room to wait are refused, and nothing more is read
   })
   const port = await listen(app)
   const greedy = (await makeKey()).token
-  /** By the port of the client. */
+  /** The client ports of the connections that were paused. */
   const paused = new Set<number>()
   app.server.on('connection', (socket: Socket) => {
     const port = socket.remotePort as number
@@ -123,42 +123,39 @@ t.test('requests that find no room to wait are refused, and nothing more is read
   const flood = await dialAll(t, port, 40)
   const other = await dial(t, port)
   for (const token of [key, greedy]) other.socket.write(post(token))
-  await until('both answers', () => other.statuses().length === 2)
+  await until('both responses', () => other.statuses().length === 2)
 
   for (const { socket } of flood) socket.write(post(greedy).repeat(PIPELINED))
   other.socket.write(post(key))
-  await until('all answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
+  await until('all responses', () => flood.every(({ statuses }) => statuses().length === PIPELINED))
   t.equal(other.statuses().at(-1), 415)
   const refused = flood.filter(({ statuses }) => statuses().every((status) => status === 503))
   t.ok(refused.length > 10, `${refused.length} connections are refused`)
-  // They have no other reason to be paused.
+  // Nothing else pauses them.
   await until('their connections to be paused', () =>
     refused.every(({ socket }) => paused.has(socket.localPort as number)),
   )
   for (const { socket } of flood) socket.write(post(greedy))
-  await until('the next answers', () => flood.every(({ statuses }) => statuses().length === PIPELINED + 1))
+  await until('the next responses', () => flood.every(({ statuses }) => statuses().length === PIPELINED + 1))
 })
 
-// To read 64 KiB in chunks of a byte takes 10 ms, and 64 connections that brought as much made one turn of it.
-t.test(
-  'a connection is read again in its turn after a request without a valid key, and at once after others',
-  async (t) => {
-    const { app, key } = await createApp(t)
-    const port = await listen(app)
-    let paused = 0
-    app.server.on('connection', (socket: Socket) => socket.on('pause', () => paused++))
-    const { socket, statuses } = await dial(t, port)
-    socket.write(post(key))
-    await until('the first answer', () => statuses().length === 1)
-    // The first look-up of a key is held as well.
-    const before = paused
-    socket.write(post(key))
-    await until('the answer', () => statuses().length === 2)
-    t.equal(paused, before)
-    socket.write(head('POST', '/v1/records', REFUSED))
-    await until('the pause', () => paused > before)
-    socket.write(post(key))
-    await until('the last answer', () => statuses().length === 4)
-    t.same(statuses(), [415, 415, 401, 415])
-  },
-)
+// Reading 64 KiB in chunks of one byte takes 10 ms, and one iteration read as much from each of 64 connections.
+t.test('a connection is paused after a request without a valid key, and not after others', async (t) => {
+  const { app, key } = await createApp(t)
+  const port = await listen(app)
+  let paused = 0
+  app.server.on('connection', (socket: Socket) => socket.on('pause', () => paused++))
+  const { socket, statuses } = await dial(t, port)
+  socket.write(post(key))
+  await until('the first response', () => statuses().length === 1)
+  // The first look-up of a key pauses the connection as well.
+  const before = paused
+  socket.write(post(key))
+  await until('the response', () => statuses().length === 2)
+  t.equal(paused, before)
+  socket.write(head('POST', '/v1/records', REFUSED))
+  await until('the pause', () => paused > before)
+  socket.write(post(key))
+  await until('the last response', () => statuses().length === 4)
+  t.same(statuses(), [415, 415, 401, 415])
+})

@@ -12,26 +12,26 @@ import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
-// A key was looked at when a request began, and never again: lines were stored and an export went on for as long as the
-// connection lasted.
+// A key was checked when a request began, and never again: after its revocation, lines were stored and an export continued for as
+// long as the connection lasted.
 
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const line = (source: string, id: string | number) => `{"source":"${source}","type":"t","id":"${id}"}\n`
-/** After so long, something else than the loss of its key would end a stream. */
-const OTHERWISE_SECONDS = '60'
-/** A busy machine is not the subject. */
+/** After this time, something other than the loss of its key ends a stream. */
+const OTHER_END_SECONDS = '60'
+/** A busy machine must not shed requests here. */
 const PATIENT = {
   SHED_INGEST_SECONDS: '60',
   SHED_READ_SECONDS: '60',
-  OUTAGE_HOLD_SECONDS: OTHERWISE_SECONDS,
-  STALL_SECONDS: OTHERWISE_SECONDS,
+  OUTAGE_HOLD_SECONDS: OTHER_END_SECONDS,
+  STALL_SECONDS: OTHER_END_SECONDS,
 }
-/** How often the keys are read again (test/operate/key-ring.test.ts): here, when the test lets the time for it pass. */
+/** How often the keys are read again (test/operate/key-ring.test.ts): here, the test controls the timer. */
 const REFRESH_MS = 2_000
 mock.timers.enable({ apis: ['setInterval'] })
 
 const server = await createApp(t, PATIENT)
-// Before the server closes, which looks at its connections now and then.
+// Before the server closes, which needs a real interval.
 t.teardown(() => mock.timers.reset())
 const { app, get, post, makeKey, database, logs } = server
 const port = await listen(app)
@@ -46,22 +46,22 @@ await sql`
   INSERT INTO sluice.records (epoch, n, source, id, type, data)
   SELECT 1, n, 'large', n, 't', to_json(${filler}::text) FROM generate_series(1, 300) AS n`.execute(root)
 
-/** What becomes of a promise once the keys are read again. */
+/** Lets the keys be read again until the promise settles. */
 async function refreshed<T>(promise: Promise<T>): Promise<T> {
   let over = false
   const end = () => {
     over = true
   }
   promise.then(end, end)
-  // More than once, since a read that began earlier may be under way.
-  await until('what follows when the keys are read again', () => {
+  // More than once, because a read that began earlier may still be running.
+  await until('the effect of reading the keys again', () => {
     mock.timers.tick(REFRESH_MS)
     return over
   })
   return promise
 }
 
-/** A stream of lines, the first of which is stored. */
+/** Opens a stream of lines whose first line is stored. */
 async function openStream(t: Test, token: string, source: string) {
   const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', NDJSON)
   request.write(line(source, 'first'))
@@ -76,7 +76,7 @@ async function countOf(source: string): Promise<number> {
   return rows[0]?.n as number
 }
 
-t.test('a stream of lines of which nothing comes ends within seconds once its key has lost a right', async (t) => {
+t.test('an idle stream of lines ends when its key loses a right', async (t) => {
   const losses = [
     ['revoked', 'unauthorized', revoke],
     ['removed', 'unauthorized', (id: string) => sql`DELETE FROM sluice.keys WHERE id = ${id}`.execute(root)],
@@ -103,7 +103,7 @@ t.test('a stream of lines of which nothing comes ends within seconds once its ke
   )
 })
 
-t.test('a change that takes no right from a key ends no stream', async (t) => {
+t.test('a change that takes no right from a key does not end its streams', async (t) => {
   const { id, token } = await makeKey({ scopes: ['ingest'], sourcePrefixes: ['kept'] })
   const { request, answer } = await openStream(t, token, 'kept')
   await sql`
@@ -115,35 +115,32 @@ t.test('a change that takes no right from a key ends no stream', async (t) => {
   t.match(await answer, { status: 201, json: { counts: { created: 2 } } })
 })
 
-t.test(
-  'of lines that go on, none is stored after the stream was refused, and the report has all that were',
-  async (t) => {
-    const { id, token } = await makeKey({ scopes: ['ingest'] })
-    const { request, answer } = await openStream(t, token, 'busy')
-    let over = false
-    answer.then(() => {
-      over = true
-    })
-    const sending = (async () => {
-      for (let n = 0; !over; n++) {
-        request.write(line('busy', n))
-        await turn()
-      }
-      request.end()
-    })()
-    await until('more lines', async () => (await countOf('busy')) > 1)
-    await revoke(id)
-    const ended = await refreshed(answer)
-    await sending
-    isProblem(t, ended, 'unauthorized', { outcome: 'unknown' })
-    t.match(ended.json.detail, 'revoked')
-    t.equal(ended.json.committedLines, ended.json.counts.created)
-    t.equal(await countOf('busy'), ended.json.counts.created)
-  },
-)
+t.test('no line of an active stream is stored after its refusal, and the report counts all stored ones', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['ingest'] })
+  const { request, answer } = await openStream(t, token, 'busy')
+  let over = false
+  answer.then(() => {
+    over = true
+  })
+  const sending = (async () => {
+    for (let n = 0; !over; n++) {
+      request.write(line('busy', n))
+      await turn()
+    }
+    request.end()
+  })()
+  await until('more lines', async () => (await countOf('busy')) > 1)
+  await revoke(id)
+  const ended = await refreshed(answer)
+  await sending
+  isProblem(t, ended, 'unauthorized', { outcome: 'unknown' })
+  t.match(ended.json.detail, 'revoked')
+  t.equal(ended.json.committedLines, ended.json.counts.created)
+  t.equal(await countOf('busy'), ended.json.counts.created)
+})
 
-// They waited for as long as the lock was held, up to OUTAGE_HOLD_SECONDS, and those in the queue were stored after it.
-t.test('lines at a database that does not answer: those that wait in the queue are withdrawn', async (t) => {
+// The lines waited for as long as the lock was held, up to OUTAGE_HOLD_SECONDS. Those in the queue were stored afterwards.
+t.test('if the database does not respond, lines in the queue are withdrawn when their key is revoked', async (t) => {
   const { id, token } = await makeKey({ scopes: ['ingest'] })
   const locking = connect(database.superUrl)
   t.teardown(() => locking.destroy())
@@ -167,11 +164,11 @@ t.test('lines at a database that does not answer: those that wait in the queue a
     root,
   )
   const { first, last } = rows[0] as (typeof rows)[0]
-  t.equal(first, 0, 'the chunks that were under way are stored')
+  t.equal(first, 0, 'the chunks that were being written are stored')
   t.ok(last < 4000, `after line ${last + 1} nothing is stored`)
 })
 
-t.test('lines that wait for the rate of their key end with it', async (t) => {
+t.test('a stream that waits for the rate of its key ends when the key is revoked', async (t) => {
   const { id, token } = await makeKey({ scopes: ['ingest'], recordsPerSecond: 1 })
   const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', NDJSON)
   request.end(Array.from({ length: 9000 }, (_, n) => line('slow', n)).join(''))
@@ -183,7 +180,7 @@ t.test('lines that wait for the rate of their key end with it', async (t) => {
   t.ok(ended.json.counts.created < 9000)
 })
 
-t.test('a batch whose key was revoked while its body came is refused, and nothing of it is stored', async (t) => {
+t.test('a batch whose key is revoked while the body arrives is refused, and nothing is stored', async (t) => {
   const { id, token } = await makeKey({ scopes: ['ingest'] })
   const body = JSON.stringify([{ source: 'late', type: 't', id: '1' }])
   const { request, answer } = openClient(t, port, token).open('POST', '/v1/records', {
@@ -203,10 +200,10 @@ t.test('a batch whose key was revoked while its body came is refused, and nothin
 
 // — exports —
 
-/** The line of the log about an export with this key. */
-const cut = (id: string) => () => logs.find(({ msg, key }) => key === id && /export was cut/.test(String(msg)))
+/** Finds the log line about the export of this key. */
+const cutOffLine = (id: string) => () => logs.find(({ msg, key }) => key === id && /export was cut/.test(String(msg)))
 
-t.test('an export whose reader has stopped is cut within seconds, and the log says so', async (t) => {
+t.test('an export with a stalled reader is cut off when its key loses a right, and the log says so', async (t) => {
   const narrow = (id: string) => sql`UPDATE sluice.keys SET source_prefixes = '{small}' WHERE id = ${id}`.execute(root)
   for (const [name, lose, headers] of [
     ['NDJSON', revoke, { accept: 'application/x-ndjson' }],
@@ -217,31 +214,31 @@ t.test('an export whose reader has stopped is cut within seconds, and the log sa
     const answer = await openClient(t, port, token).read('/v1/records?source=large', headers)
     t.equal(answer.statusCode, 200)
     await lose(id)
-    await refreshed(until(`${name}: the line in the log`, cut(id)))
-    await t.rejects(answer.toArray(), { code: 'ECONNRESET' }, `${name}: no reader takes it for the end`)
+    await refreshed(until(`${name}: the line in the log`, cutOffLine(id)))
+    await t.rejects(answer.toArray(), { code: 'ECONNRESET' }, `${name}: the reader gets an error`)
     t.notOk(answer.complete, name)
   }
 })
 
-// The end of the connection is the end of such an answer, and nginx asks so unless it is told otherwise.
-t.test('an export over HTTP/1.0 is reset, and does not look complete', async (t) => {
+// In HTTP/1.0, the end of the connection is the end of the response, and nginx uses HTTP/1.0 by default.
+t.test('an HTTP/1.0 export of a revoked key is reset, and does not look complete', async (t) => {
   const { id, token } = await makeKey({ scopes: ['read'] })
   const socket = open(port, '127.0.0.1')
   t.teardown(() => socket.destroy())
   const end = new Promise<string>((resolve) => {
     socket.once('end', () => resolve('end')).once('error', ({ code }: NodeJS.ErrnoException) => resolve(String(code)))
   })
-  const ask = { Authorization: `Bearer ${token}`, Accept: 'application/x-ndjson' }
-  socket.write(head('GET', '/v1/records?source=large', ask).replace('HTTP/1.1', 'HTTP/1.0'))
+  const headers = { Authorization: `Bearer ${token}`, Accept: 'application/x-ndjson' }
+  socket.write(head('GET', '/v1/records?source=large', headers).replace('HTTP/1.1', 'HTTP/1.0'))
   await new Promise((resolve) => socket.once('data', resolve))
   socket.pause()
   await revoke(id)
-  await refreshed(until('the cut', cut(id)))
+  await refreshed(until('the line in the log', cutOffLine(id)))
   socket.resume()
   t.equal(await end, 'ECONNRESET')
 })
 
-t.test('a key that was revoked while something was read for it gets 401 and no record', async (t) => {
+t.test('a read whose key is revoked meanwhile gets 401 and no record', async (t) => {
   for (const [path, accept] of [
     ['/v1/records', 'application/x-ndjson'],
     ['/v1/records', 'application/json'],
@@ -262,16 +259,16 @@ t.test('a key that was revoked while something was read for it gets 401 and no r
   }
 })
 
-// — without the database —
+// — outages —
 
-t.test('a key that expires ends its streams also while the database is away', async (t) => {
-  const away: TestApp = await createApp(t, PATIENT)
-  const { token } = await away.makeKey({ scopes: ['ingest'], expiresAt: new Date(Date.now() + 3_600_000) })
-  const { request, answer } = openClient(t, await listen(away.app), token).open('POST', '/v1/records', NDJSON)
+t.test('a key that expires ends its streams even during an outage', async (t) => {
+  const own: TestApp = await createApp(t, PATIENT)
+  const { token } = await own.makeKey({ scopes: ['ingest'], expiresAt: new Date(Date.now() + 3_600_000) })
+  const { request, answer } = openClient(t, await listen(own.app), token).open('POST', '/v1/records', NDJSON)
   request.write(line('expiring', 'first'))
-  await until('the first line', async () => (await away.get('/v1/records/expiring/first')).status === 200)
-  const { name } = away.database
-  const elsewhere = connect(new URL('/postgres', away.database.superUrl).href)
+  await until('the first line', async () => (await own.get('/v1/records/expiring/first')).status === 200)
+  const { name } = own.database
+  const elsewhere = connect(new URL('/postgres', own.database.superUrl).href)
   t.teardown(() => elsewhere.destroy())
   await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(elsewhere)
   await sql`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${name}`.execute(elsewhere)

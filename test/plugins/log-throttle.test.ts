@@ -6,92 +6,92 @@ import { stopTimers } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { exchange, listen } from '../helpers/socket.ts'
 
-t.test('a flood of refusals is ten lines and a number, and no refusal goes unsaid', async (t) => {
+t.test('a flood of refusals is ten log lines and the number of the others', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
   stopTimers(t)
   const answers = await times(60, () => app.post({}, { authorization: 'Bearer sluice_0_x' }))
   t.ok(answers.every(({ status }) => status === 401))
   await app.app.close()
-  t.same(tell(app, 'unauthorized'), { requests: 10, suppressed: 50 })
+  t.same(countLines(app, 'unauthorized'), { requests: 10, suppressed: 50 })
   t.match(summaries(app), [{ level: 'warn', code: 'unauthorized', suppressed: 50 }])
 })
 
-t.test('one kind of refusal hides no other, and what succeeds is always told', async (t) => {
+t.test('refusals with one code do not hide others, and successful requests are always logged', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
   await times(20, () => app.post('{'))
   t.equal((await app.post({ source: 's' })).status, 422)
   await times(20, () => app.post({ source: 's', type: 't' }))
-  t.match(tell(app, 'required'), { requests: 1, suppressed: 0 })
+  t.match(countLines(app, 'required'), { requests: 1, suppressed: 0 })
   t.equal(app.logs.filter(({ status }) => status === 201).length, 20)
 })
 
-t.test('a second later there is room again', async (t) => {
+t.test('after a second, refusals are logged again', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
   stopTimers(t)
   await times(20, () => app.post('{'))
   mock.timers.tick(999)
   t.same(summaries(app), [])
   mock.timers.tick(1)
-  t.same(tell(app, 'invalid_json'), { requests: 10, suppressed: 10 })
+  t.same(countLines(app, 'invalid_json'), { requests: 10, suppressed: 10 })
   const again = await app.post('{')
   t.ok(app.logs.find(({ requestId, msg }) => msg === 'request' && requestId === again.headers['x-request-id']))
 })
 
-t.test('what is not even HTTP is told like any other refusal, and no more often', async (t) => {
+t.test('input that is not HTTP is logged like any other refusal, and no more often', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
   const port = await listen(app.app)
   stopTimers(t)
   const first = await exchange(port, 'FOO / HTTP/1.1\r\n\r\n')
   t.match(
-    // Not all lines: what is said about the database may come before it.
+    // Only these lines: others, about the database, may come before.
     app.logs.filter(({ msg }) => msg === 'request'),
     [{ status: 400, code: 'invalid_request', requestId: first.json.requestId }],
   )
   await times(30, () => exchange(port, 'FOO / HTTP/1.1\r\n\r\n'))
   await app.app.close()
-  t.same(tell(app, 'invalid_request'), { requests: 10, suppressed: 21 })
+  t.same(countLines(app, 'invalid_request'), { requests: 10, suppressed: 21 })
 })
 
-t.test('the reasons of refusals that are ours are no flood either', async (t) => {
+t.test('the causes of refusals during an outage do not flood the log either', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info', DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' })
   const answers = await times(60, () => app.get('/v1/records/s/1'))
   t.ok(answers.every(({ status }) => status === 503))
   await app.app.close()
-  const { requests, suppressed } = tell(app, 'database_unavailable')
+  const { requests, suppressed } = countLines(app, 'database_unavailable')
   t.equal(requests + suppressed, 60)
   t.ok(suppressed > 0)
   const reasons = app.logs.filter(({ msg, err }) => msg !== 'request' && err !== undefined)
   t.match(reasons[0], { level: 'warn', err: { cause: { code: 'ECONNREFUSED' } } })
-  t.ok(reasons.length <= requests + 2, 'one a line, and what the keys and the readiness say')
+  t.ok(reasons.length <= requests + 2, 'one per logged request, and those of the keys and of the readiness')
 })
 
-// Its answer says that the log has the reason, under the requestId.
-t.test('a defect is told each time', async (t) => {
+// The response says that the log has the cause, under the requestId.
+t.test('a defect is logged every time', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'info' })
   const db = connect(app.database.superUrl)
   await sql`ALTER TABLE sluice.records RENAME COLUMN subject TO renamed`.execute(db).finally(() => db.destroy())
   const answers = await times(20, () => app.get('/v1/records/s/1'))
   t.ok(answers.every(({ status }) => status === 500))
   t.equal(app.logs.filter(({ level, err }) => level === 'error' && err !== undefined).length, 20)
-  t.match(tell(app, 'internal_error'), { requests: 20, suppressed: 0 })
+  t.match(countLines(app, 'internal_error'), { requests: 20, suppressed: 0 })
 })
 
-t.test('at the level debug every refusal has its line', async (t) => {
+t.test('at the level debug, every refusal is logged', async (t) => {
   const app = await createApp(t, { LOG_LEVEL: 'debug' })
   await times(30, () => app.post('{'))
-  t.equal(tell(app, 'invalid_json').requests, 30)
+  t.equal(countLines(app, 'invalid_json').requests, 30)
 })
 
 // — helpers —
 
-/** So many at once. */
+/** Sends this many at once. */
 const times = <T>(count: number, send: () => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: count }, send))
 
 const summaries = ({ logs }: TestApp) => logs.filter(({ suppressed }) => suppressed !== undefined)
 
 /** How many refusals with this code have a line of their own, and how many are only counted. */
-function tell({ logs }: TestApp, code: string) {
+function countLines({ logs }: TestApp, code: string) {
   const lines = logs.filter((line) => line.code === code)
   return {
     requests: lines.filter(({ msg }) => msg === 'request').length,

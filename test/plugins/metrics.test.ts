@@ -18,9 +18,9 @@ import { until } from '../helpers/until.ts'
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const record = (id: string | number, more: object = {}) => ({ source: 's', type: 't', id: String(id), ...more })
 
-// — where —
+// — the endpoint —
 
-t.test('a server of its own answers GET /metrics, and nothing else', async (t) => {
+t.test('a separate server serves GET /metrics, and nothing else', async (t) => {
   const { app, get } = await createApp(t)
   const answer = await app.metricsServer.inject('/metrics')
   t.equal(answer.statusCode, 200)
@@ -36,14 +36,14 @@ t.test('a server of its own answers GET /metrics, and nothing else', async (t) =
   isProblem(t, await get('/metrics'), 'not_found', { name: 'on the port of the API' })
 })
 
-t.test('two servers in a process count for themselves', async (t) => {
+t.test('two servers in one process count separately', async (t) => {
   const [one, other] = [await createApp(t), await createApp(t)]
   await one.post(record(1))
   t.equal((await scrape(one.app)).value('sluice_records_total', { outcome: 'created' }), 1)
   t.equal((await scrape(other.app)).value('sluice_records_total', { outcome: 'created' }), 0)
 })
 
-t.test('a scrape that is under way does not keep the server from stopping', async (t) => {
+t.test('a running scrape does not keep the server from closing', async (t) => {
   const { app } = await createApp(t)
   const slow = hold()
   new Gauge({ name: 'slow', help: 'Slow.', registers: [app.metrics], collect: () => slow.arrive() })
@@ -55,7 +55,7 @@ t.test('a scrape that is under way does not keep the server from stopping', asyn
   socket.write(head('GET', '/metrics'))
   await slow.arrived
   const closed = app.close()
-  // Answered, it would be kept alive for a scrape that never comes.
+  // After a response, the connection would stay open for a scrape that never comes.
   await once(socket, 'close')
   slow.release()
   await closed
@@ -64,7 +64,7 @@ t.test('a scrape that is under way does not keep the server from stopping', asyn
 
 // — requests —
 
-t.test('requests are counted and timed by method, template of the route, and status', async (t) => {
+t.test('requests are counted and timed by method, route template and status', async (t) => {
   const { app, post, get } = await createApp(t)
   const count = async (method: string, route: string, status: number) => {
     const labels = { method, route, status: String(status) }
@@ -89,11 +89,11 @@ t.test('requests are counted and timed by method, template of the route, and sta
   t.equal(await count('GET', '/v1/records/:source/:id', 404), 1)
   t.equal(await count('DELETE', '/v1/records', 405), 1)
   t.equal(await count('GET', 'none', 404), 1)
-  t.equal(await count('GET', 'none', 400), 1, 'a path that is no path, for which no hook is run')
+  t.equal(await count('GET', 'none', 400), 1, 'an invalid path, for which no hook runs')
   t.equal(await count('GET', '/metrics', 200), undefined, 'scrapes do not count')
 })
 
-t.test('whatever callers send, the number of series is bounded, and nothing of theirs is in a label', async (t) => {
+t.test('whatever clients send, the number of series is bounded, and no label contains their data', async (t) => {
   const { app, post, get } = await createApp(t)
   const port = await listen(app)
   const MARK = 'tr0ub4dor'
@@ -113,7 +113,7 @@ t.test('whatever callers send, the number of series is bounded, and nothing of t
   }
   const after = await scrape(app)
   t.notMatch(after.text.toLowerCase(), MARK)
-  // One for each bucket, the sum and the count, of: 10 unknown paths, and the five requests above, whose statuses differ.
+  // For each bucket, the sum and the count: unknown paths with 10 methods, and the other requests, by status.
   t.ok(after.samples.length - before.samples.length < 16 * 20, `${after.samples.length - before.samples.length} more`)
   const methods = new Set(after.samples.flatMap(({ labels }) => labels.method ?? []))
   t.same([...methods].sort(), ['DELETE', 'GET', 'POST', 'PUT', 'other'])
@@ -121,7 +121,7 @@ t.test('whatever callers send, the number of series is bounded, and nothing of t
 
 // — records —
 
-t.test('records are counted by outcome: of requests, of lines, and also when none was stored', async (t) => {
+t.test('records of requests and of lines are counted by outcome, even if none is stored', async (t) => {
   const { app, post } = await createApp(t)
   const lines = (...records: object[]) => records.map((one) => `${JSON.stringify(one)}\n`).join('')
   const STRICT = { prefer: 'handling=strict' }
@@ -148,7 +148,7 @@ t.test('records are counted by outcome: of requests, of lines, and also when non
   t.same(await added(() => post(lines({}, {}), NDJSON)), [0, 0, 0, 2], 'no line was stored')
 })
 
-t.test('lines are counted while their stream still goes on', async (t) => {
+t.test('lines are counted while their stream is still open', async (t) => {
   const { app, key } = await createApp(t)
   const { request, answer } = openClient(t, await listen(app), key).open('POST', '/v1/records', NDJSON)
   const lines = Array.from({ length: 1500 }, (_, n) => `${JSON.stringify(record(n))}\n`).join('')
@@ -162,7 +162,7 @@ t.test('lines are counted while their stream still goes on', async (t) => {
 
 // — writing —
 
-t.test('a flush tells its records, requests and bytes, and how long it took', async (t) => {
+t.test('the metrics have the records, requests, bytes and duration of a flush', async (t) => {
   const { app, post } = await createApp(t)
   const body = JSON.stringify([record(1), record(2), record(3)])
   await post(body)
@@ -175,7 +175,7 @@ t.test('a flush tells its records, requests and bytes, and how long it took', as
   t.ok((value('sluice_flush_duration_seconds_sum') as number) > 0)
 })
 
-t.test('what waits is told: bytes, requests, the age of the oldest, flushes, connections', async (t) => {
+t.test('the metrics have waiting bytes and requests, the age of the oldest, flushes and connections', async (t) => {
   const { app, post, database } = await createApp(t, {
     FLUSH_CONCURRENCY: '1',
     QUEUE_MAX_BYTES: '16777216',
@@ -194,7 +194,7 @@ t.test('what waits is told: bytes, requests, the age of the oldest, flushes, con
     return now.value('sluice_waiting_requests') === 2 && now
   })
   t.equal(value('sluice_queue_bytes'), app.ingestMemory.used)
-  t.ok(app.ingestMemory.used > bodies.join('').length, 'with what a request holds beyond its body')
+  t.ok(app.ingestMemory.used > bodies.join('').length, 'including what a request holds in addition to its body')
   t.equal(value('sluice_queue_max_bytes'), 16777216)
   t.equal(value('sluice_pool_connections', { pool: 'write', state: 'used' }), 1)
   t.equal(value('sluice_pool_max_connections', { pool: 'list' }), 4)
@@ -210,7 +210,7 @@ t.test('what waits is told: bytes, requests, the age of the oldest, flushes, con
   t.equal(after.value('sluice_pool_connections', { pool: 'write', state: 'idle' }), 1)
 })
 
-t.test('single records and lists have pools of their own, and a read that waits for its turn is counted', async (t) => {
+t.test('single records and lists have separate pools, and a read that waits for its turn is counted', async (t) => {
   const { app, post, get, database } = await createApp(t, { READ_CONNECTIONS: '1' })
   await post(record(1))
   const held = await holdStatements(t, database, '@>')
@@ -229,7 +229,7 @@ t.test('single records and lists have pools of their own, and a read that waits 
   t.same([(await scan).status, (await waiting).status], [200, 200])
 })
 
-t.test('an outage is told while it lasts and when it is over; what the jobs said before stays', async (t) => {
+t.test('the metrics have an outage during and after it, and keep the figures of earlier jobs', async (t) => {
   const { app, post, database } = await createApp(t, { OUTAGE_HOLD_SECONDS: '3600' })
   const { superUrl, ownerUrl, name } = database
   const owner = connect(ownerUrl)
@@ -242,7 +242,7 @@ t.test('an outage is told while it lasts and when it is over; what the jobs said
   t.equal(before.value('sluice_outages_total'), 0)
   t.equal(before.value('sluice_backup_size_bytes'), 4096)
 
-  // From another database: this one is to be closed to everybody.
+  // Connected to another database, because this one must refuse connections.
   const root = connect(Object.assign(new URL(superUrl), { pathname: '/postgres' }).href)
   t.teardown(() => root.destroy())
   await sql`ALTER DATABASE ${sql.id(name)} ALLOW_CONNECTIONS false`.execute(root)
@@ -256,9 +256,9 @@ t.test('an outage is told while it lasts and when it is over; what the jobs said
   t.ok((during.value('sluice_flush_retries_total') as number) >= 1)
   t.ok((during.value('sluice_outage_seconds_total') as number) > 0)
   t.equal(during.value('sluice_backup_size_bytes'), 4096)
-  t.equal(during.value('sluice_ready'), 1, 'an outage changes nothing about that')
+  t.equal(during.value('sluice_ready'), 1, 'an outage does not change the readiness')
   await until(
-    'the copy of the keys to grow old',
+    'the copy of the keys to age',
     async () => ((await scrape(app)).value('sluice_keys_age_seconds') ?? 0) > 3,
   )
 
@@ -269,44 +269,41 @@ t.test('an outage is told while it lasts and when it is over; what the jobs said
   t.equal(after.value('sluice_outages_total'), 1)
   const seconds = after.value('sluice_outage_seconds_total') as number
   t.ok(seconds >= (during.value('sluice_outage_seconds_total') as number))
-  t.equal((await scrape(app)).value('sluice_outage_seconds_total'), seconds, 'it grows no more')
+  t.equal((await scrape(app)).value('sluice_outage_seconds_total'), seconds, 'it grows no longer')
 })
 
-// — what else there is —
+// — jobs, storage, exports, process —
 
-t.test(
-  'the jobs beside the API are told of once they ran: the last run, the last success, their numbers',
-  async (t) => {
-    const { app, database } = await createApp(t)
-    const db = connect(database.ownerUrl) as never
-    t.teardown(() => (db as ReturnType<typeof connect>).destroy())
-    const jobs = (samples: { name: string }[]) =>
-      samples.filter(({ name }) => /^sluice_(job|backup|restore_drill|retention)_/.test(name))
-    t.same(jobs((await scrape(app)).samples), [], 'nothing that could be taken for a value')
+t.test('the metrics have the last run, the last success and the figures of jobs that have run', async (t) => {
+  const { app, database } = await createApp(t)
+  const db = connect(database.ownerUrl) as never
+  t.teardown(() => (db as ReturnType<typeof connect>).destroy())
+  const jobs = (samples: { name: string }[]) =>
+    samples.filter(({ name }) => /^sluice_(job|backup|restore_drill|retention)_/.test(name))
+  t.same(jobs((await scrape(app)).samples), [], 'no samples before the first run')
 
-    const run = { succeeded: true, seconds: 2.5, figures: {}, totals: {} }
-    await recordJobRun(db, { ...run, job: 'backup', figures: { bytes: 1000, kept: 3 } })
-    await recordJobRun(db, { ...run, job: 'backup', succeeded: false })
-    await recordJobRun(db, { ...run, job: 'restore_drill', figures: { backup_age_seconds: 60, records: 5 } })
-    for (let n = 0; n < 2; n++)
-      await recordJobRun(db, { ...run, job: 'retention', totals: { removed_records: 10, removed_bytes: 900 } })
-    const { value } = await scrape(app)
-    const now = Date.now() / 1000
-    const near = (time: number | undefined) => t.ok(Math.abs((time ?? 0) - now) < 60, `${time} is seconds since 1970`)
-    near(value('sluice_job_last_run_timestamp_seconds', { job_name: 'backup' }))
-    near(value('sluice_job_last_success_timestamp_seconds', { job_name: 'backup' }))
-    t.equal(value('sluice_job_last_run_succeeded', { job_name: 'backup' }), 0)
-    t.equal(value('sluice_job_last_run_succeeded', { job_name: 'restore_drill' }), 1)
-    t.equal(value('sluice_job_last_run_duration_seconds', { job_name: 'retention' }), 2.5)
-    t.equal(value('sluice_backup_size_bytes'), undefined, 'the last run made none')
-    t.equal(value('sluice_restore_drill_backup_age_seconds'), 60)
-    t.equal(value('sluice_restore_drill_records'), 5)
-    t.equal(value('sluice_retention_removed_records_total'), 20)
-    t.equal(value('sluice_retention_removed_bytes_total'), 1800)
-  },
-)
+  const run = { succeeded: true, seconds: 2.5, figures: {}, totals: {} }
+  await recordJobRun(db, { ...run, job: 'backup', figures: { bytes: 1000, kept: 3 } })
+  await recordJobRun(db, { ...run, job: 'backup', succeeded: false })
+  await recordJobRun(db, { ...run, job: 'restore_drill', figures: { backup_age_seconds: 60, records: 5 } })
+  for (let n = 0; n < 2; n++)
+    await recordJobRun(db, { ...run, job: 'retention', totals: { removed_records: 10, removed_bytes: 900 } })
+  const { value } = await scrape(app)
+  const now = Date.now() / 1000
+  const near = (time: number | undefined) => t.ok(Math.abs((time ?? 0) - now) < 60, `${time} is seconds since 1970`)
+  near(value('sluice_job_last_run_timestamp_seconds', { job_name: 'backup' }))
+  near(value('sluice_job_last_success_timestamp_seconds', { job_name: 'backup' }))
+  t.equal(value('sluice_job_last_run_succeeded', { job_name: 'backup' }), 0)
+  t.equal(value('sluice_job_last_run_succeeded', { job_name: 'restore_drill' }), 1)
+  t.equal(value('sluice_job_last_run_duration_seconds', { job_name: 'retention' }), 2.5)
+  t.equal(value('sluice_backup_size_bytes'), undefined, 'the last run made no backup')
+  t.equal(value('sluice_restore_drill_backup_age_seconds'), 60)
+  t.equal(value('sluice_restore_drill_records'), 5)
+  t.equal(value('sluice_retention_removed_records_total'), 20)
+  t.equal(value('sluice_retention_removed_bytes_total'), 1800)
+})
 
-t.test('the storage budget is told of where there is one, and what was shed', async (t) => {
+t.test('the metrics have the storage budget, if there is one, and the number of shed requests', async (t) => {
   const without = await createApp(t)
   const none = await scrape(without.app)
   t.same(
@@ -320,7 +317,7 @@ t.test('the storage budget is told of where there is one, and what was shed', as
   t.equal(value('sluice_storage_budget_bytes'), 1024)
   t.equal(value('sluice_storage_used_bytes'), app.storage.usedBytes)
   t.equal(value('sluice_storage_full'), 1)
-  await until('an event loop that lags', async () => {
+  await until('the event loop to be delayed', async () => {
     const end = performance.now() + 100
     while (performance.now() < end);
     return (await post(record(1))).status === 503
@@ -329,24 +326,24 @@ t.test('the storage budget is told of where there is one, and what was shed', as
   t.ok(app.shedding.shed.ingest > 0)
 })
 
-t.test('an export counts for as long as it is sent', async (t) => {
+t.test('an export is counted while it is sent', async (t) => {
   const { app, key, post } = await createApp(t)
   for (let n = 0; n < 8; n++) await post([record(n, { data: 'x'.repeat(900_000) })])
   const exports = async () => (await scrape(app)).value('sluice_exports')
   t.equal(await exports(), 0)
   const answer = await openClient(t, await listen(app), key).read('/v1/records', { accept: 'application/x-ndjson' })
-  t.equal(await exports(), 1, 'it is not read yet, and there is too much for the buffers between')
+  t.equal(await exports(), 1, 'nobody has read it, and it is too large for the buffers on the way')
   answer.resume()
   await once(answer, 'end')
   await until('the export to end', async () => (await exports()) === 0)
 
-  const left = await openClient(t, await listen(app), key).read('/v1/records', { accept: 'application/x-ndjson' })
+  const abandoned = await openClient(t, await listen(app), key).read('/v1/records', { accept: 'application/x-ndjson' })
   t.equal(await exports(), 1)
-  left.destroy()
-  await until('the export to end when its reader leaves', async () => (await exports()) === 0)
+  abandoned.destroy()
+  await until('the export to end when its reader disconnects', async () => (await exports()) === 0)
 })
 
-t.test('the build, the process and the event loop are told', async (t) => {
+t.test('the metrics have the build, the process, the event loop and the readiness', async (t) => {
   const { app } = await createApp(t)
   await app.ready()
   const { samples, value } = await scrape(app)

@@ -10,7 +10,7 @@ const { app, post } = await createApp(t)
 const answer = await app.inject({ url: '/openapi.json' })
 const document = answer.json()
 
-/** Every object of the document, with the way to it. */
+/** Every object of the document, with its path. */
 function* objects(value: unknown, path = ''): Generator<[string, Record<string, unknown>]> {
   if (typeof value !== 'object' || value === null) return
   if (!Array.isArray(value)) yield [path, value as Record<string, unknown>]
@@ -24,7 +24,7 @@ t.test('the document is OpenAPI 3.1, served as JSON without a key', async (t) =>
   t.match(document.info, { title: 'Sluice', version: /^\d+\.\d+\.\d+/, license: { name: 'MIT' } })
 })
 
-t.test('every reference leads somewhere', async (t) => {
+t.test('every reference resolves to a schema', async (t) => {
   let count = 0
   for (const [path, object] of objects(document)) {
     if (typeof object.$ref !== 'string') continue
@@ -35,7 +35,7 @@ t.test('every reference leads somewhere', async (t) => {
   t.ok(count > 10, `${count} references`)
 })
 
-t.test('every route is in it with its method, and nothing else is', async (t) => {
+t.test('the document has exactly the public routes with their methods, and all of them exist', async (t) => {
   const described = Object.entries(document.paths as Record<string, object>).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method} ${path}`),
   )
@@ -57,7 +57,7 @@ t.test('every route is in it with its method, and nothing else is', async (t) =>
   }
 })
 
-t.test('every operation has a summary and answers, and those under /v1 need a key but for the handshake', async (t) => {
+t.test('every operation has a summary and responses, and all under /v1 need a key except for OPTIONS', async (t) => {
   for (const [path, methods] of Object.entries(document.paths as Record<string, Record<string, Operation>>)) {
     for (const [method, operation] of Object.entries(methods)) {
       t.match(operation.summary, /\S/, `${method} ${path}`)
@@ -75,7 +75,7 @@ t.test('every operation has a summary and answers, and those under /v1 need a ke
   t.match(document.components.securitySchemes, { key: { type: 'http', scheme: 'bearer' } })
 })
 
-t.test('it tells all that ingest takes and answers', async (t) => {
+t.test('the document has the media types, the statuses and all error codes of ingestion', async (t) => {
   const { post } = document.paths['/v1/records']
   t.same(Object.keys(post.requestBody.content), [
     'application/json',
@@ -90,7 +90,7 @@ t.test('it tells all that ingest takes and answers', async (t) => {
   for (const code of Object.keys(PROBLEMS)) t.match(document.components.schemas.Problem.description, `\`${code}\``)
 })
 
-t.test('it tells all that the list answers', async (t) => {
+t.test('the document has the media types of lists and of single records', async (t) => {
   const { get } = document.paths['/v1/records']
   t.same(Object.keys(get.responses['200'].content), [
     'application/json',
@@ -102,7 +102,7 @@ t.test('it tells all that the list answers', async (t) => {
   t.same(Object.keys(one.responses['200'].content), ['application/json', 'application/cloudevents+json'])
 })
 
-t.test('it tells what probes are answered', async (t) => {
+t.test('the document has the statuses and the media types of probes', async (t) => {
   const statuses = (path: string) => Object.keys(document.paths[path].get.responses)
   t.same(statuses('/healthz'), ['200'])
   t.same(statuses('/readyz'), ['200', '503'])
@@ -113,7 +113,7 @@ t.test('it tells what probes are answered', async (t) => {
   }
 })
 
-t.test('/docs is a page that needs nothing from elsewhere', async (t) => {
+t.test('/docs is a page that loads nothing from other hosts', async (t) => {
   const page = await app.inject({ url: '/docs' })
   const html = page.statusCode === 302 ? await app.inject({ url: String(page.headers.location) }) : page
   t.equal(html.statusCode, 200)
@@ -134,8 +134,8 @@ t.test('/docs is a page that needs nothing from elsewhere', async (t) => {
   t.notMatch(policy, /\/\/|\*/, 'no other host is allowed')
 })
 
-// Without a key: each reader who stands still keeps the buffers of a file of more than a megabyte.
-t.test('at most 64 clients read what needs no key at once, and the next one can when they have left', async (t) => {
+// No key is needed, and each stalled reader holds the buffers of a file of more than a megabyte.
+t.test('at most 64 clients can read public files at once, and the next one can when they have finished', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   app.decorate('config', loadConfig({ DATABASE_URL: 'postgres://x/y' }))

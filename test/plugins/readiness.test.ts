@@ -7,8 +7,8 @@ import { connect } from '../helpers/connect.ts'
 import { waitsFor } from '../helpers/locks.ts'
 import { until } from '../helpers/until.ts'
 
-// Of the requests that a Service sent to it, more than a hundred at once would have been refused.
-t.test('an instance that could not read the keys yet is not ready', async (t) => {
+// If a Service sent it more than a hundred requests at once, it would refuse some of them.
+t.test('an instance that has not read the keys yet is not ready', async (t) => {
   const { app, get, database } = await createApp(t)
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())
@@ -18,11 +18,11 @@ t.test('an instance that could not read the keys yet is not ready', async (t) =>
     await waitsFor(trx, 'sluice.keys')
     t.equal((await get('/readyz')).status, 503)
   })
-  await until('it to be ready', async () => (await get('/readyz')).status === 200)
+  await until('the instance to be ready', async () => (await get('/readyz')).status === 200)
 })
 
-// A Service would send requests to an instance that is about to end.
-t.test('an instance that drains while it looks whether it is ready does not get ready', async (t) => {
+// Otherwise, a Service would send requests to an instance that is about to end.
+t.test('an instance that begins to drain during a readiness check does not become ready', async (t) => {
   const { app, get, database } = await createApp(t)
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())
@@ -32,7 +32,7 @@ t.test('an instance that drains while it looks whether it is ready does not get 
     await waitsFor(trx, 'sluice.migrations')
     app.drain()
   })
-  await until('it to have looked', () => poolStatus(app.db.read).idle > 0)
+  await until('the check to end', () => poolStatus(app.db.read).idle > 0)
   await turn()
   t.match(await get('/readyz'), { status: 503, text: 'draining\n' })
 })

@@ -18,27 +18,27 @@ async function setUp(t: Test) {
   return app
 }
 
-// Its 'close' has been, so nothing would give the memory back: each such reader took some of the budget for ever.
-t.test('nothing is reserved for a reader who left before the reading began', async (t) => {
+// `close` has already fired, so nothing would release the memory: each such reader took a part of the budget forever.
+t.test('nothing is reserved for a reader that disconnected before the read began', async (t) => {
   const app = await setUp(t)
-  const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<unknown>()]
+  const [started, checked] = [Promise.withResolvers<void>(), Promise.withResolvers<unknown>()]
   app.get('/', async (_request, reply) => {
-    asked.resolve()
+    started.resolve()
     await once(reply.raw, 'close')
     const { hold } = reply.beginReading()
-    answered.resolve(t.throws(() => hold(1000), { name: 'AbortError' }))
+    checked.resolve(t.throws(() => hold(1000), { name: 'AbortError' }))
     return 'too late'
   })
   const socket = connect(await listen(app as never), '127.0.0.1')
   socket.write(head('GET', '/'))
-  await asked.promise
+  await started.promise
   socket.destroy()
-  await answered.promise
+  await checked.promise
   t.equal(app.responseMemory.used, 0)
 })
 
-// An answer that waits behind another one on its connection has no socket yet, and Node.js closes it without an event.
-t.test('a reader who leaves while its answer waits behind another one gives its memory back', async (t) => {
+// A response that waits behind another one on its connection has no socket yet, and Node.js closes it without an event.
+t.test('the memory of a response that waits behind another one is released on disconnect', async (t) => {
   const app = await setUp(t)
   app.get('/', async (_request, reply) => {
     const { hold, signal } = reply.beginReading()
@@ -48,7 +48,7 @@ t.test('a reader who leaves while its answer waits behind another one gives its 
   })
   const socket = connect(await listen(app as never), '127.0.0.1')
   socket.write(head('GET', '/') + head('GET', '/'))
-  await until('both to be read', () => app.responseMemory.used > 20_000)
+  await until('both responses to reserve memory', () => app.responseMemory.used > 20_000)
   socket.destroy()
-  await until('both to be given up', () => app.responseMemory.used === 0)
+  await until('the memory of both to be released', () => app.responseMemory.used === 0)
 })

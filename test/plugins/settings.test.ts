@@ -8,10 +8,10 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { scrape } from '../helpers/scrape.ts'
 import { until } from '../helpers/until.ts'
 
-/** The server of the tests has these off, for speed. */
+/** The tests' server has these off, for speed. */
 const OF_TESTS = ['fsync', 'full_page_writes']
 
-t.test('settings under which a promise does not hold are errors in the log, once, and a metric', async (t) => {
+t.test('each setting that breaks a promise is one error in the log, and a metric', async (t) => {
   const database = await createDatabase(t)
   const root = connect(database.superUrl)
   t.teardown(() => root.destroy())
@@ -24,14 +24,14 @@ t.test('settings under which a promise does not hold are errors in the log, once
   const { app, logs } = await createApp(t, {}, database)
   await app.ready()
   const expected = [...OF_TESTS, 'synchronous_commit', 'track_activities', 'zero_damaged_pages']
-  const lines = await until('the settings to be looked at', () => {
+  const lines = await until('the settings to be checked', () => {
     const found = logs.filter(({ msg }) => String(msg).startsWith('unsafe setting: '))
     return found.length >= expected.length && found
   })
   t.same(lines.map(({ setting }) => setting).sort(), expected)
   for (const { level, msg } of lines) {
     t.equal(level, 'error')
-    t.match(msg, /(Set|RESET) \w+/, 'it says what to do')
+    t.match(msg, /(Set|RESET) \w+/, 'the line says what to do')
   }
   const metrics = await scrape(app)
   for (const setting of Object.keys(UNSAFE_SETTINGS)) {
@@ -39,7 +39,7 @@ t.test('settings under which a promise does not hold are errors in the log, once
   }
 })
 
-t.test('what a pooler does not pass on is found, and of a server as it comes only what was changed', async (t) => {
+t.test('settings that a pooler does not pass on are found, and on a default server only the changed one', async (t) => {
   const { superUrl } = await createDatabase(t)
   const db = connect(superUrl)
   t.teardown(() => db.destroy())
@@ -51,7 +51,7 @@ t.test('what a pooler does not pass on is found, and of a server as it comes onl
     'default_transaction_isolation',
     ...OF_TESTS,
   ])
-  // So initdb calls it where the machine does.
+  // initdb uses this name for UTC if the machine does.
   await sql`SET TimeZone = 'Etc/UTC'`.execute(db)
   t.notOk((await selectUnsafeSettings(db as never)).includes('TimeZone'))
 

@@ -1,8 +1,8 @@
 import t from 'tap'
 import { createApp } from '../helpers/app.ts'
 
-// The size is measured early where much was written. A stream writes as much as it likes in one request.
-t.test('the lines of a stream count as written, chunk by chunk', async (t) => {
+// The size is measured earlier after much was written, and a stream can write any amount in one request.
+t.test('the lines of a stream count as written bytes', async (t) => {
   const { app, post } = await createApp(t)
   let bytes = 0
   app.storage.add = (more) => {

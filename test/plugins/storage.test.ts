@@ -21,7 +21,7 @@ const record = (id: string | number) => `{"source":"shop","type":"t","id":"${id}
 const lines = (from: number, to: number) =>
   Array.from({ length: to - from + 1 }, (_, n) => `${record(from + n)}\n`).join('')
 
-/** The log's part is the same for all databases of the server, and larger than they are. */
+/** The size of the write-ahead log, which all databases of the server share. It is larger than they are. */
 async function sizeOfLog(t: Test): Promise<number> {
   const { superUrl } = await createDatabase(t)
   const db = connect(superUrl)
@@ -30,10 +30,10 @@ async function sizeOfLog(t: Test): Promise<number> {
     .finally(() => db.destroy())
 }
 
-/** How often a server measures (test/operate/storage-budget.test.ts): here, when the test lets the time for it pass. */
+/** How often a server measures (test/operate/storage-budget.test.ts): here, the test controls the timer. */
 const MEASURE_MS = 5_000
 
-/** Advances the clock until the size was measured again and `ask` returns something. */
+/** Advances the clock until the size has been measured again and `ask` returns something. */
 async function measured<T>(what: string, ask: () => T | undefined | false): Promise<T> {
   return until(what, () => {
     const found = ask()
@@ -47,7 +47,7 @@ async function setUp(t: Test, files: number, settings: Record<string, string> = 
   const budget = Math.round((files + (await sizeOfLog(t))) / 0.9)
   mock.timers.enable({ apis: ['setInterval'] })
   const server = await createApp(t, { STORAGE_BUDGET: String(budget), ...settings })
-  // Before the server closes, which looks at its connections now and then.
+  // Before the server closes, which needs a real interval.
   t.teardown(() => mock.timers.reset())
   await server.app.ready()
   const owner = connect(server.database.ownerUrl)
@@ -57,7 +57,7 @@ async function setUp(t: Test, files: number, settings: Record<string, string> = 
   return { ...server, owner, storage, budget }
 }
 
-/** Does not compress. */
+/** Random, so that it cannot be compressed. */
 const PAYLOAD = JSON.stringify(randomBytes(9_000).toString('base64'))
 
 async function fill(db: Kysely<unknown>, megabytes: number): Promise<void> {
@@ -68,7 +68,7 @@ async function fill(db: Kysely<unknown>, megabytes: number): Promise<void> {
 
 const messages = ({ logs }: TestApp) => logs.filter(({ msg }) => String(msg).includes('storage budget'))
 
-t.test('a budget that is spent refuses records before their body, in every form, and nothing else', async (t) => {
+t.test('when the budget is spent, only ingestion is refused, in every form and before its body is sent', async (t) => {
   const server = await setUp(t, 40 * MiB)
   const { app, post, get, owner, storage, key } = server
   t.equal((await post(record(1))).status, 201)
@@ -92,10 +92,10 @@ t.test('a budget that is spent refuses records before their body, in every form,
   t.equal((await get('/readyz')).status, 200)
   t.match(messages(server).at(-1), { level: 'error', budgetBytes: server.budget, usedBytes })
   const refusals = messages(server).filter(({ level }) => level === 'error')
-  t.equal(refusals.length, 1, 'a line for the change, not for each request')
+  t.equal(refusals.length, 1, 'one line for the change, and not one per request')
 })
 
-t.test('rows that are deleted and vacuumed make room again, although the files stay as long', async (t) => {
+t.test('deleted and vacuumed rows make room again, although the files do not shrink', async (t) => {
   const { storage, owner, budget, database } = await setUp(t, 100 * MiB)
   await fill(owner, 105)
   await measured('the budget to be spent', () => storage.state === 'full')
@@ -104,11 +104,11 @@ t.test('rows that are deleted and vacuumed make room again, although the files s
   const files = await size()
   await sql`DELETE FROM sluice.records`.execute(owner)
   await sql`SELECT pg_stat_force_next_flush()`.execute(owner)
-  // One row at the end, or VACUUM would give the files back.
+  // One row at the end, or VACUUM would shrink the files.
   await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (1, 1, 'last', '1', 't')`.execute(owner)
   await sql`VACUUM (TRUNCATE false) sluice.records`.execute(owner)
   t.ok((await size()) >= files)
-  // This instance waits until it is sure (see test/operate/storage-budget.test.ts); one that starts now has room.
+  // This instance waits until it is sure (see test/operate/storage-budget.test.ts). One that starts now has room.
   const settings = loadConfig({ DATABASE_URL: database.apiUrl, STORAGE_BUDGET: String(budget) })
   const app = await buildApp(settings, createLogger('silent'))
   t.teardown(() => app.close())
@@ -118,7 +118,7 @@ t.test('rows that are deleted and vacuumed make room again, although the files s
   t.ok((app.storage.usedBytes as number) < budget * 0.85, `${app.storage.usedBytes} of ${budget}`)
 })
 
-t.test('a stream that spends the budget is ended, and told how far it came', async (t) => {
+t.test('a stream that spends the budget is ended, and the problem reports how far it got', async (t) => {
   const { app, key, database } = await setUp(t, 24 * MiB)
   const client = openClient(t, await listen(app), key)
   const data = randomBytes(1000).toString('hex')
@@ -126,7 +126,7 @@ t.test('a stream that spends the budget is ended, and told how far it came', asy
   const chunk = (n: number) => Buffer.from(Array.from({ length: 500 }, (_, m) => long(n * 500 + m)).join(''))
   const { request, answer: coming } = client.open('POST', '/v1/records', NDJSON)
   let sent = 0
-  // Many times what there is room for.
+  // Many times more than fits.
   while (sent < 60) {
     if (
       !request.write(chunk(sent++)) &&
@@ -144,16 +144,16 @@ t.test('a stream that spends the budget is ended, and told how far it came', asy
   const { rows } = await sql<{ n: number }>`SELECT count(*)::integer AS n FROM sluice.records`
     .execute(db)
     .finally(() => db.destroy())
-  t.equal(rows[0]?.n, committedLines, 'and that is what is stored')
+  t.equal(rows[0]?.n, committedLines, 'the same number is stored')
   t.equal(app.ingestMemory.used, 0)
 })
 
-t.test('a size that cannot be measured is logged once, and again after it could be', async (t) => {
+t.test('a size that cannot be measured is logged once, and the last size still counts', async (t) => {
   const server = await setUp(t, 100 * MiB)
   const { owner, storage, logs } = server
   const failures = () => logs.filter(({ msg }) => String(msg).startsWith('the size of the database')).length
   await sql`REVOKE SELECT ON sluice.records FROM sluice_api`.execute(owner)
-  // Free space is looked for from 80 % on.
+  // Free space is measured only from 80 % on.
   await fill(owner, 96)
   await measured('a failure', () => failures() > 0)
   const used = storage.usedBytes

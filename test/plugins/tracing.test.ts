@@ -13,26 +13,26 @@ import { head } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
 const KEY = 'a-key-that-somebody-chose'
-const [TRACE, CALLER] = ['a'.repeat(32), 'b'.repeat(16)]
+const [TRACE, PARENT] = ['a'.repeat(32), 'b'.repeat(16)]
 const AT_ONCE = { OTEL_BSP_SCHEDULE_DELAY: '10' }
 
 const collector = await startCollector(t)
 const { server, post, get, database, logOf } = await startTraced(t, {
   OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
-  // So that what waits for one flush is all in the next one.
+  // All requests that wait during one flush are in the next one.
   FLUSH_CONCURRENCY: '1',
   ...AT_ONCE,
 })
 
-// — the way of a record —
+// — ingestion —
 
-t.test("a caller's trace goes on: request, flush, statement, each below the one before", async (t) => {
-  const answer = await post({ id: 'one' }, { traceparent: `00-${TRACE}-${CALLER}-01` })
+t.test("a client's trace continues: request, flush, statement, each a child of the one before", async (t) => {
+  const answer = await post({ id: 'one' }, { traceparent: `00-${TRACE}-${PARENT}-01` })
   t.equal(answer.status, 201)
   const insert = await collector.span('of the insert', ({ traceId, name }) => traceId === TRACE && /^INSERT/.test(name))
   const flush = await collector.span('of the flush', ({ spanId }) => spanId === insert.parentId)
   const request = await collector.span('of the request', ({ spanId }) => spanId === flush.parentId)
-  t.equal(request.parentId, CALLER)
+  t.equal(request.parentId, PARENT)
   t.ok([insert, flush, request].every(({ traceId }) => traceId === TRACE))
 
   t.match(request, { name: 'POST /v1/records', kind: 'SERVER', failed: false, links: [] })
@@ -62,10 +62,10 @@ t.test("a caller's trace goes on: request, flush, statement, each below the one 
   t.ok(insert.start < insert.end && flush.start < flush.end)
 
   t.match(await logOf(answer), { traceId: TRACE, spanId: request.spanId })
-  t.equal((await read('one')).traceparent, `00-${TRACE}-${CALLER}-01`, "the record tells of its producer's span")
+  t.equal((await read('one')).traceparent, `00-${TRACE}-${PARENT}-01`, "the record has its producer's span")
 })
 
-t.test('without a trace of the caller one begins here, and the record and the log lead to it', async (t) => {
+t.test('without a trace from the client, a new one begins, and the record and the log have its ids', async (t) => {
   const answer = await post({ id: 'alone' })
   const { traceId, spanId } = (await logOf(answer)) as Record<string, string>
   const request = await collector.span('of the request', (span) => span.spanId === spanId)
@@ -73,11 +73,11 @@ t.test('without a trace of the caller one begins here, and the record and the lo
   t.equal((await read('alone')).traceparent, `00-${traceId}-${spanId}-01`)
 })
 
-t.test('a flush is linked to every request that it serves, and they to it', async (t) => {
+t.test('a flush is linked to all of its requests, and they are linked to it', async (t) => {
   const root = connect(database.superUrl)
   t.teardown(() => root.destroy())
   const before = collector.spans.length
-  // The flush of the first is held up, so that what comes meanwhile shares the next one.
+  // The flush of the first request is blocked, so that requests that arrive meanwhile share the next one.
   const lock = await root.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
   const names = Array.from({ length: 200 }, (_, n) => `many-${n}`)
@@ -93,7 +93,7 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
   }
   write(sent.slice(0, 1))
   await waitsFor(lock, 'sluice.records')
-  // Several on each connection; more of them at once would close it.
+  // Several on each connection. Too many at once would close it.
   for (let first = 1; first < sent.length; first += 20) write(sent.slice(first, first + 20))
   const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))
   await until('all to wait', async () =>
@@ -111,7 +111,7 @@ t.test('a flush is linked to every request that it serves, and they to it', asyn
   t.strictSame(linked().sort(), ids.sort(), 'each once')
 
   const shared = of('flush').find(({ links }) => links.length > 128) as SentSpan
-  t.ok(shared, 'one has more than the default limit of links')
+  t.ok(shared, 'one flush has more links than the default limit')
   t.equal(shared.attributes['sluice.flush.requests'], shared.links.length)
   const [first, ...others] = shared.links.map(
     ({ spanId }) => collector.spans.find((s) => s.spanId === spanId) as SentSpan,
@@ -133,11 +133,11 @@ t.test('lines and compressed bodies are traced the same way', async (t) => {
   }
 })
 
-t.test('a request that is not sampled has no span, but its trace in the log and in the record', async (t) => {
-  const [trace, caller] = ['c'.repeat(32), 'd'.repeat(16)]
-  const answer = await post({ id: 'unsampled' }, { traceparent: `00-${trace}-${caller}-00` })
+t.test('a request that is not sampled has no span, but its trace is in the log and in the record', async (t) => {
+  const [trace, parent] = ['c'.repeat(32), 'd'.repeat(16)]
+  const answer = await post({ id: 'unsampled' }, { traceparent: `00-${trace}-${parent}-00` })
   t.match(await logOf(answer), { traceId: trace })
-  t.equal((await read('unsampled')).traceparent, `00-${trace}-${caller}-00`)
+  t.equal((await read('unsampled')).traceparent, `00-${trace}-${parent}-00`)
   // Spans are sent in the order in which they end.
   const { spanId } = await logOf(await post({ id: 'after' }))
   await collector.span('of a later request', (span) => span.spanId === spanId)
@@ -146,9 +146,9 @@ t.test('a request that is not sampled has no span, but its trace in the log and 
 
 // — reading, refusals, failures —
 
-t.test('a read has its statements below it, and no span holds an id, a payload, a key or a message', async (t) => {
+t.test('the statements of a read are its children, and no span contains an id, a payload or a key', async (t) => {
   const trace = 'e'.repeat(32)
-  const traceparent = `00-${trace}-${CALLER}-01`
+  const traceparent = `00-${trace}-${PARENT}-01`
   await get('/v1/records/shop/secret-id', { traceparent })
   const read = await collector.span('of the read', ({ traceId, kind }) => traceId === trace && kind === 'SERVER')
   t.match(read, { name: 'GET /v1/records/:source/:id', failed: false })
@@ -170,7 +170,7 @@ t.test('a read has its statements below it, and no span holds an id, a payload, 
   }
 })
 
-t.test('a failing statement is told by its SQLSTATE', async (t) => {
+t.test('the span of a failed statement has its SQLSTATE', async (t) => {
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())
   await sql`ALTER TABLE sluice.records RENAME COLUMN subject TO renamed`.execute(db)
@@ -197,52 +197,49 @@ t.test('probes have no spans', async (t) => {
 
 // — settings —
 
-t.test(
-  'the standard variables say who sends, what, and with which headers; the end of the process sends what is left',
-  async (t) => {
-    const collector = await startCollector(t)
-    const { server, post, logOf } = await startTraced(t, {
-      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/mine`,
-      OTEL_EXPORTER_OTLP_HEADERS: 'x-tenant=shop',
-      OTEL_SERVICE_NAME: 'orders',
-      OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
-      OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
-      OTEL_TRACES_SAMPLER_ARG: '0',
-      OTEL_BSP_SCHEDULE_DELAY: '600000',
-    })
-    await post({ id: 'not in the sample' })
-    const answer = await post({ id: 'in it' }, { traceparent: `00-${TRACE}-${CALLER}-01` })
-    const { spanId } = await logOf(answer)
-    server.child.kill('SIGINT')
-    t.equal(await server.exit, 0)
-    t.ok(collector.spans.some((span) => span.spanId === spanId))
-    t.ok(collector.spans.every(({ traceId }) => traceId === TRACE))
-    t.match(collector.headers[0], { url: '/mine', 'x-tenant': 'shop', 'content-type': 'application/x-protobuf' })
-    t.match(collector.spans[0]?.resource, {
-      'service.name': 'orders',
-      'deployment.environment.name': 'test',
-      'service.version': /^\d/,
-    })
-  },
-)
+t.test('the standard OTEL variables apply, and the remaining spans are sent when the process ends', async (t) => {
+  const collector = await startCollector(t)
+  const { server, post, logOf } = await startTraced(t, {
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/mine`,
+    OTEL_EXPORTER_OTLP_HEADERS: 'x-tenant=shop',
+    OTEL_SERVICE_NAME: 'orders',
+    OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
+    OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+    OTEL_TRACES_SAMPLER_ARG: '0',
+    OTEL_BSP_SCHEDULE_DELAY: '600000',
+  })
+  await post({ id: 'not in the sample' })
+  const answer = await post({ id: 'in it' }, { traceparent: `00-${TRACE}-${PARENT}-01` })
+  const { spanId } = await logOf(answer)
+  server.child.kill('SIGINT')
+  t.equal(await server.exit, 0)
+  t.ok(collector.spans.some((span) => span.spanId === spanId))
+  t.ok(collector.spans.every(({ traceId }) => traceId === TRACE))
+  t.match(collector.headers[0], { url: '/mine', 'x-tenant': 'shop', 'content-type': 'application/x-protobuf' })
+  t.match(collector.spans[0]?.resource, {
+    'service.name': 'orders',
+    'deployment.environment.name': 'test',
+    'service.version': /^\d/,
+  })
+})
 
-t.test('a collector that is away costs a line of the log now and then, and no request', async (t) => {
+t.test('if the collector is down, the log has a line now and then, and requests are not affected', async (t) => {
   const settings = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_EXPORTER_OTLP_TIMEOUT: '200', ...AT_ONCE }
   const began = performance.now()
   const { server, post } = await startTraced(t, settings)
   for (let n = 0; n < 20; n++) t.equal((await post({ id: String(n) })).status, 201)
-  const told = ({ msg }: Record<string, unknown>) => /traces could not be sent/.test(String(msg))
-  t.match(await server.log(told), { level: 'warn', err: { message: String } })
+  const warns = ({ msg }: Record<string, unknown>) => /traces could not be sent/.test(String(msg))
+  t.match(await server.log(warns), { level: 'warn', err: { message: String } })
   server.child.kill('SIGINT')
   t.equal(await server.exit, 0)
-  // The first, one every ten seconds after it, and one about what is left at the end.
+  // The first one, one every ten seconds after it, and one for the spans that are left at the end.
   const most = 2 + Math.floor((performance.now() - began) / 10_000)
-  t.ok(server.logs().filter(told).length <= most, `${server.logs().filter(told).length} lines, ${most} at most`)
-  t.equal(server.stderr().trim().split('\n').length, 1, 'the line for people')
+  t.ok(server.logs().filter(warns).length <= most, `${server.logs().filter(warns).length} lines, ${most} at most`)
+  t.equal(server.stderr().trim().split('\n').length, 1, 'only the line for a person at the terminal')
 })
 
-// But for its API, a few constants, which prom-client loads for itself.
-t.test('off, nothing of OpenTelemetry is loaded; on, it is', async (t) => {
+// Except for its API, a few constants, which prom-client loads.
+t.test('OpenTelemetry is loaded only if tracing is on', async (t) => {
   const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
   const folder = t.testdir()
   const cases = [
@@ -254,12 +251,12 @@ t.test('off, nothing of OpenTelemetry is loaded; on, it is', async (t) => {
   const look = async ([settings, loads]: (typeof cases)[number]) => {
     const name = Object.keys(settings).join()
     const file = join(folder, `with ${name}`)
-    // Not to stderr: where its reader is slow, lines are lost.
-    const tell = `import { registerHooks } from 'node:module'
+    // Not to stderr, which loses lines if its reader is slow.
+    const hook = `import { registerHooks } from 'node:module'
       import { appendFileSync } from 'node:fs'
-      const tell = (url) => appendFileSync(${JSON.stringify(file)}, url + '\\n')
-      registerHooks({ load: (url, context, next) => (tell(url), next(url, context)) })`
-    const flags = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`]
+      const note = (url) => appendFileSync(${JSON.stringify(file)}, url + '\\n')
+      registerHooks({ load: (url, context, next) => (note(url), next(url, context)) })`
+    const flags = ['--import', `data:text/javascript,${encodeURIComponent(hook)}`]
     const server = await runServer(t, { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none', ...settings }, { flags })
     server.child.kill('SIGINT')
     await server.exit
@@ -270,7 +267,7 @@ t.test('off, nothing of OpenTelemetry is loaded; on, it is', async (t) => {
   await Promise.all(cases.map(look))
 })
 
-t.test('a protocol that is not spoken here ends the start', async (t) => {
+t.test('the server does not start with an unsupported protocol', async (t) => {
   const settings = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }
   await t.rejects(runServer(t, { DATABASE_URL: 'postgres://x/y', ...settings }), {
     message: /OTEL_EXPORTER_OTLP_PROTOCOL is \\"grpc\\", but must be http\/protobuf/,
@@ -284,7 +281,7 @@ interface Traced {
   database: TestDatabase
   post(record: Record<string, unknown> | string | Buffer, headers?: Record<string, string>): Promise<Response>
   get(path: string, headers?: Record<string, string>): Promise<Response>
-  /** The line of the log that tells of the request. */
+  /** The log line of the request. */
   logOf(answer: Response): Promise<Record<string, unknown>>
 }
 
