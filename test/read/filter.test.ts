@@ -24,7 +24,7 @@ async function idsOf(filter: Record<string, string>): Promise<string> {
     .join('')
 }
 
-t.test('a filter leaves the records that meet it', async (t) => {
+t.test('a filter returns the matching records', async (t) => {
   for (const [filter, ids] of [
     [{}, '123456'],
     [{ source: 'shop' }, '3'],
@@ -60,13 +60,13 @@ t.test('a filter leaves the records that meet it', async (t) => {
   }
 })
 
-t.test('receivedFrom includes its moment, receivedUntil does not', async (t) => {
+t.test('receivedFrom is inclusive, and receivedUntil is exclusive', async (t) => {
   const { receivedAt } = (await get('/v1/records/shop/3')).json
   t.equal(await idsOf({ receivedFrom: receivedAt }), '123456')
   t.equal(await idsOf({ receivedUntil: receivedAt }), '')
 })
 
-t.test('a filter that cannot be read is refused by name', async (t) => {
+t.test('an invalid filter is refused, and the problem names it', async (t) => {
   const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
   for (const [name, value] of [
     ['source', ''],
@@ -82,7 +82,7 @@ t.test('a filter that cannot be read is refused by name', async (t) => {
     ['data', '"\\u0000"'],
     ['data', '"\\ud800"'],
     ['data', '1e400000'],
-    // These once ended the stack, of PostgreSQL or of this process: 500.
+    // These once exhausted the stack of PostgreSQL or of this process, which was a 500.
     ['data', nested(513)],
     ['data', nested(7000)],
     ['order', 'up'],
@@ -99,7 +99,7 @@ t.test('a filter that cannot be read is refused by name', async (t) => {
   t.equal(await idsOf({ data: nested(512) }), '')
 })
 
-t.test('a time whose plus the URL turned into a space is told how to write it', async (t) => {
+t.test('if a time has a space instead of a plus, the problem says how to write the plus', async (t) => {
   const answer = await get('/v1/records?timeFrom=2026-01-31T12:00:00+02:00')
   isProblem(t, answer, 'invalid_query', { errors: [{ pointer: 'timeFrom' }] })
   t.match(answer.json.detail, /\+ must be written as %2B\.$/)
@@ -107,18 +107,18 @@ t.test('a time whose plus the URL turned into a space is told how to write it', 
   t.notMatch((await get('/v1/records?timeFrom=yesterday')).json.detail, '%2B')
 })
 
-t.test('a choice that is none names those there are', async (t) => {
+t.test('the problem for an invalid choice names the valid ones, and for an unknown parameter its name', async (t) => {
   t.match((await get('/v1/records?order=up')).json.detail, 'order must be one of desc, asc.')
   t.match((await get('/v1/records?sorce=shop')).json.detail, 'There is no parameter sorce.')
 })
 
-t.test('a filter given twice is refused', async (t) => {
+t.test('a parameter that is given twice is refused', async (t) => {
   for (const name of ['source', 'type', 'data', 'cursor', 'order']) {
     isProblem(t, await get(`/v1/records?${name}=a&${name}=b`), 'invalid_query', { name })
   }
 })
 
-/** Brackets may stand in a URL as they are; encoded, the deep ones would pass the limit of a request's head. */
+/** Brackets are allowed in a URL. Encoded, the deeply nested ones would exceed the limit of a request's head. */
 function decodeBrackets(query: URLSearchParams): string {
   return String(query).replaceAll('%5B', '[').replaceAll('%5D', ']')
 }

@@ -17,7 +17,7 @@ async function store(source: string, ids: string[]): Promise<void> {
   for (const id of ids) await post({ source, type: 't', id })
 }
 
-/** Reads page after page to the end; `between` runs after each. */
+/** Reads page after page to the end; `between` runs after each page. */
 async function readAll(query: string, between: () => Promise<unknown> = async () => {}, after = ''): Promise<string[]> {
   const ids: string[] = []
   for (let next: string | null = after; next !== null; ) {
@@ -38,9 +38,9 @@ t.test('a list is newest first; with order=asc it is in the order of the feed', 
   t.same(await readAll('source=order&order=asc'), ['1', '2', '3'])
 })
 
-// They came in the order of their texts, 10 before 9. A page that ended so named a record amid itself as its last, and the
-// next one told the others again.
-t.test('transactions are in the order of their numbers, also where those gain a digit', async (t) => {
+// They were in the order of their texts, 10 before 9. The cursor of such a page was not that of its furthest record, and the next
+// page repeated records.
+t.test('transactions are in the order of their numbers, even if these gain a digit', async (t) => {
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())
   const ids = ['9', '10', '99', '100', '101']
@@ -53,36 +53,36 @@ t.test('transactions are in the order of their numbers, also where those gain a 
   }
 })
 
-t.test('the records of a batch keep its order', async (t) => {
+t.test('the records of a batch keep their order', async (t) => {
   await post(numbers(1, 50).map((id) => ({ source: 'batch', type: 't', id })))
   t.same(await readAll('source=batch&order=asc&limit=7'), numbers(1, 50))
   t.same(await readAll('source=batch&limit=7'), numbers(1, 50).reverse())
 })
 
-t.test('pages follow one another without a gap or an overlap; next is null on the last', async (t) => {
+t.test('pages follow one another without a gap or an overlap, and next is null on the last one', async (t) => {
   await store('pages', numbers(1, 6))
   for (const limit of [1, 2, 3, 5, 6, 7]) {
     t.same(await readAll(`source=pages&order=asc&limit=${limit}`), numbers(1, 6), `limit ${limit}, upwards`)
     t.same(await readAll(`source=pages&limit=${limit}`), numbers(1, 6).reverse(), `limit ${limit}, downwards`)
   }
-  t.equal((await get('/v1/records?source=pages&limit=6')).json.next, null, 'a last page that is full')
+  t.equal((await get('/v1/records?source=pages&limit=6')).json.next, null, 'even if the last page is full')
   t.same((await get('/v1/records?source=nobody')).json, { records: [], next: null })
 })
 
-t.test('records that arrive between the pages disturb no list', async (t) => {
+t.test('records that arrive between pages do not disturb a list', async (t) => {
   const old = numbers(100, 119)
   await store('growing', old)
   let arrived = 0
   const arrive = () => store('growing', [String(200 + arrived++), String(200 + arrived++)])
-  t.same(await readAll('source=growing&limit=6', arrive), old.toReversed(), 'downwards: what was there at the start')
+  t.same(await readAll('source=growing&limit=6', arrive), old.toReversed(), 'downwards: the records from the start')
   t.ok(arrived > 4)
 
   const upwards = await readAll('source=growing&order=asc&limit=6', () => (arrived < 16 ? arrive() : Promise.resolve()))
-  t.same(upwards, [...old, ...numbers(200, 215)], 'upwards: what arrives is met as well, in order')
+  t.same(upwards, [...old, ...numbers(200, 215)], 'upwards: also the records that arrive, in order')
 })
 
-// A list upwards must not pass a transaction that is still open: its records would come to lie behind the cursor.
-t.test('upwards a list waits for transactions that are still open, and skips nothing', async (t) => {
+// A list upwards must not pass an open transaction: the records of that transaction would be behind the cursor.
+t.test('a list upwards ends before an open transaction, and skips nothing', async (t) => {
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())
   await store('open', ['1'])
@@ -95,14 +95,14 @@ t.test('upwards a list waits for transactions that are still open, and skips not
   t.same(
     first.json.records.map(({ id }: Read) => id),
     ['1'],
-    'not 3, which would take the cursor past 2',
+    'not 3, which would move the cursor past 2',
   )
   const cursor = first.json.records[0].cursor
   await trx.commit().execute()
   t.same(await readAll(`source=open&order=asc`, undefined, cursor), ['2', '3'])
 })
 
-t.test('a transaction in another database of the server holds no list up', async (t) => {
+t.test('a transaction in another database of the server does not hold up lists or exports', async (t) => {
   const db = connect((await createEmptyDatabase(t)).superUrl)
   t.teardown(() => db.destroy())
   const trx = await db.startTransaction().execute()
@@ -110,11 +110,11 @@ t.test('a transaction in another database of the server holds no list up', async
   await store('elsewhere', ['1', '2'])
   t.same(await readAll('source=elsewhere&order=asc'), ['1', '2'])
   const { text } = await get('/v1/records?source=elsewhere&order=asc', { accept: 'application/x-ndjson' })
-  t.equal(text.match(/"id"/g)?.length, 2, 'nor an export')
+  t.equal(text.match(/"id"/g)?.length, 2, 'the export has both')
   await trx.rollback().execute()
 })
 
-t.test('the cursor of any record is a place to go on from', async (t) => {
+t.test('a list can continue from the cursor of any record', async (t) => {
   await store('from', ['1', '2', '3'])
   const { cursor } = (await get('/v1/records/from/2')).json
   t.same(
@@ -151,7 +151,7 @@ t.test('a cursor that was tampered with is refused', async (t) => {
   }
 })
 
-t.test('limit goes from 1 to 1000, and is 100 by itself', async (t) => {
+t.test('limit is a number from 1 to 1000, and 100 by default', async (t) => {
   await post(numbers(1, 1002).map((id) => ({ source: 'limit', type: 't', id })))
   t.equal((await get('/v1/records?source=limit')).json.records.length, 100)
   t.equal((await get('/v1/records?source=limit&limit=1')).json.records.length, 1)
@@ -176,7 +176,7 @@ t.test('limit goes from 1 to 1000, and is 100 by itself', async (t) => {
   }
 })
 
-t.test('a page ends before its payload passes MAX_PAGE_BYTES, but has one record at least', async (t) => {
+t.test('a page ends before its payload exceeds MAX_PAGE_BYTES, but has at least one record', async (t) => {
   const { post, get } = await createApp(t, { MAX_PAGE_BYTES: '10000' })
   const data = 'x'.repeat(3000)
   await post(numbers(1, 7).map((id) => ({ source: 'bytes', type: 't', id, data: id === '5' ? data.repeat(5) : data })))

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { ReservedText } from '../../src/read/reserved-text.ts'
 
-t.test('memory is reserved before it is there, and what does not fit is refused', async (t) => {
+t.test('memory is reserved before it is allocated, and text that does not fit is refused', async (t) => {
   const held: number[] = []
   const text = new ReservedText((bytes) => {
     if (bytes > 200) throw new Error('too many')

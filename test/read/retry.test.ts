@@ -10,7 +10,7 @@ const sqlError = (code: string) => Object.assign(new DatabaseError('', 0, 'error
 
 const { signal } = new AbortController()
 
-/** Fails with each of these, one try after the other, and then succeeds. */
+/** A read that fails with these errors, one per try, and then succeeds. */
 function failing(...errors: Error[]) {
   let tries = 0
   const read = async () => {
@@ -21,12 +21,12 @@ function failing(...errors: Error[]) {
   return { read, tries: () => tries }
 }
 
-t.test('a read is tried again while the database is away, or a standby has to replay what it read', async (t) => {
+t.test('a read is retried during an outage, and if it conflicts with the replay on a standby', async (t) => {
   const { read } = failing(new NotConnectedError('away'), sqlError('57P01'), sqlError('40001'))
   t.equal(await retryDuringOutage(read, 60_000, signal), 4)
 })
 
-t.test('what fails for good fails at once', async (t) => {
+t.test('a read that fails for another reason is not retried', async (t) => {
   for (const error of [sqlError('42P01'), sqlError('57014'), sqlError('22P02'), new Problem('not_found', 'No.')]) {
     const { read, tries } = failing(error)
     await t.rejects(retryDuringOutage(read, 60_000, signal), error)
@@ -34,7 +34,7 @@ t.test('what fails for good fails at once', async (t) => {
   }
 })
 
-t.test('when the hold window is over, the outage is told', async (t) => {
+t.test('when the hold window is over, the read fails with the error of the outage', async (t) => {
   const { read, tries } = failing(...Array.from({ length: 50 }, () => new NotConnectedError('away')))
   await t.rejects(retryDuringOutage(read, 0, signal), { name: 'NotConnectedError' })
   t.equal(tries(), 1)
@@ -45,11 +45,11 @@ t.test('when the hold window is over, the outage is told', async (t) => {
     return read()
   }
   await t.rejects(retryDuringOutage(slow, 200, signal), { name: 'NotConnectedError' })
-  // The window closes at 260 ms: the next try would begin after pauses of 50 and 100 ms, and then at 180 + 200 ms.
+  // The window ends at 260 ms. After pauses of 50 and 100 ms, the fourth try would begin at 180 + 200 ms.
   t.equal(tries(), 1 + 3)
 })
 
-t.test('the hold window begins with the first failure, however long the read had to wait before', async (t) => {
+t.test('the hold window begins with the first failure, however long the read waited before', async (t) => {
   const clock = stopClock(t)
   const { read, tries } = failing(new NotConnectedError('away'))
   const late = () => {
@@ -59,7 +59,7 @@ t.test('the hold window begins with the first failure, however long the read had
   t.equal(await retryDuringOutage(late, 200, signal), 2)
 })
 
-t.test('whoever has left is not waited for', async (t) => {
+t.test('a read is not retried after its client has disconnected', async (t) => {
   const leaving = new AbortController()
   const { read, tries } = failing(...Array.from({ length: 50 }, () => new NotConnectedError('away')))
   const reading = retryDuringOutage(read, 60_000, leaving.signal)
