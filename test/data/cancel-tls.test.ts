@@ -12,13 +12,14 @@ import { openOwnServer } from '../helpers/own-server.ts'
 import { missing } from '../helpers/skipping.ts'
 import { until } from '../helpers/until.ts'
 
-/** How a client asks for TLS (PostgreSQL manual, 54.7 Message Formats, SSLRequest). */
+/** The message with which a client requests TLS (PostgreSQL manual, 54.7 Message Formats, SSLRequest). */
 const SSL_REQUEST = '0000000804d2162f'
 
 const run = promisify(execFile)
 
+// A cancel request contains the secret of the session.
 t.test(
-  'over TLS a statement is cancelled, and the request, which has the secret of the session in it, is encrypted as well',
+  'over TLS, a statement is cancelled, and the cancel request is encrypted',
   { skip: missing('openssl') },
   async (t) => {
     const server = await openOwnServer(t)
@@ -37,10 +38,10 @@ t.test(
     await sql`SELECT pg_reload_conf()`.execute(root)
 
     const url = new URL(server.superUrl)
-    const beginnings: string[] = []
+    const firstMessages: string[] = []
     const port = Number(url.port)
     const relay = createServer((client) => {
-      client.once('data', (first) => beginnings.push(first.toString('hex')))
+      client.once('data', (first) => firstMessages.push(first.toString('hex')))
       const onward = dial(port, url.hostname)
       client.on('error', () => onward.destroy()).pipe(onward)
       onward.on('error', () => client.destroy()).pipe(client)
@@ -58,7 +59,7 @@ t.test(
       onError: () => {},
     })
     t.teardown(() => db.destroy())
-    await until('the server to take TLS', () =>
+    await until('the server to accept TLS', () =>
       sql`SELECT`.execute(db).then(
         () => true,
         () => false,
@@ -70,16 +71,16 @@ t.test(
         SELECT FROM pg_stat_activity WHERE application_name = 'reads' AND state = 'active'`.execute(root)
       return rows.length
     }
-    const leaving = new AbortController()
-    const reading = readRows(db, sql`SELECT pg_sleep(50)`, leaving.signal, () => {})
-    await until('the statement', async () => (await running()) === 1)
-    const before = beginnings.length
-    leaving.abort()
+    const abort = new AbortController()
+    const reading = readRows(db, sql`SELECT pg_sleep(50)`, abort.signal, () => {})
+    await until('the statement to run', async () => (await running()) === 1)
+    const before = firstMessages.length
+    abort.abort()
     await t.rejects(reading, { name: 'AbortError' })
-    await until('its end', async () => (await running()) === 0)
-    t.ok(beginnings.length > before, 'a connection of its own')
-    t.same([...new Set(beginnings)], [SSL_REQUEST])
+    await until('the statement to end', async () => (await running()) === 0)
+    t.ok(firstMessages.length > before, 'the cancel request has its own connection')
+    t.same([...new Set(firstMessages)], [SSL_REQUEST])
     const { rows: after } = await sql`SELECT 1 AS n`.execute(db)
-    t.same(after, [{ n: 1 }], 'the connection goes on')
+    t.same(after, [{ n: 1 }], 'the connection is still usable')
   },
 )

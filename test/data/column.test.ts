@@ -22,7 +22,7 @@ t.teardown(() => Promise.all([plain.destroy(), writing.destroy()]))
 
 type Values = (string | null)[]
 
-/** What PostgreSQL makes of an encoded array: on a connection that writes it into its message, and on one that does not. */
+/** Sends an encoded array and reads it back, on a connection that writes it into its message (bind.ts) and on a plain one. */
 async function readBack(values: Values): Promise<Values | null> {
   const [one, other] = await Promise.all([writing, plain].map((db) => select(db, values)))
   if (JSON.stringify(one) !== JSON.stringify(other)) throw new Error('the two connections differ')
@@ -31,21 +31,21 @@ async function readBack(values: Values): Promise<Values | null> {
 
 async function select(db: Kysely<unknown>, values: Values): Promise<Values | null> {
   const column = new Column(pack(values.map((subject) => makeRow({ subject }))), 'subject', 'text')
-  // Beside parameters of other kinds.
+  // Next to parameters of other types.
   const { rows } = await sql<{ values: Values | null; rest: string }>`
     SELECT ${column}::text[] AS values,
            concat(${'é'}::text, ${7}::integer, encode(${Buffer.from('x')}::bytea, 'hex'), ${null}::text) AS rest
   `.execute(db)
-  if (rows[0]?.rest !== 'é778') throw new Error(`its neighbours became ${rows[0]?.rest}`)
+  if (rows[0]?.rest !== 'é778') throw new Error(`the other parameters arrived as ${rows[0]?.rest}`)
   return rows[0].values
 }
 
-t.test('texts arrive as they are: empty, quoted, of many lines, with braces, emoji and the word NULL', async (t) => {
+t.test('texts arrive unchanged: empty, with quotes, line breaks, braces, emoji or the word NULL', async (t) => {
   const values = ['', '"', "'", '\\', '{a,b}', ' ', '\n\r\t', 'NULL', 'é', '漢字', '👩‍👩‍👧', '\u{10ffff}', '\u0001']
   t.same(await readBack(values), values)
 })
 
-t.test('nulls stay null, beside empty texts, wherever they stand', async (t) => {
+t.test('nulls stay null at every index, also next to empty texts', async (t) => {
   for (const values of [
     [null, '', 'a'],
     ['', null],
@@ -55,21 +55,21 @@ t.test('nulls stay null, beside empty texts, wherever they stand', async (t) => 
   }
 })
 
-t.test('a column without any value costs no array: it is null as a whole', async (t) => {
+t.test('a column without values is sent as null, not as an array', async (t) => {
   t.equal(await readBack([null, null]), null)
   t.equal(await readBack([]), null)
 })
 
-t.test('a text larger than a page and an array of 10,000 values arrive whole', async (t) => {
+t.test('a text larger than a page and an array of 10,000 values arrive complete', async (t) => {
   const large = '🦩'.repeat(100_000)
   t.same(await readBack([large, null, 'x']), [large, null, 'x'])
   const many = Array.from({ length: 10_000 }, (_, index) => (index % 7 === 0 ? null : `value ${index}`))
   t.same(await readBack(many), many)
 })
 
-t.test('the memory of one message is used again by the next, whichever is larger, and shows in neither', async (t) => {
-  const of = (letter: string, mebibytes: number) => [letter.repeat(mebibytes * 1024 * 1024), letter]
-  for (const values of [['x'], of('a', 9), ['y'], of('b', 1), of('c', 2), ['z', null]]) {
+t.test('messages of different sizes, which reuse the same memory, arrive unchanged', async (t) => {
+  const valuesOf = (letter: string, mebibytes: number) => [letter.repeat(mebibytes * 1024 * 1024), letter]
+  for (const values of [['x'], valuesOf('a', 9), ['y'], valuesOf('b', 1), valuesOf('c', 2), ['z', null]]) {
     t.ok(
       (await readBack(values))?.every((value, index) => value === values[index]),
       `${values[0]?.length}`,
@@ -77,7 +77,7 @@ t.test('the memory of one message is used again by the next, whichever is larger
   }
 })
 
-t.test('whatever PostgreSQL can hold is read back equal', async () => {
+t.test('every text that PostgreSQL can store is read back equal', async () => {
   const text = fc.string({ unit: 'binary' }).filter((value) => !value.includes('\0'))
   await fc.assert(
     fc.asyncProperty(fc.array(fc.option(text), { minLength: 1, maxLength: 20 }), async (values) => {

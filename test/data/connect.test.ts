@@ -8,14 +8,14 @@ import { stopClock } from '../helpers/clock.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
-t.test('who tries again does not wait for a slow login, and finds it done at a later try', async (t) => {
+t.test('a query does not wait for a slow login, and a later one uses the connection', async (t) => {
   const { apiUrl, superUrl } = await createDatabase(t)
   const root = connectAs(superUrl)
-  // Longer than a try waits, shorter than a login may take.
-  await sql`CREATE FUNCTION linger() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); END $$`.execute(
+  // Longer than a query waits, shorter than a login may take.
+  await sql`CREATE FUNCTION delay_login() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); END $$`.execute(
     root,
   )
-  await sql`CREATE EVENT TRIGGER slow_login ON login EXECUTE FUNCTION linger()`.execute(root)
+  await sql`CREATE EVENT TRIGGER slow_login ON login EXECUTE FUNCTION delay_login()`.execute(root)
   await root.destroy()
 
   const db = connect({
@@ -29,18 +29,19 @@ t.test('who tries again does not wait for a slow login, and finds it done at a l
   t.teardown(() => db.destroy())
   let failures = 0
   const read = () => sql`SELECT 1`.execute(db)
-  const tried = () =>
+  const tryToRead = () =>
     read().catch((error) => {
       if (!(error instanceof NotConnectedError)) throw error
       failures++
     })
-  while ((await tried()) === undefined);
-  t.ok(failures > 0, `${failures} tries were in vain`)
+  while ((await tryToRead()) === undefined);
+  t.ok(failures > 0, `${failures} queries failed`)
   await read()
 })
 
-// PostgreSQL asks after two hours by itself. So long a COPY, whose client's machine is gone, held up the lists of all readers.
-t.test('PostgreSQL looks within a minute whether a client is there of which it hears nothing', async (t) => {
+// By default, PostgreSQL checks after two hours. For that long, a COPY whose client's machine was gone held up the lists of all
+// readers.
+t.test('with the TCP keep-alive settings of a session, PostgreSQL detects a lost client within a minute', async (t) => {
   const { apiUrl } = await createDatabase(t)
   const db = connect({ url: apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} })
   t.teardown(() => db.destroy())
@@ -52,20 +53,20 @@ t.test('PostgreSQL looks within a minute whether a client is there of which it h
   t.same(rows, [{ seconds: 60 }])
 })
 
-// It kept its place until TCP gave up, a quarter of an hour later. The pool for keys has one place.
-t.test('a connection that falls silent right after its login gives its place to another', async (t) => {
+// The connection occupied the pool until TCP gave up, a quarter of an hour later. The pool for keys has only one connection.
+t.test('a connection that stalls right after its login is replaced', async (t) => {
   const { apiUrl } = await createDatabase(t)
   const { hostname, port } = new URL(apiUrl)
-  let silent = true
-  const fallen = Promise.withResolvers<void>()
+  let isStalling = true
+  const stalled = Promise.withResolvers<void>()
   const network = createServer((client) => {
     const server = dial(Number(port), hostname)
-    let lost = false
+    let isLost = false
     for (const socket of [client, server]) socket.on('error', () => {})
     client.on('close', () => server.destroy())
     client.on('data', (bytes) => {
-      lost ||= silent && bytes.includes('SELECT set_config')
-      if (lost) fallen.resolve()
+      isLost ||= isStalling && bytes.includes('SELECT set_config')
+      if (isLost) stalled.resolve()
       else server.write(bytes)
     })
     server.on('data', (bytes) => void client.write(bytes))
@@ -80,9 +81,9 @@ t.test('a connection that falls silent right after its login gives its place to 
   const clock = stopClock(t)
   const read = () => sql`SELECT 1`.execute(db)
   const reading = t.rejects(read(), NotConnectedError)
-  await fallen.promise
+  await stalled.promise
   await clock.tick(3_000)
   await reading
-  silent = false
+  isStalling = false
   await t.resolves(read())
 })

@@ -40,7 +40,7 @@ function open(t: Test, options: Partial<ConnectOptions> = {}) {
   return { db, store: createRecordStore(db), statements }
 }
 
-/** All that is stored, but its position. */
+/** All stored records, without their positions. */
 async function stored(): Promise<object[]> {
   const { rows } = await sql<object>`
     SELECT source, id, type, subject, "time"::text, dataschema, datacontenttype, extensions::text, data::text, data_bytes
@@ -73,11 +73,11 @@ const bytes: fc.Arbitrary<Omit<Row, 'id'>> = fc
   .tuple(row, fc.uint8Array({ maxLength: 50 }))
   .map(([rest, bytes]) => ({ ...rest, data: null, dataBase64: Buffer.from(bytes).toString('base64') }))
 
-t.test('whatever can be stored is stored as by an INSERT, and packed rows are those that were packed', async (t) => {
+t.test('a COPY stores the same values as an INSERT, and packed rows are stored like plain rows', async (t) => {
   const { db, store } = open(t)
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.oneof(row, bytes), { minLength: 1, maxLength: 20 }), async (some) => {
-      const rows = some.map((row, index) => ({ ...row, id: String(index) }))
+    fc.asyncProperty(fc.array(fc.oneof(row, bytes), { minLength: 1, maxLength: 20 }), async (generated) => {
+      const rows = generated.map((row, index) => ({ ...row, id: String(index) }))
       const results: object[][] = []
       for (const write of [
         () => insertRecords(db, toColumns(rows), store.newBase().first),
@@ -95,21 +95,18 @@ t.test('whatever can be stored is stored as by an INSERT, and packed rows are th
   )
 })
 
-t.test(
-  'rows that were joined and cut are stored in their order, at the places that they are told to have',
-  async (t) => {
-    const { db, store } = open(t)
-    const base = store.newBase().first
-    const { epoch, xid } = await copyRecords(db, pack(rowsOf(10)).slice(2, 7), base)
-    const { rows } = await sql`SELECT epoch, xid::text, n::text, id FROM sluice.records ORDER BY n`.execute(root)
-    t.same(
-      rows,
-      ['2', '3', '4', '5', '6'].map((id, place) => ({ epoch, xid, n: String(base + place), id })),
-    )
-  },
-)
+t.test('a slice of packed rows is stored in order, and the positions are the returned ones', async (t) => {
+  const { db, store } = open(t)
+  const base = store.newBase().first
+  const { epoch, xid } = await copyRecords(db, pack(rowsOf(10)).slice(2, 7), base)
+  const { rows } = await sql`SELECT epoch, xid::text, n::text, id FROM sluice.records ORDER BY n`.execute(root)
+  t.same(
+    rows,
+    ['2', '3', '4', '5', '6'].map((id, slot) => ({ epoch, xid, n: String(base + slot), id })),
+  )
+})
 
-t.test('one that is there already, and one that PostgreSQL refuses, leave nothing behind', async (t) => {
+t.test('a COPY with a row that is already stored or refused stores nothing', async (t) => {
   const { db, store } = open(t)
   await copyRecords(db, rowsOf(1), store.newBase().first)
   for (const rows of [
@@ -122,10 +119,10 @@ t.test('one that is there already, and one that PostgreSQL refuses, leave nothin
     t.equal((await stored()).length, 1)
   }
   await copyRecords(db, rowsOf(1, {}, 1), store.newBase().first)
-  t.equal((await stored()).length, 2, 'the connection goes on')
+  t.equal((await stored()).length, 2, 'the connection is still usable')
 })
 
-t.test('a defect of ours while rows are written ends that flush, and nothing else', async (t) => {
+t.test('a bug while rows are encoded fails only that flush', async (t) => {
   const { db, store } = open(t)
   const failure = await copyRecords(db, [makeRow({ time: 'never' })], store.newBase().first).catch((error) => error)
   t.ok(failure instanceof RangeError, String(failure))
@@ -134,12 +131,12 @@ t.test('a defect of ours while rows are written ends that flush, and nothing els
   t.equal((await stored()).length, 1)
 })
 
-// PostgreSQL may answer before it has read it all. What is still to be sent then must not be written over by the next flush.
-t.test('one that is refused while it is still being sent is not over before it is sent', async (t) => {
-  let [sent, over] = [() => {}, false]
+// PostgreSQL may respond before it has read everything. The next flush must not overwrite bytes that are not sent yet.
+t.test('a COPY that is refused while it is being sent settles only after everything is sent', async (t) => {
+  let [finishSending, isSettled] = [() => {}, false]
   const stream = {
     write(_bytes: Buffer, done: () => void) {
-      sent = done
+      finishSending = done
     },
   }
   const connection = { stream, query() {} }
@@ -150,16 +147,16 @@ t.test('one that is refused while it is still being sent is not over before it i
     },
   })
   const copying = copyIn(client as never, '', () => {}).finally(() => {
-    over = true
+    isSettled = true
   })
   copying.catch(() => {})
   await nextTurn()
-  t.notOk(over)
-  sent()
+  t.notOk(isSettled)
+  finishSending()
   await t.rejects(copying, /refused/)
 })
 
-t.test('times are those that PostgreSQL reads in the text', async (t) => {
+t.test('a COPY stores the time that PostgreSQL reads from the text', async (t) => {
   const { db, store } = open(t)
   const times = fc.sample(fc.oneof(edge, time), 200)
   await copyRecords(
@@ -175,9 +172,9 @@ t.test('times are those that PostgreSQL reads in the text', async (t) => {
 })
 
 for (const silently of [false, true]) {
-  for (const place of silently ? (['before', 'after'] as const) : (['before', 'half', 'after'] as const)) {
-    const how = `${silently ? 'silently ' : ''}${place} its commit`
-    t.test(`cut ${how}, and sent again: each row is created, once`, async (t) => {
+  for (const when of silently ? (['before', 'after'] as const) : (['before', 'half', 'after'] as const)) {
+    const how = `${silently ? 'silently ' : ''}cut (${when} the commit)`
+    t.test(`a COPY whose connection is ${how} is retried, and each row is created once`, async (t) => {
       const { hostname, port } = new URL(apiUrl)
       const network = await openNetwork({ host: hostname, port: Number(port) })
       t.teardown(network.close)
@@ -186,7 +183,7 @@ for (const silently of [false, true]) {
       const rows = pack(rowsOf(100))
       const base = store.newBase()
 
-      const cut = network.cutCommit(place, silently)
+      const cut = network.cutCommit(when, silently)
       const failure = await copyRecords(db, rows, base.first).catch((error) => error)
       await cut
       t.match(classifyFailure(failure), { kind: 'transient', written: 'unknown' })
@@ -198,9 +195,9 @@ for (const silently of [false, true]) {
   }
 }
 
-// — when it is chosen —
+// — when COPY is chosen —
 
-t.test('after many rows that were all new the next are copied, until one is not new', async (t) => {
+t.test('after 10,000 new rows the next flushes are copied, until one has a row that is not new', async (t) => {
   const { store, statements } = open(t)
   const write = async (rows: Row[]) => {
     statements.length = 0
@@ -210,16 +207,16 @@ t.test('after many rows that were all new the next are copied, until one is not 
   t.same(await write(rowsOf(9_999)), ['INSERT', 'created'])
   t.same(await write(rowsOf(16, {}, 20_000)), ['INSERT', 'created'])
   t.same(await write(rowsOf(16, {}, 30_000)), ['COPY', 'created'])
-  t.same(await write(rowsOf(15, {}, 40_000)), ['INSERT', 'created'], 'few rows gain nothing')
+  t.same(await write(rowsOf(15, {}, 40_000)), ['INSERT', 'created'], 'COPY is not faster for a few rows')
   t.same(await write(rowsOf(100, {}, 50_000)), ['COPY', 'created'])
 
   const again = rowsOf(20, {}, 60_000)
-  t.same(await write([...again, ...again]), ['COPY,INSERT,AS same', 'created,duplicate'], 'in vain, once')
+  t.same(await write([...again, ...again]), ['COPY,INSERT,AS same', 'created,duplicate'], 'the COPY fails once')
   t.same(await write(rowsOf(20, {}, 70_000)), ['INSERT', 'created'])
   t.same(await write(rowsOf(20, { type: 'other' }, 70_000)), ['INSERT,AS same', 'conflict'])
 })
 
-t.test('after a COPY in vain it takes twice as many, until others went well', async (t) => {
+t.test('after a failed COPY, twice as many new rows are needed, until others are copied', async (t) => {
   const { store, statements } = open(t)
   const write = async (from: number, to: number) => {
     statements.length = 0
@@ -238,19 +235,19 @@ t.test('after a COPY in vain it takes twice as many, until others went well', as
   t.equal(await write(50_000, 50_016), 'COPY')
 })
 
-t.test('a row at fault among rows that were copied fails them as it does others, and is not tried twice', async (t) => {
+t.test('a row at fault fails a COPY and then its INSERT, and the next try does not COPY', async (t) => {
   const { store, statements } = open(t)
   await store.write(rowsOf(10_000), store.newBase())
   const rows = [...rowsOf(20, {}, 20_000), makeRow({ id: 'x', type: '' })]
-  for (const tried of ['COPY,INSERT', 'INSERT']) {
+  for (const expected of ['COPY,INSERT', 'INSERT']) {
     statements.length = 0
     const failure = await store.write(rows, store.newBase()).catch((error) => error)
     t.match(classifyFailure(failure), { kind: 'row', written: 'no' })
-    t.equal(statements.join(), tried)
+    t.equal(statements.join(), expected)
   }
 })
 
-t.test('what is sent again after a failure is not copied: it may be stored', async (t) => {
+t.test('a retry after a failed COPY is not copied, because the rows may be stored', async (t) => {
   const { store, statements } = open(t)
   await store.write(rowsOf(10_000), store.newBase())
   const rows = rowsOf(20, {}, 20_000)
@@ -258,10 +255,10 @@ t.test('what is sent again after a failure is not copied: it may be stored', asy
   const lock = await root.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
   const writing = store.write(rows, base).catch((error) => error)
-  const ended = sql<object>`
+  const terminate = sql<object>`
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = 'sluice-write' AND datname = current_database() AND wait_event_type = 'Lock'`
-  await until('a COPY to wait for the lock', async () => (await ended.execute(lock)).rows.length > 0)
+  await until('a COPY to wait for the lock', async () => (await terminate.execute(lock)).rows.length > 0)
   t.match(classifyFailure(await writing), { kind: 'transient' })
   t.equal(statements.at(-1), 'COPY')
   await lock.rollback().execute()
@@ -275,15 +272,15 @@ t.test('what is sent again after a failure is not copied: it may be stored', asy
   t.equal((await stored()).length, 10_020)
 })
 
-// — how rows are looked up —
+// — the plan of the look-up —
 
-t.test('a large flush is looked up row by row, and does not read the table to its end', async (t) => {
+t.test('a large flush looks its rows up in the index and does not scan the table', async (t) => {
   const { db, store } = open(t)
   for (let n = 0; n < 5; n++) await store.write(rowsOf(5_000, {}, n * 5_000), store.newBase())
   await sql`VACUUM (ANALYZE) sluice.records`.execute(root)
   const scans = async () => {
-    // What each connection has counted; that of the other tests' questions too, or it is added in between.
-    for (const each of [db, root]) await sql`SELECT pg_stat_force_next_flush()`.execute(each as typeof root)
+    // Each connection counts its own scans. Those of `root` are flushed as well, so that they are not added in between.
+    for (const connection of [db, root]) await sql`SELECT pg_stat_force_next_flush()`.execute(connection as typeof root)
     const { rows } = await sql<{ n: string }>`
       SELECT seq_scan AS n FROM pg_stat_user_tables WHERE schemaname = 'sluice' AND relname = 'records'`.execute(root)
     return Number(rows[0]?.n)

@@ -6,65 +6,65 @@ import { stopClock, turn } from '../helpers/clock.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
-// The keys are read every two seconds, and two seconds of silence make a connection suspect: now and then a statement was
-// sent in the very moment in which the silence before it was over, and its healthy connection was ended.
-t.test('a statement that is sent as the silence before it comes to an end is let be', async (t) => {
+// Keys are read every two seconds, and a connection is checked after two seconds of silence. Sometimes a statement was sent just
+// when the timeout of the idle time before it fired, and its healthy connection was closed.
+t.test('a statement that is sent when the silence timeout fires keeps its connection', async (t) => {
   const { client, stream } = await openWatched(t, (await createDatabase(t)).apiUrl)
   const pids = new Set<number>()
-  // For as long as somebody who asks after it takes to log in.
+  // About as long as the login of the check takes.
   for (let n = 0; n < 300; n++) {
-    const answer = client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+    const query = client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
     stream.emit('timeout')
-    for (const { pid } of (await answer).rows) pids.add(pid)
+    for (const { pid } of (await query).rows) pids.add(pid)
   }
   t.equal(pids.size, 1)
 })
 
-// What had come meanwhile was not read yet, and so a connection that had its answer was ended as dead.
-t.test('a statement that was answered while this process stood still is let be', async (t) => {
+// The response had arrived but was not read yet, so the connection was closed as dead.
+t.test('a connection is kept if the response arrived while this process was blocked', async (t) => {
   const { apiUrl } = await createDatabase(t)
   const { client, stream } = await openWatched(t, apiUrl)
-  // After the turn's reading: its timers come next, and the answer is read after them.
+  // This turn of the event loop has read its sockets. Timers run next, and the response is read after them.
   await turn()
-  const answer = client.query('SELECT')
+  const query = client.query('SELECT')
   stream.emit('timeout')
-  // Longer than the last moment that a silent statement has.
+  // Longer than LAST_MOMENT_MS, the extra time before the check.
   for (const end = performance.now() + 600; performance.now() < end; );
-  await answer
-  // As long as somebody who asks after it takes to log in, and longer.
+  await query
+  // Longer than the login of the check takes.
   for (let n = 0; n < 3; n++) await openClient(t, apiUrl)
   await t.resolves(client.query('SELECT'))
 })
 
-// PostgreSQL has a hundred of them for everybody, and a statement of a minute is asked after thirty times.
-t.test('who asks after a silent connection leaves no connection behind', async (t) => {
+// PostgreSQL has a hundred connections for everyone, and a statement that takes a minute is checked thirty times.
+t.test('the checks of a silent connection leave no connection behind', async (t) => {
   const { apiUrl, superUrl } = await createDatabase(t)
   const root = await openClient(t, superUrl)
   const { client, stream } = await openWatched(t, apiUrl)
-  // However long those who ask take to log in, their time is not up.
+  // However long the logins of the checks take, they do not time out.
   stopClock(t)
   await root.query('SELECT pg_advisory_lock(1)')
   const waiting = client.query('SELECT pg_advisory_lock(1)')
   const { setTimeout } = stream
   for (let times = 0; times < 3; times++) {
-    // When it was told that the statement is worked on, the time begins anew.
-    const told = new Promise<void>((resolve) => {
+    // After a check that finds the statement running, the timeout is set again.
+    const checked = new Promise<void>((resolve) => {
       stream.setTimeout = (ms) => {
         resolve()
         return setTimeout.call(stream, ms)
       }
     })
     stream.emit('timeout')
-    await told
+    await checked
   }
-  await until('the connections of those who asked to end', async () => {
+  await until('the connections of the checks to end', async () => {
     const { rows } = await root.query(
       "SELECT FROM pg_stat_activity WHERE application_name = 'sluice-watch' AND datname = current_database()",
     )
     return rows.length === 0
   })
   await root.query('SELECT pg_advisory_unlock(1)')
-  t.equal((await waiting).rowCount, 1, 'and the statement was left alone')
+  t.equal((await waiting).rowCount, 1, 'the statement succeeds')
 })
 
 async function openClient(t: Test, connectionString: string): Promise<pg.Client> {

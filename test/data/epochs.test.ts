@@ -20,10 +20,11 @@ const api = connect({ url: apiUrl, name: 'epochs', connections: 3, statementTime
 t.teardown(() => Promise.all([root.destroy(), owner.destroy(), api.destroy()]))
 t.beforeEach(() => sql`TRUNCATE sluice.records, sluice.epochs`.execute(root))
 
-const current = async ({ epoch, xid }: Seen = { epoch: 0, xid: '0' }): Promise<number> => {
+const currentEpoch = async ({ epoch, xid }: Seen = { epoch: 0, xid: '0' }): Promise<number> => {
   const { rows } = await sql<{ epoch: number }>`SELECT sluice.current_epoch(${epoch}, ${xid}) AS epoch`.execute(api)
   return (rows[0] as { epoch: number }).epoch
 }
+/** A transaction id that the server is far from assigning. */
 const FAR = '1152921504606846976'
 
 const writes = {
@@ -31,69 +32,71 @@ const writes = {
   copy: (seen: Seen) => copyRecords(api, [makeRow({ id: `copy ${seen.xid}` })], 0, seen),
 }
 for (const [name, write] of Object.entries(writes)) {
-  // A virtual machine that is set back with its memory notices nothing of it: neither a start nor a new timeline.
+  // If a virtual machine is set back together with its memory, the server has neither a new start nor a new timeline.
   t.test(`${name}: a server whose transaction ids went back begins an epoch`, async (t) => {
     const before = await write({ epoch: 0, xid: '0' })
     t.equal(before.epoch, 1)
     const next = await write(before)
-    t.equal(next.epoch, 1, 'but not one whose transaction ids went on')
+    t.equal(next.epoch, 1, 'no new epoch while transaction ids continue')
     const { epoch } = await write({ epoch: 1, xid: FAR })
     t.ok(epoch > 1)
     t.equal((await write({ epoch, xid: next.xid })).epoch, epoch)
   })
 
-  t.test(`${name}: rows come after the epoch that was seen`, async (t) => {
+  t.test(`${name}: the new epoch is one higher than the epoch that the writer has seen`, async (t) => {
     await write({ epoch: 0, xid: '0' })
     t.equal((await write({ epoch: 900_000_000, xid: '5' })).epoch, 900_000_001)
   })
 }
 
-// All rows of an epoch are there once a greater one can be seen: else a list upwards would pass those on their way.
-t.test('an epoch begins when nobody writes in the one before', async (t) => {
-  await current()
+// Once a higher epoch is visible, all rows of the lower ones must be. Otherwise a list upwards would skip the rows that are
+// committed later.
+t.test('an epoch begins only when the transactions that write in the previous epoch have ended', async (t) => {
+  await currentEpoch()
   const writer = await root.startTransaction().execute()
   await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (sluice.current_epoch(), 0, 's', '1', 't')`.execute(
     writer,
   )
   const begun = beginEpoch(owner as never, undefined)
-  let over = false
+  let isDone = false
   begun.finally(() => {
-    over = true
+    isDone = true
   })
   await waitsFor(root, 'sluice.epochs')
-  t.notOk(over)
+  t.notOk(isDone)
   await writer.commit().execute()
   t.ok((await begun) > 1)
 })
 
-t.test('several writers that were further than the server agree on an epoch', async (t) => {
-  await current()
-  const again = async (): Promise<number> =>
-    current({ epoch: 500, xid: '1' }).catch((error) => {
-      // Two of them held the table already and wanted it alone: the writer tries again.
+t.test('several writers that have seen a later position than the server agree on one epoch', async (t) => {
+  await currentEpoch()
+  const nextEpoch = async (): Promise<number> =>
+    currentEpoch({ epoch: 500, xid: '1' }).catch((error) => {
+      // A deadlock: two of them hold a lock on the table, and both want the exclusive one. The writer retries as well.
       if (error.code !== '40P01') throw error
-      return again()
+      return nextEpoch()
     })
-  const epochs = await Promise.all([again(), again(), again()])
+  const epochs = await Promise.all([nextEpoch(), nextEpoch(), nextEpoch()])
   t.equal(new Set(epochs).size, 1)
 })
 
-t.test('"sluice epoch begin" goes forwards, also when no clock helps', async (t) => {
-  const first = await current()
+t.test('beginEpoch leaps half a year, and beyond the latest epoch and the given one', async (t) => {
+  const first = await currentEpoch()
   const leapt = await beginEpoch(owner as never, undefined)
   t.ok(leapt > Date.now() / 1000 - Date.UTC(2025, 0) / 1000 + 180 * 86_400)
-  t.ok((await beginEpoch(owner as never, first)) > leapt, 'also after an epoch that is no longer the latest')
+  t.ok((await beginEpoch(owner as never, first)) > leapt, 'higher than the latest epoch, not only than `after`')
   t.equal(await beginEpoch(owner as never, leapt + 100_000), leapt + 100_001)
 })
 
-// A start added one: a database that was set back to this point twice gave the same number to two epochs.
-t.test('after a leap, epochs go on at the pace of the clock', async (t) => {
-  await current()
+// After a leap, each start of the server added only one to the epoch. If a database was set back twice to a point after the
+// leap, two epochs had the same number.
+t.test('after a leap, a new epoch also adds the seconds that have passed', async (t) => {
+  await currentEpoch()
   const leapt = await beginEpoch(owner as never, undefined)
   const start = async (secondsLater: number) => {
     await sql`UPDATE sluice.epochs SET server_started_at = '2026-01-01', started_at = started_at - ${secondsLater} * interval '1 second'
       WHERE epoch = ${leapt}`.execute(root)
-    return current()
+    return currentEpoch()
   }
   const first = await start(1000)
   t.ok(first >= leapt + 1000)
@@ -101,10 +104,10 @@ t.test('after a leap, epochs go on at the pace of the clock', async (t) => {
   t.ok((await start(500)) >= leapt + 1500)
 })
 
-t.test('positions of a life that is lost are known where records were stored before them', async (t) => {
-  // The API knew of epoch 900,000,000, and somebody else had stored a record in epoch 1 already.
+t.test('positions that were lost are recognised if records were stored that sort before them', async (t) => {
+  // One instance has seen epoch 900,000,000. Before it writes, another one has stored a record in epoch 1.
   const stored = await writes.insert({ epoch: 0, xid: '0' })
-  t.equal(await current({ epoch: 900_000_000, xid: '7' }), 900_000_001)
+  t.equal(await currentEpoch({ epoch: 900_000_000, xid: '7' }), 900_000_001)
   for (const primary of [true, false]) {
     const standings = await Promise.all(
       [
@@ -117,24 +120,29 @@ t.test('positions of a life that is lost are known where records were stored bef
     )
     t.same(standings, [undefined, 'lost', 'lost', 'lost', undefined])
   }
-  // Here nobody had.
-  t.equal(await current({ epoch: 900_000_700, xid: '7' }), 900_000_701)
+  // No record was stored in the previous epoch.
+  t.equal(await currentEpoch({ epoch: 900_000_700, xid: '7' }), 900_000_701)
   t.equal(await standingOf(api, { epoch: 900_000_600, xid: '1' }, true), undefined)
 })
 
-// A cursor carries a checksum, and no secret: whoever may read can make one up.
-t.test('no cursor that somebody made up uses up the epochs', async (t) => {
+// A cursor has a checksum but no secret, so every reader can make one up.
+t.test('a made-up cursor cannot use up the epochs', async (t) => {
   for (const epoch of [HIGHEST_EPOCH, 2 ** 31 - 1]) {
     const cursor = encodeCursor({ epoch, xid: '1', n: 1 })
     const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
     t.equal(await command.exit, 1)
     t.match(command.stderr(), /not a cursor from this service/)
   }
-  for (const times of [1, 2, 3]) t.equal(await current({ epoch: 2 ** 31 - 1, xid: FAR }), HIGHEST_EPOCH + times - 1)
-  t.equal(await beginEpoch(owner as never, undefined), HIGHEST_EPOCH + 3, 'and there is room for as many starts again')
+  for (const times of [1, 2, 3])
+    t.equal(await currentEpoch({ epoch: 2 ** 31 - 1, xid: FAR }), HIGHEST_EPOCH + times - 1)
+  t.equal(
+    await beginEpoch(owner as never, undefined),
+    HIGHEST_EPOCH + 3,
+    'without a cursor, the next epoch is one higher',
+  )
 })
 
-t.test('only the API and the owner may begin an epoch', async (t) => {
+t.test('the reader, maintenance and backup roles may not begin an epoch', async (t) => {
   for (const role of ['sluice_reader', 'sluice_maintenance', 'sluice_backup']) {
     const trx = await root.startTransaction().execute()
     await sql`SET LOCAL ROLE ${sql.id(role)}`.execute(trx)
@@ -143,10 +151,10 @@ t.test('only the API and the owner may begin an epoch', async (t) => {
   }
 })
 
-t.test('a cursor that was given out is not ahead; one that was not is', async (t) => {
-  const given = await writes.insert({ epoch: 0, xid: '0' })
+t.test('a position that was assigned is not ahead; one that was not is ahead', async (t) => {
+  const assigned = await writes.insert({ epoch: 0, xid: '0' })
   for (const primary of [true, false]) {
-    t.equal(await standingOf(api, given, primary), undefined)
+    t.equal(await standingOf(api, assigned, primary), undefined)
     t.equal(await standingOf(api, { epoch: 1, xid: FAR }, primary), 'ahead')
     t.equal(await standingOf(api, { epoch: 2, xid: '1' }, primary), 'ahead')
   }
@@ -154,16 +162,16 @@ t.test('a cursor that was given out is not ahead; one that was not is', async (t
   t.equal(
     await standingOf(api, { epoch: 1, xid: FAR }, true),
     undefined,
-    'of a start that is over, once there is a new one',
+    'after a restart, a position of the previous epoch is not ahead',
   )
 })
 
-t.test('a list upwards after a cursor that the database never gave out is refused, and no other list is', async (t) => {
+t.test('a list upwards is refused if its cursor is ahead; a list downwards is not', async (t) => {
   const { post, get } = await createApp(t)
   await post({ source: 'shop', type: 't', id: '1' })
   const { cursor } = (await get('/v1/records')).json.records[0]
   t.match(await get(`/v1/records?order=asc&cursor=${cursor}`), { status: 200, json: { records: [], next: null } })
   const ahead = encodeCursor({ epoch: 2 ** 31 - 1, xid: '1', n: 1 })
   t.match(await get(`/v1/records?order=asc&cursor=${ahead}`), { status: 409, json: { code: 'cursor_ahead' } })
-  t.equal((await get(`/v1/records?cursor=${ahead}`)).json.records.length, 1, 'downwards it is a place like any other')
+  t.equal((await get(`/v1/records?cursor=${ahead}`)).json.records.length, 1, 'downwards, it is a cursor like any other')
 })

@@ -9,63 +9,59 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 import { until } from '../helpers/until.ts'
 
-// Each of them waits for seconds: they do so together.
+// Each of these tests waits for seconds, so they run at the same time.
 t.jobs = 2
 
-// A host that is gone amid a transaction says no goodbye. What is sent again elsewhere waits for its locks, and so does
-// every record with one of its identities.
-t.test(
-  'a connection that goes silent amid a transaction loses its locks within seconds',
-  { buffered: true },
-  async (t) => {
-    const { apiUrl } = await createDatabase(t)
-    const ended: Error[] = []
-    const options = { url: apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0 }
-    const db = connect({ ...options, onError: (error) => ended.push(error) })
-    const other = connectAs(apiUrl)
-    t.teardown(() => Promise.all([db.destroy(), other.destroy()]))
+// If a host disappears during a transaction, its connection is not closed. A retry through another instance waits for its locks,
+// and so does every record with one of its identities.
+t.test('a connection that stalls during a transaction loses its locks', { buffered: true }, async (t) => {
+  const { apiUrl } = await createDatabase(t)
+  const ended: Error[] = []
+  const options = { url: apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0 }
+  const db = connect({ ...options, onError: (error) => ended.push(error) })
+  const other = connectAs(apiUrl)
+  t.teardown(() => Promise.all([db.destroy(), other.destroy()]))
 
-    const insert = (n: number) => sql`
+  const insert = (n: number) => sql`
     INSERT INTO sluice.records (epoch, n, source, id, type)
     VALUES (sluice.current_epoch(), ${n}, 'shop', '1', 'order.placed')`
-    const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-    const silent = db.transaction().execute(async (trx) => {
-      await insert(1).execute(trx)
-      begun.resolve()
-      await over.promise
-    })
-    await begun.promise
-    // Far more than it takes, so that this fails, and does not hang, where nothing ends the transaction.
-    await sql`SET lock_timeout = '60s'`.execute(other)
-    await insert(2).execute(other)
-    await until('the end of the connection', () => ended.length > 0)
-    over.resolve()
-    await t.rejects(silent)
-    t.match(ended[0], { code: '25P03' }, 'idle_in_transaction_session_timeout')
-  },
-)
+  const [begun, testDone] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const stalled = db.transaction().execute(async (trx) => {
+    await insert(1).execute(trx)
+    begun.resolve()
+    await testDone.promise
+  })
+  await begun.promise
+  // Far longer than needed: if nothing ends the transaction, the test fails instead of hanging.
+  await sql`SET lock_timeout = '60s'`.execute(other)
+  await insert(2).execute(other)
+  await until('the connection to end', () => ended.length > 0)
+  testDone.resolve()
+  await t.rejects(stalled)
+  t.match(ended[0], { code: '25P03' }, 'idle_in_transaction_session_timeout')
+})
 
-// "The database is away" was the answer, each time: PostgreSQL had waited for five seconds, and ended the session.
-t.test('a strict batch whose bytes take longer than that to come is stored', { buffered: true }, async (t) => {
+// PostgreSQL waited five seconds for the statement and then ended the session, on each retry. The client got 503 as in an outage.
+t.test('a strict batch that takes longer than the timeout to arrive is stored', { buffered: true }, async (t) => {
   const { apiUrl, superUrl } = await createDatabase(t)
   const root = connectAs(superUrl)
   t.teardown(() => root.destroy())
   const network = await openSlowNetwork(t, apiUrl, async () => {
-    // Nothing announces that no timeout strikes.
+    // No event tells that a timeout did not fire.
     await sql`SELECT pg_sleep(6)`.execute(root)
   })
   const options = { url: network.url, name: 'test', connections: 1, statementTimeoutMs: 0, prepare: true }
   const db = connect({ ...options, onError: () => {} })
   t.teardown(() => db.destroy())
   const store = createRecordStore(db)
-  // From here on the statement is prepared: its Bind is the first message after BEGIN.
+  // From now on, the statement is prepared, and its Bind is the first message after BEGIN.
   await store.writeStrict([makeRow({ id: 'small' })], store.newBase())
   const large = makeRow({ id: 'large', data: JSON.stringify('x'.repeat(network.large)) })
   t.match(await store.writeStrict([large], store.newBase()), [{ status: 'created' }])
   t.equal(network.held(), 1)
 })
 
-/** A network on which the rest of a large piece takes as long as `pause`. */
+/** A network that delays the rest of a large chunk until `pause` resolves. */
 async function openSlowNetwork(t: Test, url: string, pause: () => Promise<void>) {
   const large = 16 * 1024
   const { hostname, port } = new URL(url)

@@ -7,11 +7,11 @@ const { ownerUrl } = await createDatabase(t)
 const db = connect({ url: ownerUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} })
 t.teardown(() => db.destroy())
 
-t.test('a job that never ran is not told of', async (t) => {
+t.test('a job that never ran is not listed', async (t) => {
   t.same(await selectJobs(db), [])
 })
 
-t.test('a run takes the place of the one before, its totals are added, and the last success stays known', async (t) => {
+t.test('a run replaces the previous one, adds its totals, and keeps the time of the last success', async (t) => {
   await recordJobRun(db, { job: 'backup', succeeded: true, seconds: 2.5, figures: { bytes: 100 }, totals: { runs: 1 } })
   const [first] = await selectJobs(db)
   t.match(first, { succeeded: true, seconds: 2.5, figures: { bytes: 100 }, totals: { runs: 1 } })
@@ -24,7 +24,7 @@ t.test('a run takes the place of the one before, its totals are added, and the l
   t.ok((second?.finishedAt as number) >= (first?.finishedAt as number))
 })
 
-t.test('a job that failed from the first never succeeded', async (t) => {
+t.test('a job that has only failed has no time of success', async (t) => {
   await recordJobRun(db, { job: 'retention', succeeded: false, seconds: 1, figures: {}, totals: {} })
   t.match((await selectJobs(db)).at(-1), { job: 'retention', succeeded: false, succeededAt: null })
 })

@@ -13,7 +13,7 @@ const database = await createEmptyDatabase(t)
 const root = connect(database.superUrl) as never
 t.teardown(() => (root as { destroy(): Promise<void> }).destroy())
 
-/** However long this machine takes, no login and no cancel request is late, but where a test lets time pass. */
+/** The clock is stopped: however slow the machine is, a login or a cancel request times out only if the test lets time pass. */
 function open(t: Test, url = database.superUrl) {
   const clock = stopClock(t)
   const db = connectPool({ url, name: 'reads', connections: 1, statementTimeoutMs: 60_000, onError: () => {} })
@@ -22,18 +22,18 @@ function open(t: Test, url = database.superUrl) {
 }
 
 const { signal } = new AbortController()
-const running = async () =>
+const countRunning = async () =>
   (
     await sql`SELECT FROM pg_stat_activity
     WHERE datname = ${database.name} AND application_name = 'reads' AND state = 'active'`.execute(root)
   ).rows.length
-const backend = async (of: Database) => {
+const pidOf = async (db: Database) => {
   const pids: number[] = []
-  await readRows(of, sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`, signal, ({ pid }) => pids.push(pid))
+  await readRows(db, sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`, signal, ({ pid }) => pids.push(pid))
   return pids[0]
 }
 
-t.test('rows are handed over one by one, and errors of the server arrive', async (t) => {
+t.test('rows arrive one by one, and an error of the server rejects', async (t) => {
   const { db } = open(t)
   const rows: number[] = []
   await readRows(db, sql<{ n: number }>`SELECT n FROM generate_series(1, ${5}::integer) AS n`, signal, ({ n }) =>
@@ -46,27 +46,27 @@ t.test('rows are handed over one by one, and errors of the server arrive', async
   )
 })
 
-t.test('a statement whose signal aborts is cancelled at the server, and the connection goes on', async (t) => {
+t.test('an aborted signal cancels the statement on the server, and the connection stays in use', async (t) => {
   const { db } = open(t)
-  const pid = await backend(db)
+  const pid = await pidOf(db)
   for (let n = 0; n < 20; n++) {
-    const leaving = new AbortController()
-    const reading = readRows(db, sql`SELECT pg_sleep(${50 + n})`, leaving.signal, () => {})
-    // Every other one is cancelled before or while it is sent.
-    if (n % 2 === 0) await until('the statement', async () => (await running()) === 1)
-    leaving.abort()
+    const abort = new AbortController()
+    const reading = readRows(db, sql`SELECT pg_sleep(${50 + n})`, abort.signal, () => {})
+    // Every other statement is cancelled before it is sent, or while it is sent.
+    if (n % 2 === 0) await until('the statement to run', async () => (await countRunning()) === 1)
+    abort.abort()
     await t.rejects(reading, { name: 'AbortError' })
-    await until('its end', async () => (await running()) === 0)
-    // A cancel request that is late would hit this one.
-    t.equal(await backend(db), pid, 'the same connection')
+    await until('the statement to end', async () => (await countRunning()) === 0)
+    // A late cancel request would cancel this statement.
+    t.equal(await pidOf(db), pid, 'the same connection')
   }
   const reading = readRows(db, sql`SELECT pg_sleep(50)`, AbortSignal.abort(), () => {})
   await t.rejects(reading, { name: 'AbortError' })
 })
 
-t.test('when a row is refused, the statement is cancelled', async (t) => {
+t.test('if the row handler throws, the statement is cancelled', async (t) => {
   const { db } = open(t)
-  const pid = await backend(db)
+  const pid = await pidOf(db)
   const rows: number[] = []
   const endless = sql<{ n: number }>`SELECT generate_series(1, 1000000000) AS n`
   const reading = readRows(db, endless, signal, ({ n }) => {
@@ -75,20 +75,20 @@ t.test('when a row is refused, the statement is cancelled', async (t) => {
   })
   await t.rejects(reading, { message: 'too many' })
   t.same(rows, [1, 2, 3])
-  await until('its end', async () => (await running()) === 0)
-  t.equal(await backend(db), pid)
+  await until('the statement to end', async () => (await countRunning()) === 0)
+  t.equal(await pidOf(db), pid)
 })
 
-/** A pool whose connections pass through here. What comes while `fate` is not 'passed' is accepted, and goes no further. */
+/** A pool behind a proxy. The proxy accepts every connection, and forwards it if `mode` is 'forward'. */
 async function connectThrough(t: Test) {
   const { hostname, port } = new URL(database.superUrl)
   const sockets: Socket[] = []
-  const state = { fate: 'passed' as 'passed' | 'kept' | 'closed', connections: 0 }
+  const state = { mode: 'forward' as 'forward' | 'stall' | 'close', connections: 0 }
   const proxy = createServer((socket) => {
     state.connections++
     sockets.push(socket.on('error', () => {}))
-    if (state.fate === 'closed') socket.once('data', () => socket.end())
-    if (state.fate !== 'passed') return
+    if (state.mode === 'close') socket.once('data', () => socket.end())
+    if (state.mode !== 'forward') return
     const onward = dial(Number(port), hostname)
     sockets.push(onward.on('error', () => {}))
     socket.pipe(onward).pipe(socket)
@@ -103,36 +103,36 @@ async function connectThrough(t: Test) {
   return { through, state, clock }
 }
 
-// PostgreSQL could still act on such a request when the connection runs its next statement.
-t.test('when nobody answers a cancel request, nobody gets that connection again', async (t) => {
+// PostgreSQL could execute such a request later, while the connection runs its next statement.
+t.test('if a cancel request gets no response, its connection is not used again', async (t) => {
   const { through, state, clock } = await connectThrough(t)
-  const pid = await backend(through)
-  const leaving = new AbortController()
-  const reading = readRows(through, sql`SELECT pg_sleep(50)`, leaving.signal, () => {})
-  await until('the statement', async () => (await running()) === 1)
-  state.fate = 'kept'
-  const left = t.rejects(reading, { name: 'AbortError' })
-  leaving.abort()
+  const pid = await pidOf(through)
+  const abort = new AbortController()
+  const reading = readRows(through, sql`SELECT pg_sleep(50)`, abort.signal, () => {})
+  await until('the statement to run', async () => (await countRunning()) === 1)
+  state.mode = 'stall'
+  const rejected = t.rejects(reading, { name: 'AbortError' })
+  abort.abort()
   await until('the cancel request', () => state.connections === 2)
-  state.fate = 'passed'
+  state.mode = 'forward'
   await sql`SELECT pg_cancel_backend(${pid})`.execute(root)
   await clock.tick(3_000)
-  await left
-  t.not(await backend(through), pid)
+  await rejected
+  t.not(await pidOf(through), pid)
 })
 
-// As when a service passes it to another standby.
-t.test('a cancel request that does nothing is sent again', async (t) => {
+// A service in front of several standbys may pass the request to the wrong one.
+t.test('a cancel request without effect is sent again', async (t) => {
   const { through, state } = await connectThrough(t)
-  const pid = await backend(through)
-  const leaving = new AbortController()
-  const reading = readRows(through, sql`SELECT pg_sleep(50)`, leaving.signal, () => {})
-  await until('the statement', async () => (await running()) === 1)
-  state.fate = 'closed'
-  leaving.abort()
+  const pid = await pidOf(through)
+  const abort = new AbortController()
+  const reading = readRows(through, sql`SELECT pg_sleep(50)`, abort.signal, () => {})
+  await until('the statement to run', async () => (await countRunning()) === 1)
+  state.mode = 'close'
+  abort.abort()
   await until('two cancel requests', () => state.connections > 2)
-  state.fate = 'passed'
+  state.mode = 'forward'
   await t.rejects(reading, { name: 'AbortError' })
-  await until('its end', async () => (await running()) === 0)
-  t.equal(await backend(through), pid)
+  await until('the statement to end', async () => (await countRunning()) === 0)
+  t.equal(await pidOf(through), pid)
 })

@@ -21,15 +21,14 @@ const remove = (bounds: Partial<BatchBounds>, dryRun = false) => {
   return removeBatch(db, [{ selection: {}, before: new Date().toISOString(), upTo: undefined }], all, { dryRun })
 }
 
-// Each of these bounds holds for one batch: what is beyond it stays, and is met by the next one.
-t.test('a batch ends before the record with which it would remove more bytes than it may', async (t) => {
+t.test('a batch ends before a record with which it would delete more than maxBytes', async (t) => {
   const each = (await remove({}, true)).bytes / 10
   t.match(await remove({ maxBytes: each * 2 + 1 }), { records: 2, seen: 2, bytes: each * 2 })
-  t.equal((await remove({ maxBytes: 1 })).records, 1, 'one at least, or it would never end')
+  t.equal((await remove({ maxBytes: 1 })).records, 1, 'at least one record, otherwise it would make no progress')
   t.same(await ids(owner), ['3', '4', '5', '6', '7', '8', '9'])
 })
 
-t.test('the end is not included', async (t) => {
+t.test('a batch ends before the position `until`', async (t) => {
   const { last } = await remove({ limit: 3 }, true)
   t.equal((await remove({ until: last as typeof start })).records, 2)
   t.same(await ids(owner), ['5', '6', '7', '8', '9'])

@@ -16,7 +16,7 @@ t.teardown(() => Promise.all([root.destroy(), api.destroy()]))
 const INSUFFICIENT_PRIVILEGE = { code: '42501' }
 const record = sql`INSERT INTO sluice.records (n, epoch, source, id, type) VALUES (1, 1, 's', 'i', 't')`
 
-t.test('sluice_api inserts and reads records, and cannot change or remove one', async (t) => {
+t.test('sluice_api inserts and reads records, and cannot change or delete one', async (t) => {
   await record.execute(api)
   t.equal((await sql`SELECT FROM sluice.records`.execute(api)).rows.length, 1)
   await t.rejects(sql`UPDATE sluice.records SET type = 'other'`.execute(api), INSUFFICIENT_PRIVILEGE)
@@ -24,7 +24,7 @@ t.test('sluice_api inserts and reads records, and cannot change or remove one', 
   await t.rejects(sql`TRUNCATE sluice.records`.execute(api), INSUFFICIENT_PRIVILEGE)
 })
 
-t.test('sluice_api cannot make, change or drop anything in the schema, nor a table elsewhere', async (t) => {
+t.test('sluice_api cannot create, change or drop anything in the schema, or create a table elsewhere', async (t) => {
   for (const ddl of [
     'CREATE TABLE sluice.other ()',
     'CREATE TABLE public.other ()',
@@ -41,7 +41,7 @@ t.test('sluice_api cannot make, change or drop anything in the schema, nor a tab
   }
 })
 
-t.test('sluice_api begins an epoch through the function, and stays in it', async (t) => {
+t.test('sluice_api begins an epoch with the function, and then stays in it', async (t) => {
   const epoch = async () => (await sql<{ epoch: number }>`SELECT sluice.current_epoch() AS epoch`.execute(api)).rows
   await sql`TRUNCATE sluice.epochs`.execute(root)
   t.match(await epoch(), [{ epoch: 1 }])
@@ -68,21 +68,21 @@ t.test('sluice_maintenance deletes records and cannot insert one', async (t) => 
   })
 })
 
-t.test('sluice_maintenance and sluice_backup say how their jobs went', async (t) => {
+t.test('sluice_maintenance and sluice_backup record the results of their jobs', async (t) => {
   for (const role of ['sluice_maintenance', 'sluice_backup'] as const) {
     const run = { job: 'retention', succeeded: true, seconds: 1, figures: {}, totals: {} } as const
     await as(root, role, (db) => t.resolves(recordJobRun(db as never, run)))
   }
 })
 
-t.test('sluice_backup reads every table and writes none but that', async (t) => {
+t.test('sluice_backup reads every table and cannot insert a record', async (t) => {
   await as(root, 'sluice_backup', async (backup) => {
     await sql`SELECT FROM sluice.records, sluice.keys, sluice.epochs, sluice.migrations`.execute(backup)
     await t.rejects(record.execute(backup), INSUFFICIENT_PRIVILEGE)
   })
 })
 
-t.test('nobody but the five roles may connect', async (t) => {
+t.test('the five roles may connect, and another role may not', async (t) => {
   const { rows } = await sql`
     SELECT has_database_privilege(${'pg_monitor'}, current_database(), 'CONNECT') AS other,
            bool_and(has_database_privilege(name, current_database(), 'CONNECT')) AS ours
@@ -90,13 +90,13 @@ t.test('nobody but the five roles may connect', async (t) => {
   t.match(rows, [{ other: false, ours: true }])
 })
 
-// Roles belong to the whole server, which other tests are using: these have one of their own.
-t.test('on a server of its own', async (t) => {
+// Roles belong to the whole server, and other tests use the shared one. So these tests have their own.
+t.test('with a separate server', async (t) => {
   const own = await openOwnServer(t)
   const root = connect(own.superUrl)
   t.teardown(() => root.destroy())
 
-  t.test('a role that may too much is cut back', async (t) => {
+  t.test('ensureRoles removes attributes that a role must not have', async (t) => {
     await sql`ALTER ROLE sluice_api CREATEDB CREATEROLE BYPASSRLS`.execute(root)
     await ensureRoles(root, {})
     const { rows } = await sql`
@@ -109,7 +109,7 @@ t.test('on a server of its own', async (t) => {
     }
   })
 
-  t.test('the membership that sluice_backup reads with is given, and given again', async (t) => {
+  t.test('sluice_backup is a member of pg_read_all_data, and ensureRoles restores a revoked membership', async (t) => {
     const isMember = async () =>
       (await sql`SELECT pg_has_role('sluice_backup', 'pg_read_all_data', 'USAGE') AS member`.execute(root)).rows
     t.same(await isMember(), [{ member: true }])
@@ -118,7 +118,7 @@ t.test('on a server of its own', async (t) => {
     t.same(await isMember(), [{ member: true }])
   })
 
-  t.test('a password is left alone while it is the same, and set when it is another', async (t) => {
+  t.test('a password is set only if it differs', async (t) => {
     await ensureRoles(root, { sluice_reader: 'first' })
     const first = await verifier()
     await ensureRoles(root, { sluice_reader: 'first' })
@@ -129,13 +129,13 @@ t.test('on a server of its own', async (t) => {
     await t.resolves(login('second'))
   })
 
-  t.test('a role without a given password keeps the one it has', async (t) => {
+  t.test('a role without a given password keeps its current one', async (t) => {
     await ensureRoles(root, { sluice_reader: 'kept' })
     await ensureRoles(root, { sluice_api: 'another' })
     await t.resolves(login('kept'))
   })
 
-  t.test('no password reaches the server, whose log could keep it', async (t) => {
+  t.test('passwords are not sent to the server in plain text, so its log does not contain them', async (t) => {
     await sql`SET log_statement = 'all'`.execute(root)
     await ensureRoles(root, { sluice_reader: 'never-in-a-log' })
     const log = await readFile(join(own.folder, 'postgres', 'server.log'), 'utf8')
@@ -143,7 +143,7 @@ t.test('on a server of its own', async (t) => {
     t.notMatch(log, /never-in-a-log/)
   })
 
-  t.test('a password outside ASCII is refused, as it could not be used to log in', (t) =>
+  t.test('a password with a character outside ASCII is refused', (t) =>
     t.rejects(ensureRoles(root, { sluice_reader: 'pässword' }), /visible ASCII/),
   )
 

@@ -12,12 +12,12 @@ import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 import { until } from '../helpers/until.ts'
 
-/** A database whose administrator has set this for the API's role. */
+/** A database in which an administrator has set `settings` for the API's role. */
 async function createDatabaseWith(t: Test, settings: Record<string, string>): Promise<TestDatabase> {
   const database = await createDatabase(t)
   const root = connectAs(database.superUrl)
   for (const [name, value] of Object.entries(settings)) {
-    // A list of names is no name.
+    // A list of names must not be quoted as one name.
     const to = name === 'search_path' ? sql.raw(value) : sql.lit(value)
     await sql`ALTER ROLE sluice_api IN DATABASE ${sql.id(database.name)} SET ${sql.id(name)} = ${to}`.execute(root)
   }
@@ -31,7 +31,7 @@ function open(t: Test, url: string, connections = 1): Database {
   return db
 }
 
-/** Has the table say, of each row, what was set when its transaction was committed. */
+/** Notes for each record the settings with which its transaction commits. @returns a function that returns them by id */
 async function watchCommits(t: Test, database: TestDatabase): Promise<() => Promise<Record<string, string>>> {
   const root = connectAs(database.superUrl)
   t.teardown(() => root.destroy())
@@ -52,7 +52,7 @@ async function watchCommits(t: Test, database: TestDatabase): Promise<() => Prom
   }
 }
 
-const ways = (db: Database) => {
+const writesOf = (db: Database) => {
   const store = createRecordStore(db)
   return {
     insert: () => store.write([makeRow({ id: 'insert' })], store.newBase()),
@@ -61,7 +61,7 @@ const ways = (db: Database) => {
   }
 }
 
-const all = (setting: string) => ({ insert: setting, copy: setting, strict: setting })
+const forAll = (setting: string) => ({ insert: setting, copy: setting, strict: setting })
 
 for (const [weak, strong] of [
   ['off', 'on'],
@@ -70,32 +70,36 @@ for (const [weak, strong] of [
   ['on', 'on'],
   ['remote_apply', 'remote_apply'],
 ] as const) {
-  // With `off`, and kill -9 of PostgreSQL, 200 of 200 acknowledged records were gone.
-  t.test(`records are committed with synchronous_commit ${strong} where the role has ${weak}`, async (t) => {
+  // With `off`, after kill -9 of PostgreSQL, 200 of 200 acknowledged records were lost.
+  t.test(`records are committed with synchronous_commit ${strong} if the role has ${weak}`, async (t) => {
     const database = await createDatabaseWith(t, { synchronous_commit: weak, client_min_messages: 'error' })
     const committed = await watchCommits(t, database)
     const db = open(t, database.apiUrl)
-    for (const write of Object.values(ways(db))) await write()
-    t.same(await committed(), all(`${strong} warning`))
+    for (const write of Object.values(writesOf(db))) await write()
+    t.same(await committed(), forAll(`${strong} warning`))
     const { rows } = await sql`SELECT current_setting('synchronous_commit') AS session`.execute(db)
-    t.same(rows, [{ session: strong }], 'and so is all else, such as a key that is revoked')
+    t.same(
+      rows,
+      [{ session: strong }],
+      'the whole session, so that other statements are safe too, such as revoking a key',
+    )
   })
 }
 
-t.test('records are committed as promised behind a pooler that drops what a session has set', async (t) => {
+t.test('records are committed as promised behind a pooler that resets session settings', async (t) => {
   const database = await createDatabaseWith(t, {})
   const committed = await watchCommits(t, database)
   const db = open(t, database.apiUrl)
-  const drop = () =>
+  const resetSettings = () =>
     withClient(db, '', (client) => client.query('SET synchronous_commit = off; SET client_min_messages = error'))
-  for (const write of Object.values(ways(db))) {
-    await drop()
+  for (const write of Object.values(writesOf(db))) {
+    await resetSettings()
     await write()
   }
-  t.same(await committed(), all('on warning'))
+  t.same(await committed(), forAll('on warning'))
 })
 
-t.test('what an administrator has set for the role changes nothing for clients', async (t) => {
+t.test('unusual settings of the role change nothing for clients', async (t) => {
   const unusual = {
     statement_timeout: '1',
     lock_timeout: '1',
@@ -123,7 +127,7 @@ t.test('what an administrator has set for the role changes nothing for clients',
   }
   const database = await createDatabaseWith(t, unusual)
   const root = connectAs(database.superUrl)
-  // Where `public` comes first, this is what the API's statements would mean by `=`.
+  // With `public` first in the search path, the `=` in the API's statements would be this operator.
   await sql`CREATE FUNCTION public.never(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT false'`.execute(root)
   await sql`CREATE OPERATOR public.= (FUNCTION = public.never, LEFTARG = text, RIGHTARG = text)`.execute(root)
   await sql`GRANT USAGE ON SCHEMA public TO sluice_api`.execute(root)
@@ -143,18 +147,18 @@ t.test('what an administrator has set for the role changes nothing for clients',
   const strict = { prefer: 'handling=strict' }
   t.match(await post([{ ...record, id: '3' }, bytes], strict), { json: { counts: { created: 1, duplicate: 1 } } })
   t.match((await get('/v1/records/shop/1')).json, record)
-  // Upwards, nothing is shown beside a transaction that may still write; it may be of another file, and end this very moment.
-  const all = await until('all of them', async () => {
+  // A list upwards waits for open transactions. A transaction of another test file may be open at this moment.
+  const listed = await until('a list of all records', async () => {
     const { records } = (await get('/v1/records?order=asc&limit=10')).json
     return records.length === 3 && records
   })
-  t.match(all, [record, bytes, { ...record, id: '3' }])
+  t.match(listed, [record, bytes, { ...record, id: '3' }])
   t.match(
     (await get('/v1/records?timeFrom=2026-02-01T03:04:05Z&timeUntil=2026-02-01T03:04:06Z')).json.records.length,
     2,
   )
 
-  // Somebody holds the identity up for longer than any of those timeouts.
+  // Another transaction blocks the identity for longer than any of the timeouts.
   const trx = await root.startTransaction().execute()
   await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (1, 0, 'shop', '4', 't')`.execute(trx)
   const waiting = post({ ...record, id: '4' })
@@ -164,33 +168,30 @@ t.test('what an administrator has set for the role changes nothing for clients',
   await root.destroy()
 })
 
-// The writer would try again, and again: so clients would only wait.
-t.test(
-  'a record that meets another of its identity waits for it and passes it over, whatever is set for the role',
-  async (t) => {
-    const database = await createDatabaseWith(t, { lock_timeout: '1', default_transaction_isolation: 'serializable' })
-    const root = connectAs(database.superUrl, 2)
-    t.teardown(() => root.destroy())
-    const db = open(t, database.apiUrl)
-    const trx = await root.startTransaction().execute()
-    await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (1, 0, 'shop', '1', 't')`.execute(trx)
-    const inserting = insertRecords(db, toColumns([makeRow()]), 0)
-    inserting.catch(() => {})
-    await until('the insert to wait', async () => {
-      const { rows } = await sql`
+// Otherwise the writer would retry forever, and the client would wait.
+t.test('settings of the role do not keep an INSERT from waiting for a concurrent row and skipping it', async (t) => {
+  const database = await createDatabaseWith(t, { lock_timeout: '1', default_transaction_isolation: 'serializable' })
+  const root = connectAs(database.superUrl, 2)
+  t.teardown(() => root.destroy())
+  const db = open(t, database.apiUrl)
+  const trx = await root.startTransaction().execute()
+  await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (1, 0, 'shop', '1', 't')`.execute(trx)
+  const inserting = insertRecords(db, toColumns([makeRow()]), 0)
+  inserting.catch(() => {})
+  await until('the insert to wait', async () => {
+    const { rows } = await sql`
       SELECT FROM pg_stat_activity WHERE application_name = 'session' AND datname = current_database()
         AND (wait_event_type = 'Lock' OR state LIKE 'idle%')`.execute(root)
-      return rows.length > 0
-    })
-    await trx.commit().execute()
-    t.match(await inserting, { created: 0 })
-  },
-)
+    return rows.length > 0
+  })
+  await trx.commit().execute()
+  t.match(await inserting, { created: 0 })
+})
 
-t.test('what the URL of the database sets is set, but not in place of what the program relies on', async (t) => {
+t.test('options of the database URL apply, except the settings that Sluice relies on', async (t) => {
   const { apiUrl } = await createDatabase(t)
   const options = encodeURIComponent('-c work_mem=5MB -c TimeZone=Asia/Kolkata')
-  // The driver knows these by names of their own.
+  // The driver has its own parameters for these.
   const timeouts = 'statement_timeout=1000&lock_timeout=1&idle_in_transaction_session_timeout=1'
   const db = open(t, `${apiUrl}?options=${options}&${timeouts}`)
   const store = createRecordStore(db)
@@ -198,10 +199,10 @@ t.test('what the URL of the database sets is set, but not in place of what the p
   t.match(await selectRecord(db, 'shop', '1'), { time: '2026-02-01 03:04:05+00' })
   const { rows } = await sql`SELECT current_setting('work_mem') AS memory`.execute(db)
   t.same(rows, [{ memory: '5MB' }])
-  const { rows: set } = await sql<{ name: string }>`
+  const { rows: timeoutSettings } = await sql<{ name: string }>`
     SELECT name, setting FROM pg_settings WHERE name ~ '^(statement|lock|idle_in_transaction_session)_timeout$' ORDER BY name
   `.execute(db)
-  t.match(set, [
+  t.match(timeoutSettings, [
     { name: 'idle_in_transaction_session_timeout', setting: '5000' },
     { name: 'lock_timeout', setting: '0' },
     { name: 'statement_timeout', setting: '0' },

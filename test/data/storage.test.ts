@@ -8,7 +8,7 @@ import { createDatabase } from '../helpers/postgres.ts'
 
 const MB = 1_000_000
 
-/** A database, seen with the rights of the API, and a hand that has more. */
+/** A database, with a connection as the API and one as the owner. */
 async function setUp(t: Test) {
   const database = await createDatabase(t)
   const options = { url: database.apiUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} }
@@ -18,7 +18,7 @@ async function setUp(t: Test) {
   return { api, owner }
 }
 
-/** Rows with a payload of so many bytes, which do not compress. */
+/** Inserts rows with a payload of `size` bytes that do not compress. */
 async function fill(db: Kysely<unknown>, source: string, rows: number, size: number): Promise<void> {
   const payload = JSON.stringify(randomBytes(size).toString('base64').slice(0, size))
   await sql`
@@ -27,7 +27,7 @@ async function fill(db: Kysely<unknown>, source: string, rows: number, size: num
     FROM generate_series(1, ${rows}::integer) AS n`.execute(db)
 }
 
-/** What a deletion tells of it, PostgreSQL adds up within seconds; here at once. */
+/** PostgreSQL adds the statistics of a session within seconds; this does it at once. */
 const flush = (db: Kysely<unknown>) => sql`SELECT pg_stat_force_next_flush()`.execute(db)
 
 async function fileSize(db: Kysely<unknown>): Promise<number> {
@@ -35,7 +35,7 @@ async function fileSize(db: Kysely<unknown>): Promise<number> {
   return Number(rows[0]?.bytes)
 }
 
-t.test('the size is that of the files, and of the log at its largest', async (t) => {
+t.test('the size covers the files and the maximum of the write-ahead log', async (t) => {
   const { api, owner } = await setUp(t)
   const before = await selectStorageSize(api)
   await fill(owner, 's', 1000, 10_000)
@@ -47,15 +47,15 @@ t.test('the size is that of the files, and of the log at its largest', async (t)
   t.ok(after.wal >= Number(rows[0]?.bytes), `${after.wal} bytes of log`)
 })
 
-t.test('a table that nothing was removed from has no free space, however large its rows are', async (t) => {
+t.test('a table without deletions has at most 3 % free space, whatever the size of its rows', async (t) => {
   for (const [rows, size] of [
     [0, 0],
     [20_000, 30],
-    // Five, four, and just not five to a page.
+    // Around the size at which a page has five rows or four.
     [5000, 1510],
     [5000, 1570],
     [5000, 1640],
-    // Larger ones lie apart, in one piece and a little, and in many.
+    // Larger rows are in the TOAST table: in one chunk and a bit, in two and a bit, in many.
     [3000, 2110],
     [2000, 4090],
     [2000, 4160],
@@ -69,7 +69,7 @@ t.test('a table that nothing was removed from has no free space, however large i
   }
 })
 
-t.test('what is deleted is free when it is vacuumed and not before, and used when it is filled again', async (t) => {
+t.test('deleted rows become free space only after VACUUM, and new rows use that space', async (t) => {
   const { api, owner } = await setUp(t)
   await fill(owner, 'inside', 40_000, 250)
   await fill(owner, 'apart', 2000, 12_800)
@@ -77,7 +77,7 @@ t.test('what is deleted is free when it is vacuumed and not before, and used whe
 
   await sql`DELETE FROM sluice.records WHERE n <= (CASE source WHEN 'inside' THEN 30000 ELSE 1500 END)`.execute(owner)
   await flush(owner)
-  t.ok((await selectReusableBytes(api)) - full < 0.05 * files, 'dead, and still in its place')
+  t.ok((await selectReusableBytes(api)) - full < 0.05 * files, 'dead rows still occupy space')
 
   await sql`VACUUM sluice.records`.execute(owner)
   const freed = (await selectReusableBytes(api)) - full
@@ -85,14 +85,14 @@ t.test('what is deleted is free when it is vacuumed and not before, and used whe
 
   await fill(owner, 'inside again', 25_000, 250)
   await fill(owner, 'apart again', 1300, 12_800)
-  t.ok((await fileSize(owner)) < files * 1.03, 'PostgreSQL has used it')
+  t.ok((await fileSize(owner)) < files * 1.03, 'the new rows use the free space')
   const left = (await selectReusableBytes(api)) - full
   t.ok(left < 0.2 * files, `${left} left`)
 })
 
-t.test('of a large table a sample of the pages is enough', async (t) => {
+t.test('the estimate for a large table, from a sample of its pages, is close', async (t) => {
   const { api, owner } = await setUp(t)
-  // 6,000 pages, of which 2,000 are looked at.
+  // 6,000 pages. The sample has 2,000.
   await fill(owner, 's', 24_000, 1600)
   const files = await fileSize(owner)
   t.ok(files > 40 * MB, `${files} bytes`)

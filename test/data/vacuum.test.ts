@@ -12,7 +12,7 @@ import { until } from '../helpers/until.ts'
 const DAY = 86_400
 const forever = new AbortController().signal
 
-t.test('what was removed makes room: as many new records as that, and no file has grown', async (t) => {
+t.test('after VACUUM, as many new records as were deleted fit into the same files', async (t) => {
   const { owner, maintenance } = await start(t)
   const half = (age: number) => many(5000, () => ({ id: crypto.randomUUID(), size: 700, age }))
   await give(owner, half(2 * DAY))
@@ -26,11 +26,11 @@ t.test('what was removed makes room: as many new records as that, and no file ha
   await give(owner, half(0))
   const after = await sizes(owner)
   t.equal(after.heap, before.heap)
-  // Identities are random: the pages that hold them are nowhere empty, and now and then one is split.
+  // Identities are random, so no page of the index is empty, and sometimes a page is split.
   t.ok(after.all <= before.all * 1.05, `${before.all} bytes before, ${after.all} after`)
 })
 
-t.test('VACUUM gives way to whoever waits for the table, as a migration does', async (t) => {
+t.test('VACUUM yields to a statement that waits for the table, such as a migration', async (t) => {
   const { owner, maintenance } = await startSlow(t)
   const progress = sql`SELECT FROM pg_stat_progress_vacuum WHERE datname = current_database()`
   const vacuumed = maintenance.connection().execute((session) => vacuumRecords(session, maintenance, forever))
@@ -39,7 +39,7 @@ t.test('VACUUM gives way to whoever waits for the table, as a migration does', a
   t.equal(await vacuumed, false)
 })
 
-t.test('VACUUM ends when it is told to stop, also before it has begun', async (t) => {
+t.test('VACUUM ends on the stop signal, also if the signal comes before it begins', async (t) => {
   const { owner, maintenance } = await startSlow(t)
   const progress = sql`SELECT FROM pg_stat_progress_vacuum WHERE datname = current_database()`
   const stop = new AbortController()
@@ -51,7 +51,7 @@ t.test('VACUUM ends when it is told to stop, also before it has begun', async (t
   t.equal(await again, false)
 })
 
-t.test('VACUUM does not wait for long for a table that somebody else holds', async (t) => {
+t.test('VACUUM gives up if another session locks the table', async (t) => {
   const { owner, maintenance } = await start(t)
   const other = await owner.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE UPDATE EXCLUSIVE MODE`.execute(other)
@@ -66,7 +66,7 @@ t.test('VACUUM does not wait for long for a table that somebody else holds', asy
 async function start(t: Test) {
   const { name, ownerUrl, superUrl, maintenanceUrl } = await createDatabase(t)
   const owner = connect(ownerUrl)
-  // As the role that does it in the cluster.
+  // The role that runs it in the cluster.
   const maintenance = connectAs({
     url: maintenanceUrl,
     name: 'test',
@@ -78,7 +78,7 @@ async function start(t: Test) {
   return { name, owner, superUrl, maintenance }
 }
 
-/** A VACUUM of this database rests after every page, and so takes seconds. */
+/** A database in which VACUUM pauses after every page and so takes seconds. */
 async function startSlow(t: Test) {
   const all = await start(t)
   const root = connect(all.superUrl)
