@@ -2,5 +2,5 @@ import { API_FAULTS } from '../../scripts/durability/faults/api.ts'
 import { DISK_FAULTS } from '../../scripts/durability/faults/disk.ts'
 import { keepsPromises } from '../helpers/durability.ts'
 
-// A disk of its own takes a machine that lets us mount one: npm run durability.
+// The other disk faults need a separate disk, which not every machine allows to mount. `npm run durability` has them.
 await keepsPromises([...API_FAULTS, ...DISK_FAULTS.filter(({ open }) => open === undefined)])

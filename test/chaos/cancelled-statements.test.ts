@@ -6,99 +6,102 @@ import { waitsFor } from '../helpers/locks.ts'
 import { scrape } from '../helpers/scrape.ts'
 import { until } from '../helpers/until.ts'
 
-// A flush that is cancelled, by a person or by a timeout, was answered with 500. One whose INSERT was committed and whose
-// comparison was cancelled was answered with not_written, and its records were there.
+// A flush that was cancelled, by a person or by a timeout, got 500. If the INSERT was committed and the comparison was cancelled,
+// the outcome was `not_written`, although the records were stored.
 
 const row = (id: string) => ({ source: 'cancelled', type: 't', id })
 
-t.test('an INSERT that is cancelled again and again is sent again, and succeeds', async (t) => {
-  const { post, open, cancel } = await setUp(t)
-  const other = await open()
+t.test('an INSERT that is cancelled several times is retried and succeeds', async (t) => {
+  const { post, beginOther, cancel } = await setUp(t)
+  const other = await beginOther()
   await other.insert('1')
-  const answers = [
+  const responses = [
     post(row('1')),
     post([row('2'), row('3')]),
     post([row('4'), row('1')], { prefer: 'handling=strict' }),
   ]
   for (let times = 0; times < 3; times++) await cancel('insert into')
   await other.end('rollback')
-  for (const answer of await Promise.all(answers)) t.equal(answer.status < 300, true, answer.text)
+  for (const response of await Promise.all(responses)) t.equal(response.status < 300, true, response.text)
 })
 
-t.test('a COPY that is cancelled amid its rows is sent again, and each record is created once', async (t) => {
-  const { post, copyNext, open, cancel, stored } = await setUp(t)
-  const other = await open()
+t.test('a COPY that is cancelled between its rows is retried, and each record is created once', async (t) => {
+  const { post, prepareCopy, beginOther, cancel, stored } = await setUp(t)
+  const other = await beginOther()
   await other.insert('10')
-  const rows = await copyNext()
-  const answer = post(rows)
+  const rows = await prepareCopy()
+  const response = post(rows)
   await cancel('copy sluice.records')
   await cancel('insert into')
   await other.end('rollback')
-  t.match(await answer, { status: 201, json: { counts: { created: rows.length } } })
+  t.match(await response, { status: 201, json: { counts: { created: rows.length } } })
   t.equal(await stored(), rows.length)
 })
 
-t.test('a COPY that is cancelled at its commit is sent again, and each record is created once', async (t) => {
-  const { post, copyNext, waitAtCommit, cancel, stored } = await setUp(t)
-  const rows = await copyNext()
-  const goOn = await waitAtCommit()
-  const answer = post(rows)
+t.test('a COPY that is cancelled at its commit is retried, and each record is created once', async (t) => {
+  const { post, prepareCopy, blockCommits, cancel, stored } = await setUp(t)
+  const rows = await prepareCopy()
+  const unblock = await blockCommits()
+  const response = post(rows)
   await cancel('copy sluice.records')
   await cancel('insert into')
-  await goOn()
-  t.match(await answer, { status: 201, json: { counts: { created: rows.length } } })
+  await unblock()
+  t.match(await response, { status: 201, json: { counts: { created: rows.length } } })
   t.equal(await stored(), rows.length)
 })
 
-t.test('a comparison that is cancelled after its INSERT was committed: the answer is exact', async (t) => {
+t.test('a comparison that is cancelled after its INSERT was committed gives exact counts', async (t) => {
   const { post, afterInsert, cancel } = await setUp(t)
-  const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+  const { response, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
   await cancel('pg_logical_emit_message')
   await unlock()
-  t.match(await answer, { status: 201, json: { counts: { created: 1, duplicate: 1, conflict: 0, rejected: 0 } } })
+  t.match(await response, { status: 201, json: { counts: { created: 1, duplicate: 1, conflict: 0, rejected: 0 } } })
 })
 
-t.test('a comparison that is cancelled when time is up: the outcome is unknown, and not 500', async (t) => {
+t.test('a comparison that is cancelled after the hold window gets 503 with an unknown outcome', async (t) => {
   const { post, get, afterInsert, cancel } = await setUp(t, { OUTAGE_HOLD_SECONDS: '0' })
-  const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+  const { response, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
   await cancel('pg_logical_emit_message')
-  t.match(await answer, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown', retryable: true } })
+  t.match(await response, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown', retryable: true } })
   await unlock()
-  t.equal((await get('/v1/records/cancelled/new')).status, 200, 'it is there')
+  t.equal((await get('/v1/records/cancelled/new')).status, 200, 'the record is stored')
 })
 
 for (const [timeout, value] of [
   ['lock_timeout', '1ms'],
   ['statement_timeout', '300ms'],
 ] as const) {
-  t.test(`a comparison that runs into ${timeout} after its INSERT was committed: the answer is exact`, async (t) => {
+  t.test(`a comparison that ${timeout} ends after its INSERT was committed gives exact counts`, async (t) => {
     const { app, post, afterInsert, limitAfterInsert } = await setUp(t)
     await limitAfterInsert(timeout, value)
-    const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+    const { response, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
     const failed = async () => Number((await scrape(app)).value('sluice_flush_retries_total')) > 0
-    await Promise.race([until('a failure', failed), answer])
+    await Promise.race([until('a retry', failed), response])
     await unlock()
-    t.match(await answer, { status: 201, json: { counts: { created: 1, duplicate: 1, conflict: 0, rejected: 0 } } })
+    t.match(await response, { status: 201, json: { counts: { created: 1, duplicate: 1, conflict: 0, rejected: 0 } } })
   })
 
-  t.test(`a comparison that runs into ${timeout} when time is up: the outcome is unknown, and not 500`, async (t) => {
+  t.test(`a comparison that ${timeout} ends after the hold window gets 503 with an unknown outcome`, async (t) => {
     const { post, get, afterInsert, limitAfterInsert } = await setUp(t, { OUTAGE_HOLD_SECONDS: '0' })
     await limitAfterInsert(timeout, value)
-    const { answer, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
-    t.match(await answer, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown', retryable: true } })
+    const { response, unlock } = await afterInsert(() => post([row('taken'), row('new')]))
+    t.match(await response, {
+      status: 503,
+      json: { code: 'database_unavailable', outcome: 'unknown', retryable: true },
+    })
     await unlock()
-    t.equal((await get('/v1/records/cancelled/new')).status, 200, 'it is there')
+    t.equal((await get('/v1/records/cancelled/new')).status, 200, 'the record is stored')
   })
 }
 
 async function setUp(t: Test, settings: Record<string, string> = {}) {
-  // Where a request is to succeed, only what hangs meets the end of the window.
+  // A request that should succeed reaches the end of this window only if something hangs.
   const server = await createApp(t, { FLUSH_CONCURRENCY: '1', OUTAGE_HOLD_SECONDS: '300', ...settings })
   const root = connect(server.database.superUrl, 4)
   t.teardown(() => root.destroy())
 
-  /** A transaction of somebody else. */
-  async function open() {
+  /** A transaction of another session. */
+  async function beginOther() {
     const trx = await root.startTransaction().execute()
     return {
       insert: (id: string) =>
@@ -109,7 +112,7 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     }
   }
 
-  /** The backend of ours that waits for a lock with such a statement, after those that were cancelled already. */
+  /** The backend of Sluice that waits for a lock with such a statement, and was not cancelled yet. */
   const cancelled = new Set<string>()
   function waiting(statement: string) {
     return until(`a statement with ${statement} that waits for a lock`, async () => {
@@ -127,30 +130,33 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     await sql`SELECT pg_cancel_backend(${pid})`.execute(root)
   }
 
-  /** Without a window, a pause of the machine is an outage: what is refused before its INSERT is sent again. */
-  async function begin<T>(send: () => Promise<T>) {
+  /**
+   * Sends a request until its INSERT waits for a lock. Without a hold window, a pause of the machine is an outage, and a request
+   * that is refused before its INSERT is sent again.
+   */
+  async function sendUntilInsert<T>(send: () => Promise<T>) {
     for (;;) {
-      const answer = send()
+      const response = send()
       const isWaiting = waiting('insert into').then(() => true)
-      if (await Promise.race([isWaiting, answer.then(() => false)])) return { answer }
+      if (await Promise.race([isWaiting, response.then(() => false)])) return { response }
     }
   }
 
-  /** Sends records, one of which is taken, and keeps everybody from the table once the INSERT is committed. */
+  /** Sends records, one of which is already stored. Locks the table as soon as the INSERT is committed. */
   async function afterInsert<T>(send: () => Promise<T>) {
-    const [holder, locker] = [await open(), await open()]
+    const [holder, locker] = [await beginOther(), await beginOther()]
     await holder.insert('taken')
-    const { answer } = await begin(send)
+    const { response } = await sendUntilInsert(send)
     const locked = locker.lock()
     // The lock is next in the queue. The INSERT waits for the transaction of the holder, not for the table.
     await waitsFor(root, 'sluice.records')
     await holder.end('commit')
     await locked
-    return { answer, unlock: () => locker.end('commit') }
+    return { response, unlock: () => locker.end('commit') }
   }
 
-  /** @returns records that PostgreSQL gets by COPY if they are the next, since all before them were new */
-  async function copyNext() {
+  /** Stores so many new records that the next ones are copied. @returns the next ones */
+  async function prepareCopy() {
     const before = Array.from({ length: 10_000 }, (_, n) => ({ ...row(`${n}`), source: 'before' }))
     t.equal((await server.post(before)).status, 201)
     return Array.from({ length: 16 }, (_, n) => row(`${n}`))
@@ -162,8 +168,8 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     return rows[0]?.count
   }
 
-  /** Commits of records wait for a lock. @returns what ends that */
-  async function waitAtCommit() {
+  /** Makes commits of records wait for a lock. @returns a function that releases it */
+  async function blockCommits() {
     await sql
       .raw(`
         CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS
@@ -176,7 +182,7 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     return () => trx.commit().execute()
   }
 
-  /** Sessions of ours get a timeout with their first INSERT, for the statements after it. */
+  /** The first INSERT of a writer sets a timeout for the later statements of its session. */
   async function limitAfterInsert(timeout: string, value: string) {
     await sql
       .raw(`
@@ -191,5 +197,5 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
           FOR EACH STATEMENT EXECUTE FUNCTION public.limit_session()`)
       .execute(root)
   }
-  return { ...server, open, cancel, afterInsert, copyNext, stored, waitAtCommit, limitAfterInsert }
+  return { ...server, beginOther, cancel, afterInsert, prepareCopy, stored, blockCommits, limitAfterInsert }
 }

@@ -10,20 +10,20 @@ import { skipUnless } from '../helpers/skipping.ts'
 const MiB = 1024 * 1024
 const BODY = MiB / 4
 const QUEUE = 16 * MiB
-/** What a request holds beyond its body: see src/ingest/memory.ts. */
+/** The memory that a request takes in addition to its body: see src/ingest/memory.ts. */
 const FIXED = 11.5 * 1024
-/** What one key may have in the queue: half of it. */
-const HELD = Math.floor(QUEUE / 2 / (BODY + FIXED))
+/** The number of requests that one key may have in the queue: half of the queue. */
+const WAITING = Math.floor(QUEUE / 2 / (BODY + FIXED))
 const MORE = 16
 /** Twelve times what the queue has room for. */
 const SENT = 800
-// As npm start and the image have them: left to itself, V8 lets litter grow, and that is what would be weighed.
+// The heap limits of `npm start` and of the image. By default, V8 lets garbage grow, and the test would measure that.
 const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
 const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') }
 
 t.test(
-  'a flood while the database is away: what fits into the queue waits, the rest gets 503 at once, memory stays flat',
+  'requests in an outage wait if they fit into the queue; the rest gets 503, and memory stays flat',
   options,
   async (t) => {
     const database = await createDatabase(t)
@@ -39,7 +39,7 @@ t.test(
     const settings = { QUEUE_MAX_BYTES: String(QUEUE), OUTAGE_HOLD_SECONDS: '3600' }
     const { url, child, log } = await runServer(t, { DATABASE_URL: database.apiUrl, ...settings }, { flags: FLAGS })
     await log(({ msg }) => msg === 'ready')
-    const weigh = () => {
+    const readMemory = () => {
       const status = readFileSync(`/proc/${child.pid}/status`, 'latin1')
       return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024
     }
@@ -56,14 +56,14 @@ t.test(
     await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS false`.execute(root)
     await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(root)
 
-    // Some more than fit: when these are refused, the queue is full.
+    // A few more than fit. When these are refused, the queue is full.
     const waiting = new Set<Promise<{ status: number }>>()
-    for (let number = 0; number < HELD + MORE; number++) {
+    for (let number = 0; number < WAITING + MORE; number++) {
       const request = send().finally(() => waiting.delete(request))
       waiting.add(request)
     }
-    while (waiting.size > HELD) await Promise.race(waiting)
-    const before = weigh()
+    while (waiting.size > WAITING) await Promise.race(waiting)
+    const before = readMemory()
 
     let peak = before
     const refused = new Set<string>()
@@ -73,7 +73,7 @@ t.test(
           const { status, retryAfter, body } = await send()
           const { code, outcome, retryable } = JSON.parse(body)
           refused.add(JSON.stringify({ status, retryAfter, code, outcome, retryable }))
-          peak = Math.max(peak, weigh())
+          peak = Math.max(peak, readMemory())
         }
       }),
     )
@@ -81,9 +81,9 @@ t.test(
       [...refused].map((text) => JSON.parse(text)),
       [{ status: 503, retryAfter: '1', code: 'overloaded', outcome: 'not_written', retryable: true }],
     )
-    t.equal(waiting.size, HELD, 'and none of those that wait was given up for it')
+    t.equal(waiting.size, WAITING, 'all waiting requests still wait')
     t.comment(`${Math.round(before / MiB)} MiB before, ${Math.round(peak / MiB)} MiB at most`)
-    t.ok(peak - before < 64 * MiB, `grew by ${peak - before} bytes while ${(SENT - HELD) * BODY} came`)
+    t.ok(peak - before < 64 * MiB, `grew by ${peak - before} bytes while ${(SENT - WAITING) * BODY} bytes arrived`)
 
     await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS true`.execute(root)
     t.same(new Set((await Promise.all(waiting)).map(({ status }) => status)), new Set([201]))

@@ -8,20 +8,20 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { skipUnless } from '../helpers/skipping.ts'
 
 const WANTED = 10_000
-/** Opened at a time: fewer than the queue of connections that the kernel has not handed over yet. */
+/** Connections that are opened at a time: fewer than the kernel's queue of connections that are not accepted yet. */
 const AT_ONCE = 200
-/** What this process needs for itself. */
+/** Open files that this process needs for other purposes. */
 const SPARE = 200
 const MiB = 1024 * 1024
 
-// Node raises its own limit to the hard one. /proc tells that, and what the server weighs.
+// Node.js raises its limit to the hard limit. /proc has that limit, and the memory of the server.
 const limits = existsSync('/proc/self/limits') ? readFileSync('/proc/self/limits', 'latin1') : ''
 const openFiles = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1] ?? 0)
 const options = { skip: skipUnless(openFiles > 0, 'needs Linux') }
 
-t.test('ten thousand idle connections do no harm: a request is served, and memory is bounded', options, async (t) => {
+t.test('with ten thousand idle connections, requests are served, and memory is bounded', options, async (t) => {
   const count = Math.min(WANTED, openFiles - SPARE)
-  if (count < WANTED) t.comment(`no more than ${count} connections: a process may open ${openFiles} files here`)
+  if (count < WANTED) t.comment(`only ${count} connections: a process may open ${openFiles} files on this machine`)
   const database = await createDatabase(t)
   const owner = connect(database.ownerUrl)
   const { token } = await issueKey(owner as never, {
@@ -32,7 +32,7 @@ t.test('ten thousand idle connections do no harm: a request is served, and memor
   }).finally(() => owner.destroy())
   const { url, child, log } = await runServer(t, { DATABASE_URL: database.apiUrl, STALL_SECONDS: '60' })
   await log(({ msg }) => msg === 'ready')
-  const weigh = () => {
+  const readMemory = () => {
     const status = readFileSync(`/proc/${child.pid}/status`, 'latin1')
     return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024
   }
@@ -43,7 +43,7 @@ t.test('ten thousand idle connections do no harm: a request is served, and memor
   }
 
   t.equal(await store('before'), 201)
-  const before = weigh()
+  const before = readMemory()
   const sockets: Socket[] = []
   t.teardown(() => {
     for (const socket of sockets) socket.destroy()
@@ -56,7 +56,7 @@ t.test('ten thousand idle connections do no harm: a request is served, and memor
         sockets.push(socket)
         await new Promise((resolve, reject) => socket.on('connect', resolve).on('error', reject))
         socket.on('close', () => lost++)
-        // Half of them have been of use, and half have said nothing yet.
+        // Half of the connections have sent a request, and half have sent nothing.
         if (n % 2 === 0) return
         socket.write('GET /healthz HTTP/1.1\r\nHost: sluice\r\n\r\n')
         await new Promise((resolve) => socket.on('data', resolve))
@@ -64,7 +64,7 @@ t.test('ten thousand idle connections do no harm: a request is served, and memor
     )
   }
 
-  const grown = weigh() - before
+  const grown = readMemory() - before
   t.comment(`${count} connections: ${Math.round(grown / MiB)} MiB`)
   t.ok(grown < count * 20 * 1024 + 32 * MiB, `grew by ${grown} bytes`)
   for (let request = 0; request < 20; request++) t.equal(await store(String(request)), 201)

@@ -13,7 +13,7 @@ import { settles, until } from '../helpers/until.ts'
 
 const MiB = 1024 * 1024
 const CONNECTIONS = 500
-/** Requests on each of them at once: nearly as many as a connection may have. */
+/** Requests at a time on each connection: almost the limit. */
 const PIPELINED = 30
 const SENT = CONNECTIONS * PIPELINED
 const QUEUE = 32 * MiB
@@ -21,9 +21,10 @@ const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import
 const FLAGS: string[] = scripts.start.match(/--\S+-size=\d+/g)
 const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux') }
 
-// 25 bytes of body each, and 9 KB of memory: the queue counted bytes, and the process ran out of heap.
+// Each request has a body of 25 bytes and takes 9 KB of memory. The queue counted only the bodies, and the process ran out of
+// heap.
 t.test(
-  'a flood of tiny pipelined requests while the database is away: as many wait as there is memory for, the rest gets 503',
+  'tiny requests in an outage wait as long as the queue has memory for them, and the rest gets 503',
   options,
   async (t) => {
     const database = await createDatabase(t)
@@ -44,16 +45,16 @@ t.test(
     }
     const server = await runServer(t, { DATABASE_URL: database.apiUrl, ...settings }, { flags: FLAGS })
     const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))
-    const weigh = () => {
+    const readMemory = () => {
       const status = readFileSync(`/proc/${server.child.pid}/status`, 'latin1')
       return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024
     }
     let waiting = 0
     let peak = 0
-    const look = async () => {
+    const sample = async () => {
       const { value } = readMetrics(await (await fetch(String(msg).replace('Metrics at ', ''))).text())
       waiting = value('sluice_waiting_requests') as number
-      peak = Math.max(peak, weigh())
+      peak = Math.max(peak, readMemory())
     }
     const body = '{"source":"a","type":"b"}'
     const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' }
@@ -61,11 +62,11 @@ t.test(
     t.equal((await fetch(`${server.url}/v1/records`, { method: 'POST', headers, body })).status, 201)
     await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS false`.execute(root)
     await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${database.name}`.execute(root)
-    await look()
+    await sample()
     const before = peak
 
     const counts = new Map<string, number>()
-    let answers = 0
+    let responses = 0
     const written: Promise<void>[] = []
     for (let n = 0; n < CONNECTIONS; n++) {
       const socket = open(Number(new URL(server.url).port), '127.0.0.1')
@@ -73,32 +74,32 @@ t.test(
       let received = ''
       socket.on('data', (bytes) => {
         received += bytes
-        // Whole answers: a head, and as many bytes as it says.
+        // Complete responses: a head, and as many bytes as its content-length says.
         for (let end = received.indexOf('\r\n\r\n'); end !== -1; end = received.indexOf('\r\n\r\n')) {
           const after = end + 4 + Number(/content-length: (\d+)/i.exec(received)?.[1])
           if (received.length < after) break
           const code = /"code":"(\w+)"/.exec(received.slice(0, after))?.[1]
-          const answer = `${received.slice(9, 12)} ${code}`
-          counts.set(answer, (counts.get(answer) ?? 0) + 1)
-          answers++
+          const response = `${received.slice(9, 12)} ${code}`
+          counts.set(response, (counts.get(response) ?? 0) + 1)
+          responses++
           received = received.slice(after)
         }
       })
       written.push(new Promise((resolve) => socket.write(request.repeat(PIPELINED), () => resolve())))
     }
     await Promise.all(written)
-    await until('the first of them', async () => {
-      await look()
+    await until('the first request to wait', async () => {
+      await sample()
       return waiting > 0
     })
-    await settles(() => waiting, look, 20)
+    await settles(() => waiting, sample, 20)
     t.comment(`${waiting} of ${SENT} wait; ${Math.round(before / MiB)} MiB before, ${Math.round(peak / MiB)} at most`)
-    // Half of the queue is for one key.
+    // One key can have half of the queue.
     t.ok(waiting > 1000 && waiting < QUEUE / 2 / 10_000, `${waiting} wait`)
     t.ok(peak - before < 160 * MiB, `grew by ${peak - before} bytes`)
 
     await sql`ALTER DATABASE ${sql.id(database.name)} ALLOW_CONNECTIONS true`.execute(root)
-    await until('all answers', () => answers >= SENT)
+    await until('all responses', () => responses >= SENT)
     t.comment(JSON.stringify([...counts]))
     t.same([...counts.keys()].sort(), ['201 undefined', '503 overloaded'])
     t.equal(counts.get('201 undefined'), waiting)

@@ -10,9 +10,9 @@ import { connect } from '../helpers/connect.ts'
 
 const skip = withoutBackup
 
-// The day it is needed. A backup, then more records; the server is lost with all it had; a new one, whose transaction
-// ids start over; and consumers who hold cursors from before.
-t.test('everything is lost, a backup restored, and ingestion goes on', { skip }, async (t) => {
+// A backup is made, more records arrive, and the server and its data are lost. The transaction ids of the new server start over,
+// and consumers hold cursors from before.
+t.test('after the loss of the server, a restored backup continues with ingestion', { skip }, async (t) => {
   const BACKUPS = await makeFolder(t)
   const old = await newCluster(t)
   await migrateAs(old.ownerUrl)
@@ -30,7 +30,7 @@ t.test('everything is lost, a backup restored, and ingestion goes on', { skip },
   await before.post(
     '{"source":"digits","type":"t","id":"1","data":{"a":12345678901234567890,"b":0.1000000000000000055,"a":-0}}',
   )
-  const everything = await walk(before)
+  const everything = await readAll(before)
   t.equal(everything.length, 22)
   const halfway = everything[9]?.cursor as string
 
@@ -40,7 +40,7 @@ t.test('everything is lost, a backup restored, and ingestion goes on', { skip },
   await old.lose()
 
   const fresh = await newCluster(t)
-  // As deployed: the migration makes an empty schema before anybody can restore.
+  // As in a deployment: the migration creates an empty schema before the restore.
   await migrateAs(fresh.ownerUrl)
   const restored = await runScript('restore', { ...fresh.owner, BACKUPS }, { args: ['latest'] })
   t.match(restored, { code: 0, logs: [{ level: 'info', records: 22 }] })
@@ -48,41 +48,45 @@ t.test('everything is lost, a backup restored, and ingestion goes on', { skip },
   const after = await createApp(t, {}, fresh)
   const authorization = `Bearer ${before.key}`
 
-  t.test('the feed shows all of it at once, record by record as it was, with the cursors it had', async (t) => {
-    t.same(await walk(after), everything)
+  t.test('the feed has the same records in the same order, with the same cursors', async (t) => {
+    t.same(await readAll(after), everything)
   })
 
-  t.test('the schema is that of db/schema.sql, and each role may what it may elsewhere', async (t) => {
+  t.test('the schema and the privileges are those of db/schema.sql', async (t) => {
     const db = connect(fresh.ownerUrl)
     t.teardown(() => db.destroy())
     t.equal(await dumpSchema(db), await readFile(new URL('../../db/schema.sql', import.meta.url), 'utf8'))
   })
 
-  t.test('the keys of before are the keys of now', async (t) => {
+  t.test('keys from before the loss are valid', async (t) => {
     t.equal((await after.get('/v1/records?limit=1', { authorization })).status, 200)
   })
 
-  t.test('a record from before is a duplicate; with other content it is a conflict', async (t) => {
+  t.test('a stored record is a duplicate when it is sent again, and a conflict with other content', async (t) => {
     t.match((await after.post(order(1), { authorization })).json, { counts: { duplicate: 1, created: 0 } })
     t.match((await after.post({ ...order(1), data: {} }, { authorization })).status, 409)
   })
 
-  t.test('new records come after all of before, also for a consumer that stood halfway', async (t) => {
+  t.test('new records come after all earlier ones, also for a consumer that was halfway', async (t) => {
     for (let n = 101; n <= 105; n++) t.equal((await after.post(order(n), { authorization })).status, 201)
-    // After the backup, before the loss: its sender never heard that it is gone, but may send it again.
+    // Stored after the backup and then lost. Its sender may send it again.
     t.equal((await after.post(order(21), { authorization })).status, 201)
 
-    const now = await walk(after)
+    const now = await readAll(after)
     t.same(now.slice(0, 22), everything)
     t.same(
       now.slice(22).map(({ id }) => id),
       ['101', '102', '103', '104', '105', '21'],
     )
-    t.same(await walk(after, halfway), now.slice(10), 'nothing missed, nothing twice')
-    t.same(await walk(after, everything.at(-1)?.cursor), now.slice(22), 'nor by one who had read it all')
+    t.same(await readAll(after, halfway), now.slice(10), 'nothing is missing or repeated')
+    t.same(
+      await readAll(after, everything.at(-1)?.cursor),
+      now.slice(22),
+      'the same for a consumer that had read everything',
+    )
 
     const [last, first] = [now[21], now[22]].map((record) => decodeCursor(record?.cursor as string))
-    t.ok(BigInt(last?.xid as string) > BigInt(first?.xid as string), 'although transaction ids started over')
+    t.ok(BigInt(last?.xid as string) > BigInt(first?.xid as string), 'although the transaction ids started over')
   })
 })
 
@@ -91,7 +95,7 @@ async function migrateAs(ownerUrl: string): Promise<void> {
   await migrate(db).finally(() => db.destroy())
 }
 
-// Far above where those of a new server begin: each of these blocks is a subtransaction with an id of its own.
+// Uses up transaction ids, far beyond those of a new server. Each of these blocks is a subtransaction with its own id.
 async function spendTransactionIds(ownerUrl: string): Promise<void> {
   const db = connect(ownerUrl)
   await sql`
@@ -100,7 +104,7 @@ async function spendTransactionIds(ownerUrl: string): Promise<void> {
       FOR i IN 1..10000 LOOP
         BEGIN
           INSERT INTO sluice.epochs (epoch, system_identifier, timeline) VALUES (1000000, 0, 0);
-          RAISE EXCEPTION 'undone';
+          RAISE EXCEPTION 'rolled back';
         EXCEPTION WHEN raise_exception THEN NULL;
         END;
       END LOOP;
@@ -110,8 +114,8 @@ async function spendTransactionIds(ownerUrl: string): Promise<void> {
     .finally(() => db.destroy())
 }
 
-/** All records in the feed's order, page by page, from after `cursor` on. */
-async function walk({ get }: TestApp, cursor = ''): Promise<{ id: string; cursor: string }[]> {
+/** All records after `cursor`, in feed order, page by page. */
+async function readAll({ get }: TestApp, cursor = ''): Promise<{ id: string; cursor: string }[]> {
   const records: { id: string; cursor: string }[] = []
   for (let next: string | null = cursor; next !== null; ) {
     const { json } = await get(`/v1/records?order=asc&limit=3${next === '' ? '' : `&cursor=${next}`}`)

@@ -9,57 +9,54 @@ import { give, ids, many } from '../helpers/retention.ts'
 
 const DAY = 86_400
 
-t.test(
-  'a policy removes everything while records come in: none is refused, and none that is new is lost',
-  async (t) => {
-    const server = await createApp(t)
-    const owner = connect(server.database.ownerUrl)
-    t.teardown(() => owner.destroy())
-    await give(
-      owner,
-      many(8000, (index) => ({ source: 'old', id: `${index}`, age: 2 * DAY })),
-    )
+t.test('while retention deletes everything, no request is refused, and no later record is lost', async (t) => {
+  const server = await createApp(t)
+  const owner = connect(server.database.ownerUrl)
+  t.teardown(() => owner.destroy())
+  await give(
+    owner,
+    many(8000, (index) => ({ source: 'old', id: `${index}`, age: 2 * DAY })),
+  )
 
-    let [removing, over] = [false, false]
-    const onBatch = () => {
-      removing = true
+  let [isDeleting, isOver] = [false, false]
+  const onBatch = () => {
+    isDeleting = true
+  }
+  const retention = run(t, server, '[{ "maxCount": 1 }, { "maxAge": "1s" }]', onBatch).finally(() => {
+    isOver = true
+  })
+  const acknowledged: string[] = []
+  /** Those of them that were sent after the first batch was deleted. */
+  const late: string[] = []
+  const statuses = new Set<number>()
+  const clients = Array.from({ length: 8 }, async (_, client) => {
+    for (let n = 0; !isOver || late.length === 0; n++) {
+      const id = `${client} ${n}`
+      const isLate = isDeleting
+      const { status } = await server.post({ source: 'new', id, type: 'x', data: { n } })
+      statuses.add(status)
+      acknowledged.push(id)
+      if (isLate) late.push(id)
     }
-    const retention = run(t, server, '[{ "maxCount": 1 }, { "maxAge": "1s" }]', onBatch).finally(() => {
-      over = true
-    })
-    const acknowledged: string[] = []
-    /** Of these, those that were sent when it had begun to remove. */
-    const late: string[] = []
-    const statuses = new Set<number>()
-    const clients = Array.from({ length: 8 }, async (_, client) => {
-      for (let n = 0; !over || late.length === 0; n++) {
-        const id = `${client} ${n}`
-        const isLate = removing
-        const { status } = await server.post({ source: 'new', id, type: 'x', data: { n } })
-        statuses.add(status)
-        acknowledged.push(id)
-        if (isLate) late.push(id)
-      }
-    })
-    const removed = await retention
-    await Promise.all(clients)
-    t.same([...statuses], [201])
-    const left = await ids(owner)
-    t.ok(removed.records >= 8000, `${removed.records} were removed`)
-    // Those that were committed before it looked for the end of the feed are the policies' affair.
-    t.equal(left.length, 8000 + acknowledged.length - removed.records)
-    t.ok(
-      late.every((id) => left.includes(id)),
-      'none of the others is removed',
-    )
-    t.ok(
-      acknowledged.slice(removed.records - 8000 + 64).every((id) => left.includes(id)),
-      'the new ones are there',
-    )
-  },
-)
+  })
+  const removed = await retention
+  await Promise.all(clients)
+  t.same([...statuses], [201])
+  const left = await ids(owner)
+  t.ok(removed.records >= 8000, `${removed.records} were deleted`)
+  // The policies also cover the new records that were committed before retention looked up the end of the feed.
+  t.equal(left.length, 8000 + acknowledged.length - removed.records)
+  t.ok(
+    late.every((id) => left.includes(id)),
+    'no record that was sent later is deleted',
+  )
+  t.ok(
+    acknowledged.slice(removed.records - 8000 + 64).every((id) => left.includes(id)),
+    'the new records are stored',
+  )
+})
 
-t.test('records that are sent again while they are removed are answered, and are there in the end', async (t) => {
+t.test('records that are sent again while they are deleted are stored in the end', async (t) => {
   const server = await createApp(t)
   const owner = connect(server.database.ownerUrl)
   t.teardown(() => owner.destroy())
@@ -71,7 +68,7 @@ t.test('records that are sent again while they are removed are answered, and are
   const retention = run(t, server, '[{ "maxAge": "1d" }]')
   const counts = { created: 0, duplicate: 0 }
   const statuses = new Set<number>()
-  // From the end and from the beginning: before the removal reaches them, and after.
+  // From the end and from the beginning: before retention reaches them, and after.
   for (let at = 0; at < 3000; at += 100) {
     for (const from of [at, 5900 - at]) {
       const { status, json } = await server.post(batch(from, 100))
@@ -82,12 +79,12 @@ t.test('records that are sent again while they are removed are answered, and are
   }
   t.notOk([...statuses].some((status) => status !== 200 && status !== 201))
   const { records } = await retention
-  t.equal(records, 6000, 'each of the old ones was removed once')
+  t.equal(records, 6000, 'each old record was deleted once')
   t.equal(counts.created + counts.duplicate, 6000)
-  t.equal((await ids(owner)).length, counts.created, 'what was told created is there')
+  t.equal((await ids(owner)).length, counts.created, 'the records that were reported as created are stored')
 })
 
-t.test('an identity that was removed is free again, and a reader goes on where he was', async (t) => {
+t.test('the identity of a deleted record is free again, and a reader continues from its cursor', async (t) => {
   const server = await createApp(t)
   const record = { source: 'shop', id: '1', type: 'x', data: { n: 1 } }
   await server.post(record)
@@ -97,22 +94,22 @@ t.test('an identity that was removed is free again, and a reader goes on where h
 
   t.equal((await server.get('/v1/records/shop/1')).status, 404)
   const next = await server.get(`/v1/records?order=asc&cursor=${page.json.next}`)
-  t.match(next, { status: 200, json: { records: [{ id: '2' }] } }, 'the record that his cursor names is gone')
-  // Another content: the conflict is gone with the record.
+  t.match(next, { status: 200, json: { records: [{ id: '2' }] } }, 'the record of the cursor is deleted')
+  // With other content. There is no conflict, because the record is deleted.
   t.match(await server.post({ ...record, data: { n: 2 } }), { status: 201, json: { counts: { created: 1 } } })
   t.match(await server.get('/v1/records/shop/1'), { status: 200, json: { data: { n: 2 } } })
 })
 
-/** Retention as its role, to its end. */
+/** Runs retention to its end, with the role for maintenance. */
 async function run(t: Test, { database }: TestApp, policies: string, onRemoved = () => {}): Promise<Removed> {
-  let over = false
+  let isOver = false
   const db = connectAs({
     url: database.maintenanceUrl,
     name: 'sluice-maintain',
     connections: 1,
     statementTimeoutMs: 0,
-    // A pool that is closed does not wait until its connections are: the end of the database may be quicker.
-    onError: (error) => over || t.error(error),
+    // A pool that was closed does not wait for its connections to close, so the database may be dropped before.
+    onError: (error) => isOver || t.error(error),
   })
   const parsed = parsePolicies(policies, 'policies.json')
   const removed = new Removed(parsed)
@@ -121,7 +118,7 @@ async function run(t: Test, { database }: TestApp, policies: string, onRemoved =
     onRemoved()
   }
   await retain(db, parsed, { dryRun: false, stop: new AbortController().signal, onBatch }).finally(() => {
-    over = true
+    isOver = true
     return db.destroy()
   })
   return removed

@@ -16,7 +16,7 @@ import { until } from '../helpers/until.ts'
 const postgres = await openPostgres(await ownFolder(t), FAST)
 t.teardown(() => postgres.close())
 const { apiUrl, superUrl, home } = postgres
-/** Each test begins with these files: to make new ones takes longer. */
+/** Each test begins with a copy of these files. Initialising new ones takes longer. */
 const untouched = `${home.data}.untouched`
 await postgres.stop('fast')
 await copyFiles(home.data, untouched)
@@ -26,8 +26,8 @@ function copyFiles(from: string, to: string) {
 }
 
 /**
- * A server whose files can be copied and put back, as a snapshot of a volume is: with the system identifier and timeline that
- * the lost life had, and with transaction ids that go back.
+ * A server whose files can be copied and put back, like a snapshot of a volume. The system identifier and the timeline stay the
+ * same, and the transaction ids go back.
  */
 async function setUp(t: Test) {
   const ownerUrl = superUrl
@@ -57,24 +57,24 @@ async function setUp(t: Test) {
       await postgres.start()
     },
     async putBack() {
-      const later = await nextNumberAt()
+      const nextNumber = await nextNumberAt()
       await postgres.stop('fast')
       await rm(home.data, { recursive: true })
       await rename(copy, home.data)
-      // The numbers of epochs go by whole seconds: two lives that begin within one would have the same.
-      await sleep(Math.max(0, later - Date.now()))
+      // Epochs are whole seconds. Two that begin within the same second would have the same number.
+      await sleep(Math.max(0, nextNumber - Date.now()))
       await postgres.start()
     },
   }
 }
 
-/** In milliseconds: see db/migrations/0007_epochs_by_start.sql. */
+/** The time from which epochs count, in milliseconds: see db/migrations/0007_epochs_by_start.sql. */
 const FIRST_EPOCH = Date.UTC(2025)
 
 /**
  * The time, in milliseconds, from which a new epoch gets a higher number than the last: by the clock or, after a leap, by the
- * seconds since the leap (db/migrations/0009_lost_positions.sql). 0 if the last number is far ahead of both, which is then the
- * subject of the test.
+ * seconds since the leap (db/migrations/0009_lost_positions.sql). 0 if the last number is far ahead of both, because the test
+ * has set it.
  */
 async function nextNumberAt(): Promise<number> {
   const db = connect(superUrl)
@@ -93,8 +93,9 @@ async function nextNumberAt(): Promise<number> {
 
 const FAR_AHEAD_MS = 60_000
 
-/** The clock of the next host is behind by that much: as if this one's were ahead. */
-const AHEAD = 'UPDATE sluice.epochs SET epoch = epoch + 1000000 WHERE epoch = (SELECT max(epoch) FROM sluice.epochs)'
+/** Puts the latest epoch ahead, as if the clock of the next host were behind. */
+const MOVE_AHEAD =
+  'UPDATE sluice.epochs SET epoch = epoch + 1000000 WHERE epoch = (SELECT max(epoch) FROM sluice.epochs)'
 
 async function store({ post }: TestApp, ...ids: string[]): Promise<void> {
   for (const id of ids) {
@@ -103,19 +104,19 @@ async function store({ post }: TestApp, ...ids: string[]): Promise<void> {
   }
 }
 
-/** The ids after a cursor as a consumer is shown them, and the cursor of the last. */
+/** The ids that a consumer gets after a cursor, and the cursor of the last one. */
 async function follow({ get }: TestApp, after?: string): Promise<{ ids: string[]; cursor: string }> {
   // Reads have no hold window: they get 503 if the login takes three seconds, which it may after a start of the server.
   const { status, json, text } = await until('the database', async () => {
-    const answer = await get(`/v1/records?order=asc${after === undefined ? '' : `&cursor=${after}`}`)
-    return answer.status !== 503 && answer
+    const response = await get(`/v1/records?order=asc${after === undefined ? '' : `&cursor=${after}`}`)
+    return response.status !== 503 && response
   })
   if (status !== 200) throw new Error(text)
   return { ids: json.records.map(({ id }: { id: string }) => id), cursor: json.records.at(-1)?.cursor }
 }
 
-// No new epoch began, since both marks of a server were those of the copy: the consumer was shown none of the new records.
-t.test('a copy of the files is put back: a consumer of the lost life is shown every new record', async (t) => {
+// The system identifier and the timeline were those of the copy, so no new epoch began, and the consumer missed the new records.
+t.test('after a copy of the files is put back, a consumer of lost records gets every new record', async (t) => {
   const { start, takeCopy, putBack } = await setUp(t)
   const first = await start()
   await store(first, '1', '2')
@@ -130,48 +131,45 @@ t.test('a copy of the files is put back: a consumer of the lost life is shown ev
   await putBack()
 
   const now = await start()
-  t.same((await follow(now, cursor)).ids, [], 'there is nothing new yet')
+  t.same((await follow(now, cursor)).ids, [], 'no new records yet')
   await store(now, '6', '7')
   t.same((await follow(now, cursor)).ids, ['6', '7'])
   t.same((await follow(now)).ids, ['1', '2', '6', '7'])
 })
 
-t.test(
-  'the same while an instance waits for the database: it knows how far the lost life was, whatever the clock says',
-  async (t) => {
-    const { start, takeCopy, putBack, root } = await setUp(t)
-    const api = await start()
-    await store(api, '1', '2')
-    await takeCopy()
-    await store(api, '3')
-    await root(AHEAD)
-    await store(api, '4', '5')
-    const { ids, cursor } = await follow(api)
-    t.same(ids, ['1', '2', '3', '4', '5'])
-    await putBack()
-    // An instance that knows nothing begins the epoch of this start, by the clock.
-    const other = await start()
-    await store(other, '6')
-    t.ok((decodeCursor(cursor)?.epoch as number) > (decodeCursor((await follow(other)).cursor)?.epoch as number))
+t.test('an instance that has seen a lost epoch begins a higher one, and lost cursors are refused', async (t) => {
+  const { start, takeCopy, putBack, root } = await setUp(t)
+  const api = await start()
+  await store(api, '1', '2')
+  await takeCopy()
+  await store(api, '3')
+  await root(MOVE_AHEAD)
+  await store(api, '4', '5')
+  const { ids, cursor } = await follow(api)
+  t.same(ids, ['1', '2', '3', '4', '5'])
+  await putBack()
+  // An instance that has seen nothing begins the epoch of this start, by the clock.
+  const other = await start()
+  await store(other, '6')
+  t.ok((decodeCursor(cursor)?.epoch as number) > (decodeCursor((await follow(other)).cursor)?.epoch as number))
 
-    await store(api, '7', '8')
-    await store(other, '9')
-    for (const { get } of [api, other]) {
-      // It was shown 7 to 9, and never 6, which sorts before the cursor.
-      for (const accept of ['application/json', 'application/x-ndjson']) {
-        const refused = await get(`/v1/records?order=asc&cursor=${cursor}`, { accept })
-        t.equal(refused.status, 409)
-        t.match(JSON.parse(refused.text), { code: 'cursor_ahead', detail: /list with order=asc and receivedFrom/ })
-      }
+  await store(api, '7', '8')
+  await store(other, '9')
+  for (const { get } of [api, other]) {
+    // The consumer got 7 to 9, but never 6, which sorts before the cursor.
+    for (const accept of ['application/json', 'application/x-ndjson']) {
+      const refused = await get(`/v1/records?order=asc&cursor=${cursor}`, { accept })
+      t.equal(refused.status, 409)
+      t.match(JSON.parse(refused.text), { code: 'cursor_ahead', detail: /list with order=asc and receivedFrom/ })
     }
-    const again = await follow(other)
-    t.same(again.ids, ['1', '2', '6', '7', '8', '9'])
-    await store(other, '10')
-    t.same((await follow(api, again.cursor)).ids, ['10'])
-  },
-)
+  }
+  const fromStart = await follow(other)
+  t.same(fromStart.ids, ['1', '2', '6', '7', '8', '9'])
+  await store(other, '10')
+  t.same((await follow(api, fromStart.cursor)).ids, ['10'])
+})
 
-t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sluice epoch begin" helps', async (t) => {
+t.test('a cursor ahead of the clock is refused; "sluice epoch begin --after" goes beyond it', async (t) => {
   const { start, restart, takeCopy, putBack, root, ownerUrl } = await setUp(t)
   const first = await start()
   await store(first, '1')
@@ -179,7 +177,7 @@ t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sl
   await takeCopy()
   const lost = await start()
   await store(lost, '2')
-  await root(AHEAD)
+  await root(MOVE_AHEAD)
   await store(lost, '3')
   const { cursor } = await follow(lost)
   await lost.app.close()
@@ -192,14 +190,14 @@ t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sl
     t.equal(refused.status, 409)
     t.match(JSON.parse(refused.text), { code: 'cursor_ahead', retryable: false, detail: /sluice epoch begin --after/ })
   }
-  // The next start begins an epoch that is empty. The one with record 4 is no longer the last.
+  // The next start begins an empty epoch, so the epoch of record 4 is no longer the latest.
   await restart()
   t.equal((await now.get(`/v1/records?order=asc&cursor=${cursor}`)).status, 409)
   const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
   t.equal(await command.exit, 0, command.stderr())
   t.match(command.logs(), [{ level: 'info', epoch: (decodeCursor(cursor)?.epoch as number) + 1 }])
   await store(now, '5', '6')
-  // Another consumer of the lost life, which asks only now: it would never be shown 4.
+  // Another consumer with a lost cursor continues only now. It would never get 4.
   const { status, json } = await now.get(`/v1/records?order=asc&cursor=${cursor}`)
   t.match({ status, json }, { status: 409, json: { code: 'cursor_ahead', detail: /receivedFrom/ } })
   const { cursor: next, ids } = await follow(now)
@@ -208,13 +206,13 @@ t.test('a clock that is behind, and nobody knows: the cursor is refused, and "sl
   t.same((await follow(now, next)).ids, ['7'])
 })
 
-// As the page on restoring demands, before anybody writes.
-t.test('"sluice epoch begin" without a cursor leaps over what a lost life can have given out', async (t) => {
+// The manual on restoring says to run it before the first write.
+t.test('"sluice epoch begin" without a cursor leaps over the epochs that were lost', async (t) => {
   const { start, takeCopy, putBack, root, ownerUrl } = await setUp(t)
   await takeCopy()
   const lost = await start()
   await store(lost, '1')
-  await root(AHEAD)
+  await root(MOVE_AHEAD)
   await store(lost, '2')
   const { cursor } = await follow(lost)
   await lost.app.close()
@@ -226,8 +224,8 @@ t.test('"sluice epoch begin" without a cursor leaps over what a lost life can ha
   t.same((await follow(now, cursor)).ids, ['3'])
 })
 
-// The leap had stopped the clock: each start added one, and the epoch of the lost life was given out a second time.
-t.test('a copy of after "sluice epoch begin" is put back: no epoch is given out twice', async (t) => {
+// After the leap, each start added only one to the epoch, so the lost epoch was used a second time.
+t.test('no epoch is used twice if a copy is put back that was taken after "sluice epoch begin"', async (t) => {
   const { start, takeCopy, putBack, ownerUrl } = await setUp(t)
   const command = runCommand(t, ['epoch', 'begin'], { DATABASE_URL: ownerUrl })
   t.equal(await command.exit, 0, command.stderr())
@@ -242,7 +240,7 @@ t.test('a copy of after "sluice epoch begin" is put back: no epoch is given out 
   t.same((await follow(now, cursor)).ids, ['1'])
 })
 
-t.test('a restart begins an epoch and loses nothing of the order; a migration begins none', async (t) => {
+t.test('a restart begins an epoch and keeps the order; a migration begins none', async (t) => {
   const { start, takeCopy, root, ownerUrl } = await setUp(t)
   const api = await start()
   await store(api, '1')
@@ -254,7 +252,7 @@ t.test('a restart begins an epoch and loses nothing of the order; a migration be
   const epoch = decodeCursor(after.cursor)?.epoch as number
   t.ok(epoch > (decodeCursor(before.cursor)?.epoch as number))
 
-  // As an older version left it, while its instances write.
+  // The schema of an older version, whose instances are still writing.
   await root(`
     ALTER TABLE sluice.epochs DROP COLUMN server_started_at, DROP COLUMN lost_from;
     DROP FUNCTION sluice.current_epoch;

@@ -20,16 +20,16 @@ const primary = await openWithStandby(await ownFolder(t), FAST)
 t.teardown(() => primary.close())
 const { apiUrl, superUrl, standby } = primary
 const database = { name: 'sluice', apiUrl, superUrl, ownerUrl: superUrl, maintenanceUrl: superUrl }
-// What waits for the standby is to succeed in the end: only what hangs meets the end of the window.
+// Requests that wait for the standby reach the end of this window only if something hangs.
 const SETTINGS = { DATABASE_READ_URL: standby.apiUrl, OUTAGE_HOLD_SECONDS: '300' }
 const { post, get } = await createApp(t, SETTINGS, database)
-// Enough new ones that the next are copied.
+// So many new records that the next ones are copied.
 await post(Array.from({ length: 10_000 }, (_, id) => ({ source: 'first', type: 't', id: String(id) })))
 
 const root = connect(superUrl, 2)
 t.teardown(() => root.destroy())
 
-/** The ids of a source as the standby lists them upwards: in a page, and in an export. */
+/** The ids of a source in lists upwards from the standby: in a page, and in an export. */
 async function list(source: string): Promise<{ page: string[]; lines: string[] }> {
   await standby.catchUp()
   const path = `/v1/records?order=asc&source=${source}`
@@ -41,10 +41,10 @@ async function list(source: string): Promise<{ page: string[]; lines: string[] }
 
 const both = (...ids: string[]) => ({ page: ids, lines: ids })
 
-// A standby tells no list of what runs on the primary: it knows of it from the log alone, and so the list ends at its xmin.
+// A standby does not show what runs on the primary. It knows it only from the write-ahead log, so a list ends at its xmin.
 for (const early of [true, false]) {
-  const written = early ? 'has written' : 'has not written anything yet'
-  t.test(`a standby's list upwards waits for a transaction that is open on the primary and ${written}`, async (t) => {
+  const state = early ? 'that has written' : 'that has not written yet'
+  t.test(`a list upwards from a standby waits for an open transaction of the primary ${state}`, async (t) => {
     const source = `open-${early}`
     const insert = sql`
       INSERT INTO sluice.records (epoch, n, source, id, type)
@@ -55,8 +55,8 @@ for (const early of [true, false]) {
     const trx = await root.startTransaction().execute()
     await (early ? insert : sql`SELECT pg_current_xact_id()`).execute(trx)
     await post({ source, type: 't', id: '3' })
-    t.same(await list(source), both('1'), 'not 3, which would take the cursor past 2')
-    t.equal((await get(`/v1/records?source=${source}`)).json.records[0].id, '3', 'though it is there')
+    t.same(await list(source), both('1'), 'not 3, because its cursor would skip 2')
+    t.equal((await get(`/v1/records?source=${source}`)).json.records[0].id, '3', 'a list downwards shows it')
 
     if (!early) await insert.execute(trx)
     await trx.commit().execute()
@@ -64,8 +64,8 @@ for (const early of [true, false]) {
   })
 }
 
-// It is behind cursors that the primary has given out, and so is a database that was set back: only the second is refused.
-t.test('a standby that lags behind a cursor answers that there is nothing yet', async (t) => {
+// A standby that lags is behind cursors of the primary, like a database that was set back. Only the latter must be refused.
+t.test('a list from a standby that lags behind the cursor is empty', async (t) => {
   const path = '/v1/records?order=asc&source=lagging'
   await post({ source: 'lagging', type: 't', id: '1' })
   const { page } = await list('lagging')
@@ -78,8 +78,8 @@ t.test('a standby that lags behind a cursor answers that there is nothing yet', 
     return rows[0]?.state === 'paused'
   })
   const { json } = await post({ source: 'lagging', type: 't', id: '2' })
-  const answer = await get(`${path}&cursor=${json.results[0].cursor}`)
-  t.match(answer, { status: 200, json: { records: [] } })
+  const response = await get(`${path}&cursor=${json.results[0].cursor}`)
+  t.match(response, { status: 200, json: { records: [] } })
   const { epoch } = decodeCursor(json.results[0].cursor) as Position
   const ahead = encodeCursor({ epoch: epoch + 1, xid: '1', n: 1 })
   t.match(await get(`${path}&cursor=${ahead}`), { status: 409, json: { code: 'cursor_ahead' } })
@@ -87,8 +87,8 @@ t.test('a standby that lags behind a cursor answers that there is nothing yet', 
   t.same((await list('lagging')).page, ['1', '2'])
 })
 
-// On a primary it holds up nothing (test/read/records.test.ts): there pg_stat_activity says whose it is.
-t.test('a transaction in another database of the primary holds it up as well, until it ends', async (t) => {
+// Lists from the primary do not wait for it (test/read/records.test.ts): pg_stat_activity shows its database.
+t.test('a list upwards from a standby waits for a transaction in another database of the primary', async (t) => {
   const elsewhere = connect(new URL('/postgres', superUrl).href)
   t.teardown(() => elsewhere.destroy())
   const trx = await elsewhere.startTransaction().execute()
@@ -99,87 +99,82 @@ t.test('a transaction in another database of the primary holds it up as well, un
   t.same(await list('elsewhere'), both('1'))
 })
 
-// Whoever waits for the standby and is ended, by an administrator or by a crash, has committed all the same: the row is
-// there, and what was sent again found it and was told `created`. The primary lost then, the record was lost with it.
-// Whoever is cancelled gets a success from PostgreSQL, and a warning.
+// If a session is terminated while it waits for the standby, by an administrator or by a crash, its commit remains. The retry
+// found the row and reported `created`. If the primary was lost then, the record was lost. If the wait is cancelled, PostgreSQL
+// reports success with a warning.
 for (const how of ['terminate', 'cancel'] as const) {
   for (const [name, count, headers] of [
     ['a record', 1, {}],
     ['a strict batch', 2, { prefer: 'handling=strict' }],
-    ['a batch that is copied', 20, {}],
+    ['a copied batch', 20, {}],
   ] as const) {
-    const verb = { terminate: 'ended', cancel: 'cancelled' }[how]
-    t.test(
-      `${name}: the wait for the standby is ${verb}: nothing is acknowledged before a standby has it`,
-      async (t) => {
-        const source = `alone-${how}-${count}`
-        const heal = await standby.isolate()
-        t.teardown(heal)
-        const records = Array.from({ length: count }, (_, id) => ({ source, type: 't', id: String(id) }))
-        let answered = false
-        const answer = post(records, headers).finally(() => {
-          answered = true
-        })
-        const waits = async () => {
-          const { rows } = await sql<{ pid: number; begin: string }>`
+    const verb = { terminate: 'terminated', cancel: 'cancelled' }[how]
+    t.test(`${name} whose wait for the standby is ${verb} is acknowledged only when the standby has it`, async (t) => {
+      const source = `alone-${how}-${count}`
+      const heal = await standby.isolate()
+      t.teardown(heal)
+      const records = Array.from({ length: count }, (_, id) => ({ source, type: 't', id: String(id) }))
+      let isAnswered = false
+      const response = post(records, headers).finally(() => {
+        isAnswered = true
+      })
+      const findWaiting = async () => {
+        const { rows } = await sql<{ pid: number; begin: string }>`
           SELECT pid, query_start::text AS begin FROM pg_stat_activity
           WHERE wait_event = 'SyncRep' AND application_name = 'sluice-write'`.execute(root)
-          return rows[0]
-        }
-        for (let times = 0; times < 2; times++) {
-          const first = await until('a commit that waits for the standby', waits)
-          await sql`SELECT ${sql.ref(`pg_${how}_backend`)}(${first.pid})`.execute(root)
-          await until('another one, or the answer', async () => {
-            const next = await waits()
-            return answered || (next !== undefined && next.begin !== first.begin)
-          })
-        }
-        t.equal(answered, false)
-        t.equal((await get(`/v1/records/${encodeURIComponent(source)}/0`)).status, 200, 'though it is there')
+        return rows[0]
+      }
+      for (let times = 0; times < 2; times++) {
+        const first = await until('a commit that waits for the standby', findWaiting)
+        await sql`SELECT ${sql.ref(`pg_${how}_backend`)}(${first.pid})`.execute(root)
+        await until('another such commit, or the response', async () => {
+          const next = await findWaiting()
+          return isAnswered || (next !== undefined && next.begin !== first.begin)
+        })
+      }
+      t.equal(isAnswered, false)
+      t.equal((await get(`/v1/records/${encodeURIComponent(source)}/0`)).status, 200, 'although the record is visible')
 
-        heal()
-        t.match(await answer, { status: 201, json: { counts: { created: count, duplicate: 0 } } })
-      },
-    )
+      heal()
+      t.match(await response, { status: 201, json: { counts: { created: count, duplicate: 0 } } })
+    })
   }
 }
 
-// "Key … is revoked", and a failover would have made it valid again.
-t.test(
-  'keys that are made or revoked without a confirmation by the standby are no success, until it has them',
-  async (t) => {
-    const keys = (...args: string[]) => {
-      const { stdout, stderr, exit } = runCommand(t, ['keys', ...args], { DATABASE_URL: apiUrl })
-      return exit.then((code) => ({ code, stdout: stdout(), stderr: stderr() }))
-    }
-    // The warning that no standby has confirmed it would be kept from us.
-    await sql`ALTER ROLE sluice_api SET client_min_messages = 'error'`.execute(root)
-    const create = ['create', '--name', 'unconfirmed', '--scope', 'read']
-    const id = (await keys(...create)).stdout.split('_')[1] as string
-    const heal = await standby.isolate()
-    t.teardown(heal)
-    for (const args of [create, ['revoke', id]]) {
-      const answer = keys(...args)
-      await until('a commit that waits for the standby', async () => {
-        const { rows } = await sql`
+// The command said "Key … is revoked", although a failover would have made the key valid again.
+t.test('creating or revoking a key fails until the standby confirms it', async (t) => {
+  const keys = (...args: string[]) => {
+    const { stdout, stderr, exit } = runCommand(t, ['keys', ...args], { DATABASE_URL: apiUrl })
+    return exit.then((code) => ({ code, stdout: stdout(), stderr: stderr() }))
+  }
+  // With this setting, PostgreSQL would not send the warning that no standby has confirmed the commit.
+  await sql`ALTER ROLE sluice_api SET client_min_messages = 'error'`.execute(root)
+  const create = ['create', '--name', 'unconfirmed', '--scope', 'read']
+  const id = (await keys(...create)).stdout.split('_')[1] as string
+  const heal = await standby.isolate()
+  t.teardown(heal)
+  for (const args of [create, ['revoke', id]]) {
+    const result = keys(...args)
+    await until('a commit that waits for the standby', async () => {
+      const { rows } = await sql`
         SELECT pg_cancel_backend(pid) FROM pg_stat_activity
         WHERE wait_event = 'SyncRep' AND application_name = 'sluice-command'`.execute(root)
-        return rows.length > 0
-      })
-      t.match(await answer, {
-        code: 1,
-        stdout: '',
-        stderr: /^sluice: .* no standby has confirmed it.*\. Run the command again\.\n$/,
-      })
-    }
-    heal()
-    await sql`ALTER ROLE sluice_api RESET client_min_messages`.execute(root)
-    t.match(await keys('revoke', id), { code: 0, stderr: `Key ${id} is revoked.\n` })
-  },
-)
+      return rows.length > 0
+    })
+    t.match(await result, {
+      code: 1,
+      stdout: '',
+      stderr: /^sluice: .* no standby has confirmed it.*\. Run the command again\.\n$/,
+    })
+  }
+  heal()
+  await sql`ALTER ROLE sluice_api RESET client_min_messages`.execute(root)
+  t.match(await keys('revoke', id), { code: 0, stderr: `Key ${id} is revoked.\n` })
+})
 
-// What asked for the epoch first failed with 55000, "recovery is in progress": a 500 for what a moment later is written.
-t.test('what is copied, inserted or asked where there is a standby, during a failover, is tried again', async (t) => {
+// Statements that read the epoch first failed with 55000, "recovery is in progress". The response was 500, although a retry a
+// moment later would have succeeded.
+t.test('a COPY, an INSERT and a look-up of a position on a standby fail as an outage', async (t) => {
   const db = open({
     url: standby.apiUrl,
     name: 'sluice-write',
@@ -191,18 +186,18 @@ t.test('what is copied, inserted or asked where there is a standby, during a fai
   t.teardown(() => db.destroy())
   const rows = [makeRow({ source: 'astray' })]
   const base = createRecordStore(db).newBase().first
-  for (const ask of [
+  for (const work of [
     () => copyRecords(db, rows, base),
     () => insertRecords(db, toColumns(rows), base),
     () => standingOf(db, { epoch: 2 ** 30, xid: '1' }, true),
   ]) {
-    const failure = await ask().catch((error) => error)
-    t.match(classifyFailure(failure), { kind: 'transient', unavailable: true }, failure.message)
+    const failure = await work().catch((error) => error)
+    t.match(classifyFailure(failure), { kind: 'transient', away: true }, failure.message)
   }
 })
 
-// Last: there is no standby any more afterwards.
-t.test('what a list sees of a standby ends at its xmin, also when that has become the primary meanwhile', async (t) => {
+// This test is the last one, because it promotes the standby.
+t.test('the horizon of a running list stays the same when the standby becomes the primary', async (t) => {
   const reader = connect(standby.apiUrl)
   t.teardown(() => reader.destroy())
   const open = await root.startTransaction().execute()
