@@ -4,8 +4,8 @@ import { openSession } from '../../db/embedded/session.ts'
 import { connect } from '../helpers/connect.ts'
 import { createEmptyDatabase } from '../helpers/postgres.ts'
 
-// PostgreSQL was started again just when a lock was taken anew: the error had no listener, and the process ended.
-t.test('a connection that is lost while it is in use, between two statements, ends no process', async (t) => {
+// PostgreSQL was restarted just when the session took its lock again. The error had no listener, and the process ended.
+t.test('a connection that is lost between two statements does not end the process', async (t) => {
   const { superUrl } = await createEmptyDatabase(t)
   const root = connect(superUrl)
   const lost = Promise.withResolvers<void>()
@@ -19,5 +19,5 @@ t.test('a connection that is lost while it is in use, between two statements, en
   await t.rejects(failed)
   await lost.promise
   const { rows } = await sql<{ one: number }>`SELECT 1 AS one`.execute(db)
-  t.equal(rows[0]?.one, 1, 'the next query opens another')
+  t.equal(rows[0]?.one, 1, 'the next query opens another connection')
 })

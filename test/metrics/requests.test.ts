@@ -2,7 +2,7 @@ import { Histogram, Registry } from 'prom-client'
 import t from 'tap'
 import { BUCKETS, measureRequests } from '../../src/metrics/requests.ts'
 
-t.test('what is told of requests is what a Histogram of prom-client would tell', async (t) => {
+t.test('measureRequests has the same output as a Histogram of prom-client', async (t) => {
   const [ours, theirs] = [new Registry(), new Registry()]
   const observe = measureRequests(ours)
   const histogram = new Histogram({
@@ -12,7 +12,7 @@ t.test('what is told of requests is what a Histogram of prom-client would tell',
     buckets: BUCKETS,
     registers: [theirs],
   })
-  // At, below and above each bound.
+  // Durations at, below and above the bound of each bucket.
   const times = BUCKETS.flatMap((bound) => [bound, bound * 0.9, bound * 1.1])
   for (const [method, route, status] of [
     ['POST', '/v1/records', 201],
