@@ -1,4 +1,4 @@
-// tap runs this after the test files: stops the server, unless another run of the tests uses it, and says what was skipped.
+// tap runs this after the test files. It stops the server, unless another run of the tests uses it, and prints what was skipped.
 import { openTestServer } from './postgres.ts'
 import { describeSkipped } from './skipping.ts'
 

@@ -14,7 +14,7 @@ export interface TestApp {
   database: TestDatabase
   /** A key with all scopes. */
   key: string
-  /** Every line the server logged so far. */
+  /** The log lines of the server so far. */
   logs: Record<string, unknown>[]
   makeKey(options?: {
     scopes?: Scope[]
@@ -29,20 +29,24 @@ export interface TestApp {
 export interface Answer {
   status: number
   headers: Record<string, unknown>
-  /** The body as it came. */
+  /** The body as it was received. */
   text: string
-  // biome-ignore lint/suspicious/noExplicitAny: what came, parsed; each test knows what it asks for
+  // biome-ignore lint/suspicious/noExplicitAny: the parsed body; each test knows its shape
   json: any
 }
 
 /**
- * The production server on a database of its own; both are gone when `t` is over. Requests go through Fastify's inject;
- * what needs a socket calls `app.listen({ port: 0 })`.
- * @param settings environment variables; without any, nothing is shed
- * @param own a migrated database that is there already
+ * Creates the production server with a new database. `t` closes both at its end. Requests go through Fastify's inject. Tests that
+ * need a socket call `app.listen({ port: 0 })`.
+ * @param settings environment variables; by default, nothing is shed
+ * @param existing a migrated database to use instead of a new one
  */
-export async function createApp(t: Test, settings: Record<string, string> = {}, own?: TestDatabase): Promise<TestApp> {
-  const database = own ?? (await createDatabase(t))
+export async function createApp(
+  t: Test,
+  settings: Record<string, string> = {},
+  existing?: TestDatabase,
+): Promise<TestApp> {
+  const database = existing ?? (await createDatabase(t))
   const logs: Record<string, unknown>[] = []
   const logger = createLogger(settings.LOG_LEVEL ?? 'debug', { write: (line) => logs.push(JSON.parse(line)) })
   const app = await buildApp(loadConfig({ DATABASE_URL: database.apiUrl, ...UNSHED, ...settings }), logger)

@@ -16,10 +16,10 @@ import { missing, skipUnless } from './skipping.ts'
 export const script = (name: 'backup' | 'restore' | 'drill'): string =>
   fileURLToPath(new URL(`../../k8s/components/backup/${name}.sh`, import.meta.url))
 
-/** For `skip` of a test: false, or why it cannot run here. The embedded server comes without these programs. */
+/** For `skip` of a test: false if backups can run here, otherwise the reason. The embedded server lacks these programs. */
 export const withoutBackup = missing('flock') || missing('pg_dump') || withoutPostgres18()
 
-/** The folders of backups and of a drill: removed when `t` is over, and open to the user that a server runs as. */
+/** Creates a folder for backups or for a drill, which the user of a server can enter. It is deleted when `t` ends. */
 export async function makeFolder(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-'))
   await chmod(folder, 0o777)
@@ -27,21 +27,21 @@ export async function makeFolder(t: Test): Promise<string> {
   return folder
 }
 
-export interface Lived extends TestDatabase {
-  /** As the backup's pod has it. */
+export interface Cluster extends TestDatabase {
+  /** The environment of the backup's pod. */
   backup: Record<string, string>
-  /** As the restoring pod has it. */
+  /** The environment of the pod that restores. */
   owner: Record<string, string>
-  /** Another database on the same server, without a schema. */
-  emptyDatabase(t: Test): Promise<Pick<Lived, 'ownerUrl' | 'owner'>>
-  /** The server's own programs, for one more server, and the user that may run them. */
+  /** Creates another database on the same server, without a schema. */
+  emptyDatabase(t: Test): Promise<Pick<Cluster, 'ownerUrl' | 'owner'>>
+  /** The PATH of the server's programs, to start another server, and the user that may run them. */
   programs: { PATH: string; user: { uid?: number; gid?: number } }
-  /** Stops the server and throws away all it had. */
+  /** Stops the server and deletes its data. */
   lose(): Promise<void>
 }
 
-/** A server of its own, with the roles and an empty database: what a new cluster has before its migration. */
-export async function newCluster(t: Test): Promise<Lived> {
+/** Starts a server with the roles and an empty database, like a new cluster before its migration. */
+export async function newCluster(t: Test): Promise<Cluster> {
   const server = await openOwnServer(t)
   const { binaries, user } = await prepareHome(server.folder)
   let databases = 0
@@ -73,19 +73,19 @@ export async function newCluster(t: Test): Promise<Lived> {
   }
 }
 
-export interface Ran {
+export interface ScriptResult {
   code: number
-  /** The lines of its log, each parsed; what is no JSON is no line of it. */
+  /** The log lines, parsed: the lines of the output that are JSON objects. */
   logs: Record<string, unknown>[]
   output: string
 }
 
-/** One of the component's scripts, run to its end. */
+/** Runs a script of the backup component to its end. */
 export async function runScript(
   name: Parameters<typeof script>[0],
   env: Record<string, string>,
   { args = [], user = {} }: { args?: string[]; user?: { uid?: number; gid?: number } } = {},
-): Promise<Ran> {
+): Promise<ScriptResult> {
   const child = spawn('bash', [script(name), ...args], {
     cwd: '/',
     env: { PATH: process.env.PATH ?? '', KEEP: '3', KEEP_DAYS: '30', ...env },
@@ -106,7 +106,7 @@ export async function runScript(
   return { code, logs, output }
 }
 
-// As in the pods: the password is not in the URL, which ps shows.
+// As in the pods, the password is not in the URL, because `ps` shows it.
 function environment(url: string): Record<string, string> {
   const { password } = new URL(url)
   return { DATABASE_URL: Object.assign(new URL(url), { password: '' }).href, PGPASSWORD: password }

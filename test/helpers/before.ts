@@ -1,4 +1,4 @@
-// tap runs this before the test files: one server and one migrated template for all of them.
+// tap runs this before the test files. It prepares one server and one migrated template for all of them.
 import { dropLeftovers, ensureTemplate, openTestServer } from './postgres.ts'
 import { forgetSkipped } from './skipping.ts'
 

@@ -3,43 +3,43 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Test } from 'tap'
 
 export interface Clock {
-  /** Lets time pass: runs the timers that are due then. */
+  /** Advances the clock and runs the timers that are due. */
   tick(milliseconds: number): Promise<void>
-  /** The same within this turn of the event loop: nothing happens before or after but the timers. */
+  /** The same within this turn of the event loop, so that nothing but the timers runs. */
   jump(milliseconds: number): void
 }
 
-/** One turn of the event loop, after which everything that waits for nothing else has happened. */
+/** Waits for one turn of the event loop. Then everything that waits for no other event has happened. */
 export const turn = () => nextTurn()
 
-/** Mocks setTimeout and setInterval until `t` ends. Timers that are set from now on fire when mock.timers.tick() reaches them. */
+/** Mocks setTimeout and setInterval until `t` ends. Timers that are set from now on fire on mock.timers.tick(). */
 export function stopTimers(t: Test): void {
   const before = { clearTimeout, clearInterval }
   mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
   t.teardown(() => mock.timers.reset())
   const mocked = { setTimeout, clearTimeout, clearInterval }
-  // Those that were set before can still be cleared.
+  // Timers that were set before can still be cleared.
   for (const clear of ['clearTimeout', 'clearInterval'] as const) {
     globalThis[clear] = (timer) => {
       before[clear](timer)
       mocked[clear](timer)
     }
   }
-  // The refresh() of the mocked ones does nothing.
-  globalThis.setTimeout = ((...given: Parameters<typeof setTimeout>) => {
-    const timer = mocked.setTimeout(...given)
+  // The refresh() of mocked timers does nothing, so it is replaced.
+  globalThis.setTimeout = ((...args: Parameters<typeof setTimeout>) => {
+    const timer = mocked.setTimeout(...args)
     timer.refresh = () => {
-      mocked.setTimeout(...given)
+      mocked.setTimeout(...args)
       return timer
     }
     return timer
   }) as typeof setTimeout
 }
 
-/** Takes setTimeout, setInterval and performance.now() over, until `t` is over: time passes when the test says so. */
+/** Replaces setTimeout, setInterval and performance.now() until `t` ends. Time passes only when the test advances the clock. */
 export function stopClock(t: Test): Clock {
   const now = performance.now
-  // A whole number: with a fraction, sums of milliseconds are off by the last bit now and then.
+  // A whole number. With a fraction, sums of milliseconds sometimes differ in the last bit.
   let time = Math.ceil(now.call(performance))
   performance.now = () => time
   stopTimers(t)

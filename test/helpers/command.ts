@@ -5,26 +5,26 @@ import type { Test } from 'tap'
 import { UNSHED } from './unshed.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
-/** Where Node.js keeps what it has compiled: most of a short run is to compile the program. */
+/** The compile cache of Node.js. Most of a short run is compilation. */
 const COMPILED = fileURLToPath(new URL('../../.sluice/compiled', import.meta.url))
 
 export interface Command {
   child: ChildProcess
-  /** What it wrote so far. */
+  /** The output so far. */
   stdout(): string
   stderr(): string
-  /** The lines of stdout so far, each parsed; throws when one is not JSON. */
+  /** The lines of stdout so far, parsed. Throws if a line is not JSON. */
   logs(): Record<string, unknown>[]
-  /** The first log line, written or to come, that `matches`; rejects when the process ends without it. */
+  /** Resolves with the first log line that `matches`, also if it was logged before. Rejects if the process ends without it. */
   log(matches: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>
   /** The exit code, or the name of the signal that ended it. */
   exit: Promise<number | string>
 }
 
 /**
- * `node src/main.ts …` as a process of its own, with no environment of ours but `env`; killed when `t` is over.
+ * Runs `node src/main.ts …` as a process. Its environment is only `env` and the PATH. It is killed when `t` ends.
  * @param flags for node
- * @param stdin what it reads there; null: that is left open, for the test to write to
+ * @param stdin its standard input; null: the input stays open, and the test writes to it
  */
 export function runCommand(
   t: Test,
@@ -37,7 +37,7 @@ export function runCommand(
     env: { PATH: process.env.PATH ?? '', NODE_COMPILE_CACHE: COMPILED, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
-  // It may end without having read it all.
+  // The process may end before it has read everything.
   child.stdin.on('error', () => {})
   if (stdin !== null) child.stdin.end(stdin)
   let [stdout, stderr] = ['', '']
@@ -47,14 +47,14 @@ export function runCommand(
   child.stderr.setEncoding('utf8').on('data', (text) => {
     stderr += text
   })
-  // 'close' and not 'exit': by then all it wrote has arrived.
-  let over = false
+  // 'close' comes after all output has arrived; 'exit' may come before.
+  let hasEnded = false
   const exit = once(child, 'close').then(([code, signal]) => {
-    over = true
+    hasEnded = true
     return (code ?? signal) as number | string
   })
   t.teardown(async () => {
-    if (!over) child.kill('SIGKILL')
+    if (!hasEnded) child.kill('SIGKILL')
     await exit
   })
 
@@ -74,14 +74,14 @@ export function runCommand(
       for (;;) {
         const found = logs().find(matches)
         if (found !== undefined) return found
-        if (over) throw new Error(`it ended without that line: ${stdout}${stderr}`)
+        if (hasEnded) throw new Error(`the process ended without that line: ${stdout}${stderr}`)
         await Promise.race([once(child.stdout, 'data'), exit])
       }
     },
   }
 }
 
-/** `sluice serve` on a free port, listening; without a setting, nothing is shed. */
+/** Runs `sluice serve` on a free port, and resolves when it listens. By default, nothing is shed. */
 export async function runServer(
   t: Test,
   env: Record<string, string>,
@@ -92,16 +92,16 @@ export async function runServer(
   return { ...command, url: String(msg).replace('Server listening at ', '') }
 }
 
-/** Ctrl-C under npm arrives twice: two signals at once, which no pause of this process comes between. */
+/** Sends two signals at once, like Ctrl-C under npm. While the process is stopped, no time passes between them. */
 export function interruptTwice({ child }: Command): void {
   child.kill('SIGSTOP')
   child.kill('SIGINT')
-  // Not SIGINT again: the system may make one of two equal signals that wait for a process.
+  // Not SIGINT again: the system merges two pending signals of the same number.
   child.kill('SIGTERM')
   child.kill('SIGCONT')
 }
 
-/** `serve` with settings that it cannot start with. */
+/** Runs `serve` with settings with which it cannot start. */
 export async function serveInVain(t: Test, env: Record<string, string>) {
   const command = runCommand(t, ['serve'], {
     DATABASE_URL: 'postgres://127.0.0.1:1/none',

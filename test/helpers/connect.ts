@@ -1,7 +1,7 @@
 import { Kysely, PostgresDialect } from 'kysely'
 import { Pool } from 'pg'
 
-/** A connection for a test's own questions; `destroy()` it. Survives the server's end, which some tests bring about. */
+/** A connection for a test's own statements. The test must call `destroy()`. It does not throw if the server ends. */
 export function connect(url: string, max = 1): Kysely<unknown> {
   // An idle connection stays open, however long the test takes, because it may hold locks and settings. It does not keep the
   // process alive.

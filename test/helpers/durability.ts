@@ -5,12 +5,12 @@ import { complaintsOf, runFault } from '../../scripts/durability/run.ts'
 import { stopServers } from '../../scripts/durability/server.ts'
 import { FAST, ownFolder } from './own-server.ts'
 
-/** A few seconds each; this is for a machine that is busy. */
+/** A fault takes a few seconds, and much longer on a busy machine. */
 const LONGEST_MS = 300_000
 
 /**
- * Inflicts the short form of each fault on processes of this test's own, and asserts that the bar is met.
- * @param open makes the PostgreSQL
+ * Runs the short form of each fault with its own processes, and asserts that Sluice keeps its promises.
+ * @param open starts PostgreSQL
  */
 export async function keepsPromises(
   faults: readonly Fault[],
@@ -22,18 +22,18 @@ export async function keepsPromises(
   t.teardown(() => postgres.close())
   t.teardown(() => stopServers())
   for (const fault of faults) {
-    const name = `${fault.quickTitle}: nothing is lost, doubled or answered wrongly`
-    await t.test(name, { timeout: LONGEST_MS }, (t) => keeps(t, fault, postgres, folder))
+    const name = `${fault.quickTitle}: no record is lost or doubled, and no response is wrong`
+    await t.test(name, { timeout: LONGEST_MS }, (t) => testFault(t, fault, postgres, folder))
   }
 }
 
-async function keeps(t: Test, fault: Fault, postgres: Postgres, folder: string): Promise<void> {
+async function testFault(t: Test, fault: Fault, postgres: Postgres, folder: string): Promise<void> {
   const result = await runFault(fault, { postgres, folder, quick: true })
-  t.same(complaintsOf(result), [], 'the bar is met', { result })
+  t.same(complaintsOf(result), [], 'the promises are kept', { result })
   t.equal(
     result.stored >= result.acknowledged,
     true,
     `${result.stored} are stored, ${result.acknowledged} acknowledged`,
   )
-  if (fault.errors !== undefined) t.ok(result.errors > 0, `${result.errors} requests failed, as they had to`)
+  if (fault.errors !== undefined) t.ok(result.errors > 0, `${result.errors} requests failed, as expected`)
 }

@@ -5,13 +5,13 @@ import type { TestDatabase } from './postgres.ts'
 import { until } from './until.ts'
 
 export interface Held {
-  /** Waits until so many statements are held. */
+  /** Waits until this number of statements is held. */
   count(statements: number): Promise<void>
-  /** Lets all of them go on, and holds no more. */
+  /** Lets all statements continue, and holds no more. */
   release(): Promise<void>
 }
 
-/** Holds each statement of the API on records whose text holds this one: a query that takes as long as the test likes. */
+/** Holds each statement on records that contains `text`, so that a query takes as long as the test needs. */
 export async function holdStatements(t: Test, { superUrl }: TestDatabase, text: string): Promise<Held> {
   const db = connect(superUrl)
   t.teardown(() => db.destroy())

@@ -3,20 +3,20 @@ import type { Test } from 'tap'
 import type { Answer } from './app.ts'
 
 export interface HttpAnswer extends Answer {
-  /** The body as it came. */
+  /** The body as it was received. */
   bytes: Buffer
 }
 
 export interface Client {
-  /** A request whose body the test writes, piece by piece. `answer` rejects when the answer breaks off. */
+  /** Begins a request. The test writes its body. `answer` rejects if the response breaks off. */
   open(
     method: string,
     path: string,
     headers?: Record<string, string>,
   ): { request: ClientRequest; answer: Promise<HttpAnswer> }
-  /** A request without a body, whose answer the test reads as it likes. */
+  /** Sends a request without a body. The test reads the response. */
   read(path: string, headers?: Record<string, string>): Promise<IncomingMessage>
-  /** A request with this body; without one where there is none. */
+  /** Sends a request, with a body if one is given, and reads the response. */
   send(
     method: string,
     path: string,
@@ -25,7 +25,7 @@ export interface Client {
   ): Promise<HttpAnswer>
 }
 
-/** Speaks to a server through one real connection, kept alive from request to request until `t` is over. */
+/** A client with one real connection, which is kept open between requests until `t` ends. */
 export function openClient(t: Test, port: number, key: string): Client {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
@@ -43,7 +43,7 @@ export function openClient(t: Test, port: number, key: string): Client {
     open(method, path, headers) {
       const { request, response } = begin(method, path, headers)
       const answer = response.then(readAnswer)
-      // Some tests break the connection before they look at it.
+      // Some tests break the connection before they await the response.
       answer.catch(() => {})
       return { request, answer }
     },
@@ -62,17 +62,17 @@ export function openClient(t: Test, port: number, key: string): Client {
   return client
 }
 
-/** Writes at the pace of the server. Stops when the request fails: its answer tells why. */
+/** Writes a body at the pace of the server. Stops if the request fails; the response has the reason. */
 export async function write(request: ClientRequest, body: Iterable<Buffer> | AsyncIterable<Buffer>): Promise<void> {
   for await (const chunk of body) {
     if (request.destroyed) return
     if (!request.write(chunk)) {
       await new Promise<void>((resolve) => {
-        const goOn = () => {
-          request.off('drain', goOn).off('close', goOn)
+        const proceed = () => {
+          request.off('drain', proceed).off('close', proceed)
           resolve()
         }
-        request.on('drain', goOn).on('close', goOn)
+        request.on('drain', proceed).on('close', proceed)
       })
     }
   }

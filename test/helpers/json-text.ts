@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 
 /**
- * JSON as somebody's program might write it: numbers that no double holds, names and strings in any script and with
- * escapes where none are needed, repeated names, white space anywhere. As text, since parsing would lose half of that.
- * @param options.unstorable also what PostgreSQL cannot hold: U+0000, lone surrogates, exponents without bounds
+ * Generates JSON that a program might write: numbers beyond a double, names and strings in any script, needless escapes, repeated
+ * names, white space anywhere. It is text, because parsing would lose much of this.
+ * @param options.unstorable also generates what PostgreSQL cannot store: U+0000, lone surrogates, huge exponents
  */
 export function jsonText({ unstorable = false, maxDepth = 5 } = {}): fc.Arbitrary<string> {
   const space = fc.string({ unit: fc.constantFrom(' ', '\n', '\r', '\t'), maxLength: 2 })
@@ -12,7 +12,7 @@ export function jsonText({ unstorable = false, maxDepth = 5 } = {}): fc.Arbitrar
       maxLength: 12,
     })
     .map((characters) => `"${characters.join('')}"`)
-    // Escapes of two halves can meet and make, or break, a pair.
+    // Two adjacent escapes can form or break a surrogate pair.
     .filter((text) => unstorable || JSON.parse(text).isWellFormed())
   const name = fc.oneof(string, fc.constantFrom('"a"', '"data"', '"__proto__"', '""', '"a/b~"'))
   const scalar = fc.oneof(string, number(unstorable), fc.constantFrom('true', 'false', 'null'))

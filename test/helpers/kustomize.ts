@@ -7,22 +7,22 @@ import { parseAllDocuments } from 'yaml'
 
 export const repository = new URL('../../', import.meta.url)
 
-// biome-ignore lint/suspicious/noExplicitAny: what kubectl rendered; its shape is what the tests are about
+// biome-ignore lint/suspicious/noExplicitAny: what kubectl rendered; the tests check its shape
 export type Manifest = any
 
 export const overlays = ['k3s', 'ha'] as const
 export type Overlay = (typeof overlays)[number]
 
-/** The overlays, and with what a component adds that none of them has. */
+/** The overlays, and one with a component that no overlay has. */
 export const variants = [...overlays, 'k3s with object storage'] as const
 
-/** What `kubectl apply -k` would apply. */
+/** Returns what `kubectl apply -k` would apply. */
 export function render(variant: string): Manifest[] {
   const build = (folder: string) => parseManifests(execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' }))
   const k8s = fileURLToPath(new URL('k8s', repository))
   if (variant !== 'k3s with object storage') return build(join(k8s, 'overlays', variant))
 
-  // In a copy, with the line that k8s/components/backup/README.md tells people to add.
+  // In a copy, to which the line from k8s/components/backup/README.md is added.
   const copy = mkdtempSync(join(tmpdir(), 'sluice-'))
   try {
     cpSync(k8s, copy, { recursive: true })
@@ -37,21 +37,21 @@ export function render(variant: string): Manifest[] {
   }
 }
 
-/** The documents of a YAML file in the repository. */
+/** Reads the documents of a YAML file in the repository. */
 export const readManifests = (path: string): Manifest[] =>
   parseManifests(readFileSync(new URL(path, repository), 'utf8'))
 
 export interface Pod {
-  /** As `Deployment sluice-api`. */
+  /** For example `Deployment sluice-api`. */
   of: string
   kind: string
   labels: Record<string, string>
   spec: Manifest
-  /** The init containers too. */
+  /** Init containers included. */
   containers: Manifest[]
 }
 
-/** The pods that the objects would make. */
+/** The pods that the objects would create. */
 export function podsOf(objects: Manifest[]): Pod[] {
   return objects
     .map((object) => ({ ...object, template: (object.spec?.jobTemplate?.spec ?? object.spec)?.template }))

@@ -9,7 +9,7 @@ import { createApp, type TestApp } from './app.ts'
 import { type Command, runCommand } from './command.ts'
 import type { sendProblem } from './proxy.ts'
 
-/** The machine has two processors, and most of a short run is the start of Node. */
+/** Runs `work` for all items, three at a time. Most of a short run is the start of Node.js. */
 export async function several<T>(items: readonly T[], work: (item: T, at: number) => Promise<void>): Promise<void> {
   const left = items.entries()
   const worker = async () => {
@@ -28,37 +28,30 @@ export async function start(t: Test): Promise<TestApp & Target> {
   return { ...server, url: await server.app.listen({ port: 0 }) }
 }
 
-export interface Ended {
+export interface LoadResult {
   code: number | string
   stdout: string
   stderr: string
   counts: Record<string, number>
 }
 
-export function load(t: Test, { url, key }: Target, args: string[], stdin: string | Buffer = ''): Promise<Ended> {
+export function load(t: Test, { url, key }: Target, args: string[], stdin: string | Buffer = ''): Promise<LoadResult> {
   return ended(runCommand(t, ['load', ...args], { SLUICE_URL: url, SLUICE_KEY: key }, [], stdin))
 }
 
-export async function ended({ exit, stdout, stderr }: Command): Promise<Ended> {
+export async function ended({ exit, stdout, stderr }: Command): Promise<LoadResult> {
   const code = await exit
   const lines = stdout().matchAll(/^(created|duplicate|conflict|rejected|lines) +([\d,]+)$/gm)
   const counts = Object.fromEntries([...lines].map(([, name, n]) => [name, Number(n?.replaceAll(',', ''))]))
   return { code, stdout: stdout(), stderr: stderr(), counts }
 }
 
-/** Waits until the command has written this text to stderr. */
-export async function says({ child, stderr, exit }: Command, text: string): Promise<void> {
-  let over = false
-  void exit.then(() => {
-    over = true
-  })
-  while (!stderr().includes(text)) {
-    if (over) throw new Error(`the command ended without "${text}" on stderr: ${stderr()}`)
-    await Promise.race([once(child.stderr as Readable, 'data'), exit])
-  }
+/** Resolves when stderr contains `text`. */
+export async function says({ child, stderr }: Command, text: string): Promise<void> {
+  while (!stderr().includes(text)) await new Promise((resolve) => child.stderr?.once('data', resolve))
 }
 
-/** What is on stderr besides the lines that a long run writes every five seconds to say how far it is. */
+/** Returns stderr without the progress lines that a long run writes every five seconds. */
 export const said = (stderr: string): string => stderr.replaceAll(/^[\d,]+ records, .*\n/gm, '')
 
 export function isCalm(t: Test, stderr: string): void {
@@ -79,15 +72,15 @@ export async function write(t: Test, name: string, content: string | Buffer): Pr
 
 const folders = new WeakMap<Test, string>()
 
-/** A folder of this test; t.testdir() makes it anew each time it is called. */
+/** The folder of a test. t.testdir() would empty it on each call. */
 export function folderOf(t: Test): string {
   const folder = folders.get(t) ?? t.testdir()
   folders.set(t, folder)
   return folder
 }
 
-/** All records. */
-// biome-ignore lint/suspicious/noExplicitAny: what came, parsed; each test knows what it asks for
+/** Returns all stored records. */
+// biome-ignore lint/suspicious/noExplicitAny: the parsed records; each test knows their shape
 export async function stored({ get }: TestApp): Promise<any[]> {
   const { text } = await get('/v1/records', { accept: 'application/x-ndjson' })
   return text
@@ -96,7 +89,7 @@ export async function stored({ get }: TestApp): Promise<any[]> {
     .map((line) => JSON.parse(line))
 }
 
-/** A place where something waits until the test lets it go on. */
+/** A gate: `arrive` waits until the test calls `release`, and `arrived` resolves when something waits. */
 export function hold() {
   const [arrival, departure] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   return {

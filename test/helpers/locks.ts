@@ -1,7 +1,10 @@
 import { type Kysely, sql } from 'kysely'
 import { until } from './until.ts'
 
-/** How many statements wait for a lock on this table of this database. In a copy of the database, the table has the same oid. */
+/**
+ * Counts the statements that wait for a lock on this table. The database is compared as well, because in a copy of the database
+ * the table has the same oid.
+ */
 export async function countWaiting(db: Kysely<unknown>, table: string): Promise<number> {
   const { rows } = await sql`
     SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
@@ -11,4 +14,4 @@ export async function countWaiting(db: Kysely<unknown>, table: string): Promise<
 
 /** Resolves when at least `least` statements wait for a lock on this table. */
 export const waitsFor = (db: Kysely<unknown>, table: string, least = 1): Promise<true> =>
-  until(`${least} to wait for ${table}`, async () => (await countWaiting(db, table)) >= least)
+  until(`${least} statements to wait for ${table}`, async () => (await countWaiting(db, table)) >= least)

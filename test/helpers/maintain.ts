@@ -23,14 +23,14 @@ export async function write(t: Test, policies: string): Promise<string> {
   return path
 }
 
-/** `sluice maintain` from its beginning to its end. */
+/** Runs `sluice maintain` to its end. */
 export async function maintain(t: Test, database: TestDatabase, policies: string, args: string[] = []) {
   const all = ['maintain', '--policies', await write(t, policies), ...args]
   const { exit, logs, stderr } = runCommand(t, all, { DATABASE_URL: database.maintenanceUrl })
   return { code: await exit, logs: logs(), stderr: stderr() }
 }
 
-/** The same, up to its first batch. */
+/** Starts `sluice maintain`, and resolves after its first batch. */
 export async function begin(t: Test, database: TestDatabase, policies: string): Promise<Command> {
   const env = { DATABASE_URL: database.maintenanceUrl, LOG_LEVEL: 'debug' }
   const command = runCommand(t, ['maintain', '--policies', await write(t, policies)], env)
@@ -38,7 +38,7 @@ export async function begin(t: Test, database: TestDatabase, policies: string): 
   return command
 }
 
-/** What /metrics will tell of it. */
+/** The recorded job runs, which /metrics shows. */
 export async function jobs({ ownerUrl }: TestDatabase): Promise<JobState[]> {
   const db = connectAs({ url: ownerUrl, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} })
   return selectJobs(db).finally(() => db.destroy())

@@ -1,29 +1,29 @@
 import type { FlushBase, RecordStore, RowOutcome } from '../../src/data/record-store.ts'
 import type { Row, Rows } from '../../src/data/row.ts'
 
-/** One call of the writer to the store, which stays open until the test says how it ends. */
+/** A call of the writer to the store. It stays open until the test ends it. */
 export interface StoreCall {
   rows: readonly Row[]
   base: FlushBase
   strict: boolean
-  /** Commits and answers; a guilty row fails the call instead, as PostgreSQL does. */
+  /** Commits and returns the outcomes. If a row is guilty, the call fails instead, as with PostgreSQL. */
   commit(): void
-  /** Commits, and then the answer is lost. */
+  /** Commits, and then fails as if the response were lost. */
   commitAndFail(error: unknown): void
-  /** Fails, and nothing was written. */
+  /** Fails. Nothing is written. */
   fail(error: unknown): void
 }
 
 export interface MemoryStore extends RecordStore {
   /** All calls so far. */
   calls: StoreCall[]
-  /** The next call that no test has taken yet. */
+  /** Returns the next call that the test has not taken yet, and waits for it. */
   next(): Promise<StoreCall>
-  /** What is stored, by identity. */
+  /** The stored records, by identity. */
   stored: Map<string, { row: Row; base: FlushBase; position: { epoch: number; xid: string; n: number } }>
 }
 
-/** An error as the driver throws it for an error of the server. */
+/** An error like those that the driver throws for errors of the server. */
 export const sqlError = (code: string, severity = 'ERROR') =>
   Object.assign(new Error(`SQLSTATE ${code}`), { code, severity })
 
@@ -31,13 +31,13 @@ export const identity = ({ source, id }: Row) => `${source} ${id}`
 
 export const contentOf = ({ type, data }: Row) => `${type} ${data}`
 
-/** Rows whose type is this are refused, with 23514 (check_violation). */
+/** Rows of this type are refused, with 23514 (check_violation). */
 export const GUILTY = 'guilty'
 
 /**
- * A RecordStore that keeps the promises of data/record-store.ts in a Map, for what PostgreSQL does not do on demand.
- * @param onCall what becomes of each call; without it a test takes the calls one by one with `next()`
- * @param ping whether the database can be reached when it is asked for
+ * A RecordStore in memory that behaves like data/record-store.ts, for failures that PostgreSQL does not produce on demand.
+ * @param onCall ends each call; without it, the test takes the calls one by one with `next()`
+ * @param ping rejects if the database is to seem unreachable
  */
 export function createMemoryStore(
   onCall?: (call: StoreCall) => void,
@@ -81,10 +81,10 @@ export function createMemoryStore(
     const before = new Map(stored)
     const xid = String(++transactions)
     const creators = new Set<string>()
-    const outcomes = rows.map((row, place): RowOutcome => {
+    const outcomes = rows.map((row, slot): RowOutcome => {
       if (row.type === GUILTY) return { status: 'refused', sqlstate: '23514' }
       const key = identity(row)
-      const found = stored.get(key) ?? { row, base, position: { epoch: 1, xid, n: base.first + place } }
+      const found = stored.get(key) ?? { row, base, position: { epoch: 1, xid, n: base.first + slot } }
       stored.set(key, found)
       const same = contentOf(found.row) === contentOf(row)
       const ours = same && found.base === base && !creators.has(key)

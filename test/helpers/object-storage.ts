@@ -5,18 +5,16 @@ import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
 export interface ObjectStorage {
-  /** Of a folder in a bucket. */
+  /** The URL of a folder in a bucket. */
   url: string
-  /** By key, the folder included. */
+  /** The objects by key, which includes the folder. */
   objects: Map<string, Buffer>
-  /** `METHOD /path?query` of what was asked, in order. */
+  /** `METHOD /path?query` of each request, in order. */
   requests: string[]
-  /** Uploads in parts that were begun and neither completed nor aborted. */
+  /** Multipart uploads that are neither completed nor aborted. */
   open: Map<string, Buffer[]>
-  /** Called before each answer; a number is the status of the answer instead. */
-  fail: (request: string) => number | undefined | Promise<undefined>
-  /** Called after the first half of the body of an answer. */
-  halfway: (response: ServerResponse) => void | Promise<void>
+  /** Called before each response. If it returns a number, the response has that status. */
+  fail: (request: string) => number | undefined
 }
 
 /** The folder of the URL. Each space and ampersand is written in another way in a URL, in a query and in XML. */
@@ -24,7 +22,7 @@ export const FOLDER = 'our backups & more'
 
 export const credentials = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' }
 
-/** What of S3 a backup needs. It takes no request whose signature or body is not what the key's holder sent. */
+/** The part of S3 that backups need. It refuses requests with a wrong signature or a changed body. */
 export async function startObjectStorage(t: Test): Promise<ObjectStorage> {
   const storage: ObjectStorage = {
     url: '',
@@ -37,23 +35,18 @@ export async function startObjectStorage(t: Test): Promise<ObjectStorage> {
   const server = createServer(async (request, response) => {
     const body = Buffer.concat(await request.toArray())
     storage.requests.push(`${request.method} ${request.url}`)
-    const failure = await storage.fail(`${request.method} ${request.url}`)
-    const wrong = whatIsWrong(request, body)
+    const failure = storage.fail(`${request.method} ${request.url}`)
+    const defect = findDefect(request, body)
     const {
       status,
       headers = {},
       text = '',
     } = failure !== undefined
-      ? { status: failure, headers: { location: '/' }, text: '<Error><Code>InternalError</Code></Error>' }
-      : wrong !== undefined
-        ? { status: 403, text: `<Error><Code>${wrong}</Code></Error>` }
-        : answer(storage, request, body)
-    response.writeHead(status, { 'content-type': 'application/xml', 'content-length': text.length, ...headers })
-    if (request.method === 'HEAD') return response.end()
-    const content = Buffer.from(text)
-    await new Promise((sent) => response.write(content.subarray(0, content.length / 2), sent))
-    await storage.halfway(response)
-    response.end(content.subarray(content.length / 2))
+      ? { status: failure, text: '<Error><Code>InternalError</Code></Error>' }
+      : defect !== undefined
+        ? { status: 403, text: `<Error><Code>${defect}</Code></Error>` }
+        : respond(storage, request, body)
+    response.writeHead(status, headers).end(request.method === 'HEAD' ? undefined : text)
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   t.teardown(() => server.close().closeAllConnections())
@@ -61,13 +54,13 @@ export async function startObjectStorage(t: Test): Promise<ObjectStorage> {
   return storage
 }
 
-interface Answer {
+interface Response {
   status: number
   headers?: Record<string, string | number>
   text?: string | Buffer
 }
 
-function answer({ objects, open }: ObjectStorage, request: IncomingMessage, body: Buffer): Answer {
+function respond({ objects, open }: ObjectStorage, request: IncomingMessage, body: Buffer): Response {
   const { pathname, searchParams: query } = new URL(request.url as string, 'http://s3')
   const [, bucket, key] = /^\/([^/]+)\/?(.*)$/.exec(decodeURIComponent(pathname)) as unknown as [string, string, string]
   if (bucket !== 'bucket') return { status: 404, text: '<Error><Code>NoSuchBucket</Code></Error>' }
@@ -117,7 +110,7 @@ function answer({ objects, open }: ObjectStorage, request: IncomingMessage, body
   }
 }
 
-/** Two folders a page, so that there are pages. */
+/** A page has two folders, so that tests get several pages. */
 function list(keys: string[], query: URLSearchParams): string {
   const prefix = query.get('prefix') as string
   const folders = new Set(
@@ -136,13 +129,9 @@ function list(keys: string[], query: URLSearchParams): string {
   )
 }
 
-const result = (name: string, content: string) =>
-  `<?xml version="1.0" encoding="UTF-8"?>\n<${name}Result xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${content}</${name}Result>`
-
-const escapeXml = (text: string) => text.replaceAll('&', '&amp;')
-
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html, worked out from what arrived.
-function whatIsWrong({ method, url, headers }: IncomingMessage, body: Buffer): string | undefined {
+// Computes the signature of the request that arrived:
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html
+function findDefect({ method, url, headers }: IncomingMessage, body: Buffer): string | undefined {
   const [, scope, names, signature] =
     /^AWS4-HMAC-SHA256 Credential=[^/]+\/([^,]+), SignedHeaders=([^,]+), Signature=(\w+)$/.exec(
       headers.authorization ?? '',

@@ -7,7 +7,7 @@ export interface SentSpan {
   name: string
   traceId: string
   spanId: string
-  /** Empty where it is the first of its trace. */
+  /** Empty if the span is the root of its trace. */
   parentId: string
   kind: 'INTERNAL' | 'SERVER' | 'CLIENT' | undefined
   attributes: Record<string, unknown>
@@ -19,7 +19,7 @@ export interface SentSpan {
   resource: Record<string, unknown>
 }
 
-/** A collector of OpenTelemetry's: takes what comes as OTLP over HTTP in protobuf. */
+/** An OpenTelemetry collector that receives OTLP over HTTP, in protobuf. */
 export async function startCollector(t: Test) {
   const spans: SentSpan[] = []
   const bodies: Buffer[] = []
@@ -41,14 +41,14 @@ export async function startCollector(t: Test) {
     spans,
     bodies,
     headers,
-    /** The span that `matches`, sent or to come. */
+    /** Waits for the first span that `matches`. */
     span: (what: string, matches: (span: SentSpan) => boolean) => until(`the span ${what}`, () => spans.find(matches)),
   }
 }
 
 const KINDS = { 1: 'INTERNAL', 2: 'SERVER', 3: 'CLIENT' } as Record<number, SentSpan['kind']>
 
-// opentelemetry/proto/trace/v1/trace.proto; the numbers are those of the fields.
+// The numbers are field numbers of opentelemetry/proto/trace/v1/trace.proto.
 function readSpans(body: Buffer): SentSpan[] {
   return messages(body, 1).flatMap((resourceSpans) => {
     const resource = messages(resourceSpans, 1).flatMap((message) => messages(message, 1))

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
 
-/** Nothing in a test has to survive a power cut. */
+/** Settings for speed. The data of a test need not survive a power cut. */
 export const FAST = { fsync: 'off', full_page_writes: 'off', shared_buffers: '16MB' }
 
-/** A server that only this test uses, for what would disturb the others; stopped and removed when `t` is over. */
+/** A server for one test, which would disturb other tests on the shared one. It is stopped and deleted when `t` ends. */
 export async function openOwnServer(
   t: Test,
   settings: Record<string, string> = {},
@@ -18,10 +18,10 @@ export async function openOwnServer(
   return { ...server, folder }
 }
 
-/** Not t.testdir(), which is removed before the teardowns run, from under a running server. */
+/** A new folder. t.testdir() is deleted before the teardowns run, while the server still uses it. */
 export async function ownFolder(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-'))
-  // For root's tests: the user that runs the server has to get in.
+  // If the tests run as root, the server runs as another user, who must be able to enter.
   await chmod(folder, 0o711)
   t.teardown(() => rm(folder, { recursive: true, force: true }))
   return join(folder, '.sluice')

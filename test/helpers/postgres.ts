@@ -17,13 +17,13 @@ export interface TestDatabase {
   maintenanceUrl: string
 }
 
-/** A migrated database of its own, dropped when `t` is over. A copy of a template, so it takes a fraction of a second. */
+/** Creates a migrated database, which is dropped when `t` ends. It is a copy of a template, which takes a fraction of a second. */
 export async function createDatabase(t: Test): Promise<TestDatabase> {
   const server = await openTestServer()
   return makeDatabase(t, server, await ensureTemplate(server))
 }
 
-/** The same without a schema. */
+/** Creates a database without a schema, which is dropped when `t` ends. */
 export async function createEmptyDatabase(t: Test): Promise<TestDatabase> {
   return makeDatabase(t, await openTestServer())
 }
@@ -40,8 +40,8 @@ async function makeDatabase(t: Test, server: Embedded, template?: string): Promi
 }
 
 /**
- * The server that all test files of a run share. Nobody releases it but test/helpers/after.ts, so that it is not
- * stopped between two files; the end of a process gives up its share as well.
+ * Opens the server that all test files of a run share. Only test/helpers/after.ts releases it, so that it is not stopped between
+ * two files. The end of a process releases the share of that process.
  */
 export async function openTestServer(): Promise<Embedded> {
   // The data need not survive a power cut. Tests check synchronous_commit, so it keeps its default. Autovacuum is off because tests
@@ -50,7 +50,7 @@ export async function openTestServer(): Promise<Embedded> {
   return openEmbedded(new URL('.sluice/test', repository).pathname, { settings })
 }
 
-/** Drops what aborted runs left: databases of processes that are no more, and templates of older migrations. */
+/** Drops databases that aborted runs left: those of processes that have ended, and templates of older migrations. */
 export async function dropLeftovers(server: Embedded): Promise<void> {
   const db = connect(server.superUrl)
   try {
@@ -69,7 +69,7 @@ export async function dropLeftovers(server: Embedded): Promise<void> {
   }
 }
 
-/** The name of a migrated database that nobody connects to; made by the first who needs it, and again when db/ changes. */
+/** Creates the template, unless it exists: a migrated database without connections. @returns its name */
 export async function ensureTemplate(server: Embedded): Promise<string> {
   const db = connect(server.superUrl)
   try {
@@ -77,7 +77,8 @@ export async function ensureTemplate(server: Embedded): Promise<string> {
     const { rows } = await sql`SELECT FROM pg_database WHERE datname = ${template}`.execute(db)
     if (rows.length > 0) return template
 
-    // Finished under another name first: what has the template's name is always whole, whoever else makes one.
+    // It is completed under another name first, so that a database with the template's name is always complete, even if several
+    // processes create one.
     const name = newName()
     await ensureDatabase(db, name, 'sluice_owner')
     const owner = connect(urlsOf(server, name).ownerUrl)

@@ -2,13 +2,13 @@ import { createServer, type IncomingMessage, request, type ServerResponse } from
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
-/** What stands in for a server, or before one. */
+/** Handles the requests of a stub. */
 export type Handler = (request: IncomingMessage, response: ServerResponse, body: Buffer) => unknown
 
-/** A server of this test: it answers probes, and `handle` the rest. @returns its URL */
+/** Starts a stub of a server. It answers probes, and `handle` answers all other requests. @returns its URL */
 export async function startStub(t: Test, handle: Handler): Promise<string> {
   const server = createServer(async (request, response) => {
-    // Whoever is killed hangs up.
+    // A client that is killed closes its connection.
     response.on('error', () => {})
     if (request.url === '/healthz') return response.end('ok')
     const body = await request.toArray().then(Buffer.concat, () => undefined)
@@ -22,14 +22,14 @@ export async function startStub(t: Test, handle: Handler): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-/** Passes a request on, with its headers, and gives the whole answer back; it is not sent yet. */
+/** Forwards a request with its headers. @returns a function that sends the complete response */
 export function forward(to: string, from: IncomingMessage, body: Buffer): Promise<(response: ServerResponse) => void> {
   return new Promise((resolve, reject) => {
     const { method, headers } = from
-    const onward = request(`${to}${from.url}`, { method, headers }, async (answer) => {
-      const content = Buffer.concat(await answer.toArray())
+    const onward = request(`${to}${from.url}`, { method, headers }, async (received) => {
+      const content = Buffer.concat(await received.toArray())
       resolve((response) => {
-        response.writeHead(answer.statusCode ?? 500, answer.headers)
+        response.writeHead(received.statusCode ?? 500, received.headers)
         response.end(content)
       })
     })
@@ -37,7 +37,7 @@ export function forward(to: string, from: IncomingMessage, body: Buffer): Promis
   })
 }
 
-/** A problem document as Sluice writes it. */
+/** Sends a problem document like Sluice. */
 export function sendProblem(
   response: ServerResponse,
   status: number,

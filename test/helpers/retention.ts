@@ -4,20 +4,20 @@ export interface Given {
   source?: string
   id?: string
   type?: string
-  /** When it was received, so many seconds ago. */
+  /** How long ago it was received, in seconds. */
   age?: number
-  /** What the client said. */
+  /** The time attribute. */
   time?: string
-  /** Bytes of payload. */
+  /** Size of the payload, in bytes. */
   size?: number
 }
 
-let made = 0
+let count = 0
 
-/** Puts records where the API would, one transaction for all of them; `db` is the owner's. */
+/** Inserts records like the API, in one transaction. `db` is connected as the owner. */
 export async function give(db: Kysely<unknown>, records: readonly Given[]): Promise<void> {
   const rows = records.map(({ source = 'shop', id, type = 'x', age = 0, time = null, size = 2 }) => ({
-    ...{ n: ++made, source, id: id ?? `${made}`, type, age, time },
+    ...{ n: ++count, source, id: id ?? `${count}`, type, age, time },
     data: size === 2 ? '{}' : JSON.stringify('x'.repeat(size - 2)),
   }))
   await sql`
@@ -30,7 +30,7 @@ export async function give(db: Kysely<unknown>, records: readonly Given[]): Prom
 export const many = (count: number, record: (index: number) => Given = () => ({})): Given[] =>
   Array.from({ length: count }, (_, index) => record(index))
 
-/** The ids of what is there, in the order of the feed. */
+/** The ids of all records, in the order of the feed. */
 export async function ids(db: Kysely<unknown>): Promise<string[]> {
   const { rows } = await sql<{ id: string }>`SELECT id FROM sluice.records ORDER BY epoch, xid, n`.execute(db)
   return rows.map(({ id }) => id)

@@ -1,6 +1,6 @@
 import type { Row } from '../../src/data/row.ts'
 
-/** A row as the envelope makes it; what is not said is absent. */
+/** A row like those from src/ingest/envelope.ts. Fields that are not given have a default or are null. */
 export const makeRow = (fields: Partial<Row> = {}): Row => ({
   source: 'shop',
   id: '1',

@@ -1,18 +1,18 @@
 import type { FastifyInstance } from 'fastify'
 
-/** What /metrics says, as Prometheus would read it. */
+/** The metrics, as Prometheus would read them. */
 export interface Scrape {
   text: string
   samples: { name: string; labels: Record<string, string>; value: number }[]
-  /** Of the one sample with this name and these labels, among others; undefined when there is none. */
+  /** The value of the sample with this name and at least these labels; undefined if there is none. Throws if there are several. */
   value(name: string, labels?: Record<string, string>): number | undefined
 }
 
-/** Asks the metrics of an app, without a socket. */
+/** Reads the metrics of an app, without a socket. */
 export const scrape = async ({ metricsServer }: FastifyInstance): Promise<Scrape> =>
   readMetrics((await metricsServer.inject('/metrics')).body)
 
-/** Prometheus' text format, as prom-client writes it. @throws when a line is of another form, or two say the same */
+/** Parses the text format of Prometheus, as prom-client writes it. Throws if a line has another form. */
 export function readMetrics(text: string): Scrape {
   const samples = text
     .split('\n')
@@ -30,7 +30,7 @@ export function readMetrics(text: string): Scrape {
     samples,
     value(name, labels = {}) {
       const [sample, ...others] = find(name, labels)
-      if (others.length > 0) throw new Error(`${name} ${JSON.stringify(labels)} is not one, but ${others.length + 1}`)
+      if (others.length > 0) throw new Error(`${name} ${JSON.stringify(labels)} matches ${others.length + 1} samples`)
       return sample?.value
     },
   }

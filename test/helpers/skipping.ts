@@ -4,7 +4,7 @@ import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const repository = fileURLToPath(new URL('../..', import.meta.url))
-/** One line for each reason of each test file: the files are processes of their own. */
+/** One line for each reason of each test file. It is a file, because each test file is a process. */
 const list = new URL('../../.sluice/skipped.ndjson', import.meta.url)
 
 /** How to get a program that some tests need. */
@@ -41,10 +41,10 @@ export function skipUnless(canRun: boolean, reason: string): string | false {
   return reason
 }
 
-/** Forgets what an earlier run has skipped. */
+/** Deletes the list of an earlier run. */
 export const forgetSkipped = () => rmSync(list, { force: true })
 
-/** What this run has skipped, as text for people; undefined if nothing. */
+/** Describes what this run has skipped; undefined if nothing. */
 export function describeSkipped(): string | undefined {
   if (!existsSync(list)) return undefined
   const reasons = new Map<string, Set<string>>()

@@ -2,23 +2,23 @@ import { type AddressInfo, connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Answer } from './app.ts'
 
-/** Listens on a free port of loopback; the app's close ends it. */
+/** Makes the app listen on a free loopback port, unless it listens already. @returns the port */
 export async function listen(app: FastifyInstance): Promise<number> {
   if (app.server.listening) return (app.server.address() as AddressInfo).port
   await app.listen({ host: '127.0.0.1', port: 0 })
   return (app.server.address() as AddressInfo).port
 }
 
-/** Sends bytes as they are over a connection of their own; resolves with the first answer, whole, and then hangs up. */
+/** Sends bytes unchanged over a new connection. Resolves with the first complete response, and closes the connection. */
 export function exchange(port: number, ...pieces: (string | Buffer)[]): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1')
     let received = Buffer.alloc(0)
     socket.on('data', (chunk) => {
       received = Buffer.concat([received, chunk])
-      const answer = parse(received)
-      if (answer === undefined) return
-      resolve(answer)
+      const response = parse(received)
+      if (response === undefined) return
+      resolve(response)
       socket.destroy()
     })
     socket.on('error', reject)

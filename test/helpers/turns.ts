@@ -1,20 +1,20 @@
 /**
- * How long the turns of this thread's event loop are, in milliseconds of its own processor time: what others do on the machine
- * makes no turn longer, and what the collector and zlib do on other threads blocks nobody.
+ * Measures the turns of this thread's event loop, in milliseconds of its processor time. Other processes do not count. Neither do
+ * the garbage collector and zlib on other threads, because they do not block the event loop.
  */
 export function watchTurns() {
   let longest = 0
   let before = process.threadCpuUsage()
-  let immediate = setImmediate(look)
+  let immediate = setImmediate(measure)
 
-  function look(): void {
+  function measure(): void {
     const { user, system } = process.threadCpuUsage(before)
     longest = Math.max(longest, (user + system) / 1000)
     before = process.threadCpuUsage()
-    immediate = setImmediate(look)
+    immediate = setImmediate(measure)
   }
   return {
-    /** The longest since the last time this was asked. */
+    /** The longest turn since the last call. */
     takeLongest(): number {
       const found = longest
       longest = 0

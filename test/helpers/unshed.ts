@@ -1,6 +1,6 @@
 /**
- * STALL_SECONDS: the longest there is, so that a reader or a sender whom a test leaves waiting is not cut off meanwhile.
- * SHED_…: no event loop lags that much: nothing is shed, however busy the machine is. For every server whose subject is not
- * shedding (plugins/shedding.ts); else a file that runs beside others fails with `503 overloaded` now and then.
+ * Settings for every test server whose subject is not load shedding (plugins/shedding.ts) or a stall.
+ * SHED_…: no event-loop delay is that high, so nothing is shed. Otherwise a test on a busy machine sometimes gets 503 `overloaded`.
+ * STALL_SECONDS: the maximum, so that a reader or a sender that a test leaves waiting is not cut off.
  */
 export const UNSHED = { SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60', STALL_SECONDS: '60' }

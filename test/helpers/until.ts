@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-/** Less than the limit of a file (package.json), so that the failure says what did not happen. */
+/** Less than the time limit of a test file (package.json), so that the failure names what did not happen. */
 const PATIENCE_MS = 120_000
 
 /**
- * Asks again and again until there is something, which it returns; for what announces itself by no event.
+ * Calls `ask` until it returns a value, and returns that value. For conditions that no event announces.
  * @throws after two minutes, with `what` in the message
  */
 export async function until<T>(
@@ -15,16 +15,16 @@ export async function until<T>(
     const found = await ask()
     if (found !== undefined && found !== false) return found
   }
-  throw new Error(`waited in vain for ${what}`)
+  throw new Error(`timed out while waiting for ${what}`)
 }
 
-/** Resolves with a number once it no longer changes: the same, so many times in a row, each after some real work. */
-export async function settles(of: () => number, work: () => Promise<unknown>, times = 200): Promise<number> {
-  let [last, same] = [of(), 0]
+/** Resolves with a number when it has stayed the same `times` times in a row, each time after some real work. */
+export async function settles(read: () => number, work: () => Promise<unknown>, times = 200): Promise<number> {
+  let [last, same] = [read(), 0]
   await until('a number to settle', async () => {
     await work()
-    if (of() === last) same++
-    else [last, same] = [of(), 0]
+    if (read() === last) same++
+    else [last, same] = [read(), 0]
     return same >= times
   })
   return last

@@ -1,11 +1,11 @@
 /**
- * Bodies that are within the limits by their bytes, and cost as much as any can in some other way. Whoever tests or measures
- * what one request can take from the others takes them from here.
+ * Bodies that keep the limits on bytes and are as expensive as possible in some other way. For tests and measurements of how much
+ * one request can delay the others.
  */
 import { gzipSync } from 'node:zlib'
 
 const MiB = 1024 * 1024
-/** A little less than MAX_BATCH_BYTES and MAX_RECORD_BYTES by default. */
+/** A little less than the defaults of MAX_BATCH_BYTES and MAX_RECORD_BYTES. */
 const BATCH = 16 * MiB - 1024
 const RECORD = MiB - 1024
 const MOST_RECORDS = 10_000
@@ -16,7 +16,7 @@ export interface WorstBody {
   make(): Buffer
 }
 
-/** Texts one after the other, with commas between them, up to so many bytes. */
+/** Joins texts with commas, up to this number of bytes. */
 function fill(bytes: number, text: (n: number) => string): string {
   const parts: string[] = []
   for (let n = 0, size = 0; ; n++) {
@@ -27,23 +27,23 @@ function fill(bytes: number, text: (n: number) => string): string {
   }
 }
 
-/** Members with short names, all different. */
+/** An object whose members have short and different names. */
 export const manyKeys = (bytes: number) => `{${fill(bytes - 2, (n) => `"${n.toString(36)}":1`)}}`
-/** Objects of different shapes, for each of which an engine makes a class of its own. */
+/** Objects of different shapes. V8 creates a hidden class for each. */
 const manyShapes = (bytes: number) => `[${fill(bytes - 2, (n) => `{"${n.toString(36)}":1}`)}]`
 const repeated = (bytes: number, element: string) => `[${fill(bytes - 2, () => element)}]`
 const record = (data: string, n: number | string = 0) => `{"source":"worst","type":"t","id":"${n}","data":${data}}`
-/** Some of the largest records. A batch may have four times as many, which PostgreSQL takes its time for. */
+/** Four of the largest records. A batch may have four times as many, but PostgreSQL would take long to store them. */
 const batchOf = (name: string, data: (bytes: number) => string) =>
   `[${fill(BATCH / 4, (n) => record(data(RECORD - 100), `${name}-${n}`))}]`
 const records = (one: (n: number) => string) => `[${Array.from({ length: MOST_RECORDS }, (_, n) => one(n))}]`
-/** Of lines a body may have any number, and each costs the same: these are several blocks of them. */
+/** Several blocks of lines. A body may have any number of lines, and each costs the same. */
 const lines = (line: string) => `${line}\n`.repeat(RECORD / 4 / (line.length + 1))
 
 /** An empty frame of zstd (RFC 8878, section 3.1.1): a header, an empty last block, no checksum. */
 const EMPTY_FRAME = Buffer.from('28b52ffd2000010000', 'hex')
 export const emptyFrames = (bytes: number) => Buffer.alloc(bytes - (bytes % EMPTY_FRAME.length), EMPTY_FRAME)
-/** A skippable frame with nothing in it (section 3.1.2). */
+/** Empty skippable frames (section 3.1.2). */
 export const skippableFrames = (bytes: number) =>
   Buffer.alloc(bytes - (bytes % 8), Buffer.from('502a4d1800000000', 'hex'))
 
@@ -58,15 +58,15 @@ const json = (name: string, make: () => string | Buffer, headers: Record<string,
   make: () => Buffer.from(make()),
 })
 
-/** What is in one record, or in what is no record. */
+/** One record, a few large ones, or no valid record. */
 export const WORST_RECORDS: WorstBody[] = [
   json('16 MiB of short keys in one record', () => `[${record(manyKeys(BATCH - 100))}]`),
-  json('16 MiB of short keys in one object that is no record', () => `[${manyKeys(BATCH)}]`),
+  json('16 MiB of short keys in one object that is not a record', () => `[${manyKeys(BATCH)}]`),
   json('four records of short keys', () => batchOf('keys', manyKeys)),
   json('four records of different shapes', () => batchOf('shapes', manyShapes)),
   json('four records of empty arrays', () => batchOf('arrays', (bytes) => repeated(bytes, '[]'))),
   json('four records of exponents', () => batchOf('exponents', (bytes) => repeated(bytes, '1e1'))),
-  json('four records of escapes, the last of which cannot be stored', () =>
+  json('four records of escapes, with one at the end that cannot be stored', () =>
     batchOf('unstorable', (bytes) => `["${'\\ud83e\\udd80'.repeat((bytes - 100) / 12)}","\\u0000"]`),
   ),
   json('four records of short strings with escapes', () =>
@@ -84,21 +84,23 @@ export const WORST_RECORDS: WorstBody[] = [
     'brackets at the greatest depth, in one element',
     () => `[[${fill(BATCH - 4, () => '['.repeat(400) + ']'.repeat(400))}]]`,
   ),
-  json('white space, and then a fault', () => `${'\n'.repeat(BATCH)}x`),
-  json('newlines in an array, and then a fault', () => `[[${'1,\n'.repeat(BATCH / 3)}x]]`),
-  json('a fault at the end of a long record', () => `[${record(manyKeys(BATCH - 200))}}]`),
+  json('white space, and then a syntax error', () => `${'\n'.repeat(BATCH)}x`),
+  json('newlines in an array, and then a syntax error', () => `[[${'1,\n'.repeat(BATCH / 3)}x]]`),
+  json('a syntax error at the end of a long record', () => `[${record(manyKeys(BATCH - 200))}}]`),
   json('a string without an end', () => `["${'\\"'.repeat(BATCH / 2)}`),
-  json('a byte that is no UTF-8, after replacement characters', () =>
+  json('a byte that is not UTF-8, after replacement characters', () =>
     Buffer.concat([Buffer.from('\ufffd'.repeat(BATCH / 3 - 1)), Buffer.from([0xff])]),
   ),
 ]
 
-/** As many records as a batch may have. */
+/** The most records that a batch may have. */
 export const WORST_BATCHES: WorstBody[] = [
   json('10,000 large records', () => records((n) => record(repeated(1500, '1000003'), n))),
   json('10,000 records of other scripts', () => records((n) => record(`"${'\u20ac'.repeat(500)}"`, `other-${n}`))),
-  json('10,000 records without anything', () => records(() => '{}')),
-  json('10,000 records with an unknown field of a long name', () => records((n) => `{"${'A'.repeat(1500)}${n}":1}`)),
+  json('10,000 empty records', () => records(() => '{}')),
+  json('10,000 records with an unknown field that has a long name', () =>
+    records((n) => `{"${'A'.repeat(1500)}${n}":1}`),
+  ),
   json('10,000 records that PostgreSQL cannot store', () =>
     records((n) => record(`{"${'a'.repeat(1400)}":"\\u0000"}`, n)),
   ),
@@ -107,10 +109,10 @@ export const WORST_BATCHES: WorstBody[] = [
       (n) => `{"source":"${'s'.repeat(512)}","type":"t","id":"${String(n).padStart(256, '"').replaceAll('"', '\\"')}"}`,
     ),
   ),
-  json('a strict batch of 10,000 records without anything', () => records(() => '{}'), { prefer: 'handling=strict' }),
+  json('a strict batch of 10,000 empty records', () => records(() => '{}'), { prefer: 'handling=strict' }),
 ]
 
-/** The other ways to send records. */
+/** Compressed bodies, CloudEvents and lines. */
 export const WORST_FORMATS: WorstBody[] = [
   json('short keys, compressed', () => gzipSync(batchOf('compressed', manyKeys)), { 'content-encoding': 'gzip' }),
   json('empty frames of zstd', () => emptyFrames(2 * MiB), { 'content-encoding': 'zstd' }),

@@ -5,14 +5,14 @@ import { listen } from './socket.ts'
 import { watchTurns } from './turns.ts'
 import { manyKeys, type WorstBody } from './worst-bodies.ts'
 
-/** In milliseconds, which is what everyone else may have to wait for one body; a slow machine may take longer. */
+/** How long other requests may wait for one body, in milliseconds. On a slow machine, it may take longer. */
 const LONGEST_TURN = 100
-/** The same as a multiple of what V8 takes to read the largest record by itself: about as much on a fast machine. */
+/** The same, as a multiple of the time that V8 takes to parse the largest record. On a fast machine, the two are about equal. */
 const LONGEST_IN_RECORDS = 5
-/** The first time that code runs it is compiled, and a collection can fall into any turn: the best of some tries counts. */
+/** The best of these tries counts, because code is compiled when it first runs, and any turn may include a garbage collection. */
 const TRIES = 3
 
-/** Sends each of the bodies, and asks for /healthz again and again until it is answered. */
+/** Sends each of the bodies, and requests /healthz in a loop until the response has arrived. */
 export async function testTurns(t: Test, bodies: readonly WorstBody[]): Promise<void> {
   const { app, key } = await createApp(t, { SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60' })
   const port = await listen(app)
@@ -23,12 +23,12 @@ export async function testTurns(t: Test, bodies: readonly WorstBody[]): Promise<
     agent.destroy()
   })
 
-  /** Drops what is answered: the client shares the thread, and what it does would be measured too. */
+  /** Discards the body of the response: the client shares the thread, so its work would be measured too. */
   function send(method: string, path: string, headers: Record<string, string> = {}, body?: Buffer): Promise<number> {
     const authorization = `Bearer ${key}`
     return new Promise((resolve, reject) => {
-      open({ host: '127.0.0.1', port, method, path, agent, headers: { authorization, ...headers } }, (answer) => {
-        answer.resume().on('end', () => resolve(answer.statusCode as number))
+      open({ host: '127.0.0.1', port, method, path, agent, headers: { authorization, ...headers } }, (response) => {
+        response.resume().on('end', () => resolve(response.statusCode as number))
       })
         .on('error', reject)
         .end(body)
@@ -36,7 +36,7 @@ export async function testTurns(t: Test, bodies: readonly WorstBody[]): Promise<
   }
 
   for (const { name, headers, make } of bodies) {
-    await t.test(`others are answered while this is taken: ${name}`, async (t) => {
+    await t.test(`other requests are answered during this one: ${name}`, async (t) => {
       const body = make()
       let best = Number.POSITIVE_INFINITY
       for (let tries = 0; tries < TRIES && best >= LONGEST_TURN; tries++) {
@@ -48,20 +48,20 @@ export async function testTurns(t: Test, bodies: readonly WorstBody[]): Promise<
         let others = 0
         while (!isAnswered) if ((await send('GET', '/healthz')) === 200) others++
         const longest = turns.takeLongest()
-        // Where the machine gives this process no time for seconds, requests are shed, whatever the settings say.
+        // If the machine gives this process no time for seconds, requests are shed in spite of the settings.
         if ((await sent) === 503) continue
         best = Math.min(best, longest)
         t.ok((await sent) < 500, `${await sent}`)
-        // What is refused early leaves no time for more.
-        t.ok(others > 0, `${others} were answered`)
+        // At least one: a body that is refused early leaves no time for more.
+        t.ok(others > 0, `${others} other requests were answered`)
       }
       const bound = best < LONGEST_TURN ? LONGEST_TURN : Math.max(LONGEST_TURN, LONGEST_IN_RECORDS * readRecord())
-      t.ok(best < bound, `the longest turn took ${Math.round(best)} ms, of ${Math.round(bound)}`)
+      t.ok(best < bound, `the longest turn took ${Math.round(best)} ms; the limit is ${Math.round(bound)} ms`)
     })
   }
 }
 
-/** @returns the milliseconds of processor time that a record of 1 MiB of short keys takes at this moment: the best of some tries */
+/** @returns the processor time, in milliseconds, that parsing 1 MiB of short keys takes now: the best of some tries */
 function readRecord(): number {
   const text = manyKeys(1024 * 1024)
   const times = Array.from({ length: TRIES }, () => {
