@@ -54,13 +54,13 @@ export async function startObjectStorage(t: Test): Promise<ObjectStorage> {
   return storage
 }
 
-interface Response {
+interface Reply {
   status: number
   headers?: Record<string, string | number>
   text?: string | Buffer
 }
 
-function respond({ objects, open }: ObjectStorage, request: IncomingMessage, body: Buffer): Response {
+function respond({ objects, open }: ObjectStorage, request: IncomingMessage, body: Buffer): Reply {
   const { pathname, searchParams: query } = new URL(request.url as string, 'http://s3')
   const [, bucket, key] = /^\/([^/]+)\/?(.*)$/.exec(decodeURIComponent(pathname)) as unknown as [string, string, string]
   if (bucket !== 'bucket') return { status: 404, text: '<Error><Code>NoSuchBucket</Code></Error>' }

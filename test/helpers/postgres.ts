@@ -17,7 +17,7 @@ export interface TestDatabase {
   maintenanceUrl: string
 }
 
-/** Creates a migrated database, which is dropped when `t` ends. It is a copy of a template, which takes a fraction of a second. */
+/** Creates a migrated database, which is dropped when `t` ends. Copying a template takes a fraction of a second. */
 export async function createDatabase(t: Test): Promise<TestDatabase> {
   const server = await openTestServer()
   return makeDatabase(t, server, await ensureTemplate(server))
@@ -44,8 +44,8 @@ async function makeDatabase(t: Test, server: Embedded, template?: string): Promi
  * two files. The end of a process releases the share of that process.
  */
 export async function openTestServer(): Promise<Embedded> {
-  // The data need not survive a power cut. Tests check synchronous_commit, so it keeps its default. Autovacuum is off because tests
-  // check dead rows, locks and running transactions.
+  // The data need not survive a power cut. Tests check synchronous_commit, so it keeps its default. Autovacuum is off, because
+  // tests check dead rows, locks and running transactions.
   const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200', autovacuum: 'off' }
   return openEmbedded(new URL('.sluice/test', repository).pathname, { settings })
 }

@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 export interface Scrape {
   text: string
   samples: { name: string; labels: Record<string, string>; value: number }[]
-  /** The value of the sample with this name and at least these labels; undefined if there is none. Throws if there are several. */
+  /** The value of the sample with this name and at least these labels, or undefined. Throws if there are several. */
   value(name: string, labels?: Record<string, string>): number | undefined
 }
 
