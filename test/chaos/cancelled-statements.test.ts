@@ -155,7 +155,7 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     return { response, unlock: () => locker.end('commit') }
   }
 
-  /** Stores so many new records that the next ones are copied. @returns the next ones */
+  /** Stores enough new records that the next ones are copied. @returns the next ones */
   async function prepareCopy() {
     const before = Array.from({ length: 10_000 }, (_, n) => ({ ...row(`${n}`), source: 'before' }))
     t.equal((await server.post(before)).status, 201)

@@ -84,7 +84,7 @@ t.test('if the commit of copied lines or its response is lost, each line is crea
     await until(`${sent} records`, () => isStored(sent))
   }
   for (const when of ['after', 'half', 'before'] as const) {
-    // So many new lines that the next ones are copied.
+    // Enough new lines that the next ones are copied.
     await store(10_000)
     const cut = network.cutCommit(when)
     await store(1_000)

@@ -224,7 +224,7 @@ t.test('"sluice epoch begin" without a cursor leaps over the epochs that were lo
   t.same((await follow(now, cursor)).ids, ['3'])
 })
 
-// After the leap, each start added only one to the epoch, so the lost epoch was used a second time.
+// After the leap, each start of the server added only one to the epoch. A lost epoch could be used a second time.
 t.test('no epoch is used twice if a copy is put back that was taken after "sluice epoch begin"', async (t) => {
   const { start, takeCopy, putBack, ownerUrl } = await setUp(t)
   const command = runCommand(t, ['epoch', 'begin'], { DATABASE_URL: ownerUrl })

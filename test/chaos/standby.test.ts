@@ -23,7 +23,7 @@ const database = { name: 'sluice', apiUrl, superUrl, ownerUrl: superUrl, mainten
 // Requests that wait for the standby reach the end of this window only if something hangs.
 const SETTINGS = { DATABASE_READ_URL: standby.apiUrl, OUTAGE_HOLD_SECONDS: '300' }
 const { post, get } = await createApp(t, SETTINGS, database)
-// So many new records that the next ones are copied.
+// Enough new records that the next ones are copied.
 await post(Array.from({ length: 10_000 }, (_, id) => ({ source: 'first', type: 't', id: String(id) })))
 
 const root = connect(superUrl, 2)

@@ -47,7 +47,7 @@ t.test('a strict batch that takes longer than the timeout to arrive is stored', 
   const root = connectAs(superUrl)
   t.teardown(() => root.destroy())
   const network = await openSlowNetwork(t, apiUrl, async () => {
-    // No event tells that a timeout did not fire.
+    // No event shows that a timeout did not fire.
     await sql`SELECT pg_sleep(6)`.execute(root)
   })
   const options = { url: network.url, name: 'test', connections: 1, statementTimeoutMs: 0, prepare: true }

@@ -109,7 +109,7 @@ async function templateName(db: Kysely<unknown>): Promise<string> {
   return `template_${hash.digest('hex').slice(0, 12)}`
 }
 
-// The process id tells which databases an aborted run left behind.
+// The process id shows which databases an aborted run left behind.
 const newName = () => `test_${process.pid}_${randomBytes(4).toString('hex')}`
 
 function urlsOf(server: Embedded, name: string) {
