@@ -24,7 +24,7 @@ const options = { skip: skipUnless(existsSync('/proc/self/status'), 'needs Linux
 // Each request has a body of 25 bytes and takes 9 KB of memory. The queue counted only the bodies, and the process ran out of
 // heap.
 t.test(
-  'tiny requests in an outage wait as long as the queue has memory for them, and the rest gets 503',
+  'tiny requests in an outage wait if the queue has memory for them, and the rest gets 503',
   options,
   async (t) => {
     const database = await createDatabase(t)

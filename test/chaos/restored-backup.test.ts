@@ -12,7 +12,7 @@ const skip = withoutBackup
 
 // A backup is made, more records arrive, and the server and its data are lost. The transaction ids of the new server start over,
 // and consumers hold cursors from before.
-t.test('after the loss of the server, a restored backup continues with ingestion', { skip }, async (t) => {
+t.test('after the loss of the server, ingestion continues on a restored backup', { skip }, async (t) => {
   const BACKUPS = await makeFolder(t)
   const old = await newCluster(t)
   await migrateAs(old.ownerUrl)

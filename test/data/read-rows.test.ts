@@ -33,7 +33,7 @@ const pidOf = async (db: Database) => {
   return pids[0]
 }
 
-t.test('rows arrive one by one, and an error of the server rejects', async (t) => {
+t.test('rows arrive one by one, and an error of the server rejects the read', async (t) => {
   const { db } = open(t)
   const rows: number[] = []
   await readRows(db, sql<{ n: number }>`SELECT n FROM generate_series(1, ${5}::integer) AS n`, signal, ({ n }) =>
