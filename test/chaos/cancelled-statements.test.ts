@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { scrape } from '../helpers/scrape.ts'
 import { until } from '../helpers/until.ts'
 
@@ -149,7 +149,7 @@ async function setUp(t: Test, settings: Record<string, string> = {}) {
     const { response } = await sendUntilInsert(send)
     const locked = locker.lock()
     // The lock is next in the queue. The INSERT waits for the transaction of the holder, not for the table.
-    await waitsFor(root, 'sluice.records')
+    await untilBlocked(root, 'sluice.records')
     await holder.end('commit')
     await locked
     return { response, unlock: () => locker.end('commit') }

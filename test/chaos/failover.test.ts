@@ -1,5 +1,5 @@
 import { FAILOVER_FAULTS } from '../../scripts/durability/faults/failover.ts'
 import { openWithStandby } from '../../scripts/durability/standby.ts'
-import { keepsPromises } from '../helpers/durability.ts'
+import { testFaults } from '../helpers/durability.ts'
 
-await keepsPromises(FAILOVER_FAULTS, openWithStandby)
+await testFaults(FAILOVER_FAULTS, openWithStandby)

@@ -4,7 +4,7 @@ import { decodeCursor } from '../../src/lib/cursor.ts'
 import { createApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { until } from '../helpers/until.ts'
 
 t.test('while backends are killed, requests get 2xx, each record is stored once, and counts are exact', async (t) => {
@@ -206,7 +206,7 @@ t.test('the database refuses a record of a batch', async (t) => {
     const trx = await root.startTransaction().execute()
     await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(trx)
     const first = post({ source: 'first', type: 'x' })
-    await waitsFor(trx, 'sluice.records')
+    await untilBlocked(trx, 'sluice.records')
 
     const bodies = ['u', 'v', 'w', 'x', 'y', 'z'].map((source) =>
       JSON.stringify(batch(source, source === 'w' ? ['c'] : [])),

@@ -21,7 +21,7 @@ t.test(
     const stop = new AbortController().signal
     const result = await runModel({ postgres, folder, seed: SEED, seconds: 0, roundSeconds: SECONDS, stop, onLine })
     t.same(result.findings, [])
-    const { created = 0, conflict = 0 } = result.told
+    const { created = 0, conflict = 0 } = result.claims
     t.ok(created > 0 && conflict > 0, 'records were stored, and some conflicted', result)
     t.ok(result.faults > 0, 'faults occurred', result)
   },

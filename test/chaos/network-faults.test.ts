@@ -1,4 +1,4 @@
 import { NETWORK_FAULTS } from '../../scripts/durability/faults/network.ts'
-import { keepsPromises } from '../helpers/durability.ts'
+import { testFaults } from '../helpers/durability.ts'
 
-await keepsPromises(NETWORK_FAULTS)
+await testFaults(NETWORK_FAULTS)

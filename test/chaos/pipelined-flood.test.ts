@@ -9,7 +9,7 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { readMetrics } from '../helpers/scrape.ts'
 import { skipUnless } from '../helpers/skipping.ts'
 import { head } from '../helpers/socket.ts'
-import { settles, until } from '../helpers/until.ts'
+import { until, untilStable } from '../helpers/until.ts'
 
 const MiB = 1024 * 1024
 const CONNECTIONS = 500
@@ -92,7 +92,7 @@ t.test(
       await sample()
       return waiting > 0
     })
-    await settles(() => waiting, sample, 20)
+    await untilStable(() => waiting, sample, 20)
     t.comment(`${waiting} of ${SENT} wait; ${Math.round(before / MiB)} MiB before, ${Math.round(peak / MiB)} at most`)
     // One key can have half of the queue.
     t.ok(waiting > 1000 && waiting < QUEUE / 2 / 10_000, `${waiting} wait`)

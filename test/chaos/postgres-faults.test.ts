@@ -1,4 +1,4 @@
 import { POSTGRES_FAULTS } from '../../scripts/durability/faults/postgres.ts'
-import { keepsPromises } from '../helpers/durability.ts'
+import { testFaults } from '../helpers/durability.ts'
 
-await keepsPromises(POSTGRES_FAULTS)
+await testFaults(POSTGRES_FAULTS)

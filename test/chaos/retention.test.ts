@@ -5,7 +5,7 @@ import { parsePolicies } from '../../src/operate/policies.ts'
 import { Removed, retain } from '../../src/operate/retention.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
-import { give, ids, many } from '../helpers/retention.ts'
+import { addRecords, ids, many } from '../helpers/retention.ts'
 
 const DAY = 86_400
 
@@ -13,7 +13,7 @@ t.test('while retention deletes everything, no request is refused, and no later 
   const server = await createApp(t)
   const owner = connect(server.database.ownerUrl)
   t.teardown(() => owner.destroy())
-  await give(
+  await addRecords(
     owner,
     many(8000, (index) => ({ source: 'old', id: `${index}`, age: 2 * DAY })),
   )

@@ -192,7 +192,7 @@ t.test('a COPY, an INSERT and a look-up of a position on a standby fail as an ou
     () => standingOf(db, { epoch: 2 ** 30, xid: '1' }, true),
   ]) {
     const failure = await work().catch((error) => error)
-    t.match(classifyFailure(failure), { kind: 'transient', away: true }, failure.message)
+    t.match(classifyFailure(failure), { kind: 'transient', unavailable: true }, failure.message)
   }
 })
 

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { ListQuerySchema } from '../../src/schemas/list.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { type Command, runCommand } from '../helpers/command.ts'
-import { several } from '../helpers/load.ts'
+import { inParallel } from '../helpers/load.ts'
 import { sendProblem, startStub } from '../helpers/proxy.ts'
 
 /** Records of every kind: all attributes, bytes, no data, null, text that is difficult in CSV and lines, and long numbers. */
@@ -25,7 +25,7 @@ const server = await start(t)
 
 t.test('an export loads back as duplicates only, in every format and compression', async (t) => {
   const folder = t.testdir()
-  await several(['a.ndjson', 'a.csv', 'a.ndjson.gz', 'a.zst', 'a.csv.gz', 'a.csv.zst'], async (name) => {
+  await inParallel(['a.ndjson', 'a.csv', 'a.ndjson.gz', 'a.zst', 'a.csv.gz', 'a.csv.zst'], async (name) => {
     const file = join(folder, name)
     t.match(await exported(t, server, ['--output', file]), { code: 0, stdout: '' }, name)
     const load = runCommand(t, ['load', file], env(server))
@@ -181,7 +181,7 @@ t.test('a 503 is retried, and a permanent error is reported in one sentence', as
     [['--output', join(folder, 'no', 'where')], /no\/where cannot be written: ENOENT/],
     [['--output', folder], `sluice: ${folder} is a folder; name a file.`],
   ]
-  await several(wrong, async ([args, sentence, target]) => {
+  await inParallel(wrong, async ([args, sentence, target]) => {
     const { code, stderr } = await exported(t, target ?? server, args)
     t.equal(code, 1)
     t.match(stderr, sentence)

@@ -1,7 +1,18 @@
 import { zstdCompressSync } from 'node:zlib'
 import t from 'tap'
 import { interruptTwice, runCommand } from '../helpers/command.ts'
-import { countLines, ended, hold, load, orders, report, says, start, stored, write } from '../helpers/load.ts'
+import {
+  countLines,
+  hold,
+  load,
+  orders,
+  report,
+  start,
+  stored,
+  waitForEnd,
+  waitForStderr,
+  write,
+} from '../helpers/load.ts'
 import { forward, sendProblem, startStub } from '../helpers/proxy.ts'
 
 // — retries —
@@ -107,9 +118,9 @@ t.test('Ctrl-C: the request in flight finishes, nothing more is sent, and the ne
   const command = runCommand(t, args, { SLUICE_URL: url, SLUICE_KEY: server.key })
   await held.arrived
   interruptTwice(command)
-  await says(command, 'Ending after the current requests')
+  await waitForStderr(command, 'Ending after the current requests')
   held.release()
-  const first = await ended(command)
+  const first = await waitForEnd(command)
   t.equal(first.code, 1)
   t.match(first.stderr, `sluice: Interrupted. Everything up to line 3,000 of ${file} is processed.`)
   t.match(first.counts, { created: 3000, lines: 3000 })
@@ -156,7 +167,7 @@ t.test('Ctrl-C ends the run while stdin is idle, and an incomplete chunk is not 
   command.child.stdin?.write(orders(1500))
   await requested.arrived
   command.child.kill('SIGINT')
-  const { code, counts, stderr } = await ended(command)
+  const { code, counts, stderr } = await waitForEnd(command)
   t.equal(code, 1)
   t.match(counts, { created: 1000, lines: 1000 })
   t.match(stderr, 'sluice: Interrupted. Everything up to line 1,000 of stdin is processed.')
@@ -167,9 +178,9 @@ t.test('Ctrl-C ends the run while it waits for a retry', async (t) => {
     sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '100' }),
   )
   const command = runCommand(t, ['load', '-'], { SLUICE_URL: url, SLUICE_KEY: 'k' }, [], orders(3))
-  await says(command, 'trying again in 100.0 s')
+  await waitForStderr(command, 'trying again in 100.0 s')
   command.child.kill('SIGINT')
-  const { code, stderr } = await ended(command)
+  const { code, stderr } = await waitForEnd(command)
   t.equal(code, 1)
   t.match(stderr, /^sluice: Interrupted\.$/m)
 })
@@ -219,7 +230,7 @@ t.test('memory does not grow with the input', async (t) => {
   for (let n = 0; n < 400; n++) {
     if (n === 100) {
       command.child.kill('SIGHUP')
-      await says(command, ';')
+      await waitForStderr(command, ';')
     }
     if (command.child.stdin?.write(block) === false) {
       await new Promise((resolve) => command.child.stdin?.once('drain', resolve))

@@ -2,7 +2,19 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import t from 'tap'
-import { folderOf, isCalm, load, order, orders, report, said, several, start, stored, write } from '../helpers/load.ts'
+import {
+  folderOf,
+  hasNoStackTrace,
+  inParallel,
+  load,
+  order,
+  orders,
+  report,
+  start,
+  stored,
+  withoutProgress,
+  write,
+} from '../helpers/load.ts'
 import { startStub } from '../helpers/proxy.ts'
 
 // — stored records —
@@ -14,7 +26,7 @@ t.test('a file that is loaded twice is stored once, and both runs exit with 0', 
   t.equal(first.code, 0)
   t.match(first.counts, { created: 2500, duplicate: 0, conflict: 0, rejected: 0, lines: 2500 })
   t.match(first.stdout, /^seconds +[\d.]+\nrecords\/s +[\d,]+$/m)
-  t.equal(said(first.stderr), '', 'stderr has nothing but progress')
+  t.equal(withoutProgress(first.stderr), '', 'stderr has nothing but progress')
   t.equal((await stored(server)).length, 2500)
 
   const second = await load(t, server, [file])
@@ -74,7 +86,7 @@ t.test('NDJSON, JSON arrays, JSON values and CSV store the same records, plain o
     ['a.csv.zst', zstdCompressSync(csv), '--json', 'n'],
     ['semicolons.txt', csv.replaceAll(',', ';'), '--format', 'csv', '--delimiter', ';', '--json', 'n'],
   ] as const
-  await several(inputs, async ([name, content, ...options], index) => {
+  await inParallel(inputs, async ([name, content, ...options], index) => {
     const { code, counts } = await load(t, server, [await write(t, `${index}-${name}`, content), ...options])
     t.match({ code, counts }, { code: 0, counts: { created: 0, duplicate: 3 } }, `${name} ${options.join(' ')}`)
   })
@@ -119,11 +131,11 @@ t.test('a damaged or truncated input fails with exit code 1 and a sentence that 
     ['open.csv', 'source,type\ns,t\ns,"t\n', /open\.csv .*: a quote that opens on line 3 is never closed/],
     ['empty.csv', '', /empty\.csv .*: it is empty: CSV begins with a header/],
   ] as const
-  await several(damaged, async ([name, bytes, sentence]) => {
+  await inParallel(damaged, async ([name, bytes, sentence]) => {
     const { code, stderr } = await load(t, server, [await write(t, name, bytes)])
     t.equal(code, 1, name)
     t.match(stderr, sentence)
-    isCalm(t, stderr)
+    hasNoStackTrace(t, stderr)
   })
 })
 
@@ -149,11 +161,11 @@ t.test('a run that cannot start fails with one sentence, and stores nothing', as
     [[file, '--url', 'ftp://x'], /--url <url>.* It must be an http: or https: URL\./],
     [[], /missing required argument 'file'/],
   ]
-  await several(failing, async ([args, sentence, key]) => {
+  await inParallel(failing, async ([args, sentence, key]) => {
     const { code, stderr } = await load(t, { ...server, key: key ?? server.key }, args)
     t.equal(code, 1, args.join(' '))
     t.match(stderr, sentence)
-    isCalm(t, stderr)
+    hasNoStackTrace(t, stderr)
   })
   t.same(await stored(server), [])
 })

@@ -3,7 +3,7 @@ import t from 'tap'
 import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { begin, jobs, maintain, start, write } from '../helpers/maintain.ts'
-import { give, ids, many } from '../helpers/retention.ts'
+import { addRecords, ids, many } from '../helpers/retention.ts'
 import { until } from '../helpers/until.ts'
 
 const DAY = 86_400
@@ -13,7 +13,7 @@ const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
 
 t.test('a run that starts while another one is running leaves the work to it', async (t) => {
   const { database, owner, root } = await start(t)
-  await give(
+  await addRecords(
     owner,
     many(100, () => ({ type: 'click', age: 40 * DAY })),
   )
@@ -34,7 +34,7 @@ t.test('a run that starts while another one is running leaves the work to it', a
 
 t.test('SIGTERM ends a run after a batch: it reports what it deleted, and the next run deletes the rest', async (t) => {
   const { database, owner, root } = await start(t)
-  await give(
+  await addRecords(
     owner,
     many(RECORDS, (index) => ({ id: `${index}`, age: 40 * DAY })),
   )
@@ -59,7 +59,7 @@ t.test('SIGTERM ends a run after a batch: it reports what it deleted, and the ne
 
 t.test('a lost connection ends the run with one sentence, and the next run deletes the rest', async (t) => {
   const { database, owner, root } = await start(t)
-  await give(
+  await addRecords(
     owner,
     many(RECORDS, (index) => ({ id: `${index}`, age: 40 * DAY })),
   )
@@ -95,7 +95,7 @@ t.test('a lost connection ends the run with one sentence, and the next run delet
 
 t.test('a run waits while a migration holds the table', async (t) => {
   const { database, owner, root } = await start(t)
-  await give(
+  await addRecords(
     owner,
     many(3, () => ({ age: 40 * DAY })),
   )

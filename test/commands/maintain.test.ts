@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { runCommand } from '../helpers/command.ts'
 import { jobs, maintain, start, write } from '../helpers/maintain.ts'
-import { give, ids, many } from '../helpers/retention.ts'
+import { addRecords, ids, many } from '../helpers/retention.ts'
 import { missing } from '../helpers/skipping.ts'
 
 const DAY = 86_400
@@ -11,7 +11,7 @@ const CLICKS = '[{ "type": "click", "maxAge": "30d" }]'
 
 t.test('deletes what the policies match, logs the counts, and keeps the totals for /metrics', async (t) => {
   const { database, owner } = await start(t)
-  await give(owner, [...many(3, () => ({ type: 'click', age: 40 * DAY })), { id: 'kept', type: 'click' }])
+  await addRecords(owner, [...many(3, () => ({ type: 'click', age: 40 * DAY })), { id: 'kept', type: 'click' }])
   const { code, logs, stderr } = await maintain(t, database, CLICKS)
   t.equal(code, 0, stderr)
   t.equal(stderr, '')
@@ -33,14 +33,14 @@ t.test('deletes what the policies match, logs the counts, and keeps the totals f
   const [job] = await jobs(database)
   t.match(job, { job: 'retention', succeeded: true, totals: { removed_records: 3, removed_bytes: logs[1]?.bytes } })
 
-  await give(owner, [{ type: 'click', age: 40 * DAY }])
+  await addRecords(owner, [{ type: 'click', age: 40 * DAY }])
   await maintain(t, database, CLICKS)
   t.match(await jobs(database), [{ totals: { removed_records: 4 } }], 'the totals of both runs are added')
 })
 
 t.test('--dry-run logs what would be deleted, and changes nothing', async (t) => {
   const { database, owner } = await start(t)
-  await give(
+  await addRecords(
     owner,
     many(3, () => ({ type: 'click', age: 40 * DAY })),
   )
@@ -56,7 +56,7 @@ t.test('--dry-run logs what would be deleted, and changes nothing', async (t) =>
 
 t.test('on a terminal, --dry-run prints a table', { skip: missing('script') }, async (t) => {
   const { database, owner } = await start(t)
-  await give(
+  await addRecords(
     owner,
     many(3, () => ({ type: 'click', age: 40 * DAY })),
   )
@@ -73,7 +73,7 @@ t.test('on a terminal, --dry-run prints a table', { skip: missing('script') }, a
 
 t.test('without policies nothing is deleted, and the log says so', async (t) => {
   const { database, owner } = await start(t)
-  await give(owner, [{ age: 1000 * DAY }])
+  await addRecords(owner, [{ age: 1000 * DAY }])
   for (const text of ['[]', '']) {
     const { code, logs } = await maintain(t, database, text)
     t.equal(code, 0)
@@ -85,7 +85,7 @@ t.test('without policies nothing is deleted, and the log says so', async (t) => 
 
 t.test('the policies come from the file in RETENTION_POLICIES, or from the one in --policies', async (t) => {
   const { database, owner } = await start(t)
-  await give(
+  await addRecords(
     owner,
     [
       { id: 'order', type: 'order' },
@@ -102,7 +102,7 @@ t.test('the policies come from the file in RETENTION_POLICIES, or from the one i
 
 t.test('a run that cannot start fails with one sentence on stderr, and deletes nothing', async (t) => {
   const { database, owner } = await start(t)
-  await give(owner, [{ type: 'click', age: 40 * DAY }])
+  await addRecords(owner, [{ type: 'click', age: 40 * DAY }])
   const file = await write(t, CLICKS)
   const wrong = await write(t, '[{ "maxAge": "1y" }]')
   const { maintenanceUrl, apiUrl } = database
@@ -133,7 +133,7 @@ t.test('a run that cannot start fails with one sentence on stderr, and deletes n
 t.test('a role without the privilege to VACUUM gets a warning', async (t) => {
   const { database, owner } = await start(t)
   await sql`REVOKE MAINTAIN ON sluice.records FROM sluice_maintenance`.execute(owner)
-  await give(owner, [{ type: 'click', age: 40 * DAY }])
+  await addRecords(owner, [{ type: 'click', age: 40 * DAY }])
   const { code, logs } = await maintain(t, database, CLICKS)
   t.equal(code, 0)
   t.ok(logs.some(({ level, msg }) => level === 'warn' && /may not VACUUM/.test(`${msg}`)))

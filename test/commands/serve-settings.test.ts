@@ -1,5 +1,5 @@
 import t from 'tap'
-import { runCommand, serveInVain } from '../helpers/command.ts'
+import { failToServe, runCommand } from '../helpers/command.ts'
 
 t.test('an invalid setting is logged with its allowed values, and the process exits with 1', async (t) => {
   for (const [name, value, allowed] of [
@@ -10,7 +10,7 @@ t.test('an invalid setting is logged with its allowed values, and the process ex
     ['MAX_RECORD_BYTES', '1e3', 'a whole number of at least 1024'],
     ['DRAIN_SECONDS', '-1', 'a number from 0 to 600'],
   ] as const) {
-    const { code, logs } = await serveInVain(t, { [name]: value })
+    const { code, logs } = await failToServe(t, { [name]: value })
     t.equal(code, 1)
     t.match(logs, [{ level: 'fatal', msg: `${name} is "${value}", but must be ${allowed}` }], `${name}=${value}`)
     t.equal(logs.length, 1)
@@ -19,7 +19,7 @@ t.test('an invalid setting is logged with its allowed values, and the process ex
 })
 
 t.test('all invalid settings are reported at once', async (t) => {
-  const { logs } = await serveInVain(t, { PORT: 'x', LOG_LEVEL: 'y' })
+  const { logs } = await failToServe(t, { PORT: 'x', LOG_LEVEL: 'y' })
   t.match(logs, [{ msg: /PORT is "x".*\n.*LOG_LEVEL is "y"|LOG_LEVEL is "y".*\n.*PORT is "x"/ }])
 })
 
@@ -29,7 +29,7 @@ t.test('an invalid secret is not shown', async (t) => {
     ['DATABASE_URL', 'postgres://root:hush@db:port/x'],
     ['SLUICE_BOOTSTRAP_KEY', 'hush'],
   ] as const) {
-    const { code, logs, output } = await serveInVain(t, { [name]: value })
+    const { code, logs, output } = await failToServe(t, { [name]: value })
     t.equal(code, 1)
     t.match(logs, [{ level: 'fatal', msg: new RegExp(`^${name} is a value that is not shown here, but must be `) }])
     t.notMatch(output, 'hush')

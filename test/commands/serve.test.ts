@@ -3,10 +3,10 @@ import { type AddressInfo, createServer } from 'node:net'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { turn } from '../helpers/clock.ts'
-import { interruptTwice, runCommand, runServer, serveInVain } from '../helpers/command.ts'
+import { failToServe, interruptTwice, runCommand, runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { createDatabase, createEmptyDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
@@ -42,7 +42,7 @@ t.test('a port that is in use is reported in one sentence, and the exit code is 
   await once(blocker, 'listening')
   t.teardown(() => blocker.close())
   const { port } = blocker.address() as AddressInfo
-  const { code, logs, output } = await serveInVain(t, { DATABASE_URL: apiUrl, PORT: String(port) })
+  const { code, logs, output } = await failToServe(t, { DATABASE_URL: apiUrl, PORT: String(port) })
   t.equal(code, 1)
   t.match(logs.at(-1), {
     level: 'fatal',
@@ -55,7 +55,7 @@ t.test('a port that is in use is reported in one sentence, and the exit code is 
 
 t.test('an address of another host is reported in one sentence', async (t) => {
   const { apiUrl } = await createDatabase(t)
-  const { code, logs } = await serveInVain(t, { DATABASE_URL: apiUrl, HOST: '192.0.2.1' })
+  const { code, logs } = await failToServe(t, { DATABASE_URL: apiUrl, HOST: '192.0.2.1' })
   t.equal(code, 1)
   t.match(logs.at(-1), { level: 'fatal', msg: /^Cannot listen on HOST 192\.0\.2\.1, METRICS_PORT 0: .*EADDRNOTAVAIL/ })
 })
@@ -150,7 +150,7 @@ t.test('a record that waits for the database at SIGTERM is stored and answered b
   const lock = await root.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(lock)
   const response = store(server.url, { id: 'in flight' })
-  await waitsFor(lock, 'sluice.records')
+  await untilBlocked(lock, 'sluice.records')
   server.child.kill('SIGTERM')
   await server.log(({ msg }) => msg === 'draining')
   await lock.rollback().execute()

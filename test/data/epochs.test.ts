@@ -9,7 +9,7 @@ import { encodeCursor } from '../../src/lib/cursor.ts'
 import { createApp } from '../helpers/app.ts'
 import { runCommand } from '../helpers/command.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 
@@ -62,7 +62,7 @@ t.test('an epoch begins only when the transactions that write in the previous ep
   begun.finally(() => {
     isDone = true
   })
-  await waitsFor(root, 'sluice.epochs')
+  await untilBlocked(root, 'sluice.epochs')
   t.notOk(isDone)
   await writer.commit().execute()
   t.ok((await begun) > 1)

@@ -11,7 +11,7 @@ import { classifyFailure } from '../../src/data/sqlstate.ts'
 import type { Position } from '../../src/lib/cursor.ts'
 import { toRfc3339 } from '../../src/lib/pg-time.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { sqlError } from '../helpers/memory-store.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
@@ -404,7 +404,11 @@ t.test('a comparison that fails after the commit leaves the outcome unknown, and
       return strict ? store.writeStrict(rows, base) : store.write(rows, base)
     }
     const written = strict ? 'no' : 'unknown'
-    t.match(classifyFailure(await failureOf(write())), { kind: 'transient', written, away: false }, `strict: ${strict}`)
+    t.match(
+      classifyFailure(await failureOf(write())),
+      { kind: 'transient', written, unavailable: false },
+      `strict: ${strict}`,
+    )
     t.same(await ids(), strict ? ['taken'] : ['new', 'taken'])
     failing = false
     t.same(
@@ -649,7 +653,7 @@ async function lockRecords() {
   await sql`LOCK TABLE sluice.records IN SHARE MODE`.execute(trx)
   return {
     async whenWaitedFor() {
-      await waitsFor(trx, 'sluice.records')
+      await untilBlocked(trx, 'sluice.records')
     },
     release: () => trx.rollback().execute(),
   }

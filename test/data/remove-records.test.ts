@@ -3,7 +3,7 @@ import { connect as connectAs } from '../../src/data/connect.ts'
 import { type BatchBounds, removeBatch } from '../../src/data/remove-records.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
-import { give, ids, many } from '../helpers/retention.ts'
+import { addRecords, ids, many } from '../helpers/retention.ts'
 
 const { ownerUrl, maintenanceUrl } = await createDatabase(t)
 const owner = connect(ownerUrl)
@@ -11,7 +11,7 @@ const options = { url: maintenanceUrl, name: 'test', connections: 1, statementTi
 const db = connectAs(options)
 t.teardown(() => Promise.all([owner.destroy(), db.destroy()]))
 
-await give(
+await addRecords(
   owner,
   many(10, (id) => ({ id: String(id), age: 60, size: 1000 })),
 )

@@ -3,8 +3,8 @@ import { AfterCommitError, classifyFailure, NotConnectedError, sqlstateOf } from
 import { UnconfirmedError } from '../../src/data/unconfirmed.ts'
 import { sqlError } from '../helpers/memory-store.ts'
 
-const UNAVAILABLE_NOT_WRITTEN = { kind: 'transient', written: 'no', away: true }
-const UNAVAILABLE_UNKNOWN = { kind: 'transient', written: 'unknown', away: true }
+const UNAVAILABLE_NOT_WRITTEN = { kind: 'transient', written: 'no', unavailable: true }
+const UNAVAILABLE_UNKNOWN = { kind: 'transient', written: 'unknown', unavailable: true }
 
 t.test('without a connection, nothing was written', async (t) => {
   t.same(classifyFailure(new NotConnectedError('no connection to PostgreSQL')), UNAVAILABLE_NOT_WRITTEN)
@@ -26,7 +26,7 @@ t.test('after an error that ends the session or the server, the outcome is unkno
 
 t.test('an unknown severity, as from a server with another language, proves no rollback', async (t) => {
   t.same(classifyFailure(sqlError('53100', 'PANIK')), UNAVAILABLE_UNKNOWN)
-  t.same(classifyFailure(sqlError('23514', 'FEHLER')), { kind: 'row', written: 'unknown', away: false })
+  t.same(classifyFailure(sqlError('23514', 'FEHLER')), { kind: 'row', written: 'unknown', unavailable: false })
 })
 
 t.test('after a broken connection, the outcome is unknown', async (t) => {
@@ -50,13 +50,17 @@ t.test('contention and a cancelled statement are not an outage', async (t) => {
 })
 
 t.test('an invalid value is a failure of the row; a missing privilege or a bug is a defect', async (t) => {
-  const rolledBack = { written: 'no', away: false }
+  const rolledBack = { written: 'no', unavailable: false }
   for (const code of ['22P02', '23505', '54000'])
     t.same(classifyFailure(sqlError(code)), { kind: 'row', ...rolledBack }, code)
   for (const code of ['42501', 'XX000'])
     t.same(classifyFailure(sqlError(code)), { kind: 'defect', ...rolledBack }, code)
   for (const error of [new TypeError('x'), undefined, null]) {
-    t.same(classifyFailure(error), { kind: 'defect', written: 'unknown', away: false }, 'nothing proves a rollback')
+    t.same(
+      classifyFailure(error),
+      { kind: 'defect', written: 'unknown', unavailable: false },
+      'nothing proves a rollback',
+    )
   }
 })
 
@@ -76,5 +80,5 @@ t.test('an error of a value after a commit is a defect, because the rows may be 
 })
 
 t.test('a commit that no standby has confirmed is transient, and its outcome is unknown', async (t) => {
-  t.same(classifyFailure(new UnconfirmedError()), { kind: 'transient', written: 'unknown', away: false })
+  t.same(classifyFailure(new UnconfirmedError()), { kind: 'transient', written: 'unknown', unavailable: false })
 })

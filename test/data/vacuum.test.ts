@@ -6,7 +6,7 @@ import { removeBatch } from '../../src/data/remove-records.ts'
 import { vacuumRecords } from '../../src/data/vacuum.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
-import { give, many } from '../helpers/retention.ts'
+import { addRecords, many } from '../helpers/retention.ts'
 import { until } from '../helpers/until.ts'
 
 const DAY = 86_400
@@ -15,15 +15,15 @@ const forever = new AbortController().signal
 t.test('after VACUUM, as many new records as were deleted fit into the same files', async (t) => {
   const { owner, maintenance } = await start(t)
   const half = (age: number) => many(5000, () => ({ id: crypto.randomUUID(), size: 700, age }))
-  await give(owner, half(2 * DAY))
-  await give(owner, half(0))
+  await addRecords(owner, half(2 * DAY))
+  await addRecords(owner, half(0))
   await maintenance.connection().execute(async (session) => {
     await beginRetention(session)
     await removeOld(session)
     t.ok(await vacuumRecords(session, maintenance, forever))
   })
   const before = await sizes(owner)
-  await give(owner, half(0))
+  await addRecords(owner, half(0))
   const after = await sizes(owner)
   t.equal(after.heap, before.heap)
   // Identities are random, so no page of the index is empty, and sometimes a page is split.
@@ -83,7 +83,7 @@ async function startSlow(t: Test) {
   const all = await start(t)
   const root = connect(all.superUrl)
   await sql`ALTER DATABASE ${sql.id(all.name)} SET vacuum_cost_limit = 1`.execute(root).finally(() => root.destroy())
-  await give(
+  await addRecords(
     all.owner,
     many(20_000, () => ({ age: 2 * DAY, size: 1000 })),
   )

@@ -102,7 +102,7 @@ export function interruptTwice({ child }: Command): void {
 }
 
 /** Runs `serve` with settings with which it cannot start. */
-export async function serveInVain(t: Test, env: Record<string, string>) {
+export async function failToServe(t: Test, env: Record<string, string>) {
   const command = runCommand(t, ['serve'], {
     DATABASE_URL: 'postgres://127.0.0.1:1/none',
     PORT: '0',

@@ -12,7 +12,7 @@ const LONGEST_MS = 300_000
  * Runs the short form of each fault with its own processes, and asserts that Sluice keeps its promises.
  * @param open starts PostgreSQL
  */
-export async function keepsPromises(
+export async function testFaults(
   faults: readonly Fault[],
   open: (folder: string, settings: Record<string, string>) => Promise<Postgres> = openPostgres,
 ): Promise<void> {

@@ -10,7 +10,7 @@ import { type Command, runCommand } from './command.ts'
 import type { sendProblem } from './proxy.ts'
 
 /** Runs `work` for all items, three at a time. Most of a short run is the start of Node.js. */
-export async function several<T>(items: readonly T[], work: (item: T, at: number) => Promise<void>): Promise<void> {
+export async function inParallel<T>(items: readonly T[], work: (item: T, at: number) => Promise<void>): Promise<void> {
   const left = items.entries()
   const worker = async () => {
     for (const [at, item] of left) await work(item, at)
@@ -36,25 +36,32 @@ export interface LoadResult {
 }
 
 export function load(t: Test, { url, key }: Target, args: string[], stdin: string | Buffer = ''): Promise<LoadResult> {
-  return ended(runCommand(t, ['load', ...args], { SLUICE_URL: url, SLUICE_KEY: key }, [], stdin))
+  return waitForEnd(runCommand(t, ['load', ...args], { SLUICE_URL: url, SLUICE_KEY: key }, [], stdin))
 }
 
-export async function ended({ exit, stdout, stderr }: Command): Promise<LoadResult> {
+export async function waitForEnd({ exit, stdout, stderr }: Command): Promise<LoadResult> {
   const code = await exit
   const lines = stdout().matchAll(/^(created|duplicate|conflict|rejected|lines) +([\d,]+)$/gm)
   const counts = Object.fromEntries([...lines].map(([, name, n]) => [name, Number(n?.replaceAll(',', ''))]))
   return { code, stdout: stdout(), stderr: stderr(), counts }
 }
 
-/** Resolves when stderr contains `text`. */
-export async function says({ child, stderr }: Command, text: string): Promise<void> {
-  while (!stderr().includes(text)) await new Promise((resolve) => child.stderr?.once('data', resolve))
+/** Resolves when stderr contains `text`. Throws if the command ends without it. */
+export async function waitForStderr({ child, stderr, exit }: Command, text: string): Promise<void> {
+  let over = false
+  void exit.then(() => {
+    over = true
+  })
+  while (!stderr().includes(text)) {
+    if (over) throw new Error(`the command ended without "${text}" on stderr: ${stderr()}`)
+    await Promise.race([once(child.stderr as Readable, 'data'), exit])
+  }
 }
 
 /** Returns stderr without the progress lines that a long run writes every five seconds. */
-export const said = (stderr: string): string => stderr.replaceAll(/^[\d,]+ records, .*\n/gm, '')
+export const withoutProgress = (stderr: string): string => stderr.replaceAll(/^[\d,]+ records, .*\n/gm, '')
 
-export function isCalm(t: Test, stderr: string): void {
+export function hasNoStackTrace(t: Test, stderr: string): void {
   t.notMatch(stderr, /\n\s+at |node:internal/, 'no stack trace')
 }
 

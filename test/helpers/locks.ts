@@ -13,5 +13,5 @@ export async function countWaiting(db: Kysely<unknown>, table: string): Promise<
 }
 
 /** Resolves when at least `least` statements wait for a lock on this table. */
-export const waitsFor = (db: Kysely<unknown>, table: string, least = 1): Promise<true> =>
+export const untilBlocked = (db: Kysely<unknown>, table: string, least = 1): Promise<true> =>
   until(`${least} statements to wait for ${table}`, async () => (await countWaiting(db, table)) >= least)

@@ -14,7 +14,9 @@ export interface ObjectStorage {
   /** Multipart uploads that are neither completed nor aborted. */
   open: Map<string, Buffer[]>
   /** Called before each response. If it returns a number, the response has that status. */
-  fail: (request: string) => number | undefined
+  fail: (request: string) => number | undefined | Promise<undefined>
+  /** Called after the first half of the body of a response. */
+  halfway: (response: ServerResponse) => void | Promise<void>
 }
 
 /** The folder of the URL. Each space and ampersand is written in another way in a URL, in a query and in XML. */
@@ -35,18 +37,23 @@ export async function startObjectStorage(t: Test): Promise<ObjectStorage> {
   const server = createServer(async (request, response) => {
     const body = Buffer.concat(await request.toArray())
     storage.requests.push(`${request.method} ${request.url}`)
-    const failure = storage.fail(`${request.method} ${request.url}`)
+    const failure = await storage.fail(`${request.method} ${request.url}`)
     const defect = findDefect(request, body)
     const {
       status,
       headers = {},
       text = '',
     } = failure !== undefined
-      ? { status: failure, text: '<Error><Code>InternalError</Code></Error>' }
+      ? { status: failure, headers: { location: '/' }, text: '<Error><Code>InternalError</Code></Error>' }
       : defect !== undefined
         ? { status: 403, text: `<Error><Code>${defect}</Code></Error>` }
         : respond(storage, request, body)
-    response.writeHead(status, headers).end(request.method === 'HEAD' ? undefined : text)
+    response.writeHead(status, { 'content-type': 'application/xml', 'content-length': text.length, ...headers })
+    if (request.method === 'HEAD') return response.end()
+    const content = Buffer.from(text)
+    await new Promise((sent) => response.write(content.subarray(0, content.length / 2), sent))
+    await storage.halfway(response)
+    response.end(content.subarray(content.length / 2))
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   t.teardown(() => server.close().closeAllConnections())
@@ -128,6 +135,11 @@ function list(keys: string[], query: URLSearchParams): string {
     <Contents><Key>${escapeXml(prefix)}</Key><Size>0</Size></Contents>${prefixes.join('')}`,
   )
 }
+
+const result = (name: string, content: string) =>
+  `<?xml version="1.0" encoding="UTF-8"?>\n<${name}Result xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${content}</${name}Result>`
+
+const escapeXml = (text: string) => text.replaceAll('&', '&amp;')
 
 // Computes the signature of the request that arrived:
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html

@@ -43,7 +43,7 @@ export async function isRefused(
 }
 
 /** Asserts that a record is stored, and that it is read back with these members. @returns the record as text, as it was read */
-export async function isKept(
+export async function isStored(
   t: Test,
   { post, get }: TestApp,
   record: string,

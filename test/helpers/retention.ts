@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 
-export interface Given {
+export interface RecordFields {
   source?: string
   id?: string
   type?: string
@@ -15,7 +15,7 @@ export interface Given {
 let count = 0
 
 /** Inserts records like the API, in one transaction. `db` is connected as the owner. */
-export async function give(db: Kysely<unknown>, records: readonly Given[]): Promise<void> {
+export async function addRecords(db: Kysely<unknown>, records: readonly RecordFields[]): Promise<void> {
   const rows = records.map(({ source = 'shop', id, type = 'x', age = 0, time = null, size = 2 }) => ({
     ...{ n: ++count, source, id: id ?? `${count}`, type, age, time },
     data: size === 2 ? '{}' : JSON.stringify('x'.repeat(size - 2)),
@@ -27,7 +27,7 @@ export async function give(db: Kysely<unknown>, records: readonly Given[]): Prom
       AS r (n bigint, source text, id text, type text, age double precision, "time" timestamptz, data json)`.execute(db)
 }
 
-export const many = (count: number, record: (index: number) => Given = () => ({})): Given[] =>
+export const many = (count: number, record: (index: number) => RecordFields = () => ({})): RecordFields[] =>
   Array.from({ length: count }, (_, index) => record(index))
 
 /** The ids of all records, in the order of the feed. */

@@ -2,7 +2,7 @@
  * Measures the turns of this thread's event loop, in milliseconds of its processor time. Other processes do not count. Neither do
  * the garbage collector and zlib on other threads, because they do not block the event loop.
  */
-export function watchTurns() {
+export function watchEventLoop() {
   let longest = 0
   let before = process.threadCpuUsage()
   let immediate = setImmediate(measure)

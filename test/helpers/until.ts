@@ -19,7 +19,7 @@ export async function until<T>(
 }
 
 /** Resolves with a number when it has stayed the same `times` times in a row, each time after some real work. */
-export async function settles(read: () => number, work: () => Promise<unknown>, times = 200): Promise<number> {
+export async function untilStable(read: () => number, work: () => Promise<unknown>, times = 200): Promise<number> {
   let [last, same] = [read(), 0]
   await until('a number to settle', async () => {
     await work()

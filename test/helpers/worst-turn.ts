@@ -2,7 +2,7 @@ import { Agent, request as open } from 'node:http'
 import type { Test } from 'tap'
 import { createApp } from './app.ts'
 import { listen } from './socket.ts'
-import { watchTurns } from './turns.ts'
+import { watchEventLoop } from './turns.ts'
 import { manyKeys, type WorstBody } from './worst-bodies.ts'
 
 /** How long other requests may wait for one body, in milliseconds. On a slow machine, it may take longer. */
@@ -13,11 +13,11 @@ const LONGEST_IN_RECORDS = 5
 const TRIES = 3
 
 /** Sends each of the bodies, and requests /healthz in a loop until the response has arrived. */
-export async function testTurns(t: Test, bodies: readonly WorstBody[]): Promise<void> {
+export async function testEventLoop(t: Test, bodies: readonly WorstBody[]): Promise<void> {
   const { app, key } = await createApp(t, { SHED_INGEST_SECONDS: '60', SHED_READ_SECONDS: '60' })
   const port = await listen(app)
   const agent = new Agent({ keepAlive: true })
-  const turns = watchTurns()
+  const turns = watchEventLoop()
   t.teardown(() => {
     turns.stop()
     agent.destroy()

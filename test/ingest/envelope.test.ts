@@ -1,7 +1,7 @@
 import t from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { isProblem } from '../helpers/problem.ts'
-import { isKept, isRefused } from '../helpers/refused.ts'
+import { isRefused, isStored } from '../helpers/refused.ts'
 
 const app = await createApp(t)
 const base = '"source":"s","type":"t"'
@@ -44,7 +44,7 @@ t.test('a record with an attribute of the wrong type is rejected', async (t) => 
 })
 
 t.test('specversion is 1.0 or absent', async (t) => {
-  await isKept(t, app, `{"specversion":"1.0",${base}}`, { specversion: '1.0' })
+  await isStored(t, app, `{"specversion":"1.0",${base}}`, { specversion: '1.0' })
   for (const value of ['"0.3"', '1', '"1.0.2"', '1.0']) {
     await isRefused(t, app, `{"specversion":${value},${base}}`, 'invalid_value', '/specversion')
   }
@@ -66,7 +66,7 @@ t.test('source is a URI-reference of 1 to 512 bytes, and is stored unchanged', a
     '%F0%9F%A6%80',
     'x;y=1&z',
   ]) {
-    await isKept(t, app, JSON.stringify({ source, type: 't' }), { source })
+    await isStored(t, app, JSON.stringify({ source, type: 't' }), { source })
   }
   for (const source of [
     '',
@@ -93,7 +93,7 @@ t.test('type and id are text of 1 to 256 bytes without control characters, and a
   for (const name of ['type', 'id']) {
     const record = (value: string) => JSON.stringify({ source: 's', type: 't', [name]: value })
     for (const value of ['x', 'a b', 'x'.repeat(256), EMOJI_256, 'caf\u00e9', '%2F/%', '"\\', ' ', '\u{10000}']) {
-      await isKept(
+      await isStored(
         t,
         app,
         record(name === 'id' ? value : `${value}`),
@@ -113,7 +113,7 @@ t.test('type and id are text of 1 to 256 bytes without control characters, and a
 })
 
 t.test('valid optional attributes are stored unchanged, and invalid ones are rejected', async (t) => {
-  await isKept(
+  await isStored(
     t,
     app,
     JSON.stringify({
@@ -138,7 +138,7 @@ t.test('valid optional attributes are stored unchanged, and invalid ones are rej
 })
 
 t.test('extension attributes are text, booleans or 32-bit integers, and are stored unchanged', async (t) => {
-  const text = await isKept(
+  const text = await isStored(
     t,
     app,
     `{${base},"partitionkey":"k \u{1f980}","sampled":false,"rate":-2147483648,"top":2147483647,"zero":0,"a1":"","constructor":"c","data":1}`,
@@ -167,7 +167,7 @@ t.test('an extension with a fraction or an exponent is rejected, however close t
   await isRefused(t, app, `{${base},"ext":1.00000000000000000001}`, 'wrong_type', '/ext')
   await isRefused(t, app, `{${base},"ext" : 1.0}`, 'wrong_type', '/ext')
   await isRefused(t, app, `{${base},"data":1.5,"\\u0065xt":100e-2}`, 'wrong_type', '/ext')
-  await isKept(t, app, `{${base},"ext":1,"data":1.0}`, { ext: 1 })
+  await isStored(t, app, `{${base},"ext":1,"data":1.0}`, { ext: 1 })
 })
 
 t.test('a field that is neither an attribute nor a valid extension is rejected, with a pointer to it', async (t) => {
@@ -195,7 +195,7 @@ t.test('a field that occurs twice is rejected, even if one of its names has esca
 })
 
 t.test('an attribute that is null counts as absent', async (t) => {
-  const text = await isKept(
+  const text = await isStored(
     t,
     app,
     `{${base},"id":null,"subject":null,"time":null,"ext":null,"data_base64":null,"data":1}`,
@@ -207,14 +207,14 @@ t.test('an attribute that is null counts as absent', async (t) => {
 })
 
 t.test('data may be null, which is not the same as absent data', async (t) => {
-  t.match(await isKept(t, app, `{${base},"data":null}`, { data: null }), '"data":null')
-  t.notMatch(await isKept(t, app, `{${base}}`, {}), '"data"')
+  t.match(await isStored(t, app, `{${base},"data":null}`, { data: null }), '"data":null')
+  t.notMatch(await isStored(t, app, `{${base}}`, {}), '"data"')
 })
 
 t.test('data_base64 is stored unchanged, and invalid base64 is rejected', async (t) => {
   const bytes = Buffer.from(Array.from({ length: 256 }, (_, n) => n))
   for (const data_base64 of ['', 'QQ==', 'QUI=', 'QUJD', bytes.toString('base64')]) {
-    const text = await isKept(t, app, JSON.stringify({ source: 's', type: 't', data_base64 }), { data_base64 })
+    const text = await isStored(t, app, JSON.stringify({ source: 's', type: 't', data_base64 }), { data_base64 })
     t.notMatch(text, '"data":')
   }
   for (const text of ['QQ', 'QQ=', 'Q===', 'QQ==\\n', 'Q Q=', 'Q-__', 'QQ==QQ==', '=', '\\u0000AAA']) {
@@ -259,12 +259,12 @@ t.test('a time that does not exist or cannot be stored is rejected; any other is
     ['2024-02-29t23:59:59.9999999z', '2024-02-29T23:59:59.999999Z'],
     ['2026-01-31T12:00:00.1200-05:30', '2026-01-31T17:30:00.12Z'],
   ] as const) {
-    await isKept(t, app, JSON.stringify({ source: 's', type: 't', time }), { time: kept }, `time ${time}`)
+    await isStored(t, app, JSON.stringify({ source: 's', type: 't', time }), { time: kept }, `time ${time}`)
   }
 })
 
 t.test('cursor and receivedAt are accepted in the form that the server writes, and ignored', async (t) => {
-  const text = await isKept(t, app, `{${base},"id":"returned","data":{"n":1.50}}`, {})
+  const text = await isStored(t, app, `{${base},"id":"returned","data":{"n":1.50}}`, {})
   const { cursor, receivedAt } = JSON.parse(text)
   for (const body of [
     text,
@@ -279,7 +279,7 @@ t.test('cursor and receivedAt are accepted in the form that the server writes, a
   }
   t.equal((await app.get('/v1/records/s/returned')).text, text, 'the stored record is unchanged')
 
-  const copied = await isKept(
+  const copied = await isStored(
     t,
     app,
     `{${base},"id":"copied","receivedAt":"2001-01-01T00:00:00Z","cursor":"${cursor}"}`,
@@ -295,7 +295,7 @@ t.test('a cursor or receivedAt in any other form is rejected', async (t) => {
     await isRefused(t, app, `{${base},"cursor":${value}}`, 'invalid_value', '/cursor')
     await isRefused(t, app, `{${base},"receivedAt":${value}}`, 'invalid_value', '/receivedAt')
   }
-  const { cursor } = JSON.parse(await isKept(t, app, `{${base}}`, {}))
+  const { cursor } = JSON.parse(await isStored(t, app, `{${base}}`, {}))
   const damaged = `${cursor.slice(0, -1)}${cursor.endsWith('A') ? 'B' : 'A'}`
   await isRefused(t, app, `{${base},"cursor":"${damaged}"}`, 'invalid_value', '/cursor')
   await isRefused(t, app, `{${base},"receivedAt":"${cursor}"}`, 'invalid_value', '/receivedAt')

@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { createZstdCompress, gzip, gzipSync, constants as zlib, zstdCompressSync } from 'node:zlib'
 import t from 'tap'
 import { inflate, toBodyProblem } from '../../src/ingest/inflate.ts'
-import { settles, until } from '../helpers/until.ts'
+import { until, untilStable } from '../helpers/until.ts'
 
 /** Text that compresses to about half of its size. */
 const text = (bytes: number) => Buffer.from(randomBytes(bytes / 2).toString('hex'))
@@ -42,6 +42,6 @@ t.test('while the reader pauses, less than 1 MiB of inflated bytes is held', asy
   // It runs on the same threads as the inflater, so that pending inflation gets its turn.
   const work = () => promisify(gzip)('work')
   await until('the first inflated bytes', () => stream.readableLength > 0)
-  const held = await settles(() => stream.readableLength, work)
+  const held = await untilStable(() => stream.readableLength, work)
   t.ok(held > 0 && held < 1024 * 1024, `${held} bytes are held`)
 })

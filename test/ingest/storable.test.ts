@@ -6,7 +6,7 @@ import { findUnstorable } from '../../src/ingest/storable.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { jsonText } from '../helpers/json-text.ts'
-import { isKept, isRefused, shown } from '../helpers/refused.ts'
+import { isRefused, isStored, shown } from '../helpers/refused.ts'
 
 const app = await createApp(t)
 const db = connect(app.database.superUrl)
@@ -24,8 +24,8 @@ const fitsJsonb = (text: string) =>
   )
 
 /** Asserts that a record with this payload is stored, and that the payload is read back as exactly the same text. */
-async function isTextKept(t: Parameters<typeof isKept>[0], data: string): Promise<void> {
-  const text = await isKept(t, app, `{${base},"data": ${data} }`, {}, shown(data))
+async function isTextKept(t: Parameters<typeof isStored>[0], data: string): Promise<void> {
+  const text = await isStored(t, app, `{${base},"data": ${data} }`, {}, shown(data))
   const start = text.indexOf('"data":') + '"data":'.length
   t.ok(text.startsWith(data, start) && text.startsWith(',"receivedAt"', start + data.length), `${shown(data)}: text`)
 }

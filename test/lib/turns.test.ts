@@ -1,7 +1,7 @@
 import { setImmediate as nextImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { isTurnOver, waitForTurn } from '../../src/lib/turns.ts'
-import { watchTurns } from '../helpers/turns.ts'
+import { watchEventLoop } from '../helpers/turns.ts'
 
 /** Keeps the processor busy for `times` steps of about a millisecond of wall time each. */
 async function work(times: number): Promise<void> {
@@ -12,7 +12,7 @@ async function work(times: number): Promise<void> {
 }
 
 t.test('long work is split into short turns, however much of it there is', async (t) => {
-  const turns = watchTurns()
+  const turns = watchEventLoop()
   t.teardown(() => turns.stop())
   await Promise.all(Array.from({ length: 20 }, () => work(20)))
   const longest = turns.takeLongest()

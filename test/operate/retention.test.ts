@@ -9,7 +9,7 @@ import { Removed, retain } from '../../src/operate/retention.ts'
 import type { PolicyInput } from '../../src/schemas/policies.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
-import { type Given, give, ids, many } from '../helpers/retention.ts'
+import { addRecords, ids, many, type RecordFields } from '../helpers/retention.ts'
 
 const database = await createDatabase(t)
 const owner = connect(database.ownerUrl, 2)
@@ -28,12 +28,12 @@ const DAY = 86_400
 /** Applies policies to a table that has only these records. Without records, it uses the table as it is. */
 async function apply(
   policies: PolicyInput[],
-  records: readonly Given[] = [],
+  records: readonly RecordFields[] = [],
   { dryRun = false } = {},
 ): Promise<Removed> {
   if (records.length > 0) {
     await sql`TRUNCATE sluice.records`.execute(owner)
-    await give(owner, records)
+    await addRecords(owner, records)
   }
   const parsed = parsePolicies(JSON.stringify(policies), 'policies.json')
   const removed = new Removed(parsed)
@@ -83,7 +83,7 @@ t.test('an old record that comes after younger ones in the feed is deleted as we
 
 t.test('the search for old records ends after ten thousand that are all young', async (t) => {
   await sql`TRUNCATE sluice.records`.execute(owner)
-  await give(owner, [{ age: 2 * DAY }, ...many(40_000)])
+  await addRecords(owner, [{ age: 2 * DAY }, ...many(40_000)])
   let seen = 0
   const policies = parsePolicies('[{"maxAge": "1d"}]', '')
   const onBatch = (batch: { seen: number }) => {
@@ -184,10 +184,10 @@ t.test('special characters in a type or a prefix have no special meaning', async
 
 t.test('a record that is not in the feed yet is not deleted', async (t) => {
   await sql`TRUNCATE sluice.records`.execute(owner)
-  await give(owner, [{ id: 'before', age: 2 * DAY }])
+  await addRecords(owner, [{ id: 'before', age: 2 * DAY }])
   const open = await owner.startTransaction().execute()
-  await give(open, [{ id: 'open', age: 2 * DAY }])
-  await give(owner, [{ id: 'behind it', age: 2 * DAY }])
+  await addRecords(open, [{ id: 'open', age: 2 * DAY }])
+  await addRecords(owner, [{ id: 'behind it', age: 2 * DAY }])
 
   const policies = parsePolicies('[{"maxAge": "1d"}, {"maxCount": 1}]', '')
   const run = () => retain(db, policies, { dryRun: false, stop: new AbortController().signal, onBatch: () => {} })
@@ -269,7 +269,7 @@ t.test('exactly the records that the policies match are deleted', async (t) => {
 /** The ids of the records that a policy deletes. */
 function matchesOf(
   policy: Policy,
-  records: Required<Pick<Given, 'id' | 'type' | 'source' | 'age'>>[],
+  records: Required<Pick<RecordFields, 'id' | 'type' | 'source' | 'age'>>[],
   sizes: number[],
 ): string[] {
   const { type, typePrefix = '', source, sourcePrefix = '' } = policy.selection

@@ -9,7 +9,7 @@ import { DISCARD_BYTES, MOST_PIECES, MOST_PIPELINED } from '../../src/plugins/bo
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { head, listen } from '../helpers/socket.ts'
-import { settles, until } from '../helpers/until.ts'
+import { until, untilStable } from '../helpers/until.ts'
 
 const MiB = 1024 * 1024
 const { app, key, makeKey, database } = await createApp(t)
@@ -212,7 +212,7 @@ t.test('while an unknown key is looked up, no more of the body is read; then the
     socket.write(head('POST', '/v1/records', headers))
     await until('the head', () => theirs.bytesRead > 0)
     socket.write(body)
-    const read = await settles(
+    const read = await untilStable(
       () => theirs.bytesRead,
       () => sql`SELECT 1`.execute(trx),
     )

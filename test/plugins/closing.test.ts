@@ -9,7 +9,7 @@ import { createApp } from '../helpers/app.ts'
 import { stopTimers } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
@@ -138,7 +138,7 @@ t.test('after CLOSE_SECONDS, requests that wait for the database get a response 
   stream.request.write(lines('locked', 20_000))
   const batch = begin({ 'content-type': 'application/json' })
   batch.request.end(line('batch', 1))
-  await waitsFor(root, 'sluice.records', 2)
+  await untilBlocked(root, 'sluice.records', 2)
   await until('all chunks to wait', () => app.writer.status.waiting >= 3)
 
   const { closed } = await close(t, app)
@@ -184,7 +184,7 @@ t.test('a statement that waits for a lock does not keep the server from closing'
   const trx = await root.startTransaction().execute()
   await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(trx)
   const answer = post({ source: 'locked', type: 't', id: '1' })
-  await waitsFor(trx, 'sluice.records')
+  await untilBlocked(trx, 'sluice.records')
   const { closed } = await close(t, app)
   mock.timers.tick(1000)
   t.match(await answer, { status: 503, json: { code: 'database_unavailable', outcome: 'unknown' } })

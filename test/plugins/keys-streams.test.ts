@@ -7,7 +7,7 @@ import { createApp, type TestApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
@@ -250,7 +250,7 @@ t.test('a read whose key is revoked meanwhile gets 401 and no record', async (t)
     const lock = await locking.startTransaction().execute()
     await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(lock)
     const answer = openClient(t, port, token).send('GET', path, { accept })
-    await waitsFor(root, 'sluice.records')
+    await untilBlocked(root, 'sluice.records')
     await revoke(id)
     const refused = async () => (await get('/v1/records?limit=0', { authorization: `Bearer ${token}` })).status === 401
     await refreshed(until('other requests to be refused', refused))

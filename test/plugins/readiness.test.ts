@@ -4,7 +4,7 @@ import { poolStatus } from '../../src/data/connect.ts'
 import { createApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { until } from '../helpers/until.ts'
 
 // If a Service sent it more than a hundred requests at once, it would refuse some of them.
@@ -15,7 +15,7 @@ t.test('an instance that has not read the keys yet is not ready', async (t) => {
   await db.transaction().execute(async (trx) => {
     await sql`LOCK TABLE sluice.keys`.execute(trx)
     await app.ready()
-    await waitsFor(trx, 'sluice.keys')
+    await untilBlocked(trx, 'sluice.keys')
     t.equal((await get('/readyz')).status, 503)
   })
   await until('the instance to be ready', async () => (await get('/readyz')).status === 200)
@@ -29,7 +29,7 @@ t.test('an instance that begins to drain during a readiness check does not becom
   await db.transaction().execute(async (trx) => {
     await sql`LOCK TABLE sluice.migrations`.execute(trx)
     await app.ready()
-    await waitsFor(trx, 'sluice.migrations')
+    await untilBlocked(trx, 'sluice.migrations')
     app.drain()
   })
   await until('the check to end', () => poolStatus(app.db.read).idle > 0)

@@ -6,7 +6,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { type Command, runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { type SentSpan, startCollector } from '../helpers/otlp.ts'
 import { createDatabase, type TestDatabase } from '../helpers/postgres.ts'
 import { head } from '../helpers/socket.ts'
@@ -92,7 +92,7 @@ t.test('a flush is linked to all of its requests, and they are linked to it', as
     socket.resume().write(requests.join(''))
   }
   write(sent.slice(0, 1))
-  await waitsFor(lock, 'sluice.records')
+  await untilBlocked(lock, 'sluice.records')
   // Several on each connection. Too many at once would close it.
   for (let first = 1; first < sent.length; first += 20) write(sent.slice(first, first + 20))
   const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
-import { settles, until } from '../helpers/until.ts'
+import { until, untilStable } from '../helpers/until.ts'
 
 // The memory of the response to a POST was released before a byte of it was sent. A client that posted batches of 20 KB and did
 // not read the responses, of a megabyte or more each, filled the memory of the process, and no budget counted it.
@@ -55,7 +55,7 @@ for (const [name, body, headers] of [
     const first = send(t, key, body, headers)
     await until('the responses to be stuck', () => unsent() > 0)
     await until('the writer to finish', () => app.writer.status.waiting === 0)
-    await settles(
+    await untilStable(
       () => app.ingestMemory.used,
       () => get('/healthz'),
     )
@@ -82,7 +82,7 @@ t.test('the refused lines that a stream will report count while it is open', asy
   socket.write(`${lines.length.toString(16)}\r\n${lines}\r\n`)
   const listed = 1000 * (500 + 100)
   await until('the lines to be refused', () => app.recordCounts.rejected >= before + 2000)
-  await settles(
+  await untilStable(
     () => app.ingestMemory.used,
     () => get('/healthz'),
   )

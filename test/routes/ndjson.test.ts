@@ -9,7 +9,7 @@ import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { listen } from '../helpers/socket.ts'
-import { settles, until } from '../helpers/until.ts'
+import { until, untilStable } from '../helpers/until.ts'
 
 const NDJSON = { 'content-type': 'application/x-ndjson' }
 const server = await createApp(t)
@@ -248,7 +248,7 @@ t.test('while the database is slow, the socket is paused, and no line is lost', 
       )
       return rows[0]?.n === 2
     })
-    const sent = await settles(read, () => sql`SELECT 1`.execute(db))
+    const sent = await untilStable(read, () => sql`SELECT 1`.execute(db))
     return { sent, answer }
   })
   t.ok(sent < STREAM_BYTES + 1024 * 1024, `${sent} of ${total} bytes were read while nothing could be written`)

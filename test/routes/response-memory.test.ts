@@ -3,7 +3,7 @@ import t from 'tap'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'
-import { waitsFor } from '../helpers/locks.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
@@ -50,7 +50,7 @@ t.test('nothing stays reserved after a response or a disconnect', async (t) => {
     await sql`LOCK TABLE sluice.records`.execute(trx)
     const { request, answer } = openClient(t, port, key).open('GET', '/v1/records')
     request.end()
-    await waitsFor(trx, 'sluice.records')
+    await untilBlocked(trx, 'sluice.records')
     request.destroy()
     await t.rejects(answer)
   })
