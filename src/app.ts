@@ -24,7 +24,7 @@ import readiness from './plugins/readiness.ts'
 import responseMemory from './plugins/response-memory.ts'
 import settings from './plugins/settings.ts'
 import shedding from './plugins/shedding.ts'
-import silentWriters from './plugins/silent-writers.ts'
+import stalledWriters from './plugins/stalled-writers.ts'
 import storage from './plugins/storage.ts'
 import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
 import tracing from './plugins/tracing.ts'
@@ -80,7 +80,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(database)
   await app.register(readiness)
   await app.register(settings)
-  await app.register(silentWriters)
+  await app.register(stalledWriters)
   await app.register(writer)
   await app.register(keys)
   await app.register(fairTurns)

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
-import { WRITERS } from '../data/silent-writers.ts'
+import { WRITERS } from '../data/stalled-writers.ts'
 import { Turnstile } from '../lib/turnstile.ts'
 import { registerPoolMetrics } from '../metrics/pools.ts'
 

@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { openPostgres } from '../../scripts/durability/postgres.ts'
-import { endSilentWriters, WRITERS } from '../../src/data/silent-writers.ts'
+import { endStalledWriters, WRITERS } from '../../src/data/stalled-writers.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
@@ -74,7 +74,7 @@ t.test('a silent writer is found also if DATABASE_URL sets application_name', as
 t.test('only a writer that PostgreSQL has waited for too long is terminated', async (t) => {
   const [root, api] = [connect(superUrl), connect(apiUrl)]
   t.teardown(() => Promise.all([root.destroy(), api.destroy()]))
-  const endSilent = (amid: number, between = 3600) => endSilentWriters(api as never, { amid, between })
+  const endStalled = (during: number, between = 3600) => endStalledWriters(api as never, { during, between })
 
   // A session of another program.
   await startStalledCopy(t, apiUrl, 'psql')
@@ -96,12 +96,12 @@ t.test('only a writer that PostgreSQL has waited for too long is terminated', as
       SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()`.execute(root)
     return rows.length > 0
   })
-  t.same(await endSilent(0), [])
+  t.same(await endStalled(0), [])
 
   const { ended } = await startStalledCopy(t, apiUrl)
-  t.same(await endSilent(3600), [], 'a writer that has not been silent for long')
+  t.same(await endStalled(3600), [], 'a writer that has not been silent for long')
   // PostgreSQL requests the rows, and only a moment later it waits for them.
-  await until('the COPY to be terminated', async () => (await endSilent(0)).length === 1)
+  await until('the COPY to be terminated', async () => (await endStalled(0)).length === 1)
   await t.rejects(ended, { code: '57P01' })
 
   await sql`SELECT pg_advisory_unlock(1)`.execute(root)
@@ -110,6 +110,6 @@ t.test('only a writer that PostgreSQL has waited for too long is terminated', as
   // The machine of a writer between two statements may have been lost while it sent the next one.
   const lost = once(idle, 'error')
   // PostgreSQL responds, and only a moment later it waits for the next statement.
-  await until('the idle writer to be terminated', async () => (await endSilent(3600, 0)).length === 1)
+  await until('the idle writer to be terminated', async () => (await endStalled(3600, 0)).length === 1)
   t.match(await lost, [{ code: '57P01' }])
 })
