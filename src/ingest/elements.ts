@@ -1,16 +1,24 @@
-import { type Extent, findRepeatedName, isFractional, isNameOfData, MAX_DEPTH, measure, newExtent } from './json.ts'
+import { type Extent, isFractional, MAX_DEPTH, measure, nameAt } from './json.ts'
 import type { JsonWalk } from './json-walk.ts'
 import type { Unstorable } from './unstorable.ts'
 
 /** One value of a body, with the facts that the checks need. */
 export interface Element {
-  /** The parsed value. For a large one only an outline: no check reads the payload or other nested values. */
+  /** The parsed value. After a walk only an outline: no check reads the payload or other nested values. */
   value: unknown
   extent: Extent
+  /** Set by a walk only. A record without it has nothing unusual. */
+  unusual?: Unusual
+}
+
+interface Unusual {
+  /** Is the payload nested too deeply? */
+  tooDeep: boolean
   /** The first repeated member name. */
   repeated: string | undefined
-  /** Set by the walk over a large value. For others, `extent.suspicious` says whether to search for it. */
-  unstorable?: Unstorable | undefined
+  /** The last member, other than `data`, whose value is a number with a fraction or an exponent. */
+  fractional: string | undefined
+  unstorable: Unstorable | undefined
 }
 
 /**
@@ -19,7 +27,10 @@ export interface Element {
  */
 export const MAX_PARSED = 65_536
 
-/** Parses the object that begins at `start`. Undefined if it is not an object, longer than MAX_PARSED, or not valid JSON. */
+/**
+ * Parses the object that begins at `start`. Undefined if a walk must decide: it is not an object, longer than MAX_PARSED, not
+ * plain, or not valid JSON.
+ */
 export function parseElement(text: string, start: number): Element | undefined {
   if (text.charAt(start) !== '{') return undefined
   const extent = measure(text, start, Math.min(text.length, start + MAX_PARSED))
@@ -27,29 +38,30 @@ export function parseElement(text: string, start: number): Element | undefined {
   try {
     const value = JSON.parse(text.slice(start, extent.end))
     const isRepeated = extent.members !== Object.keys(value).length
-    return { value, extent, repeated: isRepeated ? findRepeatedName(text, start) : undefined }
+    const isEscapedData = extent.dataEnd === 0 && Object.hasOwn(value, 'data')
+    return isRepeated || isEscapedData ? undefined : { value, extent }
   } catch {
-    // A walk finds the location of the error.
     return undefined
   }
 }
 
 /** The value that begins at `start`, made from a walk that found no fault. */
 export function outlineElement(text: string, start: number, walk: JsonWalk): Element {
-  const extent = { ...newExtent(start), end: walk.end, members: walk.memberCount }
+  const extent = { start, end: walk.end, dataStart: 0, dataEnd: 0, members: walk.memberCount }
+  const unusual: Unusual = { tooDeep: false, repeated: undefined, fractional: undefined, unstorable: walk.unstorable }
+  const names = new Set<string>()
   const outline: string[] = []
   for (const { nameStart, nameEnd, valueStart, valueEnd, depth } of walk.members) {
-    const isData = isNameOfData(text, nameStart, nameEnd)
-    if (isData) {
+    const name = nameAt(text, nameStart)
+    if (names.has(name)) unusual.repeated ??= name
+    names.add(name)
+    if (name === 'data') {
       extent.dataStart = valueStart
       extent.dataEnd = valueEnd
-      extent.tooDeep = depth > MAX_DEPTH
-    } else if (isFractional(text, valueStart, valueEnd)) extent.fractionalAt = nameStart
-    const value = isData ? 'null' : depth > 0 ? '[]' : text.slice(valueStart, valueEnd)
+      unusual.tooDeep ||= depth > MAX_DEPTH
+    } else if (isFractional(text, valueStart, valueEnd)) unusual.fractional = name
+    const value = name === 'data' ? 'null' : depth > 0 ? '[]' : text.slice(valueStart, valueEnd)
     outline.push(`${text.slice(nameStart, nameEnd)}:${value}`)
   }
-  const object = `{${outline.join()}}`
-  const value = text.charAt(start) === '{' ? JSON.parse(object) : null
-  const isRepeated = outline.length > 0 && outline.length !== Object.keys(value).length
-  return { value, extent, repeated: isRepeated ? findRepeatedName(object, 0) : undefined, unstorable: walk.unstorable }
+  return { value: text.charAt(start) === '{' ? JSON.parse(`{${outline.join()}}`) : null, extent, unusual }
 }

@@ -3,10 +3,9 @@ import { type Fault, Problem } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import { type Element, MAX_PARSED, outlineElement, parseElement } from './elements.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
-import { type Extent, MAX_DEPTH, nameAt, skipSpace } from './json.ts'
+import { type Extent, MAX_DEPTH, skipSpace } from './json.ts'
 import { type JsonWalk, MAX_MEMBERS } from './json-walk.ts'
 import { checkJson, faultAfter, faultInside, faultOf, notJson, throwFault, walkAtOnce, walkJson } from './parse-json.ts'
-import { findUnstorable } from './storable.ts'
 import { pointerToken } from './unstorable.ts'
 
 export interface RecordLimits {
@@ -107,7 +106,7 @@ async function forEachElement(
   throwFault(faultAfter(at + 1, text))
 }
 
-/** For a value that is large, not an object, or not JSON. @throws Problem invalid_json, too_deep */
+/** For a value that parseElement does not take. @throws Problem invalid_json, too_deep */
 async function walkElement(text: string, start: number, owner: string): Promise<Element> {
   const walk = await walkJson(text, start, owner)
   throwFault(faultInside(walk, text))
@@ -164,7 +163,7 @@ function findMissingAttribute(value: unknown, index: number, { required }: JsonF
 
 function checkRecord(
   text: string,
-  { value, extent, repeated, unstorable }: Element,
+  { value, extent, unusual }: Element,
   index: number,
   limits: RecordLimits,
   defaults: Defaults,
@@ -177,7 +176,7 @@ function checkRecord(
       detail: `The record is larger than ${limits.maxRecordBytes} bytes.`,
     }
   }
-  if (extent.tooDeep) {
+  if (unusual?.tooDeep) {
     return {
       index,
       pointer: '/data',
@@ -189,10 +188,10 @@ function checkRecord(
     const detail = `The record has more than ${MAX_MEMBERS} members. Put them into data, which may have any number of members.`
     return { index, pointer: '', code: 'too_complex', detail }
   }
-  if (repeated !== undefined) {
+  if (unusual?.repeated !== undefined) {
     return {
       index,
-      pointer: `/${pointerToken(repeated)}`,
+      pointer: `/${pointerToken(unusual.repeated)}`,
       code: 'repeated_field',
       detail: 'The field occurs twice in the record.',
     }
@@ -200,10 +199,10 @@ function checkRecord(
   const row = readEnvelope(value, index, defaults)
   if (isFault(row)) return row
   // CloudEvents JSON format, section 2.2. Only the text shows it: JSON.parse reads 1.00000000000000000001 as 1.
-  if (extent.fractionalAt > 0) {
+  if (unusual?.fractional !== undefined) {
     return {
       index,
-      pointer: `/${pointerToken(nameAt(text, extent.fractionalAt))}`,
+      pointer: `/${pointerToken(unusual.fractional)}`,
       code: 'wrong_type',
       detail: 'A number in an attribute must be an integer, written without a fraction or an exponent.',
     }
@@ -211,8 +210,7 @@ function checkRecord(
   if (extent.dataEnd === 0) return row
 
   row.data = text.slice(extent.dataStart, extent.dataEnd)
-  const found = unstorable ?? (extent.suspicious ? findUnstorable(row.data, '/data') : undefined)
-  return found === undefined ? row : { index, ...found }
+  return unusual?.unstorable === undefined ? row : { index, ...unusual.unstorable }
 }
 
 /** `max` is in bytes of UTF-8. A UTF-16 unit takes one to three bytes: they are counted only if that does not decide. */

@@ -17,17 +17,11 @@ export interface JsonFault {
  * @throws Problem invalid_json
  */
 export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throwFault(faultOf(walkAtOnce(text), text))
-    throw error
-  }
+  throwFault(faultOf(walkAtOnce(text), text))
+  return JSON.parse(text)
 }
 
-/** Is the text nested more than `max` levels deep? It must be short, but need not be JSON. */
-export const isDeeper = (text: string, max: number) => walkAtOnce(text).deepest > max
-
+/** Walks over a short text, which need not be JSON. */
 export function walkAtOnce(text: string): JsonWalk {
   const walk = new JsonWalk(text, 0)
   walk.run(text.length + 1)

@@ -1,7 +1,6 @@
 import type { RecordFilter } from '../data/select-records.ts'
 import { MAX_DEPTH } from '../ingest/json.ts'
-import { isDeeper, parseJson } from '../ingest/parse-json.ts'
-import { findUnstorable } from '../ingest/storable.ts'
+import { faultOf, walkAtOnce } from '../ingest/parse-json.ts'
 import { parseTime } from '../ingest/time.ts'
 import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { Problem, type ProblemCode } from '../lib/problems.ts'
@@ -59,15 +58,14 @@ function time(name: string, value: string | undefined): string | undefined {
 
 function json(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
-  try {
-    parseJson(value)
-  } catch (error) {
-    wrong(name, `is not JSON: ${(error as Error).message.replace('The body is not JSON: ', '')}`)
-  }
-  if (isDeeper(value, MAX_DEPTH))
+  const walk = walkAtOnce(value)
+  const fault = faultOf(walk, value)
+  if (fault !== undefined) wrong(name, `is not JSON: ${fault.detail.replace('The body is not JSON: ', '')}`)
+  if (walk.deepest > MAX_DEPTH)
     wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which is more than any record`)
-  const found = findUnstorable(value, '')
-  return found === undefined ? value : wrong(name, `contains a value that no record can contain. ${found.detail}`)
+  if (walk.unstorable !== undefined)
+    wrong(name, `contains a value that no record can contain. ${walk.unstorable.detail}`)
+  return value
 }
 
 function wrong(name: string, why: string, code: ProblemCode = 'invalid_query'): never {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { isDeeper, parseJson } from '../../src/ingest/parse-json.ts'
+import { parseJson, walkAtOnce } from '../../src/ingest/parse-json.ts'
 import { Problem } from '../../src/lib/problems.ts'
 import { createApp } from '../helpers/app.ts'
 import { jsonText } from '../helpers/json-text.ts'
@@ -151,12 +151,13 @@ t.test('10,000 nested arrays are rejected as one record', async (t) => {
   t.equal((await get('/v1/records/deep/1')).status, 200)
 })
 
-t.test('brackets in strings do not count as depth', (t) => {
-  t.equal(isDeeper('[[[1]]]', 3), false)
-  t.equal(isDeeper('[[[{"a":1}]]]', 3), true)
-  t.equal(isDeeper('["[[[[", "\\"[[[[", "\\\\", [[1]], {}]', 3), false)
-  t.equal(isDeeper('["[[[[", "\\"[[[[", "\\\\", [[[1]]], {}]', 3), true)
-  t.equal(isDeeper('[],[],[],[]', 1), false)
-  t.equal(isDeeper('["[[[[', 3), false, 'an unclosed string')
+t.test('depth is counted outside of strings', (t) => {
+  const deepest = (text: string) => walkAtOnce(text).deepest
+  t.equal(deepest('[[[1]]]'), 3)
+  t.equal(deepest('[[[{"a":1}]]]'), 4)
+  t.equal(deepest('["[[[[", "\\"[[[[", "\\\\", [[1]], {}]'), 3)
+  t.equal(deepest('["[[[[", "\\"[[[[", "\\\\", [[[1]]], {}]'), 4)
+  t.equal(deepest('[[],[],[],[]]'), 2)
+  t.equal(deepest('["[[[['), 1, 'an unclosed string')
   t.end()
 })
