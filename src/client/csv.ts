@@ -23,10 +23,8 @@ export function csv(delimiter: string, mapping: Mapping): Format {
   return format
 
   async function* read(bytes: AsyncIterable<Buffer>) {
-    const cutter = new RowCutter()
     let toRecord: ToRecord | undefined
-    for await (const lines of cutLines(bytes)) {
-      const rows = cutter.push(lines)
+    for await (const { rows, reached } of cutRows(bytes)) {
       if (toRecord === undefined) {
         const header = rows.shift()
         if (header === undefined) continue
@@ -35,11 +33,9 @@ export function csv(delimiter: string, mapping: Mapping): Format {
         toRecord = planRecords(cells.cells, mapping)
         format.header = header.original
       }
-      yield { lines: toLines(rows, toRecord), reached: cutter.reached }
+      yield { lines: toLines(rows, toRecord), reached }
     }
-    cutter.end()
     if (toRecord === undefined) throw new Error('it is empty: CSV begins with a header')
-    yield { lines: [], reached: cutter.reached }
   }
 
   function toLines(rows: Row[], toRecord: ToRecord): InputLine[] {
@@ -75,50 +71,37 @@ export function csv(delimiter: string, mapping: Mapping): Format {
   }
 }
 
-/** Joins lines into rows: a quoted cell continues until the number of quotes is even. */
-class RowCutter {
+/**
+ * Joins lines into rows: a quoted cell continues until the number of quotes is even. csv-parse cannot do this: after a wrong quote
+ * it finds no further row, and the text that it returns with a row has other bytes if they are not UTF-8.
+ * @throws if a row is too long, or the last one is incomplete
+ */
+async function* cutRows(bytes: AsyncIterable<Buffer>): AsyncGenerator<{ rows: Row[]; reached: number }> {
   /** The last line that is part of a complete row, or blank. */
-  reached = 0
-  #line = 0
-  #parts: Buffer[] = []
-  #size = 0
-  #open = false
-
-  push(lines: readonly (Buffer | undefined)[]): Row[] {
+  let reached = 0
+  let line = 0
+  let parts: Buffer[] = []
+  let size = 0
+  let isOpen = false
+  for await (const lines of cutLines(bytes)) {
     const rows: Row[] = []
-    for (const line of lines) {
-      this.#line++
-      this.#size += line?.length ?? Number.POSITIVE_INFINITY
-      if (line === undefined || this.#size > MAX_LINE_BYTES)
-        throw new Error(`the row that begins on line ${this.reached + 1} is longer than ${MAX_LINE_BYTES} bytes`)
-      this.#parts.push(line)
-      if (countQuotes(line) % 2 === 1) this.#open = !this.#open
-      if (!this.#open) rows.push(...this.#take())
+    for (const part of lines) {
+      line++
+      size += part?.length ?? Number.POSITIVE_INFINITY
+      if (part === undefined || size > MAX_LINE_BYTES)
+        throw new Error(`the row that begins on line ${reached + 1} is longer than ${MAX_LINE_BYTES} bytes`)
+      for (let at = part.indexOf(QUOTE); at !== -1; at = part.indexOf(QUOTE, at + 1)) isOpen = !isOpen
+      parts.push(part, NEWLINE)
+      if (isOpen) continue
+      const original = withoutReturn(Buffer.concat(parts.slice(0, -1)))
+      if (!isBlank(original)) rows.push({ number: reached + 1, original })
+      reached = line
+      parts = []
+      size = 0
     }
-    return rows
+    yield { rows, reached }
   }
-
-  /** @throws if the last row is incomplete */
-  end(): void {
-    if (this.#open) throw new Error(`a quote that opens on line ${this.reached + 1} is never closed`)
-  }
-
-  #take(): Row[] {
-    const original = withoutReturn(
-      Buffer.concat(this.#parts.flatMap((part, at) => (at > 0 ? [NEWLINE, part] : [part]))),
-    )
-    const number = this.reached + 1
-    this.reached = this.#line
-    this.#parts = []
-    this.#size = 0
-    return isBlank(original) ? [] : [{ number, original }]
-  }
-}
-
-function countQuotes(line: Buffer): number {
-  let quotes = 0
-  for (let at = line.indexOf(QUOTE); at !== -1; at = line.indexOf(QUOTE, at + 1)) quotes++
-  return quotes
+  if (isOpen) throw new Error(`a quote that opens on line ${reached + 1} is never closed`)
 }
 
 /** Removes the carriage return at the end of a row. */
