@@ -19,13 +19,13 @@ export const JSON_VALUES: Format = {
 }
 
 /**
- * A state machine over the bytes. States: `top`, outside of everything; `array`, between the elements of an array; and three
- * states within a value: `bracketed`, `string` or `bare` (a number or a word). After a value it returns to `top` or `array`.
+ * A state machine over the bytes. States: `between` values; within a `value` that ends with its own quote or bracket; within a
+ * `bare` value (a number or a word), which ends before the first byte that is not part of it.
  */
 class ValueCutter {
-  #state: 'top' | 'array' | 'bracketed' | 'string' | 'bare' = 'top'
+  #state: 'between' | 'value' | 'bare' = 'between'
   #inArray = false
-  /** In a bracketed value: the number of open brackets, whether it is in a string, and whether a backslash precedes. */
+  /** In a value: the number of open brackets, whether it is in a string, and whether a backslash precedes. */
   #depth = 0
   #inString = false
   #escaped = false
@@ -48,69 +48,55 @@ class ValueCutter {
         if (byte === BYTE_ORDER_MARK[this.#mark++]) continue
         this.#mark = BYTE_ORDER_MARK.length
       }
-      // The byte that ends a bare value is not part of it.
       if (this.#state === 'bare' && (isSpace(byte) || byte === COMMA || byte === CLOSE_ARRAY)) {
         lines.push(this.#take(bytes.subarray(start, at)))
       }
       if (byte === NEWLINE) this.#line++
-      if (this.#state === 'top' || this.#state === 'array') {
+      if (this.#state === 'between') {
         if (this.#begin(byte)) start = at
-      } else if (this.#state !== 'bare' && this.#isLast(byte)) {
+      } else if (this.#state === 'value' && this.#isLast(byte)) {
         lines.push(this.#take(bytes.subarray(start, at + 1)))
       }
     }
-    if (this.#isWithin) this.#keep(bytes.subarray(start))
-    return { lines, reached: (this.#isWithin ? this.#valueLine : this.#line) - 1 }
+    if (this.#state === 'between') return { lines, reached: this.#line - 1 }
+    this.#keep(bytes.subarray(start))
+    return { lines, reached: this.#valueLine - 1 }
   }
 
   /** @throws if the input is incomplete */
   end(): Piece {
+    if (this.#state === 'value') throw new Error(`it ends within the record that begins on line ${this.#valueLine}`)
     const lines = this.#state === 'bare' ? [this.#take(Buffer.alloc(0))] : []
-    if (this.#isWithin) throw new Error(`it ends within the record that begins on line ${this.#valueLine}`)
-    if (this.#state === 'array') throw new Error(`it ends on line ${this.#line}, but the array is not closed`)
+    if (this.#inArray) throw new Error(`it ends on line ${this.#line}, but the array is not closed`)
     return { lines, reached: this.#line }
-  }
-
-  get #isWithin(): boolean {
-    return this.#state !== 'top' && this.#state !== 'array'
   }
 
   /** Handles a byte outside of values. @returns whether a value begins here */
   #begin(byte: number): boolean {
     if (isSpace(byte) || byte === COMMA) return false
-    if (byte === OPEN_ARRAY && !this.#inArray) {
-      this.#inArray = true
-      this.#state = 'array'
-      return false
-    }
-    if (byte === CLOSE_ARRAY && this.#inArray) {
-      this.#inArray = false
-      this.#state = 'top'
+    if (byte === (this.#inArray ? CLOSE_ARRAY : OPEN_ARRAY)) {
+      this.#inArray = !this.#inArray
       return false
     }
     if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT)
       throw new Error(`the ${String.fromCharCode(byte)} on line ${this.#line} closes nothing`)
-    const isBracket = byte === OPEN_OBJECT || byte === OPEN_ARRAY
-    this.#state = isBracket ? 'bracketed' : byte === QUOTE ? 'string' : 'bare'
-    this.#depth = isBracket ? 1 : 0
-    this.#inString = byte === QUOTE
     this.#valueLine = this.#line
+    // A quote or a bracket opens something that must close.
+    this.#state = this.#isLast(byte) ? 'bare' : 'value'
     return true
   }
 
-  /** Handles a byte in a bracketed value or a string. @returns whether the value ends with this byte */
+  /** Handles a byte of a value. @returns whether nothing is open after it */
   #isLast(byte: number): boolean {
     if (this.#inString) {
       if (this.#escaped) this.#escaped = false
       else if (byte === BACKSLASH) this.#escaped = true
       else if (byte === QUOTE) this.#inString = false
       else if (byte === NEWLINE || byte === RETURN) this.#brokenString = true
-      return this.#state === 'string' && !this.#inString
-    }
-    if (byte === QUOTE) this.#inString = true
+    } else if (byte === QUOTE) this.#inString = true
     else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) this.#depth++
     else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) this.#depth--
-    return this.#depth === 0
+    return this.#depth === 0 && !this.#inString
   }
 
   #keep(part: Buffer): void {
@@ -134,7 +120,7 @@ class ValueCutter {
     this.#parts = []
     this.#size = 0
     this.#brokenString = false
-    this.#state = this.#inArray ? 'array' : 'top'
+    this.#state = 'between'
     return line
   }
 }
