@@ -6,17 +6,17 @@ import { walkAtOnce } from '../../src/ingest/parse-json.ts'
 import { jsonText } from '../helpers/json-text.ts'
 
 const extentOf = (text: string, start = 0) => measure(text, start, text.length)
-/** What is unstorable in attributes is left to the checks of the attributes. */
+/** Ignores unstorable values of attributes, because the checks of the attributes find them. */
 const isUnusual = ({ unusual }: ReturnType<typeof outline>) =>
   unusual?.tooDeep ||
   unusual?.repeated !== undefined ||
   unusual?.fractional !== undefined ||
   unusual?.unstorable?.pointer.startsWith('/data') === true
 const outline = (text: string) => outlineElement(text, text.indexOf('{'), walkAtOnce(text))
-/** Numbers with a fraction or an exponent, U+0000 and surrogates: what may not be plain. */
+/** Matches numbers with a fraction or an exponent, U+0000 and surrogates: a text with these may not be plain. */
 const UNUSUAL = /\d[.eE]|\\u(?:0000|[dD])/
 
-t.test('the extent of any plain object is its text, and its payload', (t) => {
+t.test('the extent of any plain object has the bounds of its text and of its payload', (t) => {
   fc.assert(
     fc.property(
       jsonText({ unstorable: true }),
@@ -45,7 +45,7 @@ t.test('the extent of any plain object is its text, and its payload', (t) => {
   t.end()
 })
 
-t.test('an object that does not end before the limit has no extent, and is looked at no further', (t) => {
+t.test('an object that does not end before the limit has no extent', (t) => {
   for (const text of ['{"a":[1,2,3],"data":{"b":"c"}}', '{"a}":"}","b":-15}', '{ }']) {
     for (let limit = 0; limit <= text.length + 1; limit++) {
       t.equal(measure(text, 0, limit)?.end, limit < text.length ? undefined : text.length, `${text} up to ${limit}`)
@@ -68,8 +68,8 @@ t.test('measuring any text comes to an end, even if it is not JSON', (t) => {
   t.end()
 })
 
-// Two ways to the same: a large or unusual record is walked over, and its payload never built.
-t.test('the outline of a record says what parsing it says', (t) => {
+// There are two ways to read a record: a large or unusual one is walked, and its payload is never built; a plain one is parsed.
+t.test('the outline of a record agrees with the parsed record', (t) => {
   const member = fc.tuple(
     fc.constantFrom('"data"', '"d\\u0061ta"', '"source"', '"a"', '"\\u0061"', '"b"'),
     fc.oneof(jsonText({ unstorable: true, maxDepth: 2 }), fc.constantFrom('1.5', '[1]', '1e2', '-0')),
@@ -99,7 +99,7 @@ t.test('the outline of a record says what parsing it says', (t) => {
   t.end()
 })
 
-t.test('what is parsed at once holds nothing that PostgreSQL cannot', (t) => {
+t.test('a record that is parsed at once is storable', (t) => {
   let plain = 0
   fc.assert(
     fc.property(jsonText({ unstorable: true }), (data) => {
@@ -135,7 +135,7 @@ t.test('each occurrence of a name counts as a member', (t) => {
   t.end()
 })
 
-t.test('the last number in an attribute that is not an integer is named, however its name is written', (t) => {
+t.test('a walk names the last attribute whose number is not an integer, even if the name has escapes', (t) => {
   const fractional = (text: string) => outline(text).unusual?.fractional
   t.equal(fractional('{"a":1.0,"\\u0062" : 1e0,"data":1.5,"c":[1.5],"d":"1.5","e":15}'), 'b')
   t.equal(fractional('{"data":1.5,"c":15}'), undefined)

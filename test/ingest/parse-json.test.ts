@@ -151,7 +151,7 @@ t.test('10,000 nested arrays are rejected as one record', async (t) => {
   t.equal((await get('/v1/records/deep/1')).status, 200)
 })
 
-t.test('depth is counted outside of strings', (t) => {
+t.test('brackets in strings do not count as depth', (t) => {
   const deepest = (text: string) => walkAtOnce(text).deepest
   t.equal(deepest('[[[1]]]'), 3)
   t.equal(deepest('[[[{"a":1}]]]'), 4)

@@ -142,9 +142,11 @@ t.test('at each limit of numeric, numbers are rejected exactly if PostgreSQL rej
   ]
   const wrong: string[] = []
   for (const number of numbers) {
-    const kept = walkAtOnce(number).unstorable === undefined
-    if (kept !== (await fitsJsonb(number))) {
-      wrong.push(`${number.slice(0, 20)}…${number.slice(-12)} (${number.length}): ${kept ? 'kept' : 'refused'} here`)
+    const isStorable = walkAtOnce(number).unstorable === undefined
+    if (isStorable !== (await fitsJsonb(number))) {
+      wrong.push(
+        `${number.slice(0, 20)}…${number.slice(-12)} (${number.length}): ${isStorable ? 'accepted' : 'rejected'} here`,
+      )
     }
   }
   t.same(wrong, [])
