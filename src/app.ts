@@ -36,7 +36,7 @@ import openapiRoute from './routes/openapi.ts'
 import records from './routes/records.ts'
 
 /** Longest path parameter: a source of 512 bytes, all percent-encoded. */
-const LONGEST_PARAM = 512 * 3
+const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the server. The commands, the tests and the bench all use this function. DATABASE_URL must be set. */
 export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {
@@ -48,7 +48,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     genReqId: requestId,
     // Otherwise a misspelt query parameter would be dropped, and the list would be unfiltered.
     ajv: { customOptions: { removeAdditional: false } },
-    routerOptions: { maxParamLength: LONGEST_PARAM },
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // While the server closes, requests in flight get their response. Only idle connections are closed.
     return503OnClosing: false,
     forceCloseConnections: 'idle',

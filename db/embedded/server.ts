@@ -24,7 +24,7 @@ export async function findServer(home: Home, password: string): Promise<number |
     // Only the server of these files accepts this password, even if something else listens on that port by now.
     if (noted.port && (await answers(noted.port, password))) return noted.port
     if (!(await runsOn(home, noted))) {
-      await dismissPidFile(home, noted)
+      await removeStalePidFile(home, noted)
       return undefined
     }
     if (Date.now() > giveUp) {
@@ -135,7 +135,7 @@ async function runsOn(home: Home, { pid }: PidFile): Promise<boolean> {
 
 // PostgreSQL removes a stale file itself, but not if a process with that id exists. If another server has replaced the file
 // since it was read, the file is put back. In time, because a server checks for its own file only once a minute.
-async function dismissPidFile(home: Home, judged: PidFile): Promise<void> {
+async function removeStalePidFile(home: Home, judged: PidFile): Promise<void> {
   const path = pidFileOf(home)
   const aside = `${path}.stale-${process.pid}`
   try {

@@ -3,7 +3,7 @@ import { openEmbedded } from '../../db/embedded/index.ts'
 import { withConnection } from '../../src/commands/database.ts'
 import { migrate } from '../../src/data/migrate.ts'
 import { ensureDatabase } from '../../src/data/roles.ts'
-import { issueKey } from '../../src/operate/issue-key.ts'
+import { issueKey } from '../../src/operate/manage-keys.ts'
 import { idOf, readRecord } from './order-events.ts'
 
 /** The table of Sluice, and an identical table for the naive server and for COPY. */

@@ -8,7 +8,7 @@ import { run } from '../../db/embedded/run.ts'
 import { findServer, startServer } from '../../db/embedded/server.ts'
 import { withConnection } from '../../src/commands/database.ts'
 import { migrate } from '../../src/data/migrate.ts'
-import { issueKey } from '../../src/operate/issue-key.ts'
+import { issueKey } from '../../src/operate/manage-keys.ts'
 
 /** A PostgreSQL for faults. It keeps its port when it restarts. */
 export interface Postgres {

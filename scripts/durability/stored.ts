@@ -61,10 +61,10 @@ function compare(sent: Omit<Content, 'data' | 'time'> & object, found: Fields): 
   return undefined
 }
 
-const textOf = (value: unknown) => (value === undefined ? 'missing' : JSON.stringify(value).slice(0, LONGEST_TEXT))
+const textOf = (value: unknown) => (value === undefined ? 'missing' : JSON.stringify(value).slice(0, MAX_TEXT_LENGTH))
 
 /** Maximum length of a value in a complaint, in characters. */
-const LONGEST_TEXT = 500
+const MAX_TEXT_LENGTH = 500
 
 /** A record as the API shows it. */
 interface Shown extends Omit<Fields, 'extensions'> {

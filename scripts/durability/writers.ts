@@ -43,7 +43,7 @@ const STALLED_MS = 180_000
 const PAUSE_MS = 10
 const RETRY_MS = 250
 /** A request is sent again for this long. After that, the fault has failed to restore the service. */
-const LONGEST_MS = 90_000
+const MAX_MS = 90_000
 
 export function startWriters({ port, key, source, patienceMs }: WritersOptions): Writers {
   const answers: Answer[] = []
@@ -99,7 +99,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
         nextRefusal = Promise.withResolvers()
       }
       const final = status !== undefined && (status < 300 || status === 409 || status === 422 || client % 3 === 0)
-      if (final || performance.now() - begin > LONGEST_MS) return
+      if (final || performance.now() - begin > MAX_MS) return
       await sleep(RETRY_MS * (0.5 + Math.random()))
     }
   }

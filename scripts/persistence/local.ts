@@ -8,8 +8,8 @@ import { buildApp } from '../../src/app.ts'
 import { withConnection } from '../../src/commands/database.ts'
 import { loadConfig } from '../../src/config.ts'
 import { migrate } from '../../src/data/migrate.ts'
-import { issueKey } from '../../src/operate/issue-key.ts'
 import { SCOPES } from '../../src/operate/keys.ts'
+import { issueKey } from '../../src/operate/manage-keys.ts'
 import type { Target } from './verify.ts'
 
 /** Starts an embedded PostgreSQL in a temporary folder, and the API in this process. */

@@ -1,4 +1,4 @@
-import { type Block, LineCutter, type LongLine } from '../ingest/lines.ts'
+import { type Block, LineCutter, type LongLine } from '../ingest/line-cutter.ts'
 
 /** One record of an input. */
 export interface InputLine {

@@ -6,9 +6,9 @@ import { TryAgain } from './server.ts'
 /** With the waits in between, about a minute: longer than a restart, and not too long for a user to wait. */
 const TRIES = 10
 const FIRST_WAIT_MS = 500
-const LONGEST_WAIT_MS = 10_000
+const MAX_WAIT_MS = 10_000
 /** If the server asks for a longer wait, give up: that is neither a restart nor a full queue. */
-const LONGEST_RETRY_AFTER_MS = 120_000
+const MAX_RETRY_AFTER_MS = 120_000
 
 export interface RetryOptions {
   /** Ends a wait between two tries. A running try continues. */
@@ -26,8 +26,8 @@ export async function retry<T>(work: () => Promise<T>, { stop, onWait }: RetryOp
     try {
       return await work()
     } catch (error) {
-      if (!(error instanceof TryAgain) || tries === TRIES || (error.waitMs ?? 0) > LONGEST_RETRY_AFTER_MS) throw error
-      const backoff = Math.min(FIRST_WAIT_MS * 2 ** (tries - 1), LONGEST_WAIT_MS)
+      if (!(error instanceof TryAgain) || tries === TRIES || (error.waitMs ?? 0) > MAX_RETRY_AFTER_MS) throw error
+      const backoff = Math.min(FIRST_WAIT_MS * 2 ** (tries - 1), MAX_WAIT_MS)
       const wait = Math.max(error.waitMs ?? 0, backoff)
       onWait?.(`${explain(error)}; trying again in ${(wait / 1000).toFixed(1)} s`)
       await timers.setTimeout(wait, undefined, stop === undefined ? {} : { signal: stop })

@@ -92,7 +92,7 @@ export async function readText(response: Response, url: string): Promise<string>
   })
 }
 
-export function isOther(url: string, what: string): Error {
+export function notSluiceError(url: string, what: string): Error {
   return new Error(`${url} answered ${what}, which is not a response of Sluice. Is it another server?`)
 }
 
@@ -108,7 +108,7 @@ function refusal({ status, headers }: Response, body: string, url: string): Erro
   if (TRANSIENT.includes(status)) return new TryAgain(`${url} answered ${status}`, { waitMs })
   const location = headers.get('location')
   if (location !== null) return new Error(`${url} redirects to ${location}: specify that server with --url`)
-  return isOther(url, String(status))
+  return notSluiceError(url, String(status))
 }
 
 /** RFC 9110, section 10.2.3: seconds, or a date. Sluice sends seconds, but a proxy may send a date. */

@@ -3,7 +3,7 @@ import type { Counts } from '../schemas/results.ts'
 import { bodyOf, idempotencyKey, type RequestChunk } from './chunks.ts'
 import type { InputLine } from './lines.ts'
 import { type RetryOptions, retry } from './retry.ts'
-import { isOther, type ProblemDocument, Refused, readText, type Server, send, TryAgain } from './server.ts'
+import { notSluiceError, type ProblemDocument, Refused, readText, type Server, send, TryAgain } from './server.ts'
 
 /** A line that was not stored, and why. */
 export interface RefusedLine {
@@ -87,7 +87,7 @@ async function post(server: Server, body: Buffer<ArrayBuffer>, key: string): Pro
   const report = parse(text)
   if (isReport(report)) return report
   // Not a success, whatever the status is.
-  throw isOther(server.url, String(response.status))
+  throw notSluiceError(server.url, String(response.status))
 }
 
 const sum = (counts: Counts) => Object.values(counts).reduce((one, other) => one + other)

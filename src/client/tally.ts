@@ -10,7 +10,7 @@ export class Tally {
   /** Number of refused lines that the server counted but did not name. */
   unnamed = 0
   /** Duplicates that an earlier request of this run may have stored: its response was lost. */
-  perhapsOurs = 0
+  possiblyCreated = 0
   /** All lines up to this one are processed. */
   reached: { name: string; line: number } | undefined
   /** Chunks that are done, but not all chunks before them. */
@@ -35,7 +35,7 @@ export class Tally {
     this.counts.rejected += chunk.unsendable.length
     this.lines += chunk.reached - chunk.after
     this.unnamed += unnamed
-    if (outcomeUnknown) this.perhapsOurs += counts.duplicate
+    if (outcomeUnknown) this.possiblyCreated += counts.duplicate
     this.#done.set(chunk.ordinal, chunk)
     for (let done = this.#done.get(this.#next); done !== undefined; done = this.#done.get(++this.#next)) {
       this.#done.delete(this.#next)

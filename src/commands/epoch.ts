@@ -1,5 +1,5 @@
 import { loadConfig } from '../config.ts'
-import { beginEpoch, HIGHEST_EPOCH } from '../data/epochs.ts'
+import { beginEpoch, MAX_EPOCH } from '../data/epochs.ts'
 import { decodeCursor } from '../lib/cursor.ts'
 import { createLogger } from '../logger.ts'
 import { openDatabase, withConnection } from './database.ts'
@@ -21,6 +21,6 @@ function readEpoch(cursor: string): number {
   const position = decodeCursor(cursor)
   if (position === undefined) throw new Error(`--after ${cursor} is not a cursor, or was damaged`)
   // Anyone can forge a cursor. A very high epoch would leave none for later starts of the database.
-  if (position.epoch >= HIGHEST_EPOCH) throw new Error(`--after ${cursor} is not a cursor from this service`)
+  if (position.epoch >= MAX_EPOCH) throw new Error(`--after ${cursor} is not a cursor from this service`)
   return position.epoch
 }

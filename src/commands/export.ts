@@ -5,7 +5,7 @@ import { findKey } from '../client/key.ts'
 import { type Output, openOutput } from '../client/output.ts'
 import { type Progress, showProgress } from '../client/progress.ts'
 import { retry } from '../client/retry.ts'
-import { isOther, reach, type Server, send, urlOption } from '../client/server.ts'
+import { notSluiceError, reach, type Server, send, urlOption } from '../client/server.ts'
 import { explain } from '../lib/explain.ts'
 import { type ListQuery, ListQuerySchema } from '../schemas/list.ts'
 import { onSignals } from './signals.ts'
@@ -124,7 +124,7 @@ async function request(
     onWait: (text) => progress?.note(text),
   })
   if (response.body === null || !response.headers.get('content-type')?.startsWith(MEDIA_TYPES[format]))
-    throw isOther(server.url, `${response.status} ${response.headers.get('content-type')}`)
+    throw notSluiceError(server.url, `${response.status} ${response.headers.get('content-type')}`)
   return response.body as unknown as ReadableStream<Uint8Array>
 }
 

@@ -3,8 +3,8 @@ import { dirname, relative } from 'node:path'
 import type { Config } from '../config.ts'
 import { selectKeys } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
-import { ensureBootstrapKey, issueKey } from '../operate/issue-key.ts'
 import { hashKey, SCOPES } from '../operate/keys.ts'
+import { ensureBootstrapKey, issueKey } from '../operate/manage-keys.ts'
 
 /**
  * Makes sure that there is a first key. A key that it creates is written to `file`, which only the owner can read.

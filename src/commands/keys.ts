@@ -2,8 +2,8 @@ import { loadConfig } from '../config.ts'
 import { revokeKey } from '../data/keys.ts'
 import type { Database } from '../data/schema.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
-import { issueKey, listKeys as listAll } from '../operate/issue-key.ts'
 import { SCOPES, type Scope } from '../operate/keys.ts'
+import { issueKey, listKeys as listAll } from '../operate/manage-keys.ts'
 import { openDatabase, withConnection } from './database.ts'
 
 export interface CreateOptions {

@@ -87,7 +87,7 @@ async function runLoad(names: string[], options: Options): Promise<void> {
 
   for (const reason of refused.shown) console.error(reason)
   console.log(summarize(tally, seconds))
-  if (tally.perhapsOurs > 0) console.error(`${perhaps(tally.perhapsOurs)}.`)
+  if (tally.possiblyCreated > 0) console.error(`${perhaps(tally.possiblyCreated)}.`)
   if (failure !== undefined || interrupted) throw new Error(describeEnd(failure, tally))
   if (tally.refused > 0) throw new Error(describeRefused(tally, options.rejected))
 }

@@ -9,7 +9,7 @@ import { classifyFailure } from '../data/sqlstate.ts'
 import { vacuumRecords } from '../data/vacuum.ts'
 import { createLogger } from '../logger.ts'
 import { type Policy, parsePolicies } from '../operate/policies.ts'
-import { Removed, retain } from '../operate/retention.ts'
+import { DeletedTotals, retain } from '../operate/retention.ts'
 import { openDatabase } from './database.ts'
 import { onSignals } from './signals.ts'
 
@@ -64,18 +64,18 @@ async function readPolicies(file: string | undefined): Promise<Policy[]> {
 }
 
 async function simulate(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
-  const removed = new Removed(policies)
+  const removed = new DeletedTotals(policies)
   const whole = await retain(db, policies, { dryRun: true, stop, onBatch: (batch) => removed.add(batch) })
   report(removed, policies, logger, true)
   if (!whole) throw new Error(`Interrupted by ${stop.reason}: there may be more records to delete`)
 }
 
 async function maintain(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
-  const { role, mayRemove, mayVacuum } = await selectRights(db)
-  if (!mayRemove)
+  const { role, mayDelete, mayVacuum } = await selectRights(db)
+  if (!mayDelete)
     throw new Error(`The role ${role} may not delete records: DATABASE_URL must connect as sluice_maintenance`)
   const begin = performance.now()
-  const removed = new Removed(policies)
+  const removed = new DeletedTotals(policies)
   let failure: unknown
   let whole = false
   try {
@@ -97,7 +97,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
   if (failure !== undefined) throw isBroken(failure) ? new Error(BROKEN, { cause: failure }) : failure
   if (!whole) throw new Error(`Interrupted by ${stop.reason}. To continue, run it again`)
 
-  function onBatch(batch: Parameters<Removed['add']>[0]): void {
+  function onBatch(batch: Parameters<DeletedTotals['add']>[0]): void {
     removed.add(batch)
     logger.debug({ seen: batch.seen, records: batch.records, bytes: batch.bytes }, 'a batch')
   }
@@ -135,7 +135,7 @@ function isBroken(error: unknown): boolean {
 }
 
 /** On a terminal a table. Otherwise a log line for each policy, and one for all together. */
-function report({ records, bytes, shares }: Removed, policies: Policy[], logger: Logger, dryRun: boolean): void {
+function report({ records, bytes, shares }: DeletedTotals, policies: Policy[], logger: Logger, dryRun: boolean): void {
   if (process.stdout.isTTY) {
     const rows = shares.map((share, policy) => [`${policy} ${JSON.stringify(policies[policy]?.written)}`, share])
     console.table(Object.fromEntries([...rows, ['total', { records, bytes }]]))

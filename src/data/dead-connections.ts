@@ -34,10 +34,10 @@ export function closeWhenDead(client: pg.ClientBase, config: pg.ClientConfig): v
 async function check(stream: Socket, pid: number, config: pg.ClientConfig): Promise<void> {
   const { bytesRead } = stream
   await sleep(LAST_MOMENT_MS, undefined, { ref: false })
-  await readWhatCame()
+  await readPendingData()
   if (stream.destroyed || stream.bytesRead !== bytesRead) return
   const working = await isWorking(pid, config)
-  await readWhatCame()
+  await readPendingData()
   if (working || stream.bytesRead !== bytesRead) return void stream.setTimeout(SILENT_MS)
   const error = new Error('the connection is dead: PostgreSQL does not respond')
   // The error code that the kernel would give.
@@ -45,7 +45,7 @@ async function check(stream: Socket, pid: number, config: pg.ClientConfig): Prom
 }
 
 /** Reads what arrived while this process was busy or stopped: sockets are read before the next turn begins. */
-const readWhatCame = () => nextTurn()
+const readPendingData = () => nextTurn()
 
 /** @returns whether that backend works on a statement; true as well when PostgreSQL is there and does not tell */
 async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean> {

@@ -3,7 +3,7 @@ import type { Database } from './schema.ts'
 import type { Seen } from './seen.ts'
 
 /** The highest epoch that a caller can ask for; see db/migrations/0007_epochs_by_start.sql. */
-export const HIGHEST_EPOCH = 2 ** 30
+export const MAX_EPOCH = 2 ** 30
 
 /**
  * Half a year, in seconds. The clock of the new host may be this far behind the clock of the previous one, and new records
@@ -17,14 +17,14 @@ const ANY_XID = '18446744073709551615'
 /**
  * Begins an epoch that is higher than all existing ones and higher than `after`. Waits for running writers.
  * @param db connected as the owner of the schema
- * @param after the epoch of a consumer's cursor, below HIGHEST_EPOCH. From now on, cursors between the previous epoch and the
+ * @param after the epoch of a consumer's cursor, below MAX_EPOCH. From now on, cursors between the previous epoch and the
  *   new one are refused. undefined: the new epoch is far ahead of the clock
  * @returns the new epoch
  */
 export async function beginEpoch(db: Database, after: number | undefined): Promise<number> {
   const least =
     after === undefined
-      ? sql`least(extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz), ${HIGHEST_EPOCH})::integer + ${LEAP}::integer`
+      ? sql`least(extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz), ${MAX_EPOCH})::integer + ${LEAP}::integer`
       : sql`${after}::integer`
   return db.transaction().execute(async (trx) => {
     const { rows } = await sql<{ epoch: number }>`
@@ -49,13 +49,13 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
  * - lost: the position was assigned before the database was set back, and records were stored since then that sort before it.
  * - undefined: all records that are stored after the consumer read this position sort after it.
  */
-export type Standing = 'ahead' | 'lost' | undefined
+export type CursorState = 'ahead' | 'lost' | undefined
 
 /**
  * Whether a consumer can continue from a position that it holds.
  * @param db the primary, which begins the epoch of its own start if no other session has; or a standby, which may lag behind
  */
-export async function standingOf(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<Standing> {
+export async function cursorStateOf(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<CursorState> {
   // The transaction id comes first: during a failover this server may still be a standby. Then it fails with 25006 ("try
   // again"), while current_epoch() would fail with 55000, which looks like a defect.
   const latest = primary

@@ -7,7 +7,7 @@ import {
   selects,
   type TextPosition,
   toPosition,
-} from './removable.ts'
+} from './deletable.ts'
 import type { Database } from './schema.ts'
 
 /** What one step found on its way down the feed. */

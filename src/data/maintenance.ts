@@ -19,7 +19,7 @@ export async function beginRetention(session: Database): Promise<boolean> {
 
 export interface Rights {
   role: string
-  mayRemove: boolean
+  mayDelete: boolean
   /** MAINTAIN on the table. */
   mayVacuum: boolean
 }
@@ -28,7 +28,7 @@ export async function selectRights(db: Database): Promise<Rights> {
   const { rows } = await sql<Rights>`
     SELECT current_user AS role,
            -- Two calls, because one call with both names is true if the role has either privilege.
-           has_table_privilege('sluice.records', 'SELECT') AND has_table_privilege('sluice.records', 'DELETE') AS "mayRemove",
+           has_table_privilege('sluice.records', 'SELECT') AND has_table_privilege('sluice.records', 'DELETE') AS "mayDelete",
            has_table_privilege('sluice.records', 'MAINTAIN') AS "mayVacuum"`.execute(db)
   return rows[0] as Rights
 }

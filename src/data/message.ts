@@ -1,6 +1,6 @@
 const FIRST_BYTES = 16 * 1024
 /** Larger messages are rare, so their memory is not kept. */
-const MOST_KEPT_BYTES = 8 * 1024 * 1024
+const MAX_KEPT_BYTES = 8 * 1024 * 1024
 
 const messages = new WeakMap<object, Message>()
 
@@ -19,7 +19,7 @@ export class Message {
   /** Begins a new message, which overwrites the previous one. */
   restart(): void {
     this.#at = 0
-    if (this.#bytes.length > MOST_KEPT_BYTES) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
+    if (this.#bytes.length > MAX_KEPT_BYTES) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
   }
 
   /** In bytes. */

@@ -21,7 +21,7 @@ export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<strin
     await sql`SELECT pg_advisory_lock(${MIGRATION})`.execute(session)
     try {
       if (await isAhead(session, files)) return []
-      await sql.raw(`SET lock_timeout = '${LONGEST_LOCK}'`).execute(session)
+      await sql.raw(`SET lock_timeout = '${MAX_LOCK_TIME}'`).execute(session)
       const names = await runMigrations(session, files)
       await sql.raw(await readFile(privileges, 'utf8')).execute(session)
       // The transaction ids of a restored database start over. The old records are shown only once a new epoch has begun,
@@ -51,7 +51,7 @@ const MIGRATION = 7_582_003
  * which can take hours, a waiting migration would stop all writes until the backup ends. Instead, the migration fails and is
  * retried (k8s/base/migration.yaml).
  */
-const LONGEST_LOCK = '5s'
+const MAX_LOCK_TIME = '5s'
 
 async function runMigrations<DB>(db: Kysely<DB>, files: URL): Promise<string[]> {
   const migrator = new Migrator({

@@ -20,7 +20,7 @@ interface Tuples {
 /** Memory that packers have released, for the next ones. Shared by the whole process, because there may be many streams. */
 const spare: Message[] = []
 /** As many as one stream uses at a time. */
-const MOST_SPARE = 4
+const MAX_SPARE = 4
 
 /** Packs rows one by one. Takes memory only when the first row is added. */
 export class RowPacker {
@@ -54,7 +54,7 @@ export class RowPacker {
 
   /** Empties the packer. Other packers reuse its memory. */
   release(): void {
-    if (this.#message !== undefined && spare.length < MOST_SPARE) {
+    if (this.#message !== undefined && spare.length < MAX_SPARE) {
       this.#message.restart()
       spare.push(this.#message)
     }

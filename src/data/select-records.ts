@@ -171,7 +171,7 @@ function conditions({ filter: f, order, after, until }: PageRequest): RawBuilder
  * This is sound because the snapshot is older than the rows of pg_stat_activity: if a backend is in a transaction of the snapshot
  * now, it was in this transaction, and in the same database, the whole time.
  */
-const LOWEST_RUNNING = sql`(SELECT coalesce(
+const OLDEST_RUNNING = sql`(SELECT coalesce(
   (SELECT min(running) FROM pg_snapshot_xip(pg_current_snapshot()) AS running WHERE NOT EXISTS (
     SELECT FROM pg_stat_activity WHERE backend_xid = running::xid AND datname <> current_database()
   )),
@@ -183,13 +183,13 @@ const LOWEST_RUNNING = sql`(SELECT coalesce(
  * Rows before every transaction that could still add a row. So no row can later appear before the cursor of a reader that follows
  * the feed. (All rows of earlier epochs are visible.)
  */
-const settled = sql`(xid < ${LOWEST_RUNNING} OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
+const settled = sql`(xid < ${OLDEST_RUNNING} OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
 
 /** The current end of `settled`, to use for several pages. @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectHorizon(db: Database, signal?: AbortSignal): Promise<Horizon> {
   let horizon: Horizon | undefined
   const query = sql<Horizon>`
-    SELECT coalesce(max(epoch), 0) AS epoch, ${LOWEST_RUNNING}::text AS xid FROM sluice.epochs
+    SELECT coalesce(max(epoch), 0) AS epoch, ${OLDEST_RUNNING}::text AS xid FROM sluice.epochs
   `
   await readRows(db, query, signal, (row) => {
     horizon = row

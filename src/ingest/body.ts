@@ -23,13 +23,13 @@ export function readBody(
   stream: Readable,
   declared: number,
   limits: BodyLimits,
-  hold: (bytes: number) => void,
+  reserve: (bytes: number) => void,
 ): Promise<Buffer> {
   if (declared > limits.maxBatchBytes) throw tooLarge(limits.maxBatchBytes)
   // Content-Length is reserved at once: otherwise many slow uploads could each pass the check and together exceed the memory.
-  hold(declared)
+  reserve(declared)
   return collect(stream, declared, limits, (bytes) => {
-    if (bytes > declared) hold(bytes)
+    if (bytes > declared) reserve(bytes)
   })
 }
 

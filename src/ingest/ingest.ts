@@ -28,7 +28,7 @@ export interface IngestRequest {
   /** The results are added to these counts, also if no record was stored. */
   totals: Counts
   /** Called before anything is written. @throws Problem overloaded if there is no memory for the records and the response */
-  reserve?: (records: readonly (Row | Fault)[]) => void
+  admit?: (records: readonly (Row | Fault)[]) => void
 }
 
 export interface IngestResponse {
@@ -48,7 +48,7 @@ export async function ingest(writer: Writer, request: IngestRequest): Promise<In
   const records = batch.records.map((record, index) =>
     isFault(record) ? record : (sourceFault(key, record.source, index) ?? record),
   )
-  request.reserve?.(records)
+  request.admit?.(records)
   const rows = records.filter((record): record is Row => !isFault(record))
   const { strict, minimal } = preferences
   const refuse = (faults: Fault[]) => {

@@ -145,7 +145,7 @@ export class Writer {
   }
 
   /**
-   * Adds a request to the queue. The memory of its body is reserved elsewhere (lib/budget.ts).
+   * Adds a request to the queue. The memory of its body is reserved elsewhere (lib/memory-budget.ts).
    * @param done called once: after the commit with one outcome per row, or with an error (a Problem, unless there is a bug)
    * @returns a function that withdraws the request and takes the reason. Rows that were not sent to PostgreSQL are not written;
    * a running try has GRACE_MS left.

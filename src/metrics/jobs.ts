@@ -1,10 +1,10 @@
 import type { Registry } from 'prom-client'
 import { JOBS, type JobName, type JobState } from '../data/jobs.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
-import { readCounter, readGauge } from './read.ts'
+import { registerCounter, registerGauge } from './register.ts'
 
 /** Longest time that a scrape waits for the database. After that, it gets the values of the last query. */
-const LONGEST_WAIT_MS = 500
+const MAX_WAIT_MS = 500
 
 /** Which number of which job is published under which name. `key` is the name that the job itself uses. */
 const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: string; help: string }[] = [
@@ -53,7 +53,7 @@ const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: stri
 export function registerJobMetrics(registry: Registry, select: () => Promise<JobState[]>): void {
   const latest = latestOf(select)
   const perJob = (name: string, help: string, value: (job: JobState) => number | null) =>
-    readGauge(registry, {
+    registerGauge(registry, {
       name,
       help: `${help} By job: ${JOBS.join(', ')}.`,
       labelNames: ['job_name'],
@@ -70,7 +70,7 @@ export function registerJobMetrics(registry: Registry, select: () => Promise<Job
   perJob('sluice_job_last_run_duration_seconds', 'How long the last run took.', ({ seconds }) => seconds)
 
   for (const { job, of, key, name, help } of NUMBERS) {
-    const add = of === 'totals' ? readCounter : readGauge
+    const add = of === 'totals' ? registerCounter : registerGauge
     add(registry, {
       name,
       help,
@@ -90,7 +90,7 @@ function latestOf(select: () => Promise<JobState[]>): () => Promise<JobState[]> 
   })
   return async () => {
     const { promise: timeout, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, LONGEST_WAIT_MS)
+    const timer = setTimeout(resolve, MAX_WAIT_MS)
     await Promise.race([reading.run(), timeout])
     clearTimeout(timer)
     return known

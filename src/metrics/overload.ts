@@ -1,22 +1,22 @@
 import type { Registry } from 'prom-client'
 import type { StorageBudget } from '../operate/storage-budget.ts'
-import { readCounter, readGauge } from './read.ts'
+import { registerCounter, registerGauge } from './register.ts'
 
 /** The storage budget and its use; no metrics without a budget. */
 export function registerStorageMetrics(registry: Registry, storage: StorageBudget): void {
   const { budgetBytes } = storage
   if (budgetBytes === undefined) return
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_storage_budget_bytes',
     help: 'STORAGE_BUDGET: disk space that the database may use.',
     read: () => budgetBytes,
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_storage_used_bytes',
     help: 'Disk space that the database uses, with its write-ahead log, without free space inside the files.',
     read: () => storage.usedBytes ?? [],
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_storage_full',
     help: 'Is the budget spent? 1: ingestion gets 507.',
     read: () => (storage.state === 'full' ? 1 : 0),
@@ -25,7 +25,7 @@ export function registerStorageMetrics(registry: Registry, storage: StorageBudge
 
 /** Requests that were refused because of the event-loop delay. */
 export function registerShedMetrics(registry: Registry, shed: Readonly<Record<string, number>>): void {
-  readCounter(registry, {
+  registerCounter(registry, {
     name: 'sluice_shed_requests_total',
     help: 'Requests that got 503 because of the event-loop delay.',
     labelNames: ['kind'],

@@ -1,12 +1,12 @@
 import type { Registry } from 'prom-client'
 import type { PoolStatus } from '../data/connect.ts'
-import { readGauge } from './read.ts'
+import { registerGauge } from './register.ts'
 
 /** Connections to the database, by pool. */
 export function registerPoolMetrics(registry: Registry, pools: { pool: string; status: () => PoolStatus }[]): void {
   const each = <T>(of: (pool: string, status: PoolStatus) => T) => pools.map(({ pool, status }) => of(pool, status()))
 
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_pool_connections',
     help: 'Connections to the database.',
     labelNames: ['pool', 'state'],
@@ -16,13 +16,13 @@ export function registerPoolMetrics(registry: Registry, pools: { pool: string; s
         [{ pool, state: 'used' }, total - idle] as const,
       ]).flat(),
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_pool_max_connections',
     help: 'Most connections of the pool.',
     labelNames: ['pool'],
     read: () => each((pool, { max }) => [{ pool }, max] as const),
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_pool_waiting',
     help: 'Queries that wait for a connection.',
     labelNames: ['pool'],

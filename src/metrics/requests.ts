@@ -1,6 +1,6 @@
 import type { Registry } from 'prom-client'
 import type { Counts } from '../schemas/results.ts'
-import { type Observed, readCounter, readHistogram } from './read.ts'
+import { type Observed, registerCounter, registerHistogram } from './register.ts'
 
 /** In seconds: from a commit on a fast disk to a request that waited during an outage, up to OUTAGE_HOLD_SECONDS. */
 export const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30]
@@ -17,7 +17,7 @@ export type ObserveRequest = (method: string, route: string | undefined, status:
  */
 export function measureRequests(registry: Registry): ObserveRequest {
   const observed = new Map<string, Observed>()
-  readHistogram(registry, {
+  registerHistogram(registry, {
     name: 'sluice_http_request_duration_seconds',
     help: 'From the headers of a request to the end of its response, by the template of its route.',
     buckets: BUCKETS,
@@ -43,7 +43,7 @@ export function measureRequests(registry: Registry): ObserveRequest {
 
 /** Records by result. */
 export function registerRecordMetrics(registry: Registry, counts: Readonly<Counts>): void {
-  readCounter(registry, {
+  registerCounter(registry, {
     name: 'sluice_records_total',
     help: 'Records by result, of batches and of lines.',
     labelNames: ['outcome'],

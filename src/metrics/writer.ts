@@ -1,7 +1,7 @@
 import { Counter, Histogram, type Registry } from 'prom-client'
 import type { Writer, WriterOptions } from '../ingest/writer.ts'
-import type { Budget } from '../lib/budget.ts'
-import { readCounter, readGauge } from './read.ts'
+import type { MemoryBudget } from '../lib/memory-budget.ts'
+import { registerCounter, registerGauge } from './register.ts'
 
 /** Callbacks of the writer. */
 export type WriterEvents = Required<Pick<WriterOptions, 'onFlush' | 'onRetry' | 'onOutage'>>
@@ -36,13 +36,13 @@ export function measureWriter(registry: Registry): WriterEvents {
   let outageSeconds = 0
   let outageSince: number | undefined
   const currentOutageSeconds = () => (outageSince === undefined ? 0 : (performance.now() - outageSince) / 1000)
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_outage',
     help: 'Is the database unavailable to the writer? 1: requests wait for it.',
     read: () => (outageSince === undefined ? 0 : 1),
   })
-  readCounter(registry, { name: 'sluice_outages_total', help: 'Outages of the database.', read: () => outages })
-  readCounter(registry, {
+  registerCounter(registry, { name: 'sluice_outages_total', help: 'Outages of the database.', read: () => outages })
+  registerCounter(registry, {
     name: 'sluice_outage_seconds_total',
     help: 'Total length of all outages of the database.',
     read: () => outageSeconds + currentOutageSeconds(),
@@ -65,28 +65,28 @@ export function measureWriter(registry: Registry): WriterEvents {
 }
 
 /** Metrics of requests that wait to be written. */
-export function registerQueueMetrics(registry: Registry, writer: Writer, budget: Budget): void {
-  readGauge(registry, {
+export function registerQueueMetrics(registry: Registry, writer: Writer, budget: MemoryBudget): void {
+  registerGauge(registry, {
     name: 'sluice_queue_bytes',
     help: 'Memory of requests that are being read or wait for their commit, and of their responses that clients have not read yet.',
     read: () => budget.used,
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_queue_max_bytes',
     help: 'QUEUE_MAX_BYTES: above it, requests get 503.',
     read: () => budget.max,
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_waiting_requests',
     help: 'Requests, and chunks of lines, that wait for their commit.',
     read: () => writer.status.waiting,
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_oldest_waiting_seconds',
     help: 'How long the oldest of these has waited; 0: none waits.',
     read: () => writer.status.oldestMs / 1000,
   })
-  readGauge(registry, {
+  registerGauge(registry, {
     name: 'sluice_flushes',
     help: 'Flushes at the database (writing), and flushes that wait to be sent again (holding).',
     labelNames: ['state'],

@@ -12,7 +12,7 @@ const REFRESH_MS = 2_000
 /** Keys that are not in the copy may be new, so they are looked up. This is the shortest time between two lookups. */
 const LOOK_AGAIN_MS = 100
 /** The most requests that may wait for a lookup. Their clients may have no valid key, so they get no share of the memory. */
-export const MOST_LOOKING = 100
+export const MAX_LOOKUPS = 100
 
 /** The streams that a key has opened with a scope. */
 interface Watch {
@@ -70,7 +70,7 @@ export class KeyRing {
     this.#timer.unref()
   }
 
-  /** Reads the keys for the first time. Until then, every key is unknown, and at most MOST_LOOKING requests can wait. */
+  /** Reads the keys for the first time. Until then, every key is unknown, and at most MAX_LOOKUPS requests can wait. */
   async readFirst(): Promise<void> {
     if (this.#keys === undefined) await this.#reading.run()
   }
@@ -142,7 +142,7 @@ export class KeyRing {
 
   /** The key may be newer than the copy. All requests that look up keys at the same time share one read. */
   async #look(hash: string): Promise<Key | undefined> {
-    if (this.#looking >= MOST_LOOKING) {
+    if (this.#looking >= MAX_LOOKUPS) {
       throw new Problem(
         'overloaded',
         'This instance is already looking up too many unknown API keys. Send the request again later.',

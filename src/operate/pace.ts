@@ -5,12 +5,12 @@ import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 const STEP_MS = 100
 /** The pause after a step is this many times as long as the step, so retention uses a fifth of one connection. */
 const REST = 4
-const LONGEST_REST_MS = 5_000
+const MAX_REST_MS = 5_000
 
 const ROWS = { first: 500, least: 200, most: 10_000 }
 
 /** The number of failures in a row after which it gives up. */
-const MOST_FAILURES = 5
+const MAX_FAILURES = 5
 
 /**
  * Repeats a step, with pauses, until the step says that it was the last one. A step that fails because of other sessions (a lock
@@ -20,7 +20,7 @@ const MOST_FAILURES = 5
  * @returns false if it was stopped before the last step
  * @throws what the step throws
  */
-export async function paced(stop: AbortSignal, step: (rows: number) => Promise<boolean>): Promise<boolean> {
+export async function repeatPaced(stop: AbortSignal, step: (rows: number) => Promise<boolean>): Promise<boolean> {
   let rows = ROWS.first
   let failures = 0
   while (!stop.aborted) {
@@ -29,12 +29,12 @@ export async function paced(stop: AbortSignal, step: (rows: number) => Promise<b
       if (!(await step(rows))) return true
       failures = 0
     } catch (error) {
-      if (!isTemporary(error) || ++failures === MOST_FAILURES) throw error
+      if (!isTemporary(error) || ++failures === MAX_FAILURES) throw error
     }
     const ms = performance.now() - begin
     const factor = Math.min(Math.max(STEP_MS / ms, 0.25), 2)
     rows = Math.min(Math.max(Math.round(rows * factor), ROWS.least), ROWS.most)
-    await sleep(Math.min(ms * REST, LONGEST_REST_MS), undefined, { signal: stop }).catch(() => {})
+    await sleep(Math.min(ms * REST, MAX_REST_MS), undefined, { signal: stop }).catch(() => {})
   }
   return false
 }

@@ -1,6 +1,6 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
-import type { Selection } from '../data/removable.ts'
+import type { Selection } from '../data/deletable.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
 
@@ -47,7 +47,7 @@ function findContradictions(policy: PolicyInput, index: number): string[] {
     faults.push(`/${index} has both type and typePrefix: use only one`)
   if (source !== undefined && sourcePrefix !== undefined)
     faults.push(`/${index} has both source and sourcePrefix: use only one`)
-  if (maxAge !== undefined && toSeconds(maxAge) > MOST_SECONDS)
+  if (maxAge !== undefined && toSeconds(maxAge) > MAX_SECONDS)
     faults.push(`/${index}/maxAge is ${JSON.stringify(maxAge)}, but must be at most 36500d`)
   return faults
 }
@@ -81,7 +81,7 @@ const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }
 type Unit = keyof typeof SECONDS
 
 /** A hundred years. With some thousands of years, now() minus the age would be out of the range of timestamps. */
-const MOST_SECONDS = 36_500 * SECONDS.d
+const MAX_SECONDS = 36_500 * SECONDS.d
 
 const toSeconds = (age: string) => Number(age.slice(0, -1)) * SECONDS[age.at(-1) as Unit]
 

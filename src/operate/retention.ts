@@ -1,10 +1,10 @@
+import type { Deletion, TextPosition } from '../data/deletable.ts'
+import { type DeletedBatch, deleteBatch, type Share } from '../data/delete-records.ts'
 import { stepToCutoff } from '../data/find-cutoff.ts'
 import { selectTime } from '../data/maintenance.ts'
-import type { Removal, TextPosition } from '../data/removable.ts'
-import { type RemovedBatch, removeBatch, type Share } from '../data/remove-records.ts'
 import type { Database } from '../data/schema.ts'
 import { selectHorizon } from '../data/select-records.ts'
-import { paced } from './pace.ts'
+import { repeatPaced } from './pace.ts'
 import type { Policy } from './policies.ts'
 
 /** The most bytes that one transaction deletes: with large records, even few rows are much work. */
@@ -17,7 +17,7 @@ export interface RetentionOptions {
   dryRun: boolean
   stop: AbortSignal
   /** Called after each transaction. */
-  onBatch: (batch: RemovedBatch) => void
+  onBatch: (batch: DeletedBatch) => void
 }
 
 /**
@@ -37,20 +37,20 @@ export async function retain(
 ): Promise<boolean> {
   if (policies.length === 0) return true
   const now = await selectTime(db)
-  const horizon: TextPosition = { ...(await selectHorizon(db)), n: LOWEST_N }
-  const removals: Removal[] = []
+  const horizon: TextPosition = { ...(await selectHorizon(db)), n: MIN_N }
+  const deletions: Deletion[] = []
   for (const { selection, maxAgeSeconds, maxCount, maxBytes } of policies) {
     const before = maxAgeSeconds === undefined ? undefined : new Date(now - maxAgeSeconds * 1000).toISOString()
     const upTo = await findCutoff(db, { selection, maxCount, maxBytes }, horizon, stop)
-    removals.push({ selection, before, upTo })
+    deletions.push({ selection, before, upTo })
   }
 
-  const end = endOf(removals)
+  const end = endOf(deletions)
   let after = START
   let young = end.time === -Infinity ? Infinity : 0
-  return paced(stop, async (limit) => {
+  return repeatPaced(stop, async (limit) => {
     const bounds = { after, until: horizon, limit, maxBytes: BATCH_BYTES }
-    const batch = await removeBatch(db, removals, bounds, { dryRun })
+    const batch = await deleteBatch(db, deletions, bounds, { dryRun })
     if (batch.last === undefined || batch.oldest === null) return false
     onBatch(batch)
     after = batch.last
@@ -70,7 +70,7 @@ async function findCutoff(
   let below = horizon
   let cutoff: TextPosition | undefined
   let [records, bytes] = [0, 0]
-  await paced(stop, async (limit) => {
+  await repeatPaced(stop, async (limit) => {
     const left = { maxCount: maxCount - records, maxBytes: maxBytes - bytes }
     const look = await stepToCutoff(db, selection, { below, limit, ...left })
     cutoff = look.cutoff
@@ -83,16 +83,16 @@ async function findCutoff(
 }
 
 /** No policy deletes a record after this position that was received at or after this time. */
-function endOf(removals: readonly Removal[]): { position: TextPosition; time: number } {
-  const positions = removals.map(({ upTo }) => upTo ?? START)
+function endOf(deletions: readonly Deletion[]): { position: TextPosition; time: number } {
+  const positions = deletions.map(({ upTo }) => upTo ?? START)
   return {
     position: positions.reduce((one, other) => (isBefore(one, other) ? other : one)),
-    time: Math.max(...removals.map(({ before }) => (before === undefined ? -Infinity : Date.parse(before)))),
+    time: Math.max(...deletions.map(({ before }) => (before === undefined ? -Infinity : Date.parse(before)))),
   }
 }
 
 const START: TextPosition = { epoch: 0, xid: '0', n: '0' }
-const LOWEST_N = String(-(2n ** 63n))
+const MIN_N = String(-(2n ** 63n))
 
 const isBefore = (one: TextPosition, other: TextPosition): boolean => {
   const [left, right] = [one, other].map(({ epoch, xid, n }) => [BigInt(epoch), BigInt(xid), BigInt(n)]) as [
@@ -107,7 +107,7 @@ const isBefore = (one: TextPosition, other: TextPosition): boolean => {
 export type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>>
 
 /** What was deleted so far, in total and per policy. */
-export class Removed {
+export class DeletedTotals {
   records = 0
   bytes = 0
   readonly shares: Sum[]
@@ -116,7 +116,7 @@ export class Removed {
     this.shares = policies.map(() => ({ records: 0, bytes: 0 }))
   }
 
-  add(batch: RemovedBatch): void {
+  add(batch: DeletedBatch): void {
     this.records += batch.records
     this.bytes += batch.bytes
     for (const { policy, records, bytes, oldest, newest } of batch.shares) {

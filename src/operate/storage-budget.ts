@@ -28,7 +28,7 @@ const MEASURE_MS = 5_000
 /** It measures earlier if this share of the budget was written since the last measurement, */
 const MEASURE_AFTER = 0.01
 /** but not more often than this. */
-const LEAST_PAUSE_MS = 1_000
+const MIN_PAUSE_MS = 1_000
 /** Bytes in the files per byte of a body, with the row header and the index entries. */
 const GROWTH = 2
 /** Deleted rows are free space only after a VACUUM, and PostgreSQL counts them with a delay of ten seconds. */
@@ -111,7 +111,7 @@ export class StorageBudget {
   }
 
   #measureEarly(): void {
-    if (performance.now() - this.#measuredAt >= LEAST_PAUSE_MS) void this.#measuring.run()
+    if (performance.now() - this.#measuredAt >= MIN_PAUSE_MS) void this.#measuring.run()
   }
 
   async #measure(): Promise<void> {

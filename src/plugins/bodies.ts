@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { holdReading, releaseReading } from '../lib/reading.ts'
+import { pauseReading, resumeReading } from '../lib/pause-reading.ts'
 
 /**
  * How many bytes of an unwanted body are read and dropped: twice the default MAX_BATCH_BYTES. A sender with a wrong key can
@@ -14,14 +14,14 @@ export const DISCARD_BYTES = 32 * 1024 * 1024
  * How many connections may read a piece of an unwanted body, at most 64 KiB, in one iteration of the event loop. Without this
  * limit, libuv reads up to 2 MiB from each: 800 connections that send at full speed make an iteration take a second.
  */
-export const MOST_PIECES = 8
+export const MAX_PIECES = 8
 
 /**
  * How many requests may wait behind another one on the same connection (HTTP pipelining). Node.js parses all that a
  * connection sends, up to 64 KiB at a time, and starts each request at once: thousands of small ones, at 5 to 10 KB of memory
  * each. Clients that pipeline keep 10 or 16 in flight. They resend those without a response (RFC 9112, section 9.3.2).
  */
-export const MOST_PIPELINED = 32
+export const MAX_PIPELINED = 32
 
 /**
  * Only a route with `config: { readsBody: true }` reads, buffers and reserves memory for a body, in its handler. On all other
@@ -62,7 +62,7 @@ function discard(request: IncomingMessage, response: ServerResponse, deadlineMs:
   request.on('error', () => {})
   request.on('data', (chunk: Buffer) => {
     bytes += chunk.length
-    // Not synchronously: Node.js resumes reading in the next tick, and a pause before that has no effect (see lib/reading.ts).
+    // Not synchronously: Node.js resumes reading in the next tick, and a pause before that has no effect (see lib/pause-reading.ts).
     if (bytes <= DISCARD_BYTES) return void queueMicrotask(() => waitToRead(request))
     request.pause()
     afterResponse(cutOff)
@@ -79,19 +79,19 @@ const waitingSockets = new Set<Socket>()
 
 function waitToRead({ complete, socket }: IncomingMessage): void {
   if (complete || socket.destroyed || waitingSockets.has(socket)) return
-  holdReading(socket)
-  if (waitingSockets.size === 0) setImmediate(resumeReading)
+  pauseReading(socket)
+  if (waitingSockets.size === 0) setImmediate(resumeWaiting)
   waitingSockets.add(socket)
 }
 
-function resumeReading(): void {
+function resumeWaiting(): void {
   let pieces = 0
   for (const socket of waitingSockets) {
-    if (++pieces > MOST_PIECES) break
+    if (++pieces > MAX_PIECES) break
     waitingSockets.delete(socket)
-    releaseReading(socket)
+    resumeReading(socket)
   }
-  if (waitingSockets.size > 0) setImmediate(resumeReading)
+  if (waitingSockets.size > 0) setImmediate(resumeWaiting)
 }
 
 function limitPipeline(warn: (text: string) => void) {
@@ -102,8 +102,8 @@ function limitPipeline(warn: (text: string) => void) {
     const count = (waiting.get(socket) ?? 0) + 1
     waiting.set(socket, count)
     response.once('close', () => waiting.set(socket, (waiting.get(socket) as number) - 1))
-    if (count <= MOST_PIPELINED || socket.destroyed) return
-    warn(`more than ${MOST_PIPELINED} requests waited on one connection: the connection is closed`)
+    if (count <= MAX_PIPELINED || socket.destroyed) return
+    warn(`more than ${MAX_PIPELINED} requests waited on one connection: the connection is closed`)
     socket.destroy()
   }
 }

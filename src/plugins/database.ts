@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { connect, poolStatus, type Query } from '../data/connect.ts'
 import type { Database } from '../data/schema.ts'
 import { WRITERS } from '../data/stalled-writers.ts'
-import { Turnstile } from '../lib/turnstile.ts'
+import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { registerPoolMetrics } from '../metrics/pools.ts'
 
 /**
@@ -69,20 +69,20 @@ export default fp(
     })
     const pools = { write, read, keys, list }
     const refusal = 'All connections for reading are in use. Try again later.'
-    const turnstiles = {
-      read: new Turnstile(RECORD_CONNECTIONS, refusal),
-      list: new Turnstile(config.READ_CONNECTIONS, refusal),
+    const semaphores = {
+      read: new FairSemaphore(RECORD_CONNECTIONS, refusal),
+      list: new FairSemaphore(config.READ_CONNECTIONS, refusal),
     }
 
     app.decorate('db', pools)
-    app.decorate('turnstiles', turnstiles)
+    app.decorate('semaphores', semaphores)
     registerPoolMetrics(
       app.metrics,
       (Object.keys(pools) as (keyof typeof pools)[]).map((pool) => ({
         pool,
         status: () => {
           const status = poolStatus(pools[pool])
-          const waiting = pool === 'read' || pool === 'list' ? turnstiles[pool].waiting : 0
+          const waiting = pool === 'read' || pool === 'list' ? semaphores[pool].waiting : 0
           return { ...status, waiting: status.waiting + waiting }
         },
       })),
@@ -98,6 +98,6 @@ declare module 'fastify' {
   interface FastifyInstance {
     db: Record<'write' | 'read' | 'keys' | 'list', Database>
     /** Share the connections for single records, and those for lists and exports, between API keys. */
-    turnstiles: Record<'read' | 'list', Turnstile>
+    semaphores: Record<'read' | 'list', FairSemaphore>
   }
 }

@@ -4,12 +4,12 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { requestBytes } from '../ingest/memory.ts'
-import { Budget } from '../lib/budget.ts'
-import { holdReading, releaseReading } from '../lib/reading.ts'
+import { MemoryBudget } from '../lib/memory-budget.ts'
+import { pauseReading, resumeReading } from '../lib/pause-reading.ts'
 import { RoundRobin } from '../lib/round-robin.ts'
 
 /** How many requests may start in one iteration of the event loop while none waits here. Each takes about 0.1 ms. */
-export const MOST_AT_ONCE = 128
+export const MAX_AT_ONCE = 128
 
 /**
  * Below this number, the requests of several iterations are counted together, because noticing the end of an iteration costs
@@ -21,7 +21,7 @@ export const UNTIL_COUNTED = 16
  * How many requests may start in one iteration while others wait. Fewer, because libuv accepts only one connection per
  * iteration: the longer an iteration takes, the longer new clients wait in the backlog.
  */
-const MOST_OF_WAITING = 8
+const MAX_STARTS_OF_WAITING = 8
 
 interface QueuedStart {
   /** The id of the API key, or '' without one. */
@@ -46,7 +46,7 @@ export default fp(
   async function fairTurns(app: FastifyInstance) {
     const { config } = app
     const refusal = 'Too many requests arrived at once. This one was not processed. Send it again later.'
-    const room = new Budget(config.QUEUE_MAX_BYTES, refusal)
+    const room = new MemoryBudget(config.QUEUE_MAX_BYTES, refusal)
     const waiting = new RoundRobin<QueuedStart>()
     const resumeQueue = new RoundRobin<Socket>()
     /** The connections in that queue. */
@@ -60,12 +60,12 @@ export default fp(
       const owner = app.knownKey(request.headers.authorization)?.id ?? ''
       const bytes = requestBytes(request.raw.rawHeaders) + bodyBytes(request.headers)
       try {
-        room.take(owner, bytes)
+        room.reserve(owner, bytes)
       } catch (error) {
         pauseAfterResponse(owner, request, reply)
         return done(error as Error)
       }
-      holdReading(socket)
+      pauseReading(socket)
       if (request.routeOptions.config.readsBody === true) gatherChunks(request.raw)
       // plugins/bodies.ts may have closed the connection meanwhile.
       const start = () => (socket.destroyed ? void reply.hijack() : done())
@@ -84,7 +84,7 @@ export default fp(
 
     function hasRoom(): boolean {
       if (++started === UNTIL_COUNTED) schedule()
-      return started <= MOST_AT_ONCE
+      return started <= MAX_AT_ONCE
     }
 
     function schedule(): void {
@@ -95,15 +95,15 @@ export default fp(
     function startNext(): void {
       isScheduled = false
       started = 0
-      forSome(MOST_OF_WAITING, waiting, ({ owner, socket, bytes, start }) => {
-        room.give(owner, bytes)
+      forSome(MAX_STARTS_OF_WAITING, waiting, ({ owner, socket, bytes, start }) => {
+        room.release(owner, bytes)
         // Released only now: if `start` holds the connection for another reason, it stays held.
         start()
-        releaseReading(socket)
+        resumeReading(socket)
       })
       forSome(1, resumeQueue, (socket) => {
         paused.delete(socket)
-        releaseReading(socket)
+        resumeReading(socket)
       })
       if (!waiting.isEmpty || !resumeQueue.isEmpty) schedule()
     }
@@ -111,7 +111,7 @@ export default fp(
     function pause(owner: string, socket: Socket): void {
       if (paused.has(socket) || socket.destroyed) return
       paused.add(socket)
-      holdReading(socket)
+      pauseReading(socket)
       resumeQueue.push(owner, socket)
       schedule()
     }

@@ -1,8 +1,8 @@
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { gatherChunks } from '../ingest/gather-chunks.ts'
-import { holdReading, releaseReading } from '../lib/reading.ts'
-import { readGauge } from '../metrics/read.ts'
+import { pauseReading, resumeReading } from '../lib/pause-reading.ts'
+import { registerGauge } from '../metrics/register.ts'
 import { BEARER, checkKey, readToken } from '../operate/access.ts'
 import { KeyRing } from '../operate/key-ring.ts'
 import type { Key, Scope } from '../operate/keys.ts'
@@ -15,7 +15,7 @@ export default fp(
     )
     ring.start()
     app.decorate('readFirstKeys', () => ring.readFirst())
-    readGauge(app.metrics, {
+    registerGauge(app.metrics, {
       name: 'sluice_keys_age_seconds',
       help: 'Age of the copy of the API keys. It is renewed every two seconds; a revoked key works until then.',
       read: () => ring.ageMs / 1000,
@@ -35,10 +35,10 @@ export default fp(
             const found = ring.find(readToken(request.headers.authorization))
             if (found instanceof Promise) {
               // Otherwise Node.js reads up to 64 KiB of the body ahead, perhaps in chunks of one byte that take 200 bytes each.
-              holdReading(socket)
+              pauseReading(socket)
               gatherChunks(request.raw)
               const resume = (error?: Error) => {
-                releaseReading(socket)
+                resumeReading(socket)
                 done(error)
               }
               return void found.then(accept).then(() => resume(), resume)

@@ -6,7 +6,7 @@ import type { Key } from '../operate/keys.ts'
 import { type RateLimit, RateLimits } from '../operate/rate-limits.ts'
 
 /** Longer waits are split, because a sender that disconnects is noticed only between two of them. */
-const LONGEST_SLEEP_MS = 1_000
+const MAX_SLEEP_MS = 1_000
 
 /**
  * `onRequest: app.admit`, after the key is known: refuses a request before its body is read, if the storage budget is spent or
@@ -37,7 +37,7 @@ export default fp(
       let alreadyCounted = 1
       return async (rows, bytes) => {
         for (let wait = waitMs(); wait > 0 && !socket.destroyed; wait = waitMs()) {
-          await sleep(Math.min(wait, LONGEST_SLEEP_MS), undefined, { signal: stop }).catch(() => stop.throwIfAborted())
+          await sleep(Math.min(wait, MAX_SLEEP_MS), undefined, { signal: stop }).catch(() => stop.throwIfAborted())
         }
         limit()?.charge(rows - alreadyCounted)
         alreadyCounted = 0

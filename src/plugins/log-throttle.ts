@@ -17,7 +17,7 @@ export default fp(
     const seen = new Map<ProblemCode, number>()
     let second: NodeJS.Timeout | undefined
 
-    app.decorate('hasRoomInLog', (code) => {
+    app.decorate('admitToLog', (code) => {
       // Each of these is a defect of the service, and its response says that the log has the reason.
       if (code === 'internal_error' || log.isLevelEnabled('debug')) return true
       const lines = (seen.get(code) ?? 0) + 1
@@ -44,6 +44,6 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     /** May another refusal with this code be logged? Call it once for each refusal: it counts those that may not. */
-    hasRoomInLog(code: ProblemCode): boolean
+    admitToLog(code: ProblemCode): boolean
   }
 }

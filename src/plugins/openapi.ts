@@ -14,9 +14,9 @@ import { CountsSchema, LinesReportSchema, ResultSchema, ResultsSchema } from '..
  * How many large responses that need no key may be sent at once. Each holds about 128 KiB until its reader has taken it. A
  * browser requests five.
  */
-const MOST_READERS = 64
+const MAX_READERS = 64
 /** A slow reader does not block others for longer than this. */
-const LONGEST_READING_MS = 60_000
+const MAX_READING_MS = 60_000
 
 /** /openapi.json, made from the routes' schemas, and a page at /docs that reads it; both without a key. */
 export default fp(async function openapi(app: FastifyInstance) {
@@ -39,10 +39,10 @@ export default fp(async function openapi(app: FastifyInstance) {
   }
   let readers = 0
   app.decorate('limitReaders', (_request, reply, done) => {
-    if (readers >= MOST_READERS)
+    if (readers >= MAX_READERS)
       throw new Problem('overloaded', 'Too many clients are reading the description of the API. Try again later.')
     readers++
-    const timer = setTimeout(() => reply.raw.destroy(), LONGEST_READING_MS).unref()
+    const timer = setTimeout(() => reply.raw.destroy(), MAX_READING_MS).unref()
     reply.onceTaken(() => {
       clearTimeout(timer)
       readers--

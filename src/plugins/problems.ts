@@ -27,7 +27,7 @@ export default fp(
 
 export function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): void {
   request.problemCode = problem.code
-  request.isLogged = request.server.hasRoomInLog(problem.code)
+  request.isLogged = request.server.admitToLog(problem.code)
   if (problem.status >= 500 && request.isLogged) {
     request.log[problem.code === 'internal_error' ? 'error' : 'warn'](
       {
@@ -149,7 +149,7 @@ export function onClientError(app: FastifyInstance, error: Error & { code?: stri
   const [code, detail, reason] = CLIENT_ERRORS[error.code ?? ''] ?? NOT_HTTP
   const problem = new Problem(code, detail)
   const requestId = randomUUID()
-  if (app.hasRoomInLog(code)) app.log.info({ requestId, status: problem.status, code }, 'request')
+  if (app.admitToLog(code)) app.log.info({ requestId, status: problem.status, code }, 'request')
   const body = JSON.stringify(problem.toDocument('', requestId))
   socket.end(
     `HTTP/1.1 ${problem.status} ${reason}\r\nContent-Type: ${MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,

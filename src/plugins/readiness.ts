@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { pendingMigrations } from '../data/migrate.ts'
-import { readGauge } from '../metrics/read.ts'
+import { registerGauge } from '../metrics/register.ts'
 
 const CHECK_MS = 500
 
@@ -16,7 +16,7 @@ export default fp(
     const state = { ready: false, reason: 'starting: the database has not been reached yet' }
     const stop = new AbortController()
     app.decorate('readiness', state)
-    readGauge(app.metrics, {
+    registerGauge(app.metrics, {
       name: 'sluice_ready',
       help: 'Does /readyz respond with 200? 1: yes.',
       read: () => (state.ready ? 1 : 0),

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { Budget } from '../lib/budget.ts'
+import { MemoryBudget } from '../lib/memory-budget.ts'
 import type { Key } from '../operate/keys.ts'
-import { MOST_PIPELINED } from './bodies.ts'
+import { MAX_PIPELINED } from './bodies.ts'
 
 /** Memory of a request itself while it waits for its turn, as measured: it bounds the number of waiting requests. */
 const REQUEST_BYTES = 10 * 1024
@@ -11,19 +11,19 @@ export interface Reading {
   /** Aborts when the response is complete or its reader has disconnected. */
   signal: AbortSignal
   /** Reserves memory for the response: call it with the bytes that it takes from now on. @throws Problem overloaded */
-  hold(bytes: number): void
+  reserve(bytes: number): void
 }
 
 /** Bounds the memory of responses that are being made or that their readers have not taken: any number of readers may stall. */
 export default fp(async function responseMemory(app: FastifyInstance) {
   const { config } = app
-  const budget = new Budget(
+  const budget = new MemoryBudget(
     config.UNREAD_MAX_BYTES,
     'The responses that their clients have not read yet use all the memory that they may use. Try again later.',
   )
   app.decorate('responseMemory', budget)
   // Node.js warns of a leak above ten listeners. Each response that waits on the connection has one.
-  app.server.on('connection', (socket) => socket.setMaxListeners(2 * MOST_PIPELINED))
+  app.server.on('connection', (socket) => socket.setMaxListeners(2 * MAX_PIPELINED))
   app.decorateReply('onceTaken', function (release) {
     const { socket } = this.request.raw
     // The client has already disconnected: `close` will not fire, and the reservation would leak.
@@ -48,7 +48,7 @@ export default fp(async function responseMemory(app: FastifyInstance) {
     })
     return {
       signal: end.signal,
-      hold: (bytes) => {
+      reserve: (bytes) => {
         end.signal.throwIfAborted()
         reserve(REQUEST_BYTES + bytes)
       },
@@ -58,7 +58,7 @@ export default fp(async function responseMemory(app: FastifyInstance) {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    responseMemory: Budget
+    responseMemory: MemoryBudget
   }
   interface FastifyReply {
     /**

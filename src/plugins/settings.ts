@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type SettingName, selectUnsafeSettings, UNSAFE_SETTINGS } from '../data/unsafe-settings.ts'
 import { repeat } from '../lib/repeat.ts'
-import { readGauge } from '../metrics/read.ts'
+import { registerGauge } from '../metrics/register.ts'
 
 /** Until the settings have been read once. */
 const RETRY_MS = 500
@@ -13,7 +13,7 @@ const CHECK_MS = 15_000
 export default fp(
   async function settings(app: FastifyInstance) {
     let unsafe: SettingName[] | undefined
-    readGauge(app.metrics, {
+    registerGauge(app.metrics, {
       name: 'sluice_unsafe_settings',
       help: 'Does PostgreSQL run with a setting that breaks a guarantee? 1: yes. By setting.',
       labelNames: ['setting'],

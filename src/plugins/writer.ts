@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { createRecordStore } from '../data/record-store.ts'
 import { Writer } from '../ingest/writer.ts'
-import { Budget } from '../lib/budget.ts'
+import { MemoryBudget } from '../lib/memory-budget.ts'
 import { measureWriter, registerQueueMetrics } from '../metrics/writer.ts'
 
 /** The one writer of this process. It is registered after the database, so it drains and closes before it. */
@@ -27,7 +27,7 @@ export default fp(
     app.decorate('writer', instance)
     const refusal =
       'The requests that wait for the database use all the memory that they may use. Send the request again later.'
-    app.decorate('ingestMemory', new Budget(config.QUEUE_MAX_BYTES, refusal))
+    app.decorate('ingestMemory', new MemoryBudget(config.QUEUE_MAX_BYTES, refusal))
     registerQueueMetrics(app.metrics, instance, app.ingestMemory)
     app.addHook('onClose', () => instance.close())
   },
@@ -37,6 +37,6 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     writer: Writer
-    ingestMemory: Budget
+    ingestMemory: MemoryBudget
   }
 }

@@ -3,7 +3,7 @@ import { type PageRequest, type StoredRecord, selectHorizon, selectPage } from '
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
-import { refuseLost } from './ahead.ts'
+import { refuseInvalidCursor } from './check-cursor.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
 import { ReservedText } from './reserved-text.ts'
@@ -79,7 +79,7 @@ export async function openExport(
     return { body: text.finish(), count, epoch, last, more }
   }
   const first = await inTurn(reader, () => fetch(head))
-  if (order === 'asc') await refuseLost(request.after, first.epoch, reader)
+  if (order === 'asc') await refuseInvalidCursor(request.after, first.epoch, reader)
 
   async function* pages(): AsyncGenerator<Buffer> {
     for (let page = first; ; ) {

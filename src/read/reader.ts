@@ -1,14 +1,14 @@
 import type { Database } from '../data/schema.ts'
-import type { Turnstile } from '../lib/turnstile.ts'
+import type { FairSemaphore } from '../lib/fair-semaphore.ts'
 import type { Key } from '../operate/keys.ts'
 
 /** The database to read from, and the client that reads. */
 export interface Reader {
   db: Database
   /** For questions that a standby may not be able to answer yet. */
-  primary: { db: Database; turnstile: Turnstile }
+  primary: { db: Database; semaphore: FairSemaphore }
   /** Limits access to the connections of `db`. */
-  turnstile: Turnstile
+  semaphore: FairSemaphore
   key: Key
   /** Aborts when the client disconnects or its key loses a right. Then nothing more is read for it. */
   signal: AbortSignal
@@ -20,9 +20,9 @@ const MAX_WAIT_MS = 5_000
 /**
  * Reads as soon as a connection is free for this key. @throws Problem overloaded; the reason of the signal; what `read` throws
  */
-export const inTurn = <T>({ turnstile, key, signal }: Reader, read: () => Promise<T>): Promise<T> =>
-  turnstile.pass(key.id, { signal, maxMs: MAX_WAIT_MS }, read)
+export const inTurn = <T>({ semaphore, key, signal }: Reader, read: () => Promise<T>): Promise<T> =>
+  semaphore.run(key.id, { signal, maxMs: MAX_WAIT_MS }, read)
 
 /** The same without a time limit: for a read whose response has begun, so that it can no longer be refused. */
-export const inTurnWithoutLimit = <T>({ turnstile, key, signal }: Reader, read: () => Promise<T>): Promise<T> =>
-  turnstile.pass(key.id, { signal }, read)
+export const inTurnWithoutLimit = <T>({ semaphore, key, signal }: Reader, read: () => Promise<T>): Promise<T> =>
+  semaphore.run(key.id, { signal }, read)

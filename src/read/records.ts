@@ -3,7 +3,7 @@ import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../lib/problems.ts'
 import { sourceRefusal } from '../operate/access.ts'
 import type { ListQuery } from '../schemas/list.ts'
-import { refuseLost } from './ahead.ts'
+import { refuseInvalidCursor } from './check-cursor.ts'
 import { readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, type Reader } from './reader.ts'
 import { ReservedText } from './reserved-text.ts'
@@ -13,7 +13,7 @@ import { writeCloudEvent, writeRecord } from './write-record.ts'
 export type Shape = 'record' | 'cloudevent'
 
 /** Reserves memory. The argument is the new total in bytes. @throws Problem overloaded */
-export type Hold = (bytes: number) => void
+export type Reserve = (bytes: number) => void
 
 const writers: Record<Shape, (record: StoredRecord) => string> = { record: writeRecord, cloudevent: writeCloudEvent }
 
@@ -26,7 +26,7 @@ export async function readRecord(
   source: string,
   id: string,
   shape: Shape,
-  hold: Hold,
+  reserve: Reserve,
 ): Promise<Buffer> {
   const { db, key, signal } = reader
   const refusal = sourceRefusal(key, source)
@@ -36,7 +36,7 @@ export async function readRecord(
     ? undefined
     : await inTurn(reader, () => selectRecord(db, source, id, signal))
   if (record === undefined) throw new Problem('not_found', 'No record with this source and id is stored.')
-  const text = new ReservedText(hold)
+  const text = new ReservedText(reserve)
   text.add(writers[shape](record))
   return text.finish()
 }
@@ -58,7 +58,7 @@ export async function readPage(
   query: ListQuery,
   maxBytes: number,
   shape: Shape,
-  hold: Hold,
+  reserve: Reserve,
 ): Promise<Page> {
   const { db, key, signal } = reader
   const request = {
@@ -69,7 +69,7 @@ export async function readPage(
     limit: readLimit(query.limit),
     maxBytes,
   }
-  const text = new ReservedText(hold)
+  const text = new ReservedText(reserve)
   let separator = shape === 'record' ? '{"records":[' : '['
   let first: number | undefined
   const { last, more } = await inTurn(reader, () =>
@@ -81,7 +81,7 @@ export async function readPage(
       separator = ','
     }),
   )
-  if (request.order === 'asc') await refuseLost(request.after, first, reader)
+  if (request.order === 'asc') await refuseInvalidCursor(request.after, first, reader)
   const next = more && last !== undefined ? encodeCursor(last) : null
   if (last === undefined) text.add(separator)
   text.add(shape === 'record' ? `],"next":${JSON.stringify(next)}}` : ']')

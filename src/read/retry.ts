@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 
 const FIRST_PAUSE_MS = 50
-const LONGEST_PAUSE_MS = 500
+const MAX_PAUSE_MS = 500
 /** query_canceled: a read that took too long would take as long again. */
 const CANCELLED = '57014'
 
@@ -15,7 +15,7 @@ const CANCELLED = '57014'
 export async function retryDuringOutage<T>(read: () => Promise<T>, holdMs: number, signal: AbortSignal): Promise<T> {
   // Starts with the first failure: before that, the read may have waited a long time for its turn.
   let end: number | undefined
-  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
     try {
       return await read()
     } catch (error) {

@@ -5,13 +5,13 @@ import { gatherChunks } from '../ingest/gather-chunks.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
 import { abandon, type Encoding, readEncoding } from '../ingest/inflate.ts'
 import { type IngestRequest, ingest } from '../ingest/ingest.ts'
+import { ingestLines } from '../ingest/ingest-lines.ts'
 import { IDLE_STREAM_BYTES, recordsBytes, textBytes } from '../ingest/memory.ts'
-import { ingestLines } from '../ingest/ndjson.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { Problem } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
 import { INGEST_SCHEMA } from '../schemas/ingest.ts'
-import { openBody, openReservation, type Reservation, receiveBody, sendContinue } from './receive.ts'
+import { openBody, openReservation, type Reserve, receiveBody, sendContinue } from './receive.ts'
 
 /**
  * In bytes. Up to this size, the memory of a response is released at once, because the kernel takes it: the response to a single
@@ -57,9 +57,9 @@ const routes: FastifyPluginAsync = async (app) => {
 
   async function storeBatch(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const preferences = readPrefer(request.headers.prefer)
-    const hold = openReservation(request)
+    const reserve = openReservation(request)
     let bytes = 0
-    // For the records, and then for the response. It is reserved with them: once they are committed, it cannot be refused.
+    // The memory of the response is reserved together with that of the records: after the commit, the request cannot be refused.
     let held = 0
     const { format, encoding } = request
     const maxBatchBytes = format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
@@ -67,12 +67,12 @@ const routes: FastifyPluginAsync = async (app) => {
       // No variable holds the body, so it can be collected while the records wait.
       const batch = await readContent(
         request,
-        await receiveBody(request, reply, encoding, { ...limits, maxBatchBytes }, hold),
+        await receiveBody(request, reply, encoding, { ...limits, maxBatchBytes }, reserve),
       )
       bytes = batch.bytes
-      const reserve: IngestRequest['reserve'] = (records) => {
+      const admit: IngestRequest['admit'] = (records) => {
         const needed = batch.textBytes + recordsBytes(records)
-        hold(needed)
+        reserve(needed)
         held = needed
         if (request.rateLimit !== undefined) {
           request.rateLimit.charge(records.length - 1)
@@ -81,7 +81,7 @@ const routes: FastifyPluginAsync = async (app) => {
       }
       // Reading the body may have taken long, so the key is checked again.
       const key = app.keyNow(request, 'ingest')
-      const response = await ingest(app.writer, { batch, bytes, key, preferences, totals, reserve })
+      const response = await ingest(app.writer, { batch, bytes, key, preferences, totals, admit })
       request.counts = response.counts
       reply.code(response.status)
       if (response.location !== undefined) reply.header('location', response.location)
@@ -91,7 +91,7 @@ const routes: FastifyPluginAsync = async (app) => {
       held = Math.min(held, body.length)
       return reply.sendJson(body)
     } finally {
-      keepUntilTaken(reply, hold, held)
+      keepUntilTaken(reply, reserve, held)
       app.storage.add(bytes)
     }
   }
@@ -104,7 +104,7 @@ const routes: FastifyPluginAsync = async (app) => {
   }
 
   async function storeLines(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const hold = openReservation(request)
+    const reserve = openReservation(request)
     const defaults = defaultsOf(request)(false)
     // Other bodies are read as fast as they arrive.
     gatherChunks(request.raw)
@@ -114,24 +114,33 @@ const routes: FastifyPluginAsync = async (app) => {
     let held = 0
     const unregister = app.endOnClose(request.raw, (why) => closing.abort(why))
     try {
-      hold(IDLE_STREAM_BYTES)
+      reserve(IDLE_STREAM_BYTES)
       app.watchUpload(request.raw)
       sendContinue(request, reply)
       const lost = app.watchKey(request, 'ingest')
       const stop = AbortSignal.any([closing.signal, lost])
       const admit = app.admitLines(request, stop)
-      const holdLines = (bytes: number) => {
-        hold(bytes)
+      const reserveLines = (bytes: number) => {
+        reserve(bytes)
         held = bytes
       }
-      const lines = { key: request.key as Key, defaults, limits, stop, withdraw: lost, totals, admit, hold: holdLines }
+      const lines = {
+        key: request.key as Key,
+        defaults,
+        limits,
+        stop,
+        withdraw: lost,
+        totals,
+        admit,
+        reserve: reserveLines,
+      }
       const response = await ingestLines(content, app.writer, lines)
       request.counts = response.counts
       const body = toBody(response.body)
       held = Math.min(held, body.length)
       return reply.code(response.status).sendJson(body)
     } finally {
-      keepUntilTaken(reply, hold, held)
+      keepUntilTaken(reply, reserve, held)
       unregister()
       // In every case: an unread body would block the next request on the connection.
       abandon(content)
@@ -166,11 +175,11 @@ const toBody = (json: string) => (json.length > SMALL_RESPONSE ? Buffer.from(jso
  * Keeps the memory of the response reserved until the client has taken it, because any number of clients may leave their
  * responses unread. A problem document, which does not exist yet, needs at most what its records or lines held.
  */
-function keepUntilTaken(reply: FastifyReply, hold: Reservation, bytes: number): void {
-  if (bytes <= SMALL_RESPONSE) hold()
+function keepUntilTaken(reply: FastifyReply, reserve: Reserve, bytes: number): void {
+  if (bytes <= SMALL_RESPONSE) reserve()
   else {
-    hold(bytes)
-    reply.onceTaken(hold)
+    reserve(bytes)
+    reply.onceTaken(reserve)
   }
 }
 

@@ -7,8 +7,8 @@ import { parseJson } from '../ingest/parse-json.ts'
 import { parseTime } from '../ingest/time.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
-import { createKey, type KeyRequest, listKeys, revokeKey } from '../operate/issue-key.ts'
 import type { Key } from '../operate/keys.ts'
+import { createKey, type KeyRequest, listKeys, revokeKey } from '../operate/manage-keys.ts'
 import { KeyIdSchema, KeyListSchema, type KeyRequestBody, KeyRequestSchema, NewKeySchema } from '../schemas/keys.ts'
 import { ProblemSchema } from '../schemas/problem.ts'
 import { openReservation, receiveBody } from './receive.ts'
@@ -98,7 +98,7 @@ const routes: FastifyPluginAsync = async (app) => {
   /** Runs a query on one of the connections for single records, which the keys share fairly. */
   function inTurn<T>(request: FastifyRequest, reply: FastifyReply, query: () => Promise<T>): Promise<T> {
     const { signal } = reply.beginReading()
-    return app.turnstiles.read.pass((request.key as Key).id, { signal, maxMs: MAX_WAIT_MS }, query)
+    return app.semaphores.read.run((request.key as Key).id, { signal, maxMs: MAX_WAIT_MS }, query)
   }
 }
 

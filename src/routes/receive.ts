@@ -5,13 +5,13 @@ import { abandon, type Encoding, inflate, toBodyProblem } from '../ingest/inflat
 import { requestBytes } from '../ingest/memory.ts'
 import type { Key } from '../operate/keys.ts'
 
-export type Reservation = (bytes?: number) => void
+export type Reserve = (bytes?: number) => void
 
 /**
  * Reserves memory for a request of the key: call the result with the bytes that the request holds beyond itself, or without an
  * argument to release all. @throws Problem overloaded
  */
-export function openReservation(request: FastifyRequest): Reservation {
+export function openReservation(request: FastifyRequest): Reserve {
   const reserve = request.server.ingestMemory.openReservation((request.key as Key).id)
   const own = requestBytes(request.raw.rawHeaders)
   return (bytes) => reserve(bytes === undefined ? 0 : own + bytes)
@@ -27,7 +27,7 @@ export async function receiveBody(
   reply: FastifyReply,
   encoding: Encoding | undefined,
   limits: BodyLimits,
-  hold: Reservation,
+  reserve: Reserve,
 ): Promise<Buffer> {
   const { raw, server } = request
   const declared = encoding === undefined ? Number(request.headers['content-length'] ?? 0) : 0
@@ -37,7 +37,7 @@ export async function receiveBody(
   // Emitted, because `destroy` would close the connection before the response is sent.
   const unregister = server.endOnClose(raw, (why) => raw.complete || raw.emit('error', why))
   try {
-    const content = readBody(body, declared, limits, hold)
+    const content = readBody(body, declared, limits, reserve)
     sendContinue(request, reply)
     return await content
   } catch (error) {

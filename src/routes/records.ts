@@ -3,7 +3,7 @@ import compress from '@fastify/compress'
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteGenericInterface } from 'fastify'
 import type { Gauge } from 'prom-client'
-import { countExports } from '../metrics/exports.ts'
+import { registerExportMetrics } from '../metrics/exports.ts'
 import type { Key } from '../operate/keys.ts'
 import type { Reading } from '../plugins/response-memory.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
@@ -31,8 +31,8 @@ type Identity = Static<typeof IdentitySchema>
 /** GET /v1/records and GET /v1/records/{source}/{id} */
 const routes: FastifyPluginAsync = async (app) => {
   const { config } = app
-  const exports = countExports(app.metrics)
-  const primary = { db: app.db.read, turnstile: app.turnstiles.read }
+  const exports = registerExportMetrics(app.metrics)
+  const primary = { db: app.db.read, semaphore: app.semaphores.read }
   // Registered here and not for all routes, because its hooks run even for routes without compression.
   await app.register(compress, { global: false, globalDecompression: false })
 
@@ -60,13 +60,13 @@ const routes: FastifyPluginAsync = async (app) => {
     compress: COMPRESSION,
     config: { shed: 'read' },
     onRequest: app.requireScope('read'),
-    handler: whileReading<{ Querystring: ListQuery }>(async (request, reply, { signal, hold }) => {
+    handler: whileReading<{ Querystring: ListQuery }>(async (request, reply, { signal, reserve }) => {
       const type = negotiate(request, LIST_TYPES)
-      const [turnstile, key] = [app.turnstiles.list, request.key as Key]
-      const reader = { db: app.db.list, primary, turnstile, key, signal }
+      const [semaphore, key] = [app.semaphores.list, request.key as Key]
+      const reader = { db: app.db.list, primary, semaphore, key, signal }
       reply.header('vary', 'Accept, Accept-Encoding')
       if (type === 'application/x-ndjson' || type === 'text/csv') {
-        hold(EXPORT_BYTES + compressorBytes(request))
+        reserve(EXPORT_BYTES + compressorBytes(request))
         const format = type === 'text/csv' ? CSV : NDJSON
         const pages = await openExport(reader, request.query, format, config.OUTAGE_HOLD_SECONDS * 1000)
         reply.cutOffWithKey('read')
@@ -75,9 +75,9 @@ const routes: FastifyPluginAsync = async (app) => {
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 0 }))
       }
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
-      const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, hold)
+      const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, reserve)
       checkAgain(request)
-      if (body.length > COMPRESSED_AT_ONCE) hold(body.buffer.byteLength + compressorBytes(request))
+      if (body.length > COMPRESSED_AT_ONCE) reserve(body.buffer.byteLength + compressorBytes(request))
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
       return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(body)
     }),
@@ -102,13 +102,13 @@ const routes: FastifyPluginAsync = async (app) => {
     },
     config: { shed: 'read' },
     onRequest: app.requireScope('read'),
-    handler: whileReading<{ Params: Identity }>(async (request, reply, { signal, hold }) => {
+    handler: whileReading<{ Params: Identity }>(async (request, reply, { signal, reserve }) => {
       const { source, id } = request.params
       const type = negotiate(request, RECORD_TYPES)
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
-      const [turnstile, key] = [app.turnstiles.read, request.key as Key]
-      const reader = { db: app.db.read, primary, turnstile, key, signal }
-      const record = await readRecord(reader, source, id, shape, hold)
+      const [semaphore, key] = [app.semaphores.read, request.key as Key]
+      const reader = { db: app.db.read, primary, semaphore, key, signal }
+      const record = await readRecord(reader, source, id, shape, reserve)
       checkAgain(request)
       return reply.header('vary', 'Accept').type(`${type}; charset=utf-8`).send(record)
     }),

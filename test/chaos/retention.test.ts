@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { connect as connectAs } from '../../src/data/connect.ts'
 import { parsePolicies } from '../../src/operate/policies.ts'
-import { Removed, retain } from '../../src/operate/retention.ts'
+import { DeletedTotals, retain } from '../../src/operate/retention.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { addRecords, ids, many } from '../helpers/retention.ts'
@@ -101,7 +101,7 @@ t.test('the identity of a deleted record is free again, and a reader continues f
 })
 
 /** Runs retention to its end, with the role for maintenance. */
-async function run(t: Test, { database }: TestApp, policies: string, onRemoved = () => {}): Promise<Removed> {
+async function run(t: Test, { database }: TestApp, policies: string, onRemoved = () => {}): Promise<DeletedTotals> {
   let isOver = false
   const db = connectAs({
     url: database.maintenanceUrl,
@@ -112,8 +112,8 @@ async function run(t: Test, { database }: TestApp, policies: string, onRemoved =
     onError: (error) => isOver || t.error(error),
   })
   const parsed = parsePolicies(policies, 'policies.json')
-  const removed = new Removed(parsed)
-  const onBatch = (batch: Parameters<Removed['add']>[0]) => {
+  const removed = new DeletedTotals(parsed)
+  const onBatch = (batch: Parameters<DeletedTotals['add']>[0]) => {
     removed.add(batch)
     onRemoved()
   }

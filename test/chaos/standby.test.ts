@@ -3,7 +3,7 @@ import t from 'tap'
 import { openWithStandby } from '../../scripts/durability/standby.ts'
 import { connect as open } from '../../src/data/connect.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
-import { standingOf } from '../../src/data/epochs.ts'
+import { cursorStateOf } from '../../src/data/epochs.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
 import { selectHorizon } from '../../src/data/select-records.ts'
@@ -189,7 +189,7 @@ t.test('a COPY, an INSERT and a look-up of a position on a standby fail as an ou
   for (const work of [
     () => copyRecords(db, rows, base),
     () => insertRecords(db, toColumns(rows), base),
-    () => standingOf(db, { epoch: 2 ** 30, xid: '1' }, true),
+    () => cursorStateOf(db, { epoch: 2 ** 30, xid: '1' }, true),
   ]) {
     const failure = await work().catch((error) => error)
     t.match(classifyFailure(failure), { kind: 'transient', unavailable: true }, failure.message)

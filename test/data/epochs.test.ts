@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { connect } from '../../src/data/connect.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
-import { beginEpoch, HIGHEST_EPOCH, standingOf } from '../../src/data/epochs.ts'
+import { beginEpoch, cursorStateOf, MAX_EPOCH } from '../../src/data/epochs.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import type { Seen } from '../../src/data/seen.ts'
 import { encodeCursor } from '../../src/lib/cursor.ts'
@@ -116,30 +116,25 @@ t.test('positions that were lost are recognised if records were stored that sort
         { epoch: 2, xid: '1' },
         { epoch: 900_000_000, xid: '7' },
         { epoch: 900_000_001, xid: '1' },
-      ].map((position) => standingOf(api, position, primary)),
+      ].map((position) => cursorStateOf(api, position, primary)),
     )
     t.same(standings, [undefined, 'lost', 'lost', 'lost', undefined])
   }
   // No record was stored in the previous epoch.
   t.equal(await currentEpoch({ epoch: 900_000_700, xid: '7' }), 900_000_701)
-  t.equal(await standingOf(api, { epoch: 900_000_600, xid: '1' }, true), undefined)
+  t.equal(await cursorStateOf(api, { epoch: 900_000_600, xid: '1' }, true), undefined)
 })
 
 // A cursor has a checksum but no secret, so every reader can make one up.
 t.test('a made-up cursor cannot use up the epochs', async (t) => {
-  for (const epoch of [HIGHEST_EPOCH, 2 ** 31 - 1]) {
+  for (const epoch of [MAX_EPOCH, 2 ** 31 - 1]) {
     const cursor = encodeCursor({ epoch, xid: '1', n: 1 })
     const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
     t.equal(await command.exit, 1)
     t.match(command.stderr(), /not a cursor from this service/)
   }
-  for (const times of [1, 2, 3])
-    t.equal(await currentEpoch({ epoch: 2 ** 31 - 1, xid: FAR }), HIGHEST_EPOCH + times - 1)
-  t.equal(
-    await beginEpoch(owner as never, undefined),
-    HIGHEST_EPOCH + 3,
-    'without a cursor, the next epoch is one higher',
-  )
+  for (const times of [1, 2, 3]) t.equal(await currentEpoch({ epoch: 2 ** 31 - 1, xid: FAR }), MAX_EPOCH + times - 1)
+  t.equal(await beginEpoch(owner as never, undefined), MAX_EPOCH + 3, 'without a cursor, the next epoch is one higher')
 })
 
 t.test('the reader, maintenance and backup roles may not begin an epoch', async (t) => {
@@ -154,13 +149,13 @@ t.test('the reader, maintenance and backup roles may not begin an epoch', async 
 t.test('a position that was assigned is not ahead; one that was not is ahead', async (t) => {
   const assigned = await writes.insert({ epoch: 0, xid: '0' })
   for (const primary of [true, false]) {
-    t.equal(await standingOf(api, assigned, primary), undefined)
-    t.equal(await standingOf(api, { epoch: 1, xid: FAR }, primary), 'ahead')
-    t.equal(await standingOf(api, { epoch: 2, xid: '1' }, primary), 'ahead')
+    t.equal(await cursorStateOf(api, assigned, primary), undefined)
+    t.equal(await cursorStateOf(api, { epoch: 1, xid: FAR }, primary), 'ahead')
+    t.equal(await cursorStateOf(api, { epoch: 2, xid: '1' }, primary), 'ahead')
   }
   await sql`UPDATE sluice.epochs SET server_started_at = '2026-01-01'`.execute(root)
   t.equal(
-    await standingOf(api, { epoch: 1, xid: FAR }, true),
+    await cursorStateOf(api, { epoch: 1, xid: FAR }, true),
     undefined,
     'after a restart, a position of the previous epoch is not ahead',
   )

@@ -1,8 +1,8 @@
 import { type Kysely, sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { connect as connectAs } from '../../src/data/connect.ts'
+import { deleteBatch } from '../../src/data/delete-records.ts'
 import { beginRetention } from '../../src/data/maintenance.ts'
-import { removeBatch } from '../../src/data/remove-records.ts'
 import { vacuumRecords } from '../../src/data/vacuum.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
@@ -91,7 +91,7 @@ async function startSlow(t: Test) {
   return all
 }
 
-async function removeOld(db: Parameters<typeof removeBatch>[0]): Promise<void> {
+async function removeOld(db: Parameters<typeof deleteBatch>[0]): Promise<void> {
   const before = new Date(Date.now() - DAY * 1000).toISOString()
   const bounds = {
     after: { epoch: 0, xid: '0', n: '0' },
@@ -99,7 +99,7 @@ async function removeOld(db: Parameters<typeof removeBatch>[0]): Promise<void> {
     limit: 100_000,
     maxBytes: 1e9,
   }
-  await removeBatch(db, [{ selection: {}, before, upTo: undefined }], bounds, { dryRun: false })
+  await deleteBatch(db, [{ selection: {}, before, upTo: undefined }], bounds, { dryRun: false })
 }
 
 async function sizes(db: Kysely<unknown>): Promise<{ heap: number; all: number }> {

@@ -6,7 +6,7 @@ import { stopServers } from '../../scripts/durability/server.ts'
 import { FAST, ownFolder } from './own-server.ts'
 
 /** A fault takes a few seconds, and much longer on a busy machine. */
-const LONGEST_MS = 300_000
+const MAX_MS = 300_000
 
 /**
  * Runs the short form of each fault with its own processes, and asserts that Sluice keeps its promises.
@@ -16,14 +16,14 @@ export async function testFaults(
   faults: readonly Fault[],
   open: (folder: string, settings: Record<string, string>) => Promise<Postgres> = openPostgres,
 ): Promise<void> {
-  t.setTimeout(faults.length * LONGEST_MS)
+  t.setTimeout(faults.length * MAX_MS)
   const folder = await ownFolder(t)
   const postgres = await open(folder, FAST)
   t.teardown(() => postgres.close())
   t.teardown(() => stopServers())
   for (const fault of faults) {
     const name = `${fault.quickTitle}: no record is lost or doubled, and no response is wrong`
-    await t.test(name, { timeout: LONGEST_MS }, (t) => testFault(t, fault, postgres, folder))
+    await t.test(name, { timeout: MAX_MS }, (t) => testFault(t, fault, postgres, folder))
   }
 }
 

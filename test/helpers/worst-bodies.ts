@@ -8,7 +8,7 @@ const MiB = 1024 * 1024
 /** A little less than the defaults of MAX_BATCH_BYTES and MAX_RECORD_BYTES. */
 const BATCH = 16 * MiB - 1024
 const RECORD = MiB - 1024
-const MOST_RECORDS = 10_000
+const MAX_RECORDS = 10_000
 
 export interface WorstBody {
   name: string
@@ -36,7 +36,7 @@ const record = (data: string, n: number | string = 0) => `{"source":"worst","typ
 /** Four of the largest records. A batch may have four times as many, but PostgreSQL would take long to store them. */
 const batchOf = (name: string, data: (bytes: number) => string) =>
   `[${fill(BATCH / 4, (n) => record(data(RECORD - 100), `${name}-${n}`))}]`
-const records = (one: (n: number) => string) => `[${Array.from({ length: MOST_RECORDS }, (_, n) => one(n))}]`
+const records = (one: (n: number) => string) => `[${Array.from({ length: MAX_RECORDS }, (_, n) => one(n))}]`
 /** Several blocks of lines. A body may have any number of lines, and each costs the same. */
 const lines = (line: string) => `${line}\n`.repeat(RECORD / 4 / (line.length + 1))
 

@@ -6,9 +6,9 @@ import { watchEventLoop } from './turns.ts'
 import { manyKeys, type WorstBody } from './worst-bodies.ts'
 
 /** How long other requests may wait for one body, in milliseconds. On a slow machine, it may take longer. */
-const LONGEST_TURN = 100
+const MAX_TURN_MS = 100
 /** The same, as a multiple of the time that V8 takes to parse the largest record. On a fast machine, the two are about equal. */
-const LONGEST_IN_RECORDS = 5
+const MAX_TURN_IN_RECORDS = 5
 /** The best of these tries counts, because code is compiled when it first runs, and any turn may include a garbage collection. */
 const TRIES = 3
 
@@ -39,7 +39,7 @@ export async function testEventLoop(t: Test, bodies: readonly WorstBody[]): Prom
     await t.test(`other requests are answered during this one: ${name}`, async (t) => {
       const body = make()
       let best = Number.POSITIVE_INFINITY
-      for (let tries = 0; tries < TRIES && best >= LONGEST_TURN; tries++) {
+      for (let tries = 0; tries < TRIES && best >= MAX_TURN_MS; tries++) {
         turns.takeLongest()
         let isAnswered = false
         const sent = send('POST', '/v1/records', headers, body).finally(() => {
@@ -55,7 +55,7 @@ export async function testEventLoop(t: Test, bodies: readonly WorstBody[]): Prom
         // At least one: a body that is refused early leaves no time for more.
         t.ok(others > 0, `${others} other requests were answered`)
       }
-      const bound = best < LONGEST_TURN ? LONGEST_TURN : Math.max(LONGEST_TURN, LONGEST_IN_RECORDS * readRecord())
+      const bound = best < MAX_TURN_MS ? MAX_TURN_MS : Math.max(MAX_TURN_MS, MAX_TURN_IN_RECORDS * readRecord())
       t.ok(best < bound, `the longest turn took ${Math.round(best)} ms; the limit is ${Math.round(bound)} ms`)
     })
   }

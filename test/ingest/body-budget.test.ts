@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
 import t from 'tap'
 import { readBody } from '../../src/ingest/body.ts'
-import { Budget } from '../../src/lib/budget.ts'
+import { MemoryBudget } from '../../src/lib/memory-budget.ts'
 import { createApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { isProblem } from '../helpers/problem.ts'
@@ -13,7 +13,7 @@ const LIMITS = { maxBatchBytes: 8192, maxRecordBytes: 8192 }
 // A chunked body has no Content-Length, and a compressed body inflates to more than its Content-Length. Without these
 // bytes, the budget would not bound the memory of the process.
 t.test('bytes beyond Content-Length are reserved as they arrive', async (t) => {
-  const budget = new Budget(16_384, 'Later.')
+  const budget = new MemoryBudget(16_384, 'Later.')
   const stream = new Readable({ read() {} })
   const reading = readBody(stream, 100, LIMITS, budget.openReservation('a key'))
   t.equal(budget.used, 100)
@@ -38,7 +38,7 @@ t.test('a chunked or compressed body that grows beyond the free memory is refuse
   const post = (headers: Record<string, string>) =>
     head('POST', '/v1/records', { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', ...headers })
   // The rest is enough for the request and half of its body.
-  app.ingestMemory.take('another key', 25_000)
+  app.ingestMemory.reserve('another key', 25_000)
   for (const [name, headers, pieces] of [
     ['chunked', { 'Transfer-Encoding': 'chunked' }, [...chunked(record.subarray(0, 3500), record.subarray(3500))]],
     ['compressed', { 'Content-Length': String(compressed.length), 'Content-Encoding': 'gzip' }, [compressed]],

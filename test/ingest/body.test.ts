@@ -108,13 +108,13 @@ t.test('a body cut short by a lost connection is incomplete, and its Content-Len
 })
 
 t.test('a body that does not fit into the free memory is refused with 503 and Retry-After', async (t) => {
-  small.app.ingestMemory.take('another key', 14_000)
+  small.app.ingestMemory.reserve('another key', 14_000)
   const response = await small.post(`[${recordOf(2000, 'q1')},${recordOf(2000, 'q2')},${recordOf(2000, 'q3')}]`)
   isProblem(t, response, 'overloaded')
   t.equal(response.headers['retry-after'], '1')
   t.equal((await small.get('/v1/records/size/q1')).status, 404)
   t.equal((await small.post(recordOf(2000, 'q4'))).status, 201, 'a body that fits is accepted')
-  small.app.ingestMemory.give('another key', 14_000)
+  small.app.ingestMemory.release('another key', 14_000)
   t.equal((await small.post(recordOf(2000, 'q1'))).status, 201)
 })
 

@@ -48,7 +48,7 @@ t.test('the memory reserved for the records of a batch covers the response', asy
       key: { id: 'k', sourcePrefixes } as never,
       preferences: { strict: false, minimal: false } as never,
       totals: noCounts(),
-      reserve: (records) => {
+      admit: (records) => {
         reserved += recordsBytes(records)
       },
     }).then(

@@ -5,9 +5,9 @@ import t, { type Test } from 'tap'
 import { connect } from '../../src/data/connect.ts'
 import { revokeKey } from '../../src/data/keys.ts'
 import { Problem } from '../../src/lib/problems.ts'
-import { issueKey } from '../../src/operate/issue-key.ts'
-import { KeyRing, MOST_LOOKING } from '../../src/operate/key-ring.ts'
+import { KeyRing, MAX_LOOKUPS } from '../../src/operate/key-ring.ts'
 import type { Key } from '../../src/operate/keys.ts'
+import { issueKey } from '../../src/operate/manage-keys.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
@@ -69,12 +69,12 @@ t.test('before the first read of the keys, a hundred requests wait for it, and t
   const { ring, make, hold } = await setUp(t)
   const { id, token } = await make()
   const held = hold()
-  const results = Array.from({ length: MOST_LOOKING - 1 }, (_, n) => resultOf(ring, `unknown${n}`))
+  const results = Array.from({ length: MAX_LOOKUPS - 1 }, (_, n) => resultOf(ring, `unknown${n}`))
   const last = ring.find(token)
   const late = Array.from({ length: 50 }, () => resultOf(ring, token))
   t.same(await Promise.all(late), Array(50).fill('overloaded'))
   held.release()
-  t.same(await Promise.all(results), Array(MOST_LOOKING - 1).fill(undefined))
+  t.same(await Promise.all(results), Array(MAX_LOOKUPS - 1).fill(undefined))
   t.match(await last, { id })
   t.match(ring.find(token), { id }, 'later requests do not wait')
 })
@@ -84,11 +84,11 @@ t.test('a hundred requests with unknown keys wait for the database, and the othe
   const known = await make()
   await ring.find(known.token)
   const held = hold()
-  const results = Array.from({ length: MOST_LOOKING + 50 }, (_, n) => resultOf(ring, `unknown${n}`))
-  t.same(await Promise.all(results.slice(MOST_LOOKING)), Array(50).fill('overloaded'))
+  const results = Array.from({ length: MAX_LOOKUPS + 50 }, (_, n) => resultOf(ring, `unknown${n}`))
+  t.same(await Promise.all(results.slice(MAX_LOOKUPS)), Array(50).fill('overloaded'))
   t.match(ring.find(known.token), { id: known.id }, 'a known key does not wait')
   held.release()
-  t.same(await Promise.all(results.slice(0, MOST_LOOKING)), Array(MOST_LOOKING).fill(undefined))
+  t.same(await Promise.all(results.slice(0, MAX_LOOKUPS)), Array(MAX_LOOKUPS).fill(undefined))
   t.equal(await ring.find('unknown'), undefined, 'later requests can wait again')
 })
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { paced } from '../../src/operate/pace.ts'
+import { repeatPaced } from '../../src/operate/pace.ts'
 import { stopClock } from '../helpers/clock.ts'
 
 const forever = new AbortController().signal
@@ -7,7 +7,7 @@ const sqlstate = (code: string) => Object.assign(new Error(code), { code })
 
 t.test('steps are repeated until one says that it was the last', async (t) => {
   let steps = 0
-  t.equal(await paced(forever, async () => ++steps < 4), true)
+  t.equal(await repeatPaced(forever, async () => ++steps < 4), true)
   t.equal(steps, 4)
 })
 
@@ -16,7 +16,7 @@ t.test('after a long step the next one takes fewer rows, and after a short one m
   const rows: number[] = []
   const took = [400, 10, 10]
   await Promise.all([
-    paced(forever, async (limit) => {
+    repeatPaced(forever, async (limit) => {
       rows.push(limit)
       clock.jump(took[rows.length - 1] ?? 0)
       return rows.length < 4
@@ -35,7 +35,7 @@ t.test('after a long step the next one takes fewer rows, and after a short one m
 t.test('after a step there is a pause of several times its duration', async (t) => {
   const clock = stopClock(t)
   const begins: number[] = []
-  const running = paced(forever, async () => {
+  const running = repeatPaced(forever, async () => {
     begins.push(performance.now())
     clock.jump(50)
     return begins.length < 2
@@ -49,7 +49,7 @@ t.test('after a step there is a pause of several times its duration', async (t) 
 t.test('lock timeouts, statement timeouts, serialization failures and deadlocks are retried', async (t) => {
   for (const code of ['55P03', '57014', '40001', '40P01']) {
     let tries = 0
-    await paced(forever, async () => {
+    await repeatPaced(forever, async () => {
       if (++tries < 5) throw sqlstate(code)
       return false
     })
@@ -65,7 +65,7 @@ t.test('five temporary failures in a row end it, and any other failure ends it a
     ['53100', 1],
   ] as const) {
     let tries = 0
-    const failing = paced(forever, async () => {
+    const failing = repeatPaced(forever, async () => {
       tries++
       throw sqlstate(code)
     })
@@ -77,7 +77,7 @@ t.test('five temporary failures in a row end it, and any other failure ends it a
 t.test('a stop takes effect between two steps or in a pause, but never during a step', async (t) => {
   const stop = new AbortController()
   let ended = false
-  const running = paced(stop.signal, async () => {
+  const running = repeatPaced(stop.signal, async () => {
     stop.abort()
     await new Promise((resolve) => setImmediate(resolve))
     ended = true
@@ -88,7 +88,7 @@ t.test('a stop takes effect between two steps or in a pause, but never during a 
 
   const clock = stopClock(t)
   const again = new AbortController()
-  const pausing = paced(again.signal, async () => {
+  const pausing = repeatPaced(again.signal, async () => {
     clock.jump(60_000)
     return true
   })

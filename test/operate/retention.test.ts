@@ -3,9 +3,9 @@ import fc from 'fast-check'
 import { sql } from 'kysely'
 import t from 'tap'
 import { connect as connectAs } from '../../src/data/connect.ts'
-import { BYTES, selects } from '../../src/data/removable.ts'
+import { BYTES, selects } from '../../src/data/deletable.ts'
 import { type Policy, parsePolicies } from '../../src/operate/policies.ts'
-import { Removed, retain } from '../../src/operate/retention.ts'
+import { DeletedTotals, retain } from '../../src/operate/retention.ts'
 import type { PolicyInput } from '../../src/schemas/policies.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
@@ -30,13 +30,13 @@ async function apply(
   policies: PolicyInput[],
   records: readonly RecordFields[] = [],
   { dryRun = false } = {},
-): Promise<Removed> {
+): Promise<DeletedTotals> {
   if (records.length > 0) {
     await sql`TRUNCATE sluice.records`.execute(owner)
     await addRecords(owner, records)
   }
   const parsed = parsePolicies(JSON.stringify(policies), 'policies.json')
-  const removed = new Removed(parsed)
+  const removed = new DeletedTotals(parsed)
   const stop = new AbortController().signal
   const completed = await retain(db, parsed, { dryRun, stop, onBatch: (batch) => removed.add(batch) })
   assert.ok(completed)

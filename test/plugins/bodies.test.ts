@@ -5,7 +5,7 @@ import { connect as open, type Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { DISCARD_BYTES, MOST_PIECES, MOST_PIPELINED } from '../../src/plugins/bodies.ts'
+import { DISCARD_BYTES, MAX_PIECES, MAX_PIPELINED } from '../../src/plugins/bodies.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { head, listen } from '../helpers/socket.ts'
@@ -56,7 +56,7 @@ async function statusOf(t: Test, port: number, ...pieces: (string | Buffer)[]): 
 // 800 connections without a key sent bodies as fast as they could, and a client with a key got no response in ten seconds: each
 // iteration of the event loop read up to 2 MiB from each of them.
 t.test('an iteration of the event loop reads only a few pieces of all unwanted bodies', async (t) => {
-  const senders = await Promise.all(Array.from({ length: 4 * MOST_PIECES }, () => dial(t, ports.api)))
+  const senders = await Promise.all(Array.from({ length: 4 * MAX_PIECES }, () => dial(t, ports.api)))
   for (const { socket } of senders) {
     socket.write(head('POST', '/nothing/here', { ...JSON_TYPE, 'Content-Length': String(4 * MiB) }))
     socket.write(Buffer.alloc(4 * MiB))
@@ -71,7 +71,7 @@ t.test('an iteration of the event loop reads only a few pieces of all unwanted b
     last = now
     return now >= senders.length * 4 * MiB
   })
-  t.ok(most > 0 && most <= (2 * MOST_PIECES * MiB) / 16, `${most} bytes`)
+  t.ok(most > 0 && most <= (2 * MAX_PIECES * MiB) / 16, `${most} bytes`)
   for (const { socket } of senders) socket.write(head('GET', '/nothing/here'))
   await until('the next responses', () => senders.every(({ statuses }) => statuses().length === 2))
 })
@@ -229,10 +229,10 @@ t.test('while an unknown key is looked up, no more of the body is read; then the
 t.test('a connection with too many requests in flight is closed, and no later request is handled', async (t) => {
   const get = head('GET', '/v1/records', { Authorization: `Bearer ${key}` })
   const patient = await dial(t, ports.api)
-  patient.socket.write(get.repeat(MOST_PIPELINED))
-  await until('all responses', () => patient.statuses().length === MOST_PIPELINED)
-  patient.socket.write(get.repeat(MOST_PIPELINED))
-  await until('all responses again', () => patient.statuses().length === 2 * MOST_PIPELINED)
+  patient.socket.write(get.repeat(MAX_PIPELINED))
+  await until('all responses', () => patient.statuses().length === MAX_PIPELINED)
+  patient.socket.write(get.repeat(MAX_PIPELINED))
+  await until('all responses again', () => patient.statuses().length === 2 * MAX_PIPELINED)
 
   // Requests that Node.js parses after their connection was closed.
   const late = new Set<IncomingMessage>()
@@ -253,6 +253,6 @@ t.test('a connection with too many requests in flight is closed, and no later re
     t.same(greedy.statuses(), [])
   }
   t.equal(await statusOf(t, ports.api, get), 200)
-  t.ok(handled.size > MOST_PIPELINED, `${handled.size} were handled`)
+  t.ok(handled.size > MAX_PIPELINED, `${handled.size} were handled`)
   t.equal(handled.intersection(late).size, 0, `of ${late.size} late requests`)
 })

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect as open, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { MOST_AT_ONCE, UNTIL_COUNTED } from '../../src/plugins/fair-turns.ts'
+import { MAX_AT_ONCE, UNTIL_COUNTED } from '../../src/plugins/fair-turns.ts'
 import { createApp } from '../helpers/app.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
@@ -54,7 +54,7 @@ t.test('a request does not wait for all earlier requests of another key', async 
   const answered = logs.filter(({ msg }) => msg === 'request')
   t.equal(answered.filter((line) => line.key === greedyId).length, 40 * PIPELINED)
   const index = answered.findIndex((line) => line.key !== greedyId && line.route === '/v1/records')
-  t.ok(index >= MOST_AT_ONCE - UNTIL_COUNTED && index < 2 * MOST_AT_ONCE, `it was answered after ${index} others`)
+  t.ok(index >= MAX_AT_ONCE - UNTIL_COUNTED && index < 2 * MAX_AT_ONCE, `it was answered after ${index} others`)
 })
 
 // The part of the body that Node.js had already read was kept in one piece per chunk.
@@ -77,7 +77,7 @@ t.test('a body that arrives in tiny chunks while its request waits is read compl
   await until('its response', () => other.statuses().length === 3)
   t.equal(other.statuses().at(-1), 201)
   const before = logs.filter((line) => line.key === greedyId).length
-  t.ok(before >= MOST_AT_ONCE - UNTIL_COUNTED, `it waited: ${before} others were answered before`)
+  t.ok(before >= MAX_AT_ONCE - UNTIL_COUNTED, `it waited: ${before} others were answered before`)
 })
 
 // The refusals of a flood caused the event-loop delay for which all keys were refused.
@@ -102,7 +102,7 @@ t.test('requests that are shed take turns as well', async (t) => {
   t.ok(flood.some(({ statuses }) => statuses().includes(503)))
   const answered = logs.filter(({ msg }) => msg === 'request')
   const index = answered.findIndex(({ route }) => route !== '/v1/records')
-  t.ok(index >= 0 && index < 2 * MOST_AT_ONCE, `it was answered after ${index} others`)
+  t.ok(index >= 0 && index < 2 * MAX_AT_ONCE, `it was answered after ${index} others`)
 })
 
 t.test('requests that find no room to wait are refused, and their connections are paused', async (t) => {

@@ -86,7 +86,7 @@ t.test('the outcome of a defect is unknown if the request may write, and not_wri
   }
   const answer = await broken.post({ source: 's', type: 't' })
   t.match(answer, { status: 500, json: { code: 'internal_error', outcome: 'unknown' } })
-  broken.app.turnstiles.read.pass = async () => {
+  broken.app.semaphores.read.run = async () => {
     throw new TypeError('a defect')
   }
   t.match((await broken.get('/v1/records/s/1')).json, { code: 'internal_error', outcome: 'not_written' })

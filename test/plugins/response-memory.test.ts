@@ -25,8 +25,8 @@ t.test('nothing is reserved for a reader that disconnected before the read began
   app.get('/', async (_request, reply) => {
     started.resolve()
     await once(reply.raw, 'close')
-    const { hold } = reply.beginReading()
-    checked.resolve(t.throws(() => hold(1000), { name: 'AbortError' }))
+    const { reserve } = reply.beginReading()
+    checked.resolve(t.throws(() => reserve(1000), { name: 'AbortError' }))
     return 'too late'
   })
   const socket = connect(await listen(app as never), '127.0.0.1')
@@ -41,8 +41,8 @@ t.test('nothing is reserved for a reader that disconnected before the read began
 t.test('the memory of a response that waits behind another one is released on disconnect', async (t) => {
   const app = await setUp(t)
   app.get('/', async (_request, reply) => {
-    const { hold, signal } = reply.beginReading()
-    hold(1000)
+    const { reserve, signal } = reply.beginReading()
+    reserve(1000)
     await new Promise((resolve) => signal.addEventListener('abort', resolve))
     return 'too late'
   })

@@ -162,8 +162,8 @@ t.test('a damaged body of a refused request does no harm, and the connection can
       t.equal((await client.send('GET', '/healthz')).status, 200)
     }
   }
-  server.app.ingestMemory.take('another key', 64 * 1024 * 1024)
-  t.teardown(() => server.app.ingestMemory.give('another key', 64 * 1024 * 1024))
+  server.app.ingestMemory.reserve('another key', 64 * 1024 * 1024)
+  t.teardown(() => server.app.ingestMemory.release('another key', 64 * 1024 * 1024))
   for (const body of [good, damaged]) {
     const answer = await client.send('POST', '/v1/records', { ...NDJSON, 'content-encoding': 'gzip' }, body)
     isProblem(t, answer, 'overloaded')

@@ -18,7 +18,7 @@ const BATCH = { accept: 'application/cloudevents-batch+json' }
 /** A scan: no index serves it. */
 const SCAN = '/v1/records?data=%7B%22none%22%3A1%7D'
 /** How long a read waits for its turn (read/reader.ts). */
-const LONGEST_WAIT_MS = 5_000
+const MAX_WAIT_MS = 5_000
 /** Held statements must not time out. */
 const PATIENT = { READ_TIMEOUT_SECONDS: '3600' }
 
@@ -48,7 +48,7 @@ t.test('scans of one key block neither single records nor the lists of other key
   const clock = stopClock(t)
   const clients = begin(t, port, key, scans(15))
   await held.count(3)
-  await until('the others to wait', () => app.turnstiles.list.waiting === 12)
+  await until('the others to wait', () => app.semaphores.list.waiting === 12)
 
   t.equal((await get('/v1/records/shop/1')).status, 200)
   t.equal((await get('/v1/records', other)).json.records.length, 1)
@@ -57,8 +57,8 @@ t.test('scans of one key block neither single records nor the lists of other key
 
   await t.test('a list that has waited too long for its turn is refused as overloaded', async (t) => {
     const refused = get('/v1/records')
-    await until('it to wait', () => app.turnstiles.list.waiting === 13)
-    clock.jump(LONGEST_WAIT_MS)
+    await until('it to wait', () => app.semaphores.list.waiting === 13)
+    clock.jump(MAX_WAIT_MS)
     isProblem(t, await refused, 'overloaded')
     t.equal((await refused).headers['retry-after'], '1')
   })
@@ -66,7 +66,7 @@ t.test('scans of one key block neither single records nor the lists of other key
   for (const { leave } of clients) leave()
   await held.count(0)
   t.equal((await get('/v1/records')).status, 200, 'the key reads again after these clients have disconnected')
-  t.equal(app.turnstiles.list.waiting, 0)
+  t.equal(app.semaphores.list.waiting, 0)
   await until('all reserved memory to be released', () => app.responseMemory.used === 0)
 })
 
@@ -140,9 +140,9 @@ t.test('a read stops waiting for its turn when its client disconnects', async (t
   stopClock(t)
   const clients = begin(t, port, key, [...scans(1), ...Array.from({ length: 5 }, () => '/v1/records')])
   await held.count(1)
-  await until('the others to wait', () => app.turnstiles.list.waiting === 5)
+  await until('the others to wait', () => app.semaphores.list.waiting === 5)
   for (const { leave } of clients.slice(1)) leave()
-  await until('nobody to wait', () => app.turnstiles.list.waiting === 0)
+  await until('nobody to wait', () => app.semaphores.list.waiting === 0)
   await held.count(1)
   await held.release()
   t.equal((await clients[0]?.answer)?.status, 200)
@@ -152,7 +152,7 @@ t.test('a read stops waiting for its turn when its client disconnects', async (t
 t.test('the reads of a key that wait take only its share of the memory, and further ones are refused', async (t) => {
   const { app, key, port, held, get, makeKey } = await start(t, { UNREAD_MAX_BYTES: String(4 * 1024 * 1024) })
   const other = bearer((await makeKey()).token)
-  // Without it, the reads would be refused after LONGEST_WAIT_MS even if their number had no bound.
+  // Without it, the reads would be refused after MAX_WAIT_MS even if their number had no bound.
   stopClock(t)
   const clients = begin(t, port, key, scans(3))
   await held.count(3)
@@ -165,14 +165,14 @@ t.test('the reads of a key that wait take only its share of the memory, and furt
       (problem) => refused.push(problem),
       () => {},
     )
-  await until('all reads to wait or to be refused', () => app.turnstiles.list.waiting + refused.length === sent)
-  t.ok(app.turnstiles.list.waiting < 250, `${app.turnstiles.list.waiting} wait`)
+  await until('all reads to wait or to be refused', () => app.semaphores.list.waiting + refused.length === sent)
+  t.ok(app.semaphores.list.waiting < 250, `${app.semaphores.list.waiting} wait`)
   t.ok(app.responseMemory.used <= app.responseMemory.max / 2, `${app.responseMemory.used} bytes are reserved`)
   for (const problem of refused) isProblem(t, problem, 'overloaded')
   t.equal((await get('/v1/records', other)).status, 200)
 
   for (const { leave } of [...readers, ...clients]) leave()
-  await until('no read to wait', () => app.turnstiles.list.waiting === 0)
+  await until('no read to wait', () => app.semaphores.list.waiting === 0)
   await until('all reserved memory to be released', () => app.responseMemory.used === 0)
 })
 
@@ -258,12 +258,12 @@ t.test('an export that has begun waits for its turn without a time limit', async
   const [scan] = begin(t, port, other, [SCAN])
   await held.count(1)
   const all = answer.toArray()
-  await until('the next page to wait', () => app.turnstiles.list.waiting === 1)
+  await until('the next page to wait', () => app.semaphores.list.waiting === 1)
   const refused = get('/v1/records', bearer(other))
-  await until('another read to wait', () => app.turnstiles.list.waiting === 2)
-  clock.jump(LONGEST_WAIT_MS)
+  await until('another read to wait', () => app.semaphores.list.waiting === 2)
+  clock.jump(MAX_WAIT_MS)
   isProblem(t, await refused, 'overloaded')
-  t.equal(app.turnstiles.list.waiting, 1, 'the export still waits')
+  t.equal(app.semaphores.list.waiting, 1, 'the export still waits')
   await held.release()
   t.equal((await scan?.answer)?.status, 200)
   t.equal(

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { Answer } from '../../scripts/durability/model/client.ts'
 import { contentOf, digestOf, readShown } from '../../scripts/durability/model/contents.ts'
-import { type Attempt, type Claim, History, REMOVABLE, RETENTION } from '../../scripts/durability/model/history.ts'
+import { type Attempt, type Claim, DELETABLE, History, RETENTION } from '../../scripts/durability/model/history.ts'
 import { judgeBatch } from '../../scripts/durability/model/judge-batch.ts'
 import { judgeLines } from '../../scripts/durability/model/judge-lines.ts'
 import { type Plan, planRace } from '../../scripts/durability/model/plan.ts'
@@ -22,7 +22,7 @@ interface Sent {
 }
 
 const KEPT = 'model/kept/a 1'
-const FREED = `${REMOVABLE}a 1`
+const FREED = `${DELETABLE}a 1`
 
 const digest = ({ key = 'A', spelling = '' }: Pick<Sent, 'key' | 'spelling'>) => `${key}${spelling}`
 const row = (cursor = 'c1', key = 'A', identity = KEPT) => ({ identity, cursor, digest: key })

@@ -6,7 +6,7 @@ const LIMIT_P99_MS = 1000
 /** Share of the other key's requests that may fail. If more fail, there is no p99 over all requests. */
 const LIMIT_FAILED = 0.01
 /** Requests per connection. A flood with fewer did not attack, so its result shows nothing. */
-const LEAST_ATTACKS = 0.5
+const MIN_ATTACKS = 0.5
 
 /**
  * Finds what is wrong with the server under a flood, or with the flood itself.
@@ -28,7 +28,7 @@ export function findFaults({ peak, end, attacks, post, batch, get }: Result, con
       ? []
       : [`the server ended (${end}${end === 'SIGABRT' ? ', which V8 raises when its heap is full' : ''})`]),
     ...(inMiB(peak) >= LIMIT_MIB ? [`the server used ${inMiB(peak)} MiB`] : []),
-    ...(attacks < connections * LEAST_ATTACKS
+    ...(attacks < connections * MIN_ATTACKS
       ? [`the flood was too weak: ${attacks} requests on ${connections} connections`]
       : []),
     ...noticed,

@@ -1,6 +1,6 @@
 import { type Attack, toBytes } from './attack.ts'
 
-/** Requests in flight on one connection. The server closes a connection with more than MOST_PIPELINED (src/plugins/bodies.ts). */
+/** Requests in flight on one connection. The server closes a connection with more than MAX_PIPELINED (src/plugins/bodies.ts). */
 const PIPELINED = 30
 
 const RECORD = '{"source":"a","type":"b"}'

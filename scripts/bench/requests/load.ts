@@ -26,7 +26,7 @@ export interface Measurement {
 }
 
 /** The size of the array of latencies, and so the maximum number of requests in a measurement. */
-const MOST_REQUESTS = 2_000_000
+const MAX_REQUESTS = 2_000_000
 /** A connection on which nothing happens for this long has failed. */
 const STALL_MS = 120_000
 const CREATED = 201
@@ -38,7 +38,7 @@ process.send?.('ready')
 /** Each connection sends its next request as soon as it has the response to the previous one, until the time is over. */
 async function measure({ port, key, connections, size, seconds }: Order): Promise<Measurement> {
   // In microseconds. The size is fixed, because copying a growing array would show up as latency.
-  const latencies = new Uint32Array(MOST_REQUESTS)
+  const latencies = new Uint32Array(MAX_REQUESTS)
   let sent = 0
   let inTime = 0
   let acknowledged = 0
@@ -89,7 +89,7 @@ async function measure({ port, key, connections, size, seconds }: Order): Promis
       next(begin)
 
       function next(now: number): void {
-        if (now >= end || sent >= MOST_REQUESTS) {
+        if (now >= end || sent >= MAX_REQUESTS) {
           connection.close()
           resolve()
           return

@@ -14,7 +14,7 @@ const FIRST_SEED = 2 ** 31
 const POLICIES = '[{ "type": "order.placed", "maxAge": "30d" }]'
 
 /** If retention has not finished after this many rounds, it never will. */
-const MOST_ROUNDS = 500
+const MAX_ROUNDS = 500
 
 type Way = 'without' | 'with'
 
@@ -41,7 +41,7 @@ export async function compareWithRetention({ database, options }: Run): Promise<
   try {
     await measure('warm-up')
     for (let round = 1, done = false; !done; round++) {
-      if (round > MOST_ROUNDS) throw new Error(`retention did not finish in ${MOST_ROUNDS} rounds`)
+      if (round > MAX_ROUNDS) throw new Error(`retention did not finish in ${MAX_ROUNDS} rounds`)
       const without = await measure(`round ${round} without`)
       const maintain = run(['maintain', '--policies', policies], {
         DATABASE_URL: database.maintenanceUrl,

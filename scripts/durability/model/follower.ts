@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { compareCursors, type Shown } from './contents.ts'
-import { type History, identityOf, isRemovable } from './history.ts'
+import { type History, identityOf, isDeletable } from './history.ts'
 import type { Random } from './random.ts'
 import type { Reading } from './reading.ts'
 import type { StoredRow } from './verdict.ts'
@@ -57,12 +57,12 @@ export class Follower {
       const last = indexes.get(shown.at(-1)?.cursor ?? '')
       for (const record of shown) {
         // Retention can delete a record after the second reader has seen it, but before the first one gets there.
-        if (indexes.has(record.cursor) || isRemovable(nameOf(record))) continue
+        if (indexes.has(record.cursor) || isDeletable(nameOf(record))) continue
         const detail = `at ${record.cursor}, after ${this.#seen[from]?.cursor}`
         this.#history.complain('Reading again must not show new records before old ones.', detail, nameOf(record))
       }
       for (const record of this.#seen.slice(from + 1, last === undefined ? from + 1 : last + 1)) {
-        if (cursors.has(record.cursor) || isRemovable(nameOf(record))) continue
+        if (cursors.has(record.cursor) || isDeletable(nameOf(record))) continue
         const detail = `at ${record.cursor}, after ${this.#seen[from]?.cursor}`
         this.#history.complain('Reading again must show all records that were shown before.', detail, nameOf(record))
       }

@@ -79,13 +79,13 @@ export interface IdentityHistory {
 }
 
 /** Retention deletes records with this source prefix during the round. Their identities can then be created again. */
-export const REMOVABLE = 'model/gone/'
+export const DELETABLE = 'model/gone/'
 /** The name of the fault that runs retention. */
 export const RETENTION = 'retention'
 /** For records with this source prefix, the server makes the ids. */
 export const MADE = 'model/made/'
 
-export const isRemovable = (identity: string): boolean => identity.startsWith(REMOVABLE)
+export const isDeletable = (identity: string): boolean => identity.startsWith(DELETABLE)
 
 /** The response says that a record with this identity is stored. */
 export const isAcknowledged = ({ claim }: Attempt): boolean =>

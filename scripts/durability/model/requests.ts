@@ -1,6 +1,6 @@
 import { makeBad } from './bad-records.ts'
 import { BINARY_VARIANTS, type Content, contentOf, digestOf, VARIANTS } from './contents.ts'
-import { type Attempt, type Exchange, identityOf, MADE, REMOVABLE } from './history.ts'
+import { type Attempt, DELETABLE, type Exchange, identityOf, MADE } from './history.ts'
 import { ENCODINGS, MEDIA_TYPES, type Plan } from './plan.ts'
 import type { Random } from './random.ts'
 import { writeBinary, writeJson } from './write-record.ts'
@@ -21,7 +21,7 @@ export interface RequestOptions {
 }
 
 /** Sources with few identities, so that requests compete for them. */
-const SOURCES = ['model/kept/a', 'model/kept/b', `${REMOVABLE}a`]
+const SOURCES = ['model/kept/a', 'model/kept/b', `${DELETABLE}a`]
 const IDS = 40
 
 /** Each record of this source is in one strict request only, so all of that request's records are stored, or none. */

@@ -13,7 +13,7 @@ import type { Network, Setting } from '../proxy.ts'
 import type { Server } from '../server.ts'
 import { openStage } from '../stage.ts'
 import { type Cutter, openCutter } from './cutter.ts'
-import { REMOVABLE } from './history.ts'
+import { DELETABLE } from './history.ts'
 import type { Random } from './random.ts'
 
 /** The processes of a round: the API, PostgreSQL, and the proxies between them and their clients. */
@@ -45,10 +45,10 @@ export interface Instance {
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
 const INSTANCES = 2
 /** More than CLOSE_SECONDS, because the machine may be busy. */
-const LONGEST_END_MS = 60_000
+const MAX_END_MS = 60_000
 const POLICIES = [
-  { sourcePrefix: REMOVABLE, maxAge: '1s' },
-  { sourcePrefix: REMOVABLE, maxCount: 10 },
+  { sourcePrefix: DELETABLE, maxAge: '1s' },
+  { sourcePrefix: DELETABLE, maxCount: 10 },
 ]
 
 export interface SceneOptions {
@@ -82,7 +82,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     let server = first
     const end = async (signal: NodeJS.Signals, downMs: number) => {
       server.signal(signal)
-      const late = sleep(LONGEST_END_MS, `still running after ${LONGEST_END_MS} ms`, { ref: false })
+      const late = sleep(MAX_END_MS, `still running after ${MAX_END_MS} ms`, { ref: false })
       const code = await Promise.race([server.exit, late])
       server.signal('SIGKILL')
       await server.exit

@@ -3,7 +3,7 @@ import {
   type History,
   type IdentityHistory,
   isAcknowledged,
-  isRemovable,
+  isDeletable,
   type Sighting,
 } from './history.ts'
 import { OWN } from './requests.ts'
@@ -37,12 +37,12 @@ export function judgeRound(history: History, rows: StoredRow[]): void {
 function judgeIdentity(history: History, identity: string, own: IdentityHistory, rows: StoredRow[]): void {
   const wrong = (rule: string, detail = '') => history.complain(rule, detail, identity)
   if (rows.length > 1) wrong('An identity must be stored only once.')
-  const removable = isRemovable(identity)
-  const lives = livesOf(own, rows, removable ? undefined : rows[0]?.cursor)
+  const deletable = isDeletable(identity)
+  const lives = livesOf(own, rows, deletable ? undefined : rows[0]?.cursor)
   for (const life of lives) judgeLife(life, own, wrong)
   const acknowledged = own.attempts.filter(isAcknowledged)
   const created = acknowledged.filter(({ claim }) => claim === 'created')
-  if (removable) {
+  if (deletable) {
     const begin = Math.min(...created.map(({ exchange }) => exchange.begin))
     const end = Math.max(...created.map(({ exchange }) => exchange.end))
     if (created.length > 1 && !history.mayHaveRemoved(begin, end))
@@ -115,7 +115,7 @@ const mayHaveWritten = ({ claim, cursor, identity }: Attempt): boolean =>
   claim === 'unknown' ||
   claim === 'stored' ||
   (claim === 'created' && cursor === undefined) ||
-  (isRemovable(identity) && claim !== 'refused' && claim !== 'not_written')
+  (isDeletable(identity) && claim !== 'refused' && claim !== 'not_written')
 
 /** Of the records that only one strict request sent, all must be stored, or none, even if its outcome is unknown. */
 function judgeStrict(history: History, rows: Map<string, StoredRow[]>): void {
@@ -142,8 +142,8 @@ function judgeCounts(history: History, rows: Map<string, StoredRow[]>): void {
       const all = history.of(attempt.identity).attempts
       const others = all.filter((other) => other !== attempt)
       const storedAttempt = all.find(({ digest }) => digest === row?.digest)
-      if (isRemovable(attempt.identity) || storedAttempt?.key === attempt.key) stored++
-      if (isRemovable(attempt.identity)) may++
+      if (isDeletable(attempt.identity) || storedAttempt?.key === attempt.key) stored++
+      if (isDeletable(attempt.identity)) may++
       else if (row?.digest !== attempt.digest || others.some(({ claim }) => claim === 'created')) continue
       else if (
         attempt.claim === 'unknown' ||

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { LineCutter } from '../../src/ingest/lines.ts'
+import { LineCutter } from '../../src/ingest/line-cutter.ts'
 
 /** The lines that a cutter finds in these chunks: the bytes of each line in hex, or null if it is too long. */
 function cut(chunks: Uint8Array[], maxLineBytes = 100): [line: number, hex: string | null][] {

@@ -1,16 +1,16 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
-import { Turnstile } from '../../src/lib/turnstile.ts'
+import { FairSemaphore } from '../../src/lib/fair-semaphore.ts'
 import { hold } from '../helpers/load.ts'
 
 const { signal } = new AbortController()
 
 /** Begins and ends pieces of work. `keys` returns the keys of the running ones, in the order in which they began. */
-function work(turnstile: Turnstile) {
+function work(semaphore: FairSemaphore) {
   const running: { key: string; release: () => void; done: Promise<void> }[] = []
   const begin = (key: string, wait: { signal: AbortSignal; maxMs?: number } = { signal }) => {
     const { arrive, release } = hold()
-    const done: Promise<void> = turnstile.pass(key, wait, () => {
+    const done: Promise<void> = semaphore.run(key, wait, () => {
       running.push({ key, release, done })
       return arrive()
     })
@@ -27,15 +27,15 @@ function work(turnstile: Turnstile) {
 }
 
 t.test('one key gets about half of the permits, and a later key finds a free one', async (t) => {
-  const turnstile = new Turnstile(5, 'Later.')
-  const { begin, end, keys } = work(turnstile)
+  const semaphore = new FairSemaphore(5, 'Later.')
+  const { begin, end, keys } = work(semaphore)
   for (let n = 0; n < 9; n++) void begin('a')
   await nextTurn()
   t.equal(keys(), 'aaa')
   for (const key of ['b', 'b', 'c', 'd']) void begin(key)
   await nextTurn()
   t.equal(keys(), 'aaabc')
-  t.equal(turnstile.waiting, 8)
+  t.equal(semaphore.waiting, 8)
   await end('b')
   t.equal(keys(), 'aaacd', 'the key without a permit is next')
   await end('a')
@@ -47,11 +47,11 @@ t.test('one key gets about half of the permits, and a later key finds a free one
   await end('b')
   t.equal(keys(), 'aaa')
   while (keys() !== '') await end('a')
-  t.equal(turnstile.waiting, 0)
+  t.equal(semaphore.waiting, 0)
 })
 
 t.test('keys with equally many permits take turns, in the order in which they arrived', async (t) => {
-  const { begin, end, keys } = work(new Turnstile(1, 'Later.'))
+  const { begin, end, keys } = work(new FairSemaphore(1, 'Later.'))
   for (const key of ['a', 'a', 'a', 'b', 'b', 'c']) void begin(key)
   let order = ''
   for (await nextTurn(); keys() !== ''; ) {
@@ -62,8 +62,8 @@ t.test('keys with equally many permits take turns, in the order in which they ar
 })
 
 t.test('work that has waited too long is refused, and aborted work gets no permit', async (t) => {
-  const turnstile = new Turnstile(1, 'Later.')
-  const { begin, end, keys } = work(turnstile)
+  const semaphore = new FairSemaphore(1, 'Later.')
+  const { begin, end, keys } = work(semaphore)
   const controller = new AbortController()
   const first = begin('a')
   const late = begin('b', { signal, maxMs: 10 })
@@ -78,18 +78,18 @@ t.test('work that has waited too long is refused, and aborted work gets no permi
   await ended
   await first
   t.equal(keys(), 'd')
-  t.equal(turnstile.waiting, 0)
+  t.equal(semaphore.waiting, 0)
   await end('d')
   await patient
 })
 
 t.test('work that fails gives its permit back', async (t) => {
-  const turnstile = new Turnstile(1, 'Later.')
+  const semaphore = new FairSemaphore(1, 'Later.')
   for (let n = 0; n < 3; n++) {
     await t.rejects(
-      turnstile.pass('a', { signal }, () => Promise.reject(new Error('no'))),
+      semaphore.run('a', { signal }, () => Promise.reject(new Error('no'))),
       { message: 'no' },
     )
   }
-  t.equal(await turnstile.pass('a', { signal }, async () => 'yes'), 'yes')
+  t.equal(await semaphore.run('a', { signal }, async () => 'yes'), 'yes')
 })

@@ -16,7 +16,7 @@ export interface Selection {
 }
 
 /** What a policy deletes. If both limits are set, a record is deleted if either applies. */
-export interface Removal {
+export interface Deletion {
   selection: Selection
   /** Records received before this time, in PostgreSQL's text form. */
   before: string | undefined
@@ -33,11 +33,11 @@ export const selects = ({ type, typePrefix, source, sourcePrefix }: Selection): 
     sourcePrefix === undefined ? undefined : sql`source ^@ ${sourcePrefix}`,
   ])
 
-export const isRemovable = ({
+export const isDeletable = ({
   selection,
   before,
   upTo,
-}: Removal): RawBuilder<boolean> => sql`(${selects(selection)} AND (
+}: Deletion): RawBuilder<boolean> => sql`(${selects(selection)} AND (
   ${before === undefined ? sql`false` : sql`received_at < ${before}::timestamptz`}
   OR ${upTo === undefined ? sql`false` : sql`(epoch, xid, n) <= ${positionRow(upTo)}`}
 ))`

@@ -1,13 +1,13 @@
 import { type RawBuilder, sql } from 'kysely'
 import {
   BYTES,
-  isRemovable,
+  type Deletion,
+  isDeletable,
   type PositionColumns,
   positionRow,
-  type Removal,
   type TextPosition,
   toPosition,
-} from './removable.ts'
+} from './deletable.ts'
 import type { Database } from './schema.ts'
 
 /** The records that one policy deletes. */
@@ -23,7 +23,7 @@ export interface Share {
 
 const rfc3339 = (time: RawBuilder<unknown>) => sql`to_char(${time}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 
-export interface RemovedBatch {
+export interface DeletedBatch {
   /** How many records were read, and the position of the last one; undefined: there was none. */
   seen: number
   last: TextPosition | undefined
@@ -49,18 +49,18 @@ export interface BatchBounds {
 /**
  * Reads the next records in feed order and deletes those that any policy selects, in one statement and so in one transaction.
  */
-export async function removeBatch(
+export async function deleteBatch(
   db: Database,
-  removals: readonly Removal[],
+  deletions: readonly Deletion[],
   { after, until, limit, maxBytes }: BatchBounds,
   { dryRun }: { dryRun: boolean },
-): Promise<RemovedBatch> {
-  const matches = sql`ARRAY[${sql.join(removals.map(isRemovable))}]`
+): Promise<DeletedBatch> {
+  const matches = sql`ARRAY[${sql.join(deletions.map(isDeletable))}]`
   // Rows are deleted by ctid, because the planner can then only fetch them directly. The ctid of a row that this statement sees
   // is not reused before the statement ends.
   const remove = dryRun
-    ? sql`SELECT bytes FROM batch WHERE removable`
-    : sql`DELETE FROM sluice.records WHERE ctid = ANY (ARRAY(SELECT address FROM batch WHERE removable)) RETURNING ${BYTES} AS bytes`
+    ? sql`SELECT bytes FROM batch WHERE deletable`
+    : sql`DELETE FROM sluice.records WHERE ctid = ANY (ARRAY(SELECT address FROM batch WHERE deletable)) RETURNING ${BYTES} AS bytes`
   const { rows } = await sql<
     Record<'seen' | 'records' | 'bytes' | 'shares', string> & { last: PositionColumns | null; oldest: string | null }
   >`
@@ -69,7 +69,7 @@ export async function removeBatch(
       FROM sluice.records WHERE (epoch, xid, n) > ${positionRow(after)} AND (epoch, xid, n) < ${positionRow(until)}
       ORDER BY epoch, xid, n LIMIT ${limit}
     ), measured AS (
-      SELECT *, true = ANY (matches) AS removable, row_number() OVER up AS ordinal,
+      SELECT *, true = ANY (matches) AS deletable, row_number() OVER up AS ordinal,
              coalesce(sum(bytes) FILTER (WHERE true = ANY (matches)) OVER up, 0) AS running
       FROM looked WINDOW up AS (ORDER BY epoch, xid, n ROWS UNBOUNDED PRECEDING)
     ), batch AS MATERIALIZED (

@@ -13,8 +13,8 @@ import type { Defaults } from './envelope.ts'
 import { inflaterBytes } from './inflate.ts'
 import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
 import { type Admit, LineChunks } from './line-chunks.ts'
+import { type Block, LineCutter, type LongLine } from './line-cutter.ts'
 import { LineReport } from './line-report.ts'
-import { type Block, LineCutter, type LongLine } from './lines.ts'
 import { IDLE_STREAM_BYTES } from './memory.ts'
 import { statusOf } from './results.ts'
 import type { Writer } from './writer.ts'
@@ -31,7 +31,7 @@ export interface LinesRequest {
   totals: Counts
   admit?: Admit
   /** Called with the current memory of the stream, in bytes. @throws Problem overloaded */
-  hold?: (bytes: number) => void
+  reserve?: (bytes: number) => void
 }
 
 /** How far ahead Node.js reads a body: its highWaterMark. An idle stream has nothing read ahead. */
@@ -101,7 +101,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   reserveMemory()
 
   function reserveMemory(unread = 0): void {
-    request.hold?.(
+    request.reserve?.(
       IDLE_STREAM_BYTES + inflaterBytes(body) + unread + cutter.heldBytes + chunks.heldBytes + report.heldBytes,
     )
   }

@@ -1,4 +1,4 @@
-import { standingOf } from '../data/epochs.ts'
+import { cursorStateOf } from '../data/epochs.ts'
 import type { Position } from '../lib/cursor.ts'
 import { Problem } from '../lib/problems.ts'
 import { inTurn, type Reader } from './reader.ts'
@@ -15,16 +15,16 @@ const READ_BETWEEN =
  * @param reader its database may be a standby that lags behind, so the primary decides whether the cursor is ahead
  * @throws Problem cursor_ahead
  */
-export async function refuseLost(
+export async function refuseInvalidCursor(
   after: Position | undefined,
   first: number | undefined,
   reader: Reader,
 ): Promise<void> {
   if (after === undefined || first === after.epoch) return
-  let standing = await inTurn(reader, () => standingOf(reader.db, after, false))
+  let standing = await inTurn(reader, () => cursorStateOf(reader.db, after, false))
   if (standing === 'ahead') {
-    const { db, turnstile } = reader.primary
-    standing = await inTurn({ ...reader, turnstile }, () => standingOf(db, after, true))
+    const { db, semaphore } = reader.primary
+    standing = await inTurn({ ...reader, semaphore }, () => cursorStateOf(db, after, true))
   }
   if (standing === 'ahead')
     throw new Problem(

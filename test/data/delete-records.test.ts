@@ -1,6 +1,6 @@
 import t from 'tap'
 import { connect as connectAs } from '../../src/data/connect.ts'
-import { type BatchBounds, removeBatch } from '../../src/data/remove-records.ts'
+import { type BatchBounds, deleteBatch } from '../../src/data/delete-records.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { addRecords, ids, many } from '../helpers/retention.ts'
@@ -18,7 +18,7 @@ await addRecords(
 const start = { epoch: 0, xid: '0', n: '0' }
 const remove = (bounds: Partial<BatchBounds>, dryRun = false) => {
   const all = { after: start, until: { epoch: 2 ** 31 - 1, xid: '0', n: '0' }, limit: 100, maxBytes: 1e9, ...bounds }
-  return removeBatch(db, [{ selection: {}, before: new Date().toISOString(), upTo: undefined }], all, { dryRun })
+  return deleteBatch(db, [{ selection: {}, before: new Date().toISOString(), upTo: undefined }], all, { dryRun })
 }
 
 t.test('a batch ends before a record with which it would delete more than maxBytes', async (t) => {

@@ -1,44 +1,44 @@
 import t from 'tap'
-import { Budget } from '../../src/lib/budget.ts'
+import { MemoryBudget } from '../../src/lib/memory-budget.ts'
 
 const refusal = { code: 'overloaded' }
 
 t.test('one owner can hold half, and later owners get ever smaller shares of the rest', async (t) => {
-  const budget = new Budget(1000, 'Later.')
-  for (let taken = 0; taken < 500; taken += 100) budget.take('greedy', 100)
-  t.throws(() => budget.take('greedy', 100), { ...refusal, message: /greedy already uses its share/ })
+  const budget = new MemoryBudget(1000, 'Later.')
+  for (let taken = 0; taken < 500; taken += 100) budget.reserve('greedy', 100)
+  t.throws(() => budget.reserve('greedy', 100), { ...refusal, message: /greedy already uses its share/ })
   t.equal(budget.used, 500, 'a refusal takes nothing')
 
-  budget.take('second', 100)
-  budget.take('second', 100)
-  t.throws(() => budget.take('second', 100), refusal, 'it may not hold more than is free')
-  budget.take('third', 100)
-  t.throws(() => budget.take('greedy', 1), refusal)
-  budget.take('', 100)
-  t.throws(() => budget.take('', 50), { ...refusal, message: /^Requests without a key already use their share/ })
-  budget.give('', 100)
-  budget.give('greedy', 500)
-  budget.take('second', 200)
+  budget.reserve('second', 100)
+  budget.reserve('second', 100)
+  t.throws(() => budget.reserve('second', 100), refusal, 'it may not hold more than is free')
+  budget.reserve('third', 100)
+  t.throws(() => budget.reserve('greedy', 1), refusal)
+  budget.reserve('', 100)
+  t.throws(() => budget.reserve('', 50), { ...refusal, message: /^Requests without a key already use their share/ })
+  budget.release('', 100)
+  budget.release('greedy', 500)
+  budget.reserve('second', 200)
   t.equal(budget.used, 500)
 })
 
 t.test('an owner that holds nothing may take everything that is free, and no more', async (t) => {
-  const budget = new Budget(1000, 'Later.')
-  budget.take('first', 900)
-  budget.take('second', 100)
-  t.throws(() => budget.take('third', 1), { ...refusal, message: 'Later.' })
-  budget.give('first', 900)
-  budget.give('second', 100)
-  budget.take('third', 5000)
+  const budget = new MemoryBudget(1000, 'Later.')
+  budget.reserve('first', 900)
+  budget.reserve('second', 100)
+  t.throws(() => budget.reserve('third', 1), { ...refusal, message: 'Later.' })
+  budget.release('first', 900)
+  budget.release('second', 100)
+  budget.reserve('third', 5000)
   t.equal(budget.used, 5000, 'while nothing else is held, an amount may exceed the budget')
-  budget.give('third', 5000)
+  budget.release('third', 5000)
   t.equal(budget.used, 0)
 })
 
 t.test('a reservation takes or gives back the difference, and a refusal leaves it unchanged', async (t) => {
-  const budget = new Budget(1000, 'Later.')
+  const budget = new MemoryBudget(1000, 'Later.')
   const hold = budget.openReservation('key')
-  budget.take('other', 300)
+  budget.reserve('other', 300)
   hold(400)
   hold(300)
   t.equal(budget.used, 600)
@@ -51,12 +51,12 @@ t.test('a reservation takes or gives back the difference, and a refusal leaves i
 t.test(
   'the only reservation of an owner may grow to everything that is free; two are limited to the share',
   async (t) => {
-    const budget = new Budget(1000, 'Later.')
+    const budget = new MemoryBudget(1000, 'Later.')
     const body = budget.openReservation('key')
     body(300)
     body(900)
     t.throws(() => budget.openReservation('key')(50), refusal)
-    budget.take('other', 50)
+    budget.reserve('other', 50)
     t.throws(() => body(1000), refusal)
     body(400)
     const second = budget.openReservation('key')

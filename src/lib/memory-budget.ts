@@ -6,10 +6,10 @@ import { Problem } from './problems.ts'
  *
  * Each API key has a share: it may hold at most as much as remains free for the others (the "dynamic threshold" of Choudhury
  * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two keys a third each, and the rest
- * is free for other keys. A key that holds nothing may take everything that is free, so that the largest body fits. While nothing
+ * is free for other keys. A key that holds nothing may reserve everything that is free, so that the largest body fits. While nothing
  * else is held, one request may even exceed the bound.
  */
-export class Budget {
+export class MemoryBudget {
   readonly max: number
   readonly #refusal: string
   #used = 0
@@ -27,16 +27,16 @@ export class Budget {
   }
 
   /**
-   * Takes memory.
+   * Reserves memory.
    * @param owner the id of the API key, or an empty string for a request without a key
    * @throws Problem overloaded
    */
-  take(owner: string, bytes: number): void {
-    this.#take(owner, bytes, 0)
+  reserve(owner: string, bytes: number): void {
+    this.#reserve(owner, bytes, 0)
   }
 
   /** @param own bytes that the owner already holds for the same request; if it holds no others, its share is not a limit */
-  #take(owner: string, bytes: number, own: number): void {
+  #reserve(owner: string, bytes: number, own: number): void {
     const held = this.#held.get(owner) ?? 0
     const free = this.max - this.#used - bytes
     if (free < 0 && this.#used > own) throw new Problem('overloaded', this.#refusal)
@@ -47,20 +47,20 @@ export class Budget {
     this.#change(owner, held + bytes, bytes)
   }
 
-  /** Gives memory back. */
-  give(owner: string, bytes: number): void {
+  /** Releases memory. */
+  release(owner: string, bytes: number): void {
     this.#change(owner, (this.#held.get(owner) ?? 0) - bytes, -bytes)
   }
 
   /**
-   * Opens a reservation that can grow and shrink. Call the returned function with the new total in bytes. It throws like `take`,
+   * Opens a reservation that can grow and shrink. Call the returned function with the new total in bytes. It throws like `reserve`,
    * and the reservation is then unchanged. If it is the only one of its owner, it may grow to everything that is free.
    */
   openReservation(owner: string): (bytes: number) => void {
     let held = 0
     return (bytes) => {
-      if (bytes > held) this.#take(owner, bytes - held, held)
-      else this.give(owner, held - bytes)
+      if (bytes > held) this.#reserve(owner, bytes - held, held)
+      else this.release(owner, held - bytes)
       held = bytes
     }
   }

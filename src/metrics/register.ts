@@ -12,7 +12,7 @@ interface Definition {
 }
 
 /** A gauge whose value is read at each scrape. */
-export function readGauge(registry: Registry, { read, ...definition }: Definition): void {
+export function registerGauge(registry: Registry, { read, ...definition }: Definition): void {
   new Gauge({
     ...definition,
     registers: [registry],
@@ -25,7 +25,7 @@ export function readGauge(registry: Registry, { read, ...definition }: Definitio
 }
 
 /** A counter whose value is read at each scrape: incrementing a plain number costs a request nothing. */
-export function readCounter(registry: Registry, { read, ...definition }: Definition): void {
+export function registerCounter(registry: Registry, { read, ...definition }: Definition): void {
   new Counter({
     ...definition,
     registers: [registry],
@@ -49,9 +49,9 @@ export interface Observed {
  * A histogram whose counts are read at each scrape. prom-client has no documented way to set the counts of a Histogram, so this
  * registers an object of its own. Undocumented: the registry needs only `name` and `get` (lib/registry.js, `registerMetric` and
  * `getMetricsAsString`), and `get` returns what that of a Histogram returns (lib/histogram.js). package.json pins the version, and
- * test/metrics/read.test.ts fails if this changes. No other file uses undocumented parts: test/architecture.test.ts.
+ * test/metrics/register.test.ts fails if this changes. No other file uses undocumented parts: test/architecture.test.ts.
  */
-export function readHistogram(
+export function registerHistogram(
   registry: Registry,
   {
     name,

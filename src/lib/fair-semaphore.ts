@@ -22,7 +22,7 @@ export interface Wait {
  * A key gets another permit only if more are free than it has (the rule of budget.ts). One key alone can take three
  * of five permits, and another key still finds a free one.
  */
-export class Turnstile {
+export class FairSemaphore {
   readonly #refusal: string
   #free: number
   /** Owners with running or waiting work, in the order in which their last turns ended. */
@@ -47,7 +47,7 @@ export class Turnstile {
    * @param id id of the API key
    * @throws Problem overloaded after `maxMs`; the reason of `signal`; what `work` throws
    */
-  async pass<T>(id: string, wait: Wait, work: () => Promise<T>): Promise<T> {
+  async run<T>(id: string, wait: Wait, work: () => Promise<T>): Promise<T> {
     await this.#enter(id, wait)
     try {
       return await work()

@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net'
 
-/** For each connection, how many `holdReading` calls are not released yet. */
+/** For each connection, how many `pauseReading` calls are not released yet. */
 const holds = new WeakMap<Socket, number>()
 
 const isHeld = (socket: Socket) => (holds.get(socket) ?? 0) > 0
 
-/** Stops reading from a connection of Node's HTTP server until `releaseReading` was called as many times. */
-export function holdReading(socket: Socket): void {
+/** Stops reading from a connection of Node's HTTP server until `resumeReading` was called as many times. */
+export function pauseReading(socket: Socket): void {
   const count = holds.get(socket) ?? 0
   holds.set(socket, count + 1)
   // Requests from Fastify's inject have no real socket.
@@ -27,8 +27,8 @@ function pauseAgain(socket: Socket): void {
   })
 }
 
-/** Undoes one `holdReading`. Reading continues after the last one. */
-export function releaseReading(socket: Socket): void {
+/** Undoes one `pauseReading`. Reading continues after the last one. */
+export function resumeReading(socket: Socket): void {
   const left = (holds.get(socket) as number) - 1
   holds.set(socket, left)
   if (left === 0) socket.resume?.()

@@ -6,8 +6,8 @@ import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import t from 'tap'
 import { makeDefaults } from '../../src/ingest/defaults.ts'
+import { ingestLines, type LinesResponse } from '../../src/ingest/ingest-lines.ts'
 import { type Admit, STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
-import { ingestLines, type LinesResponse } from '../../src/ingest/ndjson.ts'
 import { noCounts } from '../../src/ingest/results.ts'
 import { Writer } from '../../src/ingest/writer.ts'
 import { Problem } from '../../src/lib/problems.ts'
@@ -39,21 +39,29 @@ async function send(
     key = KEY,
     idempotencyKey,
     holdMs = HOLD_MS,
-    hold = () => {},
+    reserve = () => {},
     stop = new AbortController().signal,
     admit = async () => {},
   }: {
     key?: Key
     idempotencyKey?: string
     holdMs?: number
-    hold?: (bytes: number) => void
+    reserve?: (bytes: number) => void
     stop?: AbortSignal
     admit?: Admit
   } = {},
 ) {
   const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs })
   const totals = noCounts()
-  const request = { key, limits, stop, totals, hold, admit, defaults: makeDefaults(idempotencyKey, undefined)(false) }
+  const request = {
+    key,
+    limits,
+    stop,
+    totals,
+    reserve,
+    admit,
+    defaults: makeDefaults(idempotencyKey, undefined)(false),
+  }
   const stream = Readable.from(body, { objectMode: false, highWaterMark: 65536 })
   const response = await ingestLines(stream, writer, request).then(
     (response: LinesResponse) => ({
@@ -320,10 +328,10 @@ t.test('the memory of a stream is counted in bytes, not in characters', async (t
       yield text
     }
   }
-  const hold = (bytes: number) => {
+  const reserve = (bytes: number) => {
     held = bytes
   }
-  const response = send(body(), store, { hold })
+  const response = send(body(), store, { reserve })
   const calls = [await store.next(), await store.next()]
   await untilStable(() => read)
   t.ok(held > 0.9 * STREAM_BYTES, `${held} bytes are held`)
@@ -437,7 +445,7 @@ t.test('a defect during a stream is reported as internal_error, with its cause a
   ] as const) {
     const store = commitAll()
     let pieces = 0
-    const hold = () => {
+    const reserve = () => {
       if (++pieces > 2 * lines) throw cause
     }
     async function* body() {
@@ -446,7 +454,7 @@ t.test('a defect during a stream is reported as internal_error, with its cause a
         await untilStable(() => store.stored.size)
       }
     }
-    const response = await send(body(), store, { hold })
+    const response = await send(body(), store, { reserve })
     t.match(response, { status: 500, code: 'internal_error', outcome, cause }, outcome)
     t.match(response.report, { counts: { created: store.stored.size } })
   }

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import t from 'tap'
-import { holdReading, releaseReading } from '../../src/lib/reading.ts'
+import { pauseReading, resumeReading } from '../../src/lib/pause-reading.ts'
 import { head } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
@@ -34,8 +34,8 @@ for (const [moment, start] of Object.entries(moments)) {
       requests.set(socket, count)
       if (requests.size === 1 && count === 1) {
         start(request, () => {
-          holdReading(socket)
-          holdReading(socket)
+          pauseReading(socket)
+          pauseReading(socket)
           response.end()
           held.resolve(socket)
         })
@@ -65,10 +65,10 @@ for (const [moment, start] of Object.entries(moments)) {
     }
     await serveOthers()
     t.equal(requests.get(socket), 1)
-    releaseReading(socket)
+    resumeReading(socket)
     await serveOthers()
     t.equal(requests.get(socket), 1, 'held twice, released once')
-    releaseReading(socket)
+    resumeReading(socket)
     await until('the next request', () => requests.get(socket) === 2)
   })
 }
