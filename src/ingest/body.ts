@@ -83,10 +83,12 @@ function collect(
 /** Some programs on Windows write a byte order mark at the start of a file. It is not part of the text (RFC 8259, section 8.1). */
 export const stripByteOrderMark = (text: string) => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text)
 
-/** @throws Problem empty_body, invalid_utf8 */
-export function decodeText(content: Buffer): string {
-  if (content.length === 0)
-    throw new Problem('empty_body', 'The body is empty; a record or an array of records is expected.')
+/**
+ * @param expected what the body must contain, for the error message
+ * @throws Problem empty_body, invalid_utf8
+ */
+export function decodeText(content: Buffer, expected = 'a record or an array of records'): string {
+  if (content.length === 0) throw new Problem('empty_body', `The body is empty; ${expected} is expected.`)
   if (isUtf8(content)) return stripByteOrderMark(content.toString('utf8'))
   throw new Problem(
     'invalid_utf8',

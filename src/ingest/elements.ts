@@ -1,5 +1,6 @@
-import { type Extent, isFractional, MAX_DEPTH, measure, nameAt } from './json.ts'
+import { type Extent, isFractional, MAX_DEPTH, measure, nameAt, skipSpace } from './json.ts'
 import type { JsonWalk } from './json-walk.ts'
+import { walkAtOnce } from './parse-json.ts'
 import type { Unstorable } from './unstorable.ts'
 
 /** One value of a body, with the facts that the checks need. */
@@ -64,4 +65,10 @@ export function outlineElement(text: string, start: number, walk: JsonWalk): Ele
     outline.push(`${text.slice(nameStart, nameEnd)}:${value}`)
   }
   return { value: text.charAt(start) === '{' ? JSON.parse(`{${outline.join()}}`) : null, extent, unusual }
+}
+
+/** The first repeated member name of a short JSON text; undefined if there is none, or the text is not an object. */
+export function findRepeatedName(text: string): string | undefined {
+  const start = skipSpace(text, 0)
+  return outlineElement(text, start, walkAtOnce(text)).unusual?.repeated
 }

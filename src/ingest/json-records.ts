@@ -62,8 +62,10 @@ export async function readJsonRecords(
   const records: (Row | Fault)[] = []
   const take = (element: Element) => {
     const index = records.length
-    const record =
-      findMissingAttribute(element.value, index, format) ?? checkRecord(text, element, index, limits, defaults)
+    // A walk keeps only the first MAX_MEMBERS members, so no other may count as missing.
+    const missing =
+      element.extent.members > MAX_MEMBERS ? undefined : findMissingAttribute(element.value, index, format)
+    const record = missing ?? checkRecord(text, element, index, limits, defaults)
     records.push(identify(record, element.value))
   }
 

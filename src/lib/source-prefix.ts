@@ -54,6 +54,8 @@ export function prefixFault(prefix: string): string | undefined {
   if (prefix.slice(0, -1).includes('*')) return 'has a * before its end; only the last character can be *'
   if (Buffer.byteLength(prefix.replace(/\*$/, '')) > MAX_BYTES)
     return `is longer than ${MAX_BYTES} bytes, the limit for a source`
+  if (prefix.includes('\0') || !prefix.isWellFormed())
+    return 'contains U+0000 or a lone surrogate, which PostgreSQL cannot store'
   const isWide = prefix.endsWith('*')
   if (hasDotSegment(isWide ? prefix.replace('*', 'a') : prefix))
     return 'has a . or .. segment, a tab or a line break; a key with prefixes cannot use such a source'

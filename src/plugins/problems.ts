@@ -77,11 +77,9 @@ export function toProblem(error: FastifyError, method = 'GET'): Problem {
   const { kind, written } = classifyFailure(error)
   const outcome = method === 'GET' || method === 'HEAD' || written === 'no' ? 'not_written' : 'unknown'
   if (sqlstateOf(error) === '57014') {
-    return new Problem(
-      'query_timeout',
-      'The query was cancelled, most likely because it took longer than READ_TIMEOUT_SECONDS. Use a narrower range or fewer filters.',
-      { outcome, cause: error },
-    )
+    const hint = method === 'GET' || method === 'HEAD' ? 'Use a narrower range or fewer filters.' : 'Try again later.'
+    const detail = `The query was cancelled, most likely because it took longer than READ_TIMEOUT_SECONDS. ${hint}`
+    return new Problem('query_timeout', detail, { outcome, cause: error })
   }
   if (kind === 'transient') {
     return new Problem('database_unavailable', 'The database is unavailable. Try again later.', {

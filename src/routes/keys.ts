@@ -1,17 +1,17 @@
 import { Type } from '@sinclair/typebox'
-import { Value, ValueErrorType } from '@sinclair/typebox/value'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { decodeText } from '../ingest/body.ts'
 import { readEncoding } from '../ingest/inflate.ts'
-import { parseJson } from '../ingest/parse-json.ts'
-import { parseTime } from '../ingest/time.ts'
-import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
-import { prefixFault } from '../lib/source-prefix.ts'
+import { before } from '../lib/before.ts'
+import { FairSemaphore } from '../lib/fair-semaphore.ts'
+import { Problem } from '../lib/problems.ts'
 import type { Key } from '../operate/keys.ts'
-import { createKey, type KeyRequest, listKeys, revokeKey } from '../operate/manage-keys.ts'
-import { KeyIdSchema, KeyListSchema, type KeyRequestBody, KeyRequestSchema, NewKeySchema } from '../schemas/keys.ts'
+import { createKey, listKeys, revokeKey } from '../operate/manage-keys.ts'
+import { KeyIdSchema, KeyListSchema, KeyRequestSchema, NewKeySchema } from '../schemas/keys.ts'
 import { ProblemSchema } from '../schemas/problem.ts'
+import { readKeyRequest } from './key-request.ts'
 import { openReservation, receiveBody } from './receive.ts'
+import { whileReading } from './while-reading.ts'
 
 /** Room for a name and a hundred source prefixes, also if JSON escapes every character. */
 const MAX_BODY_BYTES = 512 * 1024
@@ -24,6 +24,7 @@ const common = { tags: ['keys'], security: [{ key: [] }] }
 const routes: FastifyPluginAsync = async (app) => {
   const config = { shed: 'read' } as const
   const onRequest = [app.requireScope('admin'), requireAllSources]
+  const queries = new FairSemaphore(1, 'Other requests are managing keys. Try again later.')
 
   app.post('/v1/keys', {
     schema: {
@@ -42,21 +43,22 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest,
     // The handler reads the body and checks it.
     validatorCompiler: () => () => true,
-    handler: async (request, reply) => {
+    handler: whileReading(async (request, reply, { signal }) => {
       requireJson(request)
       const encoding = readEncoding(request.headers['content-encoding'])
-      const hold = openReservation(request)
+      const reserve = openReservation(request)
       try {
-        const body = await receiveBody(request, reply, encoding, LIMITS, hold)
-        const fields = readKeyRequest(parseJson(decodeText(body)))
+        const body = await receiveBody(request, reply, encoding, LIMITS, reserve)
+        const fields = readKeyRequest(decodeText(body, 'a JSON object that describes the key'))
         // The body may have taken a long time.
         app.keyNow(request, 'admin')
-        const key = await inTurn(request, reply, () => createKey(app.db.read, fields))
-        return reply.code(201).headers({ 'cache-control': 'no-store' }).sendJson(JSON.stringify(key))
+        const key = await inTurn(request, signal, () => createKey(app.db.read, fields))
+        log(request, key.id, 'an API key was created')
+        return reply.code(201).header('cache-control', 'no-store').sendJson(JSON.stringify(key))
       } finally {
-        hold()
+        reserve()
       }
-    },
+    }),
   })
 
   app.get('/v1/keys', {
@@ -71,10 +73,12 @@ const routes: FastifyPluginAsync = async (app) => {
     },
     config,
     onRequest,
-    handler: async (request, reply) => {
-      const keys = await inTurn(request, reply, () => listKeys(app.db.read))
-      return reply.sendJson(JSON.stringify({ keys }))
-    },
+    handler: whileReading(async (request, reply, { signal, reserve }) => {
+      const keys = await inTurn(request, signal, () => listKeys(app.db.read))
+      const body = JSON.stringify({ keys })
+      reserve(body.length)
+      return reply.sendJson(body)
+    }),
   })
 
   app.delete<{ Params: { id: string } }>('/v1/keys/:id', {
@@ -87,18 +91,26 @@ const routes: FastifyPluginAsync = async (app) => {
     },
     config,
     onRequest,
-    handler: async (request, reply) => {
+    handler: whileReading<{ Params: { id: string } }>(async (request, reply, { signal }) => {
       const { id } = request.params
-      const found = await inTurn(request, reply, () => revokeKey(app.db.read, id))
-      if (!found) throw new Problem('not_found', `There is no key ${id}. GET /v1/keys lists all keys.`)
+      // Only such ids exist, and PostgreSQL cannot store every other text.
+      const found = /^[\w-]+$/.test(id) && (await inTurn(request, signal, () => revokeKey(app.db.read, id)))
+      if (!found) throw new Problem('not_found', `There is no key "${id}". GET /v1/keys lists all keys.`)
+      log(request, id, 'an API key was revoked')
       return reply.code(204).send()
-    },
+    }),
   })
 
-  /** Runs a query on one of the connections for single records, which the keys share fairly. */
-  function inTurn<T>(request: FastifyRequest, reply: FastifyReply, query: () => Promise<T>): Promise<T> {
-    const { signal } = reply.beginReading()
-    return app.semaphores.read.run((request.key as Key).id, { signal, maxMs: MAX_WAIT_MS }, query)
+  /** Runs a query on a connection for single records. Only one at a time, so that the others are left to the records. */
+  function inTurn<T>(request: FastifyRequest, signal: AbortSignal, query: () => Promise<T>): Promise<T> {
+    const { id } = request.key as Key
+    const wait = { signal, maxMs: MAX_WAIT_MS }
+    return queries.run(id, wait, () => app.semaphores.read.run(id, wait, query))
+  }
+
+  /** Who created or revoked which key must be known when a key with the scope `admin` has leaked. */
+  function log(request: FastifyRequest, managedKey: string, msg: string): void {
+    app.log.info({ requestId: request.id, key: request.key?.id, managedKey }, msg)
   }
 }
 
@@ -115,43 +127,11 @@ function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: 
 
 /** @throws Problem unsupported_media_type */
 function requireJson({ headers }: FastifyRequest): void {
-  const [essence = ''] = (headers['content-type'] ?? '').split(';')
-  if (essence.trim().toLowerCase() === 'application/json') return
+  if (
+    before(headers['content-type'] ?? '', ';')
+      .trim()
+      .toLowerCase() === 'application/json'
+  )
+    return
   throw new Problem('unsupported_media_type', 'The Content-Type must be application/json.')
-}
-
-const CODES: Partial<Record<ValueErrorType, ProblemCode>> = {
-  [ValueErrorType.ObjectRequiredProperty]: 'required',
-  [ValueErrorType.ObjectAdditionalProperties]: 'unknown_field',
-}
-
-/** @throws Problem invalid_body, with an error for each wrong field */
-function readKeyRequest(body: unknown): KeyRequest {
-  const faults: Fault[] = []
-  for (const { path, message, type, schema } of Value.Errors(KeyRequestSchema, body)) {
-    // A missing field is reported twice: as missing, and as a value that does not match.
-    if (faults.some(({ pointer }) => pointer === path)) continue
-    const isChoice = type === ValueErrorType.Union && schema.description !== undefined
-    const detail = `${path === '' ? 'The body' : path}: ${isChoice ? `expected ${schema.description}` : message}.`
-    faults.push({ pointer: path, code: CODES[type] ?? 'invalid_value', detail })
-  }
-  if (faults.length === 0) {
-    const { name, scopes, sourcePrefixes = [], recordsPerSecond, expiresAt } = body as KeyRequestBody
-    sourcePrefixes.forEach((prefix, index) => {
-      const fault = prefixFault(prefix)
-      if (fault !== undefined) add(`/sourcePrefixes/${index}`, 'invalid_value', `The prefix ${fault}.`)
-    })
-    const time = expiresAt == null ? undefined : parseTime(expiresAt)
-    if (time !== undefined && 'problem' in time) add('/expiresAt', 'invalid_time', `expiresAt ${time.problem}.`)
-    const expiry = time !== undefined && 'utc' in time ? new Date(time.utc) : null
-    if (expiry !== null && expiry.getTime() <= Date.now())
-      add('/expiresAt', 'invalid_value', 'expiresAt is in the past.')
-    if (faults.length === 0)
-      return { name, scopes, sourcePrefixes, recordsPerSecond: recordsPerSecond ?? undefined, expiresAt: expiry }
-  }
-  throw new Problem('invalid_body', faults[0]?.detail ?? 'The body is invalid.', { errors: faults })
-
-  function add(pointer: string, code: ProblemCode, detail: string): void {
-    faults.push({ pointer, code, detail })
-  }
 }

@@ -1,11 +1,10 @@
 import { Readable } from 'node:stream'
 import compress from '@fastify/compress'
 import { type Static, Type } from '@sinclair/typebox'
-import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteGenericInterface } from 'fastify'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Gauge } from 'prom-client'
 import { registerExportMetrics } from '../metrics/exports.ts'
 import type { Key } from '../operate/keys.ts'
-import type { Reading } from '../plugins/response-memory.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
@@ -13,6 +12,7 @@ import { ProblemSchema } from '../schemas/problem.ts'
 import { RecordSchema } from '../schemas/record.ts'
 import { COMPRESSED_AT_ONCE, COMPRESSION, compressorBytes } from './compression.ts'
 import { negotiate } from './negotiate.ts'
+import { whileReading } from './while-reading.ts'
 
 const LIST_TYPES = [
   'application/json',
@@ -119,24 +119,6 @@ export default routes
 
 /** Reading may have taken long, so the key is checked again. @throws Problem unauthorized, forbidden, source_forbidden */
 const checkAgain = (request: FastifyRequest) => request.server.watchKey(request, 'read').throwIfAborted()
-
-/**
- * Wraps a handler that reads: reserves its memory, and ends its waits when the client disconnects. In that case, it sends no
- * response.
- */
-function whileReading<Route extends RouteGenericInterface>(
-  handler: (request: FastifyRequest<Route>, reply: FastifyReply, reading: Reading) => Promise<FastifyReply>,
-) {
-  return async (request: FastifyRequest<Route>, reply: FastifyReply): Promise<FastifyReply> => {
-    const reading = reply.beginReading()
-    try {
-      return await handler(request, reply, reading)
-    } catch (error) {
-      if (reading.signal.aborted) return reply.hijack()
-      throw error
-    }
-  }
-}
 
 /**
  * Counts an export while it is sent, and logs why it breaks off. Nothing else logs that: the status is already sent, and

@@ -10,6 +10,9 @@ t.test('a connection that is lost between two statements does not end the proces
   const root = connect(superUrl)
   const lost = Promise.withResolvers<void>()
   const db = openSession(superUrl, lost.resolve)
+  // Neither the session nor an idle connection keeps the process alive.
+  const alive = setInterval(() => {}, 60_000)
+  t.teardown(() => clearInterval(alive))
   t.teardown(() => Promise.all([root.destroy(), db.destroy()]))
   const failed = db.connection().execute(async (session) => {
     const { rows } = await sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`.execute(session)

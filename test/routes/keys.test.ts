@@ -37,6 +37,8 @@ const SHOP = {
   expiresAt: '2999-01-31T13:00:00+01:00',
 }
 
+const KEY = { name: 'a', scopes: ['read'] }
+
 t.test('a created key works, is limited as requested, and is shown only in this response', async (t) => {
   const { status, headers, json } = await call('POST', '', SHOP)
   t.equal(status, 201)
@@ -56,6 +58,21 @@ t.test('a created key works, is limited as requested, and is shown only in this 
   )
   t.notMatch(list.text, token.split('_')[2])
   t.equal(server.logs.filter((line) => JSON.stringify(line).includes(token)).length, 0)
+})
+
+// After a key with the scope admin has leaked, nobody could say what it had created or revoked.
+t.test('the log has the id of each created and revoked key, and of the key that did it', async (t) => {
+  const { json } = await call('POST', '', KEY)
+  await call('DELETE', `/${json.id}`)
+  await call('DELETE', `/${json.id}x`)
+  t.match(
+    server.logs.filter(({ managedKey }) => String(managedKey).startsWith(json.id)),
+    [
+      { level: 'info', msg: 'an API key was created', key: admin.id, managedKey: json.id, requestId: String },
+      { level: 'info', msg: 'an API key was revoked', key: admin.id, managedKey: json.id, requestId: String },
+    ],
+  )
+  t.equal(server.logs.filter(({ managedKey }) => String(managedKey).startsWith(json.id)).length, 2)
 })
 
 t.test('only the name and the scopes are required', async (t) => {
@@ -93,9 +110,10 @@ t.test('an unknown id is 404', async (t) => {
   const { status, json } = await call('DELETE', '/no-such-key')
   t.equal(status, 404)
   t.match(json, { code: 'not_found', detail: /no-such-key/ })
+  // PostgreSQL cannot store U+0000, so this was an internal error.
+  for (const id of ['', '%00', 'a%0ab', '%ef%bf%bd']) t.equal((await call('DELETE', `/${id}`)).status, 404, id)
 })
 
-const KEY = { name: 'a', scopes: ['read'] }
 const INVALID: [string, unknown, string, string, RegExp][] = [
   ['no name', { scopes: ['read'] }, '/name', 'required', /name/],
   ['an empty name', { ...KEY, name: '' }, '/name', 'invalid_value', /name/],
@@ -115,6 +133,10 @@ const INVALID: [string, unknown, string, string, RegExp][] = [
   ['an expiry that is not a time', { ...KEY, expiresAt: '90d' }, '/expiresAt', 'invalid_time', /RFC 3339/],
   ['an expiry in the past', { ...KEY, expiresAt: '2020-01-01T00:00:00Z' }, '/expiresAt', 'invalid_value', /past/],
   ['an array', [KEY], '', 'invalid_value', /body/],
+  ['a repeated field', '{"name":"a","scopes":["read"],"\\u006eame":"b"}', '/name', 'repeated_field', /twice/],
+  ['U+0000 in the name', { ...KEY, name: 'a\0b' }, '/name', 'unstorable_string', /U\+0000/],
+  ['a lone surrogate in the name', '{"name":"\\ud800","scopes":["read"]}', '/name', 'unstorable_string', /surrogate/],
+  ['U+0000 in a prefix', { ...KEY, sourcePrefixes: ['a\0b'] }, '/sourcePrefixes/0', 'invalid_value', /U\+0000/],
 ]
 for (const [what, body, pointer, code, detail] of INVALID) {
   t.test(`a request with ${what} is refused with a pointer, and creates nothing`, async (t) => {
@@ -132,8 +154,64 @@ for (const [what, body, pointer, code, detail] of INVALID) {
   })
 }
 
+// One request took minutes, and its response had 27 MB.
+t.test('a response names at most a hundred faults', async (t) => {
+  const fields = Object.fromEntries(Array.from({ length: 20_000 }, (_, n) => [`field${n}`, n]))
+  for (const body of [
+    { ...KEY, scopes: new Array(240_000).fill(1) },
+    { ...KEY, ...fields },
+  ]) {
+    const { status, json } = await call('POST', '', body)
+    t.equal(status, 422)
+    t.equal(json.errors.length, 100)
+  }
+})
+
+t.test('a list that is too large for the memory of responses is refused', async (t) => {
+  const { max, used } = app.responseMemory
+  t.equal(used, 0)
+  app.responseMemory.reserve('another key', max - 12 * 1024)
+  t.teardown(() => app.responseMemory.release('another key', max - 12 * 1024))
+  await sql`INSERT INTO sluice.keys (id, name, hash, scopes)
+    SELECT 'many' || n, repeat('x', 200), sha256(n::text::bytea), '{read}' FROM generate_series(1, 20) AS n`.execute(
+    root,
+  )
+  t.match((await call('GET', '')).json, { status: 503, code: 'overloaded' })
+  await sql`DELETE FROM sluice.keys WHERE id LIKE 'many%'`.execute(root)
+})
+
+// Requests that waited for the table took all connections for single records.
+t.test(
+  'requests that wait for the table of keys leave connections to records, and end with their clients',
+  async (t) => {
+    const url = await app.listen({ port: 0 })
+    // One key alone could not use all connections.
+    const keys = await Promise.all([1, 2, 3].map(() => makeKey({ scopes: ['admin'] })))
+    for (const { token } of keys) t.equal((await call('DELETE', '/no-such-key', undefined, token)).status, 404)
+    const lock = await root.startTransaction().execute()
+    await sql`LOCK TABLE sluice.keys`.execute(lock)
+    const clients = new AbortController()
+    const send = (token: string) => {
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+      return fetch(`${url}/v1/keys`, { method: 'POST', headers, body: JSON.stringify(KEY), signal: clients.signal })
+    }
+    const sent = [...keys, ...keys].map(({ token }) => send(token).catch(({ name }) => name))
+    await until('the requests to wait', () => app.responseMemory.used >= 6 * 10 * 1024)
+    t.equal((await server.get('/v1/records/shop/1')).status, 404)
+    clients.abort()
+    t.same(await Promise.all(sent), new Array(6).fill('AbortError'))
+    await until('the requests to end', () => app.responseMemory.used === 0)
+    await lock.rollback().execute()
+    t.same(
+      server.logs.filter(({ level, err }) => level === 'error' && err !== undefined),
+      [],
+    )
+  },
+)
+
 t.test('a body that is not JSON, is too large or has another media type is refused', async (t) => {
   t.match((await call('POST', '', '{')).json, { status: 400, code: 'invalid_json' })
+  t.match((await call('POST', '', '')).json, { status: 400, code: 'empty_body', detail: /describes the key/ })
   t.match((await call('POST', '', ' '.repeat(600_000))).json, { status: 413, code: 'body_too_large' })
   const response = await app.inject({
     method: 'POST',

@@ -1,0 +1,76 @@
+import { Value, ValueErrorType } from '@sinclair/typebox/value'
+import { findRepeatedName } from '../ingest/elements.ts'
+import { parseJson } from '../ingest/parse-json.ts'
+import { parseTime } from '../ingest/time.ts'
+import { pointerToken } from '../ingest/unstorable.ts'
+import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
+import { prefixFault } from '../lib/source-prefix.ts'
+import type { KeyRequest } from '../operate/manage-keys.ts'
+import { type KeyRequestBody, KeyRequestSchema } from '../schemas/keys.ts'
+
+/** Most faults that a response names. A body can have a hundred thousand, and each one costs time and memory. */
+const MAX_FAULTS = 100
+
+const CODES: Partial<Record<ValueErrorType, ProblemCode>> = {
+  [ValueErrorType.ObjectRequiredProperty]: 'required',
+  [ValueErrorType.ObjectAdditionalProperties]: 'unknown_field',
+}
+
+/** Expected values, for fields where the message of the schema does not say them. */
+const EXPECTED: [pointer: RegExp, expected: string][] = [
+  [/^\/scopes\/\d+$/, 'one of ingest, read, admin'],
+  [/^\/recordsPerSecond$/, 'an integer from 1 to 1000000, or null'],
+  [/^\/expiresAt$/, 'a time (RFC 3339), or null'],
+]
+
+/**
+ * Reads the body of POST /v1/keys.
+ * @throws Problem invalid_json; invalid_body, with an error for each wrong field
+ */
+export function readKeyRequest(text: string): KeyRequest {
+  const body = parseJson(text)
+  const repeated = findRepeatedName(text)
+  if (repeated !== undefined) {
+    const detail = `The field ${repeated} occurs twice.`
+    throw invalid([{ pointer: `/${pointerToken(repeated)}`, code: 'repeated_field', detail }])
+  }
+  const faults = schemaFaults(body)
+  if (faults.length > 0) throw invalid(faults)
+  return checkValues(body as KeyRequestBody)
+}
+
+function schemaFaults(body: unknown): Fault[] {
+  const faults = new Map<string, Fault>()
+  for (const { path, message, type } of Value.Errors(KeyRequestSchema, body)) {
+    // A missing field is reported twice: as missing, and as a value that does not match.
+    if (faults.has(path)) continue
+    const [, expected] = EXPECTED.find(([pointer]) => pointer.test(path)) ?? []
+    const detail = `${path === '' ? 'The body' : path}: ${expected === undefined ? message : `expected ${expected}`}.`
+    faults.set(path, { pointer: path, code: CODES[type] ?? 'invalid_value', detail })
+    if (faults.size === MAX_FAULTS) break
+  }
+  return [...faults.values()]
+}
+
+/** Checks what the schema cannot say. */
+function checkValues({ name, scopes, sourcePrefixes = [], recordsPerSecond, expiresAt }: KeyRequestBody): KeyRequest {
+  const faults: Fault[] = []
+  if (name.includes('\0') || !name.isWellFormed())
+    add('/name', 'unstorable_string', 'The name contains U+0000 or a lone surrogate, which PostgreSQL cannot store.')
+  sourcePrefixes.forEach((prefix, index) => {
+    const fault = prefixFault(prefix)
+    if (fault !== undefined) add(`/sourcePrefixes/${index}`, 'invalid_value', `The prefix ${fault}.`)
+  })
+  const time = expiresAt == null ? undefined : parseTime(expiresAt)
+  if (time !== undefined && 'problem' in time) add('/expiresAt', 'invalid_time', `expiresAt ${time.problem}.`)
+  const expiry = time !== undefined && 'utc' in time ? new Date(time.utc) : null
+  if (expiry !== null && expiry.getTime() <= Date.now()) add('/expiresAt', 'invalid_value', 'expiresAt is in the past.')
+  if (faults.length > 0) throw invalid(faults)
+  return { name, scopes, sourcePrefixes, recordsPerSecond: recordsPerSecond ?? undefined, expiresAt: expiry }
+
+  function add(pointer: string, code: ProblemCode, detail: string): void {
+    faults.push({ pointer, code, detail })
+  }
+}
+
+const invalid = (errors: Fault[]) => new Problem('invalid_body', errors[0]?.detail ?? '', { errors })
