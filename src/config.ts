@@ -213,7 +213,7 @@ export const ConfigSchema = Type.Object({
     Type.String({
       title: "a URL like https://s3.example.com/bucket/folder, without any of ! ' ( ) *",
       // s3mini does not escape these characters when it signs the listing of a folder.
-      pattern: "^https?://[^/?#]+/[^?#!'()*]+$",
+      pattern: "^https?://[^/?#]+/(?!.*%2[1789Aa])[^?#!'()*]+$",
       description: 'S3-compatible storage where `sluice backups` keeps copies',
     }),
   ),

@@ -61,6 +61,11 @@ t.test('the error for an invalid setting has its name, its value and the allowed
       'https://s3.example.com/bucket/old(er)',
       "a URL like https://s3.example.com/bucket/folder, without any of ! ' ( ) *",
     ],
+    [
+      'BACKUP_BUCKET_URL',
+      'https://s3.example.com/bucket/old%28er%29',
+      "a URL like https://s3.example.com/bucket/folder, without any of ! ' ( ) *",
+    ],
     ['SHED_INGEST_SECONDS', '0', 'a number from 0.01 to 60'],
     ['SHED_READ_SECONDS', '61', 'a number from 0.01 to 60'],
     ['KEY_RECORDS_PER_SECOND', '0', 'a whole number from 1 to 1000000'],

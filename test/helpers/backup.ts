@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -11,13 +11,13 @@ import { ensureDatabase, ensureRoles } from '../../src/data/roles.ts'
 import { connect } from './connect.ts'
 import { openOwnServer } from './own-server.ts'
 import type { TestDatabase } from './postgres.ts'
-import { missing, skipUnless } from './skipping.ts'
+import { missing, skipWithout } from './skipping.ts'
 
 export const script = (name: 'backup' | 'restore' | 'drill'): string =>
   fileURLToPath(new URL(`../../k8s/components/backup/${name}.sh`, import.meta.url))
 
 /** For `skip` of a test: false if backups can run here, otherwise the reason. The embedded server lacks these programs. */
-export const withoutBackup = missing('flock') || missing('pg_dump') || withoutPostgres18()
+export const withoutBackup = missing('flock') || withoutPostgres18()
 
 /** Creates a folder for backups or for a drill, which the user of a server can enter. It is deleted when `t` ends. */
 export async function makeFolder(t: Test): Promise<string> {
@@ -113,6 +113,6 @@ function environment(url: string): Record<string, string> {
 }
 
 function withoutPostgres18(): string | false {
-  const version = execFileSync('pg_dump', ['--version'], { encoding: 'utf8' })
-  return skipUnless(/ 18\./.test(version), 'pg_dump of PostgreSQL 18 is missing')
+  const { stdout } = spawnSync('pg_dump', ['--version'], { encoding: 'utf8' })
+  return skipWithout('pg_dump of PostgreSQL 18', / 18\./.test(stdout ?? ''))
 }

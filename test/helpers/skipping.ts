@@ -8,7 +8,7 @@ const repository = fileURLToPath(new URL('../..', import.meta.url))
 const list = new URL('../../.sluice/skipped.ndjson', import.meta.url)
 
 /** How to get a program that some tests need. */
-const SOURCES: Record<string, string> = {
+const SOURCES = {
   kubectl: 'https://kubernetes.io/docs/tasks/tools',
   promtool: 'part of https://prometheus.io/download',
   sops: 'https://getsops.io',
@@ -16,10 +16,13 @@ const SOURCES: Record<string, string> = {
   shellcheck: 'https://www.shellcheck.net, or the package shellcheck',
   '/usr/sbin/syslog-ng': 'the package syslog-ng-core',
   flock: 'the package util-linux',
-  pg_dump: 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
+  'pg_dump of PostgreSQL 18': 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
   openssl: 'the package openssl',
   script: 'the package bsdutils or util-linux',
 }
+
+/** A program of which the list can say how to get it. */
+type Program = keyof typeof SOURCES
 
 interface Skipped {
   file: string
@@ -27,10 +30,12 @@ interface Skipped {
 }
 
 /** For `skip` of a test: false if the program is on the PATH, otherwise the reason. */
-export function missing(program: string): string | false {
-  const found = spawnSync('sh', ['-c', 'command -v "$0"', program]).status === 0
-  return skipUnless(found, `${program} is missing`)
+export function missing(program: Program): string | false {
+  return skipWithout(program, spawnSync('sh', ['-c', 'command -v "$0"', program]).status === 0)
 }
+
+/** The same for a program that was looked for in another way. */
+export const skipWithout = (program: Program, isFound: boolean) => skipUnless(isFound, `${program} is missing`)
 
 /** For `skip` of a test: false if it can run, otherwise the reason, which `npm test` shows at its end. */
 export function skipUnless(canRun: boolean, reason: string): string | false {
@@ -53,7 +58,7 @@ export function describeSkipped(): string | undefined {
     reasons.set(reason, (reasons.get(reason) ?? new Set()).add(file))
   }
   const paragraphs = [...reasons].map(([reason, files]) => {
-    const source = SOURCES[reason.replace(/ is missing$/, '')]
+    const source = SOURCES[reason.replace(/ is missing$/, '') as Program] as string | undefined
     const names = [...files].sort().map((file) => `    ${file}`)
     return [`  ${reason}${source === undefined ? '' : ` (${source})`}:`, ...names].join('\n')
   })

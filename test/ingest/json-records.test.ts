@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { Defaults } from '../../src/ingest/envelope.ts'
-import { type Batch, PLAIN, readJsonRecords, readRecordText } from '../../src/ingest/json-records.ts'
+import { type Batch, type JsonFormat, PLAIN, readJsonRecords, readRecordText } from '../../src/ingest/json-records.ts'
 import { MAX_DEPTH_WALKED } from '../../src/ingest/json-walk.ts'
 import { parseJson } from '../../src/ingest/parse-json.ts'
 import { jsonText } from '../helpers/json-text.ts'
@@ -126,5 +126,16 @@ t.test('text after the value is invalid, at any size', async (t) => {
     t.equal(await refusalOf(() => read(text)), await refusalOf(() => parseJson(text)), text.slice(0, 20))
     const line = text.replaceAll('\n', ' ')
     t.match(await readRecordText(line, 0, limits, defaults, 'a key'), { code: /invalid_json|wrong_type/ })
+  }
+})
+
+// It said that specversion is missing: a walk does not keep what comes after 1,000 members.
+t.test('an event with too many members is too complex, whatever comes last', async (t) => {
+  const many = Array.from({ length: 1005 }, (_, n) => `"a${n}":1`).join()
+  const event = (data: string) => `{${many},"specversion":"1.0","id":"1","source":"s","type":"t","data":${data}}`
+  const format: JsonFormat = { top: 'object', required: ['specversion', 'id', 'source', 'type'] }
+  for (const data of ['1', '"\\ud83d\\ude00"', PADDING]) {
+    const { records } = await readJsonRecords(event(data), format, limits, () => defaults, 'a key')
+    t.match(records, [{ code: 'too_complex' }])
   }
 })
