@@ -6,9 +6,9 @@ import { allowed, ConfigSchema } from '../src/config.ts'
 export function configTable(): string {
   const rows = Object.entries<TSchema>(ConfigSchema.properties).map(
     ([name, schema]) =>
-      `| \`${name}\` | ${schema.default ?? ''} | ${schema.description}; ${allowed(schema).replaceAll('|', '\\|')} |`,
+      `| \`${name}\` | ${schema.default ?? ''} | ${schema.description} | ${allowed(schema).replaceAll('|', '\\|')} |`,
   )
-  return ['| variable | default | meaning |', '| --- | --- | --- |', ...rows].join('\n')
+  return ['| variable | default | meaning | allowed values |', '| --- | --- | --- | --- |', ...rows].join('\n')
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] as string).href) console.log(configTable())

@@ -3,8 +3,7 @@ import envSchema from 'env-schema'
 
 const MiB = 1024 * 1024
 
-const bytes = (value: number, description: string) =>
-  Type.Integer({ default: value, minimum: 1024, description: `${description}, in bytes` })
+const bytes = (value: number, description: string) => Type.Integer({ default: value, minimum: 1024, description })
 
 const otlpUrl = (description: string) =>
   Type.Optional(Type.String({ title: 'a URL like http://collector:4318', pattern: '^https?://.+', description }))
@@ -20,7 +19,9 @@ const choice = <T extends string>(values: readonly T[], options: Record<string, 
 /** OpenTelemetry's own names, defaults and meanings (specification, environment variables). */
 const TRACES = {
   OTEL_EXPORTER_OTLP_ENDPOINT: otlpUrl('Collector to send traces to, with OTLP over HTTP. Without it: no traces'),
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: otlpUrl('The same as a full URL, with its path'),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: otlpUrl(
+    'Full URL for traces, with its path; overrides OTEL_EXPORTER_OTLP_ENDPOINT',
+  ),
   OTEL_EXPORTER_OTLP_PROTOCOL: Type.Optional(
     choice(['http/protobuf'], {
       title: 'http/protobuf',
@@ -38,7 +39,7 @@ const TRACES = {
       'parentbased_always_off',
       'parentbased_traceidratio',
     ],
-    { default: 'parentbased_always_on', description: 'Which requests are traced; parentbased: the caller decides' },
+    { default: 'parentbased_always_on', description: 'Which requests are traced; parentbased: the client decides' },
   ),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
     default: 1,
@@ -49,22 +50,22 @@ const TRACES = {
   OTEL_BSP_SCHEDULE_DELAY: Type.Integer({
     default: 5000,
     minimum: 1,
-    description: 'Longest time before spans are sent, in milliseconds',
+    description: 'Maximum time in milliseconds before spans are sent',
   }),
   OTEL_BSP_MAX_QUEUE_SIZE: Type.Integer({
     default: 2048,
     minimum: 1,
-    description: 'Most spans that wait to be sent; more are dropped',
+    description: 'Maximum number of spans that wait to be sent. Further ones are dropped',
   }),
   OTEL_BSP_MAX_EXPORT_BATCH_SIZE: Type.Integer({
     default: 512,
     minimum: 1,
-    description: 'Most spans in one request to the collector',
+    description: 'Maximum number of spans in one request to the collector',
   }),
   OTEL_BSP_EXPORT_TIMEOUT: Type.Integer({
     default: 30_000,
     minimum: 1,
-    description: 'Timeout of one request to the collector, in milliseconds',
+    description: 'Timeout in milliseconds of one request to the collector',
   }),
 }
 
@@ -108,41 +109,41 @@ export const ConfigSchema = Type.Object({
       description: 'A key with all scopes, which `serve --migrate` creates if it does not exist',
     }),
   ),
-  MAX_RECORD_BYTES: bytes(1 * MiB, 'Largest record'),
-  MAX_BATCH_BYTES: bytes(16 * MiB, 'Largest body of a request'),
+  MAX_RECORD_BYTES: bytes(1 * MiB, 'Maximum size of a record in bytes'),
+  MAX_BATCH_BYTES: bytes(16 * MiB, 'Maximum size of a request body in bytes'),
   MAX_BATCH_RECORDS: Type.Integer({
     default: 10_000,
     minimum: 1,
     maximum: 500_000,
-    description: 'Most records in a body',
+    description: 'Maximum number of records in a body',
   }),
-  MAX_PAGE_BYTES: bytes(16 * MiB, 'Payload after which a page of a list ends early'),
+  MAX_PAGE_BYTES: bytes(16 * MiB, 'Bytes of payload after which a page of a list ends early'),
   FLUSH_MAX_ROWS: Type.Integer({
     default: 2000,
     minimum: 1,
     maximum: 500_000,
     description: 'Rows after which no more requests join a flush',
   }),
-  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Size after which no more requests join a flush'),
+  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Size in bytes after which no more requests join a flush'),
   FLUSH_CONCURRENCY: Type.Integer({
     default: 2,
     minimum: 1,
     maximum: 64,
-    description: 'Most flushes running at the same time; one connection each',
+    description: 'Maximum number of flushes at the same time. Each uses one connection',
   }),
   QUEUE_MAX_BYTES: bytes(
     64 * MiB,
-    'Memory for requests that are being read or wait for their commit, and for responses that their clients have not read; as much again for requests that are not started yet; above it 503',
+    'Memory in bytes for requests that are being read or wait for their commit, and for responses that their clients have not read; as much again for requests that are not started yet. Above it: 503',
   ),
   UNREAD_MAX_BYTES: bytes(
     64 * MiB,
-    'Memory for pages and exports that are being made or that their readers have not read yet, with their compressors; above it 503',
+    'Memory in bytes for pages and exports that are being made or that their readers have not read yet, with their compressors. Above it: 503',
   ),
   SHED_INGEST_SECONDS: Type.Number({
     default: 1,
     minimum: 0.01,
     maximum: 60,
-    description: 'Mean event-loop delay over two seconds above which ingestion gets 503',
+    description: 'Mean event-loop delay above which ingestion gets 503, measured over two seconds',
   }),
   SHED_READ_SECONDS: Type.Number({
     default: 2,
@@ -155,14 +156,14 @@ export const ConfigSchema = Type.Object({
       minimum: 1,
       maximum: 1_000_000,
       description:
-        'Records per second and instance for keys without a rate of their own; above it 429. Without it: no limit',
+        'Records per second and instance for keys without a rate of their own. Above it: 429. Without it: no limit',
     }),
   ),
   STORAGE_BUDGET: Type.Optional(
     Type.Integer({
       minimum: 1024,
       description:
-        'Most disk space for the database and its write-ahead log, in bytes: a warning at 80 %, 507 at 90 %. Without it: no limit',
+        'Maximum disk space in bytes for the database and its write-ahead log. At 80 %: a warning; at 90 %: 507. Without it: no limit',
     }),
   ),
   STALL_SECONDS: Type.Integer({
@@ -201,13 +202,13 @@ export const ConfigSchema = Type.Object({
     default: 10,
     minimum: 0,
     maximum: 600,
-    description: 'How long requests are still served after SIGTERM, while /readyz answers 503',
+    description: 'How long requests are still served after SIGTERM, while /readyz responds with 503',
   }),
   CLOSE_SECONDS: Type.Number({
     default: 30,
     minimum: 0,
     maximum: 600,
-    description: 'After that, how long requests in flight may still take before their connections are closed',
+    description: 'After DRAIN_SECONDS, how long requests in flight may still take before their connections are closed',
   }),
   BACKUP_BUCKET_URL: Type.Optional(
     Type.String({
