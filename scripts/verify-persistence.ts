@@ -7,7 +7,7 @@ import { verifyPersistence } from './persistence/verify.ts'
 
 const program = new Command('verify-persistence')
   .description(
-    'Restarts PostgreSQL while records are being stored, and checks that every acknowledged record is still there.',
+    'Restarts PostgreSQL while records are being stored, and checks that every acknowledged record is still stored.',
   )
   .addOption(new Option('--url <url>', 'URL of the API').env('SLUICE_URL').default('http://127.0.0.1:3000'))
   .addOption(
@@ -46,7 +46,7 @@ main(program.parse().opts()).catch((error) => {
   process.exitCode = 2
 })
 
-/** Exit code: 0 if everything is there, 1 if something is missing or altered, 2 if the check failed. */
+/** Exit code: 0 if all acknowledged records are stored unchanged, 1 if not, 2 if the check failed. */
 async function main(options: Options): Promise<void> {
   if (!options.local && options.restart === undefined && options.restartCommand === undefined) {
     throw new Error('Choose what to restart: --restart pod, --restart-command <command>, or --local')
@@ -58,7 +58,7 @@ async function main(options: Options): Promise<void> {
     console.table(findings)
     for (const complaint of complaints) console.error(`LOST: ${complaint}`)
     console.log(
-      complaints.length === 0 ? 'Everything that was acknowledged is there.' : 'Something is missing or altered.',
+      complaints.length === 0 ? 'All acknowledged records are stored unchanged.' : 'Records are missing or altered.',
     )
     process.exitCode = complaints.length === 0 ? 0 : 1
   } finally {

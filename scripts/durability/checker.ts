@@ -1,7 +1,7 @@
-import { type Answer, isAcknowledged } from './answers.ts'
 import { compareFeed } from './feed.ts'
-import { type Attempt, type Complaint, historiesOf, judge, judgeAnswer, judgeStrict } from './histories.ts'
+import { type Attempt, type Complaint, historiesOf, judge, judgeResponse, judgeStrict } from './histories.ts'
 import { idOf } from './records.ts'
+import { type ClientResponse, isAcknowledged } from './responses.ts'
 import type { Stored } from './stored.ts'
 
 /** Counts of records by identity. `errors` and `unsent` count requests. */
@@ -9,7 +9,7 @@ export interface Verdict {
   sent: number
   /** Reported as created or duplicate. */
   acknowledged: number
-  /** Never acknowledged, because the record, or the strict batch that contains it, had to be refused. */
+  /** Never acknowledged, because the record, or the strict batch that contains it, is invalid. */
   refused: number
   stored: number
   /** Acknowledged, but not stored with that content. */
@@ -31,7 +31,7 @@ export interface Verdict {
 }
 
 export interface Evidence {
-  answers: readonly Answer[]
+  responses: readonly ClientResponse[]
   /** The rows of the table, in the order of the feed. */
   rows: readonly Stored[]
   /** The records that the following reader saw, in the order in which it saw them. */
@@ -43,11 +43,11 @@ const EXAMPLES = 10
 /** The statuses of requests that are refused for their content. */
 const CONTENT: readonly unknown[] = [409, 422]
 
-const isRefused = ({ claim, answer }: Attempt) => claim === 'rejected' || CONTENT.includes(answer.status)
+const isRefused = ({ claim, response }: Attempt) => claim === 'rejected' || CONTENT.includes(response.status)
 
 /** Compares the responses that clients got with the stored rows and with the records that a reader saw. */
-export function check({ answers, rows, shown }: Evidence): Verdict {
-  const histories = historiesOf(answers)
+export function check({ responses, rows, shown }: Evidence): Verdict {
+  const histories = historiesOf(responses)
   const stored = Map.groupBy(rows, ({ number }) => number)
   const rowOf = (number: number) => stored.get(number)?.[0]
   const verdict: Verdict = {
@@ -74,20 +74,20 @@ export function check({ answers, rows, shown }: Evidence): Verdict {
   for (const { number, id } of rows) {
     if (number === undefined || !histories.has(number)) complain(`record ${id}`, [['wrong', 'stored, but never sent']])
   }
-  for (const answer of answers) complain(nameOf(answer), judgeAnswer(answer, histories, rowOf))
-  for (const same of Map.groupBy(answers, ({ request, variant }) => `${request} ${variant}`).values()) {
-    complain(nameOf(same[0] as Answer), judgeStrict(same, rowOf))
+  for (const response of responses) complain(nameOf(response), judgeResponse(response, histories, rowOf))
+  for (const same of Map.groupBy(responses, ({ request, variant }) => `${request} ${variant}`).values()) {
+    complain(nameOf(same[0] as ClientResponse), judgeStrict(same, rowOf))
   }
   for (const { id, what } of compareFeed(shown, rows)) {
     verdict.misread++
     remark(`record ${id}: ${what}`)
   }
-  for (const answer of answers) {
-    const { status, reason, unsent } = answer
+  for (const response of responses) {
+    const { status, reason, unsent } = response
     if (unsent) verdict.unsent++
     else if (status === undefined || (status >= 300 && !CONTENT.includes(status))) {
       verdict.errors++
-      remark(`${nameOf(answer)}: ${status ?? 'no response'}${reason === undefined ? '' : `: ${reason}`}`)
+      remark(`${nameOf(response)}: ${status ?? 'no response'}${reason === undefined ? '' : `: ${reason}`}`)
     }
   }
   return verdict
@@ -104,4 +104,4 @@ export function check({ answers, rows, shown }: Evidence): Verdict {
   }
 }
 
-const nameOf = ({ request, variant }: Answer) => `request ${request}${variant === 0 ? '' : ` (${variant})`}`
+const nameOf = ({ request, variant }: ClientResponse) => `request ${request}${variant === 0 ? '' : ` (${variant})`}`

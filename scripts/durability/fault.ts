@@ -20,7 +20,7 @@ export interface Fault {
   /** Connections may be refused, because no instance of the API runs for a while. */
   unreachable?: true
   /** Causes the fault and repairs it. @returns a note for the report */
-  inflict(stage: Stage, quick: boolean): Promise<string | undefined>
+  apply(stage: Stage, quick: boolean): Promise<string | undefined>
 }
 
 /** The maximum number of requests that may fail during a fault. */

@@ -1,24 +1,24 @@
-import { type Answer, type Claim, isAcknowledged } from './answers.ts'
 import { isBad } from './plans.ts'
 import { requestOf, SPAN } from './records.ts'
+import { type Claim, type ClientResponse, isAcknowledged } from './responses.ts'
 import type { Stored } from './stored.ts'
 
 /** What one response says about one record. */
-export interface Attempt extends Pick<Answer, 'variant' | 'begun' | 'ended'> {
+export interface Attempt extends Pick<ClientResponse, 'variant' | 'begun' | 'ended'> {
   claim: Claim
   cursor?: string | undefined
-  answer: Answer
+  response: ClientResponse
 }
 
 export type Complaint = [kind: 'missing' | 'twice' | 'altered' | 'wrong', what: string]
 
 /** Groups the responses by record, in the order in which they arrived. */
-export function historiesOf(answers: readonly Answer[]): Map<number, Attempt[]> {
+export function historiesOf(responses: readonly ClientResponse[]): Map<number, Attempt[]> {
   const histories = new Map<number, Attempt[]>()
-  for (const answer of answers) {
-    const { variant, begun, ended, numbers, claims, cursors } = answer
+  for (const response of responses) {
+    const { variant, begun, ended, numbers, claims, cursors } = response
     for (const [index, number] of numbers.entries()) {
-      const one = { variant, begun, ended, claim: claims[index] as Claim, cursor: cursors[index], answer }
+      const one = { variant, begun, ended, claim: claims[index] as Claim, cursor: cursors[index], response }
       const history = histories.get(number)
       if (history === undefined) histories.set(number, [one])
       else history.push(one)
@@ -45,9 +45,9 @@ export function* judge(number: number, history: readonly Attempt[], rows: readon
     `${what}; the responses: ${history.map(({ claim, variant }) => `${claim} (${variant})`).join(', ')}`
   for (const _ of rows.slice(1)) yield ['twice', `stored ${rows.length} times`]
   if (isBad(requestOf(number), number % SPAN)) {
-    if (row !== undefined) yield ['wrong', explain('stored, but it had to be refused')]
+    if (row !== undefined) yield ['wrong', explain('stored, but it had to be rejected')]
     if (history.some(({ claim }) => isAcknowledged(claim) || claim === 'conflict'))
-      yield ['wrong', explain('not refused, but it had to be')]
+      yield ['wrong', explain('not rejected, but it had to be')]
     return
   }
   if (history.some(({ claim }) => claim === 'rejected')) yield ['wrong', explain('rejected, but it is valid')]
@@ -82,14 +82,14 @@ export function* judge(number: number, history: readonly Attempt[], rows: readon
 }
 
 /** Checks what one response says about its records as a whole. */
-export function* judgeAnswer(
-  answer: Answer,
+export function* judgeResponse(
+  response: ClientResponse,
   histories: ReadonlyMap<number, readonly Attempt[]>,
   rowOf: (number: number) => Stored | undefined,
 ): Generator<Complaint> {
-  for (const contradiction of answer.contradictions) yield ['wrong', contradiction]
-  if (answer.status === 500) yield ['wrong', 'the status is 500']
-  const { counts, numbers, claims, variant } = answer
+  for (const contradiction of response.contradictions) yield ['wrong', contradiction]
+  if (response.status === 500) yield ['wrong', 'the status is 500']
+  const { counts, numbers, claims, variant } = response
   if (counts === undefined) return
   // If a stream ended early, the counts may include lines after committedLines, which have no result of their own.
   const own = numbers.filter((number) => rowOf(number)?.variant === variant).length
@@ -100,7 +100,7 @@ export function* judgeAnswer(
   // The response does not say which records it created. The other responses determine how many it can be.
   const attempts = numbers.map((number) => {
     const history = histories.get(number) as readonly Attempt[]
-    return { history, one: history.find((one) => one.answer === answer) as Attempt }
+    return { history, one: history.find((one) => one.response === response) as Attempt }
   })
   const open = attempts.filter(({ one }) => mayHaveStored(one))
   const others = open.filter(({ one, history }) => history.some((other) => other !== one && other.claim === 'created'))
@@ -113,15 +113,15 @@ export function* judgeAnswer(
 
 /**
  * Checks that a batch that was only sent with handling=strict is stored completely or not at all.
- * @param answers all responses to this request with this content
+ * @param responses all responses to this request with this content
  */
 export function* judgeStrict(
-  answers: readonly Answer[],
+  responses: readonly ClientResponse[],
   rowOf: (number: number) => Stored | undefined,
 ): Generator<Complaint> {
-  const [answer] = answers
-  if (answer === undefined || !answers.every(({ strict }) => strict)) return
-  const { numbers, variant } = answer
+  const [response] = responses
+  if (response === undefined || !responses.every(({ strict }) => strict)) return
+  const { numbers, variant } = response
   const stored = numbers.filter((number) => rowOf(number)?.variant === variant).length
   if (stored > 0 && stored < numbers.length) {
     yield ['wrong', `${stored} of ${numbers.length} records of a strict batch are stored`]

@@ -35,7 +35,7 @@ export interface Network {
    * Overrides a setting that new connections ask for, as if a pooler had dropped their options, so that the settings of the role
    * apply. Without an argument, connections get what they ask for.
    */
-  impose(setting?: Setting): void
+  applySetting(setting?: Setting): void
   /** Number of statements of writers that PostgreSQL has cancelled because of lock_timeout or statement_timeout. */
   readonly timeouts: number
   /** Resolves at the next connection with this application_name. */
@@ -57,7 +57,7 @@ export interface HeldCopy {
   /** The process id of its backend. */
   pid: number
   release(): void
-  /** Resolves when the COPY is interrupted or PostgreSQL answers it. */
+  /** Resolves when the COPY is interrupted or PostgreSQL responds to it. */
   over: Promise<void>
 }
 
@@ -79,7 +79,7 @@ interface Link {
   dead: boolean
   /** The process id of the backend. */
   pid: number
-  /** A COPY has begun, and the API has no answer yet; `held`: it is counted as aimed at; `hit`: as interrupted. */
+  /** A COPY has begun, and the API has no response yet; `held`: counted in `aimed`; `hit`: counted in `hit`. */
   copy: 'none' | 'running' | 'held' | 'hit'
   /** Called when a COPY that was held is over. */
   copyOver?: () => void
@@ -95,7 +95,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   let cut: { at: CommitCut; silently: boolean; done: () => void } | undefined
   const copies: Copies = { rows: 0, aimed: 0, hit: 0 }
   let holdCopy: ((held: HeldCopy) => void) | undefined
-  let imposed: Setting | undefined
+  let override: Setting | undefined
   let timeouts = 0
   const logins = new EventEmitter()
   // allowHalfOpen, because each direction of a connection is closed separately.
@@ -131,8 +131,8 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
       return promise.finally(() => clearTimeout(timer))
     },
     copies,
-    impose: (setting) => {
-      imposed = setting
+    applySetting: (setting) => {
+      override = setting
     },
     get timeouts() {
       return timeouts
@@ -172,20 +172,20 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           const name = applicationName(message) ?? ''
           writes = name === 'sluice-write'
           logins.emit(name)
-          if (imposed !== undefined) {
-            database.write(withSetting(message, imposed.name, imposed.value))
+          if (override !== undefined) {
+            database.write(withSetting(message, override.name, override.value))
             continue
           }
         }
         committing ||= writes && commits(type, message, state)
         if (committing && cut?.at === 'before') return cutNow(link)
-        // Not one that has failed by now.
+        // Skip a COPY that has already failed.
         if (type === 'c' && holdCopy !== undefined && link.copy === 'running') {
           const { promise: over, resolve } = Promise.withResolvers<void>()
           copies.aimed++
           link.copy = 'held'
           link.copyOver = resolve
-          // The client sends nothing more until it has an answer.
+          // The client sends nothing more until it has a response.
           holdCopy({ pid: link.pid, release: () => pass(link, database, () => database.write(message)), over })
           holdCopy = undefined
         } else database.write(message)

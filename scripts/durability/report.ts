@@ -3,7 +3,7 @@ import type { Result } from './run.ts'
 const COLUMNS: [title: string, cell: (result: Result) => string][] = [
   ['sent', ({ sent }) => count(sent)],
   ['acknowledged', ({ acknowledged }) => count(acknowledged)],
-  ['refused for their content', ({ refused }) => count(refused)],
+  ['rejected for their content', ({ refused }) => count(refused)],
   ['stored', ({ stored }) => count(stored)],
   ['written by COPY', ({ copied }) => count(copied)],
   ['COPYs interrupted', ({ copies_hit }) => count(copies_hit)],

@@ -84,7 +84,7 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     }
     const before = { ...proxy.copies }
     const begin = performance.now()
-    const note = await fault.inflict(stage, quick)
+    const note = await fault.apply(stage, quick)
     const brokenMs = performance.now() - begin
     await acknowledged(AROUND)
     await writers.stop()
@@ -92,7 +92,7 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     return {
       name: fault.name,
       title: quick ? fault.quickTitle : fault.title,
-      ...check({ answers: writers.answers, rows: table, shown: reader.shown }),
+      ...check({ responses: writers.responses, rows: table, shown: reader.shown }),
       copied: proxy.copies.rows - before.rows,
       copies_aimed: proxy.copies.aimed - before.aimed,
       copies_hit: proxy.copies.hit - before.hit,
@@ -137,7 +137,7 @@ export function complaintsOf(result: Result): string[] {
   return [
     ...(sent === 0 ? ['nothing was sent'] : []),
     ...(copied === 0 ? ['no row was copied'] : []),
-    ...(copies_hit < copies_aimed ? [`${copies_hit} COPYs were interrupted, but it should be ${copies_aimed}`] : []),
+    ...(copies_hit < copies_aimed ? [`${copies_hit} COPYs were interrupted instead of ${copies_aimed}`] : []),
     ...(missing > 0 ? [`${missing} acknowledged records are missing`] : []),
     ...(twice > 0 ? [`${twice} records are stored twice`] : []),
     ...(altered > 0 ? [`${altered} records are not stored as they were sent`] : []),

@@ -3,9 +3,9 @@ import { Agent, type IncomingMessage, request } from 'node:http'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Answer, readAnswer } from './answers.ts'
 import { rivalsOf } from './plans.ts'
 import { type Message, makeMessages } from './requests.ts'
+import { type ClientResponse, readResponse } from './responses.ts'
 
 export interface WritersOptions {
   /** The port for a new connection. */
@@ -18,7 +18,7 @@ export interface WritersOptions {
 
 /** Clients that store records, each one request after the other, and keep every response. */
 export interface Writers {
-  answers: Answer[]
+  responses: ClientResponse[]
   /** The longest time that a request waited for its response. */
   slowestMs(): number
   /** The longest time from the first try of a request to its final response. */
@@ -27,7 +27,7 @@ export interface Writers {
   acknowledged(more: number): Promise<void>
   /** Resolves when the next request gets a 5xx. */
   refused(): Promise<void>
-  /** Waits for the answer to what each client is sending, and ends them. */
+  /** Waits for the response to the current request of each client, and ends the clients. */
   stop(): Promise<void>
 }
 
@@ -46,7 +46,7 @@ const RETRY_MS = 250
 const MAX_MS = 90_000
 
 export function startWriters({ port, key, source, patienceMs }: WritersOptions): Writers {
-  const answers: Answer[] = []
+  const responses: ClientResponse[] = []
   let [done, longest, slowest, stopping] = [0, 0, 0, false]
   // Even requests are sent by one client, odd ones by a team: see plans.ts.
   const next = { single: 0, team: 1 }
@@ -63,7 +63,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
   ])
   // stop() reports the rejection. Until then, it must not count as unhandled.
   running.catch(() => {})
-  return { answers, longestMs: () => longest, slowestMs: () => slowest, acknowledged, refused, stop }
+  return { responses, longestMs: () => longest, slowestMs: () => slowest, acknowledged, refused, stop }
 
   async function run(kind: 'single' | 'team', clients: readonly number[]): Promise<void> {
     const agents = clients.map(() => {
@@ -88,11 +88,11 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
   async function deliver(agent: Agent, client: number, message: Message): Promise<void> {
     const begin = performance.now()
     for (;;) {
-      const answer = await post(agent, message)
-      answers.push(answer)
-      slowest = Math.max(slowest, answer.ended - answer.begun)
+      const response = await post(agent, message)
+      responses.push(response)
+      slowest = Math.max(slowest, response.ended - response.begun)
       longest = Math.max(longest, performance.now() - begin)
-      const { status } = answer
+      const { status } = response
       if (status !== undefined && status < 300) noteDone()
       if (status !== undefined && status >= 500) {
         nextRefusal.resolve()
@@ -104,7 +104,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
     }
   }
 
-  async function post(agent: Agent, message: Message): Promise<Answer> {
+  async function post(agent: Agent, message: Message): Promise<ClientResponse> {
     const { request: number, variant, plan, numbers, headers, body } = message
     const begun = performance.now()
     const base = { request: number, variant, strict: plan.strict === true, numbers, begun }
@@ -121,9 +121,9 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
       })
       sent.end(body)
       const [response] = (await once(sent, 'response')) as [IncomingMessage]
-      const answer = JSON.parse(await text(response))
+      const parsed = JSON.parse(await text(response))
       const status = response.statusCode as number
-      return { ...base, ended: performance.now(), status, unsent: false, ...readAnswer(message, status, answer) }
+      return { ...base, ended: performance.now(), status, unsent: false, ...readResponse(message, status, parsed) }
     } catch (error) {
       const { name, code, message: reason } = error as NodeJS.ErrnoException
       const unsent = code === 'ECONNREFUSED'

@@ -27,7 +27,7 @@ const AROUND = 20
 
 /**
  * Stores `count` records, restarts PostgreSQL while a writer keeps storing others, and checks that the content is the same as
- * before and that every acknowledged record is there.
+ * before and that every acknowledged record is stored.
  */
 export async function verifyPersistence(api: Api, target: Target, count: number): Promise<Verdict> {
   const run = `persistence/${randomUUID()}`
@@ -50,7 +50,7 @@ export async function verifyPersistence(api: Api, target: Target, count: number)
     ...complainUnless(hashOf(before.records) === hashOf(after.records), 'the content changed'),
     ...complainUnless(
       records.every((record) => isKept(record, after.records)) && after.records.size === count,
-      `${after.records.size} of ${count} records are there, or their content is not what was sent`,
+      `${after.records.size} of ${count} records are stored, or their content differs from what was sent`,
     ),
     ...complainUnless(lost.length === 0, `acknowledged, but missing or altered: ${lost.map(({ id }) => id).join(' ')}`),
   ]

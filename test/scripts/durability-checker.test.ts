@@ -1,9 +1,9 @@
 import t from 'tap'
-import { type Answer, readAnswer } from '../../scripts/durability/answers.ts'
 import { check, type Verdict } from '../../scripts/durability/checker.ts'
 import { isBad, type Plan, planOf } from '../../scripts/durability/plans.ts'
 import { contentOf, idOf, SPAN } from '../../scripts/durability/records.ts'
 import { makeMessages } from '../../scripts/durability/requests.ts'
+import { type ClientResponse, readResponse } from '../../scripts/durability/responses.ts'
 import { complaintsOf, type Result } from '../../scripts/durability/run.ts'
 import { type Fields, parseExactly, recognise, recogniseShown, type Stored } from '../../scripts/durability/stored.ts'
 import { encodeCursor } from '../../src/lib/cursor.ts'
@@ -43,20 +43,29 @@ interface Options {
   at?: number
 }
 
-function answer(request: number, status: number | undefined, body: object, { variant = 0, at }: Options = {}): Answer {
+function response(
+  request: number,
+  status: number | undefined,
+  body: object,
+  { variant = 0, at }: Options = {},
+): ClientResponse {
   const message = makeMessages(request, 'source').find((one) => one.variant === variant)
   if (message === undefined) throw new Error('there is no such variant')
   const begun = at ?? clock++
   const { numbers, plan } = message
   const base = { request, variant, strict: plan.strict === true, numbers, begun, ended: begun + 0.5, unsent: false }
-  if (status !== undefined) return { ...base, status, ...readAnswer(message, status, body) }
+  if (status !== undefined) return { ...base, status, ...readResponse(message, status, body) }
   return { ...base, claims: numbers.map(() => 'nothing'), cursors: [], contradictions: [] }
 }
 
-const unanswered = (request: number, options?: Options) => answer(request, undefined, {}, options)
+const noResponse = (request: number, options?: Options) => response(request, undefined, {}, options)
 
 /** @param statuses one for all records, or one per record */
-function results(request: number, statuses: string | string[], options: Options & { status?: number } = {}): Answer {
+function results(
+  request: number,
+  statuses: string | string[],
+  options: Options & { status?: number } = {},
+): ClientResponse {
   const message = makeMessages(request, 'source').find(({ variant }) => variant === (options.variant ?? 0))
   const numbers = message?.numbers ?? []
   const outcomes = typeof statuses === 'string' ? numbers.map(() => statuses) : statuses
@@ -70,11 +79,11 @@ function results(request: number, statuses: string | string[], options: Options 
   }))
   const refused = counts.conflict + counts.rejected
   const status = options.status ?? (refused > 0 ? 207 : counts.created > 0 ? 201 : 200)
-  return answer(request, status, { counts, results: list }, options)
+  return response(request, status, { counts, results: list }, options)
 }
 
 const problem = (request: number, status: number, code: string, more: object = {}, options?: Options) =>
-  answer(request, status, { code, outcome: 'not_written', ...more }, options)
+  response(request, status, { code, outcome: 'not_written', ...more }, options)
 
 /** Two strict batches of six records. They have the records 3, 4 and 5 in common, with different content, so one is refused. */
 const winner = () => results(RIVAL_STRICT, 'created', { at: 2_000 })
@@ -97,7 +106,7 @@ const lines = (
 ) => {
   const all = numbersOf(request).length
   const counts = { created, duplicate, conflict: 0, rejected: 0 }
-  return answer(request, status, { counts, lines: all, committedLines: all, rejections: [], ...more }, options)
+  return response(request, status, { counts, lines: all, committedLines: all, rejections: [], ...more }, options)
 }
 
 /** A row of the table. */
@@ -112,7 +121,7 @@ function fieldsOf(number: number, variant = 0): Fields {
 
 const rowsOf = (request: number, variant = 0) => goodOf(request).map((number) => row(number, variant))
 
-const judge = (answers: Answer[], rows: Stored[], shown = rows): Verdict => check({ answers, rows, shown })
+const judge = (responses: ClientResponse[], rows: Stored[], shown = rows): Verdict => check({ responses, rows, shown })
 
 const NONE = { missing: 0, twice: 0, altered: 0, wrong: 0, misread: 0 }
 
@@ -124,9 +133,9 @@ function complains(t: Tap, verdict: Verdict, counts: Partial<Verdict>, example: 
 type Tap = Pick<typeof t, 'match'>
 
 t.test('a run that keeps every promise has no complaint', async (t) => {
-  const answers = [
+  const responses = [
     results(SINGLE, 'created'),
-    unanswered(ARRAY),
+    noResponse(ARRAY),
     results(ARRAY, 'duplicate'),
     problem(STRICT, 503, 'database_unavailable'),
     results(STRICT, 'created'),
@@ -135,8 +144,8 @@ t.test('a run that keeps every promise has no complaint', async (t) => {
       numbersOf(BAD).map((_, index) => (isBad(BAD, index) ? 'rejected' : 'created')),
     ),
     problem(STRICT_BAD, 422, 'strict_refused', { errors: [{ index: 2, code: 'invalid_time' }] }),
-    answer(MINIMAL, 201, { counts: { created: 7, duplicate: 0, conflict: 0, rejected: 0 }, results: [] }),
-    answer(LINES, 503, {
+    response(MINIMAL, 201, { counts: { created: 7, duplicate: 0, conflict: 0, rejected: 0 }, results: [] }),
+    response(LINES, 503, {
       ...{ code: 'database_unavailable', outcome: 'unknown', lines: 400, committedLines: 150, rejections: [] },
       counts: { created: 150, duplicate: 0, conflict: 0, rejected: 0 },
     }),
@@ -162,7 +171,7 @@ t.test('a run that keeps every promise has no complaint', async (t) => {
     ...numbersOf(DIFFERENT).map((number, index) => row(number, index < 2 ? 0 : 1)),
     ...rowsOf(RIVAL_STRICT),
   ].sort((one, other) => (one.cursor < other.cursor ? -1 : 1))
-  const verdict = judge(answers, rows)
+  const verdict = judge(responses, rows)
   t.match(verdict, { ...NONE, stored: rows.length, acknowledged: rows.length, errors: 3, unsent: 0 })
   t.equal(verdict.refused, 2 + 3 + numbersOf(STRICT_BAD).length)
   t.equal(verdict.sent, verdict.acknowledged + verdict.refused)
@@ -178,7 +187,7 @@ t.test('a record that is missing or stored twice is found', async (t) => {
   )
   complains(
     t,
-    judge([unanswered(SINGLE), results(SINGLE, 'duplicate')], []),
+    judge([noResponse(SINGLE), results(SINGLE, 'duplicate')], []),
     { missing: 1 },
     /not stored/,
     'a duplicate',
@@ -193,7 +202,7 @@ t.test('a record that is missing or stored twice is found', async (t) => {
 t.test('a record that is stored with any field altered is found', async (t) => {
   const seen = new Set<string>()
   for (const number of [ARRAY, BYTES, LINES].flatMap(goodOf).slice(0, 60)) {
-    const answers = [results(Math.floor(number / SPAN), 'created')]
+    const responses = [results(Math.floor(number / SPAN), 'created')]
     const others = goodOf(Math.floor(number / SPAN)).filter((one) => one !== number)
     const fields = fieldsOf(number)
     for (const name of Object.keys(fields) as (keyof Fields)[]) {
@@ -204,7 +213,7 @@ t.test('a record that is stored with any field altered is found', async (t) => {
       const rows = [row(number, 0, change), ...others.map((one) => row(one))]
       complains(
         t,
-        judge(answers, rows, []),
+        judge(responses, rows, []),
         { altered: 1, misread: rows.length },
         new RegExp(`${name} is`),
         `no ${name}`,
@@ -260,14 +269,14 @@ t.test('a strict batch that is half stored is found', async (t) => {
   const [half, all] = [rowsOf(STRICT).slice(0, 3), rowsOf(STRICT)]
   complains(
     t,
-    judge([unanswered(STRICT)], half),
+    judge([noResponse(STRICT)], half),
     { wrong: 1 },
     /3 of 6 records of a strict batch/,
     'after a lost response',
   )
   const unknown = problem(STRICT, 503, 'database_unavailable', { outcome: 'unknown' })
   complains(t, judge([unknown], half), { wrong: 1 }, /strict batch/, 'with an unknown outcome')
-  for (const rows of [[], all]) t.match(judge([unanswered(STRICT)], rows), NONE, 'all or nothing is allowed')
+  for (const rows of [[], all]) t.match(judge([noResponse(STRICT)], rows), NONE, 'all or nothing is allowed')
 })
 
 t.test('a refused request whose records are stored is found', async (t) => {
@@ -340,11 +349,11 @@ t.test('an invalid record that is stored and a valid record that is rejected are
 
 t.test('a 500 is found, whether its records are stored or not', async (t) => {
   for (const outcome of ['not_written', 'unknown']) {
-    const answers = [problem(SINGLE, 500, 'internal_error', { outcome })]
-    complains(t, judge(answers, []), { wrong: 1, errors: 1 }, /the status is 500/, outcome)
+    const responses = [problem(SINGLE, 500, 'internal_error', { outcome })]
+    complains(t, judge(responses, []), { wrong: 1, errors: 1 }, /the status is 500/, outcome)
   }
-  const answers = [problem(SINGLE, 500, 'internal_error')]
-  complains(t, judge(answers, rowsOf(SINGLE)), { wrong: 2, errors: 1 }, /no response allows it/, 'stored')
+  const responses = [problem(SINGLE, 500, 'internal_error')]
+  complains(t, judge(responses, rowsOf(SINGLE)), { wrong: 2, errors: 1 }, /no response allows it/, 'stored')
 })
 
 t.test('two responses that say that they created the same record are found', async (t) => {
@@ -359,7 +368,7 @@ t.test('two responses that say that they created the same record are found', asy
     /counts 1 created, but the other responses allow 0 to 0/,
     'one of them in counts',
   )
-  const after = [unanswered(SINGLE), results(SINGLE, 'duplicate'), results(SINGLE, 'created')]
+  const after = [noResponse(SINGLE), results(SINGLE, 'duplicate'), results(SINGLE, 'created')]
   complains(
     t,
     judge(after, rowsOf(SINGLE)),
@@ -380,7 +389,7 @@ t.test('a stored record that no response says it created is found', async (t) =>
     /no response allows it/,
     'a single response',
   )
-  const some = answer(MINIMAL, 201, { counts: { created: 3, duplicate: 4, conflict: 0, rejected: 0 }, results: [] })
+  const some = response(MINIMAL, 201, { counts: { created: 3, duplicate: 4, conflict: 0, rejected: 0 }, results: [] })
   complains(
     t,
     judge([some], rowsOf(MINIMAL)),
@@ -428,7 +437,7 @@ t.test('a response that contradicts itself is found', async (t) => {
     ['no cursor', { counts, results: [{ ...result, cursor: undefined }] }, /without a cursor/],
   ]
   for (const [name, body, example, wrong = 1] of cases) {
-    complains(t, judge([answer(SINGLE, 201, body)], rowsOf(SINGLE)), { wrong }, example, name)
+    complains(t, judge([response(SINGLE, 201, body)], rowsOf(SINGLE)), { wrong }, example, name)
   }
   const unexplained = judge([problem(STRICT, 422, 'strict_refused')], [])
   complains(t, unexplained, { wrong: 1 }, /refused without a reason/, 'a refusal without errors')
@@ -453,12 +462,12 @@ t.test('a response that contradicts itself is found', async (t) => {
 t.test('a response with an unknown outcome cannot be wrong', async (t) => {
   for (const rows of [[], rowsOf(SINGLE)]) {
     t.match(judge([problem(SINGLE, 503, 'draining', { outcome: 'unknown' })], rows), { ...NONE, errors: 1 })
-    t.match(judge([unanswered(SINGLE)], rows), { ...NONE, errors: 1 })
+    t.match(judge([noResponse(SINGLE)], rows), { ...NONE, errors: 1 })
   }
 })
 
 t.test('a record that a reader gets twice, not at all, out of order or altered is found', async (t) => {
-  const answers = [results(ARRAY, 'created')]
+  const responses = [results(ARRAY, 'created')]
   const rows = rowsOf(ARRAY)
   const [first, second, ...rest] = rows as [Stored, Stored, ...Stored[]]
   const other = { ...first, cursor: cursorOf(99) }
@@ -478,12 +487,12 @@ t.test('a record that a reader gets twice, not at all, out of order or altered i
     ['nothing', [], rows.length, /never shown/],
   ]
   for (const [name, shown, misread, example] of cases)
-    complains(t, judge(answers, rows, shown), { misread }, example, name)
+    complains(t, judge(responses, rows, shown), { misread }, example, name)
 
   const moved = rows.map((one, index) => (index === 0 ? other : one))
   complains(
     t,
-    judge(answers, moved),
+    judge(responses, moved),
     { wrong: 1 },
     /the response has the cursor .*, but the record is stored with/,
     'the cursor in a response',
@@ -513,7 +522,7 @@ t.test('each reason why a run fails has one complaint', async (t) => {
     [{ slowest_ms: 1_001 }, /no response/],
     [{ sent: 0 }, /nothing was sent/],
     [{ copied: 0 }, /no row was copied/],
-    [{ copies_hit: 0 }, /0 COPYs were interrupted, but it should be 1/],
+    [{ copies_hit: 0 }, /0 COPYs were interrupted instead of 1/],
     [{ errors: 1 }, /1 requests failed, but at most 0 may fail/],
     [
       { errors: 25, errors_allowed: 24, errors_because: 'one each' },

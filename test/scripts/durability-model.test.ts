@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Answer } from '../../scripts/durability/model/client.ts'
+import type { HttpResponse } from '../../scripts/durability/model/client.ts'
 import { contentOf, digestOf, readShown } from '../../scripts/durability/model/contents.ts'
 import { type Attempt, type Claim, DELETABLE, History, RETENTION } from '../../scripts/durability/model/history.ts'
 import { judgeBatch } from '../../scripts/durability/model/judge-batch.ts'
@@ -32,7 +32,7 @@ function historyOf(requests: Sent[][], strict = false): History {
   const history = new History()
   for (const [number, records] of requests.entries()) {
     const begin = records[0]?.begin ?? number * 10
-    const exchange = { number, what: '', strict, port: 1, begin, end: begin + 5, answer: '' }
+    const exchange = { number, what: '', strict, port: 1, begin, end: begin + 5, response: '' }
     const counted = { createdLines: undefined, storedLines: undefined }
     const own = { ...exchange, ...counted, attempts: [] as Attempt[] }
     for (const [index, sent] of records.entries()) {
@@ -217,13 +217,13 @@ t.test('a response that does not fit its request is found', async (t) => {
   const base: Plan = { ...planRace(new Random(1)), strict: false, minimal: false, badShare: 0, pieces: 1, records: 2 }
   const request = (plan: Partial<Plan>) =>
     makeRequest(new Random(1), { number: 1, plan: { ...base, ...plan }, fresh: true })
-  const answer = (status: number, body: object, type = 'application/json'): Answer => ({
+  const respond = (status: number, body: object, type = 'application/json'): HttpResponse => ({
     status,
     headers: { 'content-type': type, 'retry-after': '1' },
     text: JSON.stringify({ status, ...body }),
   })
-  const problem = (status: number, body: object) => answer(status, body, 'application/problem+json')
-  const found = (judge: typeof judgeBatch, plan: Partial<Plan>, response: Answer) => {
+  const problem = (status: number, body: object) => respond(status, body, 'application/problem+json')
+  const found = (judge: typeof judgeBatch, plan: Partial<Plan>, response: HttpResponse) => {
     const rules: string[] = []
     judge(request(plan), response, (rule) => rules.push(rule))
     return rules
@@ -241,8 +241,8 @@ t.test('a response that does not fit its request is found', async (t) => {
   }))
   const unavailable = { code: 'database_unavailable', retryable: true, outcome: 'not_written' }
 
-  t.same(found(judgeBatch, array, answer(201, { counts, results })), [])
-  t.same(found(judgeLines, lines, answer(201, report)), [])
+  t.same(found(judgeBatch, array, respond(201, { counts, results })), [])
+  t.same(found(judgeLines, lines, respond(201, report)), [])
   t.same(
     found(
       judgeLines,
@@ -259,12 +259,12 @@ t.test('a response that does not fit its request is found', async (t) => {
     { createdLines: 1, storedLines: 2 },
     'the counts of a broken stream are kept for the verdict',
   )
-  const wrong: [string, typeof judgeBatch, Partial<Plan>, Answer][] = [
+  const wrong: [string, typeof judgeBatch, Partial<Plan>, HttpResponse][] = [
     ['a 500', judgeBatch, array, problem(500, { ...unavailable, code: 'internal_error' })],
-    ['a refusal without a problem document', judgeBatch, array, answer(503, unavailable)],
+    ['a refusal without a problem document', judgeBatch, array, respond(503, unavailable)],
     ['a refusal without an outcome', judgeBatch, array, problem(503, { code: unavailable.code, retryable: true })],
-    ['a result is missing', judgeBatch, array, answer(201, { counts, results: results.slice(1) })],
-    ['counts of other results', judgeBatch, array, answer(201, { counts: { ...counts, created: 3 }, results })],
+    ['a result is missing', judgeBatch, array, respond(201, { counts, results: results.slice(1) })],
+    ['counts of other results', judgeBatch, array, respond(201, { counts: { ...counts, created: 3 }, results })],
     [
       'a valid record is rejected',
       judgeBatch,
@@ -280,12 +280,12 @@ t.test('a response that does not fit its request is found', async (t) => {
       'half a strict batch',
       judgeBatch,
       { ...array, strict: true },
-      answer(207, {
+      respond(207, {
         counts: { ...counts, created: 1, conflict: 1 },
         results: [results[0], { ...results[1], status: 'conflict' }],
       }),
     ],
-    ['one line too few', judgeLines, lines, answer(201, { ...report, committedLines: 1 })],
+    ['one line too few', judgeLines, lines, respond(201, { ...report, committedLines: 1 })],
     ['not written, but lines are stored', judgeLines, lines, problem(503, { ...unavailable, ...report })],
     [
       'fewer stored than committed',
@@ -306,7 +306,7 @@ t.test('a response that does not fit its request is found', async (t) => {
       'a valid line is rejected',
       judgeLines,
       lines,
-      answer(207, {
+      respond(207, {
         ...report,
         counts: { ...counts, created: 1, rejected: 1 },
         rejections: [{ line: 1, code: 'required', pointer: '/type' }],

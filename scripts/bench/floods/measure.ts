@@ -35,7 +35,7 @@ export async function measureFloods({ database, options }: Run): Promise<Outcome
   const rows: TableRow[] = []
   const faults: string[] = []
   for (const name of options.floods ?? (Object.keys(FLOODS) as FloodName[])) {
-    const result = await inflict(name, database, options.floodSeconds)
+    const result = await apply(name, database, options.floodSeconds)
     rows.push(toRow(`${name} POST`, result, result.post, options.floodSeconds))
     rows.push(toRow(`${name} batch`, result, result.batch, options.floodSeconds))
     rows.push(toRow(`${name} GET`, result, result.get, options.floodSeconds))
@@ -45,7 +45,7 @@ export async function measureFloods({ database, options }: Run): Promise<Outcome
 }
 
 /** Starts a new server for each flood, so that the memory of one does not count for the next. */
-async function inflict(name: FloodName, database: BenchDatabase, seconds: number): Promise<Result> {
+async function apply(name: FloodName, database: BenchDatabase, seconds: number): Promise<Result> {
   const { reads, outage }: Flood = FLOODS[name]
   await database.empty()
   if (reads) await storeLargeRecords(database.ownerUrl)

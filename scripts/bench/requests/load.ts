@@ -11,7 +11,7 @@ export interface Order {
   seconds: number
 }
 
-/** Rates count the answers that arrive in time, or the first one; `acknowledged` counts the records of every 201. */
+/** Rates count the responses that arrive in time, or the first one; `acknowledged` counts the records of every 201. */
 export interface Measurement {
   /** Records per second, counting only responses that arrived before the end of the measurement. */
   rate: number
@@ -75,7 +75,7 @@ async function measure({ port, key, connections, size, seconds }: Order): Promis
         const now = performance.now()
         if (status === CREATED) {
           acknowledged += size
-          // In a very short measurement, a busy machine may answer nothing in time. Then the first answer counts.
+          // In a very short measurement, a busy machine may send no response in time. Then the first response counts.
           if (now <= end || inTime === 0) latencies[inTime++] = (now - sentAt) * 1000
         } else {
           fail(String(status))

@@ -3,6 +3,6 @@ import { loadConfig } from '../../../src/config.ts'
 import { createLogger } from '../../../src/logger.ts'
 import { serve } from './serve.ts'
 
-// Ours: Sluice with everything on, including the access log on stdout.
+// Sluice with everything on, including the access log on stdout.
 const config = loadConfig()
 await serve(await buildApp(config, createLogger(config.LOG_LEVEL)))

@@ -23,7 +23,7 @@ export async function startServer(
   return { child, port: child.ready as number }
 }
 
-/** The flags of Node.js in `npm start`, so that ours is measured as it runs in production. */
+/** The flags of Node.js in `npm start`, so that Sluice is measured as it runs in production. */
 async function readStartFlags(): Promise<string[]> {
   const { scripts } = JSON.parse(await readFile(new URL('../../../package.json', import.meta.url), 'utf8'))
   const [, flags] = /^node ((?:--\S+ )*)src\/sluice\.js\b/.exec(scripts.start) ?? []

@@ -1,7 +1,7 @@
 import { registerHooks } from 'node:module'
 import { serve } from './serve.ts'
 
-// Ours without metrics and log, to measure what these two cost. No setting turns metrics off, so no-metrics.ts replaces their
+// Sluice without metrics and log, to measure what these two cost. No setting turns metrics off, so no-metrics.ts replaces their
 // plugin. The remaining metrics are updated once per flush, not per request.
 const STAND_IN = new URL('no-metrics.ts', import.meta.url).href
 registerHooks({

@@ -17,7 +17,7 @@ export const API_FAULTS: Fault[] = [
       because: 'each client has one request in flight at each kill',
     },
     unreachable: true,
-    async inflict({ proxy, servers, startServer, writers, resumed }, quick) {
+    async apply({ proxy, servers, startServer, writers, resumed }, quick) {
       for (let round = 0; round < roundsOf(quick); round++) {
         const [server] = servers as [Server]
         await proxy.cutCommit('after', true)
@@ -38,7 +38,7 @@ export const API_FAULTS: Fault[] = [
     env: { DRAIN_SECONDS: '3' },
     // On a machine that runs other tests, the probes take longer to notice that an instance is not ready.
     quickEnv: { DRAIN_SECONDS: '6' },
-    async inflict({ servers, startServer, writers }, quick) {
+    async apply({ servers, startServer, writers }, quick) {
       for (let round = 0; round < (quick ? 1 : 3); round++) {
         for (const old of [...servers]) {
           await startServer()

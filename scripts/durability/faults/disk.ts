@@ -19,7 +19,7 @@ export const DISK_FAULTS: Fault[] = [
     title: 'disk full (a tmpfs of 256 MiB) for 5 s, PostgreSQL started again if it ended',
     quickTitle: 'disk full (a tmpfs of 256 MiB) for 2 s, PostgreSQL started again if it ended',
     open: openOnSmallDisk,
-    async inflict({ postgres, resumed }, quick) {
+    async apply({ postgres, resumed }, quick) {
       const begin = performance.now()
       // Next to the data folder, so on the same file system, but where recovery does not see it.
       const free = await fillDisk(postgres.home.cluster)
@@ -37,7 +37,7 @@ export const DISK_FAULTS: Fault[] = [
     name: 'disk-full-simulated',
     title: 'disk full (simulated: every insert fails with 53100) for 5 s',
     quickTitle: 'disk full (simulated: every insert fails with 53100) for 1 s',
-    async inflict({ postgres, resumed }, quick) {
+    async apply({ postgres, resumed }, quick) {
       await withConnection(postgres.superUrl, async (db) => {
         await sql`
           CREATE OR REPLACE FUNCTION public.disk_full() RETURNS trigger LANGUAGE plpgsql AS

@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { decodeCursor } from '../../../src/lib/cursor.ts'
-import type { Answer } from '../answers.ts'
 import type { Fault } from '../fault.ts'
 import { idOf } from '../records.ts'
+import type { ClientResponse } from '../responses.ts'
 import { openWithStandby, type Replicated } from '../standby.ts'
 
 /** Long enough for the primary to commit something that the standby does not get. */
@@ -18,10 +18,10 @@ export const FAILOVER_FAULTS: Fault[] = [
     title: 'failover: kill -9 of PostgreSQL, its synchronous standby promoted 4 s later',
     quickTitle: 'failover: kill -9 of PostgreSQL, its synchronous standby promoted 1 s later',
     open: (folder) => openWithStandby(join(folder, 'failover')),
-    async inflict(stage, quick) {
+    async apply(stage, quick) {
       const { postgres, proxy, writers, reader, resumed } = stage
       const { standby } = postgres as Replicated
-      if (!(await reader.caughtUp(acknowledged(writers.answers)))) throw new Error('The reader did not catch up')
+      if (!(await reader.caughtUp(acknowledged(writers.responses)))) throw new Error('The reader did not catch up')
       // Two flushes are running when the primary ends. The standby has the first one, but the API got no response to its COMMIT.
       // The second one is committed on the primary, but the standby does not have it.
       await proxy.cutCommit('after', true)
@@ -34,7 +34,7 @@ export const FAILOVER_FAULTS: Fault[] = [
       proxy.redirect({ host: '127.0.0.1', port: standby.port })
       await resumed()
       await writers.acknowledged(AFTERWARDS)
-      await reader.caughtUp(acknowledged(writers.answers))
+      await reader.caughtUp(acknowledged(writers.responses))
       const epochs = new Set(reader.shown.map(({ cursor }) => decodeCursor(cursor)?.epoch))
       if (epochs.size !== 2)
         throw new Error(`The records of two primaries must be in two epochs, but they are in ${epochs.size}`)
@@ -44,5 +44,5 @@ export const FAILOVER_FAULTS: Fault[] = [
 ]
 
 /** Returns the ids of the records that were created. */
-const acknowledged = (answers: readonly Answer[]): string[] =>
-  answers.flatMap(({ numbers, claims }) => numbers.filter((_, index) => claims[index] === 'created').map(idOf))
+const acknowledged = (responses: readonly ClientResponse[]): string[] =>
+  responses.flatMap(({ numbers, claims }) => numbers.filter((_, index) => claims[index] === 'created').map(idOf))

@@ -18,7 +18,7 @@ export const POSTGRES_FAULTS: Fault[] = [
     name: 'postgres-kill',
     title: 'kill -9 of PostgreSQL, 20 times',
     quickTitle: 'kill -9 of PostgreSQL, twice',
-    async inflict({ postgres, proxy, writers, resumed }, quick) {
+    async apply({ postgres, proxy, writers, resumed }, quick) {
       for (let round = 0; round < (quick ? 2 : 20); round++) {
         await proxy.pauseCopy()
         await postgres.kill()
@@ -33,7 +33,7 @@ export const POSTGRES_FAULTS: Fault[] = [
     name: 'postgres-restart',
     title: 'pg_ctl restart -m immediate, 3 times',
     quickTitle: 'pg_ctl restart -m immediate',
-    async inflict({ postgres, proxy, writers, resumed }, quick) {
+    async apply({ postgres, proxy, writers, resumed }, quick) {
       for (let round = 0; round < (quick ? 1 : 3); round++) {
         await proxy.pauseCopy()
         await postgres.restart('immediate')
@@ -47,7 +47,7 @@ export const POSTGRES_FAULTS: Fault[] = [
     name: 'postgres-stop',
     title: 'PostgreSQL stopped for 10 s',
     quickTitle: 'PostgreSQL stopped for 2 s',
-    inflict: stopFor({ long: 10_000, quick: 2_000 }),
+    apply: stopFor({ long: 10_000, quick: 2_000 }),
   },
   {
     name: 'postgres-stop-longer',
@@ -56,13 +56,13 @@ export const POSTGRES_FAULTS: Fault[] = [
     env: { OUTAGE_HOLD_SECONDS: '3' },
     quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
     errors: WINDOW_EXCEEDED,
-    inflict: stopFor({ long: 8_000, quick: 0, untilRefused: true }),
+    apply: stopFor({ long: 8_000, quick: 0, untilRefused: true }),
   },
   {
     name: 'postgres-freeze',
     title: 'SIGSTOP of PostgreSQL for 5 s',
     quickTitle: 'SIGSTOP of PostgreSQL until the API gives up a COPY',
-    inflict: freezeFor({ long: 5_000, quick: 0 }),
+    apply: freezeFor({ long: 5_000, quick: 0 }),
   },
   {
     name: 'postgres-freeze-longer',
@@ -71,13 +71,13 @@ export const POSTGRES_FAULTS: Fault[] = [
     env: { OUTAGE_HOLD_SECONDS: '3' },
     quickEnv: { OUTAGE_HOLD_SECONDS: '0.5' },
     errors: WINDOW_EXCEEDED,
-    inflict: freezeFor({ long: 8_000, quick: 0, untilRefused: true }),
+    apply: freezeFor({ long: 8_000, quick: 0, untilRefused: true }),
   },
   {
     name: 'backends',
     title: 'pg_terminate_backend at random, 200 times',
     quickTitle: 'pg_terminate_backend at random, 20 times',
-    async inflict({ postgres, proxy, writers }, quick) {
+    async apply({ postgres, proxy, writers }, quick) {
       const killed = await withConnection(postgres.superUrl, async (db) => {
         let count = 0
         for (let round = 0; round < (quick ? 20 : 200); round++) {
@@ -108,7 +108,7 @@ interface Absence {
   untilRefused?: true
 }
 
-function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
+function stopFor({ long, quick: short, untilRefused }: Absence): Fault['apply'] {
   return async ({ postgres, proxy, writers, resumed }, quick) => {
     await proxy.pauseCopy()
     await postgres.stop('fast')
@@ -120,7 +120,7 @@ function stopFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'
 }
 
 /** Also waits until the API gives up the COPY, which takes about four seconds: see src/data/dead-connections.ts. */
-function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['inflict'] {
+function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['apply'] {
   return async ({ postgres, proxy, writers, resumed }, quick) => {
     const { release, over } = await proxy.pauseCopy()
     await postgres.freeze()

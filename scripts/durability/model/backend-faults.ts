@@ -16,17 +16,17 @@ const LOCK_MS = 300
 export const BACKENDS: ModelFault[] = [
   {
     name: 'pg_cancel_backend',
-    inflict: (scene, random) =>
+    apply: (scene, random) =>
       repeat(scene, random, (db) => sql`SELECT pg_cancel_backend(pid) ${randomWriter}`.execute(db)),
   },
   {
     name: 'pg_terminate_backend',
-    inflict: (scene, random) =>
+    apply: (scene, random) =>
       repeat(scene, random, (db) => sql`SELECT pg_terminate_backend(pid) ${randomWriter}`.execute(db)),
   },
   {
     name: 'LOCK TABLE',
-    inflict: ({ postgres }, random) => lock(postgres.superUrl, random, 4000),
+    apply: ({ postgres }, random) => lock(postgres.superUrl, random, 4000),
   },
   smallTimeout('statement_timeout'),
   smallTimeout('lock_timeout'),
@@ -61,14 +61,14 @@ async function lock(url: string, random: Random, longestMs: number): Promise<voi
 /** The timeout can cancel any statement: an INSERT, a COPY, or the comparison after a committed INSERT. */
 function smallTimeout(name: string): ModelFault {
   const fault = `a small ${name}, and LOCK TABLE`
-  async function inflict(scene: Scene, random: Random, { timeouts }: History, stop: AbortSignal): Promise<void> {
-    const { network, impose, postgres } = scene
+  async function apply(scene: Scene, random: Random, { timeouts }: History, stop: AbortSignal): Promise<void> {
+    const { network, applySetting, postgres } = scene
     const [begin, before] = [performance.now(), network.timeouts]
     const [end, deadline] = [begin + random.int(500, 2500), begin + EFFECT_MS]
     const hits = () => network.timeouts - before
     const needsEffect = () => hits() === 0 && !stop.aborted && performance.now() < deadline
     try {
-      await impose({ name, value: `${random.int(3, 60)}ms` })
+      await applySetting({ name, value: `${random.int(3, 60)}ms` })
       while (performance.now() < end || needsEffect()) {
         await lock(postgres.superUrl, random, LOCK_MS)
         await sleep(random.int(10, 100))
@@ -76,8 +76,8 @@ function smallTimeout(name: string): ModelFault {
       // A round that ends early proves nothing.
       if (hits() > 0 || !stop.aborted) timeouts.push({ fault, hits: hits() })
     } finally {
-      await impose()
+      await applySetting()
     }
   }
-  return { name: fault, inflict }
+  return { name: fault, apply }
 }

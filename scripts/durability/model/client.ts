@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-export interface Answer {
+export interface HttpResponse {
   status: number
   headers: IncomingMessage['headers']
   text: string
@@ -36,7 +36,7 @@ export class Client {
     this.#agent.createConnection = () => connect(this.#port, '127.0.0.1')
   }
 
-  async send(message: Message): Promise<Answer | Lost> {
+  async send(message: Message): Promise<HttpResponse | Lost> {
     const { method, path, port, headers, pieces, pauseMs, patienceMs } = message
     this.#port = port
     const signal = AbortSignal.timeout(patienceMs)
@@ -71,4 +71,4 @@ export class Client {
   }
 }
 
-export const isLost = (answer: Answer | Lost): answer is Lost => 'reason' in answer
+export const isLost = (response: HttpResponse | Lost): response is Lost => 'reason' in response

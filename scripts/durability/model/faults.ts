@@ -8,7 +8,7 @@ import type { Scene } from './scene.ts'
 export interface ModelFault {
   name: string
   /** @param stop aborts at the end of the round, when clients stop sending */
-  inflict(scene: Scene, random: Random, history: History, stop: AbortSignal): Promise<unknown>
+  apply(scene: Scene, random: Random, history: History, stop: AbortSignal): Promise<unknown>
 }
 
 /** Faults of the same lane happen one after the other. Different lanes run at the same time. */
@@ -17,17 +17,17 @@ export const LANES: Record<string, ModelFault[]> = {
     {
       // If PostgreSQL acknowledged a commit before writing it to disk, this loses it: see SERVER_SETTINGS.
       name: 'kill -9 of PostgreSQL after an acknowledgement',
-      async inflict({ postgres }, random, history) {
+      async apply({ postgres }, random, history) {
         await history.moments.next('acknowledged', 1500)
         await postgres.kill()
         await sleep(random.int(0, 800))
         await postgres.start()
       },
     },
-    { name: 'pg_ctl restart -m immediate', inflict: ({ postgres }) => postgres.restart('immediate') },
+    { name: 'pg_ctl restart -m immediate', apply: ({ postgres }) => postgres.restart('immediate') },
     {
       name: 'SIGSTOP of PostgreSQL',
-      async inflict({ postgres }, random) {
+      async apply({ postgres }, random) {
         await postgres.freeze()
         await sleep(random.int(100, 2500))
         await postgres.thaw()
@@ -38,11 +38,11 @@ export const LANES: Record<string, ModelFault[]> = {
   network: [
     {
       name: 'connections to PostgreSQL cut after some bytes',
-      inflict: ({ database }, random) => cutSome(random, () => database, 30),
+      apply: ({ database }, random) => cutSome(random, () => database, 30),
     },
     {
       name: 'a connection cut at a COMMIT',
-      async inflict({ network }, random) {
+      async apply({ network }, random) {
         const silently = random.chance(0.3)
         const cut = network.cutCommit(random.pick(['before', 'after', 'half']), silently)
         await Promise.race([cut, sleep(1500)])
@@ -51,7 +51,7 @@ export const LANES: Record<string, ModelFault[]> = {
     },
     {
       name: 'the network drops everything',
-      async inflict({ network }, random) {
+      async apply({ network }, random) {
         network.drop()
         await sleep(random.int(100, 2500))
         network.heal()
@@ -59,7 +59,7 @@ export const LANES: Record<string, ModelFault[]> = {
     },
     {
       name: 'the network delays each piece',
-      async inflict({ network }, random) {
+      async apply({ network }, random) {
         network.delay(random.int(20, 200))
         await sleep(random.int(300, 1500))
         network.delay(0)
@@ -67,27 +67,27 @@ export const LANES: Record<string, ModelFault[]> = {
     },
     {
       name: 'connections to PostgreSQL closed in one direction',
-      inflict: async ({ network }, random) => network.halfClose(random.pick(['to the API', 'to PostgreSQL'])),
+      apply: async ({ network }, random) => network.halfClose(random.pick(['to the API', 'to PostgreSQL'])),
     },
   ],
   clients: [
     {
       name: 'connections of clients cut after some bytes',
-      inflict: ({ instances }, random) => cutSome(random, () => random.pick(instances).cutter, 60),
+      apply: ({ instances }, random) => cutSome(random, () => random.pick(instances).cutter, 60),
     },
   ],
   instances: [
     {
       name: 'kill -9 of an instance',
-      inflict: ({ instances }, random) => random.pick(instances).kill(random.int(0, 500)),
+      apply: ({ instances }, random) => random.pick(instances).kill(random.int(0, 500)),
     },
-    { name: 'SIGTERM of an instance', inflict: ({ instances }, random) => random.pick(instances).replace() },
+    { name: 'SIGTERM of an instance', apply: ({ instances }, random) => random.pick(instances).replace() },
     {
       name: 'SIGSTOP of an instance',
-      inflict: ({ instances }, random) => random.pick(instances).freeze(random.int(100, 2500)),
+      apply: ({ instances }, random) => random.pick(instances).freeze(random.int(100, 2500)),
     },
   ],
-  retention: [{ name: RETENTION, inflict: (scene) => scene.retain() }],
+  retention: [{ name: RETENTION, apply: (scene) => scene.retain() }],
 }
 
 async function cutSome(random: Random, choose: () => Cutter, times: number): Promise<void> {

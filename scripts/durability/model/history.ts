@@ -41,7 +41,7 @@ export interface Exchange {
   begin: number
   end: number
   /** Status, code and outcome of the response, or why there is none, as text. */
-  answer: string
+  response: string
   /** How many records the response counts as created, if it does not say which. They are among those with the claim `stored`. */
   createdLines: number | undefined
   /** How many lines the report of a failed stream counts as stored, including lines after committedLines. */
@@ -128,10 +128,10 @@ export class History {
   }
 
   /** Causes a fault and records its time, even if it fails. */
-  async during(what: string, inflict: () => Promise<unknown>): Promise<void> {
+  async during(what: string, apply: () => Promise<unknown>): Promise<void> {
     const entry = { begin: this.now(), end: Number.POSITIVE_INFINITY, what }
     this.faults.push(entry)
-    await inflict().finally(() => {
+    await apply().finally(() => {
       entry.end = this.now()
     })
   }

@@ -1,5 +1,5 @@
 import type { Counts } from '../../../src/schemas/results.ts'
-import type { Answer } from './client.ts'
+import type { HttpResponse } from './client.ts'
 import type { Attempt, Claim } from './history.ts'
 import { type Complain, codeForAll, type ProblemDocument, type Refusal, readProblem } from './problem.ts'
 import type { Request } from './requests.ts'
@@ -14,11 +14,11 @@ interface Result {
 }
 
 /** Reads the response to a request that is not a line stream: the result of each record, and whether the response fits the request. */
-export function judgeBatch(request: Request, answer: Answer, complain: Complain): void {
-  if (answer.status < 300) return void judgeResults(request, answer, complain)
-  const problem = readProblem(answer, complain)
+export function judgeBatch(request: Request, response: HttpResponse, complain: Complain): void {
+  if (response.status < 300) return void judgeResults(request, response, complain)
+  const problem = readProblem(response, complain)
   if (problem === undefined) return
-  if (answer.status < 500) return void judgeRefusal(request, problem, complain)
+  if (response.status < 500) return void judgeRefusal(request, problem, complain)
   const claim = claimOf(problem, complain)
   for (const attempt of request.exchange.attempts) attempt.claim = claim
 }
@@ -29,7 +29,7 @@ export function claimOf({ outcome, code }: ProblemDocument, complain: Complain):
   return outcome === 'not_written' ? 'not_written' : 'unknown'
 }
 
-function judgeResults({ plan, exchange }: Request, { status, headers, text }: Answer, complain: Complain): void {
+function judgeResults({ plan, exchange }: Request, { status, headers, text }: HttpResponse, complain: Complain): void {
   const wrong = (rule: string) => complain(rule, `${status} ${text.slice(0, 3000)}`)
   const { counts, results } = JSON.parse(text) as { counts: Counts; results: Result[] }
   const { attempts } = exchange
@@ -116,7 +116,7 @@ function judgeRefusal({ plan, exchange }: Request, problem: ProblemDocument, com
     attempt.claim = error?.code === 'conflict' ? 'conflict' : 'refused'
     if (attempt.bad !== undefined && error !== undefined) judgeReason(attempt.bad, error, wrong)
     if (attempt.bad === undefined && error !== undefined && error.code !== 'conflict')
-      wrong('A good record must not be refused.')
+      wrong('A good record must not be rejected.')
   }
   if (problem.outcome !== 'not_written')
     wrong('A request that is refused for its content must have the outcome not_written.')
@@ -135,7 +135,7 @@ function judgeRefusal({ plan, exchange }: Request, problem: ProblemDocument, com
     if (!expected.every(({ index }) => errors.has(index)))
       wrong('The refusal of a strict batch must list all records at fault.')
   } else {
-    if (errors.size !== attempts.length) wrong('A batch must be refused only if all of its records are.')
+    if (errors.size !== attempts.length) wrong('A batch must be refused only if none of its records can be stored.')
     if (problem.code !== codeForAll(codes)) wrong('The code of a batch must follow from the codes of its records.')
   }
 }

@@ -1,31 +1,31 @@
-import type { Answer } from './client.ts'
+import type { HttpResponse } from './client.ts'
 import type { Attempt } from './history.ts'
 import { claimOf, judgeReason, spread } from './judge-batch.ts'
 import { type Complain, codeForAll, type LinesReport, type Refusal, readProblem } from './problem.ts'
 import type { Request } from './requests.ts'
 
 /** Reads the response to a line stream: the result of each line, and whether the response fits the request. */
-export function judgeLines({ exchange }: Request, answer: Answer, complain: Complain): void {
-  const wrong = (rule: string) => complain(rule, `${answer.status} ${answer.text.slice(0, 3000)}`)
+export function judgeLines({ exchange }: Request, response: HttpResponse, complain: Complain): void {
+  const wrong = (rule: string) => complain(rule, `${response.status} ${response.text.slice(0, 3000)}`)
   const { attempts } = exchange
-  if (answer.status < 300) {
-    const report = JSON.parse(answer.text) as LinesReport
+  if (response.status < 300) {
+    const report = JSON.parse(response.text) as LinesReport
     const { created, duplicate, conflict, rejected } = report.counts
     const refused = conflict + rejected
-    if (answer.status !== (refused > 0 ? 207 : created > 0 ? 201 : 200)) wrong('The status must match the counts.')
+    if (response.status !== (refused > 0 ? 207 : created > 0 ? 201 : 200)) wrong('The status must match the counts.')
     if (created + duplicate === 0) wrong('A stream must be refused if none of its lines is stored.')
     return void judgeWhole(attempts, report, exchange, wrong)
   }
 
-  const problem = readProblem(answer, complain)
+  const problem = readProblem(response, complain)
   if (problem === undefined) return
   const { report } = problem
-  if (answer.status < 500) {
+  if (response.status < 500) {
     if (report === undefined) return void wrong('The refusal of a stream must contain the report.')
     if (problem.code !== codeForAll(report.rejections.map(({ code }) => code)))
       wrong('The code of a stream must follow from the codes of its lines.')
     if (report.counts.created + report.counts.duplicate > 0)
-      wrong('A stream must be refused only if all of its lines are.')
+      wrong('A stream must be refused only if none of its lines can be stored.')
     if (problem.outcome !== 'not_written')
       wrong('A request that is refused for its content must have the outcome not_written.')
     return void judgeWhole(attempts, report, exchange, wrong)

@@ -1,5 +1,5 @@
 import type { Counts } from '../../../src/schemas/results.ts'
-import type { Answer } from './client.ts'
+import type { HttpResponse } from './client.ts'
 
 export interface ProblemDocument {
   code: string
@@ -11,7 +11,7 @@ export interface ProblemDocument {
   report: LinesReport | undefined
 }
 
-/** Why a record or a line was refused. */
+/** Why a record or a line was not stored. */
 export interface Refusal {
   index?: number
   line?: number
@@ -40,7 +40,7 @@ const STATUS: Record<string, number> = {
 const RETRYABLE = new Set(['draining', 'database_unavailable', 'overloaded', 'query_timeout'])
 
 /** Reads a refusal, and checks that a client can act on it. */
-export function readProblem({ status, headers, text }: Answer, complain: Complain): ProblemDocument | undefined {
+export function readProblem({ status, headers, text }: HttpResponse, complain: Complain): ProblemDocument | undefined {
   const shown = `${status} ${text.slice(0, 2000)}`
   if (status >= 500 && status !== 503) complain('No response may have a 5xx status other than 503.', shown)
   let document: Record<string, unknown>

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Answer, Client, isLost } from './client.ts'
+import { Client, type HttpResponse, isLost } from './client.ts'
 import { compareCursors, readShown, type Shown } from './contents.ts'
 import { type History, identityOf } from './history.ts'
 import { readProblem } from './problem.ts'
@@ -53,13 +53,13 @@ export class Reading {
     if (attempt?.id === undefined || attempt.bad !== undefined) return
     const path = `/v1/records/${encodeURIComponent(attempt.source)}/${encodeURIComponent(attempt.id)}`
     const begin = history.now()
-    const answer = await this.#get(path, {})
-    if (answer?.status === 404) history.of(attempt.identity).absences.push({ begin, end: history.now() })
-    if (answer?.status === 200)
+    const response = await this.#get(path, {})
+    if (response?.status === 404) history.of(attempt.identity).absences.push({ begin, end: history.now() })
+    if (response?.status === 200)
       this.#note(
         'a read',
         begin,
-        this.#read(() => [answer.text]),
+        this.#read(() => [response.text]),
       )
   }
 
@@ -67,9 +67,9 @@ export class Reading {
   async page({ order, limit, cursor }: PageQuery): Promise<Shown[] | undefined> {
     const query = new URLSearchParams({ order, limit: String(limit), ...(cursor === undefined ? {} : { cursor }) })
     const begin = this.#options.history.now()
-    const answer = await this.#get(`/v1/records?${query}`, {})
-    if (answer?.status !== 200) return undefined
-    const records = this.#read(() => elementsOf(membersOf(answer.text).get('records') as string))
+    const response = await this.#get(`/v1/records?${query}`, {})
+    if (response?.status !== 200) return undefined
+    const records = this.#read(() => elementsOf(membersOf(response.text).get('records') as string))
     this.#judgeOrder(order, cursor, records)
     this.#note(`a page (${order})`, begin, records)
     return records
@@ -79,9 +79,9 @@ export class Reading {
   async #export(): Promise<void> {
     const { history } = this.#options
     const begin = history.now()
-    const answer = await this.#get('/v1/records?sourcePrefix=model/kept/', { accept: 'application/x-ndjson' })
-    if (answer?.status !== 200) return
-    const records = this.#read(() => answer.text.split('\n').filter((line) => line !== ''))
+    const response = await this.#get('/v1/records?sourcePrefix=model/kept/', { accept: 'application/x-ndjson' })
+    if (response?.status !== 200) return
+    const records = this.#read(() => response.text.split('\n').filter((line) => line !== ''))
     this.#judgeOrder('desc', undefined, records)
     this.#note('an export', begin, records)
     const shown = new Set(records.map(({ source, id }) => identityOf(source, id)))
@@ -98,18 +98,19 @@ export class Reading {
     }
   }
 
-  async #get(path: string, headers: Record<string, string>): Promise<Answer | undefined> {
+  async #get(path: string, headers: Record<string, string>): Promise<HttpResponse | undefined> {
     const { history, key, port, patienceMs } = this.#options
     const all = { authorization: `Bearer ${key}`, ...headers }
     const message = { method: 'GET', path, port: port(), headers: all, pieces: [], pauseMs: 0, patienceMs } as const
-    const answer = await this.#client.send(message)
-    if (isLost(answer)) {
-      if (answer.late)
+    const response = await this.#client.send(message)
+    if (isLost(response)) {
+      if (response.late)
         history.complain('Every request must get a response.', `GET ${path}: no response in ${patienceMs} ms`)
       return undefined
     }
-    if (answer.status >= 400) readProblem(answer, (rule, detail) => history.complain(rule, `GET ${path}: ${detail}`))
-    return answer
+    if (response.status >= 400)
+      readProblem(response, (rule, detail) => history.complain(rule, `GET ${path}: ${detail}`))
+    return response
   }
 
   /** @param texts returns the text of each record */

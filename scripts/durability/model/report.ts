@@ -27,6 +27,6 @@ export function describe({ rule, at, detail, identity }: Finding, history: Histo
 }
 
 function describeAttempt({ exchange, index, key, digest, claim, cursor }: Attempt): string {
-  const { number, what, port, answer } = exchange
-  return `request ${number}, record ${index} (${what}; port ${port}): ${key} = ${digest}; ${claim} ${cursor ?? ''} (${answer})`
+  const { number, what, port, response } = exchange
+  return `request ${number}, record ${index} (${what}; port ${port}): ${key} = ${digest}; ${claim} ${cursor ?? ''} (${response})`
 }

@@ -105,7 +105,7 @@ function newExchange(number: number, plan: Plan): Exchange {
     .filter(Boolean)
     .join(', ')
   const counted = { createdLines: undefined, storedLines: undefined }
-  return { number, what, strict, port: 0, begin: 0, end: 0, answer: '', ...counted, attempts: [] }
+  return { number, what, strict, port: 0, begin: 0, end: 0, response: '', ...counted, attempts: [] }
 }
 
 /** The id that the server derives from the Idempotency-Key for the record with this index. */

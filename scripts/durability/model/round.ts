@@ -119,14 +119,14 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     for (;;) {
       const request = makeRequest(random.fork(), { number: nextNumber(), plan: ONE_RECORD, fresh: true })
       const client = new Client()
-      const answer = await sendOnce(client, request, { history, random, key: keys.ingest, port, patienceMs })
+      const response = await sendOnce(client, request, { history, random, key: keys.ingest, port, patienceMs })
       client.close()
       const tookMs = history.now() - begin
-      const status = isLost(answer) ? undefined : answer.status
+      const status = isLost(response) ? undefined : response.status
       if (status === 503 && tookMs < AT_ONCE_MS) continue
       if (status === 201 && tookMs < AT_ONCE_MS) return
-      const what = `${request.exchange.answer}, ${tookMs} ms`
-      return void history.complain('When all is well, a new record is stored at once.', what)
+      const what = `${request.exchange.response}, ${tookMs} ms`
+      return void history.complain('Without faults, a new record must be stored at once.', what)
     }
   }
 }
@@ -143,6 +143,6 @@ async function breakThings(
     if (stop.aborted) return
     const fault = random.pick(faults)
     // A fault may fail, because PostgreSQL may be unavailable due to another one.
-    await history.during(fault.name, () => fault.inflict(scene, random, history, stop)).catch(() => {})
+    await history.during(fault.name, () => fault.apply(scene, random, history, stop)).catch(() => {})
   }
 }

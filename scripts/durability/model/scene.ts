@@ -24,7 +24,7 @@ export interface Scene {
   database: Cutter
   instances: Instance[]
   /** Makes all sessions of the API reconnect, with this setting or without it. */
-  impose(setting?: Setting): Promise<void>
+  applySetting(setting?: Setting): Promise<void>
   /** Runs `sluice maintain` once. */
   retain(): Promise<void>
   /** Ends all faults. Resolves when everything is available again. */
@@ -75,7 +75,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
   const policies = join(folder, 'policies.json')
   await writeFile(policies, JSON.stringify(POLICIES))
   const instances = await Promise.all([...stage.servers].map(openInstance))
-  return { postgres, network: stage.proxy, database, instances, impose, retain, heal, close }
+  return { postgres, network: stage.proxy, database, instances, applySetting, retain, heal, close }
 
   async function openInstance(first: Server): Promise<Instance> {
     const cutter = await openCutter(first.port)
@@ -114,9 +114,9 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     }
   }
 
-  async function impose(setting?: Setting): Promise<void> {
+  async function applySetting(setting?: Setting): Promise<void> {
     // Not with ALTER ROLE, because the options of a session take precedence over the settings of its role.
-    stage.proxy.impose(setting)
+    stage.proxy.applySetting(setting)
     await withConnection(postgres.superUrl, (db) =>
       sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sluice_api'`.execute(db),
     )
@@ -142,7 +142,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
     stage.proxy.delay(0)
     // Connections that lost bytes are still open on both sides, but dead.
     database.cutAll()
-    await impose()
+    await applySetting()
   }
 
   async function close(): Promise<void> {

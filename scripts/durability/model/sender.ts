@@ -47,31 +47,31 @@ export async function sendOnce(
   exchange.port = port()
   exchange.begin = history.now()
   exchange.end = Number.POSITIVE_INFINITY
-  exchange.answer = 'none yet'
+  exchange.response = 'none yet'
   // Before the response, because readers may see the records before the sender gets the response.
   history.add(exchange)
-  const answer = await client.send({
+  const response = await client.send({
     ...{ method: 'POST', path: '/v1/records', port: exchange.port, pieces, pauseMs: plan.pauseMs, patienceMs },
     headers: { authorization: `Bearer ${key}`, ...headers },
   })
   exchange.end = history.now()
   const complain = (rule: string, detail: string) =>
     history.complain(rule, `request ${exchange.number} (${exchange.what}): ${detail}`, exchange.attempts[0]?.identity)
-  if (isLost(answer)) {
-    exchange.answer = answer.reason
-    if (answer.late) complain('Every request must get a response.', `no response in ${patienceMs} ms`)
-    return answer
+  if (isLost(response)) {
+    exchange.response = response.reason
+    if (response.late) complain('Every request must get a response.', `no response in ${patienceMs} ms`)
+    return response
   }
   try {
-    const { code, outcome } = JSON.parse(answer.text)
-    exchange.answer = [answer.status, code, outcome].filter(Boolean).join(' ')
-    if (plan.shape === 'line') judgeLines(request, answer, complain)
-    else judgeBatch(request, answer, complain)
+    const { code, outcome } = JSON.parse(response.text)
+    exchange.response = [response.status, code, outcome].filter(Boolean).join(' ')
+    if (plan.shape === 'line') judgeLines(request, response, complain)
+    else judgeBatch(request, response, complain)
     if (exchange.attempts.some(isAcknowledged)) history.moments.happened('acknowledged', exchange.begin)
   } catch (error) {
-    complain('Every response must be readable.', `${error}: ${answer.status} ${answer.text.slice(0, 500)}`)
+    complain('Every response must be readable.', `${error}: ${response.status} ${response.text.slice(0, 500)}`)
   }
-  return answer
+  return response
 }
 
 /** Should the record be sent again? Without an id of its own, it would be stored twice. */

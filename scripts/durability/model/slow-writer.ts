@@ -56,7 +56,7 @@ export async function writeSlowlyOnce(
       history.add(exchange)
       return await write(db, exchange, beginning, meanwhile)
     })
-    exchange.answer = 'committed'
+    exchange.response = 'committed'
     for (const [index, attempt] of exchange.attempts.entries()) {
       attempt.claim = 'created'
       attempt.cursor = cursors[index]
@@ -64,7 +64,7 @@ export async function writeSlowlyOnce(
   } catch (error) {
     if (IMPOSSIBLE.test(String((error as { code?: string }).code))) throw error
     // PostgreSQL is unavailable or the connection broke, so it is unknown whether the records are stored.
-    exchange.answer = String(error)
+    exchange.response = String(error)
   }
   exchange.end = history.now()
 }
@@ -108,7 +108,7 @@ function toInsert({ index, id, identity }: Attempt): RawBuilder<PositionColumns>
 function newExchange(number: number, beginning: Beginning): Exchange {
   const exchange: Exchange = {
     ...{ number, what: `a slow writer that begins with ${beginning}`, strict: false, port: 0, begin: 0 },
-    ...{ end: Number.POSITIVE_INFINITY, answer: 'none yet', attempts: [] },
+    ...{ end: Number.POSITIVE_INFINITY, response: 'none yet', attempts: [] },
     ...{ createdLines: undefined, storedLines: undefined },
   }
   exchange.attempts = [0, 1].map((index) => {

@@ -9,7 +9,7 @@ import type { Message } from './requests.ts'
 export type Claim = 'created' | 'duplicate' | 'stored' | 'conflict' | 'rejected' | 'not_written' | 'unknown' | 'nothing'
 
 /** One attempt to store some records: a request and its response. */
-export interface Answer {
+export interface ClientResponse {
   request: number
   variant: number
   strict: boolean
@@ -51,10 +51,14 @@ interface Body {
   errors?: { index?: number; code: string }[]
 }
 
-export type Reading = Pick<Answer, 'claims' | 'cursors' | 'counts' | 'contradictions' | 'reason'>
+export type Reading = Pick<ClientResponse, 'claims' | 'cursors' | 'counts' | 'contradictions' | 'reason'>
 
 /** Determines what an HTTP response says about each record of its request. */
-export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>, status: number, body: Body): Reading {
+export function readResponse(
+  { plan, numbers }: Pick<Message, 'plan' | 'numbers'>,
+  status: number,
+  body: Body,
+): Reading {
   const contradictions: string[] = []
   const expect = (holds: boolean, what: string) => void (holds || contradictions.push(what))
   const claims = numbers.map(() => undefined as Claim | undefined)
@@ -134,7 +138,7 @@ export function readAnswer({ plan, numbers }: Pick<Message, 'plan' | 'numbers'>,
     expect(body.outcome !== 'not_written' || created + duplicate === 0, `${text}, but the outcome is not_written`)
     expect(
       conflict === count('conflict') && rejected === count('rejected'),
-      `${text}, but the results list other refused records`,
+      `${text}, but the results list other records as not stored`,
     )
     if (body.results !== undefined && !plan.minimal)
       expect(created === count('created'), `${text}, but the results list other created records`)
