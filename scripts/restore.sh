@@ -6,7 +6,7 @@
 #
 # By default it restores in the cluster of the current context, from the volume sluice-backups. If the environment has BACKUPS
 # and DATABASE_URL, it restores from that folder into that database, as its owner. This needs psql and pg_restore of
-# PostgreSQL 18, and Node.js.
+# PostgreSQL 18, and `npm ci` in this repository, which also installs the right Node.js.
 #
 # The database must be empty, or contain only what its first migration created. Everything is restored, or nothing.
 set -euo pipefail
@@ -31,17 +31,27 @@ main() {
 }
 
 restore_locally() {
-  need psql pg_restore node
+  need psql pg_restore
   if [ -z "$backup" ]; then
     bash k8s/components/backup/restore.sh
     return
   fi
   [ -n "${DATABASE_URL:-}" ] || die 'DATABASE_URL is not set. Set it to the database to restore into, as its owner'
+  check_sluice
   hide_password
   bash k8s/components/backup/restore.sh "$backup" ${dry_run[@]+"${dry_run[@]}"}
   changes_something || return 0
-  node src/main.ts migrate
-  node src/main.ts epoch begin
+  "$node" src/sluice.js migrate
+  "$node" src/sluice.js epoch begin
+}
+
+# Checks the version of Node.js and the packages before the restore, because the commands after it must not fail.
+check_sluice() {
+  node=node_modules/.bin/node
+  [ -x "$node" ] || node=node
+  need "$node"
+  "$node" src/sluice.js --version >/dev/null ||
+    die 'Sluice does not run here, see above. Nothing was changed. Run npm ci, which also installs the right Node.js'
 }
 
 # Moves the password from the URL to the environment: psql gets the URL as an argument, which ps shows.

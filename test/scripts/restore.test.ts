@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -74,6 +74,32 @@ t.test('restore.sh with DATABASE_URL', { skip: withoutBackup }, async (t) => {
 
   t.test('a restore without DATABASE_URL is refused', async (t) => {
     t.match(restore({ BACKUPS }, 'latest'), { status: 1, output: /DATABASE_URL is not set/ })
+  })
+})
+
+// With an older Node.js, the restore was committed, and only then `sluice migrate` failed.
+t.test('restore.sh with a Node.js on the PATH that is too old', async (t) => {
+  const bin = t.testdir({ node: `#!/bin/sh\necho this Node.js is too old >&2\nexit 1\n`, psql: '', pg_restore: '' })
+  for (const name of ['node', 'psql', 'pg_restore']) chmodSync(join(bin, name), 0o755)
+  const env = { BACKUPS: bin, DATABASE_URL: 'postgres://nobody@127.0.0.1/none', PATH: `${bin}:${process.env.PATH}` }
+
+  t.test('without npm ci, it restores nothing and says what to do', async (t) => {
+    const folder = t.testdir({
+      scripts: { 'restore.sh': readFileSync(program) },
+      'k8s/components/backup': { 'restore.sh': 'echo restored' },
+    })
+    const { status, stdout, stderr } = spawnSync('bash', [join(folder, 'scripts/restore.sh'), 'latest'], {
+      encoding: 'utf8',
+      env,
+    })
+    t.equal(status, 1)
+    t.equal(stdout, '')
+    t.match(stderr, /this Node\.js is too old\n.*Nothing was changed\. Run npm ci/)
+  })
+
+  t.test('after npm ci, it uses the Node.js of the repository', async (t) => {
+    // There is no backup, which only the step after the check notices.
+    t.match(restore(env, 'sluice-1'), { status: 1, output: /there is no backup sluice-1/ })
   })
 })
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves that the newest backup in the folder BACKUPS can be restored. Uses restore.sh, as a real restore does, and a temporary
+# Tests that the newest backup in the folder BACKUPS can be restored. Uses restore.sh, as a real restore does, and a temporary
 # server in the folder SCRATCH that cannot be reached from outside. Stores the result in the database at DATABASE_URL.
 set -euo pipefail
 here=$(dirname "$0")
