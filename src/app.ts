@@ -35,7 +35,7 @@ import keyRoutes from './routes/keys.ts'
 import openapiRoute from './routes/openapi.ts'
 import records from './routes/records.ts'
 
-/** Longest path parameter: a source of 512 bytes, all percent-encoded. */
+/** Maximum length of a path parameter: a source of 512 bytes, all percent-encoded. */
 const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the server. The commands, the tests and the bench all use this function. DATABASE_URL must be set. */

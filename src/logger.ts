@@ -1,7 +1,7 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
 
-/** Most memory for lines that wait for the reader of stdout. Further lines are dropped and counted. */
+/** Maximum memory for lines that wait for the reader of stdout. Further lines are dropped and counted. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
 /** How long the process waits for that reader at its end. */
 const LAST_LINES_MS = 5_000

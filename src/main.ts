@@ -62,7 +62,7 @@ keys
     'sources that the key may use: "shop" is shop and all that continue it with /, : or .; "shop*" is all that start with shop',
     [],
   )
-  .option('--rate <records>', 'most records per second that each instance accepts from the key')
+  .option('--rate <records>', 'maximum number of records per second that each instance accepts from the key')
   .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a duration (90d, 12h)')
   .action(async (options) => (await import('./commands/keys.ts')).createKey(options))
 

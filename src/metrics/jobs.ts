@@ -3,7 +3,7 @@ import { JOBS, type JobName, type JobState } from '../data/jobs.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
 import { registerCounter, registerGauge } from './register.ts'
 
-/** Longest time that a scrape waits for the database. After that, it gets the values of the last query. */
+/** Maximum time that a scrape waits for the database. After that, it gets the values of the last query. */
 const MAX_WAIT_MS = 500
 
 /** Which number of which job is published under which name. `key` is the name that the job itself uses. */
@@ -28,7 +28,7 @@ const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: stri
     of: 'figures',
     key: 'records',
     name: 'sluice_restore_drill_records',
-    help: 'Records in that backup.',
+    help: 'Records in the backup of the last restore drill.',
   },
   {
     job: 'retention',
@@ -66,7 +66,9 @@ export function registerJobMetrics(registry: Registry, select: () => Promise<Job
 
   perJob('sluice_job_last_run_timestamp_seconds', 'When the job last ended.', ({ finishedAt }) => finishedAt)
   perJob('sluice_job_last_success_timestamp_seconds', 'When the job last succeeded.', ({ succeededAt }) => succeededAt)
-  perJob('sluice_job_last_run_succeeded', 'Did the last run succeed? 1: yes.', ({ succeeded }) => (succeeded ? 1 : 0))
+  perJob('sluice_job_last_run_succeeded', '1 if the last run succeeded, otherwise 0.', ({ succeeded }) =>
+    succeeded ? 1 : 0,
+  )
   perJob('sluice_job_last_run_duration_seconds', 'How long the last run took.', ({ seconds }) => seconds)
 
   for (const { job, of, key, name, help } of NUMBERS) {

@@ -18,7 +18,7 @@ export function registerStorageMetrics(registry: Registry, storage: StorageBudge
   })
   registerGauge(registry, {
     name: 'sluice_storage_full',
-    help: 'Is the budget spent? 1: ingestion gets 507.',
+    help: '1 if the storage budget is used up and ingestion gets 507, otherwise 0.',
     read: () => (storage.state === 'full' ? 1 : 0),
   })
 }

@@ -18,7 +18,7 @@ export function registerPoolMetrics(registry: Registry, pools: { pool: string; s
   })
   registerGauge(registry, {
     name: 'sluice_pool_max_connections',
-    help: 'Most connections of the pool.',
+    help: 'Maximum number of connections of the pool.',
     labelNames: ['pool'],
     read: () => each((pool, { max }) => [{ pool }, max] as const),
   })

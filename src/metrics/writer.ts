@@ -38,7 +38,7 @@ export function measureWriter(registry: Registry): WriterEvents {
   const currentOutageSeconds = () => (outageSince === undefined ? 0 : (performance.now() - outageSince) / 1000)
   registerGauge(registry, {
     name: 'sluice_outage',
-    help: 'Is the database unavailable to the writer? 1: requests wait for it.',
+    help: '1 if the database is unavailable to the writer and requests wait for it, otherwise 0.',
     read: () => (outageSince === undefined ? 0 : 1),
   })
   registerCounter(registry, { name: 'sluice_outages_total', help: 'Outages of the database.', read: () => outages })
@@ -83,7 +83,7 @@ export function registerQueueMetrics(registry: Registry, writer: Writer, budget:
   })
   registerGauge(registry, {
     name: 'sluice_oldest_waiting_seconds',
-    help: 'How long the oldest of these has waited; 0: none waits.',
+    help: 'How long the oldest waiting request, or chunk of lines, has waited; 0 if none waits.',
     read: () => writer.status.oldestMs / 1000,
   })
   registerGauge(registry, {

@@ -26,7 +26,7 @@ export const COMPRESSION = {
   zlibOptions: { params: { [constants.ZSTD_c_windowLog]: 17 } } as ZlibOptions,
 }
 
-/** Most memory that a compressor holds: 1.6 MiB, measured by test/routes/compression.test.ts, and a reserve. */
+/** Maximum memory that a compressor holds: 1.6 MiB, measured by test/routes/compression.test.ts, and a reserve. */
 const COMPRESSOR_BYTES = 2 * 1024 * 1024
 
 /** Memory for the compressor of the response to this request; 0 without one. */

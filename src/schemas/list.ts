@@ -34,7 +34,7 @@ export const ListQuerySchema = Type.Object(
       Type.Integer({
         minimum: 1,
         maximum: MAX_LIMIT,
-        description: 'Largest number of records. Default: 100 on a page, all in a stream',
+        description: 'Maximum number of records. Default: 100 on a page, all in a stream',
       }),
     ),
     cursor: text('`next` of the previous page, with the same filters and order'),

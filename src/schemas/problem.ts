@@ -25,7 +25,7 @@ export const ProblemSchema = Type.Object(
     detail: Type.String(),
     instance: Type.String(),
     code: Type.String({ description: 'Stable; one of the codes in the table' }),
-    retryable: Type.Boolean({ description: 'May the same request succeed later?' }),
+    retryable: Type.Boolean({ description: 'Whether the same request may succeed later' }),
     outcome: Type.Union([Type.Literal('not_written'), Type.Literal('unknown')]),
     errors: Type.Optional(Type.Array(Type.Ref(FaultSchema))),
     requestId: Type.String(),
