@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { findKey } from '../src/client/key.ts'
 import { showProgress } from '../src/client/progress.ts'
-import { reach, urlOption } from '../src/client/server.ts'
+import { checkReachable, urlOption } from '../src/client/server.ts'
 import { toTable } from '../src/client/table.ts'
 import { explain } from '../src/lib/explain.ts'
 import type { Counts } from '../src/schemas/results.ts'
@@ -25,7 +25,7 @@ demo(program.parse().opts()).catch((error) => {
 
 async function demo({ url }: { url: string }): Promise<void> {
   const key = await findKey()
-  await reach(url)
+  await checkReachable(url)
   const deliveries = readDeliveries()
   const counts: Counts = { created: 0, duplicate: 0, conflict: 0, rejected: 0 }
   const reasons = new Set<string>()

@@ -132,7 +132,7 @@ function serializeError(error: unknown): Record<string, unknown> {
   const payload = typeof code === 'string' && /^22...$/.test(code)
   return {
     type: error.name,
-    message: payload ? 'a value was refused' : error.message,
+    message: payload ? 'PostgreSQL rejected a value' : error.message,
     code,
     stack: payload ? undefined : error.stack,
     ...(error.cause instanceof Error ? { cause: serializeError(error.cause) } : {}),

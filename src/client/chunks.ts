@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { type Input, readInput } from './input.ts'
-import type { InputLine } from './lines.ts'
+import type { SendableLine, UnsendableLine } from './lines.ts'
 
-/** A response names at most this many refused lines, so all refused lines of a chunk are named. */
+/** A response lists at most this many rejected lines, so all rejected lines of a chunk are listed. */
 const CHUNK_LINES = 1000
 /** A connection holds a chunk in memory: at most this many bytes, and one line more. */
 const CHUNK_BYTES = 1024 * 1024
@@ -13,11 +13,11 @@ export interface RequestChunk {
   /** Number of the chunk, from 0, over all inputs. */
   ordinal: number
   /** The lines that can be sent, and those that cannot. */
-  lines: InputLine[]
-  unsendable: InputLine[]
-  /** The chunk has all lines of the input after this one, */
+  lines: SendableLine[]
+  unsendable: UnsendableLine[]
+  /** Number of the last line before the chunk. */
   after: number
-  /** up to and including this one. Blank lines count. */
+  /** Number of its last line, blank lines included. */
   reached: number
   /** How many bytes of all inputs had been read when the chunk was complete. */
   byteOffset: number
@@ -66,7 +66,7 @@ const NEWLINE = Buffer.from('\n')
 
 /** The body of the request. */
 export function bodyOf({ lines }: RequestChunk): Buffer<ArrayBuffer> {
-  return Buffer.concat(lines.flatMap(({ record }) => [record as Buffer, NEWLINE]))
+  return Buffer.concat(lines.flatMap(({ record }) => [record, NEWLINE]))
 }
 
 /**

@@ -3,37 +3,39 @@ import { pipeline } from 'node:stream/promises'
 import { constants, createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib'
 import { Inflater } from '../lib/inflater.ts'
 
-/** By file extension. */
-const INFLATE: Record<string, (bytes: AsyncIterable<Buffer>) => AsyncIterable<Buffer>> = {
+const EXTENSIONS = ['.gz', '.zst'] as const
+type Extension = (typeof EXTENSIONS)[number]
+
+const INFLATE: Record<Extension, (bytes: AsyncIterable<Buffer>) => AsyncIterable<Buffer>> = {
   '.gz': (bytes) => through(bytes, createGunzip()),
-  // A window of 128 MiB is enough for `zstd --ultra`. Files made with `zstd --long` may need up to 2 GiB and are refused.
+  // A window of 128 MiB is enough for `zstd --ultra`. Files made with `zstd --long` may need up to 2 GiB and cannot be read.
   '.zst': (bytes) =>
     through(bytes, new Inflater(() => createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 27 } }))),
 }
 
-const DEFLATE: Record<string, () => Transform> = { '.gz': createGzip, '.zst': createZstdCompress }
+const DEFLATE: Record<Extension, () => Transform> = { '.gz': createGzip, '.zst': createZstdCompress }
 
 /** Splits a name: `orders.ndjson.gz` is the name `orders.ndjson` and the extensions of its compression, the last one first. */
-export function readName(path: string): { name: string; endings: string[] } {
-  const endings: string[] = []
+export function readName(path: string): { name: string; extensions: Extension[] } {
+  const extensions: Extension[] = []
   for (let name = path; ; ) {
-    const ending = Object.keys(INFLATE).find((one) => name.toLowerCase().endsWith(one))
-    if (ending === undefined) return { name, endings }
-    endings.push(ending)
-    name = name.slice(0, -ending.length)
+    const extension = EXTENSIONS.find((one) => name.toLowerCase().endsWith(one))
+    if (extension === undefined) return { name, extensions }
+    extensions.push(extension)
+    name = name.slice(0, -extension.length)
   }
 }
 
 /** The content of a file, decompressed as its name says. Throws if the data is damaged or incomplete. */
-export function inflateByName(bytes: AsyncIterable<Buffer>, endings: readonly string[]): AsyncIterable<Buffer> {
-  return endings.reduce((content, ending) => INFLATE[ending]?.(content) ?? content, bytes)
+export function inflateByName(bytes: AsyncIterable<Buffer>, extensions: readonly Extension[]): AsyncIterable<Buffer> {
+  return extensions.reduce((content, extension) => INFLATE[extension](content), bytes)
 }
 
 /** The compression streams for the name of a file, in order. */
 export function deflateByName(path: string): Transform[] {
   return readName(path)
-    .endings.reverse()
-    .map((ending) => (DEFLATE[ending] as () => Transform)())
+    .extensions.reverse()
+    .map((extension) => DEFLATE[extension]())
 }
 
 async function* through(bytes: AsyncIterable<Buffer>, stream: Transform): AsyncGenerator<Buffer> {

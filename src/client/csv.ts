@@ -1,25 +1,25 @@
 import { isUtf8 } from 'node:buffer'
 import { parse } from 'csv-parse/sync'
 import { type Mapping, planRecords, type ToRecord } from './csv-mapping.ts'
-import { cutLines, type Format, type InputLine, isBlank, MAX_LINE_BYTES } from './lines.ts'
+import { cutLines, type FileFormat, type InputLine, isBlank, MAX_LINE_BYTES } from './lines.ts'
 
 const QUOTE = 0x22
 const RETURN = 0x0d
 const NEWLINE = Buffer.from('\n')
 
 /** A row as in the file. A quoted cell may contain newlines. */
-interface Row {
+interface CsvRow {
   number: number
   original: Buffer
 }
 
 /**
- * CSV (RFC 4180) with a header. The text is cut into rows before they are parsed, so that each wrong row is refused alone, with
+ * CSV (RFC 4180) with a header. The text is cut into rows before they are parsed, so that each wrong row is rejected alone, with
  * its line number and its text.
  */
-export function csv(delimiter: string, mapping: Mapping): Format {
+export function csv(delimiter: string, mapping: Mapping): FileFormat {
   const options = { delimiter, record_delimiter: '\n', relax_column_count: true }
-  const format: Format = { read, header: undefined }
+  const format: FileFormat = { read, header: undefined }
   return format
 
   async function* read(bytes: AsyncIterable<Buffer>) {
@@ -38,17 +38,18 @@ export function csv(delimiter: string, mapping: Mapping): Format {
     if (toRecord === undefined) throw new Error('it is empty: CSV begins with a header')
   }
 
-  function toLines(rows: Row[], toRecord: ToRecord): InputLine[] {
+  function toLines(rows: CsvRow[], toRecord: ToRecord): InputLine[] {
     const parsed = parseAll(rows)
     return rows.map((row, at) => {
-      const cells = parsed === undefined ? parseRow(row) : { cells: parsed[at] as string[] }
-      const made = 'reason' in cells ? cells : toRecord(cells.cells)
+      const cells = parsed?.[at]
+      const read = cells === undefined ? parseRow(row) : { cells }
+      const made = 'reason' in read ? read : toRecord(read.cells)
       return 'reason' in made ? { ...row, ...made } : { ...row, record: Buffer.from(made.record) }
     })
   }
 
   /** Parses all rows at once. @returns undefined if something is wrong with any of them */
-  function parseAll(rows: readonly Row[]): string[][] | undefined {
+  function parseAll(rows: readonly CsvRow[]): string[][] | undefined {
     const text = Buffer.concat(rows.flatMap(({ original }) => [original, NEWLINE]))
     if (!isUtf8(text)) return undefined
     try {
@@ -59,7 +60,7 @@ export function csv(delimiter: string, mapping: Mapping): Format {
     }
   }
 
-  function parseRow({ original }: Row): { cells: string[] } | { reason: string } {
+  function parseRow({ original }: CsvRow): { cells: string[] } | { reason: string } {
     if (!isUtf8(original)) return { reason: 'It is not UTF-8.' }
     try {
       const [cells, ...others] = parse(original, options)
@@ -76,7 +77,7 @@ export function csv(delimiter: string, mapping: Mapping): Format {
  * it finds no further row, and the text that it returns with a row has other bytes if they are not UTF-8.
  * @throws if a row is too long, or the last one is incomplete
  */
-async function* cutRows(bytes: AsyncIterable<Buffer>): AsyncGenerator<{ rows: Row[]; reached: number }> {
+async function* cutRows(bytes: AsyncIterable<Buffer>): AsyncGenerator<{ rows: CsvRow[]; reached: number }> {
   /** The last line that is part of a complete row, or blank. */
   let reached = 0
   let line = 0
@@ -84,7 +85,7 @@ async function* cutRows(bytes: AsyncIterable<Buffer>): AsyncGenerator<{ rows: Ro
   let size = 0
   let isOpen = false
   for await (const lines of cutLines(bytes)) {
-    const rows: Row[] = []
+    const rows: CsvRow[] = []
     for (const part of lines) {
       line++
       size += part?.length ?? Number.POSITIVE_INFINITY

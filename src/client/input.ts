@@ -4,14 +4,14 @@ import { inflateByName, readName } from './compression.ts'
 import { csv } from './csv.ts'
 import type { Mapping } from './csv-mapping.ts'
 import { JSON_VALUES } from './json.ts'
-import { type Format, NDJSON, type Piece } from './lines.ts'
+import { type FileFormat, NDJSON, type Piece } from './lines.ts'
 
 export const FORMAT_NAMES = ['ndjson', 'json', 'csv'] as const
-export type FormatName = (typeof FORMAT_NAMES)[number]
+export type FileFormatName = (typeof FORMAT_NAMES)[number]
 
 export interface InputOptions {
   /** The format of all inputs; absent: chosen by the name of each. */
-  format?: FormatName | undefined
+  format?: FileFormatName | undefined
   delimiter: string
   mapping: Mapping
 }
@@ -21,13 +21,13 @@ export interface Input {
   name: string
   /** The result of stat; undefined: stdin. */
   stats: Stats | undefined
-  formatName: FormatName
-  format: Format
+  formatName: FileFormatName
+  format: FileFormat
   /** Bytes that were read so far. */
   byteOffset: number
 }
 
-/** The size of a read. Each one costs a turn of the event loop. */
+/** The size of a read. Each one costs an iteration of the event loop. */
 const BLOCK_BYTES = 256 * 1024
 
 /** @throws if it does not exist or is a folder */
@@ -52,7 +52,7 @@ export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerato
   let reached = 0
   try {
     if (stop.aborted) return
-    for await (const piece of input.format.read(inflateByName(bytes(), readName(input.name).endings))) {
+    for await (const piece of input.format.read(inflateByName(bytes(), readName(input.name).extensions))) {
       reached = piece.reached
       yield piece
     }
@@ -76,11 +76,11 @@ async function statOf(name: string): Promise<Stats> {
   const stats = await stat(name).catch((error: NodeJS.ErrnoException) => {
     throw new Error(error.code === 'ENOENT' ? `There is no file ${name}` : `${name} cannot be read (${error.code})`)
   })
-  if (stats.isDirectory()) throw new Error(`${name} is a folder; name the files in it`)
+  if (stats.isDirectory()) throw new Error(`${name} is a folder; specify the files in it`)
   return stats
 }
 
-function formatByName(path: string): FormatName {
+function formatByName(path: string): FileFormatName {
   const { name } = readName(path.toLowerCase())
   return FORMAT_NAMES.find((format) => name.endsWith(`.${format}`)) ?? 'ndjson'
 }

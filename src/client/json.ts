@@ -1,4 +1,4 @@
-import { BYTE_ORDER_MARK, type Format, type InputLine, MAX_LINE_BYTES, type Piece } from './lines.ts'
+import { BYTE_ORDER_MARK, type FileFormat, type InputLine, MAX_LINE_BYTES, type Piece } from './lines.ts'
 
 const [NEWLINE, RETURN, SPACE, TAB] = [0x0a, 0x0d, 0x20, 0x09]
 const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c]
@@ -10,7 +10,7 @@ const isSpace = (byte: number) => byte === SPACE || byte === NEWLINE || byte ===
  * An array of records, or records one after the other, with any line breaks. One record is in memory at a time. Records are only
  * cut, not parsed: parsing would round numbers, and the server reports what is wrong with a record.
  */
-export const JSON_VALUES: Format = {
+export const JSON_VALUES: FileFormat = {
   async *read(bytes) {
     const cutter = new ValueCutter()
     for await (const chunk of bytes) yield cutter.push(chunk)

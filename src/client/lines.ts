@@ -1,15 +1,25 @@
 import { type Block, LineCutter, type LongLine } from '../ingest/line-cutter.ts'
 
 /** One record of an input. */
-export interface InputLine {
+export type InputLine = SendableLine | UnsendableLine
+
+interface Line {
   /** Number of the line, from 1, where the record begins. */
   number: number
   /** The text in the input, without the newline at its end. */
   original: Buffer
-  /** The record as a line of NDJSON; undefined: it cannot be sent. */
-  record?: Buffer
+}
+
+export interface SendableLine extends Line {
+  /** The record as a line of NDJSON. */
+  record: Buffer
+  reason?: undefined
+}
+
+export interface UnsendableLine extends Line {
+  record?: undefined
   /** Why it cannot be sent. */
-  reason?: string
+  reason: string
 }
 
 /** A piece of an input. */
@@ -20,9 +30,9 @@ export interface Piece {
 }
 
 /** How an input is split into records. */
-export interface Format {
+export interface FileFormat {
   read(bytes: AsyncIterable<Buffer>): AsyncIterable<Piece>
-  /** The first line of a file of refused lines; undefined: the format has none, or it has not been read yet. */
+  /** The first line of a file of rejected lines; undefined: the format has none, or it has not been read yet. */
   header?: Buffer | undefined
 }
 
@@ -73,7 +83,7 @@ export function isBlank(line: Buffer): boolean {
   return line.every((byte) => byte === 0x20 || byte === 0x09 || byte === RETURN)
 }
 
-export const NDJSON: Format = {
+export const NDJSON: FileFormat = {
   async *read(bytes) {
     let number = 0
     for await (const texts of cutLines(bytes)) {

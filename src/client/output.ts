@@ -18,7 +18,7 @@ export interface Output {
 /** @throws if the file cannot be written */
 export async function openOutput(path: string): Promise<Output> {
   const there = await stat(path).catch(() => undefined)
-  if (there?.isDirectory()) throw new Error(`${path} is a folder; name a file`)
+  if (there?.isDirectory()) throw new Error(`${path} is a folder; specify a file`)
   // A device or a pipe is written directly, not replaced.
   const direct = there !== undefined && !there.isFile()
   const target = direct ? path : join(dirname(path), `.${basename(path)}.${process.pid}.part`)

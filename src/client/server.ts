@@ -58,7 +58,7 @@ export const urlOption = () =>
     })
 
 /** @throws if no server responds at `url` */
-export async function reach(url: string): Promise<void> {
+export async function checkReachable(url: string): Promise<void> {
   await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(10_000) }).catch((error) => {
     throw new Error(
       `No server responds at ${url} (${explain(error.cause ?? error)}). Run npm start in another terminal, or specify a server with --url`,

@@ -1,10 +1,10 @@
 import { cutChunks } from './chunks.ts'
 import type { Input } from './input.ts'
-import type { InputLine } from './lines.ts'
+import type { UnsendableLine } from './lines.ts'
 import { count, showProgress } from './progress.ts'
-import type { RefusedLines } from './refused-lines.ts'
+import type { RejectedLines } from './rejected-lines.ts'
 import type { Server } from './server.ts'
-import { type RefusedLine, storeLines } from './store-lines.ts'
+import { type RejectedLine, storeLines } from './store-lines.ts'
 import type { Tally } from './tally.ts'
 
 export interface Run {
@@ -12,7 +12,7 @@ export interface Run {
   connections: number
   /** Ends the run after the current requests. If the reason is text, it is shown. */
   stop: AbortController
-  refused: RefusedLines
+  rejected: RejectedLines
   tally: Tally
 }
 
@@ -21,11 +21,11 @@ export interface Run {
  * @returns why it ended early; undefined if it did not, or if the caller stopped it
  */
 export async function storeInputs(inputs: readonly Input[], server: Server, run: Run): Promise<unknown> {
-  const { connections, stop, refused, tally } = run
+  const { connections, stop, rejected, tally } = run
   const progress = showProgress(sizeOf(inputs))
   const begin = performance.now()
-  stop.signal.addEventListener('abort', ({ target }) => {
-    const { reason } = target as AbortSignal
+  stop.signal.addEventListener('abort', () => {
+    const { reason } = stop.signal
     if (typeof reason === 'string') progress.note(reason)
   })
   let [failure, byteOffset, noted]: [unknown, number, string] = [undefined, 0, '']
@@ -41,7 +41,7 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
         if (stop.signal.aborted) return
         const stored = await storeLines(server, chunk, { stop: stop.signal, onWait: noteWait })
         tally.add(chunk, stored)
-        await refused.add(chunk.input, [...chunk.unsendable.map(toRefused), ...stored.refused].toSorted(byLine))
+        await rejected.add(chunk.input, [...chunk.unsendable.map(toRejected), ...stored.rejected].toSorted(byLine))
         byteOffset = Math.max(byteOffset, chunk.byteOffset)
         progress.update(byteOffset, describeProgress())
       }
@@ -54,8 +54,8 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
 
   function describeProgress(): string {
     const rate = (tally.records * 1000) / (performance.now() - begin)
-    const bad = tally.refused === 0 ? '' : `, ${count(tally.refused)} refused`
-    return `${count(tally.records)} records, ${count(Math.round(rate))}/s${bad}`
+    const notStored = tally.notStored === 0 ? '' : `, ${count(tally.notStored)} not stored`
+    return `${count(tally.records)} records, ${count(Math.round(rate))}/s${notStored}`
   }
 
   /** Several connections wait for the same reason: show it once. */
@@ -65,9 +65,9 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
   }
 }
 
-const toRefused = (line: InputLine): RefusedLine => ({ line, reason: line.reason as string })
+const toRejected = (line: UnsendableLine): RejectedLine => ({ line, reason: line.reason })
 
-const byLine = (one: RefusedLine, other: RefusedLine) => one.line.number - other.line.number
+const byLine = (one: RejectedLine, other: RejectedLine) => one.line.number - other.line.number
 
 /** Total size in bytes; undefined: unknown. */
 function sizeOf(inputs: readonly Input[]): number | undefined {

@@ -5,8 +5,8 @@ import type { InputLine } from './lines.ts'
 import { type RetryOptions, retry } from './retry.ts'
 import { notSluiceError, type ProblemDocument, Refused, readText, type Server, send, TryAgain } from './server.ts'
 
-/** A line that was not stored, and why. */
-export interface RefusedLine {
+/** A line that was not stored, and why: the client or the server rejected it, or it is a conflict. */
+export interface RejectedLine {
   line: InputLine
   reason: string
 }
@@ -14,9 +14,9 @@ export interface RefusedLine {
 /** The results of the lines of a chunk. */
 export interface Stored {
   counts: Counts
-  refused: RefusedLine[]
-  /** Number of refused lines that the server counted but did not name. */
-  unnamed: number
+  rejected: RejectedLine[]
+  /** Number of further rejected lines, which the server counted but did not list. */
+  unlisted: number
   /** Whether an earlier try has an unknown outcome, so it may have stored some of the lines. */
   outcomeUnknown: boolean
 }
@@ -34,17 +34,17 @@ export async function storeLines(server: Server, chunk: RequestChunk, options: R
   const body = bodyOf(chunk)
   const key = idempotencyKey(chunk, body)
   /** Lines that were created by tries that failed later, as far as their responses say. */
-  let createdBefore = 0
+  let createdByFailedTries = 0
   let outcomeUnknown = false
   const report = await retry(async () => {
     try {
       return await post(server, body, key)
     } catch (error) {
-      // If all lines are refused, the response is final for each of them. Otherwise the request is refused, for example its key.
+      // If all lines are rejected, the response is final for each of them. Otherwise the request is refused, for example its key.
       if (error instanceof Refused && isReport(error.problem) && sum(error.problem.counts) === chunk.lines.length)
         return error.problem
       if (error instanceof TryAgain && error.problem?.outcome !== 'not_written') {
-        if (isReport(error.problem)) createdBefore += error.problem.counts.created
+        if (isReport(error.problem)) createdByFailedTries += error.problem.counts.created
         outcomeUnknown = true
       }
       throw error
@@ -55,23 +55,23 @@ export async function storeLines(server: Server, chunk: RequestChunk, options: R
     throw new Error(
       `${server.url} received ${chunk.lines.length} records, but reported results for ${sum(report.counts)}`,
     )
-  const ours = Math.min(createdBefore, report.counts.duplicate)
+  const createdEarlier = Math.min(createdByFailedTries, report.counts.duplicate)
   const { created, duplicate, conflict, rejected } = report.counts
   return {
-    counts: { created: created + ours, duplicate: duplicate - ours, conflict, rejected },
-    refused: report.rejections.map(({ line, pointer, detail }) => ({
+    counts: { created: created + createdEarlier, duplicate: duplicate - createdEarlier, conflict, rejected },
+    rejected: report.rejections.map(({ line, pointer, detail }) => ({
       line: chunk.lines[line - 1] as InputLine,
       reason: pointer === undefined || pointer === '' ? detail : `${pointer}: ${detail}`,
     })),
-    unnamed: report.rejectionsOmitted,
+    unlisted: report.rejectionsOmitted,
     outcomeUnknown,
   }
 }
 
 const NOTHING: Stored = {
   counts: { created: 0, duplicate: 0, conflict: 0, rejected: 0 },
-  refused: [],
-  unnamed: 0,
+  rejected: [],
+  unlisted: 0,
   outcomeUnknown: false,
 }
 

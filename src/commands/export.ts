@@ -5,7 +5,7 @@ import { findKey } from '../client/key.ts'
 import { type Output, openOutput } from '../client/output.ts'
 import { type Progress, showProgress } from '../client/progress.ts'
 import { retry } from '../client/retry.ts'
-import { notSluiceError, reach, type Server, send, urlOption } from '../client/server.ts'
+import { checkReachable, notSluiceError, type Server, send, urlOption } from '../client/server.ts'
 import { explain } from '../lib/explain.ts'
 import { type ListQuery, ListQuerySchema } from '../schemas/list.ts'
 import { onSignals } from './signals.ts'
@@ -54,7 +54,7 @@ export function defineExport(command: Command): void {
 async function runExport(options: Options): Promise<void> {
   const { url, output: path, format = formatByName(path) } = options
   const server: Server = { url, token: (await findKey()).token }
-  await reach(url)
+  await checkReachable(url)
 
   const stop = new AbortController()
   onSignals(

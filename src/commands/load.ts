@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Mapping } from '../client/csv-mapping.ts'
-import { FORMAT_NAMES, type FormatName, type Input, openInput } from '../client/input.ts'
+import { type FileFormatName, FORMAT_NAMES, type Input, openInput } from '../client/input.ts'
 import { findKey } from '../client/key.ts'
 import { count } from '../client/progress.ts'
-import { openRefusedLines, reasonsOf } from '../client/refused-lines.ts'
-import { reach, type Server, urlOption } from '../client/server.ts'
+import { openRejectedLines, reasonsOf } from '../client/rejected-lines.ts'
+import { checkReachable, type Server, urlOption } from '../client/server.ts'
 import { storeInputs } from '../client/store-inputs.ts'
 import { toTable } from '../client/table.ts'
 import { Tally } from '../client/tally.ts'
@@ -14,7 +14,7 @@ import { onSignals } from './signals.ts'
 
 interface Options {
   url: string
-  format?: FormatName
+  format?: FileFormatName
   connections: number
   map?: Map<string, string>
   set?: Map<string, string>
@@ -35,11 +35,11 @@ The file name decides the format, unless --format does. .gz or .zst may follow (
 
 Loading the same input again stores nothing twice. Records are identified by (source, id). A record without an id gets
 one that depends on its line number and the lines around it. So if an input has records without ids and was loaded in
-part, do not edit it: write the refused lines to a file with --rejected, correct them, and load that file.
+part, do not edit it: write the rejected lines to a file with --rejected, correct them, and load that file.
 
   sluice load orders.ndjson
   sluice load orders.csv --set source=shop --set type=order.placed --map id=number --json total
-  zcat logs/*.gz | sluice load - --rejected refused.ndjson
+  zcat logs/*.gz | sluice load - --rejected rejected.ndjson
 
 The exit code is 0 if every record is stored (created, or a duplicate of a stored record), otherwise 1.`
 
@@ -50,7 +50,7 @@ export function defineLoad(command: Command): void {
     .addOption(urlOption())
     .addOption(new Option('--format <format>', 'format of all files, whatever their names').choices(FORMAT_NAMES))
     .option('--connections <n>', 'number of requests at the same time', connections, 4)
-    .option('--rejected <file>', 'write the refused lines to this file, unchanged, and the reasons to <file>.reasons')
+    .option('--rejected <file>', 'write the rejected lines to this file, unchanged, and the reasons to <file>.reasons')
     .option('--map <attribute=column>', 'CSV: read an attribute from this column; repeatable', pair)
     .option('--set <attribute=text>', 'CSV: give an attribute this value in all records; repeatable', pair)
     .option('--json <column>', 'CSV: the cells of this column are JSON, such as numbers; repeatable', add)
@@ -66,9 +66,9 @@ async function runLoad(names: string[], options: Options): Promise<void> {
   const inputs = await Promise.all(names.map((name) => openInput(name, { ...options, mapping })))
   await checkTogether(inputs, options)
   const server: Server = { url: options.url, token: (await findKey()).token }
-  await reach(server.url)
+  await checkReachable(server.url)
 
-  const refused = await openRefusedLines(options.rejected)
+  const rejected = await openRejectedLines(options.rejected)
   const tally = new Tally()
   const stop = new AbortController()
   let interrupted = false
@@ -76,20 +76,20 @@ async function runLoad(names: string[], options: Options): Promise<void> {
     ['SIGINT', 'SIGTERM'],
     () => {
       interrupted = true
-      stop.abort('Ending after the current requests. A second signal ends it at once')
+      stop.abort('Stopping after the current requests. A second signal stops the command at once')
     },
     () => process.exit(1),
   )
   const begin = performance.now()
-  const failure = await storeInputs(inputs, server, { connections: options.connections, stop, refused, tally })
+  const failure = await storeInputs(inputs, server, { connections: options.connections, stop, rejected, tally })
   const seconds = (performance.now() - begin) / 1000
-  await refused.close()
+  await rejected.close()
 
-  for (const reason of refused.shown) console.error(reason)
+  for (const reason of rejected.shown) console.error(reason)
   console.log(summarize(tally, seconds))
   if (tally.possiblyCreated > 0) console.error(`${perhaps(tally.possiblyCreated)}.`)
   if (failure !== undefined || interrupted) throw new Error(describeEnd(failure, tally))
-  if (tally.refused > 0) throw new Error(describeRefused(tally, options.rejected))
+  if (tally.notStored > 0) throw new Error(describeNotStored(tally, options.rejected))
 }
 
 /** Checks that would otherwise fail too late. */
@@ -132,10 +132,10 @@ function describeEnd(failure: unknown, { reached }: Tally): string {
   return `${why}. ${progress}. To continue, run the same command again. Records that are stored will be duplicates`
 }
 
-function describeRefused({ refused, unnamed }: Tally, rejected: string | undefined): string {
+function describeNotStored({ notStored, unlisted }: Tally, rejected: string | undefined): string {
   const where = rejected === undefined ? '' : `: they are in ${rejected}, and the reasons in ${reasonsOf(rejected)}`
-  const rest = unnamed === 0 ? '' : `. The server counted ${count(unnamed)} of them without naming them`
-  return `${count(refused)} records were not stored${where}${rest}`
+  const rest = unlisted === 0 ? '' : `. The server counted ${count(unlisted)} of them without listing them`
+  return `${count(notStored)} records were not stored${where}${rest}`
 }
 
 const perhaps = (duplicates: number) =>

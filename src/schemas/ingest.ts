@@ -9,7 +9,7 @@ const records = Type.Array(record)
 const lines = Type.String({ description: 'One record per line, any number of lines' })
 
 const response = {
-  description: 'One result per record; for lines, the counts and the refused lines',
+  description: 'One result per record; for lines, the counts and the lines that were not stored',
   content: { 'application/json': { schema: Type.Union([Type.Ref(ResultsSchema), Type.Ref(LinesReportSchema)]) } },
 }
 
@@ -19,7 +19,7 @@ export const INGEST_SCHEMA = {
   summary: 'Store records',
   description:
     'The response is sent after the commit. Resending is safe: the identity of a record is (source, id).\n\n' +
-    '201: at least one record was created. 200: all were already stored. 207: some were refused, the others are stored.\n\n' +
+    '201: at least one record was created. 200: all were already stored. 207: some were not stored, the others are.\n\n' +
     'With any other media type and the headers `ce-specversion`, `ce-id`, `ce-source` and `ce-type`, the body is the data ' +
     'of a CloudEvent in binary mode.',
   tags: ['ingest'],

@@ -6,7 +6,9 @@ const { pointer, code, detail } = FaultSchema.properties
 const StatusSchema = Type.Union([
   Type.Literal('created', { description: 'Stored by this request' }),
   Type.Literal('duplicate', { description: 'Already stored with the same content' }),
-  Type.Literal('conflict', { description: 'Another content is stored under this identity and stays' }),
+  Type.Literal('conflict', {
+    description: 'Different content is already stored under this identity, and it stays unchanged',
+  }),
   Type.Literal('rejected', { description: 'Not stored; see error' }),
 ])
 
@@ -46,9 +48,9 @@ export const LinesReportSchema = Type.Object(
     lines: Type.Integer({ description: 'Lines that were read' }),
     committedLines: Type.Integer({ description: 'Every line up to this number has its final result' }),
     rejections: Type.Array(Type.Intersect([Type.Object({ line: Type.Integer() }), Type.Ref(FaultSchema)]), {
-      description: 'The first 1,000 refused lines',
+      description: 'The first 1,000 rejected or conflicting lines',
     }),
-    rejectionsOmitted: Type.Integer({ description: 'Number of refused lines that are not listed' }),
+    rejectionsOmitted: Type.Integer({ description: 'Number of rejected or conflicting lines that are not listed' }),
   },
   { $id: 'LinesReport' },
 )

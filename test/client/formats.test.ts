@@ -1,7 +1,7 @@
 import t from 'tap'
 import { csv } from '../../src/client/csv.ts'
 import { JSON_VALUES } from '../../src/client/json.ts'
-import { type Format, type InputLine, NDJSON } from '../../src/client/lines.ts'
+import { type FileFormat, type InputLine, NDJSON } from '../../src/client/lines.ts'
 
 const plain = { map: new Map(), set: new Map(), json: new Set<string>() }
 
@@ -43,7 +43,7 @@ t.test('an input gives the same records with the same lines, however it is cut i
         [6, '{"source":"s","type":"t","data":{"ä":"z"}}'],
       ],
     ],
-  ] as [string, () => Format, string, [number, string][]][]) {
+  ] as [string, () => FileFormat, string, [number, string][]][]) {
     const bytes = Buffer.from(text)
     for (let size = 1; size <= bytes.length; size++)
       t.same(await read(format(), bytes, size), expected, `${name}, blocks of ${size} bytes`)
@@ -107,12 +107,12 @@ t.test('a row of CSV that is longer than any record ends the input, however shor
 })
 
 /** Each record, or why it is none, with its line. */
-async function read(format: Format, bytes: Buffer, size: number): Promise<[number, string][]> {
+async function read(format: FileFormat, bytes: Buffer, size: number): Promise<[number, string][]> {
   const lines = await readLines(format, bytes, size)
   return lines.map(({ number, record, reason }) => [number, reason ?? String(record)])
 }
 
-async function readLines(format: Format, bytes: Buffer, size: number): Promise<InputLine[]> {
+async function readLines(format: FileFormat, bytes: Buffer, size: number): Promise<InputLine[]> {
   async function* blocks() {
     for (let at = 0; at < bytes.length; at += size) yield Buffer.from(bytes.subarray(at, at + size))
   }

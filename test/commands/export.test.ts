@@ -179,7 +179,7 @@ t.test('a 503 is retried, and a permanent error is reported in one sentence', as
     [[], 'sluice: No server responds at http://127.0.0.1:1 (', { url: 'http://127.0.0.1:1', key: 'k' }],
     [[], 'which is not a response of Sluice. Is it another server?', { url, key: 'k' }],
     [['--output', join(folder, 'no', 'where')], /no\/where cannot be written: ENOENT/],
-    [['--output', folder], `sluice: ${folder} is a folder; name a file.`],
+    [['--output', folder], `sluice: ${folder} is a folder; specify a file.`],
   ]
   await inParallel(wrong, async ([args, sentence, target]) => {
     const { code, stderr } = await exported(t, target ?? server, args)

@@ -118,7 +118,7 @@ t.test('Ctrl-C: the request in flight finishes, nothing more is sent, and the ne
   const command = runCommand(t, args, { SLUICE_URL: url, SLUICE_KEY: server.key })
   await held.arrived
   interruptTwice(command)
-  await waitForStderr(command, 'Ending after the current requests')
+  await waitForStderr(command, 'Stopping after the current requests')
   held.release()
   const first = await waitForEnd(command)
   t.equal(first.code, 1)

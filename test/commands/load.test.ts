@@ -147,10 +147,10 @@ t.test('a run that cannot start fails with one sentence, and stores nothing', as
   const readOnly = await server.makeKey({ scopes: ['read'] })
   const failing: [string[], string | RegExp, string?][] = [
     [[file, 'gone.ndjson'], 'sluice: There is no file gone.ndjson.'],
-    [[folder], `sluice: ${folder} is a folder; name the files in it.`],
+    [[folder], `sluice: ${folder} is a folder; specify the files in it.`],
     [['-', '-'], 'sluice: - can be loaded only once.'],
     [[file, '--rejected', join(folder, 'no', 'where')], /cannot be written: ENOENT/],
-    [[file, '--rejected', join(folder, 'sub')], /sub is a folder; name a file/],
+    [[file, '--rejected', join(folder, 'sub')], /sub is a folder; specify a file/],
     [[file], 'sluice: The API key is not known.', 'sluice_unknown'],
     [[file], /sluice: .*scope.*ingest/, readOnly.token],
     [

@@ -2,17 +2,17 @@ import { once } from 'node:events'
 import { readName } from './compression.ts'
 import type { Input } from './input.ts'
 import { type Output, openOutput } from './output.ts'
-import type { RefusedLine } from './store-lines.ts'
+import type { RejectedLine } from './store-lines.ts'
 
 /** How many reasons are shown on stderr. For more, there is --rejected. */
 const SHOWN = 20
 
-/** Keeps the refused lines as they are in the input, so that they can be corrected and loaded. */
-export interface RefusedLines {
-  add(input: Input, refused: readonly RefusedLine[]): Promise<void>
+/** Keeps the rejected lines as they are in the input, so that they can be corrected and loaded. */
+export interface RejectedLines {
+  add(input: Input, rejected: readonly RejectedLine[]): Promise<void>
   /** The first reasons. */
   shown: string[]
-  /** Gives the files their names, even if they are empty: older files are from another run. */
+  /** Renames the files to their final names, even if they are empty, to replace the files of an earlier run. */
   close(): Promise<void>
 }
 
@@ -20,7 +20,7 @@ export interface RefusedLines {
  * The lines go to `path`, and the reasons to `path.reasons`, one per line, in the same order. Without `path`, only the first
  * reasons are kept.
  */
-export async function openRefusedLines(path: string | undefined): Promise<RefusedLines> {
+export async function openRejectedLines(path: string | undefined): Promise<RejectedLines> {
   const outputs = path === undefined ? [] : [await openOutput(path), await openOutput(reasonsOf(path))]
   const [lines, reasons] = outputs
   const shown: string[] = []
@@ -29,13 +29,13 @@ export async function openRefusedLines(path: string | undefined): Promise<Refuse
 
   return {
     shown,
-    async add(input, refused) {
+    async add(input, rejected) {
       const { header } = input.format
-      if (!headed && refused.length > 0 && header !== undefined) {
+      if (!headed && rejected.length > 0 && header !== undefined) {
         headed = true
         await write(lines, header)
       }
-      for (const { line, reason } of refused) {
+      for (const { line, reason } of rejected) {
         const message = `${input.name}:${line.number}: ${reason}`
         if (shown.length < SHOWN) shown.push(message)
         else if (++omitted === 1) shown.push('')
@@ -57,7 +57,7 @@ async function write(output: Output | undefined, line: Buffer | string): Promise
   if (output === undefined) return
   const { stream } = output
   stream.write(line)
-  // For example, the disk is full. Stop here, because further refused lines would be lost.
-  if (stream.errored) throw new Error('The refused lines cannot be written', { cause: stream.errored })
+  // For example, the disk is full. Stop here, because further rejected lines would be lost.
+  if (stream.errored) throw new Error('The rejected lines cannot be written', { cause: stream.errored })
   if (!stream.write('\n')) await once(stream, 'drain')
 }

@@ -45,7 +45,7 @@ t.test('CSV: an invalid row is rejected with its line number, and its neighbours
     's,t,6,1,fine',
   ]
   const file = await write(t, 'rows.csv', `${rows.join('\n')}\n`)
-  const rejected = join(folderOf(t), 'refused.csv')
+  const rejected = join(folderOf(t), 'rejected.csv')
   const { code, counts, stderr } = await load(t, server, [file, '--json', 'total', '--rejected', rejected])
   t.equal(code, 1)
   t.match(counts, { created: 3, rejected: 3, lines: 9 })
@@ -84,7 +84,7 @@ t.test('if one line is rejected, the exit code is 1, and --rejected keeps the li
   const server = await start(t)
   const bad = '{"source":"shop","id":"2", "data":{"total":1.50}}'
   const file = await write(t, 'orders.ndjson', `${order(1)}\n\n${bad}\n${order(3)}\n`)
-  const rejected = join(folderOf(t), 'refused.ndjson')
+  const rejected = join(folderOf(t), 'rejected.ndjson')
   const { code, counts, stderr } = await load(t, server, [file, '--rejected', rejected])
   t.equal(code, 1)
   t.match(counts, { created: 2, rejected: 1, conflict: 0, lines: 4 })
@@ -109,7 +109,7 @@ t.test('a conflict is reported with its reason, and the stored record stays as i
 
 t.test('if all lines are rejected, the run continues to the end and writes each line with its reason', async (t) => {
   const server = await start(t)
-  const rejected = join(folderOf(t), 'refused.ndjson')
+  const rejected = join(folderOf(t), 'rejected.ndjson')
   const content = '{"nothing":"here"}\n'.repeat(2600)
   const { code, counts, stderr } = await load(t, server, ['-', '--rejected', rejected], content)
   t.equal(code, 1)
@@ -121,7 +121,7 @@ t.test('if all lines are rejected, the run continues to the end and writes each 
 
 t.test('a run that rejects nothing empties the file of rejected lines', async (t) => {
   const server = await start(t)
-  const rejected = await write(t, 'refused.ndjson', 'of another day\n')
+  const rejected = await write(t, 'rejected.ndjson', 'of another day\n')
   t.match(await load(t, server, ['-', '--rejected', rejected], order(1)), { code: 0 })
   t.equal(await readFile(rejected, 'utf8'), '')
 })
