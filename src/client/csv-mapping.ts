@@ -28,65 +28,71 @@ export function planRecords(header: readonly string[], mapping: Mapping): ToReco
   if (twice !== undefined) throw new Error(`it has two columns named ${JSON.stringify(twice)}`)
   if (isExport(header) && mapping.map.size + mapping.set.size + mapping.json.size === 0) return toExportedRecord
 
-  const attributes = readAttributes(header, mapping)
+  const columns = header.map((name, at) => ({ name, at, isJson: mapping.json.has(name) }))
+  const attributes = readAttributes(columns, mapping)
   for (const name of ['source', 'type']) {
     if (!mapping.set.has(name) && !attributes.has(name))
       throw new Error(`no column is mapped to ${name}: use --map ${name}=COLUMN, or --set ${name}=TEXT for all records`)
   }
-  const json = readJsonColumns(header, mapping)
+  for (const name of mapping.json) findColumn(columns, name)
   const mapped = new Set(attributes.values())
-  const members = header.flatMap((_, at) => (mapped.has(at) ? [] : [at]))
-  if (members.length > 0 && PAYLOADS.some((name) => attributes.has(name)))
-    throw new Error(
-      `with --map data=… every other column must be mapped too, but ${header[members[0] as number]} is not`,
-    )
+  const members = columns.filter((column) => !mapped.has(column))
+  const [unmapped] = members
+  if (unmapped !== undefined && PAYLOADS.some((name) => attributes.has(name)))
+    throw new Error(`with --map data=… every other column must be mapped too, but ${unmapped.name} is not`)
   const constants = [...mapping.set].map(([name, value]) => member(name, JSON.stringify(value)))
 
   return (cells) => {
     if (cells.length !== header.length) return wrongLength(cells, header)
     const parts = [...constants]
-    for (const [name, at] of attributes) {
-      const cell = cells[at] as string
+    for (const [name, column] of attributes) {
+      const cell = cells[column.at] as string
       // An attribute is never empty text, but data may be.
-      if (cell === '' && !(name === 'data' && !json.has(at))) continue
-      const value = json.has(at) ? toJson(cell) : JSON.stringify(cell)
-      if (value === undefined) return notJson(header[at] as string, cell)
+      if (cell === '' && !(name === 'data' && !column.isJson)) continue
+      const value = column.isJson ? toJson(cell) : JSON.stringify(cell)
+      if (value === undefined) return notJson(column.name, cell)
       parts.push(member(name, value))
     }
     const data: string[] = []
-    for (const at of members) {
+    for (const { name, at, isJson } of members) {
       const cell = cells[at] as string
-      const value = json.has(at) ? toJson(cell) : JSON.stringify(cell)
-      if (value === undefined) return notJson(header[at] as string, cell)
-      data.push(member(header[at] as string, value))
+      const value = isJson ? toJson(cell) : JSON.stringify(cell)
+      if (value === undefined) return notJson(name, cell)
+      data.push(member(name, value))
     }
     if (members.length > 0) parts.push(`"data":{${data.join()}}`)
     return { record: `{${parts.join()}}` }
   }
 }
 
-/** The index of the column of each attribute that has one. */
-function readAttributes(header: readonly string[], { map, set }: Mapping): Map<string, number> {
+interface Column {
+  name: string
+  /** Its index in a row. */
+  at: number
+  isJson: boolean
+}
+
+/** The column of each attribute that has one. */
+function readAttributes(columns: readonly Column[], { map, set }: Mapping): Map<string, Column> {
   const taken = new Set(map.values())
-  const own = ATTRIBUTES.filter((name) => !map.has(name) && !set.has(name) && header.includes(name) && !taken.has(name))
-  const attributes = new Map(own.map((name) => [name, header.indexOf(name)]))
+  const attributes = new Map<string, Column>()
+  // In a fixed order: the Idempotency-Key, and so the ids of records without an id, depends on the text of the record.
+  for (const name of ATTRIBUTES) {
+    const column = columns.find((one) => one.name === name)
+    if (column !== undefined && !map.has(name) && !set.has(name) && !taken.has(name)) attributes.set(name, column)
+  }
   for (const [name, column] of map) {
     if (set.has(name)) throw new Error(`${name} is both mapped and set`)
-    if (column === '') continue
-    if (!header.includes(column)) throw new Error(`it has no column ${JSON.stringify(column)}; it has ${list(header)}`)
-    attributes.set(name, header.indexOf(column))
+    if (column !== '') attributes.set(name, findColumn(columns, column))
   }
   return attributes
 }
 
-function readJsonColumns(header: readonly string[], { json }: Mapping): Set<number> {
-  return new Set(
-    [...json].map((column) => {
-      if (!header.includes(column))
-        throw new Error(`it has no column ${JSON.stringify(column)}; it has ${list(header)}`)
-      return header.indexOf(column)
-    }),
-  )
+function findColumn(columns: readonly Column[], name: string): Column {
+  const found = columns.find((column) => column.name === name)
+  if (found === undefined)
+    throw new Error(`it has no column ${JSON.stringify(name)}; it has ${list(columns.map((column) => column.name))}`)
+  return found
 }
 
 const isExport = (header: readonly string[]) => header.join() === CSV_COLUMNS.join()
@@ -96,8 +102,8 @@ function toExportedRecord(cells: readonly string[]): ReturnType<ToRecord> {
   if (cells.length !== CSV_COLUMNS.length) return wrongLength(cells, CSV_COLUMNS)
   const parts: string[] = []
   for (const [at, name] of CSV_COLUMNS.entries()) {
-    const cell = cells[at] as string
-    if (cell === '') continue
+    const cell = cells[at]
+    if (cell === undefined || cell === '') continue
     if (name !== 'data' && name !== 'extensions') parts.push(member(name, JSON.stringify(cell)))
     else {
       const value = toJson(cell)
