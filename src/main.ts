@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { explain } from './lib/explain.ts'
 import { VERSION } from './lib/version.ts'
 
@@ -57,10 +57,11 @@ keys
   .description('create a key and print it; it is shown only once')
   .requiredOption('--name <name>', 'what the key is for')
   .requiredOption('--scope <scope...>', 'ingest, read, admin')
-  .option(
-    '--source-prefix <prefix...>',
-    'sources that the key may use: "shop" is shop and all that continue it with /, : or .; "shop*" is all that start with shop',
-    [],
+  .addOption(
+    new Option(
+      '--source-prefix <prefix...>',
+      'sources that the key may use: "shop" allows shop and every source that continues it with /, : or .; "shop*" allows every source that starts with shop',
+    ).default([], 'all sources'),
   )
   .option('--rate <records>', 'maximum number of records per second that each instance accepts from the key')
   .option('--expires <when>', 'a time (2027-01-31T12:00:00Z) or a duration (90d, 12h)')
@@ -81,7 +82,7 @@ const backups = program.command('backups').description('keep copies of backups i
 
 backups
   .command('upload <folder>')
-  .description('upload those backups in a folder that the bucket does not have')
+  .description('upload the backups in a folder that are not in the bucket yet')
   .action(async (folder) => (await import('./commands/backups.ts')).runUpload(folder))
 
 backups

@@ -42,7 +42,7 @@ function readPasswords(env: Environment): Record<RoleName, string> {
 function urlOf({ DATABASE_URL }: Config): URL {
   if (DATABASE_URL === undefined) throw new Error('DATABASE_URL is not set. The embedded PostgreSQL needs no bootstrap')
   const url = new URL(DATABASE_URL)
-  if (url.pathname.length < 2) throw new Error('DATABASE_URL names no database')
+  if (url.pathname.length < 2) throw new Error('DATABASE_URL does not contain a database name')
   return url
 }
 

@@ -7,7 +7,7 @@ import { type Progress, showProgress } from '../client/progress.ts'
 import { retry } from '../client/retry.ts'
 import { checkReachable, notSluiceError, type Server, send, urlOption } from '../client/server.ts'
 import { explain } from '../lib/explain.ts'
-import { type ListQuery, ListQuerySchema } from '../schemas/list.ts'
+import type { ListQuery } from '../schemas/list.ts'
 import { onSignals } from './signals.ts'
 
 const MEDIA_TYPES = { ndjson: 'application/x-ndjson', csv: 'text/csv' } as const
@@ -20,14 +20,30 @@ interface Options extends Omit<ListQuery, 'limit'> {
   limit?: string
 }
 
-const FILTERS = Object.keys(ListQuerySchema.properties) as (keyof ListQuery)[]
+/** The parameters of GET /v1/records, each with its placeholder and its description as an option. */
+const PARAMETERS: Record<keyof ListQuery, readonly [placeholder: string, description: string]> = {
+  source: ['source', 'records of this source'],
+  sourcePrefix: ['text', 'records whose source starts with this text'],
+  id: ['id', 'records with this id'],
+  type: ['type', 'records of this type'],
+  subject: ['subject', 'records with this subject'],
+  timeFrom: ['time', 'records with this time or a later one, such as 2026-01-31T12:00:00Z'],
+  timeUntil: ['time', 'records with an earlier time'],
+  receivedFrom: ['time', 'records received at this time or later'],
+  receivedUntil: ['time', 'records received before this time'],
+  data: ['json', "records whose data contains this JSON, in the sense of PostgreSQL's @>"],
+  order: ['order', 'desc: newest first; asc: in the order of the feed; default: desc'],
+  limit: ['n', 'maximum number of records; default: all'],
+  cursor: ['cursor', 'start after this cursor'],
+}
+const NAMES = Object.keys(PARAMETERS) as (keyof ListQuery)[]
 
 const HELP = `
 The API key is SLUICE_KEY, or else the key that npm start created. It needs the scope read.
 
 Exports the whole selection, without records that are stored after the export has begun. sluice load can load the result,
-as NDJSON or CSV. A file appears under its name only when it is complete, and replaces an existing file. A file named
-.gz or .zst is compressed.
+as NDJSON or CSV. A file appears under its name only when it is complete, and replaces an existing file. If the name
+ends with .gz or .zst, the file is compressed.
 
   sluice export --type order.placed --received-from 2026-01-01T00:00:00Z --output orders.ndjson.gz
   sluice export --source shop --order asc | jq .data.total
@@ -43,9 +59,10 @@ export function defineExport(command: Command): void {
     ),
   )
   command.option('--output <file>', 'write to this file instead of stdout')
-  for (const name of FILTERS) {
+  for (const name of NAMES) {
     const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-    command.option(`--${flag} <${flag}>`, ListQuerySchema.properties[name].description)
+    const [placeholder, description] = PARAMETERS[name]
+    command.option(`--${flag} <${placeholder}>`, description)
   }
   command.addHelpText('after', HELP).action(runExport)
 }
@@ -116,8 +133,8 @@ async function request(
   progress: Progress | undefined,
 ): Promise<ReadableStream<Uint8Array>> {
   const query = new URLSearchParams()
-  for (const name of FILTERS) if (options[name] !== undefined) query.set(name, String(options[name]))
-  // zstd instead of gzip, the default of fetch, which takes the server several times as long.
+  for (const name of NAMES) if (options[name] !== undefined) query.set(name, String(options[name]))
+  // By default, fetch requests gzip, which costs the server several times as much processor time as zstd.
   const headers = { accept: MEDIA_TYPES[format], 'accept-encoding': 'zstd, gzip;q=0.5' }
   const response = await retry(() => send(server, `/v1/records?${query}`, { headers, signal: stop }), {
     stop,

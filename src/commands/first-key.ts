@@ -25,7 +25,7 @@ export async function ensureFirstKey(
     (key) => key.revoked_at === null && kept !== undefined && key.hash.toString('hex') === hashKey(kept.trim()),
   )
   if (!works) {
-    // A database of your own that already has keys gets no further one.
+    // If the database is not the embedded one and already has keys, no key is added.
     if (!embedded && keys.length > 0) return '$SLUICE_KEY'
     const { token } = await issueKey(db, { name: 'local', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })
     await mkdir(dirname(file), { recursive: true })

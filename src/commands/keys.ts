@@ -74,13 +74,13 @@ function readRate(text: string): number {
   throw new Error(`--rate ${text} is not a whole number of records per second from 1 to 1000000`)
 }
 
-/** Reads a time (RFC 3339 or a date), or a span from now, such as 90d or 12h. */
+/** Reads a time (RFC 3339 or a date), or a duration from now, such as 90d or 12h. */
 function readExpiry(text: string): Date {
   const [, count, unit] = /^(\d+)([dhm])$/.exec(text) ?? []
   const milliseconds = { d: 86_400_000, h: 3_600_000, m: 60_000 }[unit ?? '']
   const time = milliseconds === undefined ? new Date(text) : new Date(Date.now() + Number(count) * milliseconds)
   if (Number.isNaN(time.getTime()))
-    throw new Error(`--expires ${text} is neither a time like 2027-01-31T12:00:00Z nor a span like 90d, 12h or 30m`)
+    throw new Error(`--expires ${text} is neither a time like 2027-01-31T12:00:00Z nor a duration like 90d, 12h or 30m`)
   if (time.getTime() <= Date.now()) throw new Error(`--expires ${text} is in the past`)
   return time
 }

@@ -58,8 +58,7 @@ export async function runMaintain({ policies: file, dryRun }: Options): Promise<
 }
 
 async function readPolicies(file: string | undefined): Promise<Policy[]> {
-  if (file === undefined)
-    throw new Error('There is no file of policies: specify one with --policies or RETENTION_POLICIES')
+  if (file === undefined) throw new Error('No policy file: specify one with --policies or RETENTION_POLICIES')
   return parsePolicies(await readFile(file, 'utf8'), file)
 }
 
@@ -99,7 +98,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
 
   function onBatch(batch: Parameters<DeletedTotals['add']>[0]): void {
     removed.add(batch)
-    logger.debug({ seen: batch.seen, records: batch.records, bytes: batch.bytes }, 'a batch')
+    logger.debug({ seen: batch.seen, records: batch.records, bytes: batch.bytes }, 'processed a batch')
   }
 
   async function vacuum(session: Database): Promise<void> {
@@ -134,7 +133,7 @@ function isBroken(error: unknown): boolean {
   return failure.kind === 'transient' && failure.unavailable
 }
 
-/** On a terminal a table. Otherwise a log line for each policy, and one for all together. */
+/** Prints a table on a terminal, otherwise logs a line per policy. Then logs the total. */
 function report({ records, bytes, shares }: DeletedTotals, policies: Policy[], logger: Logger, dryRun: boolean): void {
   if (process.stdout.isTTY) {
     const rows = shares.map((share, policy) => [`${policy} ${JSON.stringify(policies[policy]?.written)}`, share])

@@ -10,8 +10,8 @@ const READ_BETWEEN =
  * Checks the cursor of a list in feed order. If the database was set back, by a copy of its files or a snapshot, records may be
  * stored that sort before the consumer's cursor. The consumer would miss them.
  * @param after the cursor
- * @param first the epoch of the first record after the cursor; undefined: there is none. If it is the epoch of the cursor, the
- *   cursor is valid
+ * @param first the epoch of the first record after the cursor; undefined if no record follows. If it is the epoch of the cursor,
+ *   the cursor is valid
  * @param reader its database may be a standby that lags behind, so the primary decides whether the cursor is ahead
  * @throws Problem cursor_ahead
  */
@@ -29,7 +29,7 @@ export async function refuseInvalidCursor(
   if (standing === 'ahead')
     throw new Problem(
       'cursor_ahead',
-      'The database was set back to an earlier state: it has not given out this cursor, and new records may sort before it. ' +
+      'The database was set back to an earlier state: this cursor comes from the state that was lost, and new records may sort before it. ' +
         `Ask the operator to run "sluice epoch begin --after" with this cursor. Then ${READ_BETWEEN}`,
     )
   if (standing === 'lost')

@@ -62,7 +62,7 @@ function json(name: string, value: string | undefined): string | undefined {
   const fault = faultOf(walk, value)
   if (fault !== undefined) wrong(name, `is not JSON: ${fault.detail.replace('The body is not JSON: ', '')}`)
   if (walk.deepest > MAX_DEPTH)
-    wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which is more than any record`)
+    wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which is deeper than any record can be`)
   if (walk.unstorable !== undefined)
     wrong(name, `contains a value that no record can contain. ${walk.unstorable.detail}`)
   return value

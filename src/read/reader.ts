@@ -5,7 +5,7 @@ import type { Key } from '../operate/keys.ts'
 /** The database to read from, and the client that reads. */
 export interface Reader {
   db: Database
-  /** For questions that a standby may not be able to answer yet. */
+  /** For checks that need the primary, because a standby may lag behind. */
   primary: { db: Database; semaphore: FairSemaphore }
   /** Limits access to the connections of `db`. */
   semaphore: FairSemaphore

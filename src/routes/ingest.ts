@@ -43,8 +43,8 @@ const routes: FastifyPluginAsync = async (app) => {
     handler: (request, reply) => (request.format === 'lines' ? storeLines(request, reply) : storeBatch(request, reply)),
   })
 
-  // CloudEvents HTTP webhook 1.0.2, section 4: may this origin send here? Keys decide that. The rate of requests is not
-  // limited; a key may have a limit on records.
+  // CloudEvents HTTP webhook 1.0.2, section 4: the sender asks whether its origin may send here. Access depends on the key, so
+  // every origin is allowed. The rate of requests is not limited; a key may have a limit on records.
   app.options(
     '/v1/records',
     { schema: { summary: 'CloudEvents webhook handshake', tags: ['ingest'] } },

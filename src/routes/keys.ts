@@ -121,7 +121,7 @@ const MAX_WAIT_MS = 5_000
 /** Otherwise a key that is limited to some sources could create a key for all of them. @throws Problem forbidden */
 function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
   const isLimited = (key as Key).sourcePrefixes.length > 0
-  const detail = `The API key ${key?.id} is limited to source prefixes. Keys are managed with a key for all sources.`
+  const detail = `The API key ${key?.id} is limited to source prefixes. To manage keys, use a key without source prefixes.`
   done(isLimited ? new Problem('forbidden', detail) : undefined)
 }
 

@@ -5,10 +5,11 @@ const ScopeSchema = Type.Union([Type.Literal('ingest'), Type.Literal('read'), Ty
 })
 
 const fields = {
-  name: Type.String({ minLength: 1, maxLength: 256, description: 'For people' }),
+  name: Type.String({ minLength: 1, maxLength: 256, description: 'A name for people; it has no effect' }),
   scopes: Type.Array(ScopeSchema, { minItems: 1, uniqueItems: true }),
   sourcePrefixes: Type.Array(Type.String(), {
-    description: 'Sources that the key can use: `shop` and what continues it with `/`, `:` or `.`; empty: all',
+    description:
+      'Sources that the key can use: `shop` allows `shop` and every source that continues it with `/`, `:` or `.`; `shop*` allows every source that starts with `shop`; empty: all',
     maxItems: 100,
   }),
   recordsPerSecond: Type.Union([Type.Integer({ minimum: 1, maximum: 1_000_000 }), Type.Null()], {

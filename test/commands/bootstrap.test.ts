@@ -39,8 +39,11 @@ t.test('a missing password is named in the error, and no password changes', asyn
   t.equal(await whoAmI('sluice_api', 'sluice_api-2'), 'sluice_api')
 })
 
-t.test('a DATABASE_URL that is empty or names no database is refused', async (t) => {
-  await t.rejects(runBootstrap({ key: false }, { ...environment, DATABASE_URL: superUrl('') }), /names no database/)
+t.test('a DATABASE_URL that is empty or does not contain a database name is refused', async (t) => {
+  await t.rejects(
+    runBootstrap({ key: false }, { ...environment, DATABASE_URL: superUrl('') }),
+    /does not contain a database name/,
+  )
   await t.rejects(runBootstrap({ key: false }, { ...environment, DATABASE_URL: '' }), /DATABASE_URL is not set/)
 })
 

@@ -108,11 +108,7 @@ t.test('a run that cannot start fails with one sentence on stderr, and deletes n
   const { maintenanceUrl, apiUrl } = database
   const unreachable = 'postgres://sluice_maintenance:secret@127.0.0.1:1/sluice'
   for (const [args, url, sentence] of [
-    [
-      [],
-      maintenanceUrl,
-      /^sluice: There is no file of policies: specify one with --policies or RETENTION_POLICIES\.\n$/,
-    ],
+    [[], maintenanceUrl, /^sluice: No policy file: specify one with --policies or RETENTION_POLICIES\.\n$/],
     [
       ['--policies', '/none.json'],
       maintenanceUrl,

@@ -34,7 +34,7 @@ export async function maintain(t: Test, database: TestDatabase, policies: string
 export async function begin(t: Test, database: TestDatabase, policies: string): Promise<Command> {
   const env = { DATABASE_URL: database.maintenanceUrl, LOG_LEVEL: 'debug' }
   const command = runCommand(t, ['maintain', '--policies', await write(t, policies)], env)
-  await command.log(({ msg }) => msg === 'a batch')
+  await command.log(({ msg }) => msg === 'processed a batch')
   return command
 }
 

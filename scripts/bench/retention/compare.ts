@@ -47,7 +47,7 @@ export async function compareWithRetention({ database, options }: Run): Promise<
         DATABASE_URL: database.maintenanceUrl,
         LOG_LEVEL: 'debug',
       })
-      await maintain.hasWritten('a batch')
+      await maintain.hasWritten('processed a batch')
       do {
         const name = hasOnlyToVacuum(maintain) ? 'with, VACUUM' : 'with'
         const measurement = await measure(`round ${round} ${name}`)
