@@ -104,9 +104,10 @@ BEGIN
     IF (latest.system_identifier, latest.timeline, latest.server_started_at)
        IS DISTINCT FROM (here.system_identifier, here.timeline, here.server_started_at) THEN
       EXIT WHEN locked IS NOT NULL;
-      -- Several writers notice at once: the others wait here for the first, and then find its row.
+      -- Several writers may notice this at the same time. The first one takes the lock. The others wait here and then find its
+      -- row.
       LOCK TABLE sluice.epochs IN EXCLUSIVE MODE;
-      locked := 'against others that notice';
+      locked := 'exclusive';
     ELSE
       seen_epoch := least(seen_epoch, greatest(latest.epoch, highest));
       IF seen_epoch < latest.epoch THEN
@@ -114,12 +115,12 @@ BEGIN
       ELSIF seen_epoch = latest.epoch AND seen_xid < pg_current_xact_id() THEN
         RETURN latest.epoch;
       END IF;
-      EXIT WHEN locked = 'against all';
-      -- Of two that hold the table already and want it alone, one fails (40P01) and tries again. A backup may hold it for
-      -- hours, and must not stop everybody meanwhile.
+      EXIT WHEN locked = 'access exclusive';
+      -- If two sessions hold a lock on the table and both request this one, one of them fails (40P01) and tries again. A backup
+      -- may hold its lock for hours. The timeout limits how long writers wait behind this session.
       PERFORM set_config('lock_timeout', '5s', true);
       LOCK TABLE sluice.epochs IN ACCESS EXCLUSIVE MODE;
-      locked := 'against all';
+      locked := 'access exclusive';
     END IF;
   END LOOP;
 
@@ -139,8 +140,9 @@ BEGIN
          )
     END,
     here.system_identifier, here.timeline, here.server_started_at,
-    -- With the table to itself, this transaction sees every row of the epoch before, whose transaction ids are all lower.
-    CASE WHEN locked = 'against all' AND EXISTS (SELECT FROM sluice.records AS r WHERE r.epoch = latest.epoch)
+    -- Because it holds the table exclusively, this transaction sees every row of the previous epoch, and their transaction ids
+    -- are all lower.
+    CASE WHEN locked = 'access exclusive' AND EXISTS (SELECT FROM sluice.records AS r WHERE r.epoch = latest.epoch)
          THEN pg_snapshot_xmax(pg_current_snapshot())
     END
   )

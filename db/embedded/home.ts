@@ -67,20 +67,20 @@ async function serverUser(cluster: string | undefined): Promise<SystemUser> {
 }
 
 async function newClusterPath(folder: string, user: SystemUser): Promise<string> {
-  const here = join(folder, 'postgres')
+  const path = join(folder, 'postgres')
   // A broken link: the repository was kept, but /var/lib was not.
-  const link = await lstat(here).catch(() => undefined)
-  if (link?.isSymbolicLink()) await rm(here, { force: true })
-  if (await canWrite(folder, user)) return here
+  const link = await lstat(path).catch(() => undefined)
+  if (link?.isSymbolicLink()) await rm(path, { force: true })
+  if (await canWrite(folder, user)) return path
 
-  const there = join(await makeFallback(folder), 'postgres')
-  await symlink(there, here).catch((error) => {
+  const target = join(await makeFallback(folder), 'postgres')
+  await symlink(target, path).catch((error) => {
     if (error.code !== 'EEXIST') throw error
   })
-  return there
+  return target
 }
 
-// Tried and not computed: modes, ACLs, mount options and all parent folders matter.
+// Tests this by trying, because modes, ACLs, mount options and all parent folders matter.
 async function canWrite(folder: string, user: SystemUser): Promise<boolean> {
   if (!user) return true
   const probe = await mkdtemp(join(folder, 'probe-'))

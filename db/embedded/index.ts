@@ -74,8 +74,8 @@ export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOp
     )
   }
 
-  // The server was restarted, or one of its backends crashed, so the lock is gone. Without it, the next process to release would
-  // take itself for the last one.
+  // The server was restarted, or one of its backends crashed, so the lock is lost. Without it, the next process to release would
+  // assume that it is the last one.
   async function useAgain(db: Kysely<unknown>): Promise<void> {
     while (!released && !(await lockShared(db))) {
       await new Promise((resolve) => setTimeout(resolve, 250).unref())
@@ -111,8 +111,8 @@ async function prepare(folder: string) {
 /** The number of an advisory lock. Any number that nothing else in the database `postgres` of this server uses. */
 const USERS = 7_582_001
 
-// Waits while a process holds the lock exclusively. That process is about to stop the server, which closes this connection:
-// false.
+// Waits while a process holds the lock exclusively. That process is about to stop the server, which closes this connection. Then
+// this returns false.
 const lockShared = (db: Kysely<unknown>) =>
   sql`SELECT pg_advisory_lock_shared(${USERS})`.execute(db).then(
     () => true,

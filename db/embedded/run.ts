@@ -19,6 +19,6 @@ export function run(command: string, args: string[], user?: SystemUser): Promise
 // PGPORT, PGOPTIONS and the like from the user's shell must not reach this server. The language of the shell must not reach the
 // log.
 function environment() {
-  const ours = Object.entries(process.env).filter(([name]) => !name.startsWith('PG'))
-  return { ...Object.fromEntries(ours), LC_ALL: 'C' }
+  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith('PG'))
+  return { ...Object.fromEntries(kept), LC_ALL: 'C' }
 }

@@ -22,7 +22,7 @@ export async function findServer(home: Home, password: string): Promise<number |
     const noted = await readPidFile(home)
     if (!noted) return undefined
     // Only the server of these files accepts this password, even if something else listens on that port by now.
-    if (noted.port && (await answers(noted.port, password))) return noted.port
+    if (noted.port && (await acceptsPassword(noted.port, password))) return noted.port
     if (!(await runsOn(home, noted))) {
       await removeStalePidFile(home, noted)
       return undefined
@@ -58,7 +58,7 @@ export async function stopServer(home: Home): Promise<void> {
   const noted = await readPidFile(home)
   const stopping = await run(home.binaries.pg_ctl, ['stop', '--no-wait', '--mode=fast', '-D', home.data], home.user)
 
-  // pg_ctl --wait would not do: if another process starts the server again at once, it would wait for that server to end.
+  // pg_ctl --wait does not fit: if another process starts the server again at once, it would wait for that server to end.
   const giveUp = Date.now() + PATIENCE_MS
   while (stopping.ok && Date.now() < giveUp) {
     if ((await readPidFile(home))?.server !== noted?.server) return
@@ -92,7 +92,7 @@ function tryPort(port: number): Promise<number | undefined> {
   })
 }
 
-async function answers(port: number, password: string): Promise<boolean> {
+async function acceptsPassword(port: number, password: string): Promise<boolean> {
   const db = openSession(`postgres://postgres:${password}@127.0.0.1:${port}/postgres`)
   try {
     await sql`SELECT 1`.execute(db)
@@ -134,8 +134,8 @@ async function runsOn(home: Home, { pid }: PidFile): Promise<boolean> {
 }
 
 // PostgreSQL removes a stale file itself, but not if a process with that id exists. If another server has replaced the file
-// since it was read, the file is put back. In time, because a server checks for its own file only once a minute.
-async function removeStalePidFile(home: Home, judged: PidFile): Promise<void> {
+// since it was read, the file is put back. This is soon enough, because a server checks for its own file only once a minute.
+async function removeStalePidFile(home: Home, stale: PidFile): Promise<void> {
   const path = pidFileOf(home)
   const aside = `${path}.stale-${process.pid}`
   try {
@@ -143,6 +143,6 @@ async function removeStalePidFile(home: Home, judged: PidFile): Promise<void> {
   } catch {
     return
   }
-  if ((await readPidFile(home, aside))?.server === judged.server) await rm(aside)
+  if ((await readPidFile(home, aside))?.server === stale.server) await rm(aside)
   else await rename(aside, path)
 }

@@ -27,7 +27,7 @@ BEGIN
     INTO latest FROM sluice.epochs AS e ORDER BY e.epoch DESC LIMIT 1;
 
   IF latest IS NULL OR (latest.system_identifier, latest.timeline) <> (here.system_identifier, here.timeline) THEN
-    -- Two writers that notice at once agree: the second waits for the first, and finds its row.
+    -- If two writers notice this at the same time, the second waits for the first, inserts nothing, and returns the same epoch.
     INSERT INTO sluice.epochs (epoch, system_identifier, timeline)
     VALUES (coalesce(latest.epoch, 0) + 1, here.system_identifier, here.timeline)
     ON CONFLICT (epoch) DO NOTHING;
@@ -39,7 +39,7 @@ END
 $$;
 
 CREATE TABLE sluice.records (
-  -- The position in the feed is (epoch, xid, n). A sequence number would not do: it is taken before the commit, so a
+  -- The position in the feed is (epoch, xid, n). A sequence number is not enough: it is assigned before the commit, so a
   -- lower number can become visible after a higher one, and a consumer misses it. Rows are shown once no running
   -- transaction of this database can add a row before them (src/data/select-records.ts).
   xid             xid8        NOT NULL DEFAULT pg_current_xact_id(),

@@ -1,4 +1,4 @@
--- The last runs of the jobs beside the API: backups, restore drills, retention. Their pods end before Prometheus can ask
+-- The last runs of the jobs beside the API: backups, restore drills, retention. Their pods end before Prometheus can scrape
 -- them, so the API's /metrics reports them from this table. One row per job, so the table does not grow.
 CREATE TABLE sluice.jobs (
   job          text             COLLATE "C" CONSTRAINT jobs_pkey PRIMARY KEY,

@@ -20,7 +20,7 @@ BEGIN
     IF (latest.system_identifier, latest.timeline) = (here.system_identifier, here.timeline) THEN
       RETURN latest.epoch;
     END IF;
-    -- Several writers notice at once: the others wait here for the first, and then find its row.
+    -- Several writers may notice this at the same time. The first one takes the lock. The others wait here and then find its row.
     LOCK TABLE sluice.epochs IN EXCLUSIVE MODE;
   END LOOP;
 

@@ -11,7 +11,7 @@ SET source_prefixes = ARRAY (
     WHEN prefix LIKE '%*'    THEN ARRAY[prefix || '*']
     ELSE                          ARRAY[prefix, prefix || '*']
   END)
-  FROM unnest(source_prefixes) WITH ORDINALITY AS before (prefix, place)
-  ORDER BY place
+  FROM unnest(source_prefixes) WITH ORDINALITY AS old (prefix, ordinal)
+  ORDER BY ordinal
 )
 WHERE source_prefixes <> '{}';

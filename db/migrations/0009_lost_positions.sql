@@ -1,4 +1,4 @@
--- Two gaps in how epochs begin.
+-- Closes two gaps in how epochs begin.
 --
 -- 1. `sluice epoch begin` leaps half a year ahead. For that long, the clock no longer mattered: each start added one, so a
 -- database that was set back could give the same number to two epochs. Now a new epoch also adds the seconds since the
@@ -13,7 +13,7 @@
 -- NULL: there are no such positions.
 ALTER TABLE sluice.epochs ADD COLUMN lost_from xid8;
 
--- For the rest of what it does, see 0007_epochs_by_start.sql.
+-- The rest of the function is described in 0007_epochs_by_start.sql.
 CREATE OR REPLACE FUNCTION sluice.current_epoch(seen_epoch integer DEFAULT 0, seen_xid xid8 DEFAULT '0') RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -36,9 +36,10 @@ BEGIN
     IF (latest.system_identifier, latest.timeline, latest.server_started_at)
        IS DISTINCT FROM (here.system_identifier, here.timeline, here.server_started_at) THEN
       EXIT WHEN locked IS NOT NULL;
-      -- Several writers notice at once: the others wait here for the first, and then find its row.
+      -- Several writers may notice this at the same time. The first one takes the lock. The others wait here and then find its
+      -- row.
       LOCK TABLE sluice.epochs IN EXCLUSIVE MODE;
-      locked := 'against others that notice';
+      locked := 'exclusive';
     ELSE
       seen_epoch := least(seen_epoch, greatest(latest.epoch, highest));
       IF seen_epoch < latest.epoch THEN
@@ -46,12 +47,12 @@ BEGIN
       ELSIF seen_epoch = latest.epoch AND seen_xid < pg_current_xact_id() THEN
         RETURN latest.epoch;
       END IF;
-      EXIT WHEN locked = 'against all';
-      -- Of two that hold the table already and want it alone, one fails (40P01) and tries again. A backup may hold it for
-      -- hours, and must not stop everybody meanwhile.
+      EXIT WHEN locked = 'access exclusive';
+      -- If two sessions hold a lock on the table and both request this one, one of them fails (40P01) and tries again. A backup
+      -- may hold its lock for hours. The timeout limits how long writers wait behind this session.
       PERFORM set_config('lock_timeout', '5s', true);
       LOCK TABLE sluice.epochs IN ACCESS EXCLUSIVE MODE;
-      locked := 'against all';
+      locked := 'access exclusive';
     END IF;
   END LOOP;
 
@@ -71,8 +72,9 @@ BEGIN
          )
     END,
     here.system_identifier, here.timeline, here.server_started_at,
-    -- With the table to itself, this transaction sees every row of the epoch before, whose transaction ids are all lower.
-    CASE WHEN locked = 'against all' AND EXISTS (SELECT FROM sluice.records AS r WHERE r.epoch = latest.epoch)
+    -- Because it holds the table exclusively, this transaction sees every row of the previous epoch, and their transaction ids
+    -- are all lower.
+    CASE WHEN locked = 'access exclusive' AND EXISTS (SELECT FROM sluice.records AS r WHERE r.epoch = latest.epoch)
          THEN pg_snapshot_xmax(pg_current_snapshot())
     END
   )
