@@ -5,7 +5,7 @@ import t from 'tap'
 const LOGGER = new URL('../src/logger.ts', import.meta.url).href
 
 t.test('if the reader of the log is too slow, lines are dropped, and the log says how many', async (t) => {
-  // 30 MB in one turn of the event loop, during which nothing can be written.
+  // 30 MB in one iteration of the event loop, during which nothing can be written.
   const LINES = 30_000
   const script = `
     import { createLogger } from ${JSON.stringify(LOGGER)}

@@ -12,7 +12,7 @@ export interface ConnectOptions {
   url: string
   /** Shown in pg_stat_activity. */
   name: string
-  /** The largest number of connections at a time. */
+  /** Maximum number of connections. */
   connections: number
   /** The server cancels a statement after this time, in milliseconds; 0: never. */
   statementTimeoutMs: number
@@ -76,16 +76,16 @@ export async function withClient<T>(
   const client: pg.PoolClient = await pool.connect()
   const begin = performance.now()
   let discarded = false
-  const note = (error?: unknown) =>
+  const report = (error?: unknown) =>
     options.onQuery?.({ sql, milliseconds: performance.now() - begin, error, url: options.url })
   try {
     const result = await work(client, () => {
       discarded = true
     })
-    note()
+    report()
     return result
   } catch (error) {
-    note(error)
+    report(error)
     throw error
   } finally {
     client.release(discarded)
@@ -109,7 +109,7 @@ export function poolStatus(db: Database): PoolStatus {
 }
 
 /**
- * Closes all connections at once, also in the middle of a statement. The statements fail with a broken connection.
+ * Closes all connections at once, even in the middle of a statement. The statements fail with a broken connection.
  * @param db made by `connect`
  */
 export function cutConnections(db: Database): void {

@@ -1,40 +1,40 @@
 /**
- * The least number of new rows in a row before a COPY. A COPY that fails leaves dead rows, and an error in PostgreSQL's log. Each
+ * Minimum number of consecutive new rows before a COPY. A COPY that fails leaves dead rows, and an error in PostgreSQL's log. Each
  * failure therefore doubles the number, and each row that is copied lowers it again.
  */
 const FRESH_ROWS = 10_000
-/** For fewer rows, starting a COPY costs more than it saves. */
+/** Minimum number of rows of a COPY. For fewer rows, starting it costs more than it saves. */
 const COPY_ROWS = 16
 
 /** Decides which flushes are written with COPY: those whose rows are probably all new. Call `opensFor` before each write. */
 export class CopyGate {
-  /** How many rows in a row were new. */
+  /** Number of consecutive new rows. */
   #fresh = 0
-  /** How many must have been new before the next COPY. */
+  /** How many there must be before the next COPY. */
   #required = FRESH_ROWS
 
-  /** Should this many rows be copied? */
+  /** Whether to write a flush of this many rows with COPY. */
   opensFor(rows: number): boolean {
     return this.#fresh >= this.#required && rows >= COPY_ROWS
   }
 
-  /** A COPY has stored all its rows. */
+  /** Notes that a COPY has stored all its rows. */
   copied(rows: number): void {
     this.#fresh += rows
     this.#required = Math.max(FRESH_ROWS, this.#required - rows)
   }
 
-  /** A COPY has stored nothing, because a row was already stored or is refused. */
+  /** Notes that a COPY has stored nothing, because a row was already stored or is rejected. */
   copyFailed(): void {
     this.#required *= 2
   }
 
-  /** An INSERT has written rows, all of them new or not. */
+  /** Notes that an INSERT has written rows. */
   inserted(rows: number, allNew: boolean): void {
     this.#fresh = allNew ? this.#fresh + rows : 0
   }
 
-  /** A write has failed. */
+  /** Notes that a write has failed. */
   failed(): void {
     this.#fresh = 0
   }

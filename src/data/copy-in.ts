@@ -54,7 +54,7 @@ export async function copyIn(
     })
     return selected
   } finally {
-    // If the server refuses the COPY or shuts down, the data may still be waiting to be sent. Its memory must not be reused
+    // If the COPY fails or the server shuts down, the data may still be waiting to be sent. Its memory must not be reused
     // before.
     await sent
   }

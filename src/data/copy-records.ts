@@ -8,14 +8,14 @@ import { SYNCHRONOUS_TRANSACTION } from './session.ts'
 import { TUPLE_COLUMNS, writeTuple } from './tuple.ts'
 
 // The transaction id comes first: on a standby it fails with 25006 ("try again"), while current_epoch() would fail with 55000,
-// which looks like a defect.
+// which looks like a bug.
 const SQL = `
   SELECT pg_current_xact_id(), sluice.current_epoch($1, $2), ${SYNCHRONOUS_TRANSACTION};
   COPY sluice.records (${TUPLE_COLUMNS}) FROM STDIN (FORMAT binary)`
 
 /**
  * Stores rows that are all new. This costs the server less than an INSERT, because COPY writes a page of rows at a time and does
- * not prepare for conflicts. If one identity is already stored, or PostgreSQL refuses one value, nothing is stored.
+ * not prepare for conflicts. If one identity is already stored, or PostgreSQL rejects one value, nothing is stored.
  * @param db made by `connect`
  * @param base `n` of the first row: see `insertRecords`
  * @param seen the rows get positions after this one

@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net'
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextIteration, setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { connectionOf, isBusy, processIdOf } from './driver.ts'
 
 /** How long a connection with a running statement may be silent before it is checked, and between two checks. */
 const SILENT_MS = 2_000
-/** Extra time before the check: the statement may have been sent just now, and the silence be from before. */
+/** Extra time before the check: the statement may have been sent just now, so the silence may be older than the statement. */
 const LAST_MOMENT_MS = 500
 /** How long PostgreSQL may take to accept the connection of the check, and then to respond. */
 const CHECK_MS = 1_500
@@ -44,10 +44,10 @@ async function check(stream: Socket, pid: number, config: pg.ClientConfig): Prom
   stream.destroy(Object.assign(error, { code: 'ETIMEDOUT' }))
 }
 
-/** Reads what arrived while this process was busy or stopped: sockets are read before the next turn begins. */
-const readPendingData = () => nextTurn()
+/** Reads what arrived while this process was busy or stopped: sockets are read before the next iteration of the event loop. */
+const readPendingData = () => nextIteration()
 
-/** @returns whether that backend works on a statement; true as well when PostgreSQL is there and does not tell */
+/** @returns whether that backend works on a statement; also true if PostgreSQL responds but cannot say */
 async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean> {
   const client = new pg.Client({
     ...config,
@@ -59,7 +59,7 @@ async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean>
   try {
     await client.connect()
     // A backend that waits for its client waits for a dead connection. It is terminated, because a retry would wait for its
-    // locks. If the process id belongs to another backend by now, that one's client retries as well.
+    // locks. If the process id belongs to another backend by now, the client of that one retries as well.
     const { rows } = await client.query<{ self: number; working: boolean | null }>(
       `SELECT pg_backend_pid() AS self, (
          SELECT CASE WHEN state LIKE 'idle%' OR wait_event_type = 'Client' THEN NOT pg_terminate_backend(pid)

@@ -24,7 +24,7 @@ export interface Share {
 const rfc3339 = (time: RawBuilder<unknown>) => sql`to_char(${time}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 
 export interface DeletedBatch {
-  /** How many records were read, and the position of the last one; undefined: there was none. */
+  /** How many records were read, and the position of the last one; undefined: none was read. */
   seen: number
   last: TextPosition | undefined
   /** When the oldest of the records that were read was received. */
@@ -40,7 +40,7 @@ export interface BatchBounds {
   after: TextPosition
   /** The batch ends before this position. */
   until: TextPosition
-  /** The largest number of records to read. */
+  /** Maximum number of records to read. */
   limit: number
   /** The batch ends before a record with which it would delete more than this. It has at least one record. */
   maxBytes: number
@@ -58,24 +58,24 @@ export async function deleteBatch(
   const matches = sql`ARRAY[${sql.join(deletions.map(isDeletable))}]`
   // Rows are deleted by ctid, because the planner can then only fetch them directly. The ctid of a row that this statement sees
   // is not reused before the statement ends.
-  const remove = dryRun
+  const deleteRows = dryRun
     ? sql`SELECT bytes FROM batch WHERE deletable`
     : sql`DELETE FROM sluice.records WHERE ctid = ANY (ARRAY(SELECT address FROM batch WHERE deletable)) RETURNING ${BYTES} AS bytes`
   const { rows } = await sql<
     Record<'seen' | 'records' | 'bytes' | 'shares', string> & { last: PositionColumns | null; oldest: string | null }
   >`
-    WITH looked AS MATERIALIZED (
+    WITH candidates AS MATERIALIZED (
       SELECT ctid AS address, epoch, xid, n, received_at, ${BYTES} AS bytes, ${matches} AS matches
       FROM sluice.records WHERE (epoch, xid, n) > ${positionRow(after)} AND (epoch, xid, n) < ${positionRow(until)}
       ORDER BY epoch, xid, n LIMIT ${limit}
     ), measured AS (
       SELECT *, true = ANY (matches) AS deletable, row_number() OVER up AS ordinal,
              coalesce(sum(bytes) FILTER (WHERE true = ANY (matches)) OVER up, 0) AS running
-      FROM looked WINDOW up AS (ORDER BY epoch, xid, n ROWS UNBOUNDED PRECEDING)
+      FROM candidates WINDOW up AS (ORDER BY epoch, xid, n ROWS UNBOUNDED PRECEDING)
     ), batch AS MATERIALIZED (
       SELECT * FROM measured WHERE ordinal = 1 OR running <= ${maxBytes}
-    ), removed AS (
-      ${remove}
+    ), deleted AS (
+      ${deleteRows}
     ), shares AS (
       SELECT policy - 1 AS policy, count(*) AS records, sum(bytes) AS bytes,
              ${rfc3339(sql`min(received_at)`)} AS oldest, ${rfc3339(sql`max(received_at)`)} AS newest
@@ -84,8 +84,8 @@ export async function deleteBatch(
     SELECT (SELECT count(*) FROM batch) AS seen,
            (SELECT ARRAY[epoch::text, xid::text, n::text] FROM batch ORDER BY ordinal DESC LIMIT 1) AS last,
            (SELECT ${rfc3339(sql`min(received_at)`)} FROM batch) AS oldest,
-           (SELECT count(*) FROM removed) AS records,
-           (SELECT coalesce(sum(bytes), 0) FROM removed) AS bytes,
+           (SELECT count(*) FROM deleted) AS records,
+           (SELECT coalesce(sum(bytes), 0) FROM deleted) AS bytes,
            (SELECT coalesce(json_agg(shares ORDER BY policy), '[]') FROM shares) AS shares
   `.execute(db)
   const row = rows[0] as (typeof rows)[number]

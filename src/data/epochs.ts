@@ -22,19 +22,19 @@ const ANY_XID = '18446744073709551615'
  * @returns the new epoch
  */
 export async function beginEpoch(db: Database, after: number | undefined): Promise<number> {
-  const least =
+  const minimum =
     after === undefined
       ? sql`least(extract(epoch FROM clock_timestamp() - '2025-01-01 00:00:00+00'::timestamptz), ${MAX_EPOCH})::integer + ${LEAP}::integer`
       : sql`${after}::integer`
   return db.transaction().execute(async (trx) => {
     const { rows } = await sql<{ epoch: number }>`
       SELECT sluice.current_epoch(
-        greatest(${least}, (SELECT max(epoch) + ${after === undefined ? LEAP : 0}::integer FROM sluice.epochs)), ${ANY_XID}::xid8
+        greatest(${minimum}, (SELECT max(epoch) + ${after === undefined ? LEAP : 0}::integer FROM sluice.epochs)), ${ANY_XID}::xid8
       ) AS epoch
     `.execute(trx)
     const { epoch } = rows[0] as { epoch: number }
-    // A consumer holds a cursor that is ahead. Records that were stored since then sort before it, and may belong to an
-    // earlier epoch than the last if PostgreSQL was restarted. So look at all records.
+    // A consumer has a cursor that is ahead. Records that were stored since then sort before it, and may belong to an
+    // earlier epoch than the last one if PostgreSQL was restarted. So all records count.
     if (after !== undefined) {
       await sql`
         UPDATE sluice.epochs SET lost_from = coalesce(lost_from, pg_snapshot_xmax(pg_current_snapshot()))
@@ -52,12 +52,12 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
 export type CursorState = 'ahead' | 'lost' | undefined
 
 /**
- * Whether a consumer can continue from a position that it holds.
+ * Whether a consumer can continue from the position of its cursor.
  * @param db the primary, which begins the epoch of its own start if no other session has; or a standby, which may lag behind
  */
 export async function cursorStateOf(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<CursorState> {
   // The transaction id comes first: during a failover this server may still be a standby. Then it fails with 25006 ("try
-  // again"), while current_epoch() would fail with 55000, which looks like a defect.
+  // again"), while current_epoch() would fail with 55000, which looks like a bug.
   const latest = primary
     ? sql`CASE WHEN pg_current_xact_id() IS NOT NULL THEN sluice.current_epoch() END`
     : sql`(SELECT coalesce(max(epoch), 0) FROM sluice.epochs)`

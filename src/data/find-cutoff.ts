@@ -10,8 +10,8 @@ import {
 } from './deletable.ts'
 import type { Database } from './schema.ts'
 
-/** What one step found on its way down the feed. */
-export interface Look {
+/** What one step down the feed found. */
+export interface CutoffStep {
   /** How many records it read, selected or not, and the position of the last one. */
   seen: number
   last: TextPosition | undefined
@@ -30,7 +30,7 @@ export async function stepToCutoff(
   db: Database,
   selection: Selection,
   { below, limit, maxCount, maxBytes }: { below: TextPosition; limit: number; maxCount: number; maxBytes: number },
-): Promise<Look> {
+): Promise<CutoffStep> {
   const { rows } = await sql<{
     seen: string
     last: PositionColumns | null
@@ -38,17 +38,17 @@ export async function stepToCutoff(
     bytes: string
     cutoff: PositionColumns | null
   }>`
-    WITH looked AS MATERIALIZED (
+    WITH candidates AS MATERIALIZED (
       SELECT epoch, xid, n, ${BYTES} AS bytes, ${selects(selection)} AS selected
       FROM sluice.records WHERE (epoch, xid, n) < ${positionRow(below)}
       ORDER BY epoch DESC, xid DESC, n DESC LIMIT ${limit}
     ), counted AS (
       SELECT epoch, xid, n, count(*) OVER down AS records, sum(bytes) OVER down AS bytes
-      FROM looked WHERE selected
+      FROM candidates WHERE selected
       WINDOW down AS (ORDER BY epoch DESC, xid DESC, n DESC ROWS UNBOUNDED PRECEDING)
     )
-    SELECT (SELECT count(*) FROM looked) AS seen,
-           (SELECT ARRAY[epoch::text, xid::text, n::text] FROM looked ORDER BY epoch, xid, n LIMIT 1) AS last,
+    SELECT (SELECT count(*) FROM candidates) AS seen,
+           (SELECT ARRAY[epoch::text, xid::text, n::text] FROM candidates ORDER BY epoch, xid, n LIMIT 1) AS last,
            (SELECT count(*) FROM counted) AS records,
            (SELECT coalesce(max(bytes), 0) FROM counted) AS bytes,
            (SELECT ARRAY[epoch::text, xid::text, n::text] FROM counted

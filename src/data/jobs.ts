@@ -43,7 +43,7 @@ export async function recordJobRun(db: Database, { job, succeeded, seconds, figu
         FROM (
           SELECT name, sum(value::numeric) AS total
           FROM (SELECT * FROM jsonb_each_text(known.totals) UNION ALL SELECT * FROM jsonb_each_text(excluded.totals))
-            AS both_of (name, value)
+            AS entries (name, value)
           GROUP BY name
         ) AS summed
       )

@@ -21,10 +21,10 @@ const SETTINGS = {
   // A commit that no standby has confirmed is reported as a warning (unconfirmed.ts).
   client_min_messages: 'warning',
   // A client that disappears during a transaction leaves locks behind, and retries wait for them. Sluice does nothing else
-  // between two statements of a transaction, so a long idle time means that the client is gone. The timeout does not apply
+  // between two statements of a transaction, so a long idle time means that the client has disappeared. The timeout does not apply
   // while a statement is arriving (bind.ts): a client that disappears then is noticed by other instances (stalled-writers.ts).
   idle_in_transaction_session_timeout: '5s',
-  // PostgreSQL notices within a minute, not after two hours, that the machine of a client is gone.
+  // PostgreSQL notices within a minute, not after two hours, that the machine of a client has disappeared.
   tcp_keepalives_idle: '30',
   tcp_keepalives_interval: '10',
   tcp_keepalives_count: '3',
@@ -44,8 +44,8 @@ const INDEX_ONLY = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_merge
  */
 export function sessionOptions(given: string, statementTimeoutMs: number, indexOnly: boolean): string {
   const settings = { ...SETTINGS, statement_timeout: String(statementTimeoutMs), ...(indexOnly ? INDEX_ONLY : {}) }
-  const ours = Object.entries(settings).map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)
-  return [given, ...ours].join(' ').trim()
+  const ownSettings = Object.entries(settings).map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)
+  return [given, ...ownSettings].join(' ').trim()
 }
 
 /** Commits wait for the disk, and for the synchronous standby if there is one. remote_apply is stronger, so it is kept. */

@@ -43,7 +43,7 @@ const TOASTED = sql`least(payload * 1.37, payload * 1.03 + 2032)`
  * The space inside the files of `records` that PostgreSQL will reuse: DELETE and VACUUM do not shorten files. It is an estimate
  * from the size of the live rows on a sample of pages. It leaves out the indexes, and rows that are dead but not vacuumed yet.
  * The free space map would be exact, but only the extension pg_freespacemap shows it. A superuser must create that extension,
- * also before a dump can be restored, and managed servers offer no superuser.
+ * and must create it again before a dump is restored. Managed servers offer no superuser.
  */
 export async function selectReusableBytes(db: Database): Promise<number> {
   const { rows } = await sql<{ reusable: string }>`

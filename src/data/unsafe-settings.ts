@@ -21,7 +21,7 @@ export const UNSAFE_SETTINGS = {
   DateStyle:
     'times in responses are wrong, because a pooler does not pass on the settings of Sluice. Run ALTER ROLE … SET DateStyle = ISO',
   default_transaction_isolation:
-    'a record that is sent twice at the same time is refused for a while, because a pooler does not pass on the settings of Sluice. Run ALTER ROLE … SET default_transaction_isolation = "read committed"',
+    'if a record is sent twice at the same time, a write fails and is repeated, because a pooler does not pass on the settings of Sluice. Run ALTER ROLE … SET default_transaction_isolation = "read committed"',
 }
 
 export type SettingName = keyof typeof UNSAFE_SETTINGS

@@ -4,7 +4,7 @@ import type { Database } from './schema.ts'
 import { sqlstateOf } from './sqlstate.ts'
 
 /** How often to check whether the VACUUM blocks another session. */
-const LOOK_MS = 200
+const CHECK_MS = 200
 
 /**
  * Makes the space of deleted records available for new ones. DELETE alone does not, and autovacuum waits until a fifth of the
@@ -44,9 +44,9 @@ const YIELDED = ['57014', '55P03']
 
 async function watch(db: Database, pid: number, over: AbortSignal, stop: AbortSignal): Promise<void> {
   while (!over.aborted) {
-    // Repeated, also after `stop`: a cancellation that arrives before the VACUUM has begun has no effect.
+    // Repeated, even after `stop`: a cancellation that arrives before the VACUUM has begun has no effect.
     const wake = stop.aborted ? over : AbortSignal.any([over, stop])
-    await sleep(LOOK_MS, undefined, { signal: wake }).catch(() => {})
+    await sleep(CHECK_MS, undefined, { signal: wake }).catch(() => {})
     if (!over.aborted) {
       await sql`
         SELECT pg_cancel_backend(${pid}::integer) WHERE ${stop.aborted} OR EXISTS (

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import type { Row } from '../data/row.ts'
 import type { Fault } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
@@ -138,9 +138,9 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   }
 }
 
-/** Has nothing more arrived? Bytes that are already in this process become readable within one turn of the event loop. */
+/** Has nothing more arrived? Bytes that are already in this process become readable within one iteration of the event loop. */
 async function isQuiet(body: Readable): Promise<boolean> {
-  if (body.readableLength === 0) await nextTurn()
+  if (body.readableLength === 0) await nextIteration()
   return body.readableLength === 0 && !body.readableEnded
 }
 

@@ -21,7 +21,7 @@ export function joinResults(records: readonly (Row | Fault)[], outcomes: readonl
 }
 
 function toResult(row: Row, index: number, outcome: RowOutcome): Result {
-  if (outcome.status === 'refused') return { row, status: 'rejected', error: { index, ...faultOf(outcome) } }
+  if (outcome.status === 'rejected') return { row, status: 'rejected', error: { index, ...faultOf(outcome) } }
   const cursor = encodeCursor(outcome.position)
   if (outcome.status === 'conflict') return { row, status: 'conflict', error: { index, ...faultOf(outcome) }, cursor }
   return { row, status: outcome.status, cursor }
@@ -29,7 +29,7 @@ function toResult(row: Row, index: number, outcome: RowOutcome): Result {
 
 /** The fault of a row that conflicts or that PostgreSQL rejected. */
 export function faultOf(outcome: RowOutcome): Fault {
-  return outcome.status === 'refused'
+  return outcome.status === 'rejected'
     ? {
         pointer: '',
         code: 'refused_by_database',

@@ -1,4 +1,4 @@
-import { type RowOutcome, refusedBy } from '../data/record-store.ts'
+import { type RowOutcome, rejectedBy } from '../data/record-store.ts'
 import type { Rows } from '../data/row.ts'
 import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
 import { Problem, type ProblemCode } from '../lib/problems.ts'
@@ -61,7 +61,7 @@ function halve(parts: Part[]): [Part[], Part[]] {
 export function split(parts: Part[], error: unknown): Part[][] {
   const [first, second] = halve(parts)
   if (second.length > 0) return [first, second]
-  answer(first[0] as Part, [refusedBy(error)], 0)
+  answer(first[0] as Part, [rejectedBy(error)], 0)
   return []
 }
 

@@ -207,7 +207,7 @@ export class Writer {
     this.#stopDeadlineTimer()
   }
 
-  /** Starts flushes at the end of this turn of the event loop, so that requests that arrive together share a flush. */
+  /** Starts flushes at the end of this iteration of the event loop, so that requests that arrive together share a flush. */
   #schedule(): void {
     if (this.#scheduled || this.#flushes.size >= this.#options.concurrency) return
     this.#scheduled = true

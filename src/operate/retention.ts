@@ -72,12 +72,12 @@ async function findCutoff(
   let [records, bytes] = [0, 0]
   await repeatPaced(stop, async (limit) => {
     const left = { maxCount: maxCount - records, maxBytes: maxBytes - bytes }
-    const look = await stepToCutoff(db, selection, { below, limit, ...left })
-    cutoff = look.cutoff
-    records += look.records
-    bytes += look.bytes
-    below = look.last ?? below
-    return cutoff === undefined && look.last !== undefined
+    const step = await stepToCutoff(db, selection, { below, limit, ...left })
+    cutoff = step.cutoff
+    records += step.records
+    bytes += step.bytes
+    below = step.last ?? below
+    return cutoff === undefined && step.last !== undefined
   })
   return cutoff
 }

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
@@ -106,7 +106,7 @@ t.test('a slice of packed rows is stored in order, and the positions are the ret
   )
 })
 
-t.test('a COPY with a row that is already stored or refused stores nothing', async (t) => {
+t.test('a COPY with a row that is already stored or rejected stores nothing', async (t) => {
   const { db, store } = open(t)
   await copyRecords(db, rowsOf(1), store.newBase().first)
   for (const rows of [
@@ -150,7 +150,7 @@ t.test('a COPY that is refused while it is being sent settles only after everyth
     isSettled = true
   })
   copying.catch(() => {})
-  await nextTurn()
+  await nextIteration()
   t.notOk(isSettled)
   finishSending()
   await t.rejects(copying, /refused/)

@@ -24,7 +24,7 @@ t.test('a statement that is sent when the silence timeout fires keeps its connec
 t.test('a connection is kept if the response arrived while this process was blocked', async (t) => {
   const { apiUrl } = await createDatabase(t)
   const { client, stream } = await openWatched(t, apiUrl)
-  // This turn of the event loop has read its sockets. Timers run next, and the response is read after them.
+  // This iteration of the event loop has read its sockets. Timers run next, and the response is read after them.
   await turn()
   const query = client.query('SELECT')
   stream.emit('timeout')

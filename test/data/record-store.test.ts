@@ -329,7 +329,7 @@ t.test('a retried strict write gets the same outcomes, even if its records were 
 
 // — strict writes —
 
-t.test('a strict write without conflicts or refused rows commits all rows', async (t) => {
+t.test('a strict write without conflicts or rejected rows commits all rows', async (t) => {
   const { store, ids } = openStore(t)
   await store.write([makeRow()], store.newBase())
   const rows = [makeRow(), makeRow({ id: '2' }), makeRow({ id: '2' })]
@@ -352,7 +352,7 @@ t.test('a conflict between two rows of a strict write rolls it back', async (t) 
   t.same(await ids(), [])
 })
 
-t.test('refused rows roll back a strict write, and each row gets its own outcome', async (t) => {
+t.test('rejected rows roll back a strict write, and each row gets its own outcome', async (t) => {
   const { store, ids } = openStore(t)
   await store.write([makeRow({ id: 'old' }), makeRow({ id: 'other', type: 'other' })], store.newBase())
   const rows = [
@@ -366,21 +366,21 @@ t.test('refused rows roll back a strict write, and each row gets its own outcome
   ]
   const outcomes = await store.writeStrict(rows, store.newBase())
   t.same(
-    outcomes.map((outcome) => (outcome.status === 'refused' ? outcome.sqlstate : outcome.status)),
+    outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.sqlstate : outcome.status)),
     ['created', '22P02', 'duplicate', '23514', 'conflict', '22P02', 'created'],
   )
   t.same(await ids(), ['old', 'other'])
 })
 
-// Behind its savepoint, the row is accepted; the commit refuses it. With savepoints alone, the response was 201 for a batch of
+// After its savepoint, the row is accepted; the commit rejects it. With savepoints alone, the response was 201 for a batch of
 // which nothing was stored.
-t.test('a row that is refused only at the commit rolls back a strict write, and is found', async (t) => {
+t.test('a row that is rejected only at the commit rolls back a strict write, and is found', async (t) => {
   const { store, ids } = openStore(t)
-  await refuseAtCommit(t, 'late')
+  await rejectAtCommit(t, 'late')
   const rows = [makeRow(), makeRow({ id: '2', type: 'late' }), makeRow({ id: '3' })]
   t.same(
     (await store.writeStrict(rows, store.newBase())).map((outcome) =>
-      outcome.status === 'refused' ? outcome.sqlstate : outcome.status,
+      outcome.status === 'rejected' ? outcome.sqlstate : outcome.status,
     ),
     ['created', '23514', 'created'],
   )
@@ -430,10 +430,10 @@ t.test('if a comparison fails and the INSERT stored nothing, nothing was written
   t.match(classifyFailure(await failureOf(store.write(rows, store.newBase()))), { kind: 'transient', written: 'no' })
 })
 
-t.test('a strict write with a refused row fails if that row cannot be found afterwards', async (t) => {
+t.test('a strict write with a rejected row fails if that row cannot be found afterwards', async (t) => {
   const { store, ids } = openStore(t, { before: dropConstraint })
   await sql`ALTER TABLE sluice.records ADD CONSTRAINT passing CHECK (type <> 'passing')`.execute(root)
-  // Before the search for the refused row, the constraint is dropped.
+  // Before the search for the rejected row, the constraint is dropped.
   async function dropConstraint(statement: string) {
     if (statement.startsWith('savepoint'))
       await sql`ALTER TABLE sluice.records DROP CONSTRAINT IF EXISTS passing`.execute(root)
@@ -443,7 +443,7 @@ t.test('a strict write with a refused row fails if that row cannot be found afte
   t.same(await ids(), [])
 })
 
-t.test('a connection that breaks during the search for refused rows does not exhaust the pool', async (t) => {
+t.test('a connection that breaks during the search for rejected rows does not exhaust the pool', async (t) => {
   const { store, ids } = openStore(t, {
     connections: 1,
     async before(statement) {
@@ -461,7 +461,7 @@ t.test('a connection that breaks during the search for refused rows does not exh
   t.same(await ids(), ['1'])
 })
 
-t.test('a deadlock during the search for refused rows is transient', async (t) => {
+t.test('a deadlock during the search for rejected rows is transient', async (t) => {
   let isSearching = false
   const { store, ids } = openStore(t, {
     async before(statement) {
@@ -659,18 +659,18 @@ async function lockRecords() {
   }
 }
 
-/** Adds a constraint that is checked at the commit and refuses rows of this type. */
-async function refuseAtCommit(t: Test, type: string): Promise<void> {
+/** Adds a constraint that is checked at the commit and rejects rows of this type. */
+async function rejectAtCommit(t: Test, type: string): Promise<void> {
   await sql
     .raw(`
-      CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+      CREATE FUNCTION public.reject() RETURNS trigger LANGUAGE plpgsql AS $$
       BEGIN
-        RAISE EXCEPTION 'refused' USING ERRCODE = 'check_violation';
+        RAISE EXCEPTION 'rejected' USING ERRCODE = 'check_violation';
       END $$;
-      CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON sluice.records DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW WHEN (NEW.type = '${type}') EXECUTE FUNCTION public.refuse()`)
+      CREATE CONSTRAINT TRIGGER reject AFTER INSERT ON sluice.records DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.type = '${type}') EXECUTE FUNCTION public.reject()`)
     .execute(root)
-  t.teardown(() => sql`DROP FUNCTION public.refuse CASCADE`.execute(root))
+  t.teardown(() => sql`DROP FUNCTION public.reject CASCADE`.execute(root))
 }
 
 /** The ids in the order of the feed. */

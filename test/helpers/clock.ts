@@ -1,16 +1,16 @@
 import { mock } from 'node:test'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import type { Test } from 'tap'
 
 export interface Clock {
   /** Advances the clock and runs the timers that are due. */
   tick(milliseconds: number): Promise<void>
-  /** The same within this turn of the event loop, so that nothing but the timers runs. */
+  /** The same within this iteration of the event loop, so that nothing but the timers runs. */
   jump(milliseconds: number): void
 }
 
-/** Waits for one turn of the event loop. Then everything that waits for no other event has happened. */
-export const turn = () => nextTurn()
+/** Waits for one iteration of the event loop. Then everything that waits for no other event has happened. */
+export const turn = () => nextIteration()
 
 /** Mocks setTimeout and setInterval until `t` ends. Timers that are set from now on fire on mock.timers.tick(). */
 export function stopTimers(t: Test): void {

@@ -82,14 +82,14 @@ export function createMemoryStore(
     const xid = String(++transactions)
     const creators = new Set<string>()
     const outcomes = rows.map((row, slot): RowOutcome => {
-      if (row.type === GUILTY) return { status: 'refused', sqlstate: '23514' }
+      if (row.type === GUILTY) return { status: 'rejected', sqlstate: '23514' }
       const key = identity(row)
       const found = stored.get(key) ?? { row, base, position: { epoch: 1, xid, n: base.first + slot } }
       stored.set(key, found)
       const same = contentOf(found.row) === contentOf(row)
-      const ours = same && found.base === base && !creators.has(key)
-      if (ours) creators.add(key)
-      return { status: ours ? 'created' : same ? 'duplicate' : 'conflict', position: found.position }
+      const createdHere = same && found.base === base && !creators.has(key)
+      if (createdHere) creators.add(key)
+      return { status: createdHere ? 'created' : same ? 'duplicate' : 'conflict', position: found.position }
     })
     if (strict && (guilty || outcomes.some(({ status }) => status === 'conflict'))) {
       stored.clear()

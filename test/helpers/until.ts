@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 
 /** Less than the time limit of a test file (package.json), so that the failure names what did not happen. */
 const PATIENCE_MS = 120_000
@@ -11,7 +11,7 @@ export async function until<T>(
   what: string,
   ask: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await nextTurn()) {
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await nextIteration()) {
     const found = await ask()
     if (found !== undefined && found !== false) return found
   }

@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
@@ -91,7 +91,7 @@ t.test('a request is removed once, wherever it is in the queue, and the others k
 t.test('a request that was taken does not stay in memory, even if others of its key wait', async (t) => {
   const queue = queueOf(...Array.from({ length: 10 }, () => request('a')))
   const taken = new WeakRef(queue.take(1, 1)[0] as WaitingRequest)
-  await nextTurn()
+  await nextIteration()
   setFlagsFromString('--expose-gc')
   runInNewContext('gc')()
   t.equal(taken.deref(), undefined)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
@@ -116,7 +116,7 @@ t.test('if one of several failed chunks may be written, the outcome is unknown, 
       calls.set(call.rows[0]?.id.startsWith('first') ? 'first' : 'second', call)
       if (calls.size < 2) return
       for (const name of order) {
-        await nextTurn()
+        await nextIteration()
         ;(name === 'first' ? written : unwritten)(calls.get(name) as StoreCall)
       }
     })

@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
@@ -31,7 +31,7 @@ interface Request {
   key: string
   rows: { id: string; type: string }[]
   strict: boolean
-  /** Turns of the event loop before the next request arrives. */
+  /** Iterations of the event loop before the next request arrives. */
   turns: number
 }
 
@@ -102,7 +102,7 @@ t.test('with PostgreSQL, every request gets outcomes that agree with what is sto
   await fc.assert(
     fc.asyncProperty(scenario, async (scenario) => {
       await reset()
-      const answers = await run(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextTurn })
+      const answers = await run(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextIteration })
       const stored = await read()
       check(answers, (row) => stored.get(identity(row)))
       for (const { error } of answers)
@@ -147,7 +147,7 @@ function endCalls({ endings }: Scenario) {
   let next = 0
   return async (call: { commit(): void; commitAndFail(error: unknown): void; fail(error: unknown): void }) => {
     const { ending, turns } = endings[next++] ?? { ending: 'commit', turns: 0 }
-    for (let turn = 0; turn < turns; turn++) await nextTurn()
+    for (let turn = 0; turn < turns; turn++) await nextIteration()
     if (ending === 'commit') call.commit()
     else if (ending === 'fail after') call.commitAndFail(sqlError('08006'))
     else call.fail(sqlError('53300'))
@@ -188,16 +188,16 @@ function check(answers: Answered[], storedAs: (row: Row) => { row: Row; position
       continue
     }
     expect(outcomes.length === rows.length, 'one outcome per row')
-    const rolledBack = strict && outcomes.some(({ status }) => status === 'conflict' || status === 'refused')
+    const rolledBack = strict && outcomes.some(({ status }) => status === 'conflict' || status === 'rejected')
     for (const [index, row] of rows.entries()) {
       const outcome = outcomes[index] as RowOutcome
       // If the identity of a guilty row is taken, the row may also be a conflict, depending on what is checked first.
-      const isFailure = outcome.status === 'refused' || outcome.status === 'conflict'
+      const isFailure = outcome.status === 'rejected' || outcome.status === 'conflict'
       expect(
-        row.type === GUILTY ? isFailure : outcome.status !== 'refused',
-        'guilty rows fail, and no others are refused',
+        row.type === GUILTY ? isFailure : outcome.status !== 'rejected',
+        'guilty rows fail, and no others are rejected',
       )
-      if (outcome.status === 'refused' || rolledBack) continue
+      if (outcome.status === 'rejected' || rolledBack) continue
 
       const stored = storedAs(row)
       if (stored === undefined) throw new Error(`${outcome.status}, but not stored: ${identity(row)}`)

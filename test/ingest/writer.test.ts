@@ -31,7 +31,7 @@ t.test('a lone request is written at once, without a timer', async (t) => {
   t.same(statuses(await answer), ['created'])
 })
 
-t.test('requests that arrive in one turn of the event loop share a flush', async (t) => {
+t.test('requests that arrive in one iteration of the event loop share a flush', async (t) => {
   const { store, send } = setUp(t)
   const answers = [send(['a']), send(['b', 'c']), send(['d'])]
   const call = await store.next()
@@ -217,7 +217,7 @@ t.test('a strict request has a flush of its own, between its neighbours', async 
 t.test('a strict request that cannot be stored whole gets the outcomes that say why, and is not split', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
-  t.same(statuses(await send(['a', guilty('b'), 'c'], { strict: true })), ['created', 'refused', 'created'])
+  t.same(statuses(await send(['a', guilty('b'), 'c'], { strict: true })), ['created', 'rejected', 'created'])
   t.equal(store.calls.length, 1)
   t.equal(store.stored.size, 0)
 })
@@ -235,12 +235,12 @@ t.test('a strict request is not split, even if the store fails it with a row err
 
 // — splitting until the guilty row is alone —
 
-t.test('the guilty row in the middle of a batch is refused, and its neighbours are stored', async (t) => {
+t.test('the guilty row in the middle of a batch is rejected, and its neighbours are stored', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
   const answer = await send(['a', 'b', 'c', guilty('d'), 'e', 'f', 'g'])
-  t.same(statuses(answer), ['created', 'created', 'created', 'refused', 'created', 'created', 'created'])
-  t.match(answer.outcomes[3], { status: 'refused', sqlstate: '23514' })
+  t.same(statuses(answer), ['created', 'created', 'created', 'rejected', 'created', 'created', 'created'])
+  t.match(answer.outcomes[3], { status: 'rejected', sqlstate: '23514' })
   t.same(
     [...store.stored.keys()].sort(),
     ['a', 'b', 'c', 'e', 'f', 'g'].map((id) => `shop ${id}`),
@@ -251,7 +251,7 @@ t.test('a guilty row does not affect the other requests of its flush', async (t)
   const { store, send } = setUp(t)
   commitAll(store)
   const answers = await Promise.all([send(['a']), send(['b', guilty('c'), 'd']), send(['e', 'f']), send(['g'])])
-  t.same(answers.map(statuses), [['created'], ['created', 'refused', 'created'], ['created', 'created'], ['created']])
+  t.same(answers.map(statuses), [['created'], ['created', 'rejected', 'created'], ['created', 'created'], ['created']])
   t.equal(store.calls[0]?.rows.length, 7, 'at first, all are in one flush')
 })
 
@@ -263,14 +263,14 @@ t.test('several guilty rows are found, wherever they are', async (t) => {
     send(['c']),
     send([guilty('d'), guilty('e'), 'f', guilty('g')]),
   ])
-  t.same(answers.map(statuses), [['refused', 'created'], ['created'], ['refused', 'refused', 'created', 'refused']])
+  t.same(answers.map(statuses), [['rejected', 'created'], ['created'], ['rejected', 'rejected', 'created', 'rejected']])
 })
 
-t.test('a flush of guilty rows only is refused row by row', async (t) => {
+t.test('a flush of guilty rows only is rejected row by row', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
-  t.same(statuses(await send([guilty('a')])), ['refused'])
-  t.same(statuses(await send([guilty('b'), guilty('c'), guilty('d')])), ['refused', 'refused', 'refused'])
+  t.same(statuses(await send([guilty('a')])), ['rejected'])
+  t.same(statuses(await send([guilty('b'), guilty('c'), guilty('d')])), ['rejected', 'rejected', 'rejected'])
   t.equal(store.stored.size, 0)
 })
 
@@ -280,7 +280,7 @@ t.test('a guilty row among 1,000 is found with at most 21 writes', async (t) => 
   const rows = Array.from({ length: 1000 }, (_, index) => (index === 617 ? guilty('617') : `${index}`))
   const answer = await send(rows)
   t.same(
-    answer.outcomes.flatMap(({ status }, index) => (status === 'refused' ? [index] : [])),
+    answer.outcomes.flatMap(({ status }, index) => (status === 'rejected' ? [index] : [])),
     [617],
   )
   t.ok(store.calls.length <= 2 * Math.ceil(Math.log2(1000)) + 1, `${store.calls.length} writes`)
@@ -314,7 +314,7 @@ t.test('if an outage interrupts a split, the piece is sent again with its base, 
   t.equal(again.base, half.base)
   again.commit()
   commitAll(store)
-  t.same(statuses(await answer), ['created', 'created', 'refused', 'created'])
+  t.same(statuses(await answer), ['created', 'created', 'rejected', 'created'])
 })
 
 t.test('if a piece cannot be written, only requests with rows in a committed piece are `unknown`', async (t) => {
@@ -392,7 +392,7 @@ t.test('after a committed INSERT and a defect, the outcome is unknown', async (t
   t.match(problem(await answer), { code: 'internal_error', outcome: 'unknown' })
 })
 
-// If the flush were split, its stored rows would be duplicates, and a single row would be refused.
+// If the flush were split, its stored rows would be duplicates, and a single row would be rejected.
 t.test('after a committed INSERT and a row error, the outcome is unknown, and no row is sent again', async (t) => {
   for (const ids of [['a'], ['a', 'b']]) {
     const { store, send } = setUp(t)
@@ -705,14 +705,14 @@ t.test('after a lost connection without an SQLSTATE, the outcome is unknown too'
   t.match(problem(await answer), { status: 503, outcome: 'unknown' })
 })
 
-t.test('an outage also ends when the database responds by refusing a row', async (t) => {
+t.test('an outage also ends when the database responds by rejecting a row', async (t) => {
   const clock = stopClock(t)
   const { store, send, outages } = setUp(t)
   const answer = send([guilty('a')])
   ;(await store.next()).fail(UNAVAILABLE)
   await clock.tick(A_WHILE)
   ;(await store.next()).commit()
-  t.same(statuses(await answer), ['refused'])
+  t.same(statuses(await answer), ['rejected'])
   await turn()
   t.same(outages, ['begun', 'ended'])
 })
@@ -856,7 +856,7 @@ t.test('a closing writer writes and answers the waiting requests, and refuses ne
   t.same((await Promise.all([first, ...queued])).map(statuses), [['created'], ['created'], ['created']])
 })
 
-t.test('a request that arrives in the same turn of the event loop as the close is written', async (t) => {
+t.test('a request that arrives in the same iteration of the event loop as the close is written', async (t) => {
   const { store, send, writer } = setUp(t)
   commitAll(store)
   const answer = send(['a'])
@@ -872,7 +872,7 @@ t.test('a closing writer waits for a split to end', async (t) => {
   commitAll(store)
   call.commit()
   await closed
-  t.same(statuses(await answer), ['created', 'refused', 'created'])
+  t.same(statuses(await answer), ['created', 'rejected', 'created'])
 })
 
 t.test('a writer that closes during an outage tries once more, answers 503, and ends', async (t) => {

@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import t from 'tap'
 import { FairSemaphore } from '../../src/lib/fair-semaphore.ts'
 import { hold } from '../helpers/load.ts'
@@ -21,7 +21,7 @@ function work(semaphore: FairSemaphore) {
     const [one] = running.splice(at, 1)
     one?.release()
     await one?.done
-    await nextTurn()
+    await nextIteration()
   }
   return { begin, end, keys: () => running.map(({ key }) => key).join('') }
 }
@@ -30,10 +30,10 @@ t.test('one key gets about half of the permits, and a later key finds a free one
   const semaphore = new FairSemaphore(5, 'Later.')
   const { begin, end, keys } = work(semaphore)
   for (let n = 0; n < 9; n++) void begin('a')
-  await nextTurn()
+  await nextIteration()
   t.equal(keys(), 'aaa')
   for (const key of ['b', 'b', 'c', 'd']) void begin(key)
-  await nextTurn()
+  await nextIteration()
   t.equal(keys(), 'aaabc')
   t.equal(semaphore.waiting, 8)
   await end('b')
@@ -54,7 +54,7 @@ t.test('keys with equally many permits take turns, in the order in which they ar
   const { begin, end, keys } = work(new FairSemaphore(1, 'Later.'))
   for (const key of ['a', 'a', 'a', 'b', 'b', 'c']) void begin(key)
   let order = ''
-  for (await nextTurn(); keys() !== ''; ) {
+  for (await nextIteration(); keys() !== ''; ) {
     order += keys()
     await end(keys())
   }
@@ -71,7 +71,7 @@ t.test('work that has waited too long is refused, and aborted work gets no permi
   const patient = begin('d')
   await t.rejects(late, { code: 'overloaded', message: 'Later.' })
   controller.abort()
-  // In the same turn of the event loop: the permit must not go to aborted work.
+  // In the same iteration of the event loop: the permit must not go to aborted work.
   const ended = end('a')
   await t.rejects(aborted, { name: 'AbortError' })
   await t.rejects(begin('e', { signal: controller.signal }), { name: 'AbortError' })

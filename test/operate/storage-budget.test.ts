@@ -37,7 +37,7 @@ async function setUp(t: Test, used: number) {
     setInFlight: (bytes: number) => {
       inFlight = bytes
     },
-    /** Advances the clock second by second, with turns of the event loop in between. */
+    /** Advances the clock second by second, with iterations of the event loop in between. */
     pass: async (seconds: number) => {
       for (let second = 0; second < seconds; second++) await clock.tick(SECOND)
     },

@@ -1,5 +1,5 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextIteration } from 'node:timers/promises'
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { Registry } from 'prom-client'
@@ -20,7 +20,7 @@ function delayLoop(milliseconds: number): () => Promise<void> {
   const running = (async () => {
     while (!over) {
       for (const end = performance.now() + milliseconds; performance.now() < end; );
-      await nextTurn()
+      await nextIteration()
     }
   })()
   return () => {
