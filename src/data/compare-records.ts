@@ -18,7 +18,7 @@ export interface Comparison {
  * compared, except the trace: it may come from a header of the request, and a retry has another one.
  * - If the stored record has no time, the sent time must equal `received_at`: exports contain that form.
  * - Payloads are equal if their text is equal or if their jsonb is: a client may order its keys differently each time. Only the
- *   text is compared if it repeats a key, because jsonb keeps only the last value, or if jsonb cannot hold it, such as
+ *   text is compared if it repeats a key, because jsonb keeps only the last value, or if jsonb cannot store it, such as
  *   "\u0000". Sluice stores no such payloads, but other programs can. A comparison that raised an error would fail the whole
  *   statement, and with it rows that are already committed.
  *

@@ -45,7 +45,7 @@ interface Opened {
   options: ConnectOptions
 }
 
-/** The pool of each database, which Kysely keeps private. */
+/** The pool of each database, which Kysely keeps private. Each database has one: only `connect` makes databases. */
 const pools = new WeakMap<Database, Opened>()
 const poolOf = (db: Database) => pools.get(db) as Opened
 
@@ -54,7 +54,7 @@ export function connect(options: ConnectOptions): Database {
   const { onQuery } = options
   const pool = new Pool(options)
   const db: Database = new Kysely<Tables>({
-    dialect: new PostgresDialect({ pool: pool as never }),
+    dialect: new PostgresDialect({ pool }),
     ...(onQuery === undefined ? {} : { log: (event) => onQuery(toQuery(event, options.url)) }),
   })
   pools.set(db, { pool, options })
@@ -138,11 +138,11 @@ class Pool extends pg.Pool {
       keepAlive: true,
       options: sessionOptions(options, statementTimeoutMs, prepare === true),
       types: {
-        getTypeParser: ((oid: number, format?: 'text') =>
-          TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format)) as never,
+        getTypeParser: (oid: number, format?: 'text' | 'binary') =>
+          TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format),
       },
       Client: prepare === true ? PreparingClient : ConfirmingClient,
-    } as pg.PoolConfig
+    } satisfies pg.PoolConfig
     // The driver's timeout covers only the login, and the connection is not watched yet. If it died now, it would occupy the
     // pool until TCP gives up, and some pools have only one connection.
     super(withSetUp(config, (client) => within(CONNECT_TIMEOUT_MS, client.query(SYNCHRONOUS_SESSION))))
@@ -163,11 +163,11 @@ class Pool extends pg.Pool {
   }
 
   /** Throws NotConnectedError, which distinguishes "never sent" from "sent, and then the connection broke". */
-  override async connect(): Promise<never> {
+  override async connect(): Promise<pg.PoolClient> {
     const logsIn = this.idleCount === 0 && this.totalCount < this.#connections
     const connecting = super.connect()
     try {
-      return (await (logsIn ? within(this.#loginMs, connecting) : connecting)) as never
+      return await (logsIn ? within(this.#loginMs, connecting) : connecting)
     } catch (error) {
       // A slow login continues. If it succeeds later, the connection goes back to the pool.
       connecting.then(

@@ -31,5 +31,6 @@ export async function copyRecords(db: Database, rows: Rows, base: number, seen: 
       for (const row of rows) writeTuple(message, row, epoch, n++)
     }),
   )
+  // The SELECT always returns a transaction id.
   return { epoch: Number(epoch), xid: xid as string }
 }

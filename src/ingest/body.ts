@@ -14,10 +14,10 @@ const OPEN_OBJECT = 0x7b
 
 /**
  * Reads a whole body and counts the bytes that arrive, whatever Content-Length says. If Content-Length is already too
- * large, or `hold` refuses it, it throws synchronously, before anything is read.
+ * large, or `reserve` throws, it throws synchronously, before anything is read.
  * @param declared Content-Length, or 0 if there is none
- * @param hold reserves memory: called with the total bytes that the body needs now; may throw
- * @throws Problem body_too_large, incomplete_body, corrupt_encoding, inflates_too_far, request_timeout; what `hold` throws
+ * @param reserve reserves memory: called with the total bytes that the body needs now; may throw
+ * @throws Problem body_too_large, incomplete_body, corrupt_encoding, inflates_too_far, request_timeout; what `reserve` throws
  */
 export function readBody(
   stream: Readable,

@@ -18,7 +18,7 @@ export const BATCHED: JsonFormat = { top: 'array', required: REQUIRED }
 
 const REQUIRED_HEADERS = REQUIRED.map((name) => `ce-${name}`)
 
-/** Is this binary mode, with the attributes of an event in the headers (section 3.1)? */
+/** Whether this is binary mode, with the attributes of an event in the headers (section 3.1). */
 export const isBinary = (headers: IncomingHttpHeaders): boolean =>
   REQUIRED_HEADERS.some((name) => headers[name] !== undefined)
 
@@ -94,13 +94,13 @@ async function readData(contentType: string | undefined, content: Buffer, owner:
   const [essence = '', ...parameters] = (contentType ?? '').toLowerCase().split(';')
   if (/^[^/]+\/(?:.+\+)?json\s*$/.test(essence)) {
     const text = decodeText(content)
-    // The text must be valid on its own: otherwise it could close our object and open another.
+    // The text must be valid on its own: otherwise it could end the object that is built here and begin another one.
     await checkJson(text, owner)
     return `,"data":${text}`
   }
   const charset = parameters.find((parameter) => parameter.trim().startsWith('charset='))
   const isText = essence.startsWith('text/') && (charset === undefined || /utf-?8/.test(charset))
-  // A JSON string holds the same bytes and is readable. PostgreSQL cannot hold U+0000 in it.
+  // A JSON string has the same bytes and is readable. PostgreSQL cannot store U+0000 in it.
   if (isText && isUtf8(content) && !content.includes(0)) return `,"data":${JSON.stringify(content.toString('utf8'))}`
   return `,"data_base64":"${content.toString('base64')}"`
 }

@@ -1,4 +1,4 @@
-import { type Extent, isFractional, MAX_DEPTH, measure, nameAt, skipSpace } from './json.ts'
+import { type Extent, findExtent, isFractional, MAX_DEPTH, nameAt, skipSpace } from './json.ts'
 import type { JsonWalk } from './json-walk.ts'
 import { walkAtOnce } from './parse-json.ts'
 import type { Unstorable } from './unstorable.ts'
@@ -13,7 +13,7 @@ export interface Element {
 }
 
 interface Unusual {
-  /** Is the payload nested too deeply? */
+  /** Whether the payload is nested too deeply. */
   tooDeep: boolean
   /** The first repeated member name. */
   repeated: string | undefined
@@ -23,7 +23,7 @@ interface Unusual {
 }
 
 /**
- * Longest text that is parsed in one call, in characters. In the worst case (thousands of members with different names),
+ * Maximum length of a text that is parsed in one call, in characters. In the worst case (thousands of members with different names),
  * JSON.parse takes some milliseconds for this length, and seconds for 16 MiB.
  */
 export const MAX_PARSED = 65_536
@@ -34,7 +34,7 @@ export const MAX_PARSED = 65_536
  */
 export function parseElement(text: string, start: number): Element | undefined {
   if (text.charAt(start) !== '{') return undefined
-  const extent = measure(text, start, Math.min(text.length, start + MAX_PARSED))
+  const extent = findExtent(text, start, Math.min(text.length, start + MAX_PARSED))
   if (extent === undefined) return undefined
   try {
     const value = JSON.parse(text.slice(start, extent.end))

@@ -138,7 +138,7 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
   }
 }
 
-/** Has nothing more arrived? Bytes that are already in this process become readable within one iteration of the event loop. */
+/** Whether nothing more has arrived. Bytes that are already in this process become readable within one iteration of the event loop. */
 async function isQuiet(body: Readable): Promise<boolean> {
   if (body.readableLength === 0) await nextIteration()
   return body.readableLength === 0 && !body.readableEnded

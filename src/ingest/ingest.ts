@@ -25,7 +25,7 @@ export interface IngestRequest {
   bytes: number
   key: Key
   preferences: Preferences
-  /** The results are added to these counts, also if no record was stored. */
+  /** The results are added to these counts, even if no record was stored. */
   totals: Counts
   /** Called before anything is written. @throws Problem overloaded if there is no memory for the records and the response */
   admit?: (records: readonly (Row | Fault)[]) => void

@@ -5,7 +5,16 @@ import { type Element, MAX_PARSED, outlineElement, parseElement } from './elemen
 import { type Defaults, readEnvelope } from './envelope.ts'
 import { type Extent, MAX_DEPTH, skipSpace } from './json.ts'
 import { type JsonWalk, MAX_MEMBERS } from './json-walk.ts'
-import { checkJson, faultAfter, faultInside, faultOf, notJson, throwFault, walkAtOnce, walkJson } from './parse-json.ts'
+import {
+  checkJson,
+  faultAfter,
+  faultInside,
+  jsonFault,
+  notJson,
+  throwFault,
+  walkAtOnce,
+  walkJson,
+} from './parse-json.ts'
 import { pointerToken } from './unstorable.ts'
 
 export interface RecordLimits {
@@ -15,7 +24,7 @@ export interface RecordLimits {
 
 /** The content of a body: for each record, in order, its row or its fault. */
 export interface Batch {
-  /** Is the body a single object, not an array? */
+  /** Whether the body is a single object and not an array. */
   single: boolean
   records: (Row | Fault)[]
 }
@@ -38,7 +47,7 @@ const SHORT = 4096
 /**
  * Reads one record or an array of records, in turns (lib/turns.ts).
  * The checks and the attributes use the parsed text. The payloads of the rows are slices of the text itself, because JSON.parse
- * rounds numbers that a double cannot hold.
+ * rounds numbers that a double cannot represent.
  * @param owner id of the API key that takes turns
  * @throws Problem invalid_json, too_deep, wrong_type, too_many_records
  */
@@ -135,7 +144,7 @@ export function readRecordText(
   return fault === undefined ? check(element) : { index, pointer: '', ...fault }
 
   function read(walk: JsonWalk): Row | Fault {
-    const fault = faultOf(walk, text, 'line')
+    const fault = jsonFault(walk, text, 'line')
     return fault === undefined ? check(outlineElement(text, start, walk)) : { index, pointer: '', ...fault }
   }
 
@@ -148,13 +157,10 @@ export function readRecordText(
 function identify(record: Row | Fault, value: unknown): Row | Fault {
   if (!isFault(record) || typeof value !== 'object' || value === null) return record
   const { source, id } = value as Record<string, unknown>
-  const isName = (name: unknown) => typeof name === 'string' && name.length <= 512 && name.isWellFormed()
-  return {
-    ...record,
-    ...(isName(source) ? { source: source as string } : {}),
-    ...(isName(id) ? { id: id as string } : {}),
-  }
+  return { ...record, ...(isName(source) ? { source } : {}), ...(isName(id) ? { id } : {}) }
 }
+
+const isName = (name: unknown): name is string => typeof name === 'string' && name.length <= 512 && name.isWellFormed()
 
 function findMissingAttribute(value: unknown, index: number, { required }: JsonFormat): Fault | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined

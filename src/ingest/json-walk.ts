@@ -49,16 +49,16 @@ export class JsonWalk {
   #member: Member | undefined
   /** Start of the current string; -1 if there is none. */
   #stringStart = -1
-  /** May the current string contain something that PostgreSQL cannot hold? */
+  /** Whether the current string may contain something that PostgreSQL cannot store. */
   #isRisky = false
   #isDone = false
   readonly members: Member[] = []
   memberCount = 0
-  /** The largest number of levels that were open at the same time. */
+  /** Maximum number of levels that were open at the same time. */
   deepest = 0
   /** Index of the first character that is not valid JSON; the length of the text if it ends too early. */
   fault: number | undefined
-  /** The first thing that PostgreSQL cannot hold. */
+  /** The first thing that PostgreSQL cannot store. */
   unstorable: Unstorable | undefined
 
   /** @param at index where the value begins; white space may come before it */

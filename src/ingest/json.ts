@@ -37,10 +37,10 @@ export function nameAt(text: string, start: number): string {
 
 /**
  * The extent of the object that begins at `start`; undefined if the object does not end at or before `limit`, or if it is not
- * plain: its payload may be nested too deeply or contain something that PostgreSQL cannot hold, or a number in an attribute is
+ * plain: its payload may be nested too deeply or contain something that PostgreSQL cannot store, or a number in an attribute is
  * not an integer. A name `data` that is written with escapes is not recognized. The extent of text that is not JSON is arbitrary.
  */
-export function measure(text: string, start: number, limit: number): Extent | undefined {
+export function findExtent(text: string, start: number, limit: number): Extent | undefined {
   const extent = { start, end: 0, dataStart: 0, dataEnd: 0, members: 0 }
   let at = skipSpace(text, start + 1)
   while (at < limit && text.charCodeAt(at) !== CLOSE_OBJECT) {
@@ -60,7 +60,7 @@ export function measure(text: string, start: number, limit: number): Extent | un
   return extent
 }
 
-/** Is it a number that is not written as an integer? */
+/** Whether the value is a number that is not written as an integer. */
 export function isFractional(text: string, start: number, end: number): boolean {
   // A minus or a digit. Most values are strings, and a slice of each would cost 5 %.
   return text.charCodeAt(start) <= 0x39 && text.charCodeAt(start) >= 0x2d && /[.eE]/.test(text.slice(start, end))

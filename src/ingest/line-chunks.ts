@@ -11,7 +11,7 @@ const CHUNK_BYTES = 1024 * 1024
 /** Chunks at the writer at the same time: one more than the default FLUSH_CONCURRENCY, so that the next is ready when a flush ends. */
 const CHUNKS_IN_FLIGHT = 3
 
-/** Largest memory of the chunks of one stream, in bytes. */
+/** Maximum memory of the chunks of one stream, in bytes. */
 export const STREAM_BYTES = (CHUNKS_IN_FLIGHT + 1) * CHUNK_BYTES
 
 /** Called before lines go to the writer; may delay them. Rejects with a Problem if they are not allowed. */
@@ -58,17 +58,17 @@ export class LineChunks {
     return this.#current.rows.length >= CHUNK_ROWS || this.#current.rows.size >= CHUNK_BYTES
   }
 
-  /** Does the current chunk have rows to send? */
+  /** Whether the current chunk has rows to send. */
   get hasRows(): boolean {
     return this.#current.rows.length > 0
   }
 
-  /** Is no chunk of this stream waiting for the writer? */
+  /** Whether no chunk of this stream is waiting for the writer. */
   get isIdle(): boolean {
     return this.#inFlight === 0
   }
 
-  /** Memory of the rows, and of what the report may have to say about them. */
+  /** Memory of the rows, and of the rejections that they may add to the report. */
   get heldBytes(): number {
     let [bytes, rows] = [0, 0]
     for (const chunk of [...this.#sent, this.#current]) {
@@ -133,7 +133,7 @@ export class LineChunks {
 
   #noteFailed(problem: Problem): void {
     this.problem ??= problem
-    // Whichever chunk failed first: the outcome is unknown if that of any chunk is.
+    // The outcome of the stream is unknown if that of any chunk is, not only of the chunk that failed first.
     if (problem.outcome === 'unknown') this.#report.outcomeUnknown = true
   }
 

@@ -2,15 +2,15 @@ import type { RowOutcome } from '../data/record-store.ts'
 import type { Row, Rows } from '../data/row.ts'
 import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
 import type { Counts } from '../schemas/results.ts'
-import { codeForAll, faultOf, noCounts } from './results.ts'
+import { codeForAll, noCounts, rowFault } from './results.ts'
 
-/** Number of rejected lines that are listed. Further ones are only counted. */
+/** Maximum number of rejected lines that are listed. Further ones are only counted. */
 export const MAX_REJECTIONS = 1000
 
 /** Size in the response of a row that conflicts or that PostgreSQL rejects, without its source and id. */
 export const CONFLICT_BYTES = 256
 
-/** Longest pointer or detail in a rejection, in characters: a name in a record can be as long as a line. */
+/** Maximum length of a pointer or a detail in a rejection, in characters: a name in a record can be as long as a line. */
 const MAX_TEXT = 1024
 
 /** Memory of a rejection without its texts: objects of V8. */
@@ -30,7 +30,7 @@ export class LineReport {
   lines = 0
   /** All lines up to this one have their final result: stored or rejected. */
   committedLines = 0
-  /** Were lines sent to the database that may or may not be committed? */
+  /** Whether lines were sent to the database that may or may not be committed. */
   outcomeUnknown = false
   /** Memory of the listed lines, in bytes. It is also enough for the response, which lists at most the first MAX_REJECTIONS of them. */
   heldBytes = 0
@@ -49,14 +49,14 @@ export class LineReport {
   record(rows: Rows, lines: readonly number[], outcomes: readonly RowOutcome[]): void {
     for (const [at, outcome] of outcomes.entries()) {
       if (outcome.status === 'created' || outcome.status === 'duplicate') this.#count(outcome.status)
-      else this.reject(lines[at] as number, faultOf(outcome), ...rows.slice(at, at + 1))
+      else this.reject(lines[at] as number, rowFault(outcome), ...rows.slice(at, at + 1))
     }
   }
 
   reject(line: number, fault: Fault, row?: Row): void {
     this.#count(fault.code === 'conflict' ? 'conflict' : 'rejected')
     this.#codes.add(fault.code)
-    // Not even created: it is possible that every line of a stream is rejected.
+    // Do not even create the rejection, because every line of a stream may be rejected.
     if (line > this.#lastListed) return
     const rejection = toRejection(line, fault, row)
     this.#rejections.push(rejection)

@@ -11,7 +11,7 @@ import { isFault } from './json-records.ts'
 const REQUEST_BYTES = 10 * 1024
 /** A record's row, the strings of its attributes, and its outcome: 200 to 500 bytes, plus a margin. */
 const RECORD_BYTES = 640
-/** The longest text of a fault that fits into RECORD_BYTES, in characters. */
+/** Maximum length of the texts of a fault that fit into RECORD_BYTES, in characters. */
 const SHORT_FAULT = 256
 
 /** A stream of lines needs this in addition to a request: its connection's read buffer, its iterator and its inflater, 35 to 50 KB. */
@@ -20,7 +20,7 @@ export const IDLE_STREAM_BYTES = 56 * 1024
 /** A header's name or value, in addition to its characters: a V8 string, and entries in lists and maps. */
 const HEADER_BYTES = 32
 
-/** Memory of any request, also of a stream of lines. Its headers may have 16 KiB. */
+/** Memory of any request, including a stream of lines. Its headers may have 16 KiB. */
 export function requestBytes(rawHeaders: readonly string[]): number {
   let bytes = REQUEST_BYTES
   for (const text of rawHeaders) bytes += HEADER_BYTES + text.length

@@ -17,7 +17,7 @@ export interface JsonFault {
  * @throws Problem invalid_json
  */
 export function parseJson(text: string): unknown {
-  throwFault(faultOf(walkAtOnce(text), text))
+  throwFault(jsonFault(walkAtOnce(text), text))
   return JSON.parse(text)
 }
 
@@ -47,7 +47,7 @@ export async function walkJson(text: string, start: number, owner: string): Prom
  * @throws Problem invalid_json, too_deep
  */
 export async function checkJson(text: string, owner: string, start = 0): Promise<void> {
-  throwFault(faultOf(await walkJson(text, start, owner), text))
+  throwFault(jsonFault(await walkJson(text, start, owner), text))
 }
 
 export function throwFault(fault: JsonFault | undefined): void {
@@ -55,10 +55,10 @@ export function throwFault(fault: JsonFault | undefined): void {
 }
 
 /** @param what the name of the text in the error message */
-export const faultOf = (walk: JsonWalk, text: string, what = 'body'): JsonFault | undefined =>
+export const jsonFault = (walk: JsonWalk, text: string, what = 'body'): JsonFault | undefined =>
   faultInside(walk, text, what) ?? faultAfter(walk.end, text, what)
 
-/** Like `faultOf`, but ignores the text after the value. */
+/** Like `jsonFault`, but ignores the text after the value. */
 export function faultInside(walk: JsonWalk, text: string, what = 'body'): JsonFault | undefined {
   if (walk.fault !== undefined) return notJson(text, walk.fault, what)
   if (walk.deepest <= MAX_DEPTH_WALKED) return undefined

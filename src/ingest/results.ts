@@ -21,14 +21,14 @@ export function joinResults(records: readonly (Row | Fault)[], outcomes: readonl
 }
 
 function toResult(row: Row, index: number, outcome: RowOutcome): Result {
-  if (outcome.status === 'rejected') return { row, status: 'rejected', error: { index, ...faultOf(outcome) } }
+  if (outcome.status === 'rejected') return { row, status: 'rejected', error: { index, ...rowFault(outcome) } }
   const cursor = encodeCursor(outcome.position)
-  if (outcome.status === 'conflict') return { row, status: 'conflict', error: { index, ...faultOf(outcome) }, cursor }
+  if (outcome.status === 'conflict') return { row, status: 'conflict', error: { index, ...rowFault(outcome) }, cursor }
   return { row, status: outcome.status, cursor }
 }
 
 /** The fault of a row that conflicts or that PostgreSQL rejected. */
-export function faultOf(outcome: RowOutcome): Fault {
+export function rowFault(outcome: RowOutcome): Fault {
   return outcome.status === 'rejected'
     ? {
         pointer: '',
@@ -64,8 +64,8 @@ export function addCounts(to: Counts, { created, duplicate, conflict, rejected }
 }
 
 /**
- * The status of a request, according to the results of its records. It is 207 if some were rejected, because the others are
- * committed; `refused` if all were.
+ * The status of a request, according to the results of its records. It is 207 if some failed, because the others are
+ * committed, and `refused` if all failed.
  */
 export function statusOf(counts: Counts): 200 | 201 | 207 | 'refused' {
   const failed = counts.conflict + counts.rejected

@@ -3,11 +3,11 @@ import { twoDigits } from '../lib/pg-time.ts'
 /** RFC 3339, section 5.6: all parts before the fraction start at a fixed index. */
 const RFC3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/
 
-/** The time as text for timestamptz, in UTC and to the microsecond; or the reason why it is refused, as the rest of a sentence. */
+/** The time as text for timestamptz, in UTC and to the microsecond; or the reason why it is rejected, as the rest of a sentence. */
 export type TimeResult = { utc: string } | { problem: string }
 
 /**
- * Reads an RFC 3339 time. PostgreSQL would refuse UTC offsets above 15:59, turn a leap second into the next minute, and round
+ * Reads an RFC 3339 time. PostgreSQL would reject UTC offsets above 15:59, turn a leap second into the next minute, and round
  * the seventh decimal, possibly past midnight.
  */
 export function parseTime(text: string): TimeResult {
@@ -17,9 +17,9 @@ export function parseTime(text: string): TimeResult {
   const day = twoDigits(text, 8)
   const [hour, minute, second] = [twoDigits(text, 11), twoDigits(text, 14), twoDigits(text, 17)]
   if (month < 1 || month > 12 || day < 1 || day > daysIn(year, month))
-    return { problem: 'names a day that does not exist' }
-  if (second === 60) return { problem: 'is a leap second, which PostgreSQL cannot hold' }
-  if (hour > 23 || minute > 59 || second > 59) return { problem: 'names a time of day that does not exist' }
+    return { problem: 'has a date that does not exist' }
+  if (second === 60) return { problem: 'is a leap second, which PostgreSQL cannot store' }
+  if (hour > 23 || minute > 59 || second > 59) return { problem: 'has a time of day that does not exist' }
 
   const isUtc = text.endsWith('Z') || text.endsWith('z')
   const zoneAt = text.length - (isUtc ? 1 : 6)

@@ -1,4 +1,4 @@
-/** A part of a payload that PostgreSQL's jsonb cannot hold, so that every query on the data would fail. */
+/** A part of a payload that PostgreSQL's jsonb cannot store, so that every query on the data would fail. */
 export interface Unstorable {
   /** JSON Pointer (RFC 6901) to the value, or to the member with the name. */
   pointer: string
@@ -23,7 +23,7 @@ export function checkString(token: string, pointer: () => string): Unstorable | 
   return {
     pointer: pointer(),
     code: 'unstorable_string',
-    detail: `The string contains ${what}, which PostgreSQL cannot hold in text.`,
+    detail: `The string contains ${what}, which PostgreSQL cannot store in text.`,
   }
 }
 
@@ -44,6 +44,6 @@ export function checkNumber(token: string, pointer: () => string): Unstorable | 
     return undefined
   }
   const shown = token.length > 40 ? `${token.slice(0, 37)}...` : token
-  const detail = `${shown} is out of range for PostgreSQL's numeric, which holds at most ${MAX_DIGITS_BEFORE_POINT} digits before the decimal point and ${MAX_DIGITS_AFTER_POINT} after it.`
+  const detail = `${shown} is out of range for PostgreSQL's numeric, which has at most ${MAX_DIGITS_BEFORE_POINT} digits before the decimal point and ${MAX_DIGITS_AFTER_POINT} after it.`
   return { pointer: pointer(), code: 'unstorable_number', detail }
 }

@@ -16,7 +16,7 @@ export interface WaitingRequest {
   deadline: number
   /** Why the request was withdrawn: no further statement with its rows is sent. Undefined if it was not withdrawn. */
   withdrawn?: Problem
-  /** Was a statement with its rows sent that is not known to be rolled back? Then rows may be written. */
+  /** Whether a statement with its rows was sent that is not known to be rolled back. If so, its rows may be written. */
   outcomeUnknown: boolean
   outcomes: RowOutcome[]
   /** Number of rows without an outcome. */
@@ -57,16 +57,19 @@ function halve(parts: Part[]): [Part[], Part[]] {
   return halves
 }
 
-/** Handles a row at fault. @returns the two halves of the piece; for a piece of one row, none: that row is rejected */
-export function split(parts: Part[], error: unknown): Part[][] {
+/**
+ * Narrows a piece down to the row at fault.
+ * @returns the two halves of the piece; none for a piece of one row, which is rejected
+ */
+export function isolateBadRow(parts: Part[], error: unknown): Part[][] {
   const [first, second] = halve(parts)
   if (second.length > 0) return [first, second]
-  answer(first[0] as Part, [rejectedBy(error)], 0)
+  setOutcomes(first[0] as Part, [rejectedBy(error)], 0)
   return []
 }
 
 /** Sets the outcomes of a part, which start at `at` in `outcomes`. The request is answered as soon as all its rows have one. */
-export function answer({ request, from, to }: Part, outcomes: readonly RowOutcome[], at: number): void {
+export function setOutcomes({ request, from, to }: Part, outcomes: readonly RowOutcome[], at: number): void {
   // The request was already answered with an error.
   if (request.pendingRows <= 0) return
   for (let index = from; index < to; index++) request.outcomes[index] = outcomes[at + index - from] as RowOutcome

@@ -5,17 +5,17 @@ import { classifyFailure } from '../data/sqlstate.ts'
 import { Problem } from '../lib/problems.ts'
 import { FairQueue } from './fair-queue.ts'
 import {
-  answer,
   answerDefect,
   answerLate,
   bytesOf,
   countRows,
   isOpen,
+  isolateBadRow,
   isStrict,
   noteSent,
   type Part,
   rowsOf,
-  split,
+  setOutcomes,
   type WaitingRequest,
 } from './waiting.ts'
 
@@ -54,7 +54,7 @@ import {
  * deadlines. A withdrawn request ends in the same way (in a holding flush, when the pause is over), and no further statement
  * with its rows is sent.
  *
- * The database is unavailable from the first failure that means so until its next response of any kind. While it is
+ * The database counts as unavailable from the first failure that shows it until its next response of any kind. While it is
  * unavailable and no request waits, the writer pings it.
  */
 
@@ -63,7 +63,7 @@ export interface WriterOptions {
   maxRows: number
   /** Bytes after which no more requests join a flush. */
   maxBytes: number
-  /** Most flushes that run at the same time. */
+  /** Maximum number of flushes that run at the same time. */
   concurrency: number
   /** The hold window: how long a request waits for an unavailable database, in milliseconds. */
   holdMs: number
@@ -239,7 +239,7 @@ export class Writer {
     })
   }
 
-  /** Does the queue have fewer rows than each of the running flushes, and than a flush may have? */
+  /** Whether the queue has fewer rows than each of the running flushes, and fewer than a flush may have. */
   #isSmall(): boolean {
     if (this.#flushes.size === 0) return false
     const sizes = [...this.#flushes].map(({ pieces }) => countRows(pieces[0] ?? []))
@@ -297,7 +297,7 @@ export class Writer {
         if (failure.kind !== 'transient') {
           // Any response of the database ends the outage.
           this.#noteAvailable()
-          if (failure.kind === 'row' && !isStrict(parts)) return split(parts, error)
+          if (failure.kind === 'row' && !isStrict(parts)) return isolateBadRow(parts, error)
           for (const { request } of parts) answerDefect(request, error)
           return []
         }
@@ -321,7 +321,7 @@ export class Writer {
     let at = 0
     for (const part of parts) {
       const next = at + part.to - part.from
-      answer(part, outcomes, at)
+      setOutcomes(part, outcomes, at)
       at = next
     }
   }

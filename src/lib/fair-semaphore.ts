@@ -19,7 +19,7 @@ export interface Wait {
  * A semaphore that shares its permits between API keys. The key with the fewest permits is next; among equals, the one whose
  * last turn ended longest ago.
  *
- * A key gets another permit only if more are free than it has (the rule of budget.ts). One key alone can take three
+ * A key gets another permit only if more are free than it has (the rule of memory-budget.ts). One key alone can take three
  * of five permits, and another key still finds a free one.
  */
 export class FairSemaphore {

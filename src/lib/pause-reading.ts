@@ -1,14 +1,14 @@
 import type { Socket } from 'node:net'
 
-/** For each connection, how many `pauseReading` calls are not released yet. */
-const holds = new WeakMap<Socket, number>()
+/** For each connection, how many `pauseReading` calls are not undone yet. */
+const pauses = new WeakMap<Socket, number>()
 
-const isHeld = (socket: Socket) => (holds.get(socket) ?? 0) > 0
+const mustPause = (socket: Socket) => (pauses.get(socket) ?? 0) > 0
 
 /** Stops reading from a connection of Node's HTTP server until `resumeReading` was called as many times. */
 export function pauseReading(socket: Socket): void {
-  const count = holds.get(socket) ?? 0
-  holds.set(socket, count + 1)
+  const count = pauses.get(socket) ?? 0
+  pauses.set(socket, count + 1)
   // Requests from Fastify's inject have no real socket.
   if (count > 0 || socket.pause === undefined) return
   socket.pause()
@@ -20,16 +20,16 @@ export function pauseReading(socket: Socket): void {
  * socket still counts as paused, so another `pause` does nothing. Hence this resumes it first.
  */
 function pauseAgain(socket: Socket): void {
-  if (!isHeld(socket)) return
+  if (!mustPause(socket)) return
   socket.resume()
   process.nextTick(() => {
-    if (isHeld(socket)) socket.pause()
+    if (mustPause(socket)) socket.pause()
   })
 }
 
 /** Undoes one `pauseReading`. Reading continues after the last one. */
 export function resumeReading(socket: Socket): void {
-  const left = (holds.get(socket) as number) - 1
-  holds.set(socket, left)
+  const left = (pauses.get(socket) as number) - 1
+  pauses.set(socket, left)
   if (left === 0) socket.resume?.()
 }

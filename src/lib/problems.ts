@@ -1,4 +1,4 @@
-/** Was anything written? A client needs to know this before it sends the request again. */
+/** Whether anything was written. A client needs to know this before it sends the request again. */
 export type Outcome = 'not_written' | 'unknown'
 
 /** One fault in the input. */
@@ -17,7 +17,7 @@ export interface Fault {
 interface Entry {
   status: number
   title: string
-  /** Can the same request succeed later, unchanged? */
+  /** Whether the same request can succeed later, unchanged. */
   retryable: boolean
 }
 
@@ -66,8 +66,8 @@ export const PROBLEMS = {
   invalid_time: { status: 422, title: 'A time is invalid or cannot be stored', retryable: false },
   unknown_field: { status: 422, title: 'A field is unknown', retryable: false },
   repeated_field: { status: 422, title: 'A field occurs twice', retryable: false },
-  unstorable_string: { status: 422, title: 'PostgreSQL cannot hold a string', retryable: false },
-  unstorable_number: { status: 422, title: 'PostgreSQL cannot hold a number', retryable: false },
+  unstorable_string: { status: 422, title: 'PostgreSQL cannot store a string', retryable: false },
+  unstorable_number: { status: 422, title: 'PostgreSQL cannot store a number', retryable: false },
   too_deep: { status: 422, title: 'The data is nested too deeply', retryable: false },
   refused_by_database: { status: 422, title: 'PostgreSQL rejected the record', retryable: false },
 
@@ -80,7 +80,7 @@ export const PROBLEMS = {
   storage_full: { status: 507, title: 'The storage is full', retryable: true },
 } as const satisfies Record<string, Entry>
 
-/** Retry-After by status, in seconds. People and retention free space: that takes a while. */
+/** Retry-After by status, in seconds. It takes a while until people or retention free space. */
 const RETRY_AFTER: Record<number, string> = { 503: '1', 507: '30' }
 
 export type ProblemCode = keyof typeof PROBLEMS

@@ -1,14 +1,14 @@
-/** The longest source (db/migrations/0001_records.sql). */
+/** Maximum size of a source (db/migrations/0001_records.sql). */
 const MAX_BYTES = 512
 
-/** Characters after which a name continues with a part of it: `shop/till`, `urn:shop:till`, `shop.till`. */
+/** Characters that separate the parts of a name: `shop/till`, `urn:shop:till`, `shop.till`. */
 const BOUNDARIES = ['/', ':', '.']
 
 /** A prefix that ends within the host of a URL (RFC 3986, section 3.2). */
 const HOST = /^(?:[a-z][a-z0-9+.-]*:)?\/\/[^/?#]*$/i
 
 /**
- * `.` or `..` as a segment of the path, also percent-encoded: a program that resolves such a source (RFC 3986, section 5.2.4)
+ * `.` or `..` as a segment of the path, percent-encoded or not: a program that resolves such a source (RFC 3986, section 5.2.4)
  * leaves the prefix. URL parsers read `\` as `/`, drop spaces and control characters at the ends, and drop tabs and line breaks
  * anywhere (WHATWG URL, section 4.4). So `\`, spaces and control characters end a segment as well, and a tab or a line break counts
  * as a dot segment. The pattern means the same in JavaScript and in PostgreSQL; it ignores case.
@@ -34,7 +34,7 @@ export function readPrefix(prefix: string): { equal: string | undefined; starts:
   return { equal: prefix, starts: boundaries.map((boundary) => prefix + boundary) }
 }
 
-/** May a key with these prefixes use this source? A key without prefixes may use any source. data/allowed-sources.ts does the same in SQL. */
+/** Whether a key with these prefixes may use this source. A key without prefixes may use any source. data/allowed-sources.ts does the same in SQL. */
 export function admits(prefixes: readonly string[], source: string): boolean {
   if (prefixes.length === 0) return true
   return (

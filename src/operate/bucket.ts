@@ -43,7 +43,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
   return { exists, put, get, names }
 
   async function exists(key: string): Promise<boolean> {
-    return (await answerTo('HEAD', key, s3.objectExists(prefix + key))) === true
+    return (await resultOf('HEAD', key, s3.objectExists(prefix + key))) === true
   }
 
   /** Uploads a file and checks its stored size, which it returns. */
@@ -53,7 +53,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
       const { size: bytes } = await file.stat()
       if (bytes <= PART_BYTES) await putAtOnce(key, await read(file, 0, bytes))
       else await putInParts(key, file, bytes)
-      const stored = await answerTo('HEAD', key, s3.getContentLength(prefix + key))
+      const stored = await resultOf('HEAD', key, s3.getContentLength(prefix + key))
       if (stored !== bytes) throw new Error(`object storage has ${stored} bytes of ${key} instead of ${bytes}`)
       return bytes
     } finally {
@@ -62,26 +62,26 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
   }
 
   async function putAtOnce(key: string, content: Buffer): Promise<void> {
-    await answerTo('PUT', key, s3.putObject(prefix + key, content, undefined, undefined, digestOf(content)))
+    await resultOf('PUT', key, s3.putObject(prefix + key, content, undefined, undefined, digestOf(content)))
   }
 
   async function putInParts(key: string, file: FileHandle, bytes: number): Promise<void> {
-    const id = await answerTo('POST', key, s3.getMultipartUploadId(prefix + key))
+    const id = await resultOf('POST', key, s3.getMultipartUploadId(prefix + key))
     try {
       const partBytes = Math.max(PART_BYTES, Math.ceil(bytes / MAX_PARTS))
       const parts: UploadPart[] = []
       for (let from = 0; from < bytes; from += partBytes) {
         const part = await read(file, from, Math.min(partBytes, bytes - from))
         const upload = s3.uploadPart(prefix + key, id, part, parts.length + 1, {}, undefined, digestOf(part))
-        parts.push(await answerTo('PUT', key, upload))
+        parts.push(await resultOf('PUT', key, upload))
       }
       // S3 sends the status 200 before it knows the result. The client returns an error that comes after that.
-      const answer: { etag?: string; Error?: { Code?: string } } = await answerTo(
+      const result: { etag?: string; Error?: { Code?: string } } = await resultOf(
         'POST',
         key,
         s3.completeMultipartUpload(prefix + key, id, parts),
       )
-      if (answer.etag === undefined) throw new Error(complaint(200, answer.Error?.Code, 'POST', key))
+      if (result.etag === undefined) throw new Error(complaint(200, result.Error?.Code, 'POST', key))
     } catch (error) {
       // Otherwise the parts would be kept, and cost money, until someone finds them.
       await s3.abortMultipartUpload(prefix + key, id).catch(() => {})
@@ -91,7 +91,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
 
   /** Downloads an object into a new file. */
   async function get(key: string, path: string): Promise<void> {
-    const response = await answerTo('GET', key, s3.getObjectRaw(prefix + key))
+    const response = await resultOf('GET', key, s3.getObjectRaw(prefix + key))
     await pipeline(
       Readable.fromWeb(response.body as ReadableStream),
       createWriteStream(path, { flags: 'wx', flush: true }),
@@ -100,7 +100,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
 
   /** The names of the subfolders, sorted: the newest backup is last. */
   async function names(): Promise<string[]> {
-    const found = await answerTo('GET', '', s3.listObjects('/', prefix, undefined, { delimiter: '/' }))
+    const found = await resultOf('GET', '', s3.listObjects('/', prefix, undefined, { delimiter: '/' }))
     if (found === null) throw new Error(complaint(404, 'NoSuchBucket', 'GET', ''))
     return found.flatMap(({ Key }) => /([^/]+)\/$/.exec(Key.slice(prefix.length))?.[1] ?? []).sort()
   }
@@ -121,7 +121,7 @@ async function fetchWithRetries(...[url, init = {}]: Parameters<typeof fetch>): 
 /** The client signs this header, so the server refuses a body that was changed on the way. */
 const digestOf = (body: Buffer) => ({ 'content-md5': createHash('md5').update(body).digest('base64') })
 
-async function answerTo<T>(method: string, key: string, request: Promise<T>): Promise<T> {
+async function resultOf<T>(method: string, key: string, request: Promise<T>): Promise<T> {
   try {
     return await request
   } catch (error) {

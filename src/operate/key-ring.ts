@@ -7,11 +7,11 @@ import { SingleFlight } from '../lib/single-flight.ts'
 import { checkKey, lostRight } from './access.ts'
 import { hashKey, type Key, type Scope } from './keys.ts'
 
-/** The largest age of the copy, and so the longest time that a revoked key still works. */
+/** Maximum age of the copy, and so how long a revoked key may still work. */
 const REFRESH_MS = 2_000
-/** Keys that are not in the copy may be new, so they are looked up. This is the shortest time between two lookups. */
+/** Keys that are not in the copy may be new, so they are looked up. This is the minimum time between two lookups. */
 const LOOK_AGAIN_MS = 100
-/** The most requests that may wait for a lookup. Their clients may have no valid key, so they get no share of the memory. */
+/** Maximum number of requests that wait for a lookup. Their clients may have no valid key, so they get no share of the memory. */
 export const MAX_LOOKUPS = 100
 
 /** The streams that a key has opened with a scope. */
@@ -46,7 +46,7 @@ export class KeyRing {
   /** The wait for the next read, which starts after it and so sees all keys that exist now. */
   readonly #waiting = new SingleFlight(() => this.#waitForNextRead())
   #timer: NodeJS.Timeout | undefined
-  /** The last refresh failed. */
+  /** Whether the last refresh failed. */
   #failing = false
 
   /** @param onError called when a refresh fails, but only once in a series of failures */

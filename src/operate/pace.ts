@@ -7,9 +7,9 @@ const STEP_MS = 100
 const REST = 4
 const MAX_REST_MS = 5_000
 
-const ROWS = { first: 500, least: 200, most: 10_000 }
+const ROWS = { first: 500, min: 200, max: 10_000 }
 
-/** The number of failures in a row after which it gives up. */
+/** The number of consecutive failures after which it gives up. */
 const MAX_FAILURES = 5
 
 /**
@@ -33,7 +33,7 @@ export async function repeatPaced(stop: AbortSignal, step: (rows: number) => Pro
     }
     const ms = performance.now() - begin
     const factor = Math.min(Math.max(STEP_MS / ms, 0.25), 2)
-    rows = Math.min(Math.max(Math.round(rows * factor), ROWS.least), ROWS.most)
+    rows = Math.min(Math.max(Math.round(rows * factor), ROWS.min), ROWS.max)
     await sleep(Math.min(ms * REST, MAX_REST_MS), undefined, { signal: stop }).catch(() => {})
   }
   return false

@@ -7,7 +7,7 @@ import { selectHorizon } from '../data/select-records.ts'
 import { repeatPaced } from './pace.ts'
 import type { Policy } from './policies.ts'
 
-/** The most bytes that one transaction deletes: with large records, even few rows are much work. */
+/** Maximum number of bytes that one transaction deletes: with large records, even few rows are much work. */
 const BATCH_BYTES = 8 * 1024 * 1024
 
 /** After this many records in a row that are too young for every policy, no older ones are expected. */

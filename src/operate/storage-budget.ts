@@ -18,16 +18,16 @@ const FULL = 0.9
 /** The state `full` ends below this share. It is lower than FULL, so that the state does not flap. */
 const FREE_AGAIN = 0.85
 /**
- * `used` is an estimate, but `occupied` is measured. Above this share of occupied space, records are refused, however much space
+ * `used` is an estimate, but `occupied` is measured. Above this share of occupied space, requests are refused, however much space
  * seems to be reusable. So a wrong estimate cannot fill the disk.
  */
 const CEILING = 0.97
 
-/** Time between two measurements. */
+/** Time between two regular measurements. */
 const MEASURE_MS = 5_000
-/** It measures earlier if this share of the budget was written since the last measurement, */
+/** Measures early if this share of the budget was written since the last measurement. */
 const MEASURE_AFTER = 0.01
-/** but not more often than this. */
+/** Minimum time between two measurements. */
 const MIN_PAUSE_MS = 1_000
 /** Bytes in the files per byte of a body, with the row header and the index entries. */
 const GROWTH = 2

@@ -7,14 +7,14 @@ import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { registerPoolMetrics } from '../metrics/pools.ts'
 
 /**
- * Connections per flush. Each try may log in anew: the login of the try before it may never get a response, so a try does not
+ * Connections per flush. Each try may log in again: the login of the try before it may never get a response, so a try does not
  * wait for it. More than one connection per flush is open only after such an outage, for ten seconds.
  */
 const LOGINS = 3
 
 /**
  * How long a flush waits for a login. If the network drops everything silently, only another try can notice that it works
- * again. A late login fails a read, so reads wait longer: a machine that is merely busy should not cost a response.
+ * again. A late login makes a read fail. So reads wait longer, so that a busy machine alone does not make a read fail.
  */
 const LOGIN_MS = 1_000
 
@@ -29,7 +29,7 @@ const OWN_CONNECTIONS = 1
  * Separate pools of connections. Slow reads cannot delay a flush, because writes have their own pool. Lists cannot delay single
  * records, and may use a standby. Reads cannot delay the refusal of a revoked key. A pool connects when it is first used.
  *
- * API keys take turns at the connections for single records and for lists.
+ * API keys take turns with the connections for single records and for lists.
  */
 export default fp(
   async function database(app: FastifyInstance) {

@@ -40,7 +40,7 @@ interface QueuedStart {
  * without a key, and the queues take turns. Meanwhile nothing more is read from their connections. Waiting requests may hold as
  * much memory as started ones. Above that, they are refused. After a refusal here, and after an error response to a client
  * without a valid key, the connection waits in the same way until it is read again, one connection per iteration: each may
- * bring 32 requests, and Node.js starts all of them. Probes do not wait.
+ * have 32 requests, and Node.js starts all of them. Probes do not wait.
  */
 export default fp(
   async function fairTurns(app: FastifyInstance) {
@@ -97,7 +97,7 @@ export default fp(
       started = 0
       forSome(MAX_STARTS_OF_WAITING, waiting, ({ owner, socket, bytes, start }) => {
         room.release(owner, bytes)
-        // Released only now: if `start` holds the connection for another reason, it stays held.
+        // Resumed only now: if `start` pauses the connection for another reason, it stays paused.
         start()
         resumeReading(socket)
       })
@@ -119,15 +119,15 @@ export default fp(
   { name: 'fair-turns', dependencies: ['keys', 'bodies'] },
 )
 
-/** In bytes. Node.js reads this much at once, so it may have the beginning of a body before its connection can be held. */
+/** In bytes. Node.js reads this much at once, so it may have the beginning of a body before its connection can be paused. */
 const READ_BYTES = 64 * 1024
 
 function bodyBytes({ 'content-length': length, 'transfer-encoding': coding }: IncomingHttpHeaders): number {
   return coding === undefined ? Math.min(Number(length ?? 0), READ_BYTES) : READ_BYTES
 }
 
-function forSome<T>(most: number, queue: RoundRobin<T>, act: (item: T) => void): void {
-  let left = most
+function forSome<T>(max: number, queue: RoundRobin<T>, act: (item: T) => void): void {
+  let left = max
   for (const item of queue.take()) {
     act(item)
     if (--left === 0) return

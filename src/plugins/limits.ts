@@ -54,7 +54,7 @@ declare module 'fastify' {
     admit: onRequestHookHandler
     /**
      * The same for the lines of an accepted request, chunk by chunk. A stream over the rate is not refused, because it could
-     * only be resent from its beginning. It is read as slowly as its key may send. Rejects with the reason of `stop` when that
+     * only be resent from its beginning. It is read at the key's rate. Rejects with the reason of `stop` when that
      * is aborted, and with a Problem when the key may no longer ingest.
      */
     admitLines(request: FastifyRequest, stop: AbortSignal): Admit

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import type { ProblemCode } from '../lib/problems.ts'
 
-/** Lines per second about refusals with the same code: enough to see who sends them and what is wrong. */
+/** Maximum number of lines per second about refusals with the same code: enough to see who sends them and what is wrong. */
 const LINES_PER_SECOND = 10
 
 /**
@@ -18,7 +18,7 @@ export default fp(
     let second: NodeJS.Timeout | undefined
 
     app.decorate('admitToLog', (code) => {
-      // Each of these is a defect of the service, and its response says that the log has the reason.
+      // Each of these is a bug in Sluice, and its response says that the log has the reason.
       if (code === 'internal_error' || log.isLevelEnabled('debug')) return true
       const lines = (seen.get(code) ?? 0) + 1
       seen.set(code, lines)
@@ -43,7 +43,7 @@ export default fp(
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** May another refusal with this code be logged? Call it once for each refusal: it counts those that may not. */
+    /** Whether another refusal with this code may be logged. Call it once for each refusal: it counts those that may not. */
     admitToLog(code: ProblemCode): boolean
   }
 }

@@ -12,7 +12,7 @@ import logThrottle from './log-throttle.ts'
 import problems, { onClientError } from './problems.ts'
 
 /**
- * The registry of all metrics, and GET /metrics on a server of its own: it needs no key, so it must not be where clients are.
+ * The registry of all metrics, and GET /metrics on a server of its own: it needs no key, so clients must not reach it.
  * The code that starts the app also calls its `listen`. It is registered first, so it closes last.
  */
 export default fp(

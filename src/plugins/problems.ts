@@ -10,11 +10,11 @@ import { waitForTurn } from '../lib/turns.ts'
 const MEDIA_TYPE = 'application/problem+json'
 const API = 'The API is described at /openapi.json.'
 
-/** Renders every error as a problem document: our own, Fastify's, the driver's, and requests that match no route. */
+/** Renders every error as a problem document: those of Sluice, Fastify's, the driver's, and requests that match no route. */
 export default fp(
   async function problems(app: FastifyInstance, { hint = API }: { hint?: string }) {
     const notFound = ({ url }: FastifyRequest) =>
-      new Problem('not_found', `There is nothing at ${url.split('?')[0]}. ${hint}`)
+      new Problem('not_found', `The path ${url.split('?')[0]} does not exist. ${hint}`)
     app.setErrorHandler((error: FastifyError, request, reply) => {
       // Fastify refuses a malformed Content-Type before it looks for a route.
       sendProblem(request.is404 ? notFound(request) : toProblem(error, request.method), request, reply)
@@ -102,7 +102,7 @@ function invalidQuery(error: FastifyError): Problem {
     if (keyword === 'const') allowed.set(name, [...(allowed.get(name) ?? []), params.allowedValue])
     else {
       let detail = `${name} ${message}.`
-      if (keyword === 'additionalProperties') detail = `There is no parameter ${name}.`
+      if (keyword === 'additionalProperties') detail = `The parameter ${name} does not exist.`
       if (keyword === 'anyOf') detail = `${name} must be one of ${allowed.get(name)?.join(', ')}.`
       errors.push({ pointer: name, code: 'invalid_query', detail })
     }
@@ -126,7 +126,7 @@ function refuseOtherMethods(app: FastifyInstance): void {
         schema: { hide: true },
         // In onRequest, before any body is read.
         onRequest: () => {
-          throw new Problem('method_not_allowed', `Allowed here: ${allow}.`, { headers: { allow } })
+          throw new Problem('method_not_allowed', `Allowed methods: ${allow}.`, { headers: { allow } })
         },
         handler: () => undefined,
       })
@@ -162,7 +162,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** For the log. */
     problemCode: ProblemCode | undefined
-    /** Does the request get its line in the log? In a flood, refusals are only counted: see log-throttle.ts. */
+    /** Whether the request gets its line in the log. In a flood, refusals are only counted: see log-throttle.ts. */
     isLogged: boolean
   }
 }

@@ -18,7 +18,7 @@ export default fp(
     app.decorate('readiness', state)
     registerGauge(app.metrics, {
       name: 'sluice_ready',
-      help: 'Does /readyz respond with 200? 1: yes.',
+      help: '1 if /readyz responds with 200, otherwise 0.',
       read: () => (state.ready ? 1 : 0),
     })
     app.decorate('drain', () => {

@@ -15,7 +15,7 @@ export default fp(
     let unsafe: SettingName[] | undefined
     registerGauge(app.metrics, {
       name: 'sluice_unsafe_settings',
-      help: 'Does PostgreSQL run with a setting that breaks a guarantee? 1: yes. By setting.',
+      help: '1 if PostgreSQL runs with a setting that breaks a guarantee, otherwise 0. By setting.',
       labelNames: ['setting'],
       read: () => {
         const known = unsafe

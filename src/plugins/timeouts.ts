@@ -12,8 +12,8 @@ export const headerTimeouts = ({ STALL_SECONDS }: Config) => ({
 })
 
 /**
- * Lowest mean rate of a body that is held in memory until it is complete. Without this limit, a sender of a byte now and then
- * keeps up to MAX_BATCH_BYTES reserved for as long as it likes. Apache demands the same of every client by default
+ * Minimum mean rate of a body that is kept in memory until it is complete. Without this limit, a sender that sends a byte now and
+ * then could keep up to MAX_BATCH_BYTES reserved without end. Apache demands the same of every client by default
  * (mod_reqtimeout, `body=20,MinRate=500`), so hardly any sender is slower.
  */
 const MIN_BYTES_PER_SECOND = 500

@@ -1,6 +1,6 @@
 import type { RecordFilter } from '../data/select-records.ts'
 import { MAX_DEPTH } from '../ingest/json.ts'
-import { faultOf, walkAtOnce } from '../ingest/parse-json.ts'
+import { jsonFault, walkAtOnce } from '../ingest/parse-json.ts'
 import { parseTime } from '../ingest/time.ts'
 import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { Problem, type ProblemCode } from '../lib/problems.ts'
@@ -59,7 +59,7 @@ function time(name: string, value: string | undefined): string | undefined {
 function json(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const walk = walkAtOnce(value)
-  const fault = faultOf(walk, value)
+  const fault = jsonFault(walk, value)
   if (fault !== undefined) wrong(name, `is not JSON: ${fault.detail.replace('The body is not JSON: ', '')}`)
   if (walk.deepest > MAX_DEPTH)
     wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which is deeper than any record can be`)

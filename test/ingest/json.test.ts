@@ -1,11 +1,11 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { outlineElement, parseElement } from '../../src/ingest/elements.ts'
-import { MAX_DEPTH, measure } from '../../src/ingest/json.ts'
+import { findExtent, MAX_DEPTH } from '../../src/ingest/json.ts'
 import { walkAtOnce } from '../../src/ingest/parse-json.ts'
 import { jsonText } from '../helpers/json-text.ts'
 
-const extentOf = (text: string, start = 0) => measure(text, start, text.length)
+const extentOf = (text: string, start = 0) => findExtent(text, start, text.length)
 /** Ignores unstorable values of attributes, because the checks of the attributes find them. */
 const isUnusual = ({ unusual }: ReturnType<typeof outline>) =>
   unusual?.tooDeep ||
@@ -48,7 +48,7 @@ t.test('the extent of any plain object has the bounds of its text and of its pay
 t.test('an object that does not end before the limit has no extent', (t) => {
   for (const text of ['{"a":[1,2,3],"data":{"b":"c"}}', '{"a}":"}","b":-15}', '{ }']) {
     for (let limit = 0; limit <= text.length + 1; limit++) {
-      t.equal(measure(text, 0, limit)?.end, limit < text.length ? undefined : text.length, `${text} up to ${limit}`)
+      t.equal(findExtent(text, 0, limit)?.end, limit < text.length ? undefined : text.length, `${text} up to ${limit}`)
     }
   }
   t.end()
@@ -59,7 +59,7 @@ t.test('measuring any text comes to an end, even if it is not JSON', (t) => {
   fc.assert(
     fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
       const text = pieces.join('')
-      measure(text, 0, text.length)
+      findExtent(text, 0, text.length)
       return true
     }),
     { numRuns: 5000 },

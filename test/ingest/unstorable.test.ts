@@ -30,7 +30,7 @@ async function isTextKept(t: Parameters<typeof isStored>[0], data: string): Prom
   t.ok(text.startsWith(data, start) && text.startsWith(',"receivedAt"', start + data.length), `${shown(data)}: text`)
 }
 
-t.test('strings that PostgreSQL cannot hold are rejected anywhere in data, with a pointer', async (t) => {
+t.test('strings that PostgreSQL cannot store are rejected anywhere in data, with a pointer', async (t) => {
   for (const bad of [
     '\\u0000',
     'a\\u0000b',

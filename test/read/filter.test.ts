@@ -109,7 +109,7 @@ t.test('if a time has a space instead of a plus, the problem says how to write t
 
 t.test('the problem for an invalid choice names the valid ones, and for an unknown parameter its name', async (t) => {
   t.match((await get('/v1/records?order=up')).json.detail, 'order must be one of desc, asc.')
-  t.match((await get('/v1/records?sorce=shop')).json.detail, 'There is no parameter sorce.')
+  t.match((await get('/v1/records?sorce=shop')).json.detail, 'The parameter sorce does not exist.')
 })
 
 t.test('a parameter that is given twice is refused', async (t) => {
