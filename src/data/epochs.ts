@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { Database } from './schema.ts'
 import type { Seen } from './seen.ts'
 
-/** The highest epoch that a caller can ask for; see db/migrations/0007_epochs_by_start.sql. */
+/** Maximum epoch that a caller can request; see db/migrations/0007_epochs_by_start.sql. */
 export const MAX_EPOCH = 2 ** 30
 
 /**

@@ -42,7 +42,8 @@ export async function readRows<Row>(
 
     const cancel = async () => {
       while (!isOver) {
-        // If it failed, the request may still arrive later and cancel the next statement on this connection: the connection is discarded.
+        // If it failed, the request may still arrive later and cancel the next statement on this connection, which is therefore
+        // discarded.
         await requestCancel(client).catch(discard)
         const stop = new AbortController()
         await Promise.race([ended, sleep(CANCEL_AGAIN_MS, undefined, { signal: stop.signal }).catch(() => {})])

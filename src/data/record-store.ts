@@ -120,7 +120,8 @@ async function compare(db: Database, rows: Rows, columns: Columns, base: number,
   for (const { index, epoch, xid, n, same } of await compareRecords(db, columns)) {
     const position = { epoch, xid, n: Number(n) }
     // Created by this flush: the record has its base. This try wrote it, or an earlier one whose response was lost. The first
-    // row with the identity created it. (If the request of that row has left the flush since then, the next equal row counts as the creator.)
+    // row with the identity created it. (If the request of that row has left the flush since then, the next equal row counts as
+    // the creator.)
     const createdHere = same && position.n >= base && position.n < base + SLOTS_PER_FLUSH && !creators.has(n)
     if (createdHere) creators.add(n)
     outcomes[index] = { status: createdHere ? 'created' : same ? 'duplicate' : 'conflict', position }

@@ -6,8 +6,8 @@ export const WRITERS = 'sluice-write'
 
 /**
  * Terminates the sessions of writers that have kept PostgreSQL waiting too long, during a statement or between two. Their machine
- * has disappeared or is frozen, and each open transaction stops the feed for all readers until TCP gives up. A writer that is only slow
- * sends its records again.
+ * has disappeared or is frozen, and each open transaction stops the feed for all readers until TCP gives up. A writer that is only
+ * slow sends its records again.
  *
  * PostgreSQL has no setting for this. During a COPY, a session is not idle in a transaction, and while it waits for the next
  * message, neither statement_timeout nor transaction_timeout applies (ProcessClientReadInterrupt in tcop/postgres.c). Between two

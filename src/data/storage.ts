@@ -28,7 +28,7 @@ export async function selectStorageSize(db: Database): Promise<StorageSize> {
 const SAMPLED_PAGES = 2000
 
 /**
- * The lowest fill level of pages without deleted rows. A row takes at most a quarter of a page, and of rows that take just over a
+ * Minimum fill level of pages without deleted rows. A row takes at most a quarter of a page, and of rows that take just over a
  * fifth, four fit. With this factor, a table from which nothing was deleted has no free space.
  */
 const FULL = 0.8

@@ -1,5 +1,5 @@
 const EMPTY = Buffer.alloc(0)
-/** Smallest allocation, in bytes, if the total length is unknown. */
+/** Minimum allocation, in bytes, if the total length is unknown. */
 const MIN_ALLOCATION = 4096
 
 /**

@@ -23,8 +23,8 @@ interface Unusual {
 }
 
 /**
- * Maximum length of a text that is parsed in one call, in characters. In the worst case (thousands of members with different names),
- * JSON.parse takes some milliseconds for this length, and seconds for 16 MiB.
+ * Maximum length of a text that is parsed in one call, in characters. In the worst case (thousands of members with different
+ * names), JSON.parse takes some milliseconds for this length, and seconds for 16 MiB.
  */
 export const MAX_PARSED = 65_536
 

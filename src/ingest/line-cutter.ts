@@ -18,7 +18,7 @@ export interface LongLine {
 }
 
 /**
- * Cuts a stream into blocks of whole lines, however its chunks are cut. Holds at most one incomplete line. A line that
+ * Cuts a stream into blocks of whole lines, however its chunks are cut. Keeps at most one incomplete line. A line that
  * exceeds the limit is dropped as it arrives, and only its number is returned.
  */
 export class LineCutter {

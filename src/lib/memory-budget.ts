@@ -4,16 +4,16 @@ import { Problem } from './problems.ts'
  * A bound on the memory that clients can claim. A request that does not fit is refused at once. One budget is for the bodies
  * that are being read or wait for their commit, another one for the responses that readers have not taken yet.
  *
- * Each API key has a share: it may hold at most as much as remains free for the others (the "dynamic threshold" of Choudhury
+ * Each API key has a share: it may reserve at most as much as remains free for the others (the "dynamic threshold" of Choudhury
  * and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One key alone can take half, two keys a third each, and the rest
- * is free for other keys. A key that holds nothing may reserve everything that is free, so that the largest body fits. While nothing
- * else is held, one request may even exceed the bound.
+ * is free for other keys. A key without a reservation may reserve everything that is free, so that the largest body fits.
+ * While nothing else is reserved, one request may even exceed the bound.
  */
 export class MemoryBudget {
   readonly max: number
   readonly #refusal: string
   #used = 0
-  /** Bytes by owner, without owners that hold nothing. */
+  /** Reserved bytes by owner. Contains only owners with a reservation. */
   readonly #held = new Map<string, number>()
 
   /** @param refusal detail of the problem for a request that does not fit */
@@ -35,7 +35,7 @@ export class MemoryBudget {
     this.#reserve(owner, bytes, 0)
   }
 
-  /** @param own bytes that the owner already holds for the same request; if it holds no others, its share is not a limit */
+  /** @param own bytes that are already reserved for the same request; if the owner has no others, its share is not a limit */
   #reserve(owner: string, bytes: number, own: number): void {
     const held = this.#held.get(owner) ?? 0
     const free = this.max - this.#used - bytes

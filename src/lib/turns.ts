@@ -4,8 +4,8 @@ import { RoundRobin } from './round-robin.ts'
  * Splits long work into short turns, so that the event loop serves other requests in between. Before each small step, the work
  * checks whether the turn is over; if it is, it waits for its next turn.
  *
- * The whole process shares one turn per iteration of the event loop. Pieces of work that wait continue one at a time, so a hundred of
- * them delay the event loop no longer than one. Their API keys take turns (round-robin.ts).
+ * The whole process shares one turn per iteration of the event loop. Pieces of work that wait continue one at a time, so a hundred
+ * of them delay the event loop no longer than one. Their API keys take turns (round-robin.ts).
  */
 
 /** In milliseconds. A turn takes this long plus the last step of the work, which may take several milliseconds. */
