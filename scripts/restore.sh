@@ -50,7 +50,9 @@ check_sluice() {
   node=node_modules/.bin/node
   [ -x "$node" ] || node=node
   need "$node"
-  "$node" src/sluice.js --version >/dev/null ||
+  # The second one loads all packages that the commands need.
+  { "$node" src/sluice.js --version >/dev/null &&
+    "$node" --input-type=module --eval "await import('./src/commands/migrate.ts'); await import('./src/commands/epoch.ts')"; } ||
     die 'Sluice does not run here, see above. Nothing was changed. Run npm ci, which also installs the right Node.js'
 }
 

@@ -243,7 +243,7 @@ const SECRET: ReadonlySet<string> = new Set([
   'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
 ])
 
-/** Are traces on? */
+/** Whether traces are on. */
 export const isTraced = (config: Config): boolean =>
   config.OTEL_SDK_DISABLED === 'false' &&
   config.OTEL_TRACES_EXPORTER === 'otlp' &&

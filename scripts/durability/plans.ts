@@ -119,7 +119,7 @@ export function planOf(request: number): Plan {
 export const rivalsOf = (request: number): readonly Rival[] =>
   CONTESTS[((request - 1) / 2) % CONTESTS.length] as readonly Rival[]
 
-/** Must this record of the request be rejected? */
+/** Whether this record of the request must be rejected. */
 export const isBad = (request: number, index: number): boolean => {
   const { bad, count } = planOf(request)
   return bad === true && index === count >> 1

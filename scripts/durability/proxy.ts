@@ -284,7 +284,7 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
   }
 }
 
-/** Does the server commit when it gets this message? */
+/** Whether the server commits when it gets this message. */
 const commits = (type: string, message: Buffer, state: string): boolean =>
   // Sync after a statement outside a transaction, the end of a COPY, which is never in a transaction, or the statement COMMIT.
   (type === 'S' && state === 'I') || type === 'c' || (type === 'Q' && /^commit/i.test(message.toString('latin1', 5)))

@@ -1,20 +1,11 @@
 import type { Row } from '../data/row.ts'
 import { type Fault, Problem } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
-import { type Element, MAX_PARSED, outlineElement, parseElement } from './elements.ts'
+import { type Element, outlineElement, parseElement } from './elements.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
 import { type Extent, MAX_DEPTH, skipSpace } from './json.ts'
 import { type JsonWalk, MAX_MEMBERS } from './json-walk.ts'
-import {
-  checkJson,
-  faultAfter,
-  faultInside,
-  jsonFault,
-  notJson,
-  throwFault,
-  walkAtOnce,
-  walkJson,
-} from './parse-json.ts'
+import { checkJson, faultAfter, faultInside, jsonFault, notJson, throwFault, walkJson } from './parse-json.ts'
 import { pointerToken } from './unstorable.ts'
 
 export interface RecordLimits {
@@ -71,7 +62,7 @@ export async function readJsonRecords(
   const records: (Row | Fault)[] = []
   const take = (element: Element) => {
     const index = records.length
-    // A walk keeps only the first MAX_MEMBERS members, so no other may count as missing.
+    // A walk keeps only the first MAX_MEMBERS members. A later one is unknown, so it must not count as missing.
     const missing =
       element.extent.members > MAX_MEMBERS ? undefined : findMissingAttribute(element.value, index, format)
     const record = missing ?? checkRecord(text, element, index, limits, defaults)
@@ -79,7 +70,8 @@ export async function readJsonRecords(
   }
 
   if (single) {
-    const element = parseElement(text, start) ?? (await walkElement(text, start, owner))
+    const found = parseElement(text, start) ?? walkElement(text, start, owner)
+    const element = found instanceof Promise ? await found : found
     take(element)
     throwFault(faultAfter(element.extent.end, text))
   } else await forEachElement(text, start, limits.maxBatchRecords, owner, take)
@@ -107,7 +99,8 @@ async function forEachElement(
       lastCheck = at
       if (isTurnOver()) await waitForTurn(owner)
     }
-    const element = parseElement(text, at) ?? (await walkElement(text, at, owner))
+    const found = parseElement(text, at) ?? walkElement(text, at, owner)
+    const element = found instanceof Promise ? await found : found
     take(element)
     at = skipSpace(text, element.extent.end)
     if (text.charAt(at) === ']') break
@@ -118,10 +111,14 @@ async function forEachElement(
 }
 
 /** For a value that parseElement does not take. @throws Problem invalid_json, too_deep */
-async function walkElement(text: string, start: number, owner: string): Promise<Element> {
-  const walk = await walkJson(text, start, owner)
-  throwFault(faultInside(walk, text))
-  return outlineElement(text, start, walk)
+function walkElement(text: string, start: number, owner: string): Element | Promise<Element> {
+  const walk = walkJson(text, start, owner)
+  return walk instanceof Promise ? walk.then(toElement) : toElement(walk)
+
+  function toElement(walk: JsonWalk): Element {
+    throwFault(faultInside(walk, text))
+    return outlineElement(text, start, walk)
+  }
 }
 
 /**
@@ -137,9 +134,10 @@ export function readRecordText(
 ): Row | Fault | Promise<Row | Fault> {
   const start = skipSpace(text, 0)
   const element = parseElement(text, start)
-  // A promise for each invalid line would cost more than reading the line.
-  if (element === undefined)
-    return text.length > MAX_PARSED ? walkJson(text, start, owner).then(read) : read(walkAtOnce(text))
+  if (element === undefined) {
+    const walk = walkJson(text, start, owner)
+    return walk instanceof Promise ? walk.then(read) : read(walk)
+  }
   const fault = faultAfter(element.extent.end, text, 'line')
   return fault === undefined ? check(element) : { index, pointer: '', ...fault }
 

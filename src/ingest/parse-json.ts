@@ -14,7 +14,7 @@ export interface JsonFault {
 
 /**
  * JSON.parse for short texts, with an error that has the location but quotes nothing, because the text is payload.
- * @throws Problem invalid_json
+ * @throws Problem invalid_json, too_deep
  */
 export function parseJson(text: string): unknown {
   throwFault(jsonFault(walkAtOnce(text), text))
@@ -29,11 +29,16 @@ export function walkAtOnce(text: string): JsonWalk {
 }
 
 /**
- * Walks over the value that begins at `start`, in turns (lib/turns.ts).
+ * Walks over the value that begins at `start`, in turns (lib/turns.ts). Returns a promise only if the value is long, because a
+ * promise costs as much as walking over a small record.
  * @param owner id of the API key that takes turns
  */
-export async function walkJson(text: string, start: number, owner: string): Promise<JsonWalk> {
+export function walkJson(text: string, start: number, owner: string): JsonWalk | Promise<JsonWalk> {
   const walk = new JsonWalk(text, start)
+  return walk.run(STEP) ? walk : finishWalk(walk, owner)
+}
+
+async function finishWalk(walk: JsonWalk, owner: string): Promise<JsonWalk> {
   do {
     if (isTurnOver()) await waitForTurn(owner)
   } while (!walk.run(STEP))

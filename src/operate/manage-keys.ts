@@ -16,16 +16,23 @@ export interface KeyRequest {
 }
 
 /** Creates a key. Only its hash is stored, so the token is returned only here. */
-export async function issueKey(db: Database, request: KeyRequest): Promise<{ id: string; token: string; row: KeyRow }> {
-  const { id, token } = generateKey()
+export async function issueKey(
+  db: Database,
+  request: KeyRequest,
+  { id, token } = generateKey(),
+): Promise<{ id: string; token: string; row: KeyRow }> {
   // 256 random bits: no other key has the same hash.
   const row = (await store(db, id, token, request)) as KeyRow
   return { id, token, row }
 }
 
-/** Creates a key. @returns the key as listKeys describes it, and its token */
-export async function createKey(db: Database, request: KeyRequest): Promise<KeyDocument & { token: string }> {
-  const { token, row } = await issueKey(db, request)
+/** Creates a key with this id and token. @returns the key as listKeys describes it, and its token */
+export async function createKey(
+  db: Database,
+  request: KeyRequest,
+  secret: { id: string; token: string },
+): Promise<KeyDocument & { token: string }> {
+  const { token, row } = await issueKey(db, request, secret)
   return { ...describe(row), token }
 }
 

@@ -8,8 +8,11 @@ import { prefixFault } from '../lib/source-prefix.ts'
 import type { KeyRequest } from '../operate/manage-keys.ts'
 import { type KeyRequestBody, KeyRequestSchema } from '../schemas/keys.ts'
 
-/** Most faults that a response names. A body can have a hundred thousand, and each one costs time and memory. */
+/** Maximum number of faults that a response names. A body can have a hundred thousand, and each one costs time and memory. */
 const MAX_FAULTS = 100
+
+/** Longer paths, which only unknown fields have, are cut in texts. */
+const MAX_PATH_LENGTH = 256
 
 const CODES: Partial<Record<ValueErrorType, ProblemCode>> = {
   [ValueErrorType.ObjectRequiredProperty]: 'required',
@@ -25,7 +28,7 @@ const EXPECTED: [pointer: RegExp, expected: string][] = [
 
 /**
  * Reads the body of POST /v1/keys.
- * @throws Problem invalid_json; invalid_body, with an error for each wrong field
+ * @throws Problem invalid_json, too_deep; invalid_body, with an error for each wrong field
  */
 export function readKeyRequest(text: string): KeyRequest {
   const body = parseJson(text)
@@ -45,7 +48,8 @@ function schemaFaults(body: unknown): Fault[] {
     // A missing field is reported twice: as missing, and as a value that does not match.
     if (faults.has(path)) continue
     const [, expected] = EXPECTED.find(([pointer]) => pointer.test(path)) ?? []
-    const detail = `${path === '' ? 'The body' : path}: ${expected === undefined ? message : `expected ${expected}`}.`
+    const field = path === '' ? 'The body' : path.slice(0, MAX_PATH_LENGTH)
+    const detail = `${field}: ${expected === undefined ? message : `expected ${expected}`}.`
     faults.set(path, { pointer: path, code: CODES[type] ?? 'invalid_value', detail })
     if (faults.size === MAX_FAULTS) break
   }

@@ -1,12 +1,13 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { decodeText } from '../ingest/body.ts'
 import { readEncoding } from '../ingest/inflate.ts'
 import { before } from '../lib/before.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { Problem } from '../lib/problems.ts'
-import type { Key } from '../operate/keys.ts'
+import { generateKey, type Key } from '../operate/keys.ts'
 import { createKey, listKeys, revokeKey } from '../operate/manage-keys.ts'
+import { toProblem } from '../plugins/problems.ts'
 import { KeyIdSchema, KeyListSchema, KeyRequestSchema, NewKeySchema } from '../schemas/keys.ts'
 import { ProblemSchema } from '../schemas/problem.ts'
 import { readKeyRequest } from './key-request.ts'
@@ -24,7 +25,7 @@ const common = { tags: ['keys'], security: [{ key: [] }] }
 const routes: FastifyPluginAsync = async (app) => {
   const config = { shed: 'read' } as const
   const onRequest = [app.requireScope('admin'), requireAllSources]
-  const queries = new FairSemaphore(1, 'Other requests are managing keys. Try again later.')
+  const queries = new FairSemaphore(2, 'Other requests are managing keys. Try again later.')
 
   app.post('/v1/keys', {
     schema: {
@@ -52,8 +53,9 @@ const routes: FastifyPluginAsync = async (app) => {
         const fields = readKeyRequest(decodeText(body, 'a JSON object that describes the key'))
         // The body may have taken a long time.
         app.keyNow(request, 'admin')
-        const key = await inTurn(request, signal, () => createKey(app.db.read, fields))
-        log(request, key.id, 'an API key was created')
+        const secret = generateKey()
+        const create = () => createKey(app.db.read, fields, secret)
+        const key = await change(request, signal, secret.id, 'created', create)
         return reply.code(201).header('cache-control', 'no-store').sendJson(JSON.stringify(key))
       } finally {
         reserve()
@@ -75,7 +77,7 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest,
     handler: whileReading(async (request, reply, { signal, reserve }) => {
       const keys = await inTurn(request, signal, () => listKeys(app.db.read))
-      const body = JSON.stringify({ keys })
+      const body = Buffer.from(JSON.stringify({ keys }))
       reserve(body.length)
       return reply.sendJson(body)
     }),
@@ -93,30 +95,51 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest,
     handler: whileReading<{ Params: { id: string } }>(async (request, reply, { signal }) => {
       const { id } = request.params
-      // Only such ids exist, and PostgreSQL cannot store every other text.
-      const found = /^[\w-]+$/.test(id) && (await inTurn(request, signal, () => revokeKey(app.db.read, id)))
-      if (!found) throw new Problem('not_found', `There is no key "${id}". GET /v1/keys lists all keys.`)
-      log(request, id, 'an API key was revoked')
+      const revoke = async () => {
+        if (!(await revokeKey(app.db.read, id))) throw unknown(id)
+      }
+      // Ids have only these characters. PostgreSQL cannot store U+0000, which another text may contain.
+      if (!/^[\w-]+$/.test(id)) throw unknown(id)
+      await change(request, signal, id, 'revoked', revoke)
       return reply.code(204).send()
     }),
   })
 
-  /** Runs a query on a connection for single records. Only one at a time, so that the others are left to the records. */
+  /** Runs a query on a connection for single records. Only two at a time, so that one is left to the records. */
   function inTurn<T>(request: FastifyRequest, signal: AbortSignal, query: () => Promise<T>): Promise<T> {
     const { id } = request.key as Key
     const wait = { signal, maxMs: MAX_WAIT_MS }
     return queries.run(id, wait, () => app.semaphores.read.run(id, wait, query))
   }
 
-  /** Who created or revoked which key must be known when a key with the scope `admin` has leaked. */
-  function log(request: FastifyRequest, managedKey: string, msg: string): void {
-    app.log.info({ requestId: request.id, key: request.key?.id, managedKey }, msg)
+  /** Runs a query that changes a key, and logs who did it: this must be known if a key with the scope `admin` has leaked. */
+  async function change<T>(
+    request: FastifyRequest,
+    signal: AbortSignal,
+    managedKey: string,
+    done: 'created' | 'revoked',
+    query: () => Promise<T>,
+  ): Promise<T> {
+    const [requestId, key] = [request.id, request.key?.id]
+    try {
+      const result = await inTurn(request, signal, query)
+      app.log.info({ requestId, key, managedKey }, `an API key was ${done}`)
+      return result
+    } catch (error) {
+      // If the client disconnected during the wait, the query was not sent.
+      const isUnknown =
+        error !== signal.reason && toProblem(error as FastifyError, request.method).outcome === 'unknown'
+      if (isUnknown) app.log.warn({ requestId, key, managedKey }, `it is unknown whether an API key was ${done}`)
+      throw error
+    }
   }
 }
 
 export default routes
 
 const MAX_WAIT_MS = 5_000
+
+const unknown = (id: string) => new Problem('not_found', `There is no key "${id}". GET /v1/keys lists all keys.`)
 
 /** Otherwise a key that is limited to some sources could create a key for all of them. @throws Problem forbidden */
 function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {

@@ -69,7 +69,7 @@ t.test('the refusal quotes nothing of the body', async (t) => {
 })
 
 t.test('the location is the first character with which the text can no longer become JSON', (t) => {
-  /** Is the text JSON or only cut short, according to V8's error message? */
+  /** Whether the text is JSON or only cut short, according to V8's error message. */
   const isCutShort = (text: string) => {
     try {
       JSON.parse(text)

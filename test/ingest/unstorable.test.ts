@@ -13,7 +13,7 @@ const db = connect(app.database.superUrl)
 t.teardown(() => db.destroy())
 const base = '"source":"s","type":"t"'
 
-/** Does PostgreSQL accept the text as jsonb? */
+/** Whether PostgreSQL accepts the text as jsonb. */
 const fitsJsonb = (text: string) =>
   sql`SELECT ${text}::jsonb IS NOT NULL`.execute(db).then(
     () => true,

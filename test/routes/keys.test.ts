@@ -248,6 +248,14 @@ t.test('if the database fails, the outcome says what is known about the change',
     const outcome = 'unknown'
     t.match((await call('POST', '', KEY)).json, { status: 503, code: 'database_unavailable', outcome })
     t.match((await call('DELETE', `/${admin.id}`)).json, { status: 503, code: 'database_unavailable', outcome })
+    // The key may exist: its id must be in the log.
+    t.match(
+      server.logs.filter(({ msg }) => /^it is unknown/.test(String(msg))),
+      [
+        { level: 'warn', key: admin.id, managedKey: /^[0-9a-f]{12}$/, msg: /created$/ },
+        { level: 'warn', key: admin.id, managedKey: admin.id, msg: /revoked$/ },
+      ],
+    )
   })
 })
 

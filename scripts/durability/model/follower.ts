@@ -88,7 +88,7 @@ export class Follower {
     }
   }
 
-  /** Is one of these rows after the last record that it saw? Rows before that record cannot appear any more. */
+  /** Whether one of these rows is after the last record that it saw. Rows before that record cannot appear any more. */
   #hasUnseen(rows: StoredRow[]): boolean {
     const last = this.#seen.at(-1)?.cursor
     return rows.some(({ cursor }) => last === undefined || compareCursors(cursor, last) > 0)

@@ -136,7 +136,7 @@ export class History {
     })
   }
 
-  /** Can retention have deleted a record between these two times? */
+  /** Whether retention can have deleted a record between these two times. */
   mayHaveRemoved(from: number, to: number): boolean {
     return this.faults.some(({ what, begin, end }) => what === RETENTION && begin <= to && end >= from)
   }

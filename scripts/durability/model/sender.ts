@@ -16,7 +16,7 @@ export interface SenderOptions {
   patienceMs: number
   /** Numbers the requests of all clients. */
   nextNumber(): number
-  /** Should requests have many new records now? */
+  /** Whether requests should have many new records now. */
   isFresh(): boolean
 }
 
@@ -74,7 +74,7 @@ export async function sendOnce(
   return response
 }
 
-/** Should the record be sent again? Without an id of its own, it would be stored twice. */
+/** Whether the record should be sent again. Without an id of its own, it would be stored twice. */
 const isOpen = ({ claim, id }: Attempt) => id !== undefined && (claim === 'unknown' || claim === 'not_written')
 
 /** The same bytes as a new request. */
