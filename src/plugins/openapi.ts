@@ -70,7 +70,7 @@ export default fp(async function openapi(app: FastifyInstance) {
     staticCSP: true,
     uiConfig: { validatorUrl: null, tryItOutEnabled: true },
     // Hides the top bar, which has the library's logo and a field for other documents.
-    theme: { title: 'Sluice', css: [{ filename: 'theme.css', content: '.topbar { display: none }' }] },
+    theme: { title: 'Sluice', css: [{ filename: 'theme.css', content: '.swagger-ui .topbar { display: none }' }] },
   })
 })
 
