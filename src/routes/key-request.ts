@@ -11,8 +11,8 @@ import { type KeyRequestBody, KeyRequestSchema } from '../schemas/keys.ts'
 /** Maximum number of faults that a response names. A body can have a hundred thousand, and each one costs time and memory. */
 const MAX_FAULTS = 100
 
-/** Longer paths, which only unknown fields have, are cut in texts. */
-const MAX_PATH_LENGTH = 256
+/** Longer names, which only unknown fields have, are cut: a response would repeat a name of half a megabyte. */
+const MAX_NAME_LENGTH = 256
 
 const CODES: Partial<Record<ValueErrorType, ProblemCode>> = {
   [ValueErrorType.ObjectRequiredProperty]: 'required',
@@ -34,8 +34,8 @@ export function readKeyRequest(text: string): KeyRequest {
   const body = parseJson(text)
   const repeated = findRepeatedName(text)
   if (repeated !== undefined) {
-    const detail = `The field ${repeated} occurs twice.`
-    throw invalid([{ pointer: `/${pointerToken(repeated)}`, code: 'repeated_field', detail }])
+    const pointer = `/${pointerToken(repeated)}`.slice(0, MAX_NAME_LENGTH)
+    throw invalid([{ pointer, code: 'repeated_field', detail: `${pointer}: The field occurs twice.` }])
   }
   const faults = schemaFaults(body)
   if (faults.length > 0) throw invalid(faults)
@@ -48,9 +48,9 @@ function schemaFaults(body: unknown): Fault[] {
     // A missing field is reported twice: as missing, and as a value that does not match.
     if (faults.has(path)) continue
     const [, expected] = EXPECTED.find(([pointer]) => pointer.test(path)) ?? []
-    const field = path === '' ? 'The body' : path.slice(0, MAX_PATH_LENGTH)
-    const detail = `${field}: ${expected === undefined ? message : `expected ${expected}`}.`
-    faults.set(path, { pointer: path, code: CODES[type] ?? 'invalid_value', detail })
+    const pointer = path.slice(0, MAX_NAME_LENGTH)
+    const detail = `${pointer === '' ? 'The body' : pointer}: ${expected === undefined ? message : `expected ${expected}`}.`
+    faults.set(path, { pointer, code: CODES[type] ?? 'invalid_value', detail })
     if (faults.size === MAX_FAULTS) break
   }
   return [...faults.values()]
