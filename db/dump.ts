@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { Kysely, PostgresDialect, sql } from 'kysely'
 import { Pool } from 'pg'
-import { migrate } from '../src/data/migrate.ts'
-import { ensureDatabase } from '../src/data/roles.ts'
+import { migrate } from '../src/postgres/migrate.ts'
+import { ensureDatabase } from '../src/postgres/roles.ts'
 import { openEmbedded } from './embedded/index.ts'
 
 // As a program: node db/dump.ts > db/schema.sql

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { type Kysely, sql } from 'kysely'
-import { ensureDatabase, ensureRoles, roleNames } from '../../src/data/roles.ts'
+import { ensureDatabase, ensureRoles, roleNames } from '../../src/postgres/roles.ts'
 import { ensureCluster } from './cluster.ts'
 import { EmbeddedError } from './error.ts'
 import { prepareHome } from './home.ts'

@@ -1,9 +1,9 @@
 import { sql } from 'kysely'
 import { openEmbedded } from '../../db/embedded/index.ts'
+import { issueKey } from '../../src/access/manage-keys.ts'
 import { withConnection } from '../../src/commands/database.ts'
-import { migrate } from '../../src/data/migrate.ts'
-import { ensureDatabase } from '../../src/data/roles.ts'
-import { issueKey } from '../../src/operate/manage-keys.ts'
+import { migrate } from '../../src/postgres/migrate.ts'
+import { ensureDatabase } from '../../src/postgres/roles.ts'
 import { idOf, readRecord } from './order-events.ts'
 
 /** The table of Sluice, and an identical table for the naive server and for COPY. */

@@ -6,9 +6,9 @@ import { type Home, prepareHome } from '../../db/embedded/home.ts'
 import { openEmbedded } from '../../db/embedded/index.ts'
 import { run } from '../../db/embedded/run.ts'
 import { findServer, startServer } from '../../db/embedded/server.ts'
+import { issueKey } from '../../src/access/manage-keys.ts'
 import { withConnection } from '../../src/commands/database.ts'
-import { migrate } from '../../src/data/migrate.ts'
-import { issueKey } from '../../src/operate/manage-keys.ts'
+import { migrate } from '../../src/postgres/migrate.ts'
 
 /** A PostgreSQL for faults. It keeps its port when it restarts. */
 export interface Postgres {

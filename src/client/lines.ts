@@ -1,4 +1,4 @@
-import { type Block, LineCutter, type LongLine } from '../ingest/line-cutter.ts'
+import { type Block, LineCutter, type LongLine } from '../lib/line-cutter.ts'
 
 /** One record of an input. */
 export type InputLine = SendableLine | UnsendableLine

@@ -1,8 +1,8 @@
+import { downloadBackup, listBackups, uploadBackups } from '../backups/backups.ts'
+import { type Bucket, openBucket } from '../backups/bucket.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { recordJobRun } from '../data/jobs.ts'
 import { createLogger } from '../logger.ts'
-import { downloadBackup, listBackups, uploadBackups } from '../operate/backups.ts'
-import { type Bucket, openBucket } from '../operate/bucket.ts'
 import { withConnection } from './database.ts'
 
 /** `sluice backups upload`: also records the result of the run in the database of DATABASE_URL, if it is set. */

@@ -1,7 +1,7 @@
+import { ensureBootstrapKey } from '../access/manage-keys.ts'
 import { type Config, loadConfig } from '../config.ts'
-import { ensureDatabase, ensureRoles, type RoleName, roleNames } from '../data/roles.ts'
 import { createLogger } from '../logger.ts'
-import { ensureBootstrapKey } from '../operate/manage-keys.ts'
+import { ensureDatabase, ensureRoles, type RoleName, roleNames } from '../postgres/roles.ts'
 import { withConnection } from './database.ts'
 
 /** The environment of a process: names and values, as in process.env. */

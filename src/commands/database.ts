@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts'
-import { connect } from '../data/connect.ts'
-import type { Database } from '../data/schema.ts'
 import { LOCAL_FOLDER } from '../lib/local-folder.ts'
+import { connect } from '../postgres/connect.ts'
+import type { Database } from '../postgres/schema.ts'
 
 export interface DatabaseUrls {
   /** For the server: may store and read records. */

@@ -1,10 +1,10 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, relative } from 'node:path'
+import { hashKey, SCOPES } from '../access/key.ts'
+import { ensureBootstrapKey, issueKey } from '../access/manage-keys.ts'
 import type { Config } from '../config.ts'
 import { selectKeys } from '../data/keys.ts'
-import type { Database } from '../data/schema.ts'
-import { hashKey, SCOPES } from '../operate/keys.ts'
-import { ensureBootstrapKey, issueKey } from '../operate/manage-keys.ts'
+import type { Database } from '../postgres/schema.ts'
 
 /**
  * Makes sure that there is a first key. A key that it creates is written to `file`, which only the owner can read.

@@ -1,9 +1,9 @@
+import { SCOPES, type Scope } from '../access/key.ts'
+import { issueKey, listKeys as listAll } from '../access/manage-keys.ts'
 import { loadConfig } from '../config.ts'
 import { revokeKey } from '../data/keys.ts'
-import type { Database } from '../data/schema.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
-import { SCOPES, type Scope } from '../operate/keys.ts'
-import { issueKey, listKeys as listAll } from '../operate/manage-keys.ts'
+import type { Database } from '../postgres/schema.ts'
 import { openDatabase, withConnection } from './database.ts'
 
 export interface CreateOptions {

@@ -1,6 +1,6 @@
 import { loadConfig } from '../config.ts'
-import { migrate } from '../data/migrate.ts'
 import { createLogger } from '../logger.ts'
+import { migrate } from '../postgres/migrate.ts'
 import { openDatabase, withConnection } from './database.ts'
 
 /** `sluice migrate`: brings the schema up to date. DATABASE_URL must be the owner's. */

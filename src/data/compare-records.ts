@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
+import type { Database } from '../postgres/schema.ts'
+import { synchronousTransaction } from '../postgres/session.ts'
 import { type Columns, sent } from './insert-records.ts'
-import type { Database } from './schema.ts'
-import { synchronousTransaction } from './session.ts'
 
 export interface Comparison {
   /** Index of the row among the rows that were sent. */

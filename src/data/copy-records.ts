@@ -1,11 +1,11 @@
-import { withClient } from './connect.ts'
-import { copyIn } from './copy-in.ts'
-import { PackedRows } from './packed-rows.ts'
-import type { Rows } from './row.ts'
-import type { Database } from './schema.ts'
+import { withClient } from '../postgres/connect.ts'
+import { copyIn } from '../postgres/copy-in.ts'
+import { PackedRows } from '../postgres/packed-rows.ts'
+import type { Rows } from '../postgres/row.ts'
+import type { Database } from '../postgres/schema.ts'
+import { SYNCHRONOUS_TRANSACTION } from '../postgres/session.ts'
+import { TUPLE_COLUMNS, writeTuple } from '../postgres/tuple.ts'
 import { NOTHING_SEEN, type Seen } from './seen.ts'
-import { SYNCHRONOUS_TRANSACTION } from './session.ts'
-import { TUPLE_COLUMNS, writeTuple } from './tuple.ts'
 
 // The transaction id comes first: on a standby it fails with 25006 ("try again"), while current_epoch() would fail with 55000,
 // which looks like a bug.

@@ -1,4 +1,5 @@
 import { type RawBuilder, sql } from 'kysely'
+import type { Database } from '../postgres/schema.ts'
 import {
   BYTES,
   type Deletion,
@@ -8,7 +9,6 @@ import {
   type TextPosition,
   toPosition,
 } from './deletable.ts'
-import type { Database } from './schema.ts'
 
 /** The records that one policy deletes. */
 export interface Share {

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import type { Database } from '../postgres/schema.ts'
 import {
   BYTES,
   type PositionColumns,
@@ -8,7 +9,6 @@ import {
   type TextPosition,
   toPosition,
 } from './deletable.ts'
-import type { Database } from './schema.ts'
 
 /** What one step down the feed found. */
 export interface CutoffStep {

@@ -1,10 +1,10 @@
 import { sql } from 'kysely'
-import { Column } from './column.ts'
-import { pack } from './packed-rows.ts'
-import type { Rows } from './row.ts'
-import type { Database } from './schema.ts'
+import { Column } from '../postgres/column.ts'
+import { pack } from '../postgres/packed-rows.ts'
+import type { Rows } from '../postgres/row.ts'
+import type { Database } from '../postgres/schema.ts'
+import { synchronousTransaction } from '../postgres/session.ts'
 import { NOTHING_SEEN, type Seen } from './seen.ts'
-import { synchronousTransaction } from './session.ts'
 
 /** The values of `n` from `base` on that belong to one flush; see `n` in db/migrations/0001_records.sql. */
 export const SLOTS_PER_FLUSH = 2 ** 20

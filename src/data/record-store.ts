@@ -1,14 +1,14 @@
 import { randomInt } from 'node:crypto'
 import { sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
+import type { Row, Rows } from '../postgres/row.ts'
+import type { Database } from '../postgres/schema.ts'
+import { AfterCommitError, classifyFailure, sqlstateOf } from '../postgres/sqlstate.ts'
 import { compareRecords } from './compare-records.ts'
 import { CopyGate } from './copy-gate.ts'
 import { copyRecords } from './copy-records.ts'
 import { type Columns, insertRecords, SLOTS_PER_FLUSH, toColumns } from './insert-records.ts'
-import type { Row, Rows } from './row.ts'
-import type { Database } from './schema.ts'
 import { isAfter, NOTHING_SEEN, type Seen } from './seen.ts'
-import { AfterCommitError, classifyFailure, sqlstateOf } from './sqlstate.ts'
 
 /** The result of one row. */
 export type RowOutcome =

@@ -1,8 +1,8 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
+import { readRows } from '../postgres/read-rows.ts'
+import type { Database } from '../postgres/schema.ts'
 import { isAllowed } from './allowed-sources.ts'
-import { readRows } from './read-rows.ts'
-import type { Database } from './schema.ts'
 
 /** A record of the table. Times, 64-bit numbers and JSON are PostgreSQL's text. */
 export interface StoredRecord {

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
-import { Problem } from '../lib/problems.ts'
+import { Problem } from '../problems.ts'
 import { Bytes } from './bytes.ts'
 import { abandon, inflaterBytes, toBodyProblem } from './inflate.ts'
 

@@ -1,11 +1,11 @@
 import { isUtf8 } from 'node:buffer'
 import type { IncomingHttpHeaders } from 'node:http'
-import { type Fault, Problem } from '../lib/problems.ts'
+import { checkJson } from '../lib/json/parse.ts'
+import { type Fault, Problem } from '../problems.ts'
 import { EXTENSION_NAME } from '../schemas/record.ts'
 import { decodeText } from './body.ts'
 import type { Defaults } from './envelope.ts'
 import { type Batch, isFault, type JsonFormat, type RecordLimits, readRecordText } from './json-records.ts'
-import { checkJson } from './parse-json.ts'
 
 /** Required by CloudEvents 1.0.2, section 3.1. In these formats, Sluice does not fill in a missing id or version. */
 const REQUIRED = ['specversion', 'id', 'source', 'type'] as const

@@ -1,13 +1,13 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
-import type { Row } from '../data/row.ts'
 import { decodeCursor } from '../lib/cursor.ts'
-import type { Fault } from '../lib/problems.ts'
+import { pointerToken } from '../lib/json/unstorable.ts'
+import { parseTime } from '../lib/time.ts'
+import type { Row } from '../postgres/row.ts'
+import type { Fault } from '../problems.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { EXTENSION_NAME, ExtensionValueSchema, RecordInputSchema } from '../schemas/record.ts'
-import { parseTime } from './time.ts'
-import { pointerToken } from './unstorable.ts'
 
 // Extensions are checked one by one below. In the compiled check, they would cost a second loop over all names.
 const envelope = TypeCompiler.Compile(Type.Object(RecordInputSchema.properties))

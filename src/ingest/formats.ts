@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { before } from '../lib/before.ts'
-import { Problem } from '../lib/problems.ts'
 import { waitForTurn } from '../lib/turns.ts'
+import { Problem } from '../problems.ts'
 import { LINE_TYPES } from '../schemas/media-types.ts'
 import { decodeText } from './body.ts'
 import { BATCHED, isBinary, readBinaryEvent, STRUCTURED } from './cloudevents.ts'

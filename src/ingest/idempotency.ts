@@ -1,4 +1,4 @@
-import { Problem } from '../lib/problems.ts'
+import { Problem } from '../problems.ts'
 
 /** A structured-field string (RFC 8941, section 3.3.3). */
 const QUOTED = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/

@@ -1,7 +1,7 @@
 import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { constants, createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { Inflater } from '../lib/inflater.ts'
-import { Problem } from '../lib/problems.ts'
+import { Problem } from '../problems.ts'
 import { gatherChunks } from './gather-chunks.ts'
 
 const INFLATERS = {

@@ -1,9 +1,10 @@
+import { sourceFault } from '../access/check.ts'
+import type { Key } from '../access/key.ts'
 import type { RowOutcome } from '../data/record-store.ts'
-import type { Row } from '../data/row.ts'
-import type { Fault } from '../lib/problems.ts'
-import { sourceFault } from '../operate/access.ts'
-import type { Key } from '../operate/keys.ts'
+import type { Row } from '../postgres/row.ts'
+import type { Fault } from '../problems.ts'
 import type { Counts } from '../schemas/results.ts'
+import type { Writer } from '../writer/writer.ts'
 import { type Batch, isFault } from './json-records.ts'
 import type { Preferences } from './prefer.ts'
 import {
@@ -17,7 +18,6 @@ import {
   strictRefusal,
   writeResults,
 } from './results.ts'
-import type { Writer } from './writer.ts'
 
 export interface IngestRequest {
   batch: Batch

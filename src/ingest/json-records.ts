@@ -1,12 +1,12 @@
-import type { Row } from '../data/row.ts'
-import { type Fault, Problem } from '../lib/problems.ts'
+import { type Extent, MAX_DEPTH, skipSpace } from '../lib/json/extent.ts'
+import { checkJson, faultAfter, faultInside, jsonFault, notJson, throwFault, walkJson } from '../lib/json/parse.ts'
+import { pointerToken } from '../lib/json/unstorable.ts'
+import { type JsonWalk, MAX_MEMBERS } from '../lib/json/walk.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
+import type { Row } from '../postgres/row.ts'
+import { type Fault, Problem } from '../problems.ts'
 import { type Element, outlineElement, parseElement } from './elements.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
-import { type Extent, MAX_DEPTH, skipSpace } from './json.ts'
-import { type JsonWalk, MAX_MEMBERS } from './json-walk.ts'
-import { checkJson, faultAfter, faultInside, jsonFault, notJson, throwFault, walkJson } from './parse-json.ts'
-import { pointerToken } from './unstorable.ts'
 
 export interface RecordLimits {
   maxRecordBytes: number

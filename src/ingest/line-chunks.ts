@@ -1,9 +1,9 @@
-import { RowPacker } from '../data/packed-rows.ts'
-import type { Row } from '../data/row.ts'
-import type { Problem } from '../lib/problems.ts'
-import type { Key } from '../operate/keys.ts'
+import type { Key } from '../access/key.ts'
+import { RowPacker } from '../postgres/packed-rows.ts'
+import type { Row } from '../postgres/row.ts'
+import type { Problem } from '../problems.ts'
+import type { Writer } from '../writer/writer.ts'
 import { CONFLICT_BYTES, type LineReport, MAX_REJECTIONS } from './line-report.ts'
-import type { Writer } from './writer.ts'
 
 /** Size of a chunk: large enough for a flush of its own, small enough to hold several in memory. */
 const CHUNK_ROWS = 2000

@@ -1,6 +1,6 @@
 import type { RowOutcome } from '../data/record-store.ts'
-import type { Row, Rows } from '../data/row.ts'
-import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
+import type { Row, Rows } from '../postgres/row.ts'
+import { type Fault, Problem, type ProblemCode } from '../problems.ts'
 import type { Counts } from '../schemas/results.ts'
 import { codeForAll, noCounts, rowFault } from './results.ts'
 

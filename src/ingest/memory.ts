@@ -1,6 +1,6 @@
 import { isAscii } from 'node:buffer'
-import type { Row } from '../data/row.ts'
-import type { Fault } from '../lib/problems.ts'
+import type { Row } from '../postgres/row.ts'
+import type { Fault } from '../problems.ts'
 import { isFault } from './json-records.ts'
 
 // Memory that a request holds until it is answered, in addition to its body. test/ingest/memory.test.ts measures it and fails

@@ -1,8 +1,8 @@
 import type { RowOutcome } from '../data/record-store.ts'
-import type { Row } from '../data/row.ts'
 import { encodeCursor } from '../lib/cursor.ts'
-import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../lib/problems.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
+import type { Row } from '../postgres/row.ts'
+import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../problems.ts'
 import type { Counts } from '../schemas/results.ts'
 import { isFault } from './json-records.ts'
 

@@ -1,4 +1,4 @@
-import { Problem } from './problems.ts'
+import { Problem } from '../problems.ts'
 
 /**
  * A bound on the memory that clients can claim. A request that does not fit is refused at once. One budget is for the bodies

@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client'
 import { JOBS, type JobName, type JobState } from '../data/jobs.ts'
+import { registerCounter, registerGauge } from '../lib/metrics.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
-import { registerCounter, registerGauge } from './register.ts'
 
 /** Maximum time that a scrape waits for the database. After that, it gets the values of the last query. */
 const MAX_WAIT_MS = 500

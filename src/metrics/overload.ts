@@ -1,6 +1,6 @@
 import type { Registry } from 'prom-client'
-import type { StorageBudget } from '../operate/storage-budget.ts'
-import { registerCounter, registerGauge } from './register.ts'
+import { registerCounter, registerGauge } from '../lib/metrics.ts'
+import type { StorageBudget } from '../retention/storage-budget.ts'
 
 /** The storage budget and its use; no metrics without a budget. */
 export function registerStorageMetrics(registry: Registry, storage: StorageBudget): void {

@@ -1,6 +1,6 @@
 import type { Registry } from 'prom-client'
-import type { PoolStatus } from '../data/connect.ts'
-import { registerGauge } from './register.ts'
+import { registerGauge } from '../lib/metrics.ts'
+import type { PoolStatus } from '../postgres/connect.ts'
 
 /** Connections to the database, by pool. */
 export function registerPoolMetrics(registry: Registry, pools: { pool: string; status: () => PoolStatus }[]): void {

@@ -2,8 +2,8 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { cutConnections } from '../data/connect.ts'
-import { Problem } from '../lib/problems.ts'
+import { cutConnections } from '../postgres/connect.ts'
+import { Problem } from '../problems.ts'
 
 const CHECK_MS = 50
 /**

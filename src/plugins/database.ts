@@ -1,10 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { connect, poolStatus, type Query } from '../data/connect.ts'
-import type { Database } from '../data/schema.ts'
 import { WRITERS } from '../data/stalled-writers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { registerPoolMetrics } from '../metrics/pools.ts'
+import { connect, poolStatus, type Query } from '../postgres/connect.ts'
+import type { Database } from '../postgres/schema.ts'
 
 /**
  * Connections per flush. Each try may log in again: the login of the try before it may never get a response, so a try does not

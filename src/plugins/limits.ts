@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Key } from '../access/key.ts'
+import { type RateLimit, RateLimits } from '../access/rate-limits.ts'
 import type { Admit } from '../ingest/line-chunks.ts'
-import type { Key } from '../operate/keys.ts'
-import { type RateLimit, RateLimits } from '../operate/rate-limits.ts'
 
 /** Longer waits are split, because a sender that disconnects is noticed only between two of them. */
 const MAX_SLEEP_MS = 1_000

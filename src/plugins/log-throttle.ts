@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
-import type { ProblemCode } from '../lib/problems.ts'
+import type { ProblemCode } from '../problems.ts'
 
 /** Maximum number of lines per second about refusals with the same code: enough to see who sends them and what is wrong. */
 const LINES_PER_SECOND = 10

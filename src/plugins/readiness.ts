@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { pendingMigrations } from '../data/migrate.ts'
-import { registerGauge } from '../metrics/register.ts'
+import { registerGauge } from '../lib/metrics.ts'
+import { pendingMigrations } from '../postgres/migrate.ts'
 
 const CHECK_MS = 500
 

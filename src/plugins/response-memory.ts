@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Key } from '../access/key.ts'
 import { MemoryBudget } from '../lib/memory-budget.ts'
-import type { Key } from '../operate/keys.ts'
 import { MAX_PIPELINED } from './bodies.ts'
 
 /** Memory of a request itself while it waits for its turn, as measured: it bounds the number of waiting requests. */

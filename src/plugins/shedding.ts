@@ -1,8 +1,8 @@
 import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { Problem } from '../lib/problems.ts'
 import { registerShedMetrics } from '../metrics/overload.ts'
+import { Problem } from '../problems.ts'
 
 /** Kinds of requests: ingestion is shed first, reading later. */
 export type Sheddable = 'ingest' | 'read'

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { registerStorageMetrics } from '../metrics/overload.ts'
-import { measureStorage, StorageBudget, type StorageState } from '../operate/storage-budget.ts'
+import { measureStorage, StorageBudget, type StorageState } from '../retention/storage-budget.ts'
 
 /** The storage budget, measured on the primary. */
 export default fp(

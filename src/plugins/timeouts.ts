@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
-import { Problem } from '../lib/problems.ts'
+import { Problem } from '../problems.ts'
 
 /** For Fastify: all headers of a request together have a time limit. The body has none, because streams of lines have no end. */
 export const headerTimeouts = ({ STALL_SECONDS }: Config) => ({

@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { isTraced } from '../config.ts'
-import type { Traces } from '../traces/traces.ts'
+import type { Traces } from './tracing/traces.ts'
 
 type RequestSpan = ReturnType<Traces['startRequest']>
 
@@ -13,7 +13,7 @@ export default fp(
     app.decorateRequest('span', undefined)
     if (!isTraced(config)) return
 
-    const { openTraces } = await import('../traces/sdk.ts')
+    const { openTraces } = await import('./tracing/sdk.ts')
     const log: FastifyBaseLogger = app.log
     const { traces, close } = openTraces(config, (fields, message) => log.warn(fields, message))
     app.traces = traces

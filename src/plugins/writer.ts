@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { createRecordStore } from '../data/record-store.ts'
-import { Writer } from '../ingest/writer.ts'
 import { MemoryBudget } from '../lib/memory-budget.ts'
 import { measureWriter, registerQueueMetrics } from '../metrics/writer.ts'
+import { Writer } from '../writer/writer.ts'
 
 /** The one writer of this process. It is registered after the database, so it drains and closes before it. */
 export default fp(

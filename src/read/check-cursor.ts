@@ -1,6 +1,6 @@
 import { cursorStateOf } from '../data/epochs.ts'
 import type { Position } from '../lib/cursor.ts'
-import { Problem } from '../lib/problems.ts'
+import { Problem } from '../problems.ts'
 import { inTurn, type Reader } from './reader.ts'
 
 const READ_BETWEEN =

@@ -1,10 +1,10 @@
+import type { Key } from '../access/key.ts'
 import type { RecordFilter } from '../data/select-records.ts'
-import { MAX_DEPTH } from '../ingest/json.ts'
-import { jsonFault, walkAtOnce } from '../ingest/parse-json.ts'
-import { parseTime } from '../ingest/time.ts'
 import { decodeCursor, type Position } from '../lib/cursor.ts'
-import { Problem, type ProblemCode } from '../lib/problems.ts'
-import type { Key } from '../operate/keys.ts'
+import { MAX_DEPTH } from '../lib/json/extent.ts'
+import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
+import { parseTime } from '../lib/time.ts'
+import { Problem, type ProblemCode } from '../problems.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 
 /** Reads the filter, and checks what the schema of the query cannot check. @throws Problem invalid_query */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { classifyFailure, sqlstateOf } from '../data/sqlstate.ts'
+import { classifyFailure, sqlstateOf } from '../postgres/sqlstate.ts'
 
 const FIRST_PAUSE_MS = 50
 const MAX_PAUSE_MS = 500

@@ -1,11 +1,11 @@
 import { Value, ValueErrorType } from '@sinclair/typebox/value'
+import type { KeyRequest } from '../access/manage-keys.ts'
 import { findRepeatedName } from '../ingest/elements.ts'
-import { parseJson } from '../ingest/parse-json.ts'
-import { parseTime } from '../ingest/time.ts'
-import { pointerToken } from '../ingest/unstorable.ts'
-import { type Fault, Problem, type ProblemCode } from '../lib/problems.ts'
+import { parseJson } from '../lib/json/parse.ts'
+import { pointerToken } from '../lib/json/unstorable.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
-import type { KeyRequest } from '../operate/manage-keys.ts'
+import { parseTime } from '../lib/time.ts'
+import { type Fault, Problem, type ProblemCode } from '../problems.ts'
 import { type KeyRequestBody, KeyRequestSchema } from '../schemas/keys.ts'
 
 /** Maximum number of faults that a response names. A body can have a hundred thousand, and each one costs time and memory. */

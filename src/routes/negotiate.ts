@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import Negotiator from 'negotiator'
-import { Problem } from '../lib/problems.ts'
+import { Problem } from '../problems.ts'
 
 /** A parameter of a media type, except its weight (RFC 9110, sections 5.6.6 and 12.4.2). */
 const PARAMETER = /;\s*(?!q\s*=)[^\s;,="]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*)/gi

@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Key } from '../access/key.ts'
 import { type BodyLimits, readBody } from '../ingest/body.ts'
 import { abandon, type Encoding, inflate, toBodyProblem } from '../ingest/inflate.ts'
 import { requestBytes } from '../ingest/memory.ts'
-import type { Key } from '../operate/keys.ts'
 
 export type Reserve = (bytes?: number) => void
 

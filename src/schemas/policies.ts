@@ -12,7 +12,7 @@ export const PolicySchema = Type.Object(
     sourcePrefix: text('sluice-text', 'Records whose source starts with this text'),
     maxAge: Type.Optional(
       Type.String({
-        // Nine digits of weeks are more than a timestamp can hold; see MAX_SECONDS in operate/policies.ts.
+        // Nine digits of weeks are more than a timestamp can hold; see MAX_SECONDS in retention/policies.ts.
         pattern: '^[1-9][0-9]{0,8}[smhdw]$',
         title: 'a whole number and a unit, s, m, h, d or w: 30d',
         description: 'Records that were received longer ago are deleted',

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { PROBLEMS } from '../lib/problems.ts'
+import { PROBLEMS } from '../problems.ts'
 
 export const FaultSchema = Type.Object(
   {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { connect as open, type Socket } from 'node:net'
 import t from 'tap'
-import { issueKey } from '../../src/operate/manage-keys.ts'
+import { issueKey } from '../../src/access/manage-keys.ts'
 import { runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'

@@ -4,13 +4,13 @@ import { json } from 'node:stream/consumers'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { openNetwork } from '../../scripts/durability/proxy.ts'
-import { issueKey } from '../../src/operate/manage-keys.ts'
+import { issueKey } from '../../src/access/manage-keys.ts'
 import { runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
-// A dead connection is found after a silence and a login without response (data/dead-connections.ts): four seconds, and more on a
+// A dead connection is found after a silence and a login without response (postgres/dead-connections.ts): four seconds, and more on a
 // busy machine. TCP would give up after a quarter of an hour, which is longer than these tests may take (package.json).
 
 // These tests mostly wait.

@@ -1,8 +1,8 @@
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { runBootstrap } from '../../src/commands/bootstrap.ts'
-import { migrate } from '../../src/data/migrate.ts'
-import { roleNames } from '../../src/data/roles.ts'
+import { migrate } from '../../src/postgres/migrate.ts'
+import { roleNames } from '../../src/postgres/roles.ts'
 import { connect } from '../helpers/connect.ts'
 import { openOwnServer } from '../helpers/own-server.ts'
 

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { hashKey } from '../../src/operate/keys.ts'
+import { hashKey } from '../../src/access/key.ts'
 import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'

@@ -5,7 +5,7 @@
  */
 import { CloudEvent, emitterFor, HTTP, httpTransport, Mode } from 'cloudevents'
 import t, { type Test } from 'tap'
-import type { ProblemCode } from '../../src/lib/problems.ts'
+import type { ProblemCode } from '../../src/problems.ts'
 import { createApp } from '../helpers/app.ts'
 import { type HttpAnswer, openClient } from '../helpers/http.ts'
 import { isProblem } from '../helpers/problem.ts'

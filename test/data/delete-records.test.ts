@@ -1,6 +1,6 @@
 import t from 'tap'
-import { connect as connectAs } from '../../src/data/connect.ts'
 import { type BatchBounds, deleteBatch } from '../../src/data/delete-records.ts'
+import { connect as connectAs } from '../../src/postgres/connect.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { addRecords, ids, many } from '../helpers/retention.ts'

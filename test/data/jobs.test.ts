@@ -1,6 +1,6 @@
 import t from 'tap'
-import { connect } from '../../src/data/connect.ts'
 import { recordJobRun, selectJobs } from '../../src/data/jobs.ts'
+import { connect } from '../../src/postgres/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
 const { ownerUrl } = await createDatabase(t)

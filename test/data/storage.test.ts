@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { connect as connectAs } from '../../src/data/connect.ts'
 import { selectReusableBytes, selectStorageSize } from '../../src/data/storage.ts'
+import { connect as connectAs } from '../../src/postgres/connect.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 

@@ -1,5 +1,5 @@
 import type { FlushBase, RecordStore, RowOutcome } from '../../src/data/record-store.ts'
-import type { Row, Rows } from '../../src/data/row.ts'
+import type { Row, Rows } from '../../src/postgres/row.ts'
 
 /** A call of the writer to the store. It stays open until the test ends it. */
 export interface StoreCall {

@@ -3,8 +3,8 @@ import { readdir, readFile } from 'node:fs/promises'
 import { type Kysely, sql } from 'kysely'
 import type { Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
-import { migrate } from '../../src/data/migrate.ts'
-import { ensureDatabase } from '../../src/data/roles.ts'
+import { migrate } from '../../src/postgres/migrate.ts'
+import { ensureDatabase } from '../../src/postgres/roles.ts'
 import { connect } from './connect.ts'
 
 const repository = new URL('../../', import.meta.url)

@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import { PROBLEMS, type ProblemCode } from '../../src/lib/problems.ts'
+import { PROBLEMS, type ProblemCode } from '../../src/problems.ts'
 import type { Answer } from './app.ts'
 
 /** Asserts that a response is a complete problem document with this code. */

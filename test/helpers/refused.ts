@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import type { ProblemCode } from '../../src/lib/problems.ts'
+import type { ProblemCode } from '../../src/problems.ts'
 import type { TestApp } from './app.ts'
 import { isProblem } from './problem.ts'
 

@@ -1,4 +1,4 @@
-import type { Row } from '../../src/data/row.ts'
+import type { Row } from '../../src/postgres/row.ts'
 
 /** A row like those from src/ingest/envelope.ts. Fields that are not given have a default or are null. */
 export const makeRow = (fields: Partial<Row> = {}): Row => ({

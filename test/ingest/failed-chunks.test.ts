@@ -1,10 +1,10 @@
 import t from 'tap'
-import type { Rows } from '../../src/data/row.ts'
 import { LineChunks } from '../../src/ingest/line-chunks.ts'
 import { LineReport } from '../../src/ingest/line-report.ts'
 import { noCounts } from '../../src/ingest/results.ts'
-import type { Writer } from '../../src/ingest/writer.ts'
-import { Problem } from '../../src/lib/problems.ts'
+import type { Rows } from '../../src/postgres/row.ts'
+import { Problem } from '../../src/problems.ts'
+import type { Writer } from '../../src/writer/writer.ts'
 import { makeRow } from '../helpers/rows.ts'
 
 // A chunk can run out of time while a statement with its rows is still being sent. The memory of these rows was reused by the

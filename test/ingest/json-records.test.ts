@@ -2,8 +2,8 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { Defaults } from '../../src/ingest/envelope.ts'
 import { type Batch, type JsonFormat, PLAIN, readJsonRecords, readRecordText } from '../../src/ingest/json-records.ts'
-import { MAX_DEPTH_WALKED } from '../../src/ingest/json-walk.ts'
-import { parseJson } from '../../src/ingest/parse-json.ts'
+import { parseJson } from '../../src/lib/json/parse.ts'
+import { MAX_DEPTH_WALKED } from '../../src/lib/json/walk.ts'
 import { jsonText } from '../helpers/json-text.ts'
 
 const limits = { maxRecordBytes: 1_048_576, maxBatchRecords: 10_000 }

@@ -5,7 +5,7 @@ import type { Defaults } from '../../src/ingest/envelope.ts'
 import { readRecordText } from '../../src/ingest/json-records.ts'
 import { LineReport } from '../../src/ingest/line-report.ts'
 import { codeForAll, noCounts } from '../../src/ingest/results.ts'
-import type { Fault } from '../../src/lib/problems.ts'
+import type { Fault } from '../../src/problems.ts'
 
 const LONG = 'x'.repeat(900_000)
 const limits = { maxRecordBytes: 1_000_000, maxBatchRecords: 1 }

@@ -3,7 +3,7 @@ import { ingest } from '../../src/ingest/ingest.ts'
 import { PLAIN, readJsonRecords } from '../../src/ingest/json-records.ts'
 import { recordsBytes, textBytes } from '../../src/ingest/memory.ts'
 import { noCounts } from '../../src/ingest/results.ts'
-import type { Problem } from '../../src/lib/problems.ts'
+import type { Problem } from '../../src/problems.ts'
 import { createApp } from '../helpers/app.ts'
 
 const { app } = await createApp(t)

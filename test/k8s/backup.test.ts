@@ -4,9 +4,9 @@ import { appendFile, cp, mkdir, readdir, readFile, rename, truncate, writeFile }
 import { join } from 'node:path'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { connect } from '../../src/data/connect.ts'
 import { type JobState, selectJobs } from '../../src/data/jobs.ts'
-import { migrate } from '../../src/data/migrate.ts'
+import { connect } from '../../src/postgres/connect.ts'
+import { migrate } from '../../src/postgres/migrate.ts'
 import { makeFolder, newCluster, runScript, script, withoutBackup } from '../helpers/backup.ts'
 import { until } from '../helpers/until.ts'
 

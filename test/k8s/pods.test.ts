@@ -4,7 +4,7 @@ import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { ConfigSchema } from '../../src/config.ts'
-import { parsePolicies } from '../../src/operate/policies.ts'
+import { parsePolicies } from '../../src/retention/policies.ts'
 import {
   find,
   type Manifest,

@@ -26,7 +26,7 @@ const PATIENT = {
   OUTAGE_HOLD_SECONDS: OTHER_END_SECONDS,
   STALL_SECONDS: OTHER_END_SECONDS,
 }
-/** How often the keys are read again (test/operate/key-ring.test.ts): here, the test controls the timer. */
+/** How often the keys are read again (test/access/key-ring.test.ts): here, the test controls the timer. */
 const REFRESH_MS = 2_000
 mock.timers.enable({ apis: ['setInterval'] })
 

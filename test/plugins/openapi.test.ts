@@ -1,9 +1,9 @@
 import Fastify from 'fastify'
 import t from 'tap'
 import { loadConfig } from '../../src/config.ts'
-import { PROBLEMS } from '../../src/lib/problems.ts'
 import openapi from '../../src/plugins/openapi.ts'
 import responseMemory from '../../src/plugins/response-memory.ts'
+import { PROBLEMS } from '../../src/problems.ts'
 import { createApp } from '../helpers/app.ts'
 
 const { app, post } = await createApp(t)

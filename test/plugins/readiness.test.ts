@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import t from 'tap'
-import { poolStatus } from '../../src/data/connect.ts'
+import { poolStatus } from '../../src/postgres/connect.ts'
 import { createApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'

@@ -30,7 +30,7 @@ async function sizeOfLog(t: Test): Promise<number> {
     .finally(() => db.destroy())
 }
 
-/** How often a server measures (test/operate/storage-budget.test.ts): here, the test controls the timer. */
+/** How often a server measures (test/retention/storage-budget.test.ts): here, the test controls the timer. */
 const MEASURE_MS = 5_000
 
 /** Advances the clock until the size has been measured again and `ask` returns something. */
@@ -108,7 +108,7 @@ t.test('deleted and vacuumed rows make room again, although the files do not shr
   await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (1, 1, 'last', '1', 't')`.execute(owner)
   await sql`VACUUM (TRUNCATE false) sluice.records`.execute(owner)
   t.ok((await size()) >= files)
-  // This instance waits until it is sure (see test/operate/storage-budget.test.ts). One that starts now has room.
+  // This instance waits until it is sure (see test/retention/storage-budget.test.ts). One that starts now has room.
   const settings = loadConfig({ DATABASE_URL: database.apiUrl, STORAGE_BUDGET: String(budget) })
   const app = await buildApp(settings, createLogger('silent'))
   t.teardown(() => app.close())

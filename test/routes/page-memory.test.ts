@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
-import { issueKey } from '../../src/operate/manage-keys.ts'
+import { issueKey } from '../../src/access/manage-keys.ts'
 import { runServer } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'

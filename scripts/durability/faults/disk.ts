@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
-import { sqlstateOf } from '../../../src/data/sqlstate.ts'
+import { sqlstateOf } from '../../../src/postgres/sqlstate.ts'
 import { fillDisk, openOnSmallDisk } from '../disk.ts'
 import type { Fault } from '../fault.ts'
 import type { Postgres } from '../postgres.ts'

@@ -119,7 +119,7 @@ function stopFor({ long, quick: short, untilRefused }: Absence): Fault['apply'] 
   }
 }
 
-/** Also waits until the API gives up the COPY, which takes about four seconds: see src/data/dead-connections.ts. */
+/** Also waits until the API gives up the COPY, which takes about four seconds: see src/postgres/dead-connections.ts. */
 function freezeFor({ long, quick: short, untilRefused }: Absence): Fault['apply'] {
   return async ({ postgres, proxy, writers, resumed }, quick) => {
     const { release, over } = await proxy.pauseCopy()

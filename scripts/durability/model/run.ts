@@ -1,5 +1,5 @@
+import { issueKey } from '../../../src/access/manage-keys.ts'
 import { withConnection } from '../../../src/commands/database.ts'
-import { issueKey } from '../../../src/operate/manage-keys.ts'
 import type { Postgres } from '../postgres.ts'
 import type { Attempt, History } from './history.ts'
 import { Random } from './random.ts'

@@ -1,0 +1,82 @@
+import { insertKey, type KeyRow, selectKeys } from '../data/keys.ts'
+import { toRfc3339 } from '../lib/pg-time.ts'
+import type { Database } from '../postgres/schema.ts'
+import type { KeyDocument } from '../schemas/keys.ts'
+import { generateKey, hashKey, SCOPES, type Scope } from './key.ts'
+
+export { revokeKey } from '../data/keys.ts'
+
+export interface KeyRequest {
+  name: string
+  scopes: readonly Scope[]
+  sourcePrefixes: readonly string[]
+  /** Absent: KEY_RECORDS_PER_SECOND. */
+  recordsPerSecond?: number | undefined
+  expiresAt: Date | null
+}
+
+/** Creates a key. Only its hash is stored, so the token is returned only here. */
+export async function issueKey(
+  db: Database,
+  request: KeyRequest,
+  { id, token } = generateKey(),
+): Promise<{ id: string; token: string; row: KeyRow }> {
+  // 256 random bits: no other key has the same hash.
+  const row = (await store(db, id, token, request)) as KeyRow
+  return { id, token, row }
+}
+
+/** Creates a key with this id and token. @returns the key as listKeys describes it, and its token */
+export async function createKey(
+  db: Database,
+  request: KeyRequest,
+  secret: { id: string; token: string },
+): Promise<KeyDocument & { token: string }> {
+  const { token, row } = await issueKey(db, request, secret)
+  return { ...describe(row), token }
+}
+
+/** All keys, including revoked and expired ones, oldest first, without their hashes. */
+export async function listKeys(db: Database): Promise<KeyDocument[]> {
+  return (await selectKeys(db)).map(describe)
+}
+
+/** Makes sure that this token is a key with all scopes. A key that was revoked stays revoked. */
+export async function ensureBootstrapKey(db: Database, token: string): Promise<void> {
+  const id = `bootstrap-${hashKey(token).slice(0, 8)}`
+  await store(db, id, token, { name: 'bootstrap', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })
+}
+
+function store(
+  db: Database,
+  id: string,
+  token: string,
+  { name, scopes, sourcePrefixes, recordsPerSecond, expiresAt }: KeyRequest,
+): Promise<KeyRow | undefined> {
+  return insertKey(db, {
+    id,
+    name,
+    hash: Buffer.from(hashKey(token), 'hex'),
+    scopes: [...scopes],
+    source_prefixes: [...sourcePrefixes],
+    records_per_second: recordsPerSecond ?? null,
+    expires_at: expiresAt,
+  })
+}
+
+function describe(row: KeyRow): KeyDocument {
+  const time = (text: string | null) => (text === null ? null : toRfc3339(text))
+  const expiresAt = time(row.expires_at)
+  const isExpired = expiresAt !== null && new Date(expiresAt).getTime() <= Date.now()
+  return {
+    id: row.id,
+    name: row.name,
+    scopes: row.scopes as Scope[],
+    sourcePrefixes: row.source_prefixes,
+    recordsPerSecond: row.records_per_second,
+    expiresAt,
+    createdAt: toRfc3339(row.created_at),
+    revokedAt: time(row.revoked_at),
+    state: row.revoked_at !== null ? 'revoked' : isExpired ? 'expired' : 'active',
+  }
+}

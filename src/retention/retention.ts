@@ -1,0 +1,130 @@
+import type { Deletion, TextPosition } from '../data/deletable.ts'
+import { type DeletedBatch, deleteBatch, type Share } from '../data/delete-records.ts'
+import { stepToCutoff } from '../data/find-cutoff.ts'
+import { selectTime } from '../data/maintenance.ts'
+import { selectHorizon } from '../data/select-records.ts'
+import type { Database } from '../postgres/schema.ts'
+import { repeatPaced } from './pace.ts'
+import type { Policy } from './policies.ts'
+
+/** Maximum number of bytes that one transaction deletes: with large records, even few rows are much work. */
+const BATCH_BYTES = 8 * 1024 * 1024
+
+/** After this many records in a row that are too young for every policy, no older ones are expected. */
+const YOUNG_IN_A_ROW = 10_000
+
+export interface RetentionOptions {
+  dryRun: boolean
+  stop: AbortSignal
+  /** Called after each transaction. */
+  onBatch: (batch: DeletedBatch) => void
+}
+
+/**
+ * Deletes the records that the policies select, oldest first, in many small transactions. Each policy is applied independently: a
+ * record is deleted if any policy says so. Records that the feed does not show yet at the start are left out. So no record is
+ * deleted before a consumer could read it, and concurrent writers do not affect the counts.
+ *
+ * There are two passes over the feed. The first one goes down from the end of the feed, once for each policy with maxCount or
+ * maxBytes, and finds its cutoff: the newest record that the policy deletes. The second one goes up from the beginning and
+ * deletes.
+ * @returns false if it was stopped before the end; it can be run again
+ */
+export async function retain(
+  db: Database,
+  policies: readonly Policy[],
+  { dryRun, stop, onBatch }: RetentionOptions,
+): Promise<boolean> {
+  if (policies.length === 0) return true
+  const now = await selectTime(db)
+  const horizon: TextPosition = { ...(await selectHorizon(db)), n: MIN_N }
+  const deletions: Deletion[] = []
+  for (const { selection, maxAgeSeconds, maxCount, maxBytes } of policies) {
+    const before = maxAgeSeconds === undefined ? undefined : new Date(now - maxAgeSeconds * 1000).toISOString()
+    const upTo = await findCutoff(db, { selection, maxCount, maxBytes }, horizon, stop)
+    deletions.push({ selection, before, upTo })
+  }
+
+  const end = endOf(deletions)
+  let after = START
+  let young = end.time === -Infinity ? Infinity : 0
+  return repeatPaced(stop, async (limit) => {
+    const bounds = { after, until: horizon, limit, maxBytes: BATCH_BYTES }
+    const batch = await deleteBatch(db, deletions, bounds, { dryRun })
+    if (batch.last === undefined || batch.oldest === null) return false
+    onBatch(batch)
+    after = batch.last
+    young = Date.parse(batch.oldest) < end.time ? 0 : young + batch.seen
+    return isBefore(after, end.position) || young < YOUNG_IN_A_ROW
+  })
+}
+
+/** Finds the newest record that exceeds a limit of the policy, which deletes this record and all older ones that it selects. */
+async function findCutoff(
+  db: Database,
+  { selection, maxCount = Infinity, maxBytes = Infinity }: Pick<Policy, 'selection' | 'maxCount' | 'maxBytes'>,
+  horizon: TextPosition,
+  stop: AbortSignal,
+): Promise<TextPosition | undefined> {
+  if (maxCount === Infinity && maxBytes === Infinity) return undefined
+  let below = horizon
+  let cutoff: TextPosition | undefined
+  let [records, bytes] = [0, 0]
+  await repeatPaced(stop, async (limit) => {
+    const left = { maxCount: maxCount - records, maxBytes: maxBytes - bytes }
+    const step = await stepToCutoff(db, selection, { below, limit, ...left })
+    cutoff = step.cutoff
+    records += step.records
+    bytes += step.bytes
+    below = step.last ?? below
+    return cutoff === undefined && step.last !== undefined
+  })
+  return cutoff
+}
+
+/** No policy deletes a record after this position that was received at or after this time. */
+function endOf(deletions: readonly Deletion[]): { position: TextPosition; time: number } {
+  const positions = deletions.map(({ upTo }) => upTo ?? START)
+  return {
+    position: positions.reduce((one, other) => (isBefore(one, other) ? other : one)),
+    time: Math.max(...deletions.map(({ before }) => (before === undefined ? -Infinity : Date.parse(before)))),
+  }
+}
+
+const START: TextPosition = { epoch: 0, xid: '0', n: '0' }
+const MIN_N = String(-(2n ** 63n))
+
+const isBefore = (one: TextPosition, other: TextPosition): boolean => {
+  const [left, right] = [one, other].map(({ epoch, xid, n }) => [BigInt(epoch), BigInt(xid), BigInt(n)]) as [
+    bigint[],
+    bigint[],
+  ]
+  const at = left.findIndex((number, index) => number !== right[index])
+  return at !== -1 && (left[at] as bigint) < (right[at] as bigint)
+}
+
+/** What a policy has deleted so far. The times are undefined until it has deleted a record. */
+export type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>>
+
+/** What was deleted so far, in total and per policy. */
+export class DeletedTotals {
+  records = 0
+  bytes = 0
+  readonly shares: Sum[]
+
+  constructor(policies: readonly Policy[]) {
+    this.shares = policies.map(() => ({ records: 0, bytes: 0 }))
+  }
+
+  add(batch: DeletedBatch): void {
+    this.records += batch.records
+    this.bytes += batch.bytes
+    for (const { policy, records, bytes, oldest, newest } of batch.shares) {
+      const sum = this.shares[policy] as Sum
+      sum.records += records
+      sum.bytes += bytes
+      if (sum.oldest === undefined || oldest < sum.oldest) sum.oldest = oldest
+      if (sum.newest === undefined || newest > sum.newest) sum.newest = newest
+    }
+  }
+}
