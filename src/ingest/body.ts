@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
+import { Bytes } from '../lib/bytes.ts'
 import { Problem } from '../problems.ts'
-import { Bytes } from './bytes.ts'
 import { abandon, inflaterBytes, toBodyProblem } from './inflate.ts'
 
 export interface BodyLimits {

@@ -1,4 +1,4 @@
-import { Bytes } from '../ingest/bytes.ts'
+import { Bytes } from './bytes.ts'
 
 const NEWLINE = 0x0a
 

@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Registry } from 'prom-client'
 import { WRITERS } from '../data/stalled-writers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
-import { registerPoolMetrics } from '../metrics/pools.ts'
-import { connect, poolStatus, type Query } from '../postgres/connect.ts'
+import { registerGauge } from '../lib/metrics.ts'
+import { connect, type PoolStatus, poolStatus, type Query } from '../postgres/connect.ts'
 import type { Database } from '../postgres/schema.ts'
 
 /**
@@ -76,7 +77,7 @@ export default fp(
 
     app.decorate('db', pools)
     app.decorate('semaphores', semaphores)
-    registerPoolMetrics(
+    registerMetrics(
       app.metrics,
       (Object.keys(pools) as (keyof typeof pools)[]).map((pool) => ({
         pool,
@@ -93,6 +94,34 @@ export default fp(
   },
   { name: 'database', dependencies: ['metrics', 'tracing'] },
 )
+
+/** Connections to the database, by pool. */
+function registerMetrics(registry: Registry, pools: { pool: string; status: () => PoolStatus }[]): void {
+  const each = <T>(of: (pool: string, status: PoolStatus) => T) => pools.map(({ pool, status }) => of(pool, status()))
+
+  registerGauge(registry, {
+    name: 'sluice_pool_connections',
+    help: 'Connections to the database.',
+    labelNames: ['pool', 'state'],
+    read: () =>
+      each((pool, { total, idle }) => [
+        [{ pool, state: 'idle' }, idle] as const,
+        [{ pool, state: 'used' }, total - idle] as const,
+      ]).flat(),
+  })
+  registerGauge(registry, {
+    name: 'sluice_pool_max_connections',
+    help: 'Maximum number of connections of the pool.',
+    labelNames: ['pool'],
+    read: () => each((pool, { max }) => [{ pool }, max] as const),
+  })
+  registerGauge(registry, {
+    name: 'sluice_pool_waiting',
+    help: 'Queries that wait for a connection.',
+    labelNames: ['pool'],
+    read: () => each((pool, { waiting }) => [{ pool }, waiting] as const),
+  })
+}
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,10 +1,108 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { selectJobs } from '../data/jobs.ts'
-import { registerJobMetrics } from '../metrics/jobs.ts'
+import type { Registry } from 'prom-client'
+import { JOBS, type JobName, type JobState, selectJobs } from '../data/jobs.ts'
+import { registerCounter, registerGauge } from '../lib/metrics.ts'
+import { SingleFlight } from '../lib/single-flight.ts'
 
 /** Metrics of the last runs of the jobs that run beside the API. */
-export default fp(async (app: FastifyInstance) => registerJobMetrics(app.metrics, () => selectJobs(app.db.read)), {
+export default fp(async (app: FastifyInstance) => registerMetrics(app.metrics, () => selectJobs(app.db.read)), {
   name: 'jobs',
   dependencies: ['metrics', 'database'],
 })
+
+/** Maximum time that a scrape waits for the database. After that, it gets the values of the last query. */
+const MAX_WAIT_MS = 500
+
+/** Which number of which job is published under which name. `key` is the name that the job itself uses. */
+const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: string; help: string }[] = [
+  {
+    job: 'backup',
+    of: 'figures',
+    key: 'bytes',
+    name: 'sluice_backup_size_bytes',
+    help: 'Size of the last backup.',
+  },
+  { job: 'backup', of: 'figures', key: 'kept', name: 'sluice_backup_kept', help: 'Backups that are kept.' },
+  {
+    job: 'restore_drill',
+    of: 'figures',
+    key: 'backup_age_seconds',
+    name: 'sluice_restore_drill_backup_age_seconds',
+    help: 'Age of the backup in the last restore drill, at that time.',
+  },
+  {
+    job: 'restore_drill',
+    of: 'figures',
+    key: 'records',
+    name: 'sluice_restore_drill_records',
+    help: 'Records in the backup of the last restore drill.',
+  },
+  {
+    job: 'retention',
+    of: 'totals',
+    key: 'removed_records',
+    name: 'sluice_retention_removed_records_total',
+    help: 'Records that retention has deleted.',
+  },
+  {
+    job: 'retention',
+    of: 'totals',
+    key: 'removed_bytes',
+    name: 'sluice_retention_removed_bytes_total',
+    help: 'Size of the records that retention has deleted.',
+  },
+]
+
+/**
+ * Metrics of the jobs that run beside the API. The jobs store them in the database, because their pods have ended before
+ * Prometheus scrapes them. Every instance reports the same values: aggregate them with max, not with sum.
+ */
+function registerMetrics(registry: Registry, select: () => Promise<JobState[]>): void {
+  const latest = latestOf(select)
+  const perJob = (name: string, help: string, value: (job: JobState) => number | null) =>
+    registerGauge(registry, {
+      name,
+      help: `${help} By job: ${JOBS.join(', ')}.`,
+      labelNames: ['job_name'],
+      read: async () =>
+        (await latest()).flatMap((job) => {
+          const found = value(job)
+          return found === null ? [] : [[{ job_name: job.job }, found] as const]
+        }),
+    })
+
+  perJob('sluice_job_last_run_timestamp_seconds', 'When the job last ended.', ({ finishedAt }) => finishedAt)
+  perJob('sluice_job_last_success_timestamp_seconds', 'When the job last succeeded.', ({ succeededAt }) => succeededAt)
+  perJob('sluice_job_last_run_succeeded', '1 if the last run succeeded, otherwise 0.', ({ succeeded }) =>
+    succeeded ? 1 : 0,
+  )
+  perJob('sluice_job_last_run_duration_seconds', 'How long the last run took.', ({ seconds }) => seconds)
+
+  for (const { job, of, key, name, help } of NUMBERS) {
+    const add = of === 'totals' ? registerCounter : registerGauge
+    add(registry, {
+      name,
+      help,
+      read: async () => {
+        const value = (await latest()).find((state) => state.job === job)?.[of][key]
+        return value === undefined ? [] : [[{}, value]]
+      },
+    })
+  }
+}
+
+/** Runs one query at a time, which concurrent calls share. Ignores errors: other metrics show that the database is unavailable. */
+function latestOf(select: () => Promise<JobState[]>): () => Promise<JobState[]> {
+  let known: JobState[] = []
+  const reading = new SingleFlight(async () => {
+    known = await select().catch(() => known)
+  })
+  return async () => {
+    const { promise: timeout, resolve } = Promise.withResolvers<void>()
+    const timer = setTimeout(resolve, MAX_WAIT_MS)
+    await Promise.race([reading.run(), timeout])
+    clearTimeout(timer)
+    return known
+  }
+}

@@ -1,15 +1,16 @@
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Registry } from 'prom-client'
+import { Gauge, Registry } from 'prom-client'
 import type { Config } from '../config.ts'
 import { noCounts } from '../ingest/results.ts'
-import { createRegistry } from '../metrics/registry.ts'
-import { measureRequests, registerRecordMetrics } from '../metrics/requests.ts'
+import { VERSION } from '../lib/version.ts'
 import type { Counts } from '../schemas/results.ts'
 import accessLog, { requestId } from './access-log.ts'
 import bodies from './bodies.ts'
 import logThrottle from './log-throttle.ts'
 import problems, { onClientError } from './problems.ts'
+import { processMetrics } from './process-metrics.ts'
+import { measureRequests, registerRecordMetrics } from './request-metrics.ts'
 
 /**
  * The registry of all metrics, and GET /metrics on a server of its own: it needs no key, so clients must not reach it.
@@ -37,6 +38,23 @@ export default fp(
   },
   { name: 'metrics' },
 )
+
+/**
+ * The metrics of one server, with those of its process. The owner of a thing registers its metrics with the functions of
+ * lib/metrics.ts. Names follow Prometheus' rules (https://prometheus.io/docs/practices/naming): base units, and `_total` for counters.
+ * Labels have few values, which we define: never an id, a path or a header of a client. No label is called `job`, `instance`,
+ * `pod` or `namespace`, because Prometheus and its operator add these to what they scrape.
+ */
+function createRegistry(): Registry {
+  const registry = Registry.merge([processMetrics()])
+  new Gauge({
+    name: 'sluice_build_info',
+    help: 'The version of Sluice and of Node.js; always 1.',
+    labelNames: ['version', 'node'],
+    registers: [registry],
+  }).set({ version: VERSION, node: process.versions.node }, 1)
+  return registry
+}
 
 async function buildServer(registry: Registry, { log }: FastifyInstance, config: Config): Promise<FastifyInstance> {
   const server: FastifyInstance = Fastify({

@@ -1,7 +1,8 @@
 import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { registerShedMetrics } from '../metrics/overload.ts'
+import type { Registry } from 'prom-client'
+import { registerCounter } from '../lib/metrics.ts'
 import { Problem } from '../problems.ts'
 
 /** Kinds of requests: ingestion is shed first, reading later. */
@@ -24,7 +25,7 @@ export default fp(async function shedding(app: FastifyInstance) {
   const { config } = app
   const limits = { ingest: config.SHED_INGEST_SECONDS * 1000, read: config.SHED_READ_SECONDS * 1000 }
   const shed = { ingest: 0, read: 0 }
-  registerShedMetrics(app.metrics, shed)
+  registerMetrics(app.metrics, shed)
 
   await app.register(underPressure, {
     maxEventLoopDelay: limits.ingest,
@@ -57,6 +58,16 @@ export default fp(async function shedding(app: FastifyInstance) {
     },
   })
 })
+
+/** Requests that were refused because of the event-loop delay. */
+function registerMetrics(registry: Registry, shed: Readonly<Record<string, number>>): void {
+  registerCounter(registry, {
+    name: 'sluice_shed_requests_total',
+    help: 'Requests that got 503 because of the event-loop delay.',
+    labelNames: ['kind'],
+    read: () => Object.entries(shed).map(([kind, count]) => [{ kind }, count] as const),
+  })
+}
 
 declare module 'fastify' {
   interface FastifyInstance {

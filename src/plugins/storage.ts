@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { registerStorageMetrics } from '../metrics/overload.ts'
+import type { Registry } from 'prom-client'
+import { registerGauge } from '../lib/metrics.ts'
 import { measureStorage, StorageBudget, type StorageState } from '../retention/storage-budget.ts'
 
 /** The storage budget, measured on the primary. */
@@ -28,7 +29,7 @@ export default fp(
       },
     })
     app.decorate('storage', instance)
-    registerStorageMetrics(app.metrics, instance)
+    registerMetrics(app.metrics, instance)
     app.addHook('onReady', async () => instance.start())
     app.addHook('onClose', () => instance.stop())
   },
@@ -39,6 +40,27 @@ const MESSAGES: Record<StorageState, ['info' | 'warn' | 'error', string]> = {
   ok: ['info', 'the storage budget has room again'],
   warning: ['warn', 'the storage budget is nearly spent: at 90 %, ingestion is refused with 507'],
   full: ['error', 'the storage budget is spent: ingestion is refused with 507 until space is free; reading continues'],
+}
+
+/** The storage budget and its use; no metrics without a budget. */
+function registerMetrics(registry: Registry, storage: StorageBudget): void {
+  const { budgetBytes } = storage
+  if (budgetBytes === undefined) return
+  registerGauge(registry, {
+    name: 'sluice_storage_budget_bytes',
+    help: 'STORAGE_BUDGET: disk space that the database may use.',
+    read: () => budgetBytes,
+  })
+  registerGauge(registry, {
+    name: 'sluice_storage_used_bytes',
+    help: 'Disk space that the database uses, with its write-ahead log, without free space inside the files.',
+    read: () => storage.usedBytes ?? [],
+  })
+  registerGauge(registry, {
+    name: 'sluice_storage_full',
+    help: '1 if the storage budget is used up and ingestion gets 507, otherwise 0.',
+    read: () => (storage.state === 'full' ? 1 : 0),
+  })
 }
 
 declare module 'fastify' {

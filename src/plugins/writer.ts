@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { createRecordStore } from '../data/record-store.ts'
 import { MemoryBudget } from '../lib/memory-budget.ts'
-import { measureWriter, registerQueueMetrics } from '../metrics/writer.ts'
 import { Writer } from '../writer/writer.ts'
+import { measureWriter, registerQueueMetrics } from './writer-metrics.ts'
 
 /** The one writer of this process. It is registered after the database, so it drains and closes before it. */
 export default fp(

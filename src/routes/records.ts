@@ -2,9 +2,8 @@ import { Readable } from 'node:stream'
 import compress from '@fastify/compress'
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
-import type { Gauge } from 'prom-client'
+import { Gauge } from 'prom-client'
 import type { Key } from '../access/key.ts'
-import { registerExportMetrics } from '../metrics/exports.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
@@ -31,7 +30,7 @@ type Identity = Static<typeof IdentitySchema>
 /** GET /v1/records and GET /v1/records/{source}/{id} */
 const routes: FastifyPluginAsync = async (app) => {
   const { config } = app
-  const exports = registerExportMetrics(app.metrics)
+  const exports = new Gauge({ name: 'sluice_exports', help: 'Exports that are being sent.', registers: [app.metrics] })
   const primary = { db: app.db.read, semaphore: app.semaphores.read }
   // Registered here and not for all routes, because its hooks run even for routes without compression.
   await app.register(compress, { global: false, globalDecompression: false })

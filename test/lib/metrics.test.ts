@@ -1,7 +1,6 @@
 import { Gauge, Histogram, Registry } from 'prom-client'
 import t from 'tap'
 import { registerHistogram } from '../../src/lib/metrics.ts'
-import { createRegistry } from '../../src/metrics/registry.ts'
 import { checkPinned } from '../helpers/pinned.ts'
 
 // If one of these tests fails after an update, `registerHistogram` no longer matches the source of prom-client.
@@ -33,13 +32,4 @@ t.test('`read` is called at each scrape', async (t) => {
   registerHistogram(registry, { ...HISTOGRAM, read: () => [{ labels: {}, counts: [0, 0, 1], sum: ++sum }] })
   t.match(await registry.metrics(), /^size_sum 1$/m)
   t.match(await registry.metrics(), /^size_sum 2$/m)
-})
-
-t.test('a server has the metrics of its process, and its own', async (t) => {
-  const [one, other] = [createRegistry(), createRegistry()]
-  new Gauge({ name: 'own', help: 'Only in one of them.', registers: [one] })
-  t.match(await one.metrics(), /^process_cpu_seconds_total /m)
-  t.match(await one.metrics(), /^own 0$/m)
-  t.match(await other.metrics(), /^process_cpu_seconds_total /m)
-  t.notMatch(await other.metrics(), /^own /m)
 })
