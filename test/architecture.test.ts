@@ -57,6 +57,12 @@ t.test('every import is one that the rules allow', async (t) => {
   t.same(wrong, [])
 })
 
+t.test('db imports nothing from src', async (t) => {
+  const folder = join(src, '../db')
+  const texts = (await readdir(folder, { recursive: true })).filter((file) => file.endsWith('.ts'))
+  for (const file of texts) t.notMatch(await readFile(join(folder, file), 'utf8'), /from '(?:\.\.\/)+src\//, file)
+})
+
 /** Names of undocumented parts of packages. Each package has one file that may use them, with a test that checks them. */
 const UNDOCUMENTED: { names: RegExp; home?: string }[] = [
   {

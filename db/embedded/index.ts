@@ -1,6 +1,5 @@
 import { resolve } from 'node:path'
 import { type Kysely, sql } from 'kysely'
-import { ensureDatabase, ensureRoles, roleNames } from '../../src/postgres/roles.ts'
 import { ensureCluster } from './cluster.ts'
 import { EmbeddedError } from './error.ts'
 import { prepareHome } from './home.ts'
@@ -23,15 +22,23 @@ export interface EmbeddedOptions {
   settings?: Record<string, string>
 }
 
+/** Creates the roles and the database `sluice`, with a connection of the superuser, if they do not exist. */
+export type Provision = (db: Kysely<unknown>, passwordOf: (role: string) => string) => Promise<void>
+
 /**
  * A real PostgreSQL with its files in `folder`. It contains the roles and the database `sluice`, which is kept between starts.
  *
  * All processes that open the same folder share one server. The first one starts it, and the last one to release it stops it.
  * Users are counted by shared advisory locks. PostgreSQL releases a lock when the connection closes, so a crashed process
  * is not counted. If a server outlived its users, the next process takes it over.
+ * @param provision called each time
  * @throws EmbeddedError
  */
-export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOptions = {}): Promise<Embedded> {
+export async function openEmbedded(
+  folder: string,
+  provision: Provision,
+  { settings = {} }: EmbeddedOptions = {},
+): Promise<Embedded> {
   const { home, passwordOf } = await prepare(resolve(folder))
   const url = (port: number, role: string, database: string) =>
     `postgres://${role}:${passwordOf(role)}@127.0.0.1:${port}/${database}`
@@ -39,8 +46,7 @@ export async function openEmbedded(folder: string, { settings = {} }: EmbeddedOp
   const { db, port } = await useServer()
   let released = false
   try {
-    await ensureRoles(db, Object.fromEntries(roleNames.map((role) => [role, passwordOf(role)])))
-    await ensureDatabase(db, 'sluice', 'sluice_owner')
+    await provision(db, passwordOf)
   } catch (error) {
     await release()
     throw error

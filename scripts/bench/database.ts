@@ -3,7 +3,7 @@ import { openEmbedded } from '../../db/embedded/index.ts'
 import { issueKey } from '../../src/access/manage-keys.ts'
 import { withConnection } from '../../src/commands/database.ts'
 import { migrate } from '../../src/postgres/migrate.ts'
-import { ensureDatabase } from '../../src/postgres/roles.ts'
+import { ensureDatabase, provision } from '../../src/postgres/roles.ts'
 import { idOf, readRecord } from './order-events.ts'
 
 /** The table of Sluice, and an identical table for the naive server and for COPY. */
@@ -135,7 +135,7 @@ export async function openBenchDatabase(): Promise<BenchDatabase> {
 
 async function openServer() {
   const url = process.env.DATABASE_URL
-  if (url === undefined || url === '') return { embedded: true, ...(await openEmbedded(FOLDER)) }
+  if (url === undefined || url === '') return { embedded: true, ...(await openEmbedded(FOLDER, provision)) }
   return { embedded: false, superUrl: url, ownerUrl: url, apiUrl: url, maintenanceUrl: url, release: async () => {} }
 }
 

@@ -9,6 +9,7 @@ import { findServer, startServer } from '../../db/embedded/server.ts'
 import { issueKey } from '../../src/access/manage-keys.ts'
 import { withConnection } from '../../src/commands/database.ts'
 import { migrate } from '../../src/postgres/migrate.ts'
+import { provision } from '../../src/postgres/roles.ts'
 
 /** A PostgreSQL for faults. It keeps its port when it restarts. */
 export interface Postgres {
@@ -43,7 +44,7 @@ const PATIENCE_MS = 60_000
  * @param settings server settings by name; fsync is on by default
  */
 export async function openPostgres(folder: string, settings: Record<string, string> = {}): Promise<Postgres> {
-  const embedded = await openEmbedded(folder, { settings })
+  const embedded = await openEmbedded(folder, provision, { settings })
   const { superUrl, ownerUrl, apiUrl } = embedded
   const { port, password } = new URL(superUrl)
   const home = await prepareHome(folder)

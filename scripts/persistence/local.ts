@@ -10,6 +10,7 @@ import { buildApp } from '../../src/app.ts'
 import { withConnection } from '../../src/commands/database.ts'
 import { loadConfig } from '../../src/config.ts'
 import { migrate } from '../../src/postgres/migrate.ts'
+import { provision } from '../../src/postgres/roles.ts'
 import type { Target } from './verify.ts'
 
 /** Starts an embedded PostgreSQL in a temporary folder, and the API in this process. */
@@ -18,7 +19,7 @@ export async function openLocal(): Promise<Target> {
   // If this runs as root, PostgreSQL runs as another user, which must be able to enter the folder.
   await chmod(folder, 0o711)
   const home = join(folder, '.sluice')
-  let server = await openEmbedded(home)
+  let server = await openEmbedded(home, provision)
   const key = await withConnection(server.ownerUrl, async (db) => {
     await migrate(db)
     return issueKey(db, { name: 'persistence', scopes: SCOPES, sourcePrefixes: [], expiresAt: null })
@@ -37,7 +38,7 @@ export async function openLocal(): Promise<Target> {
     const pidFile = await readFile(join(home, 'postgres', 'data', 'postmaster.pid'), 'utf8')
     process.kill(Number.parseInt(pidFile, 10), 'SIGKILL')
     const killed = server
-    server = await openEmbedded(home)
+    server = await openEmbedded(home, provision)
     await killed.release()
   }
 

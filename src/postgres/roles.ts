@@ -39,6 +39,12 @@ export async function ensureRoles<DB>(db: Kysely<DB>, passwords: Partial<Record<
   })
 }
 
+/** Creates the roles and the database `sluice`, as the embedded server needs them. */
+export async function provision<DB>(db: Kysely<DB>, passwordOf: (role: RoleName) => string): Promise<void> {
+  await ensureRoles(db, Object.fromEntries(roleNames.map((role) => [role, passwordOf(role)])))
+  await ensureDatabase(db, 'sluice', 'sluice_owner')
+}
+
 /**
  * Creates the database as a copy of `template` unless it exists, and lets only the roles above connect to it. Text sorts by code
  * point on every machine: the locale of an operating system can change with an update, which breaks indexes.

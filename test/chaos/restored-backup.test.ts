@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { sql } from 'kysely'
 import t from 'tap'
-import { dumpSchema } from '../../db/dump.ts'
+import { dumpSchema } from '../../scripts/dump-schema.ts'
 import { decodeCursor } from '../../src/lib/cursor.ts'
 import { migrate } from '../../src/postgres/migrate.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'

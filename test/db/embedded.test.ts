@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
+import { provision } from '../../src/postgres/roles.ts'
 import { connect } from '../helpers/connect.ts'
 import { FAST, openOwnServer, ownFolder } from '../helpers/own-server.ts'
 import { skipUnless } from '../helpers/skipping.ts'
@@ -14,7 +15,7 @@ import { skipUnless } from '../helpers/skipping.ts'
 const isRoot = process.getuid?.() === 0
 // Most tests share one folder, which saves a second of initdb each. Each test leaves the server stopped.
 const shared = await ownFolder(t)
-const open = (folder = shared) => openEmbedded(folder, { settings: FAST })
+const open = (folder = shared) => openEmbedded(folder, provision, { settings: FAST })
 
 t.test('after a restart, the data, the port and the passwords are the same', async (t) => {
   const first = await open()
@@ -259,7 +260,8 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 async function openInAnotherProcess(folder: string) {
   const script = `
     import { openEmbedded } from ${JSON.stringify(new URL('../../db/embedded/index.ts', import.meta.url))}
-    const server = await openEmbedded(${JSON.stringify(folder)}, { settings: ${JSON.stringify(FAST)} })
+    import { provision } from ${JSON.stringify(new URL('../../src/postgres/roles.ts', import.meta.url))}
+    const server = await openEmbedded(${JSON.stringify(folder)}, provision, { settings: ${JSON.stringify(FAST)} })
     process.stdout.write(server.superUrl)
     process.stdin.resume().on('end', () => server.release())`
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] })

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
-import { dumpSchema } from '../../db/dump.ts'
+import { dumpSchema } from '../../scripts/dump-schema.ts'
 import { connect } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
@@ -9,5 +9,9 @@ t.test('db/schema.sql is the dump of a migrated database with its privileges', a
   const db = connect(ownerUrl)
   t.teardown(() => db.destroy())
   const kept = await readFile(new URL('../../db/schema.sql', import.meta.url), 'utf8')
-  t.equal(kept, await dumpSchema(db), 'db/schema.sql is out of date; update it with: node db/dump.ts > db/schema.sql')
+  t.equal(
+    kept,
+    await dumpSchema(db),
+    'db/schema.sql is out of date; update it with: node scripts/dump-schema.ts > db/schema.sql',
+  )
 })

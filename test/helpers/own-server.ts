@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
+import { provision } from '../../src/postgres/roles.ts'
 
 /** Settings for speed. The data of a test need not survive a power cut. */
 export const FAST = { fsync: 'off', full_page_writes: 'off', shared_buffers: '16MB' }
@@ -13,7 +14,7 @@ export async function openOwnServer(
   settings: Record<string, string> = {},
 ): Promise<Embedded & { folder: string }> {
   const folder = await ownFolder(t)
-  const server = await openEmbedded(folder, { settings: { ...FAST, ...settings } })
+  const server = await openEmbedded(folder, provision, { settings: { ...FAST, ...settings } })
   t.teardown(() => server.release())
   return { ...server, folder }
 }

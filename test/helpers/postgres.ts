@@ -4,7 +4,7 @@ import { type Kysely, sql } from 'kysely'
 import type { Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
 import { migrate } from '../../src/postgres/migrate.ts'
-import { ensureDatabase } from '../../src/postgres/roles.ts'
+import { ensureDatabase, provision } from '../../src/postgres/roles.ts'
 import { connect } from './connect.ts'
 
 const repository = new URL('../../', import.meta.url)
@@ -47,7 +47,7 @@ export async function openTestServer(): Promise<Embedded> {
   // The data need not survive a power cut. Tests check synchronous_commit, so it keeps its default. Autovacuum is off, because
   // tests check dead rows, locks and running transactions.
   const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200', autovacuum: 'off' }
-  return openEmbedded(new URL('.sluice/test', repository).pathname, { settings })
+  return openEmbedded(new URL('.sluice/test', repository).pathname, provision, { settings })
 }
 
 /** Drops databases that aborted runs left: those of processes that have ended, and templates of older migrations. */
