@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type KeyRow, selectKeys } from '../data/keys.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 import { Problem } from '../problems.ts'
-import { checkKey, lostRight } from './check.ts'
+import { checkKey, lostRight } from './check-key.ts'
 import { hashKey, type Key, type Scope } from './key.ts'
 
 /** Maximum age of the copy, and so how long a revoked key may still work. */

@@ -1,6 +1,6 @@
 import { insertKey, type KeyRow, selectKeys } from '../data/keys.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 import type { KeyDocument } from '../schemas/keys.ts'
 import { generateKey, hashKey, SCOPES, type Scope } from './key.ts'
 

@@ -1,5 +1,5 @@
-import { downloadBackup, listBackups, uploadBackups } from '../backups/backups.ts'
 import { type Bucket, openBucket } from '../backups/bucket.ts'
+import { downloadBackup, listBackups, uploadBackups } from '../backups/copies.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { recordJobRun } from '../data/jobs.ts'
 import { createLogger } from '../logger.ts'

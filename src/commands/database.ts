@@ -2,7 +2,7 @@ import type { Config } from '../config.ts'
 import { LOCAL_FOLDER } from '../lib/local-folder.ts'
 import { connect } from '../postgres/connect.ts'
 import { provision } from '../postgres/roles.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 
 export interface DatabaseUrls {
   /** For the server: may store and read records. */

@@ -4,7 +4,7 @@ import { hashKey, SCOPES } from '../access/key.ts'
 import { ensureBootstrapKey, issueKey } from '../access/manage-keys.ts'
 import type { Config } from '../config.ts'
 import { selectKeys } from '../data/keys.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 
 /**
  * Makes sure that there is a first key. A key that it creates is written to `file`, which only the owner can read.

@@ -3,7 +3,7 @@ import { issueKey, listKeys as listAll } from '../access/manage-keys.ts'
 import { loadConfig } from '../config.ts'
 import { revokeKey } from '../data/keys.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 import { openDatabase, withConnection } from './database.ts'
 
 export interface CreateOptions {

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
-import type { Database } from '../postgres/schema.ts'
 import { synchronousTransaction } from '../postgres/session.ts'
+import type { Database } from '../postgres/tables.ts'
 import { type Columns, sent } from './insert-records.ts'
 
 export interface Comparison {

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 import type { Seen } from './seen.ts'
 
 /** Maximum epoch that a caller can request; see db/migrations/0007_epochs_by_start.sql. */

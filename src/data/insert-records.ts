@@ -2,8 +2,8 @@ import { sql } from 'kysely'
 import { Column } from '../postgres/column.ts'
 import { pack } from '../postgres/packed-rows.ts'
 import type { Rows } from '../postgres/row.ts'
-import type { Database } from '../postgres/schema.ts'
 import { synchronousTransaction } from '../postgres/session.ts'
+import type { Database } from '../postgres/tables.ts'
 import { NOTHING_SEEN, type Seen } from './seen.ts'
 
 /** The values of `n` from `base` on that belong to one flush; see `n` in db/migrations/0001_records.sql. */

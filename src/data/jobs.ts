@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 
 export const JOBS = ['backup', 'backup_upload', 'restore_drill', 'retention'] as const
 export type JobName = (typeof JOBS)[number]

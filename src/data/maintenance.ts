@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 
 /** The number of an advisory lock. Any number that nothing else in this database uses. */
 const RETENTION = 7_582_004

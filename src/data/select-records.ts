@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { readRows } from '../postgres/read-rows.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 import { isAllowed } from './allowed-sources.ts'
 
 /** A record of the table. Times, 64-bit numbers and JSON are PostgreSQL's text. */

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 
 export interface StorageSize {
   /** Size of the database files in bytes. */

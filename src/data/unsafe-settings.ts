@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 
 /** Settings that break a promise: what is wrong with the current value, and how to fix it. */
 export const UNSAFE_SETTINGS = {

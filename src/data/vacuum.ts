@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type RawBuilder, sql } from 'kysely'
-import type { Database } from '../postgres/schema.ts'
 import { sqlstateOf } from '../postgres/sqlstate.ts'
+import type { Database } from '../postgres/tables.ts'
 
 /** How often to check whether the VACUUM blocks another session. */
 const CHECK_MS = 200

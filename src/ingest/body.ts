@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
-import { Bytes } from '../lib/bytes.ts'
+import { Bytes } from '../lib/gathered-bytes.ts'
 import { Problem } from '../problems.ts'
 import { abandon, inflaterBytes, toBodyProblem } from './inflate.ts'
 

@@ -1,8 +1,8 @@
 import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { constants, createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
+import { gatherChunks } from '../lib/gather-chunks.ts'
 import { Inflater } from '../lib/inflater.ts'
 import { Problem } from '../problems.ts'
-import { gatherChunks } from './gather-chunks.ts'
 
 const INFLATERS = {
   gzip: createGunzip,

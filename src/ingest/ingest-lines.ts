@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { setImmediate as nextIteration } from 'node:timers/promises'
-import { sourceFault } from '../access/check.ts'
+import { sourceFault } from '../access/check-key.ts'
 import type { Key } from '../access/key.ts'
 import { type Block, LineCutter, type LongLine } from '../lib/line-cutter.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'

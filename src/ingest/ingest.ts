@@ -1,4 +1,4 @@
-import { sourceFault } from '../access/check.ts'
+import { sourceFault } from '../access/check-key.ts'
 import type { Key } from '../access/key.ts'
 import type { RowOutcome } from '../data/record-store.ts'
 import type { Row } from '../postgres/row.ts'

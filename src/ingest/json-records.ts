@@ -1,3 +1,4 @@
+import { type Element, outlineElement, parseElement } from '../lib/json/elements.ts'
 import { type Extent, MAX_DEPTH, skipSpace } from '../lib/json/extent.ts'
 import { checkJson, faultAfter, faultInside, jsonFault, notJson, throwFault, walkJson } from '../lib/json/parse.ts'
 import { pointerToken } from '../lib/json/unstorable.ts'
@@ -5,7 +6,6 @@ import { type JsonWalk, MAX_MEMBERS } from '../lib/json/walk.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import type { Row } from '../postgres/row.ts'
 import { type Fault, Problem } from '../problems.ts'
-import { type Element, outlineElement, parseElement } from './elements.ts'
 import { type Defaults, readEnvelope } from './envelope.ts'
 
 export interface RecordLimits {

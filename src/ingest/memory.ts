@@ -3,7 +3,7 @@ import type { Row } from '../postgres/row.ts'
 import type { Fault } from '../problems.ts'
 import { isFault } from './json-records.ts'
 
-// Memory that a request holds until it is answered, in addition to its body. test/ingest/memory.test.ts measures it and fails
+// Memory that a request holds until it is answered, in addition to its body. test/ingest/body-memory.test.ts measures it and fails
 // if a waiting request holds more than is reserved for it. Without these amounts, requests of 25 bytes would fill the heap while
 // the budget is nearly empty.
 

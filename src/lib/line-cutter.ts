@@ -1,4 +1,4 @@
-import { Bytes } from './bytes.ts'
+import { Bytes } from './gathered-bytes.ts'
 
 const NEWLINE = 0x0a
 

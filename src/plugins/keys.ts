@@ -1,11 +1,11 @@
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { BEARER, checkKey, readToken } from '../access/check.ts'
+import { BEARER, checkKey, readToken } from '../access/check-key.ts'
 import type { Key, Scope } from '../access/key.ts'
 import { KeyRing } from '../access/key-ring.ts'
-import { gatherChunks } from '../ingest/gather-chunks.ts'
-import { registerGauge } from '../lib/metrics.ts'
+import { gatherChunks } from '../lib/gather-chunks.ts'
 import { pauseReading, resumeReading } from '../lib/pause-reading.ts'
+import { registerGauge } from '../lib/register-metrics.ts'
 
 /** API keys: `onRequest: app.requireScope('ingest')` on a route refuses a request before its body is read. */
 export default fp(

@@ -8,9 +8,9 @@ import type { Counts } from '../schemas/results.ts'
 import accessLog, { requestId } from './access-log.ts'
 import bodies from './bodies.ts'
 import logThrottle from './log-throttle.ts'
+import { processMetrics } from './metrics/process.ts'
+import { measureRequests, registerRecordMetrics } from './metrics/requests.ts'
 import problems, { onClientError } from './problems.ts'
-import { processMetrics } from './process-metrics.ts'
-import { measureRequests, registerRecordMetrics } from './request-metrics.ts'
 
 /**
  * The registry of all metrics, and GET /metrics on a server of its own: it needs no key, so clients must not reach it.
@@ -41,7 +41,7 @@ export default fp(
 
 /**
  * The metrics of one server, with those of its process. The owner of a thing registers its metrics with the functions of
- * lib/metrics.ts. Names follow Prometheus' rules (https://prometheus.io/docs/practices/naming): base units, and `_total` for counters.
+ * lib/register-metrics.ts. Names follow Prometheus' rules (https://prometheus.io/docs/practices/naming): base units, and `_total` for counters.
  * Labels have few values, which we define: never an id, a path or a header of a client. No label is called `job`, `instance`,
  * `pod` or `namespace`, because Prometheus and its operator add these to what they scrape.
  */

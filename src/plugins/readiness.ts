@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { registerGauge } from '../lib/metrics.ts'
+import { registerGauge } from '../lib/register-metrics.ts'
 import { pendingMigrations } from '../postgres/migrate.ts'
 
 const CHECK_MS = 500

@@ -2,7 +2,7 @@ import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
-import { registerCounter } from '../lib/metrics.ts'
+import { registerCounter } from '../lib/register-metrics.ts'
 import { Problem } from '../problems.ts'
 
 /** Kinds of requests: ingestion is shed first, reading later. */

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
-import { registerGauge } from '../lib/metrics.ts'
+import { registerGauge } from '../lib/register-metrics.ts'
 import { measureStorage, StorageBudget, type StorageState } from '../retention/storage-budget.ts'
 
 /** The storage budget, measured on the primary. */

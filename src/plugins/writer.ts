@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { createRecordStore } from '../data/record-store.ts'
 import { MemoryBudget } from '../lib/memory-budget.ts'
 import { Writer } from '../writer/writer.ts'
-import { measureWriter, registerQueueMetrics } from './writer-metrics.ts'
+import { measureWriter, registerQueueMetrics } from './metrics/writer.ts'
 
 /** The one writer of this process. It is registered after the database, so it drains and closes before it. */
 export default fp(

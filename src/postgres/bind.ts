@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { Column } from './column.ts'
-import { type Bind, connectionOf, replaceBind } from './driver.ts'
 import { type Message, messageOf } from './message.ts'
+import { type Bind, connectionOf, replaceBind } from './pg-internals.ts'
 
 const TEXT = 0
 const BINARY = 1

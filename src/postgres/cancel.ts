@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import { sendCancel } from './driver.ts'
+import { sendCancel } from './pg-internals.ts'
 
 /** How long PostgreSQL may take to accept the request. */
 const REQUEST_MS = 3_000

@@ -2,10 +2,10 @@ import { Kysely, type LogEvent, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { bindInPlace } from './bind.ts'
 import { closeWhenDead } from './dead-connections.ts'
-import { connectionOf, withSetUp } from './driver.ts'
-import type { Database, Tables } from './schema.ts'
+import { connectionOf, withSetUp } from './pg-internals.ts'
 import { SYNCHRONOUS_SESSION, sessionOptions } from './session.ts'
 import { NotConnectedError } from './sqlstate.ts'
+import type { Database, Tables } from './tables.ts'
 import { confirmed } from './unconfirmed.ts'
 
 export interface ConnectOptions {

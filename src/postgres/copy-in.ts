@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type pg from 'pg'
-import { type CustomQuery, runCustomQuery } from './driver.ts'
 import { type Message, messageOf } from './message.ts'
+import { type CustomQuery, runCustomQuery } from './pg-internals.ts'
 import { confirmed } from './unconfirmed.ts'
 
 /**

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { setImmediate as nextIteration, setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { connectionOf, isBusy, processIdOf } from './driver.ts'
+import { connectionOf, isBusy, processIdOf } from './pg-internals.ts'
 
 /** How long a connection with a running statement may be silent before it is checked, and between two checks. */
 const SILENT_MS = 2_000

@@ -3,7 +3,7 @@ import type { RawBuilder } from 'kysely'
 import pg from 'pg'
 import { requestCancel } from './cancel.ts'
 import { withClient } from './connect.ts'
-import type { Database } from './schema.ts'
+import type { Database } from './tables.ts'
 
 /**
  * A cancel request has no effect if it arrives before the statement has begun, or if a Service with several standbys routes

@@ -3,7 +3,7 @@ import type { RecordFilter } from '../data/select-records.ts'
 import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { MAX_DEPTH } from '../lib/json/extent.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
-import { parseTime } from '../lib/time.ts'
+import { parseTime } from '../lib/rfc3339.ts'
 import { Problem, type ProblemCode } from '../problems.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 

@@ -1,6 +1,6 @@
 import type { Key } from '../access/key.ts'
 import type { FairSemaphore } from '../lib/fair-semaphore.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 
 /** The database to read from, and the client that reads. */
 export interface Reader {

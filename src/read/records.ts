@@ -1,4 +1,4 @@
-import { sourceRefusal } from '../access/check.ts'
+import { sourceRefusal } from '../access/check-key.ts'
 import { type StoredRecord, selectPage, selectRecord } from '../data/select-records.ts'
 import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../problems.ts'

@@ -1,6 +1,6 @@
 import { selectReusableBytes, selectStorageSize } from '../data/storage.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
-import type { Database } from '../postgres/schema.ts'
+import type { Database } from '../postgres/tables.ts'
 import { Problem } from '../problems.ts'
 
 export type StorageState = 'ok' | 'warning' | 'full'

@@ -1,10 +1,10 @@
 import { Value, ValueErrorType } from '@sinclair/typebox/value'
 import type { KeyRequest } from '../access/manage-keys.ts'
-import { findRepeatedName } from '../ingest/elements.ts'
+import { findRepeatedName } from '../lib/json/elements.ts'
 import { parseJson } from '../lib/json/parse.ts'
 import { pointerToken } from '../lib/json/unstorable.ts'
+import { parseTime } from '../lib/rfc3339.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
-import { parseTime } from '../lib/time.ts'
 import { type Fault, Problem, type ProblemCode } from '../problems.ts'
 import { type KeyRequestBody, KeyRequestSchema } from '../schemas/keys.ts'
 

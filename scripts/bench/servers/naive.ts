@@ -1,6 +1,6 @@
 import { type Insertable, Kysely, PostgresDialect } from 'kysely'
 import { Pool } from 'pg'
-import type { Tables } from '../../../src/postgres/schema.ts'
+import type { Tables } from '../../../src/postgres/tables.ts'
 import { bareServer, type RecordInput } from './bare.ts'
 import { serve } from './serve.ts'
 

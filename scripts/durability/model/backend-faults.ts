@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
-import type { Database } from '../../../src/postgres/schema.ts'
+import type { Database } from '../../../src/postgres/tables.ts'
 import type { ModelFault } from './faults.ts'
 import type { History } from './history.ts'
 import type { Random } from './random.ts'

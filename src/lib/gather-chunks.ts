@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { Bytes } from '../lib/bytes.ts'
+import { Bytes } from './gathered-bytes.ts'
 
 /** Size of a gathered chunk, in bytes. At this size, the overhead of the Buffer object is small. */
 const PIECE = 16 * 1024

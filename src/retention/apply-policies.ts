@@ -3,9 +3,9 @@ import { type DeletedBatch, deleteBatch, type Share } from '../data/delete-recor
 import { stepToCutoff } from '../data/find-cutoff.ts'
 import { selectTime } from '../data/maintenance.ts'
 import { selectHorizon } from '../data/select-records.ts'
-import type { Database } from '../postgres/schema.ts'
-import { repeatPaced } from './pace.ts'
+import type { Database } from '../postgres/tables.ts'
 import type { Policy } from './policies.ts'
+import { repeatPaced } from './repeat-paced.ts'
 
 /** Maximum number of bytes that one transaction deletes: with large records, even few rows are much work. */
 const BATCH_BYTES = 8 * 1024 * 1024

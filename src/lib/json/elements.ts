@@ -1,7 +1,7 @@
-import { type Extent, findExtent, isFractional, MAX_DEPTH, nameAt, skipSpace } from '../lib/json/extent.ts'
-import { walkAtOnce } from '../lib/json/parse.ts'
-import type { Unstorable } from '../lib/json/unstorable.ts'
-import type { JsonWalk } from '../lib/json/walk.ts'
+import { type Extent, findExtent, isFractional, MAX_DEPTH, nameAt, skipSpace } from './extent.ts'
+import { walkAtOnce } from './parse.ts'
+import type { Unstorable } from './unstorable.ts'
+import type { JsonWalk } from './walk.ts'
 
 /** One value of a body, with the facts that the checks need. */
 export interface Element {

@@ -3,7 +3,7 @@ import { type AddressInfo, connect } from 'node:net'
 import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import t from 'tap'
-import { gatherChunks } from '../../src/ingest/gather-chunks.ts'
+import { gatherChunks } from '../../src/lib/gather-chunks.ts'
 import { until } from '../helpers/until.ts'
 
 /** Varying bytes, so that the tests notice if some are missing or in the wrong order. */

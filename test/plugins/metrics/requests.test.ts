@@ -1,6 +1,6 @@
 import { Histogram, Registry } from 'prom-client'
 import t from 'tap'
-import { BUCKETS, measureRequests } from '../../src/plugins/request-metrics.ts'
+import { BUCKETS, measureRequests } from '../../../src/plugins/metrics/requests.ts'
 
 t.test('measureRequests has the same output as a Histogram of prom-client', async (t) => {
   const [ours, theirs] = [new Registry(), new Registry()]

@@ -49,7 +49,7 @@ export interface Observed {
  * A histogram whose counts are read at each scrape. prom-client has no documented way to set the counts of a Histogram, so this
  * registers an object of its own. Undocumented: the registry needs only `name` and `get` (lib/registry.js, `registerMetric` and
  * `getMetricsAsString`), and `get` returns what that of a Histogram returns (lib/histogram.js). package.json pins the version, and
- * test/lib/metrics.test.ts fails if this changes. No other file uses undocumented parts: test/architecture.test.ts.
+ * test/lib/register-metrics.test.ts fails if this changes. No other file uses undocumented parts: test/architecture.test.ts.
  */
 export function registerHistogram(
   registry: Registry,

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import t from 'tap'
-import { parseTime } from '../../src/lib/time.ts'
+import { parseTime } from '../../src/lib/rfc3339.ts'
 import { connect } from '../helpers/connect.ts'
 import { openTestServer } from '../helpers/postgres.ts'
 

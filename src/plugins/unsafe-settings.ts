@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type SettingName, selectUnsafeSettings, UNSAFE_SETTINGS } from '../data/unsafe-settings.ts'
-import { registerGauge } from '../lib/metrics.ts'
+import { registerGauge } from '../lib/register-metrics.ts'
 import { repeat } from '../lib/repeat.ts'
 
 /** Until the settings have been read once. */

@@ -11,12 +11,12 @@ import {
   runCustomQuery,
   sendCancel,
   withSetUp,
-} from '../../src/postgres/driver.ts'
+} from '../../src/postgres/pg-internals.ts'
 import { checkPinned } from '../helpers/pinned.ts'
 import { openTestServer } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
-// If one of these tests fails after an update, src/postgres/driver.ts no longer matches the source of the driver.
+// If one of these tests fails after an update, src/postgres/pg-internals.ts no longer matches the source of the driver.
 
 const { superUrl: connectionString } = await openTestServer()
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { repeatPaced } from '../../src/retention/pace.ts'
+import { repeatPaced } from '../../src/retention/repeat-paced.ts'
 import { stopClock } from '../helpers/clock.ts'
 
 const forever = new AbortController().signal

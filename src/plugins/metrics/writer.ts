@@ -1,7 +1,7 @@
 import { Counter, Histogram, type Registry } from 'prom-client'
-import type { MemoryBudget } from '../lib/memory-budget.ts'
-import { registerCounter, registerGauge } from '../lib/metrics.ts'
-import type { Writer, WriterOptions } from '../writer/writer.ts'
+import type { MemoryBudget } from '../../lib/memory-budget.ts'
+import { registerCounter, registerGauge } from '../../lib/register-metrics.ts'
+import type { Writer, WriterOptions } from '../../writer/writer.ts'
 
 /** Callbacks of the writer. */
 export type WriterEvents = Required<Pick<WriterOptions, 'onFlush' | 'onRetry' | 'onOutage'>>

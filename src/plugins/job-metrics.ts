@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
 import { JOBS, type JobName, type JobState, selectJobs } from '../data/jobs.ts'
-import { registerCounter, registerGauge } from '../lib/metrics.ts'
+import { registerCounter, registerGauge } from '../lib/register-metrics.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
 
 /** Metrics of the last runs of the jobs that run beside the API. */
