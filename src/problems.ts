@@ -85,7 +85,7 @@ const RETRY_AFTER: Record<number, string> = { 503: '1', 507: '30' }
 
 export type ProblemCode = keyof typeof PROBLEMS
 
-export interface ProblemOptions {
+interface ProblemOptions {
   outcome?: Outcome
   errors?: Fault[]
   /** Further members of the problem document (RFC 9457, section 3.2). */

@@ -18,12 +18,12 @@ export interface Embedded {
 }
 
 /** Server settings by name. They take effect only if this call starts the server. */
-export interface EmbeddedOptions {
+interface EmbeddedOptions {
   settings?: Record<string, string>
 }
 
 /** Creates the roles and the database `sluice`, with a connection of the superuser, if they do not exist. */
-export type Provision = (db: Kysely<unknown>, passwordOf: (role: string) => string) => Promise<void>
+type Provision = (db: Kysely<unknown>, passwordOf: (role: string) => string) => Promise<void>
 
 /**
  * A real PostgreSQL with its files in `folder`. It contains the roles and the database `sluice`, which is kept between starts.

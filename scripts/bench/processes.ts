@@ -13,7 +13,7 @@ export interface Child {
   stop(): Promise<void>
 }
 
-export interface StartOptions {
+interface StartOptions {
   env?: Record<string, string>
   execArgv?: string[]
 }

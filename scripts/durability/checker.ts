@@ -30,7 +30,7 @@ export interface Verdict {
   examples: string[]
 }
 
-export interface Evidence {
+interface Evidence {
   responses: readonly ClientResponse[]
   /** The rows of the table, in the order of the feed. */
   rows: readonly Stored[]

@@ -28,11 +28,11 @@ export function historiesOf(responses: readonly ClientResponse[]): Map<number, A
 }
 
 /** Whether this attempt can have stored the record, according to its response. */
-export const mayHaveStored = ({ claim }: Attempt): boolean =>
+const mayHaveStored = ({ claim }: Attempt): boolean =>
   claim === 'created' || claim === 'stored' || claim === 'unknown' || claim === 'nothing'
 
 /** Whether another attempt can have stored this content before this attempt ended. */
-export const hasForerunner = (one: Attempt, history: readonly Attempt[], variant = one.variant): boolean =>
+const hasForerunner = (one: Attempt, history: readonly Attempt[], variant = one.variant): boolean =>
   history.some((other) => other !== one && other.variant === variant && mayHaveStored(other) && other.begun < one.ended)
 
 /**

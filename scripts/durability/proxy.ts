@@ -53,7 +53,7 @@ export interface Setting {
   value: string
 }
 
-export interface HeldCopy {
+interface HeldCopy {
   /** The process id of its backend. */
   pid: number
   release(): void

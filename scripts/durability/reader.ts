@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseExactly, recogniseShown, type Stored } from './stored.ts'
 
-export interface ReaderOptions {
+interface ReaderOptions {
   /** The port for the next request. */
   port(): number
   key: string

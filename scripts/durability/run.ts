@@ -29,7 +29,7 @@ export interface Result extends Verdict {
   unreachable: boolean
 }
 
-export interface RunOptions {
+interface RunOptions {
   postgres: Postgres
   /** For logs. */
   folder: string

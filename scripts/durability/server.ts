@@ -17,7 +17,7 @@ export interface Server {
   signal(name: NodeJS.Signals): void
 }
 
-export interface ServerOptions {
+interface ServerOptions {
   port: number
   env: Record<string, string>
   /** The file to which its log is appended. */

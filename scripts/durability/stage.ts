@@ -25,7 +25,7 @@ export interface Stage {
   resumed(): Promise<void>
 }
 
-export interface StageOptions {
+interface StageOptions {
   postgres: Postgres
   /** For logs. */
   folder: string

@@ -15,7 +15,7 @@ export interface Replicated extends Postgres {
 }
 
 /** It follows the primary, and serves reads. */
-export interface Standby {
+interface Standby {
   port: number
   apiUrl: string
   /** Resolves when everything that the primary has committed so far can be read here. */

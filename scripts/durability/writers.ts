@@ -7,7 +7,7 @@ import { rivalsOf } from './plans.ts'
 import { type Message, makeMessages } from './requests.ts'
 import { type ClientResponse, readResponse } from './responses.ts'
 
-export interface WritersOptions {
+interface WritersOptions {
   /** The port for a new connection. */
   port(): number
   key: string

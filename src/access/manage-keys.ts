@@ -1,10 +1,8 @@
-import { insertKey, type KeyRow, selectKeys } from '../data/keys.ts'
+import { insertKey, type KeyRow, selectKeys, setRevoked } from '../data/keys.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import type { Database } from '../postgres/tables.ts'
 import type { KeyDocument } from '../schemas/keys.ts'
 import { generateKey, hashKey, SCOPES, type Scope } from './key.ts'
-
-export { revokeKey } from '../data/keys.ts'
 
 export interface KeyRequest {
   name: string
@@ -39,6 +37,11 @@ export async function createKey(
 /** All keys, including revoked and expired ones, oldest first, without their hashes. */
 export async function listKeys(db: Database): Promise<KeyDocument[]> {
   return (await selectKeys(db)).map(describe)
+}
+
+/** Revoking a key again keeps the time of the first revocation. @returns false if the key does not exist */
+export function revokeKey(db: Database, id: string): Promise<boolean> {
+  return setRevoked(db, id)
 }
 
 /** Makes sure that this token is a key with all scopes. A key that was revoked stays revoked. */

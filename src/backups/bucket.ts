@@ -7,7 +7,7 @@ import type { ReadableStream } from 'node:stream/web'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { S3mini, S3ServiceError, type UploadPart } from 's3mini'
 
-export interface BucketOptions {
+interface BucketOptions {
   /** URL of the folder of the objects, with the bucket in its path: https://s3.example.com/bucket/folder. */
   url: string
   accessKeyId: string

@@ -9,7 +9,7 @@ import { type FileFormat, NDJSON, type Piece } from './lines.ts'
 export const FORMAT_NAMES = ['ndjson', 'json', 'csv'] as const
 export type FileFormatName = (typeof FORMAT_NAMES)[number]
 
-export interface InputOptions {
+interface InputOptions {
   /** The format of all inputs; absent: chosen by the name of each. */
   format?: FileFormatName | undefined
   delimiter: string

@@ -1,7 +1,6 @@
 import type { Config } from '../config.ts'
 import { LOCAL_FOLDER } from '../lib/local-folder.ts'
 import { connect } from '../postgres/connect.ts'
-import { provision } from '../postgres/roles.ts'
 import type { Database } from '../postgres/tables.ts'
 
 export interface DatabaseUrls {
@@ -27,6 +26,7 @@ export async function openDatabase({ DATABASE_URL }: Config): Promise<DatabaseUr
       cause,
     })
   })
+  const { provision } = await import('../postgres/roles.ts')
   const { apiUrl, ownerUrl, maintenanceUrl, release } = await openEmbedded(LOCAL_FOLDER, provision)
   return { api: apiUrl, owner: ownerUrl, maintenance: maintenanceUrl, embedded: true, release }
 }

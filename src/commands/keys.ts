@@ -1,12 +1,11 @@
 import { SCOPES, type Scope } from '../access/key.ts'
-import { issueKey, listKeys as listAll } from '../access/manage-keys.ts'
+import { issueKey, listKeys as listAll, revokeKey } from '../access/manage-keys.ts'
 import { loadConfig } from '../config.ts'
-import { revokeKey } from '../data/keys.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
 import type { Database } from '../postgres/tables.ts'
 import { openDatabase, withConnection } from './database.ts'
 
-export interface CreateOptions {
+interface CreateOptions {
   name: string
   scope: string[]
   sourcePrefix: string[]

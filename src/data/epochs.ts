@@ -49,7 +49,7 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
  * - lost: the position was assigned before the database was set back, and records were stored since then that sort before it.
  * - undefined: all records that are stored after the consumer read this position sort after it.
  */
-export type CursorState = 'ahead' | 'lost' | undefined
+type CursorState = 'ahead' | 'lost' | undefined
 
 /**
  * Whether a consumer can continue from the position of its cursor.

@@ -11,7 +11,7 @@ import {
 } from './deletable.ts'
 
 /** What one step down the feed found. */
-export interface CutoffStep {
+interface CutoffStep {
   /** How many records it read, selected or not, and the position of the last one. */
   seen: number
   last: TextPosition | undefined

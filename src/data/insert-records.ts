@@ -9,7 +9,7 @@ import { NOTHING_SEEN, type Seen } from './seen.ts'
 /** The values of `n` from `base` on that belong to one flush; see `n` in db/migrations/0001_records.sql. */
 export const SLOTS_PER_FLUSH = 2 ** 20
 
-export interface Inserted {
+interface Inserted {
   /** How many rows were new. The identities of the others are already in the table, or occur earlier among these rows. */
   created: number
   epoch: number

@@ -5,7 +5,7 @@ export const JOBS = ['backup', 'backup_upload', 'restore_drill', 'retention'] as
 export type JobName = (typeof JOBS)[number]
 
 /** The report of one run of a job. */
-export interface JobRun {
+interface JobRun {
   job: JobName
   succeeded: boolean
   seconds: number

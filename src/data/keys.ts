@@ -33,8 +33,8 @@ export async function insertKey(
     .executeTakeFirst()
 }
 
-/** Revoking a key again keeps the time of the first revocation. @returns false if the key does not exist */
-export async function revokeKey(db: Database, id: string): Promise<boolean> {
+/** Revokes a key now, unless it is revoked already. @returns false if the key does not exist */
+export async function setRevoked(db: Database, id: string): Promise<boolean> {
   const result = await db
     .updateTable('sluice.keys')
     .set({ revoked_at: sql`coalesce(revoked_at, now())` })

@@ -17,7 +17,7 @@ export async function beginRetention(session: Database): Promise<boolean> {
   return rows[0]?.alone === true
 }
 
-export interface Rights {
+interface Rights {
   role: string
   mayDelete: boolean
   /** MAINTAIN on the table. */

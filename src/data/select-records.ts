@@ -40,7 +40,7 @@ export interface RecordFilter {
 }
 
 /** A limit in the feed. No new row will appear before it. */
-export interface Horizon {
+interface Horizon {
   epoch: number
   xid: string
 }

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Database } from '../postgres/tables.ts'
 
-export interface StorageSize {
+interface StorageSize {
   /** Size of the database files in bytes. */
   files: number
   /** The size in bytes to which the write-ahead log may grow at any moment. */

@@ -19,7 +19,7 @@ import { LineReport } from './line-report.ts'
 import { IDLE_STREAM_BYTES } from './memory.ts'
 import { statusOf } from './results.ts'
 
-export interface LinesRequest {
+interface LinesRequest {
   key: Key
   defaults: Defaults
   limits: RecordLimits

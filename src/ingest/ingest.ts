@@ -31,7 +31,7 @@ export interface IngestRequest {
   admit?: (records: readonly (Row | Fault)[]) => void
 }
 
-export interface IngestResponse {
+interface IngestResponse {
   status: 200 | 201 | 207
   body: string
   counts: Counts

@@ -18,7 +18,7 @@ const REJECTION_BYTES = 128
 
 const DEFECT = 'This is a bug in Sluice. The log has the reason under this requestId.'
 
-export interface Rejection extends Omit<Fault, 'index'> {
+interface Rejection extends Omit<Fault, 'index'> {
   /** From 1. */
   line: number
 }

@@ -8,7 +8,7 @@ interface Owner {
 }
 
 /** How long a piece of work waits. */
-export interface Wait {
+interface Wait {
   /** Ends the wait. */
   signal: AbortSignal
   /** In milliseconds. Without it, there is no limit. */

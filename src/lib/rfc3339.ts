@@ -4,7 +4,7 @@ import { twoDigits } from './pg-time.ts'
 const RFC3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/
 
 /** The time as text for timestamptz, in UTC and to the microsecond; or the reason why it is rejected, as the rest of a sentence. */
-export type TimeResult = { utc: string } | { problem: string }
+type TimeResult = { utc: string } | { problem: string }
 
 /**
  * Reads an RFC 3339 time. PostgreSQL would reject UTC offsets above 15:59, turn a leap second into the next minute, and round

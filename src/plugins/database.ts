@@ -3,9 +3,9 @@ import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
 import { WRITERS } from '../data/stalled-writers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
-import { registerGauge } from '../lib/register-metrics.ts'
 import { connect, type PoolStatus, poolStatus, type Query } from '../postgres/connect.ts'
 import type { Database } from '../postgres/tables.ts'
+import { registerGauge } from './metrics/register.ts'
 
 /**
  * Connections per flush. Each try may log in again: the login of the try before it may never get a response, so a try does not

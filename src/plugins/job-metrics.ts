@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
 import { JOBS, type JobName, type JobState, selectJobs } from '../data/jobs.ts'
-import { registerCounter, registerGauge } from '../lib/register-metrics.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
+import { registerCounter, registerGauge } from './metrics/register.ts'
 
 /** Metrics of the last runs of the jobs that run beside the API. */
 export default fp(async (app: FastifyInstance) => registerMetrics(app.metrics, () => selectJobs(app.db.read)), {

@@ -5,7 +5,7 @@ import type { Key, Scope } from '../access/key.ts'
 import { KeyRing } from '../access/key-ring.ts'
 import { gatherChunks } from '../lib/gather-chunks.ts'
 import { pauseReading, resumeReading } from '../lib/pause-reading.ts'
-import { registerGauge } from '../lib/register-metrics.ts'
+import { registerGauge } from './metrics/register.ts'
 
 /** API keys: `onRequest: app.requireScope('ingest')` on a route refuses a request before its body is read. */
 export default fp(

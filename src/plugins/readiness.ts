@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { registerGauge } from '../lib/register-metrics.ts'
 import { pendingMigrations } from '../postgres/migrate.ts'
+import { registerGauge } from './metrics/register.ts'
 
 const CHECK_MS = 500
 

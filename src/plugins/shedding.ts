@@ -2,11 +2,11 @@ import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
-import { registerCounter } from '../lib/register-metrics.ts'
 import { Problem } from '../problems.ts'
+import { registerCounter } from './metrics/register.ts'
 
 /** Kinds of requests: ingestion is shed first, reading later. */
-export type Sheddable = 'ingest' | 'read'
+type Sheddable = 'ingest' | 'read'
 
 /**
  * Longer than any single iteration of the event loop. The largest batch takes half a second on a shared processor; if an

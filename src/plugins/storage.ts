@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
-import { registerGauge } from '../lib/register-metrics.ts'
 import { measureStorage, StorageBudget, type StorageState } from '../retention/storage-budget.ts'
+import { registerGauge } from './metrics/register.ts'
 
 /** The storage budget, measured on the primary. */
 export default fp(

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type SettingName, selectUnsafeSettings, UNSAFE_SETTINGS } from '../data/unsafe-settings.ts'
-import { registerGauge } from '../lib/register-metrics.ts'
 import { repeat } from '../lib/repeat.ts'
+import { registerGauge } from './metrics/register.ts'
 
 /** Until the settings have been read once. */
 const RETRY_MS = 500

@@ -4,7 +4,7 @@ import { UnconfirmedError } from './unconfirmed.ts'
  * What a failure of the database means for the current write. Failures are distinguished by SQLSTATE (PostgreSQL manual,
  * appendix A), never by the message, which is translated and changes.
  */
-export interface Failure {
+interface Failure {
   /**
    * transient: the same statement may succeed later. row: a value is at fault, so the same statement always fails.
    * defect: anything else, such as a missing privilege, a missing table or a bug in Sluice.

@@ -13,7 +13,7 @@ const BATCH_BYTES = 8 * 1024 * 1024
 /** After this many records in a row that are too young for every policy, no older ones are expected. */
 const YOUNG_IN_A_ROW = 10_000
 
-export interface RetentionOptions {
+interface RetentionOptions {
   dryRun: boolean
   stop: AbortSignal
   /** Called after each transaction. */
@@ -104,7 +104,7 @@ const isBefore = (one: TextPosition, other: TextPosition): boolean => {
 }
 
 /** What a policy has deleted so far. The times are undefined until it has deleted a record. */
-export type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>>
+type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>>
 
 /** What was deleted so far, in total and per policy. */
 export class DeletedTotals {

@@ -34,7 +34,7 @@ const GROWTH = 2
 /** Deleted rows are free space only after a VACUUM, and PostgreSQL counts them with a delay of ten seconds. */
 const SETTLE_MS = 12_000
 
-export interface StorageBudgetOptions {
+interface StorageBudgetOptions {
   /** undefined: there is no budget, and nothing is measured. */
   budgetBytes: number | undefined
   measure: () => Promise<Measurement>

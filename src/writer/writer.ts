@@ -81,7 +81,7 @@ export interface WriterOptions {
 }
 
 /** State of the writer, for metrics. */
-export interface WriterStatus {
+interface WriterStatus {
   /** Number of requests that are not answered yet. */
   waiting: number
   /** How long the oldest of them has waited, in milliseconds; 0 if there is none. */

@@ -198,7 +198,11 @@ t.test('the command loads neither the server nor a database driver', async (t) =
   const loaded = command.stderr().split('\n')
   t.ok(loaded.some((line) => line.endsWith('/src/commands/load.ts')))
   t.same(
-    loaded.filter((line) => /node_modules\/(pg|kysely|fastify|@fastify)|src\/(app|data|plugins|routes)/.test(line)),
+    loaded.filter((line) =>
+      /\/node_modules\/(?:pg|kysely|fastify|@fastify|prom-client|@opentelemetry)|\/src\/(?!main|commands|client|schemas|config|problems|lib)/.test(
+        line,
+      ),
+    ),
     [],
   )
 })

@@ -73,7 +73,7 @@ export async function newCluster(t: Test): Promise<Cluster> {
   }
 }
 
-export interface ScriptResult {
+interface ScriptResult {
   code: number
   /** The log lines, parsed: the lines of the output that are JSON objects. */
   logs: Record<string, unknown>[]

@@ -2,7 +2,7 @@ import { mock } from 'node:test'
 import { setImmediate as nextIteration } from 'node:timers/promises'
 import type { Test } from 'tap'
 
-export interface Clock {
+interface Clock {
   /** Advances the clock and runs the timers that are due. */
   tick(milliseconds: number): Promise<void>
   /** The same within this iteration of the event loop, so that nothing but the timers runs. */

@@ -11,7 +11,6 @@ export const repository = new URL('../../', import.meta.url)
 export type Manifest = any
 
 export const overlays = ['k3s', 'ha'] as const
-export type Overlay = (typeof overlays)[number]
 
 /** The overlays, and one with a component that no overlay has. */
 export const variants = [...overlays, 'k3s with object storage'] as const
@@ -41,7 +40,7 @@ export function render(variant: string): Manifest[] {
 export const readManifests = (path: string): Manifest[] =>
   parseManifests(readFileSync(new URL(path, repository), 'utf8'))
 
-export interface Pod {
+interface Pod {
   /** For example `Deployment sluice-api`. */
   of: string
   kind: string

@@ -28,7 +28,7 @@ export async function start(t: Test): Promise<TestApp & Target> {
   return { ...server, url: await server.app.listen({ port: 0 }) }
 }
 
-export interface LoadResult {
+interface LoadResult {
   code: number | string
   stdout: string
   stderr: string

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
-export interface ObjectStorage {
+interface ObjectStorage {
   /** The URL of a folder in a bucket. */
   url: string
   /** The objects by key, which includes the folder. */

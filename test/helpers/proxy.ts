@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
 /** Handles the requests of a stub. */
-export type Handler = (request: IncomingMessage, response: ServerResponse, body: Buffer) => unknown
+type Handler = (request: IncomingMessage, response: ServerResponse, body: Buffer) => unknown
 
 /** Starts a stub of a server. It answers probes, and `handle` answers all other requests. @returns its URL */
 export async function startStub(t: Test, handle: Handler): Promise<string> {

@@ -142,5 +142,3 @@ export const WORST_FORMATS: WorstBody[] = [
   ),
   json('lines that are not UTF-8', () => Buffer.from(lines('\u00ff'), 'latin1'), LINES_TYPE),
 ]
-
-export const WORST_BODIES: readonly WorstBody[] = [...WORST_RECORDS, ...WORST_BATCHES, ...WORST_FORMATS]

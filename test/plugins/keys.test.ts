@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import t from 'tap'
-import { revokeKey } from '../../src/data/keys.ts'
+import { revokeKey } from '../../src/access/manage-keys.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { openClient } from '../helpers/http.ts'

@@ -39,8 +39,10 @@ t.test('a separate server serves GET /metrics, and nothing else', async (t) => {
 t.test('two servers in one process count separately', async (t) => {
   const [one, other] = [await createApp(t), await createApp(t)]
   for (const { app } of [one, other])
-    t.match(await app.metrics.metrics(), /^process_cpu_seconds_total /m, 'both have the process')
+    t.match(await app.metrics.metrics(), /^process_cpu_seconds_total /m, 'each has the metrics of the process')
   await one.post(record(1))
+  new Gauge({ name: 'only_one_has_it', help: 'h', registers: [one.app.metrics] })
+  t.notMatch(await other.app.metrics.metrics(), /only_one_has_it/)
   t.equal((await scrape(one.app)).value('sluice_records_total', { outcome: 'created' }), 1)
   t.equal((await scrape(other.app)).value('sluice_records_total', { outcome: 'created' }), 0)
 })

@@ -262,7 +262,7 @@ t.test('OpenTelemetry is loaded only if tracing is on', async (t) => {
     await server.exit
     const loaded = await readFile(file, 'utf8')
     t.match(loaded, /\/src\/app\.ts/, 'the hook sees what is loaded')
-    t.equal(/@opentelemetry\/(?!api\/)|\/src\/traces\//.test(loaded), loads, name)
+    t.equal(/@opentelemetry\/(?!api\/)|\/src\/plugins\/tracing\//.test(loaded), loads, name)
   }
   await Promise.all(cases.map(look))
 })

@@ -11,7 +11,7 @@ export interface HttpResponse {
 }
 
 /** The response was missing or incomplete, so the outcome of the request is unknown. */
-export interface Lost {
+interface Lost {
   reason: string
   /** The client gave up, because the response took too long. */
   late: boolean

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
-export type Direction = 'up' | 'down'
+type Direction = 'up' | 'down'
 
 /** A proxy that can cut connections after any byte. Listens on loopback only. */
 export interface Cutter {

@@ -1,7 +1,7 @@
 import { EventEmitter, on } from 'node:events'
 
 /** acknowledged: a record of a request was acknowledged. followed: the follower got its next page, which may be empty. */
-export type Moment = 'acknowledged' | 'followed'
+type Moment = 'acknowledged' | 'followed'
 
 /** Events that slow writers and faults wait for. Times are those of the history. */
 export class Moments {

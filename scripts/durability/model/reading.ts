@@ -6,7 +6,7 @@ import { readProblem } from './problem.ts'
 import type { Random } from './random.ts'
 import { elementsOf, membersOf } from './raw-json.ts'
 
-export interface ReadingOptions {
+interface ReadingOptions {
   history: History
   random: Random
   key: string
@@ -15,7 +15,7 @@ export interface ReadingOptions {
   patienceMs: number
 }
 
-export interface PageQuery {
+interface PageQuery {
   order: 'asc' | 'desc'
   limit: number
   cursor: string | undefined

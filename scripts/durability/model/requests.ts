@@ -13,7 +13,7 @@ export interface Request {
   pieces: Buffer[]
 }
 
-export interface RequestOptions {
+interface RequestOptions {
   number: number
   plan: Plan
   /** Every record has a new identity. */

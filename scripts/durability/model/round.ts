@@ -14,7 +14,7 @@ import { BEGINNINGS, writeSlowly, writeSlowlyOnce } from './slow-writer.ts'
 import { prepareTable, readRows } from './table.ts'
 import { judgeRound } from './verdict.ts'
 
-export interface RoundOptions {
+interface RoundOptions {
   postgres: Postgres
   /** For logs. */
   folder: string

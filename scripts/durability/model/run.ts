@@ -6,7 +6,7 @@ import { Random } from './random.ts'
 import { describe } from './report.ts'
 import { playRound } from './round.ts'
 
-export interface ModelOptions {
+interface ModelOptions {
   postgres: Postgres
   /** For logs. */
   folder: string
@@ -22,7 +22,7 @@ export interface ModelOptions {
 }
 
 /** The result of a run. */
-export interface ModelResult {
+interface ModelResult {
   rounds: number
   requests: number
   records: number

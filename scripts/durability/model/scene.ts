@@ -51,7 +51,7 @@ const POLICIES = [
   { sourcePrefix: DELETABLE, maxCount: 10 },
 ]
 
-export interface SceneOptions {
+interface SceneOptions {
   postgres: Postgres
   folder: string
   random: Random

@@ -7,7 +7,7 @@ import { planFresh, planRace } from './plan.ts'
 import type { Random } from './random.ts'
 import { makeRequest, type Request } from './requests.ts'
 
-export interface SenderOptions {
+interface SenderOptions {
   history: History
   random: Random
   key: string

@@ -7,7 +7,7 @@ import { contentOf, digestOf } from './contents.ts'
 import { type Attempt, type Exchange, type History, identityOf } from './history.ts'
 import type { Random } from './random.ts'
 
-export interface SlowWriterOptions {
+interface SlowWriterOptions {
   history: History
   /** The URL of a superuser, without proxies. */
   url: string
@@ -19,7 +19,7 @@ const SOURCE = 'model/kept/slow'
  * gets its position in the feed much later.
  */
 export const BEGINNINGS = ['only its time', 'its transaction id', 'a row'] as const
-export type Beginning = (typeof BEGINNINGS)[number]
+type Beginning = (typeof BEGINNINGS)[number]
 /** SQLSTATEs of statements that can never succeed. */
 const IMPOSSIBLE = /^(22|23|42)/
 /** Together less than idle_in_transaction_session_timeout, which every connection sets. */

@@ -26,7 +26,7 @@ interface Unusual {
  * Maximum length of a text that is parsed in one call, in characters. In the worst case (thousands of members with different
  * names), JSON.parse takes some milliseconds for this length, and seconds for 16 MiB.
  */
-export const MAX_PARSED = 65_536
+const MAX_PARSED = 65_536
 
 /**
  * Parses the object that begins at `start`. Undefined if a walk must decide: it is not an object, longer than MAX_PARSED, not

@@ -7,7 +7,7 @@ import { JsonWalk, MAX_DEPTH_WALKED } from './walk.ts'
 const STEP = 65_536
 
 /** Why a text is not acceptable JSON. */
-export interface JsonFault {
+interface JsonFault {
   code: 'invalid_json' | 'too_deep'
   detail: string
 }

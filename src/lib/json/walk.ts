@@ -2,7 +2,7 @@ import { nameAt, skipSpace } from './extent.ts'
 import { checkNumber, checkString, pointerToken, type Unstorable } from './unstorable.ts'
 
 /** A member of the outermost object, as indexes into the text. */
-export interface Member {
+interface Member {
   nameStart: number
   nameEnd: number
   valueStart: number

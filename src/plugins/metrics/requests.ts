@@ -1,6 +1,6 @@
 import type { Registry } from 'prom-client'
-import { type Observed, registerCounter, registerHistogram } from '../../lib/register-metrics.ts'
 import type { Counts } from '../../schemas/results.ts'
+import { type Observed, registerCounter, registerHistogram } from './register.ts'
 
 /** In seconds: from a commit on a fast disk to a request that waited during an outage, up to OUTAGE_HOLD_SECONDS. */
 export const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30]
@@ -9,7 +9,7 @@ export const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /** Records a request: its method, the template of its route if it has one, its status and its duration. */
-export type ObserveRequest = (method: string, route: string | undefined, status: number, seconds: number) => void
+type ObserveRequest = (method: string, route: string | undefined, status: number, seconds: number) => void
 
 /**
  * The duration of requests. The counts are kept here, because a Histogram of prom-client checks and joins the labels anew for

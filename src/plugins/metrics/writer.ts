@@ -1,10 +1,10 @@
 import { Counter, Histogram, type Registry } from 'prom-client'
 import type { MemoryBudget } from '../../lib/memory-budget.ts'
-import { registerCounter, registerGauge } from '../../lib/register-metrics.ts'
 import type { Writer, WriterOptions } from '../../writer/writer.ts'
+import { registerCounter, registerGauge } from './register.ts'
 
 /** Callbacks of the writer. */
-export type WriterEvents = Required<Pick<WriterOptions, 'onFlush' | 'onRetry' | 'onOutage'>>
+type WriterEvents = Required<Pick<WriterOptions, 'onFlush' | 'onRetry' | 'onOutage'>>
 
 /** Metrics of flushes and outages. */
 export function measureWriter(registry: Registry): WriterEvents {

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type DiagLogFunction, DiagLogLevel, diag } from '@opentelemetry/api'
 import { setGlobalErrorHandler } from '@opentelemetry/core'
@@ -15,6 +14,7 @@ import {
 } from '@opentelemetry/sdk-trace'
 import { ATTR_SERVICE_NAME, ATTR_SERVICE_VERSION } from '@opentelemetry/semantic-conventions'
 import type { Config } from '../../config.ts'
+import { VERSION } from '../../lib/version.ts'
 import { Traces } from './traces.ts'
 
 /** How long the process waits at its end until the last spans are sent. */
@@ -22,7 +22,7 @@ const CLOSE_MS = 3_000
 /** While the collector is down, every batch fails. A failure is logged at most this often. */
 const LOG_EVERY_MS = 10_000
 
-export interface OpenTraces {
+interface OpenTraces {
   traces: Traces
   /** Sends the remaining spans; gives up after CLOSE_MS. */
   close(): Promise<void>
@@ -39,10 +39,9 @@ export function openTraces(
   warn: (fields: Record<string, unknown>, message: string) => void,
 ): OpenTraces {
   logFailures(warn)
-  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
   const provider = new TracerProvider({
     resource: defaultResource()
-      .merge(resourceFromAttributes({ [ATTR_SERVICE_NAME]: 'sluice', [ATTR_SERVICE_VERSION]: version }))
+      .merge(resourceFromAttributes({ [ATTR_SERVICE_NAME]: 'sluice', [ATTR_SERVICE_VERSION]: VERSION }))
       .merge(detectResources({ detectors: [envDetector] })),
     sampler: samplerOf(config),
     // A flush is linked to each of its requests, and has at least one row of each. The default limit drops links after the 128th.
@@ -58,7 +57,7 @@ export function openTraces(
     ],
   })
   return {
-    traces: new Traces(provider.getTracer('sluice', version)),
+    traces: new Traces(provider.getTracer('sluice', VERSION)),
     async close() {
       const sent = provider.shutdown().catch((err) => warn({ err }, 'the last traces could not be sent'))
       await Promise.race([sent, sleep(CLOSE_MS, undefined, { ref: false })])

@@ -26,7 +26,7 @@ import type { Query } from '../../postgres/connect.ts'
 import { describeQuery } from './query.ts'
 
 /** What is known of a request when its span starts. */
-export interface RequestStart {
+interface RequestStart {
   method: string
   headers: IncomingHttpHeaders
   httpVersion: string
@@ -35,7 +35,7 @@ export interface RequestStart {
 }
 
 /** What is known when the span ends. */
-export interface RequestEnd {
+interface RequestEnd {
   status: number
   /** The code of the problem document, if the response is one. */
   code: string | undefined

@@ -1,7 +1,7 @@
 import { Gauge, Histogram, Registry } from 'prom-client'
 import t from 'tap'
-import { registerHistogram } from '../../src/lib/register-metrics.ts'
-import { checkPinned } from '../helpers/pinned.ts'
+import { registerHistogram } from '../../../src/plugins/metrics/register.ts'
+import { checkPinned } from '../../helpers/pinned.ts'
 
 // If one of these tests fails after an update, `registerHistogram` no longer matches the source of prom-client.
 
