@@ -2,7 +2,7 @@ import { pathToFileURL } from 'node:url'
 import type { TSchema } from '@sinclair/typebox'
 import { allowed, ConfigSchema } from '../src/config.ts'
 
-/** Builds the table of settings in src/README.md from the schema that checks them. `node scripts/config-table.ts` prints it. */
+/** Builds the table of settings in src/README.md from the schema that checks them. `npx node scripts/config-table.ts` prints it. */
 export function configTable(): string {
   const rows = Object.entries<TSchema>(ConfigSchema.properties).map(
     ([name, schema]) =>

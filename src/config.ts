@@ -69,7 +69,7 @@ const TRACES = {
   }),
 }
 
-/** All settings. `node scripts/config-table.ts` makes the table in src/README.md from these descriptions. */
+/** All settings. `npx node scripts/config-table.ts` makes the table in src/README.md from these descriptions. */
 export const ConfigSchema = Type.Object({
   DATABASE_URL: Type.Optional(
     Type.String({

@@ -16,7 +16,7 @@ const read = (path: string) => readFile(resolve(root, path), 'utf8')
 const manual = await read('src/README.md')
 
 t.test("the manual's table of settings is the one generated from the schema", async (t) => {
-  t.ok(manual.includes(configTable()), 'update it with: node scripts/config-table.ts')
+  t.ok(manual.includes(configTable()), 'update it with: npx node scripts/config-table.ts')
 })
 
 t.test("the log has exactly the fields of the manual's table, with these types", async (t) => {

@@ -22,7 +22,12 @@ interface EmbeddedOptions {
   settings?: Record<string, string>
 }
 
-/** Creates the roles and the database `sluice`, with a connection of the superuser, if they do not exist. */
+/**
+ * Creates or corrects the roles, and creates the database `sluice` if it does not exist. It is a parameter, because db/ imports
+ * nothing from src/.
+ * @param db connected as the superuser
+ * @param passwordOf returns the password of a role
+ */
 type Provision = (db: Kysely<unknown>, passwordOf: (role: string) => string) => Promise<void>
 
 /**
@@ -31,7 +36,7 @@ type Provision = (db: Kysely<unknown>, passwordOf: (role: string) => string) => 
  * All processes that open the same folder share one server. The first one starts it, and the last one to release it stops it.
  * Users are counted by shared advisory locks. PostgreSQL releases a lock when the connection closes, so a crashed process
  * is not counted. If a server outlived its users, the next process takes it over.
- * @param provision called each time
+ * @param provision called on each open, before the URLs are returned; creates the roles that the URLs use
  * @throws EmbeddedError
  */
 export async function openEmbedded(

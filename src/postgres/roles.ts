@@ -39,7 +39,7 @@ export async function ensureRoles<DB>(db: Kysely<DB>, passwords: Partial<Record<
   })
 }
 
-/** Creates the roles and the database `sluice`, as the embedded server needs them. */
+/** What openEmbedded (db/embedded) needs: creates or corrects the roles, and creates the database `sluice` if it does not exist. */
 export async function provision<DB>(db: Kysely<DB>, passwordOf: (role: RoleName) => string): Promise<void> {
   await ensureRoles(db, Object.fromEntries(roleNames.map((role) => [role, passwordOf(role)])))
   await ensureDatabase(db, 'sluice', 'sluice_owner')

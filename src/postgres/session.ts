@@ -22,7 +22,7 @@ const SETTINGS = {
   client_min_messages: 'warning',
   // A client that disappears during a transaction leaves locks behind, and retries wait for them. Sluice does nothing else
   // between two statements of a transaction, so a long idle time means that the client has disappeared. The timeout does not apply
-  // while a statement is arriving (bind.ts): a client that disappears then is noticed by other instances (stalled-writers.ts).
+  // while a statement is arriving (bind.ts): a client that disappears then is noticed by other instances (data/stalled-writers.ts).
   idle_in_transaction_session_timeout: '5s',
   // PostgreSQL notices within a minute, not after two hours, that the machine of a client has disappeared.
   tcp_keepalives_idle: '30',

@@ -12,6 +12,6 @@ t.test('db/schema.sql is the dump of a migrated database with its privileges', a
   t.equal(
     kept,
     await dumpSchema(db),
-    'db/schema.sql is out of date; update it with: node scripts/dump-schema.ts > db/schema.sql',
+    'db/schema.sql is out of date; update it with: npx node scripts/dump-schema.ts > db/schema.sql',
   )
 })

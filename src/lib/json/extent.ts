@@ -1,13 +1,13 @@
 /**
- * Finds the bounds of values in JSON text, so that a payload goes to PostgreSQL as it was received, and an array is parsed
- * element by element. These functions do not check the syntax. For text that is not JSON, their results are correct up to
+ * Finds the bounds of values in JSON text, so that a payload can be stored as it was received, and an array can be
+ * parsed element by element. These functions do not check the syntax. For text that is not JSON, their results are correct up to
  * the first error, and they always return. They know only plain objects: JsonWalk finds everything else, and is slower.
  */
 
 /** PostgreSQL's parser is recursive: with the default max_stack_depth of 2 MB it fails beyond about 6,000 levels. */
 export const MAX_DEPTH = 512
 
-/** One object of the body, as indexes into the text. */
+/** One object, as indexes into the text. */
 export interface Extent {
   start: number
   end: number

@@ -13,7 +13,7 @@ interface JsonFault {
 }
 
 /**
- * JSON.parse for short texts, with an error that has the location but quotes nothing, because the text is payload.
+ * JSON.parse for short texts, with an error that has the location but quotes nothing, because the text may be a client's payload.
  * @throws Problem invalid_json, too_deep
  */
 export function parseJson(text: string): unknown {

@@ -11,9 +11,9 @@ interface Member {
   depth: number
 }
 
-/** Further members are only counted. A record cannot have more. */
+/** Further members are only counted. A record with more is rejected. */
 export const MAX_MEMBERS = 1000
-/** Far above the limit for a record: a record that is too deep must not fail the other records of its batch. */
+/** Far above MAX_DEPTH: a record that is too deep must not fail the other records of its batch. */
 export const MAX_DEPTH_WALKED = 100_000
 
 /** What the text may contain next. */
