@@ -5,7 +5,6 @@ import { JOBS, type JobName, type JobState, selectJobs } from '../data/jobs.ts'
 import { SingleFlight } from '../lib/single-flight.ts'
 import { registerCounter, registerGauge } from './metrics/register.ts'
 
-/** Metrics of the last runs of the jobs that run beside the API. */
 export default fp(async (app: FastifyInstance) => registerMetrics(app.metrics, () => selectJobs(app.db.read)), {
   name: 'jobs',
   dependencies: ['metrics', 'database'],
