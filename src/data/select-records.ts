@@ -1,26 +1,11 @@
-import { type RawBuilder, sql } from 'kysely'
+import { type RawBuilder, type Selectable, sql } from 'kysely'
 import type { Position } from '../lib/cursor.ts'
 import { readRows } from '../postgres/read-rows.ts'
-import type { Database } from '../postgres/tables.ts'
+import type { Database, Tables } from '../postgres/tables.ts'
 import { isAllowed } from './allowed-sources.ts'
 
 /** A record of the table. Times, 64-bit numbers and JSON are PostgreSQL's text. */
-export interface StoredRecord {
-  epoch: number
-  xid: string
-  n: string
-  received_at: string
-  time: string | null
-  source: string
-  id: string
-  type: string
-  subject: string | null
-  dataschema: string | null
-  datacontenttype: string | null
-  extensions: string | null
-  data: string | null
-  data_base64: string | null
-}
+export type StoredRecord = Omit<Selectable<Tables['sluice.records']>, 'data_bytes'> & { data_base64: string | null }
 
 export interface RecordFilter {
   source?: string | undefined

@@ -11,8 +11,8 @@ export const WRITERS = 'sluice-write'
  *
  * PostgreSQL has no setting for this. During a COPY, a session is not idle in a transaction, and while it waits for the next
  * message, neither statement_timeout nor transaction_timeout applies (ProcessClientReadInterrupt in tcop/postgres.c). Between two
- * statements, idle_in_transaction_session_timeout applies, but not while the next statement is arriving (postgres/bind.ts). On a slow
- * network that can take a while, and it looks the same as a stall.
+ * statements, idle_in_transaction_session_timeout applies, but not while the next statement is arriving (postgres/bind.ts). On a
+ * slow network that can take a while, and it looks the same as a stall.
  *
  * A session that waits for a lock, the disk or a standby does not wait for its client, and is left alone.
  *

@@ -22,7 +22,8 @@ export class Bytes {
 
   add(chunk: Buffer): void {
     const length = this.#length + chunk.length
-    // Most bodies are one chunk, which is kept without a copy; except a small part of a large buffer, which would keep the whole buffer alive.
+    // Most bodies are one chunk, which is kept without a copy. A small part of a large buffer is copied, because it would keep the
+    // whole buffer alive.
     if (this.#length === 0 && chunk.buffer.byteLength <= chunk.length * 2) this.#bytes = chunk
     else {
       if (length > this.#bytes.length) this.#grow(length)

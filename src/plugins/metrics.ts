@@ -40,10 +40,10 @@ export default fp(
 )
 
 /**
- * The metrics of one server, with those of its process. Each plugin registers its own, mostly with the
- * functions of metrics/register.ts. Names follow Prometheus' rules (https://prometheus.io/docs/practices/naming): base units, and `_total` for counters.
- * Labels have few values, which we define: never an id, a path or a header of a client. No label is called `job`, `instance`,
- * `pod` or `namespace`, because Prometheus and its operator add these to what they scrape.
+ * The metrics of one server, with those of its process. Each plugin registers its own, mostly with the functions of
+ * metrics/register.ts. Names follow Prometheus' rules (https://prometheus.io/docs/practices/naming): base units, and `_total` for
+ * counters. Labels have few values, which we define: never an id, a path or a header of a client. No label is called `job`,
+ * `instance`, `pod` or `namespace`, because Prometheus and its operator add these to what they scrape.
  */
 function createRegistry(): Registry {
   const registry = Registry.merge([processMetrics()])

@@ -1,6 +1,7 @@
 /**
- * The undocumented parts of the driver. No other file uses any (test/architecture.test.ts checks it). package.json pins the packages to exact
- * versions, and test/postgres/pg-internals.test.ts fails if one of these parts changes. File names are those of the package pg.
+ * The undocumented parts of the driver. No other file uses any (test/architecture.test.ts checks it). package.json pins the
+ * packages to exact versions, and test/postgres/pg-internals.test.ts fails if one of these parts changes. File names are those of
+ * the package pg.
  */
 import type { Socket } from 'node:net'
 import pg from 'pg'

@@ -49,7 +49,8 @@ export interface Observed {
  * A histogram whose counts are read at each scrape. prom-client has no documented way to set the counts of a Histogram, so this
  * registers an object of its own. Undocumented: the registry needs only `name` and `get` (lib/registry.js, `registerMetric` and
  * `getMetricsAsString`), and `get` returns what that of a Histogram returns (lib/histogram.js). package.json pins the version, and
- * test/plugins/metrics/register.test.ts fails if this changes. No other file uses undocumented parts of prom-client (test/architecture.test.ts checks it).
+ * test/plugins/metrics/register.test.ts fails if this changes. No other file uses undocumented parts of prom-client
+ * (test/architecture.test.ts checks it).
  */
 export function registerHistogram(
   registry: Registry,
