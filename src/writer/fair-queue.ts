@@ -1,5 +1,5 @@
 import { RoundRobin } from '../lib/round-robin.ts'
-import type { WaitingRequest } from './waiting.ts'
+import type { WaitingRequest } from './waiting-request.ts'
 
 /**
  * Requests that wait for a flush. The API keys take turns: however many requests one key sends, a request of another key

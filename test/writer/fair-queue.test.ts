@@ -3,7 +3,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { FairQueue } from '../../src/writer/fair-queue.ts'
-import type { WaitingRequest } from '../../src/writer/waiting.ts'
+import type { WaitingRequest } from '../../src/writer/waiting-request.ts'
 import { makeRow } from '../helpers/rows.ts'
 
 const MANY = 1e9

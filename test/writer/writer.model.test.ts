@@ -13,7 +13,7 @@ import { contentOf, createMemoryStore, GUILTY, identity, sqlError } from '../hel
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 
-// Random requests meet random failures. Afterwards, every answer must agree with what is stored. The model of the store is
+// Random requests meet random failures. Afterwards, every result must agree with what is stored. The model of the store is
 // small: for each identity, the stored row and its position.
 
 /** How a call of the store ends. */
@@ -35,7 +35,7 @@ interface Request {
   turns: number
 }
 
-interface Answered {
+interface Received {
   rows: Row[]
   strict: boolean
   error: unknown
@@ -75,16 +75,16 @@ t.test('if failures end in time, every request gets outcomes that agree with wha
   await fc.assert(
     fc.asyncProperty(scenario, async (scenario) => {
       const store = createMemoryStore(endCalls(scenario))
-      const answers = await run(store, scenario, { holdMs: 1e9, pass: () => clock.tick(100) })
-      check(answers, (row) => store.stored.get(identity(row)))
-      for (const { error } of answers)
+      const results = await run(store, scenario, { holdMs: 1e9, pass: () => clock.tick(100) })
+      check(results, (row) => store.stored.get(identity(row)))
+      for (const { error } of results)
         if (error !== undefined) throw new Error('every request had enough time', { cause: error })
     }),
     { numRuns: 500 },
   )
 })
 
-t.test('if some requests run out of time, no answer disagrees with what is stored', async (t) => {
+t.test('if some requests run out of time, no result disagrees with what is stored', async (t) => {
   const clock = stopClock(t)
   await fc.assert(
     fc.asyncProperty(scenario, fc.integer({ min: 0, max: 300 }), async (scenario, holdMs) => {
@@ -102,10 +102,10 @@ t.test('with PostgreSQL, every request gets outcomes that agree with what is sto
   await fc.assert(
     fc.asyncProperty(scenario, async (scenario) => {
       await reset()
-      const answers = await run(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextIteration })
+      const results = await run(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextIteration })
       const stored = await read()
-      check(answers, (row) => stored.get(identity(row)))
-      for (const { error } of answers)
+      check(results, (row) => stored.get(identity(row)))
+      for (const { error } of results)
         if (error !== undefined) throw new Error('every request had enough time', { cause: error })
     }),
     { numRuns: 40, endOnFailure: true },
@@ -119,28 +119,28 @@ async function run(
   store: RecordStore,
   { requests, maxRows, concurrency }: Scenario,
   { holdMs, pass }: { holdMs: number; pass: () => Promise<void> },
-): Promise<Answered[]> {
+): Promise<Received[]> {
   const writer = new Writer(store, { maxRows, maxBytes: 1e6, concurrency, holdMs })
   let open = requests.length
-  const answers: Answered[] = []
+  const results: Received[] = []
   for (const { key, rows, strict, turns } of requests) {
-    const answer: Answered = {
+    const result: Received = {
       rows: rows.map(({ id, type }) => makeRow({ id, type })),
       strict,
       error: undefined,
       outcomes: [],
       times: 0,
     }
-    answers.push(answer)
-    writer.submit({ key, rows: answer.rows, bytes: 1, strict }, (error, outcomes) => {
-      Object.assign(answer, { error, outcomes, times: answer.times + 1 })
+    results.push(result)
+    writer.submit({ key, rows: result.rows, bytes: 1, strict }, (error, outcomes) => {
+      Object.assign(result, { error, outcomes, times: result.times + 1 })
       open--
     })
     for (let turn = 0; turn < turns; turn++) await pass()
   }
   while (open > 0) await pass()
   await writer.close()
-  return answers
+  return results
 }
 
 function endCalls({ endings }: Scenario) {
@@ -176,10 +176,10 @@ function failing(store: RecordStore, { endings }: Scenario): RecordStore {
 
 type Position = { epoch: number; xid: string; n: number }
 
-function check(answers: Answered[], storedAs: (row: Row) => { row: Row; position: Position } | undefined): void {
+function check(results: Received[], storedAs: (row: Row) => { row: Row; position: Position } | undefined): void {
   const createdBy = new Map<string, number>()
   const mayHaveCreated = new Set<string>()
-  for (const { rows, strict, error, outcomes, times } of answers) {
+  for (const { rows, strict, error, outcomes, times } of results) {
     expect(times === 1, 'a request is answered exactly once')
     if (error !== undefined) {
       const codes = ['database_unavailable', 'overloaded']
@@ -210,7 +210,7 @@ function check(answers: Answered[], storedAs: (row: Row) => { row: Row; position
       if (outcome.status === 'created') createdBy.set(identity(row), (createdBy.get(identity(row)) ?? 0) + 1)
     }
   }
-  for (const id of new Set(answers.flatMap(({ rows }) => rows.map(identity)))) {
+  for (const id of new Set(results.flatMap(({ rows }) => rows.map(identity)))) {
     const created = createdBy.get(id) ?? 0
     expect(created <= 1, 'an identity is created at most once')
     const stored =

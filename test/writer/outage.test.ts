@@ -1,0 +1,288 @@
+import t from 'tap'
+import { stopClock, turn } from '../helpers/clock.ts'
+import { sqlError } from '../helpers/memory-store.ts'
+import {
+  A_WHILE,
+  commitAll,
+  guilty,
+  HOLD_MS,
+  idsOf,
+  problem,
+  SESSION_ENDED,
+  setUp,
+  statuses,
+  UNAVAILABLE,
+} from '../helpers/writer.ts'
+
+t.test('after an outage, the flush is sent again with its base, and all its requests are answered', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const results = [send(['a']), send(['b'])]
+  const first = await store.next()
+  first.fail(UNAVAILABLE)
+  for (let tries = 0; tries < 5; tries++) {
+    await clock.tick(A_WHILE)
+    const again = await store.next()
+    t.equal(again.base, first.base)
+    t.same(idsOf(again), ['a', 'b'])
+    tries < 4 ? again.fail(UNAVAILABLE) : again.commit()
+  }
+  t.same((await Promise.all(results)).map(statuses), [['created'], ['created']])
+  await turn()
+  t.same(outages, ['begun', 'ended'], 'one call each')
+})
+
+t.test('if the connection breaks after the commit, the rows are reported as created, not as duplicate', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a', 'b'])
+  ;(await store.next()).commitAndFail(SESSION_ENDED)
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created', 'created'])
+})
+
+t.test('a holding flush pauses between its tries, and the pauses grow up to a bound', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  const pauses: number[] = []
+  for (let tries = 1; tries < 8; tries++) {
+    let pause = 0
+    for (; store.calls.length === tries; pause++) await clock.tick(1)
+    pauses.push(pause)
+    ;(await store.next()).fail(UNAVAILABLE)
+  }
+  for (const [index, pause] of pauses.entries()) {
+    const most = Math.min(25 * 2 ** index, 500)
+    t.ok(pause >= most / 2 && pause <= most + 1, `pause ${index + 1} is ${pause} ms of ${most}`)
+  }
+  commitAll(store)
+  await clock.tick(A_WHILE)
+  await result
+})
+
+t.test('after a try that took longer than its pause, the next one starts at once', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  for (let tries = 0; tries < 8; tries++) {
+    const call = await store.next()
+    await clock.tick(1_000)
+    call.fail(UNAVAILABLE)
+    await turn()
+    clock.jump(0)
+  }
+  // No time has passed since the last of them failed.
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created'])
+})
+
+t.test('when one flush is committed, the other holding flushes try again at once', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { maxRows: 1, concurrency: 2 })
+  const results = [send(['a']), send(['b'])]
+  const [a, b] = [await store.next(), await store.next()]
+  a.fail(UNAVAILABLE)
+  await turn()
+  t.equal(store.calls.length, 2)
+  b.commit()
+  // No time passes, so only the commit of b can have woken it.
+  const again = await store.next()
+  t.same(idsOf(again), ['a'])
+  again.commit()
+  await Promise.all(results)
+  await clock.tick(0)
+})
+
+t.test('a request that runs out of time leaves its holding flush, and the others stay and are stored', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, answered } = setUp(t, { concurrency: 1 })
+  void send(['blocker'])
+  const blocker = await store.next()
+  const early = send(['early'])
+  await clock.tick(HOLD_MS / 2)
+  const late = send(['late'])
+  blocker.commit()
+  ;(await store.next()).fail(UNAVAILABLE)
+  await clock.tick(A_WHILE)
+  const second = await store.next()
+  t.same(idsOf(second), ['early', 'late'])
+  await clock.tick(HOLD_MS / 2)
+  second.fail(UNAVAILABLE)
+  t.match(problem(await early), { status: 503, code: 'database_unavailable', outcome: 'not_written' })
+  t.equal(answered(), 2)
+  await clock.tick(A_WHILE)
+  const third = await store.next()
+  t.same(idsOf(third), ['late'])
+  third.commit()
+  t.same(statuses(await late), ['created'])
+})
+
+t.test('a request of a holding flush is answered when its hold window ends, even in a pause', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, answered } = setUp(t, { holdMs: 10 })
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await clock.tick(10)
+  ;(await store.next()).fail(UNAVAILABLE)
+  await turn()
+  t.equal(answered(), 1)
+  t.match(problem(await result), { status: 503 })
+})
+
+t.test('when all requests of a flush have run out of time, it ends, and the next flush is written', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const results = [send(['a']), send(['b'])]
+  const call = await store.next()
+  await clock.tick(HOLD_MS)
+  call.fail(UNAVAILABLE)
+  for (const result of await Promise.all(results)) t.match(problem(result), { status: 503, outcome: 'not_written' })
+  const after = send(['c'])
+  ;(await store.next()).commit()
+  t.same(statuses(await after), ['created'])
+})
+
+t.test('with a hold window of zero, a request is tried once', async (t) => {
+  stopClock(t)
+  const { store, send } = setUp(t, { holdMs: 0 })
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  t.match(problem(await result), { status: 503, outcome: 'not_written', headers: { 'retry-after': '1' } })
+  t.equal(store.calls.length, 1)
+})
+
+t.test('a request that runs out of time in the queue during an outage gets `database_unavailable`', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const held = send(['held'])
+  const first = await store.next()
+  const [queued, later] = [send(['queued']), send(['queued too'], { strict: true })]
+  first.fail(UNAVAILABLE)
+  await clock.tick(A_WHILE)
+  const second = await store.next()
+  const fresh = send(['fresh'])
+  await clock.tick(HOLD_MS - A_WHILE)
+  await clock.tick(500)
+  for (const result of [await queued, await later]) {
+    t.match(problem(result), { code: 'database_unavailable', outcome: 'not_written' })
+  }
+  second.commit()
+  t.same(statuses(await held), ['created'], 'the running try still counts')
+  ;(await store.next()).commit()
+  t.same(statuses(await fresh), ['created'])
+  t.notOk(store.stored.has('shop queued'))
+})
+
+t.test('after a try that may be committed, the outcome is unknown, even if the next try is rolled back', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(SESSION_ENDED)
+  await clock.tick(HOLD_MS)
+  ;(await store.next()).fail(UNAVAILABLE)
+  t.match(problem(await result), { status: 503, outcome: 'unknown', message: /may be stored.*safe/ })
+})
+
+t.test('after a lost connection without an SQLSTATE, the outcome is unknown too', async (t) => {
+  stopClock(t)
+  const { store, send } = setUp(t, { holdMs: 0 })
+  const result = send(['a'])
+  ;(await store.next()).fail(new Error('Connection terminated unexpectedly'))
+  t.match(problem(await result), { status: 503, outcome: 'unknown' })
+})
+
+t.test('an outage also ends when the database responds by rejecting a row', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const result = send([guilty('a')])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['rejected'])
+  await turn()
+  t.same(outages, ['begun', 'ended'])
+})
+
+t.test('after a deadlock, the flush is sent again, and there is no outage', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(sqlError('40P01'))
+  await clock.tick(A_WHILE)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created'])
+  await turn()
+  t.same(outages, [])
+})
+
+t.test('a request whose try gets no response is answered GRACE_MS after its hold window', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, answered } = setUp(t, { concurrency: 1 })
+  const [silent, queued] = [send(['silent']), send(['queued'], { strict: true })]
+  const call = await store.next()
+  await clock.tick(HOLD_MS + 500)
+  t.match(problem(await queued), { code: 'overloaded', outcome: 'not_written' })
+  t.equal(answered(), 1, 'the try may still give the exact result')
+  await clock.tick(2_000)
+  t.match(problem(await silent), { code: 'database_unavailable', outcome: 'unknown' })
+  call.commit()
+  const after = send(['after'])
+  ;(await store.next()).commit()
+  t.same(statuses(await after), ['created'], 'the flush does not block the next one forever')
+})
+
+t.test('if the disk stays full, requests in the flush and in the queue get `storage_full`', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const flushed = send(['a'])
+  const call = await store.next()
+  const queued = send(['b'])
+  call.fail(sqlError('53100'))
+  const failing = (async () => {
+    for (;;) (await store.next()).fail(sqlError('53100'))
+  })()
+  for (let waited = 0; waited <= HOLD_MS; waited += A_WHILE) await clock.tick(A_WHILE)
+  for (const result of [await flushed, await queued])
+    t.match(problem(result), { status: 507, code: 'storage_full', outcome: 'not_written' })
+  void failing
+})
+
+t.test('a request that was answered late is not in the next try, and its neighbours are', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  void send(['blocker'])
+  const blocker = await store.next()
+  const early = send(['early'])
+  await clock.tick(10_000)
+  const late = send(['late'])
+  blocker.commit()
+  const call = await store.next()
+  await clock.tick(HOLD_MS - 7_000)
+  t.match(problem(await early), { outcome: 'unknown' })
+  call.fail(SESSION_ENDED)
+  await clock.tick(A_WHILE)
+  const again = await store.next()
+  t.same(idsOf(again), ['late'])
+  again.commit()
+  t.same(statuses(await late), ['created'])
+})
+
+t.test('during an outage without requests, the writer pings the database until it responds', async (t) => {
+  const clock = stopClock(t)
+  let pings = 0
+  const ping = async () => {
+    if (++pings < 3) throw UNAVAILABLE
+  }
+  const { store, send, outages } = setUp(t, { holdMs: 0, ping })
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await result
+  for (let checks = 0; checks < 5; checks++) {
+    t.same(outages, checks < 3 ? ['begun'] : ['begun', 'ended'])
+    await clock.tick(500)
+  }
+  t.equal(pings, 3)
+})
