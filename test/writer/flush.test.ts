@@ -1,8 +1,10 @@
 import t from 'tap'
 import { AfterCommitError } from '../../src/postgres/sqlstate.ts'
 import { UnconfirmedError } from '../../src/postgres/unconfirmed.ts'
+import { Flush } from '../../src/writer/flush.ts'
+import { Outage } from '../../src/writer/outage.ts'
 import { stopClock, turn } from '../helpers/clock.ts'
-import { sqlError } from '../helpers/memory-store.ts'
+import { createMemoryStore, sqlError } from '../helpers/memory-store.ts'
 import {
   A_WHILE,
   commitAll,
@@ -285,4 +287,15 @@ t.test('after a try that may have been committed and a defect, the outcome is un
   await clock.tick(A_WHILE)
   ;(await store.next()).fail(sqlError('42P01'))
   t.match(problem(await result), { status: 500, outcome: 'unknown' })
+})
+
+// — states —
+
+t.test('a flush that has ended cannot change its state', async (t) => {
+  const store = createMemoryStore()
+  const outage = new Outage(store.ping, () => {})
+  const flush = new Flush([], { store, outage, isClosing: () => false, onFlush: undefined, onRetry: undefined })
+  await flush.run()
+  t.equal(flush.state, 'ended')
+  await t.rejects(flush.run(), { message: 'a flush that is ended cannot change from writing to ended' })
 })

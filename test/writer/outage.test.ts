@@ -154,6 +154,22 @@ t.test('with a hold window of zero, a request is tried once', async (t) => {
   t.equal(store.calls.length, 1)
 })
 
+t.test('a request that runs out of time in the queue after an outage gets `overloaded`', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t, { concurrency: 1 })
+  void send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await clock.tick(A_WHILE)
+  void send(['b'])
+  ;(await store.next()).commit()
+  const running = await store.next()
+  const late = send(['c'])
+  await clock.tick(HOLD_MS + 500)
+  t.match(problem(await late), { code: 'overloaded', outcome: 'not_written' })
+  t.same(outages, ['begun', 'ended'])
+  running.commit()
+})
+
 t.test('a request that runs out of time in the queue during an outage gets `database_unavailable`', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })
