@@ -13,21 +13,21 @@ import { contentOf, createMemoryStore, GUILTY, identity, sqlError } from '../hel
 import { createDatabase } from '../helpers/postgres.ts'
 import { makeRow } from '../helpers/rows.ts'
 
-// Random requests meet random failures. Afterwards, every result must agree with what is stored. The model of the store is
-// small: for each identity, the stored row and its position.
+// Sends random requests while the store fails at random. Afterwards, every result must agree with what is stored. The model of
+// the store is small: for each identity, the stored row and its position.
 
 /** How a call of the store ends. */
-type Ending = 'commit' | 'fail before' | 'fail after'
+type Ending = 'commit' | 'fail before commit' | 'fail after commit'
 
 interface Scenario {
-  requests: Request[]
+  requests: Sent[]
   /** How the calls of the store end, in order. All further calls commit. */
   endings: { ending: Ending; turns: number }[]
   maxRows: number
   concurrency: number
 }
 
-interface Request {
+interface Sent {
   key: string
   rows: { id: string; type: string }[]
   strict: boolean
@@ -40,7 +40,7 @@ interface Received {
   strict: boolean
   error: unknown
   outcomes: RowOutcome[]
-  times: number
+  timesAnswered: number
 }
 
 const scenario: fc.Arbitrary<Scenario> = fc.record({
@@ -63,7 +63,10 @@ const scenario: fc.Arbitrary<Scenario> = fc.record({
     { minLength: 1, maxLength: 12 },
   ),
   endings: fc.array(
-    fc.record({ ending: fc.constantFrom<Ending>('commit', 'commit', 'fail before', 'fail after'), turns: fc.nat(3) }),
+    fc.record({
+      ending: fc.constantFrom<Ending>('commit', 'commit', 'fail before commit', 'fail after commit'),
+      turns: fc.nat(3),
+    }),
     { maxLength: 20 },
   ),
   maxRows: fc.integer({ min: 1, max: 20 }),
@@ -75,21 +78,21 @@ t.test('if failures end in time, every request gets outcomes that agree with wha
   await fc.assert(
     fc.asyncProperty(scenario, async (scenario) => {
       const store = createMemoryStore(endCalls(scenario))
-      const results = await run(store, scenario, { holdMs: 1e9, pass: () => clock.tick(100) })
+      const results = await run(store, scenario, { holdMs: 1e9, passTime: () => clock.tick(100) })
       check(results, (row) => store.stored.get(identity(row)))
       for (const { error } of results)
-        if (error !== undefined) throw new Error('every request had enough time', { cause: error })
+        if (error !== undefined) throw new Error('a request failed although it had enough time', { cause: error })
     }),
     { numRuns: 500 },
   )
 })
 
-t.test('if some requests run out of time, no result disagrees with what is stored', async (t) => {
+t.test('if some requests run out of time, every result agrees with what is stored', async (t) => {
   const clock = stopClock(t)
   await fc.assert(
     fc.asyncProperty(scenario, fc.integer({ min: 0, max: 300 }), async (scenario, holdMs) => {
       const store = createMemoryStore(endCalls(scenario))
-      check(await run(store, scenario, { holdMs, pass: () => clock.tick(40) }), (row) =>
+      check(await run(store, scenario, { holdMs, passTime: () => clock.tick(40) }), (row) =>
         store.stored.get(identity(row)),
       )
     }),
@@ -102,11 +105,11 @@ t.test('with PostgreSQL, every request gets outcomes that agree with what is sto
   await fc.assert(
     fc.asyncProperty(scenario, async (scenario) => {
       await reset()
-      const results = await run(failing(store, scenario), scenario, { holdMs: 60_000, pass: nextIteration })
+      const results = await run(withFailures(store, scenario), scenario, { holdMs: 60_000, passTime: nextIteration })
       const stored = await read()
       check(results, (row) => stored.get(identity(row)))
       for (const { error } of results)
-        if (error !== undefined) throw new Error('every request had enough time', { cause: error })
+        if (error !== undefined) throw new Error('a request failed although it had enough time', { cause: error })
     }),
     { numRuns: 40, endOnFailure: true },
   )
@@ -118,10 +121,10 @@ t.test('with PostgreSQL, every request gets outcomes that agree with what is sto
 async function run(
   store: RecordStore,
   { requests, maxRows, concurrency }: Scenario,
-  { holdMs, pass }: { holdMs: number; pass: () => Promise<void> },
+  { holdMs, passTime }: { holdMs: number; passTime: () => Promise<void> },
 ): Promise<Received[]> {
   const writer = new Writer(store, { maxRows, maxBytes: 1e6, concurrency, holdMs })
-  let open = requests.length
+  let unanswered = requests.length
   const results: Received[] = []
   for (const { key, rows, strict, turns } of requests) {
     const result: Received = {
@@ -129,16 +132,16 @@ async function run(
       strict,
       error: undefined,
       outcomes: [],
-      times: 0,
+      timesAnswered: 0,
     }
     results.push(result)
     writer.submit({ key, rows: result.rows, bytes: 1, strict }, (error, outcomes) => {
-      Object.assign(result, { error, outcomes, times: result.times + 1 })
-      open--
+      Object.assign(result, { error, outcomes, timesAnswered: result.timesAnswered + 1 })
+      unanswered--
     })
-    for (let turn = 0; turn < turns; turn++) await pass()
+    for (let turn = 0; turn < turns; turn++) await passTime()
   }
-  while (open > 0) await pass()
+  while (unanswered > 0) await passTime()
   await writer.close()
   return results
 }
@@ -149,26 +152,26 @@ function endCalls({ endings }: Scenario) {
     const { ending, turns } = endings[next++] ?? { ending: 'commit', turns: 0 }
     for (let turn = 0; turn < turns; turn++) await nextIteration()
     if (ending === 'commit') call.commit()
-    else if (ending === 'fail after') call.commitAndFail(sqlError('08006'))
+    else if (ending === 'fail after commit') call.commitAndFail(sqlError('08006'))
     else call.fail(sqlError('53300'))
   }
 }
 
 /** The real store behind a connection that breaks. */
-function failing(store: RecordStore, { endings }: Scenario): RecordStore {
+function withFailures(store: RecordStore, { endings }: Scenario): RecordStore {
   let next = 0
-  const unsafe = async (write: () => Promise<RowOutcome[]>) => {
+  const endAsPlanned = async (write: () => Promise<RowOutcome[]>) => {
     const { ending } = endings[next++] ?? { ending: 'commit' }
-    if (ending === 'fail before') throw sqlError('53300')
+    if (ending === 'fail before commit') throw sqlError('53300')
     const outcomes = await write()
-    if (ending === 'fail after') throw sqlError('08006')
+    if (ending === 'fail after commit') throw sqlError('08006')
     return outcomes
   }
   return {
     newBase: () => store.newBase(),
     ping: () => store.ping(),
-    write: (rows, base) => unsafe(() => store.write(rows, base)),
-    writeStrict: (rows, base) => unsafe(() => store.writeStrict(rows, base)),
+    write: (rows, base) => endAsPlanned(() => store.write(rows, base)),
+    writeStrict: (rows, base) => endAsPlanned(() => store.writeStrict(rows, base)),
   }
 }
 
@@ -179,8 +182,8 @@ type Position = { epoch: number; xid: string; n: number }
 function check(results: Received[], storedAs: (row: Row) => { row: Row; position: Position } | undefined): void {
   const createdBy = new Map<string, number>()
   const mayHaveCreated = new Set<string>()
-  for (const { rows, strict, error, outcomes, times } of results) {
-    expect(times === 1, 'a request is answered exactly once')
+  for (const { rows, strict, error, outcomes, timesAnswered } of results) {
+    expect(timesAnswered === 1, 'a request is answered exactly once')
     if (error !== undefined) {
       const codes = ['database_unavailable', 'overloaded']
       expect(error instanceof Problem && codes.includes(error.code), 'the only errors are an outage and a long queue')
@@ -191,11 +194,11 @@ function check(results: Received[], storedAs: (row: Row) => { row: Row; position
     const rolledBack = strict && outcomes.some(({ status }) => status === 'conflict' || status === 'rejected')
     for (const [index, row] of rows.entries()) {
       const outcome = outcomes[index] as RowOutcome
-      // If the identity of a guilty row is taken, the row may also be a conflict, depending on what is checked first.
+      // If the identity of a row at fault is taken, the row may also be a conflict, depending on what is checked first.
       const isFailure = outcome.status === 'rejected' || outcome.status === 'conflict'
       expect(
         row.type === GUILTY ? isFailure : outcome.status !== 'rejected',
-        'guilty rows fail, and no others are rejected',
+        'rows at fault fail, and no others are rejected',
       )
       if (outcome.status === 'rejected' || rolledBack) continue
 
