@@ -6,12 +6,16 @@ import type { Row } from '../../src/postgres/row.ts'
 import { Problem } from '../../src/problems.ts'
 import { Writer, type WriterOptions } from '../../src/writer/writer.ts'
 import { turn } from './clock.ts'
-import { createMemoryStore, GUILTY, type MemoryStore, sqlError } from './memory-store.ts'
+import { createMemoryStore, GUILTY, type MemoryStore, type StoreCall, sqlError } from './memory-store.ts'
 import { makeRow } from './rows.ts'
 
 export const HOLD_MS = 20_000
+/** How long after its hold window a request waits for the try that is running. */
+export const GRACE_MS = 2_000
+/** How often the writer checks deadlines, and pings an unavailable database while no request waits. */
+export const CHECK_MS = 500
 /** Longer than the longest pause between two tries. */
-export const A_WHILE = 1_000
+export const LONGER_THAN_PAUSE_MS = 1_000
 
 /** Too many connections: the database is unavailable, and nothing was written. */
 export const UNAVAILABLE = sqlError('53300')
@@ -27,7 +31,10 @@ export interface Result {
   outcomes: RowOutcome[]
 }
 
-/** A writer with a store whose calls the test ends. At the end of `t`, each request must have been answered exactly once. */
+/**
+ * A writer on a store in memory. The test decides how each call to the store ends. At the end of `t`, each request must have been
+ * answered exactly once.
+ */
 export function setUp(t: Test, { ping, ...options }: Partial<WriterOptions> & { ping?: () => Promise<void> } = {}) {
   const store = createMemoryStore(undefined, ping)
   const outages: ('begun' | 'ended')[] = []
@@ -56,20 +63,30 @@ export function setUp(t: Test, { ping, ...options }: Partial<WriterOptions> & { 
     return { result, withdraw: () => withdraw(REVOKED) }
   }
   const send = (...request: Parameters<typeof submit>): Promise<Result> => submit(...request).result
-  const answered = () => timesAnswered.filter((times) => times > 0).length
-  return { store, writer, submit, send, outages, answered }
+  const countAnswered = () => timesAnswered.filter((times) => times > 0).length
+  return { store, writer, submit, send, outages, countAnswered }
 }
 
 /** From now on every call commits as soon as it is made. */
-export async function commitAll(store: MemoryStore): Promise<never> {
-  for (;;) (await store.next()).commit()
+export function commitAll(store: MemoryStore): void {
+  void endAll(store, (call) => call.commit())
+}
+
+/** From now on every call fails as soon as it is made. */
+export function failAll(store: MemoryStore, error: unknown): void {
+  void endAll(store, (call) => call.fail(error))
+}
+
+async function endAll(store: MemoryStore, end: (call: StoreCall) => void): Promise<never> {
+  for (;;) end(await store.next())
 }
 
 export function toRow(row: string | Row): Row {
   return typeof row === 'string' ? makeRow({ id: row }) : row
 }
 
-export function guilty(id: string): Row {
+/** A row at fault: the store in memory refuses its type. */
+export function guiltyRow(id: string): Row {
   return makeRow({ id, type: GUILTY })
 }
 

@@ -6,11 +6,11 @@ import { Outage } from '../../src/writer/outage.ts'
 import { stopClock, turn } from '../helpers/clock.ts'
 import { createMemoryStore, sqlError } from '../helpers/memory-store.ts'
 import {
-  A_WHILE,
   commitAll,
-  guilty,
+  guiltyRow,
   HOLD_MS,
   idsOf,
+  LONGER_THAN_PAUSE_MS,
   problem,
   SESSION_ENDED,
   setUp,
@@ -18,48 +18,12 @@ import {
   UNAVAILABLE,
 } from '../helpers/writer.ts'
 
-// — strict —
+// — splitting until the row at fault is alone —
 
-t.test('a strict request has a flush of its own, between its neighbours', async (t) => {
-  const { store, send } = setUp(t, { concurrency: 8 })
-  commitAll(store)
-  await Promise.all([send(['a']), send(['b', 'c'], { strict: true }), send(['d'], { strict: true }), send(['e'])])
-  t.same(
-    store.calls.map((call) => [call.strict, ...idsOf(call)]),
-    [
-      [false, 'a'],
-      [true, 'b', 'c'],
-      [true, 'd'],
-      [false, 'e'],
-    ],
-  )
-})
-
-t.test('a strict request that cannot be stored whole gets the outcomes that say why, and is not split', async (t) => {
+t.test('the row at fault in the middle of a batch is rejected, and its neighbours are stored', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
-  t.same(statuses(await send(['a', guilty('b'), 'c'], { strict: true })), ['created', 'rejected', 'created'])
-  t.equal(store.calls.length, 1)
-  t.equal(store.stored.size, 0)
-})
-
-t.test('a strict request is not split, even if the store fails it with a row error', async (t) => {
-  const { store, send } = setUp(t)
-  const result = send(['a', 'b'], { strict: true })
-  const call = await store.next()
-  // Such as a deferred constraint, which fails at the commit and names no row.
-  call.fail(sqlError('23514'))
-  commitAll(store)
-  t.match(problem(await result), { status: 500, outcome: 'not_written' })
-  t.equal(store.stored.size, 0, 'half of a strict request must not be stored')
-})
-
-// — splitting until the guilty row is alone —
-
-t.test('the guilty row in the middle of a batch is rejected, and its neighbours are stored', async (t) => {
-  const { store, send } = setUp(t)
-  commitAll(store)
-  const result = await send(['a', 'b', 'c', guilty('d'), 'e', 'f', 'g'])
+  const result = await send(['a', 'b', 'c', guiltyRow('d'), 'e', 'f', 'g'])
   t.same(statuses(result), ['created', 'created', 'created', 'rejected', 'created', 'created', 'created'])
   t.match(result.outcomes[3], { status: 'rejected', sqlstate: '23514' })
   t.same(
@@ -68,37 +32,37 @@ t.test('the guilty row in the middle of a batch is rejected, and its neighbours 
   )
 })
 
-t.test('a guilty row does not affect the other requests of its flush', async (t) => {
+t.test('a row at fault does not affect the other requests of its flush', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
-  const results = await Promise.all([send(['a']), send(['b', guilty('c'), 'd']), send(['e', 'f']), send(['g'])])
+  const results = await Promise.all([send(['a']), send(['b', guiltyRow('c'), 'd']), send(['e', 'f']), send(['g'])])
   t.same(results.map(statuses), [['created'], ['created', 'rejected', 'created'], ['created', 'created'], ['created']])
   t.equal(store.calls[0]?.rows.length, 7, 'at first, all are in one flush')
 })
 
-t.test('several guilty rows are found, wherever they are', async (t) => {
+t.test('several rows at fault are found, wherever they are', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
   const results = await Promise.all([
-    send([guilty('a'), 'b']),
+    send([guiltyRow('a'), 'b']),
     send(['c']),
-    send([guilty('d'), guilty('e'), 'f', guilty('g')]),
+    send([guiltyRow('d'), guiltyRow('e'), 'f', guiltyRow('g')]),
   ])
   t.same(results.map(statuses), [['rejected', 'created'], ['created'], ['rejected', 'rejected', 'created', 'rejected']])
 })
 
-t.test('a flush of guilty rows only is rejected row by row', async (t) => {
+t.test('a flush in which all rows are at fault is rejected row by row', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
-  t.same(statuses(await send([guilty('a')])), ['rejected'])
-  t.same(statuses(await send([guilty('b'), guilty('c'), guilty('d')])), ['rejected', 'rejected', 'rejected'])
+  t.same(statuses(await send([guiltyRow('a')])), ['rejected'])
+  t.same(statuses(await send([guiltyRow('b'), guiltyRow('c'), guiltyRow('d')])), ['rejected', 'rejected', 'rejected'])
   t.equal(store.stored.size, 0)
 })
 
-t.test('a guilty row among 1,000 is found with at most 21 writes', async (t) => {
+t.test('a row at fault among 1,000 is found with at most 21 writes', async (t) => {
   const { store, send } = setUp(t)
   commitAll(store)
-  const rows = Array.from({ length: 1000 }, (_, index) => (index === 617 ? guilty('617') : `${index}`))
+  const rows = Array.from({ length: 1000 }, (_, index) => (index === 617 ? guiltyRow('617') : `${index}`))
   const result = await send(rows)
   t.same(
     result.outcomes.flatMap(({ status }, index) => (status === 'rejected' ? [index] : [])),
@@ -109,7 +73,7 @@ t.test('a guilty row among 1,000 is found with at most 21 writes', async (t) => 
 
 t.test('while a flush is split, its pieces are written one after the other', async (t) => {
   const { store, send } = setUp(t, { concurrency: 1 })
-  void send(['a', guilty('b')])
+  void send(['a', guiltyRow('b')])
   ;(await store.next()).commit()
   const half = await store.next()
   void send(['c'])
@@ -126,11 +90,11 @@ t.test('while a flush is split, its pieces are written one after the other', asy
 t.test('if an outage interrupts a split, the piece is sent again with its base, and the result is exact', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
-  const result = send(['a', 'b', guilty('c'), 'd'])
+  const result = send(['a', 'b', guiltyRow('c'), 'd'])
   ;(await store.next()).commit()
   const half = await store.next()
   half.commitAndFail(SESSION_ENDED)
-  await clock.tick(A_WHILE)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
   const again = await store.next()
   t.equal(again.base, half.base)
   again.commit()
@@ -175,6 +139,127 @@ t.test('after a defect in a piece, its request is answered once, and the rest of
   t.equal(store.calls.length, 2)
 })
 
+// — strict requests —
+
+t.test('a strict request has a flush of its own, between its neighbours', async (t) => {
+  const { store, send } = setUp(t, { concurrency: 8 })
+  commitAll(store)
+  await Promise.all([send(['a']), send(['b', 'c'], { strict: true }), send(['d'], { strict: true }), send(['e'])])
+  t.same(
+    store.calls.map((call) => [call.strict, ...idsOf(call)]),
+    [
+      [false, 'a'],
+      [true, 'b', 'c'],
+      [true, 'd'],
+      [false, 'e'],
+    ],
+  )
+})
+
+t.test('a strict request that cannot be stored whole gets outcomes that say why, and is not split', async (t) => {
+  const { store, send } = setUp(t)
+  commitAll(store)
+  // Nothing is stored, so 'created' means nothing here (see writeStrict in data/record-store.ts).
+  t.same(statuses(await send(['a', guiltyRow('b'), 'c'], { strict: true })), ['created', 'rejected', 'created'])
+  t.equal(store.calls.length, 1)
+  t.equal(store.stored.size, 0)
+})
+
+t.test('a strict request is not split, even if its write fails with a row error', async (t) => {
+  const { store, send } = setUp(t)
+  const result = send(['a', 'b'], { strict: true })
+  const call = await store.next()
+  // Such as a deferred constraint, which fails at the commit and names no row.
+  call.fail(sqlError('23514'))
+  commitAll(store)
+  t.match(problem(await result), { status: 500, outcome: 'not_written' })
+  t.equal(store.stored.size, 0, 'half of a strict request must not be stored')
+})
+
+// — tries and pauses —
+
+t.test('if the connection breaks after the commit, the rows are reported as created, not as duplicate', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a', 'b'])
+  ;(await store.next()).commitAndFail(SESSION_ENDED)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created', 'created'])
+})
+
+t.test('a holding flush pauses between its tries, and the pauses grow up to a bound', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  const pauses: number[] = []
+  for (let tries = 1; tries < 8; tries++) {
+    let pause = 0
+    for (; store.calls.length === tries; pause++) await clock.tick(1)
+    pauses.push(pause)
+    ;(await store.next()).fail(UNAVAILABLE)
+  }
+  for (const [index, pause] of pauses.entries()) {
+    const most = Math.min(25 * 2 ** index, 500)
+    t.ok(pause >= most / 2 && pause <= most + 1, `pause ${index + 1} is ${pause} ms of ${most}`)
+  }
+  commitAll(store)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  await result
+})
+
+t.test('after a try that took longer than its pause, the next one starts at once', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  for (let tries = 0; tries < 8; tries++) {
+    const call = await store.next()
+    await clock.tick(LONGER_THAN_PAUSE_MS)
+    call.fail(UNAVAILABLE)
+    await turn()
+    clock.jump(0)
+  }
+  // No time has passed since the last of them failed.
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created'])
+})
+
+t.test('after a deadlock, the flush is sent again, and there is no outage', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(sqlError('40P01'))
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created'])
+  await turn()
+  t.same(outages, [])
+})
+
+t.test('a flush that is cancelled is sent again', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(sqlError('57014'))
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created'])
+})
+
+t.test('a flush that is cancelled while the writer closes is also sent again', async (t) => {
+  const clock = stopClock(t)
+  const { store, writer, send } = setUp(t)
+  const result = send(['a'])
+  const call = await store.next()
+  const closed = writer.close()
+  call.fail(sqlError('57014'))
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['created'])
+  await closed
+})
+
 // — failures after the INSERT —
 
 t.test('if the comparison after an INSERT fails, the flush is sent again, and the result is exact', async (t) => {
@@ -184,7 +269,7 @@ t.test('if the comparison after an INSERT fails, the flush is sent again, and th
     const result = send(['a', 'b'])
     const first = await store.next()
     first.commitAndFail(new AfterCommitError(sqlError(code)))
-    await clock.tick(A_WHILE)
+    await clock.tick(LONGER_THAN_PAUSE_MS)
     const again = await store.next()
     t.equal(again.base, first.base)
     again.commit()
@@ -224,36 +309,6 @@ t.test('after a committed INSERT and a row error, the outcome is unknown, and no
   }
 })
 
-t.test('after a defect that PostgreSQL did not report, the outcome is unknown', async (t) => {
-  const { store, send } = setUp(t)
-  const result = send(['a'])
-  ;(await store.next()).commitAndFail(new TypeError('a defect'))
-  t.match(problem(await result), { code: 'internal_error', outcome: 'unknown' })
-})
-
-t.test('a flush that is cancelled is sent again', async (t) => {
-  const clock = stopClock(t)
-  const { store, send } = setUp(t)
-  const result = send(['a'])
-  ;(await store.next()).fail(sqlError('57014'))
-  await clock.tick(A_WHILE)
-  ;(await store.next()).commit()
-  t.same(statuses(await result), ['created'])
-})
-
-t.test('a flush that is cancelled while the writer closes is sent again, too', async (t) => {
-  const clock = stopClock(t)
-  const { store, writer, send } = setUp(t)
-  const result = send(['a'])
-  const call = await store.next()
-  const closed = writer.close()
-  call.fail(sqlError('57014'))
-  await clock.tick(A_WHILE)
-  ;(await store.next()).commit()
-  t.same(statuses(await result), ['created'])
-  await closed
-})
-
 // — defects —
 
 t.test('a defect fails the requests of its flush at once, with its cause, and no later request', async (t) => {
@@ -279,14 +334,21 @@ t.test('an error in our own code is not taken for a broken connection', async (t
   t.match(problem(await result), { status: 500 })
 })
 
-t.test('after a try that may have been committed and a defect, the outcome is unknown', async (t) => {
+t.test('if a defect follows a try that may have been committed, the outcome is unknown', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   const result = send(['a'])
   ;(await store.next()).commitAndFail(SESSION_ENDED)
-  await clock.tick(A_WHILE)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
   ;(await store.next()).fail(sqlError('42P01'))
   t.match(problem(await result), { status: 500, outcome: 'unknown' })
+})
+
+t.test('after a defect that PostgreSQL did not report, the outcome is unknown', async (t) => {
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).commitAndFail(new TypeError('a defect'))
+  t.match(problem(await result), { code: 'internal_error', outcome: 'unknown' })
 })
 
 // — states —

@@ -2,17 +2,21 @@ import t from 'tap'
 import { stopClock, turn } from '../helpers/clock.ts'
 import { sqlError } from '../helpers/memory-store.ts'
 import {
-  A_WHILE,
-  commitAll,
-  guilty,
+  CHECK_MS,
+  failAll,
+  GRACE_MS,
+  guiltyRow,
   HOLD_MS,
   idsOf,
+  LONGER_THAN_PAUSE_MS,
   problem,
   SESSION_ENDED,
   setUp,
   statuses,
   UNAVAILABLE,
 } from '../helpers/writer.ts'
+
+// — begin and end —
 
 t.test('after an outage, the flush is sent again with its base, and all its requests are answered', async (t) => {
   const clock = stopClock(t)
@@ -21,7 +25,7 @@ t.test('after an outage, the flush is sent again with its base, and all its requ
   const first = await store.next()
   first.fail(UNAVAILABLE)
   for (let tries = 0; tries < 5; tries++) {
-    await clock.tick(A_WHILE)
+    await clock.tick(LONGER_THAN_PAUSE_MS)
     const again = await store.next()
     t.equal(again.base, first.base)
     t.same(idsOf(again), ['a', 'b'])
@@ -30,53 +34,6 @@ t.test('after an outage, the flush is sent again with its base, and all its requ
   t.same((await Promise.all(results)).map(statuses), [['created'], ['created']])
   await turn()
   t.same(outages, ['begun', 'ended'], 'one call each')
-})
-
-t.test('if the connection breaks after the commit, the rows are reported as created, not as duplicate', async (t) => {
-  const clock = stopClock(t)
-  const { store, send } = setUp(t)
-  const result = send(['a', 'b'])
-  ;(await store.next()).commitAndFail(SESSION_ENDED)
-  await clock.tick(A_WHILE)
-  ;(await store.next()).commit()
-  t.same(statuses(await result), ['created', 'created'])
-})
-
-t.test('a holding flush pauses between its tries, and the pauses grow up to a bound', async (t) => {
-  const clock = stopClock(t)
-  const { store, send } = setUp(t)
-  const result = send(['a'])
-  ;(await store.next()).fail(UNAVAILABLE)
-  const pauses: number[] = []
-  for (let tries = 1; tries < 8; tries++) {
-    let pause = 0
-    for (; store.calls.length === tries; pause++) await clock.tick(1)
-    pauses.push(pause)
-    ;(await store.next()).fail(UNAVAILABLE)
-  }
-  for (const [index, pause] of pauses.entries()) {
-    const most = Math.min(25 * 2 ** index, 500)
-    t.ok(pause >= most / 2 && pause <= most + 1, `pause ${index + 1} is ${pause} ms of ${most}`)
-  }
-  commitAll(store)
-  await clock.tick(A_WHILE)
-  await result
-})
-
-t.test('after a try that took longer than its pause, the next one starts at once', async (t) => {
-  const clock = stopClock(t)
-  const { store, send } = setUp(t)
-  const result = send(['a'])
-  for (let tries = 0; tries < 8; tries++) {
-    const call = await store.next()
-    await clock.tick(1_000)
-    call.fail(UNAVAILABLE)
-    await turn()
-    clock.jump(0)
-  }
-  // No time has passed since the last of them failed.
-  ;(await store.next()).commit()
-  t.same(statuses(await result), ['created'])
 })
 
 t.test('when one flush is committed, the other holding flushes try again at once', async (t) => {
@@ -96,9 +53,52 @@ t.test('when one flush is committed, the other holding flushes try again at once
   await clock.tick(0)
 })
 
+t.test('an outage also ends when the database responds by rejecting a row', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, outages } = setUp(t)
+  const result = send([guiltyRow('a')])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  ;(await store.next()).commit()
+  t.same(statuses(await result), ['rejected'])
+  await turn()
+  t.same(outages, ['begun', 'ended'])
+})
+
+t.test('during an outage without requests, the writer pings the database until it responds', async (t) => {
+  const clock = stopClock(t)
+  let pings = 0
+  const ping = async () => {
+    if (++pings < 3) throw UNAVAILABLE
+  }
+  const { store, send, outages } = setUp(t, { holdMs: 0, ping })
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await result
+  for (let checks = 0; checks < 5; checks++) {
+    t.same(outages, checks < 3 ? ['begun'] : ['begun', 'ended'])
+    await clock.tick(CHECK_MS)
+  }
+  t.equal(pings, 3)
+})
+
+// — hold windows —
+
+t.test('a request of a holding flush is answered when its hold window ends, even in a pause', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, countAnswered } = setUp(t, { holdMs: 10 })
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await clock.tick(10)
+  ;(await store.next()).fail(UNAVAILABLE)
+  await turn()
+  t.equal(countAnswered(), 1)
+  t.match(problem(await result), { status: 503 })
+})
+
 t.test('a request that runs out of time leaves its holding flush, and the others stay and are stored', async (t) => {
   const clock = stopClock(t)
-  const { store, send, answered } = setUp(t, { concurrency: 1 })
+  const { store, send, countAnswered } = setUp(t, { concurrency: 1 })
   void send(['blocker'])
   const blocker = await store.next()
   const early = send(['early'])
@@ -106,30 +106,18 @@ t.test('a request that runs out of time leaves its holding flush, and the others
   const late = send(['late'])
   blocker.commit()
   ;(await store.next()).fail(UNAVAILABLE)
-  await clock.tick(A_WHILE)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
   const second = await store.next()
   t.same(idsOf(second), ['early', 'late'])
   await clock.tick(HOLD_MS / 2)
   second.fail(UNAVAILABLE)
   t.match(problem(await early), { status: 503, code: 'database_unavailable', outcome: 'not_written' })
-  t.equal(answered(), 2)
-  await clock.tick(A_WHILE)
+  t.equal(countAnswered(), 2)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
   const third = await store.next()
   t.same(idsOf(third), ['late'])
   third.commit()
   t.same(statuses(await late), ['created'])
-})
-
-t.test('a request of a holding flush is answered when its hold window ends, even in a pause', async (t) => {
-  const clock = stopClock(t)
-  const { store, send, answered } = setUp(t, { holdMs: 10 })
-  const result = send(['a'])
-  ;(await store.next()).fail(UNAVAILABLE)
-  await clock.tick(10)
-  ;(await store.next()).fail(UNAVAILABLE)
-  await turn()
-  t.equal(answered(), 1)
-  t.match(problem(await result), { status: 503 })
 })
 
 t.test('when all requests of a flush have run out of time, it ends, and the next flush is written', async (t) => {
@@ -154,17 +142,88 @@ t.test('with a hold window of zero, a request is tried once', async (t) => {
   t.equal(store.calls.length, 1)
 })
 
+t.test('a request whose try gets no response is answered GRACE_MS after its hold window', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, countAnswered } = setUp(t, { concurrency: 1 })
+  const [silent, queued] = [send(['silent']), send(['queued'], { strict: true })]
+  const call = await store.next()
+  await clock.tick(HOLD_MS + CHECK_MS)
+  t.match(problem(await queued), { code: 'overloaded', outcome: 'not_written' })
+  await clock.tick(GRACE_MS - CHECK_MS - 1)
+  t.equal(countAnswered(), 1, 'the try may still give the exact result')
+  await clock.tick(CHECK_MS)
+  t.match(problem(await silent), { code: 'database_unavailable', outcome: 'unknown' })
+  call.commit()
+  const after = send(['after'])
+  ;(await store.next()).commit()
+  t.same(statuses(await after), ['created'], 'the flush does not block the next one forever')
+})
+
+t.test('a request that was answered late is not in the next try, but its neighbours are', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  void send(['blocker'])
+  const blocker = await store.next()
+  const early = send(['early'])
+  await clock.tick(HOLD_MS / 2)
+  const late = send(['late'])
+  blocker.commit()
+  const call = await store.next()
+  // Past GRACE_MS of `early`, not of `late`.
+  await clock.tick(HOLD_MS / 2 + GRACE_MS + CHECK_MS)
+  t.match(problem(await early), { outcome: 'unknown' })
+  call.fail(SESSION_ENDED)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  const again = await store.next()
+  t.same(idsOf(again), ['late'])
+  again.commit()
+  t.same(statuses(await late), ['created'])
+})
+
+t.test('if a try may have been committed, the outcome is unknown, even if the next one is rolled back', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(SESSION_ENDED)
+  await clock.tick(HOLD_MS)
+  ;(await store.next()).fail(UNAVAILABLE)
+  t.match(problem(await result), { status: 503, outcome: 'unknown', message: /may be stored.*safe/ })
+})
+
+t.test('after a lost connection without an SQLSTATE, the outcome is also unknown', async (t) => {
+  stopClock(t)
+  const { store, send } = setUp(t, { holdMs: 0 })
+  const result = send(['a'])
+  ;(await store.next()).fail(new Error('Connection terminated unexpectedly'))
+  t.match(problem(await result), { status: 503, outcome: 'unknown' })
+})
+
+t.test('a request that runs out of time in the queue gets `overloaded` if there is no outage', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  void send(['a'])
+  const call = await store.next()
+  const late = send(['b'])
+  await clock.tick(HOLD_MS + CHECK_MS)
+  t.match(problem(await late), {
+    code: 'overloaded',
+    outcome: 'not_written',
+    message: /not sent to the database in time/,
+  })
+  call.commit()
+})
+
 t.test('a request that runs out of time in the queue after an outage gets `overloaded`', async (t) => {
   const clock = stopClock(t)
   const { store, send, outages } = setUp(t, { concurrency: 1 })
   void send(['a'])
   ;(await store.next()).fail(UNAVAILABLE)
-  await clock.tick(A_WHILE)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
   void send(['b'])
   ;(await store.next()).commit()
   const running = await store.next()
   const late = send(['c'])
-  await clock.tick(HOLD_MS + 500)
+  await clock.tick(HOLD_MS + CHECK_MS)
   t.match(problem(await late), { code: 'overloaded', outcome: 'not_written' })
   t.same(outages, ['begun', 'ended'])
   running.commit()
@@ -177,11 +236,10 @@ t.test('a request that runs out of time in the queue during an outage gets `data
   const first = await store.next()
   const [queued, later] = [send(['queued']), send(['queued too'], { strict: true })]
   first.fail(UNAVAILABLE)
-  await clock.tick(A_WHILE)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
   const second = await store.next()
   const fresh = send(['fresh'])
-  await clock.tick(HOLD_MS - A_WHILE)
-  await clock.tick(500)
+  await clock.tick(HOLD_MS - LONGER_THAN_PAUSE_MS + CHECK_MS)
   for (const result of [await queued, await later]) {
     t.match(problem(result), { code: 'database_unavailable', outcome: 'not_written' })
   }
@@ -192,64 +250,6 @@ t.test('a request that runs out of time in the queue during an outage gets `data
   t.notOk(store.stored.has('shop queued'))
 })
 
-t.test('after a try that may be committed, the outcome is unknown, even if the next try is rolled back', async (t) => {
-  const clock = stopClock(t)
-  const { store, send } = setUp(t)
-  const result = send(['a'])
-  ;(await store.next()).fail(SESSION_ENDED)
-  await clock.tick(HOLD_MS)
-  ;(await store.next()).fail(UNAVAILABLE)
-  t.match(problem(await result), { status: 503, outcome: 'unknown', message: /may be stored.*safe/ })
-})
-
-t.test('after a lost connection without an SQLSTATE, the outcome is unknown too', async (t) => {
-  stopClock(t)
-  const { store, send } = setUp(t, { holdMs: 0 })
-  const result = send(['a'])
-  ;(await store.next()).fail(new Error('Connection terminated unexpectedly'))
-  t.match(problem(await result), { status: 503, outcome: 'unknown' })
-})
-
-t.test('an outage also ends when the database responds by rejecting a row', async (t) => {
-  const clock = stopClock(t)
-  const { store, send, outages } = setUp(t)
-  const result = send([guilty('a')])
-  ;(await store.next()).fail(UNAVAILABLE)
-  await clock.tick(A_WHILE)
-  ;(await store.next()).commit()
-  t.same(statuses(await result), ['rejected'])
-  await turn()
-  t.same(outages, ['begun', 'ended'])
-})
-
-t.test('after a deadlock, the flush is sent again, and there is no outage', async (t) => {
-  const clock = stopClock(t)
-  const { store, send, outages } = setUp(t)
-  const result = send(['a'])
-  ;(await store.next()).fail(sqlError('40P01'))
-  await clock.tick(A_WHILE)
-  ;(await store.next()).commit()
-  t.same(statuses(await result), ['created'])
-  await turn()
-  t.same(outages, [])
-})
-
-t.test('a request whose try gets no response is answered GRACE_MS after its hold window', async (t) => {
-  const clock = stopClock(t)
-  const { store, send, answered } = setUp(t, { concurrency: 1 })
-  const [silent, queued] = [send(['silent']), send(['queued'], { strict: true })]
-  const call = await store.next()
-  await clock.tick(HOLD_MS + 500)
-  t.match(problem(await queued), { code: 'overloaded', outcome: 'not_written' })
-  t.equal(answered(), 1, 'the try may still give the exact result')
-  await clock.tick(2_000)
-  t.match(problem(await silent), { code: 'database_unavailable', outcome: 'unknown' })
-  call.commit()
-  const after = send(['after'])
-  ;(await store.next()).commit()
-  t.same(statuses(await after), ['created'], 'the flush does not block the next one forever')
-})
-
 t.test('if the disk stays full, requests in the flush and in the queue get `storage_full`', async (t) => {
   const clock = stopClock(t)
   const { store, send } = setUp(t, { concurrency: 1 })
@@ -257,48 +257,8 @@ t.test('if the disk stays full, requests in the flush and in the queue get `stor
   const call = await store.next()
   const queued = send(['b'])
   call.fail(sqlError('53100'))
-  const failing = (async () => {
-    for (;;) (await store.next()).fail(sqlError('53100'))
-  })()
-  for (let waited = 0; waited <= HOLD_MS; waited += A_WHILE) await clock.tick(A_WHILE)
+  failAll(store, sqlError('53100'))
+  for (let waited = 0; waited <= HOLD_MS; waited += LONGER_THAN_PAUSE_MS) await clock.tick(LONGER_THAN_PAUSE_MS)
   for (const result of [await flushed, await queued])
     t.match(problem(result), { status: 507, code: 'storage_full', outcome: 'not_written' })
-  void failing
-})
-
-t.test('a request that was answered late is not in the next try, and its neighbours are', async (t) => {
-  const clock = stopClock(t)
-  const { store, send } = setUp(t, { concurrency: 1 })
-  void send(['blocker'])
-  const blocker = await store.next()
-  const early = send(['early'])
-  await clock.tick(10_000)
-  const late = send(['late'])
-  blocker.commit()
-  const call = await store.next()
-  await clock.tick(HOLD_MS - 7_000)
-  t.match(problem(await early), { outcome: 'unknown' })
-  call.fail(SESSION_ENDED)
-  await clock.tick(A_WHILE)
-  const again = await store.next()
-  t.same(idsOf(again), ['late'])
-  again.commit()
-  t.same(statuses(await late), ['created'])
-})
-
-t.test('during an outage without requests, the writer pings the database until it responds', async (t) => {
-  const clock = stopClock(t)
-  let pings = 0
-  const ping = async () => {
-    if (++pings < 3) throw UNAVAILABLE
-  }
-  const { store, send, outages } = setUp(t, { holdMs: 0, ping })
-  const result = send(['a'])
-  ;(await store.next()).fail(UNAVAILABLE)
-  await result
-  for (let checks = 0; checks < 5; checks++) {
-    t.same(outages, checks < 3 ? ['begun'] : ['begun', 'ended'])
-    await clock.tick(500)
-  }
-  t.equal(pings, 3)
 })
