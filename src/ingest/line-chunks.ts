@@ -42,7 +42,7 @@ export class LineChunks {
   #sent: Chunk[] = []
   #current = newChunk(0)
   #onDone: () => void = () => {}
-  /** Why a chunk was not stored: the error of the first one that failed. A Problem, or any error if there is a bug. */
+  /** Why a chunk was not stored: the error of the first one that failed. A Problem, unless there is a bug. */
   problem: unknown
 
   /** @param request `key` sends the stream. After `stop` is aborted (its reason is a Problem), nothing more is submitted. */
@@ -110,7 +110,7 @@ export class LineChunks {
     const request = { key: this.#key, rows, bytes: chunk.bytes, strict: false }
     chunk.withdraw = this.#writer.submit(request, (error, outcomes) => {
       if (error === undefined) this.#report.record(rows, chunk.lines, outcomes)
-      else this.#noteFailed(error as Problem)
+      else this.#noteFailed(error)
       // A failed chunk may still be in use by a statement: its memory is not released for reuse.
       if (error === undefined) chunk.rows.release()
       chunk.state = error === undefined ? 'stored' : 'failed'

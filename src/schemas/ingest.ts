@@ -18,7 +18,8 @@ export const INGEST_SCHEMA = {
   operationId: 'ingest',
   summary: 'Store records',
   description:
-    'The response is sent after the commit. Resending is safe: the identity of a record is (source, id).\n\n' +
+    'The response is sent after the commit. The identity of a record is (source, id). If records have an `id`, or the ' +
+    'request an `Idempotency-Key`, resending is safe.\n\n' +
     '201: at least one record was created. 200: all were already stored. 207: some were not stored, the others are.\n\n' +
     'With any other media type and the headers `ce-specversion`, `ce-id`, `ce-source` and `ce-type`, the body is the data ' +
     'of a CloudEvent in binary mode.',

@@ -3,7 +3,7 @@ import type { WaitingRequest } from './waiting-request.ts'
 
 /**
  * Requests that wait for a flush. The API keys take turns: however many requests one key sends, a request of another key
- * is in one of the next flushes.
+ * waits for at most one more of them.
  */
 export class FairQueue {
   readonly #requests = new RoundRobin<WaitingRequest>()
@@ -53,8 +53,8 @@ export class FairQueue {
     return this.#noteRemoved(taken)
   }
 
-  /** Takes the requests whose deadline has passed. */
-  takeLate(now: number): WaitingRequest[] {
+  /** Takes the requests whose hold window is over. */
+  takeExpired(now: number): WaitingRequest[] {
     return this.#noteRemoved(this.#requests.drop(({ deadline }) => deadline <= now))
   }
 

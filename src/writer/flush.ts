@@ -6,48 +6,50 @@ import {
   bytesOf,
   countRows,
   isOpen,
-  isolateBadRow,
   isStrict,
   noteSent,
-  type Part,
+  type Piece,
   rowsOf,
   setOutcomes,
+  splitOrReject,
 } from './piece.ts'
-import { answerDefect, answerLate, type WaitingRequest } from './waiting-request.ts'
+import { answerDefect, answerUnfinished, type WaitingRequest } from './waiting-request.ts'
 
 /**
  * A flush writes the rows of its requests, and runs until all of them are answered. It has one of these states:
  *
- *   writing ──committed─────────────────────────────▶ writing the next piece; ended if it was the last one
+ *   writing ──committed─────────────────────────────▶ writing the next piece
  *      │ ├────a row is at fault─────────────────────▶ writing the first half of the piece, and then the second half
- *      │ ├────the database is unavailable or busy───▶ holding; if no request of the piece is left, as after a commit
- *      │ └────any other failure─────────────────────▶ as after a commit; the piece's requests get the error
+ *      │ ├────the database is unavailable or busy───▶ holding the piece; if all its requests are answered, writing the next one
+ *      │ ├────any other failure─────────────────────▶ its requests get the error; writing the next piece
+ *      │ └────no piece is left──────────────────────▶ ended
  *   holding ──the pause or a hold window is over────▶ writing the same piece, with the same base
  *           └─the database is available again───────▶ the same, at once
  *
  * At first, the whole flush is one piece. Pieces are halved until the row at fault is alone, and only that row is rejected.
- * A strict request is a flush of its own and is never halved.
+ * A strict request is a flush of its own and is never halved: the store reports its rows at fault as outcomes, and a row error
+ * fails it as any other failure does.
  *
  * A piece that is sent again keeps its `base`: with it, the store recognises rows that an earlier try committed, so each
  * request gets the exact result. A pause is measured from the start of one try to the start of the next, and pauses grow. After
  * a try that took longer than its pause, the next one starts at once.
  *
- * The outcome of a request is unknown from the moment when a statement with its rows is sent until PostgreSQL reports that
- * the statement was rolled back. A request leaves the piece, and its rows are not sent again, when it is withdrawn or its hold
- * window is over. The other requests stay.
+ * Before each try, the outcome of its requests becomes unknown. If the try certainly wrote nothing, it is again what it was
+ * before. A request leaves the piece when it is withdrawn, or when a try fails after the end of its hold window; its rows are not
+ * sent again. The other requests stay.
  */
 type State = 'writing' | 'holding' | 'ended'
 
-/** What a flush uses of its writer. */
+/** What a flush needs from its writer. */
 export interface FlushContext {
   store: RecordStore
   outage: Outage
   /** Whether requests no longer wait for an unavailable database, because the process shuts down. */
   isClosing: () => boolean
-  /** Called once for each committed piece. `bytes` is the size of the bodies; a request that was split counts in proportion. */
-  onFlush: ((flush: { rows: number; requests: number; bytes: number; milliseconds: number }) => void) | undefined
+  /** Called after each write that returned outcomes. `bytes` is the size of the bodies; a request that was split counts in proportion. */
+  onFlush: (flush: { rows: number; requests: number; bytes: number; milliseconds: number }) => void
   /** Called when a piece failed for a temporary reason and will be sent again. */
-  onRetry: (() => void) | undefined
+  onRetry: () => void
 }
 
 const FIRST_PAUSE_MS = 25
@@ -59,8 +61,8 @@ const MAX_PAUSE_MS = 500
 
 export class Flush {
   #state: State = 'writing'
-  /** The first piece is being written. The others come after it. */
-  readonly #pieces: Part[][]
+  /** The pieces that remain to be written. The first one is the current one. */
+  readonly #pieces: Piece[]
   readonly #context: FlushContext
   #endPause = () => {}
 
@@ -73,7 +75,7 @@ export class Flush {
     return this.#state
   }
 
-  /** Number of rows of the piece that is being written. */
+  /** Number of rows of the current piece, also of requests that have left it. */
   get rows(): number {
     return countRows(this.#pieces[0] ?? [])
   }
@@ -98,15 +100,15 @@ export class Flush {
   }
 
   /** @returns the pieces that remain to be written: both halves if a row is at fault, otherwise none */
-  async #writePiece(piece: Part[]): Promise<Part[][]> {
+  async #writePiece(piece: Piece): Promise<Piece[]> {
     const { store, outage, onRetry } = this.#context
     const base = store.newBase()
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
-      for (const { request } of piece) if (request.withdrawn !== undefined) answerLate(request, undefined)
+      for (const { request } of piece) if (request.withdrawn !== undefined) answerUnfinished(request, undefined)
       const parts = piece.filter(isOpen)
       if (parts.length === 0) return []
       // Half of each pause is random, so that the instances do not all retry at the same moment.
-      const next = performance.now() + pause * (0.5 + Math.random() / 2)
+      const nextTryAt = performance.now() + pause * (0.5 + Math.random() / 2)
       const noteRolledBack = noteSent(parts)
       try {
         await this.#write(parts, base)
@@ -117,44 +119,44 @@ export class Flush {
         if (failure.written === 'no') noteRolledBack()
         if (failure.unavailable) outage.noteFailure(error)
         else outage.noteResponse()
-        if (failure.kind === 'row' && !isStrict(parts)) return isolateBadRow(parts, error)
+        if (failure.kind === 'row' && !isStrict(parts)) return splitOrReject(parts, error)
         if (failure.kind !== 'transient') {
           for (const { request } of parts) answerDefect(request, error)
           return []
         }
-        onRetry?.()
+        onRetry()
         this.#answerExpired(parts, error, failure.unavailable)
-        await this.#hold(parts.filter(isOpen), next)
+        await this.#hold(parts.filter(isOpen), nextTryAt)
       }
     }
   }
 
-  async #write(parts: Part[], base: FlushBase): Promise<void> {
+  async #write(piece: Piece, base: FlushBase): Promise<void> {
     const { store, onFlush } = this.#context
-    const rows = joinRows(parts.map(rowsOf))
+    const rows = joinRows(piece.map(rowsOf))
     const started = performance.now()
-    const outcomes = await (isStrict(parts) ? store.writeStrict(rows, base) : store.write(rows, base))
+    const outcomes = await (isStrict(piece) ? store.writeStrict(rows, base) : store.write(rows, base))
     const milliseconds = performance.now() - started
-    onFlush?.({ rows: rows.length, requests: parts.length, bytes: bytesOf(parts), milliseconds })
+    onFlush({ rows: rows.length, requests: piece.length, bytes: bytesOf(piece), milliseconds })
     let at = 0
-    for (const part of parts) {
-      const next = at + part.to - part.from
+    for (const part of piece) {
       setOutcomes(part, outcomes, at)
-      at = next
+      at += part.to - part.from
     }
   }
 
-  /** Answers the requests that wait no longer after a failed try. */
-  #answerExpired(parts: Part[], error: unknown, isUnavailable: boolean): void {
-    const now = this.#context.isClosing() && isUnavailable ? Number.POSITIVE_INFINITY : performance.now()
-    for (const { request } of parts) if (request.deadline <= now) answerLate(request, error)
+  /** After a failed try, answers the requests whose hold window is over; during a shutdown, all that would wait for the database. */
+  #answerExpired(piece: Piece, error: unknown, isUnavailable: boolean): void {
+    const now = performance.now()
+    const isLast = this.#context.isClosing() && isUnavailable
+    for (const { request } of piece) if (isLast || request.deadline <= now) answerUnfinished(request, error)
   }
 
-  /** Waits for the time of the next try, for the next deadline, or for the end of the outage. */
-  async #hold(parts: Part[], next: number): Promise<void> {
+  /** Waits until the next try: for its time, for the next deadline, or for the end of the outage. */
+  async #hold(parts: Piece, nextTryAt: number): Promise<void> {
     if (parts.length === 0) return
     this.#change('writing', 'holding')
-    const until = Math.min(next, ...parts.map(({ request }) => request.deadline))
+    const until = Math.min(nextTryAt, ...parts.map(({ request }) => request.deadline))
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, Math.max(0, until - performance.now()))
       this.#endPause = () => {
@@ -162,6 +164,7 @@ export class Flush {
         resolve()
       }
     })
+    this.#endPause = () => {}
     this.#change('holding', 'writing')
   }
 

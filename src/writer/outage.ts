@@ -6,11 +6,11 @@ import { SingleFlight } from '../lib/single-flight.ts'
  *   available ────a write fails in a way that shows an outage────────▶ unavailable
  *   unavailable ──the database responds to a write or a ping─────────▶ available
  *
- * Any response counts, also an error that rejects a row. Time does not count: the writer pings an unavailable database while no
- * request waits, because otherwise nothing would find out that it is back.
+ * Any response counts, also an error that rejects a row. Time alone does not end an outage. While no request waits, no write
+ * shows that the database is available again, so the writer pings it.
  */
 export class Outage {
-  #isOn = false
+  #isActive = false
   #cause: unknown
   readonly #ping: SingleFlight<void>
   readonly #onChange: (error?: unknown) => void
@@ -24,8 +24,8 @@ export class Outage {
     this.#onChange = onChange
   }
 
-  get isOn(): boolean {
-    return this.#isOn
+  get isActive(): boolean {
+    return this.#isActive
   }
 
   /** The last failure that showed the outage; undefined if the database is available. */
@@ -33,18 +33,18 @@ export class Outage {
     return this.#cause
   }
 
-  /** Notes a failure that shows an outage. Further failures do not begin it again. */
+  /** Notes a failure that shows an outage. Later failures only replace the cause. */
   noteFailure(error: unknown): void {
     this.#cause = error
-    if (this.#isOn) return
-    this.#isOn = true
+    if (this.#isActive) return
+    this.#isActive = true
     this.#onChange(error)
   }
 
   /** Notes a response of the database. */
   noteResponse(): void {
-    if (!this.#isOn) return
-    this.#isOn = false
+    if (!this.#isActive) return
+    this.#isActive = false
     this.#cause = undefined
     this.#onChange()
   }

@@ -3,47 +3,53 @@ import type { Rows } from '../postgres/row.ts'
 import { classifyFailure, sqlstateOf } from '../postgres/sqlstate.ts'
 import { Problem, type ProblemCode } from '../problems.ts'
 
-/** A request that is not answered yet. */
+/** Rows that wait to be written, and whom to tell: those of a request, or of a chunk of a stream of lines. */
 export interface WaitingRequest {
-  /** The id of the API key that sent it. */
+  /** The id of the API key it was sent with. */
   key: string
+  /** At least one. */
   rows: Rows
+  /** The size of the body. */
   bytes: number
+  /** Whether all rows are stored or none. */
   strict: boolean
-  /** The end of the hold window, on the clock of performance.now(). */
+  /** On the clock of performance.now(), as is `deadline`. */
+  arrivedAt: number
+  /** The end of the hold window. A request that is withdrawn, or whose writer gives up, gets an earlier one. */
   deadline: number
-  /** Why the request was withdrawn: no further statement with its rows is sent. Undefined if it was not withdrawn. */
+  /** The error for the client if the request was withdrawn. No further statement with its rows is sent. */
   withdrawn?: Problem
-  /** Whether a statement with its rows was sent that is not known to be rolled back. If so, its rows may be written. */
+  /** Whether its rows may be stored, because it is not certain that every try was rolled back. */
   outcomeUnknown: boolean
   outcomes: RowOutcome[]
-  /** Number of rows without an outcome. */
+  /** Rows without an outcome. 0: the request is answered, with outcomes or an error. */
   pendingRows: number
   trace: unknown
-  done: (error: unknown, outcomes: RowOutcome[]) => void
+  /** Called once, with an error or with one outcome per row. */
+  done: (error: Problem | undefined, outcomes: RowOutcome[]) => void
 }
 
 /** SQLSTATE disk_full */
 const DISK_FULL = '53100'
 
 /**
- * Answers a request whose deadline has passed or that was withdrawn.
+ * Answers a request that is withdrawn or whose hold window is over.
  * @param cause the last failure of its flush, or of the database during an outage; undefined if there was none
  */
-export function answerLate(request: WaitingRequest, cause: unknown): void {
+export function answerUnfinished(request: WaitingRequest, cause: unknown): void {
   if (request.withdrawn !== undefined) {
     const { code, message, headers } = request.withdrawn
     answerError(request, new Problem(code, message, { outcome: outcomeOf(request), headers }))
     return
   }
-  const [code, reason] = lateReason(request, cause)
+  const [code, reason] = expiryReason(request, cause)
   const advice = request.outcomeUnknown
-    ? 'The records may be stored. Sending the same request again is safe: its records are stored once.'
+    ? 'The records may be stored. Send the request again: records with an `id`, or of a request with an `Idempotency-Key`, are stored once.'
     : 'Send the request again.'
   answerError(request, new Problem(code, `${reason} ${advice}`, { outcome: outcomeOf(request), cause }))
 }
 
-function lateReason(request: WaitingRequest, cause: unknown): [ProblemCode, string] {
+function expiryReason(request: WaitingRequest, cause: unknown): [ProblemCode, string] {
   if (sqlstateOf(cause) === DISK_FULL) return ['storage_full', 'The database has no space left on its disk.']
   if (cause !== undefined && classifyFailure(cause).unavailable)
     return ['database_unavailable', 'The database is unavailable.']
@@ -62,9 +68,9 @@ export function answerDefect(request: WaitingRequest, cause: unknown): void {
 
 const outcomeOf = ({ outcomeUnknown }: WaitingRequest) => (outcomeUnknown ? 'unknown' : 'not_written')
 
-/** Answers with an error, at most once: several parts of a split request can fail. */
+/** Does nothing if the request is answered: several parts of a split request can fail. */
 function answerError(request: WaitingRequest, error: Problem): void {
-  if (request.pendingRows <= 0) return
+  if (request.pendingRows === 0) return
   request.pendingRows = 0
   request.done(error, [])
 }

@@ -4,7 +4,7 @@ import { Problem } from '../problems.ts'
 import { FairQueue } from './fair-queue.ts'
 import { Flush, type FlushContext } from './flush.ts'
 import { Outage } from './outage.ts'
-import { answerLate, type WaitingRequest } from './waiting-request.ts'
+import { answerUnfinished, type WaitingRequest } from './waiting-request.ts'
 
 /**
  * The writer turns many waiting requests into few transactions.
@@ -15,13 +15,15 @@ import { answerLate, type WaitingRequest } from './waiting-request.ts'
  * running ones when the queue has as many rows as the smallest of them, because many small flushes cost more than a few large
  * ones, or after GROW_MS, because the running ones may be stuck.
  *
- * A request gets 503 at the end of its hold window, which starts with its arrival. While it is in the queue or its flush is
- * holding, it gets 503 at once; while its flush is writing, after GRACE_MS, because that try may still give the exact result. In
- * that case its rows may be stored, and the flush continues without it. The other requests of the flush have their own
- * deadlines. A withdrawn request ends in the same way (in a holding flush, when the pause is over), and no further statement
- * with its rows is sent.
+ * The hold window of a request starts with its arrival. When it ends, a request in the queue gets an error. In a holding flush,
+ * its rows are tried once more. In a writing flush, the running try has GRACE_MS to give the exact result; after that, the request
+ * gets an error, its rows may be stored, and the flush continues without it. The other requests of the flush have their own hold
+ * windows. A withdrawn request ends in the same way, but its rows are not tried again.
  *
  * outage.ts knows whether the database is available. When an outage ends, the holding flushes try again at once.
+ *
+ * After `close`, the waiting requests are still written. If the database is unavailable, they do not wait for it: a request whose
+ * try fails gets an error.
  */
 
 export interface WriterOptions extends Partial<Pick<FlushContext, 'onFlush' | 'onRetry'>> {
@@ -58,7 +60,7 @@ interface WriterStatus {
 const GROW_MS = 10
 /** How long after its hold window a request waits for the try that is running. */
 const GRACE_MS = 2_000
-/** How often deadlines are checked. In holding flushes, they are kept to the millisecond. */
+/** How often deadlines are checked. A holding flush makes its last try exactly at the deadline. */
 const CHECK_MS = 500
 
 export class Writer {
@@ -84,15 +86,16 @@ export class Writer {
         if (error === undefined) for (const flush of this.#flushes) flush.wake()
       },
     )
-    const { onFlush, onRetry } = options
+    const { onFlush = () => {}, onRetry = () => {} } = options
     this.#context = { store, outage: this.#outage, isClosing: () => this.#closing, onFlush, onRetry }
   }
 
   /**
    * Adds a request to the queue. The memory of its body is reserved elsewhere (lib/memory-budget.ts).
-   * @param done called once: after the commit with one outcome per row, or with an error (a Problem, unless there is a bug)
-   * @returns a function that withdraws the request and takes the reason. Rows that were not sent to PostgreSQL are not written;
-   * a running try has GRACE_MS left.
+   * @param request has at least one row
+   * @param done called once: after the commit with one outcome per row, or with an error
+   * @returns a function that withdraws the request. Its argument is the error for the client. No further statement with its rows
+   * is sent; a running try keeps GRACE_MS.
    */
   submit(
     request: { key: string; rows: Rows; bytes: number; strict: boolean },
@@ -102,9 +105,11 @@ export class Writer {
       done(new Problem('draining', 'This instance is shutting down; send the request again.'), [])
       return () => {}
     }
+    const arrivedAt = performance.now()
     const waiting: WaitingRequest = {
       ...request,
-      deadline: performance.now() + this.#options.holdMs,
+      arrivedAt,
+      deadline: arrivedAt + this.#options.holdMs,
       outcomeUnknown: false,
       outcomes: new Array(request.rows.length),
       pendingRows: request.rows.length,
@@ -120,23 +125,22 @@ export class Writer {
   #withdraw(request: WaitingRequest, why: Problem): void {
     request.withdrawn = why
     request.deadline = Math.min(request.deadline, performance.now())
-    if (this.#queue.remove(request)) answerLate(request, undefined)
+    if (this.#queue.remove(request)) answerUnfinished(request, undefined)
   }
 
   get status(): WriterStatus {
     const flushes = [...this.#flushes]
     const inFlushes = this.#requestsInFlushes()
     const candidates = [...inFlushes, ...this.#queue.heads]
-    const first = Math.min(...candidates.map(({ deadline }) => deadline))
     return {
       waiting: inFlushes.length + this.#queue.length,
-      oldestMs: candidates.length === 0 ? 0 : performance.now() - first + this.#options.holdMs,
+      oldestMs: Math.max(0, ...candidates.map(({ arrivedAt }) => performance.now() - arrivedAt)),
       writing: flushes.filter(({ state }) => state === 'writing').length,
       holding: flushes.filter(({ state }) => state === 'holding').length,
     }
   }
 
-  /** Refuses new requests, and ends the hold window of the others now: a running try has GRACE_MS left. */
+  /** Refuses new requests, and ends the hold windows of the others now. */
   giveUp(): void {
     this.#closing = true
     const now = performance.now()
@@ -163,7 +167,7 @@ export class Writer {
 
   #startFlushes(): void {
     while (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) {
-      if (this.#isSmall()) {
+      if (this.#isQueueSmall()) {
         this.#growTimer ??= setTimeout(() => this.#endGrowing(), GROW_MS)
         return
       }
@@ -195,7 +199,7 @@ export class Writer {
   }
 
   /** Whether the queue has fewer rows than each of the running flushes, and fewer than a flush may have. */
-  #isSmall(): boolean {
+  #isQueueSmall(): boolean {
     if (this.#flushes.size === 0) return false
     return this.#queue.rows < Math.min(this.#options.maxRows, ...[...this.#flushes].map(({ rows }) => rows))
   }
@@ -205,15 +209,15 @@ export class Writer {
     if (this.#flushes.size < this.#options.concurrency && this.#queue.length > 0) this.#startFlush()
   }
 
-  /** Answers requests whose deadline has passed. During an outage without requests, pings the database. */
+  /** Answers requests whose hold window is over. During an outage without requests, pings the database. */
   #checkDeadlines(): void {
     const now = performance.now()
-    for (const request of this.#queue.takeLate(now)) answerLate(request, this.#outage.cause)
+    for (const request of this.#queue.takeExpired(now)) answerUnfinished(request, this.#outage.cause)
     for (const request of this.#requestsInFlushes())
-      if (request.deadline + GRACE_MS <= now) answerLate(request, this.#outage.cause)
+      if (request.deadline + GRACE_MS <= now) answerUnfinished(request, this.#outage.cause)
     this.#noteIdle()
     if (!this.#isIdle()) return
-    if (this.#outage.isOn) this.#outage.ping()
+    if (this.#outage.isActive) this.#outage.ping()
     else this.#stopTimers()
   }
 
@@ -232,7 +236,8 @@ export class Writer {
 
   #stopTimers(): void {
     clearInterval(this.#deadlineTimer)
-    clearTimeout(this.#growTimer)
     this.#deadlineTimer = undefined
+    clearTimeout(this.#growTimer)
+    this.#growTimer = undefined
   }
 }

@@ -19,6 +19,9 @@ export const LONGER_THAN_PAUSE_MS = 1_000
 
 /** Too many connections: the database is unavailable, and nothing was written. */
 export const UNAVAILABLE = sqlError('53300')
+/** PostgreSQL rejects a row. */
+export const ROW_ERROR = sqlError('22P02')
+export const DISK_FULL = sqlError('53100')
 /** The reason with which the tests withdraw a request. */
 export const REVOKED = new Problem('unauthorized', 'The API key was revoked.', {
   headers: { 'www-authenticate': 'Bearer' },

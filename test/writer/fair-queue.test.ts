@@ -14,6 +14,7 @@ function makeRequest(key: string, { rows = 1, bytes = 1, strict = false, deadlin
     rows: Array.from({ length: rows }, () => makeRow()),
     bytes,
     strict,
+    arrivedAt: 0,
     deadline,
     outcomeUnknown: false,
     outcomes: [],
@@ -69,14 +70,14 @@ t.test('a strict request is taken alone, in its turn', async (t) => {
   )
 })
 
-t.test('the late requests of each key are taken, and the oldest request is among the heads', async (t) => {
+t.test('the expired requests of each key are taken, and the oldest request is among the heads', async (t) => {
   const queue = queueOf(
     ...[1, 5, 9].map((deadline) => makeRequest('a', { deadline })),
     ...[3, 4].map((deadline) => makeRequest('b', { deadline })),
   )
   t.equal(Math.min(...queue.heads.map(({ deadline }) => deadline)), 1)
-  t.same(queue.takeLate(0), [])
-  t.equal(keys(queue.takeLate(5)), 'aabb')
+  t.same(queue.takeExpired(0), [])
+  t.equal(keys(queue.takeExpired(5)), 'aabb')
   t.same([queue.length, queue.rows, queue.heads.length], [1, 1, 1])
 })
 

@@ -12,6 +12,7 @@ import {
   idsOf,
   LONGER_THAN_PAUSE_MS,
   problem,
+  ROW_ERROR,
   SESSION_ENDED,
   setUp,
   statuses,
@@ -106,7 +107,7 @@ t.test('if a piece cannot be written, only requests with rows in a committed pie
   const clock = stopClock(t)
   const { store, send } = setUp(t)
   const [cut, whole] = [send(['a', 'b', 'c']), send(['d'])]
-  ;(await store.next()).fail(sqlError('22P02'))
+  ;(await store.next()).fail(ROW_ERROR)
   const first = await store.next()
   t.same(idsOf(first), ['a', 'b'])
   first.commit()
@@ -122,7 +123,7 @@ t.test('if a piece cannot be written, only requests with rows in a committed pie
 t.test('a defect in one piece of a split does not affect the requests of the other', async (t) => {
   const { store, send } = setUp(t)
   const [first, second] = [send(['a', 'b']), send(['c', 'd'])]
-  ;(await store.next()).fail(sqlError('22P02'))
+  ;(await store.next()).fail(ROW_ERROR)
   ;(await store.next()).fail(sqlError('42P01'))
   ;(await store.next()).commit()
   t.match(problem(await first), { code: 'internal_error', outcome: 'not_written' })
@@ -132,11 +133,26 @@ t.test('a defect in one piece of a split does not affect the requests of the oth
 t.test('after a defect in a piece, its request is answered once, and the rest of it is not written', async (t) => {
   const { store, send } = setUp(t)
   const result = send(['a', 'b'])
-  ;(await store.next()).fail(sqlError('22P02'))
+  ;(await store.next()).fail(ROW_ERROR)
   ;(await store.next()).fail(sqlError('42P01'))
   t.match(problem(await result), { code: 'internal_error', outcome: 'not_written' })
   await turn()
   t.equal(store.calls.length, 2)
+})
+
+t.test('during a split, another flush starts when it is as large as the current piece', async (t) => {
+  stopClock(t)
+  const { store, send } = setUp(t)
+  const split = send(['a', 'b', 'c', 'd'])
+  ;(await store.next()).fail(ROW_ERROR)
+  const half = await store.next()
+  const whole = send(['e', 'f'])
+  const beside = await store.next()
+  t.same(idsOf(beside), ['e', 'f'])
+  beside.commit()
+  half.commit()
+  ;(await store.next()).commit()
+  await Promise.all([split, whole])
 })
 
 // — strict requests —
@@ -303,7 +319,7 @@ t.test('after a committed INSERT and a row error, the outcome is unknown, and no
   for (const ids of [['a'], ['a', 'b']]) {
     const { store, send } = setUp(t)
     const result = send(ids)
-    ;(await store.next()).commitAndFail(new AfterCommitError(sqlError('22P02')))
+    ;(await store.next()).commitAndFail(new AfterCommitError(ROW_ERROR))
     t.match(problem(await result), { code: 'internal_error', outcome: 'unknown' })
     t.equal(store.calls.length, 1)
   }
@@ -356,7 +372,7 @@ t.test('after a defect that PostgreSQL did not report, the outcome is unknown', 
 t.test('a flush that has ended cannot change its state', async (t) => {
   const store = createMemoryStore()
   const outage = new Outage(store.ping, () => {})
-  const flush = new Flush([], { store, outage, isClosing: () => false, onFlush: undefined, onRetry: undefined })
+  const flush = new Flush([], { store, outage, isClosing: () => false, onFlush: () => {}, onRetry: () => {} })
   await flush.run()
   t.equal(flush.state, 'ended')
   await t.rejects(flush.run(), { message: 'a flush that is ended cannot change from writing to ended' })

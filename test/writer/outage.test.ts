@@ -1,8 +1,8 @@
 import t from 'tap'
 import { stopClock, turn } from '../helpers/clock.ts'
-import { sqlError } from '../helpers/memory-store.ts'
 import {
   CHECK_MS,
+  DISK_FULL,
   failAll,
   GRACE_MS,
   guiltyRow,
@@ -80,6 +80,25 @@ t.test('during an outage without requests, the writer pings the database until i
     await clock.tick(CHECK_MS)
   }
   t.equal(pings, 3)
+})
+
+t.test('while a ping is running, no other is sent', async (t) => {
+  const clock = stopClock(t)
+  const { promise, resolve } = Promise.withResolvers<void>()
+  let pings = 0
+  const ping = () => {
+    pings++
+    return promise
+  }
+  const { store, send, outages } = setUp(t, { holdMs: 0, ping })
+  const result = send(['a'])
+  ;(await store.next()).fail(UNAVAILABLE)
+  await result
+  for (let checks = 0; checks < 3; checks++) await clock.tick(CHECK_MS)
+  t.equal(pings, 1)
+  resolve()
+  await turn()
+  t.same(outages, ['begun', 'ended'])
 })
 
 // — hold windows —
@@ -187,7 +206,7 @@ t.test('if a try may have been committed, the outcome is unknown, even if the ne
   ;(await store.next()).fail(SESSION_ENDED)
   await clock.tick(HOLD_MS)
   ;(await store.next()).fail(UNAVAILABLE)
-  t.match(problem(await result), { status: 503, outcome: 'unknown', message: /may be stored.*safe/ })
+  t.match(problem(await result), { status: 503, outcome: 'unknown', message: /may be stored.*stored once/ })
 })
 
 t.test('after a lost connection without an SQLSTATE, the outcome is also unknown', async (t) => {
@@ -256,9 +275,38 @@ t.test('if the disk stays full, requests in the flush and in the queue get `stor
   const flushed = send(['a'])
   const call = await store.next()
   const queued = send(['b'])
-  call.fail(sqlError('53100'))
-  failAll(store, sqlError('53100'))
+  call.fail(DISK_FULL)
+  failAll(store, DISK_FULL)
   for (let waited = 0; waited <= HOLD_MS; waited += LONGER_THAN_PAUSE_MS) await clock.tick(LONGER_THAN_PAUSE_MS)
   for (const result of [await flushed, await queued])
     t.match(problem(result), { status: 507, code: 'storage_full', outcome: 'not_written' })
+})
+
+t.test('the last failure of an outage decides the error of the requests in the queue', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t, { concurrency: 1 })
+  const held = send(['held'])
+  const first = await store.next()
+  const queued = send(['queued'])
+  first.fail(UNAVAILABLE)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  ;(await store.next()).fail(DISK_FULL)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  const running = await store.next()
+  await clock.tick(HOLD_MS)
+  t.match(problem(await queued), { code: 'storage_full' })
+  running.commit()
+  await held
+})
+
+t.test('if the last try of an outage gets no response, its requests get the failure before it', async (t) => {
+  const clock = stopClock(t)
+  const { store, send } = setUp(t)
+  const result = send(['a'])
+  ;(await store.next()).fail(DISK_FULL)
+  await clock.tick(LONGER_THAN_PAUSE_MS)
+  const running = await store.next()
+  await clock.tick(HOLD_MS + GRACE_MS + CHECK_MS)
+  t.match(problem(await result), { code: 'storage_full' })
+  running.commit()
 })

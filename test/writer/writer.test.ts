@@ -1,6 +1,5 @@
 import t from 'tap'
 import { stopClock, turn } from '../helpers/clock.ts'
-import { sqlError } from '../helpers/memory-store.ts'
 import { makeRow } from '../helpers/rows.ts'
 import {
   CHECK_MS,
@@ -12,6 +11,7 @@ import {
   positions,
   problem,
   REVOKED,
+  ROW_ERROR,
   SESSION_ENDED,
   setUp,
   statuses,
@@ -110,14 +110,6 @@ t.test('each request gets the outcomes of its own rows, in order', async (t) => 
   t.same(statuses(first), ['created', 'duplicate', 'created'])
   t.same(statuses(second), ['conflict', 'duplicate'])
   t.same(positions(second)[1], positions(first)[0], 'a duplicate has the position of the stored record')
-})
-
-t.test('onFlush gets the number of rows and requests of a committed flush', async (t) => {
-  const flushes: { rows: number; requests: number }[] = []
-  const { store, send } = setUp(t, { onFlush: ({ rows, requests }) => flushes.push({ rows, requests }) })
-  commitAll(store)
-  await Promise.all([send(['a', 'b']), send(['c'])])
-  t.same(flushes, [{ rows: 3, requests: 2 }])
 })
 
 // — bounds —
@@ -258,7 +250,7 @@ t.test('if a request is withdrawn during a split, its pieces that were not sent 
   const { store, submit, send } = setUp(t, { concurrency: 1 })
   const cut = submit(['a', 'b', 'c'])
   const neighbour = send(['d'])
-  ;(await store.next()).fail(sqlError('22P02'))
+  ;(await store.next()).fail(ROW_ERROR)
   const first = await store.next()
   t.same(idsOf(first), ['a', 'b'])
   cut.withdraw()
@@ -333,6 +325,17 @@ t.test('a writer that closes during an outage tries once more, answers 503, and 
   t.match(problem(await held), { status: 503, outcome: 'unknown' })
   t.match(problem(await queued), { status: 503, outcome: 'not_written' })
   t.equal(store.calls.length, 3)
+})
+
+t.test('giveUp ends the hold window of a request that is written', async (t) => {
+  const clock = stopClock(t)
+  const { store, send, writer } = setUp(t)
+  const result = send(['a'])
+  const call = await store.next()
+  writer.giveUp()
+  await clock.tick(GRACE_MS + CHECK_MS)
+  t.match(problem(await result), { code: 'database_unavailable', outcome: 'unknown' })
+  call.commit()
 })
 
 t.test('a writer closes even if all waiting requests run out of time before they are tried', async (t) => {
