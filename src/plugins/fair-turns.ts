@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -68,7 +69,8 @@ export default fp(
       pauseReading(socket)
       if (request.routeOptions.config.readsBody === true) gatherChunks(request.raw)
       // plugins/bodies.ts may have closed the connection meanwhile.
-      const start = () => (socket.destroyed ? void reply.hijack() : done())
+      // Bound to this request's context, which has its trace: the queue is served in the context of another request.
+      const start = AsyncLocalStorage.bind(() => (socket.destroyed ? void reply.hijack() : done()))
       waiting.push(owner, { owner, socket, bytes, start })
       schedule()
     })

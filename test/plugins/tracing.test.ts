@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import net from 'node:net'
 import { join } from 'node:path'
@@ -86,15 +87,27 @@ t.test('a flush is linked to all of its requests, and they are linked to it', as
     const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', 'x-request-id': id }
     return `${head('POST', '/v1/records', { ...headers, 'content-length': String(body.length) })}${body}`
   })
-  const write = (requests: string[]) => {
-    const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
-    t.teardown(() => socket.destroy())
-    socket.resume().write(requests.join(''))
-  }
-  write(sent.slice(0, 1))
+  const sockets = await Promise.all(
+    Array.from({ length: 10 }, async () => {
+      const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
+      t.teardown(() => socket.destroy())
+      // When the response arrives, the server has accepted the connection.
+      socket.write(head('GET', '/healthz', {}))
+      await once(socket, 'data')
+      return socket.resume()
+    }),
+  )
+  sockets[0]?.write(sent[0] as string)
   await untilBlocked(lock, 'sluice.records')
-  // Several on each connection. Too many at once would close it.
-  for (let first = 1; first < sent.length; first += 20) write(sent.slice(first, first + 20))
+  // While the process is stopped, the requests gather, so that it reads all of them in one iteration of the event loop. That is
+  // more than may start in one (plugins/fair-turns.ts). They are on several connections: too many on one would close it.
+  server.child.kill('SIGSTOP')
+  await Promise.all(
+    sockets.map(
+      (socket, n) => new Promise((done) => socket.write(sent.slice(1 + n * 20, 1 + n * 20 + 20).join(''), done)),
+    ),
+  )
+  server.child.kill('SIGCONT')
   const { msg } = await server.log(({ msg }) => String(msg).startsWith('Metrics at '))
   await until('all to wait', async () =>
     /^sluice_waiting_requests 200$/m.test(await (await fetch(String(msg).replace('Metrics at ', ''))).text()),
