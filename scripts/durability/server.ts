@@ -32,7 +32,13 @@ const running = new Set<ChildProcess>()
 export async function startServer({ port, env, log }: ServerOptions): Promise<Server> {
   const out = openSync(log, 'a')
   const child = spawn(process.execPath, ['--import', COPYING, MAIN, 'serve'], {
-    env: { PATH: process.env.PATH ?? '', PORT: String(port), METRICS_PORT: '0', ...env },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      PORT: String(port),
+      METRICS_PORT: '0',
+      ...env,
+    },
     stdio: ['ignore', out, out],
   })
   closeSync(out)

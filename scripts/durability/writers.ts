@@ -14,6 +14,8 @@ interface WritersOptions {
   source: string
   /** How long a client waits for a response, in milliseconds. */
   patienceMs: number
+  /** Mean pause between two requests of a client, in milliseconds. */
+  pauseMs: number
 }
 
 /** Clients that store records, each one request after the other, and keep every response. */
@@ -39,13 +41,11 @@ const RIVALS = rivalsOf(1).length
 export const CLIENTS = SINGLES + TEAMS * RIVALS
 
 const STALLED_MS = 180_000
-/** Mean pause between two requests of a client. The machine should be busy, but its speed is not measured. */
-const PAUSE_MS = 10
 const RETRY_MS = 250
 /** A request is sent again for this long. After that, the fault has failed to restore the service. */
 const MAX_MS = 90_000
 
-export function startWriters({ port, key, source, patienceMs }: WritersOptions): Writers {
+export function startWriters({ port, key, source, patienceMs, pauseMs }: WritersOptions): Writers {
   const responses: ClientResponse[] = []
   let [done, longest, slowest, stopping] = [0, 0, 0, false]
   // Even requests are sent by one client, odd ones by a team: see plans.ts.
@@ -77,7 +77,7 @@ export function startWriters({ port, key, source, patienceMs }: WritersOptions):
         const messages = makeMessages(next[kind], source)
         next[kind] += 2
         await Promise.all(messages.map((message, at) => deliver(agents[at] as Agent, clients[at] as number, message)))
-        await sleep(PAUSE_MS * 2 * Math.random())
+        await sleep(pauseMs * 2 * Math.random())
       }
     } finally {
       for (const agent of agents) agent.destroy()

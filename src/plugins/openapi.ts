@@ -56,7 +56,8 @@ export default fp(async function openapi(app: FastifyInstance) {
         title: 'Sluice',
         version: VERSION,
         license: { name: 'MIT' },
-        description: 'Durable ingestion for PostgreSQL: 2xx means committed, and resending is safe.',
+        description:
+          'Durable ingestion for PostgreSQL: 2xx means committed, and a record with an id is stored once, however often it is sent.',
       },
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer', description: 'An API key' } } },
     },

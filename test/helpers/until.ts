@@ -1,7 +1,9 @@
-import { setImmediate as nextIteration } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 /** Less than the time limit of a test file (package.json), so that the failure names what did not happen. */
 const PATIENCE_MS = 120_000
+/** Asking without a pause would take a processor from the test that runs beside this one. */
+const PAUSE_MS = 5
 
 /**
  * Calls `ask` until it returns a value, and returns that value. For conditions that no event announces.
@@ -11,7 +13,7 @@ export async function until<T>(
   what: string,
   ask: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await nextIteration()) {
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await sleep(PAUSE_MS)) {
     const found = await ask()
     if (found !== undefined && found !== false) return found
   }
@@ -20,12 +22,16 @@ export async function until<T>(
 
 /** Resolves with a number when it has stayed the same `times` times in a row, each time after some real work. */
 export async function untilStable(read: () => number, work: () => Promise<unknown>, times = 200): Promise<number> {
-  let [last, same] = [read(), 0]
+  let last = read()
   await until('a number to settle', async () => {
-    await work()
-    if (read() === last) same++
-    else [last, same] = [read(), 0]
-    return same >= times
+    for (let same = 0; same < times; same++) {
+      await work()
+      if (read() !== last) {
+        last = read()
+        return false
+      }
+    }
+    return true
   })
   return last
 }

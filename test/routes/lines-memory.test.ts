@@ -12,7 +12,7 @@ setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
 
 const MiB = 1024 * 1024
-const STREAMS = 8
+const STREAMS = 3
 const { app, key, makeKey } = await createApp(t, { CLOSE_SECONDS: '0' })
 const port = await listen(app)
 /** The server's side of each connection. */
