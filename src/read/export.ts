@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { stringify } from 'csv-stringify/sync'
 import { type PageRequest, type StoredRecord, selectHorizon, selectPage } from '../data/select-records.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
@@ -81,13 +82,18 @@ export async function openExport(
   const first = await inTurn(reader, () => fetch(head))
   if (order === 'asc') await refuseInvalidCursor(request.after, first.epoch, reader)
 
+  // Bound to this request's context, which has its trace. A generator runs in the context of its reader: on a connection with
+  // several requests, Node.js reads the response of one in the context of another.
+  const fetchNext = AsyncLocalStorage.bind(() =>
+    retryDuringOutage(() => inTurnWithoutLimit(reader, fetch), holdMs, signal),
+  )
+
   async function* pages(): AsyncGenerator<Buffer> {
     for (let page = first; ; ) {
       const { body, count, last, more } = page
       left -= count
       request.after = last
-      const next =
-        more && left > 0 ? retryDuringOutage(() => inTurnWithoutLimit(reader, fetch), holdMs, signal) : undefined
+      const next = more && left > 0 ? fetchNext() : undefined
       // If the reader disconnects, nothing awaits this promise. Otherwise the error is thrown below.
       next?.catch(() => {})
       if (body.length > 0) yield body

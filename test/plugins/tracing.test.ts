@@ -183,6 +183,26 @@ t.test('the statements of a read are its children, and no span contains an id, a
   }
 })
 
+// The second response is read in the context of the first one.
+t.test('the statements of an export belong to its trace, even if it is pipelined behind another request', async (t) => {
+  const lines = Array.from({ length: 12_000 }, (_, n) => `{"source":"pages","type":"t","id":"${n}"}\n`)
+  t.equal((await post(lines.join(''), { 'content-type': 'application/x-ndjson' })).status, 201)
+  const [first, second] = ['3'.repeat(32), '4'.repeat(32)]
+  const socket = net.connect(Number(new URL(server.url).port), '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  const headers = { authorization: `Bearer ${KEY}`, accept: 'application/x-ndjson' }
+  const exports = [first, second].map((trace) =>
+    head('GET', '/v1/records?source=pages', { ...headers, traceparent: `00-${trace}-${PARENT}-01` }),
+  )
+  socket.resume().write(exports.join(''))
+  for (const trace of [first, second]) {
+    const request = await collector.span('of the export', ({ traceId, kind }) => traceId === trace && kind === 'SERVER')
+    const selects = () => collector.spans.filter(({ parentId }) => parentId === request.spanId)
+    // A page has 1,000 records.
+    await until('the spans of the pages', () => selects().length >= 12)
+  }
+})
+
 t.test('the span of a failed statement has its SQLSTATE', async (t) => {
   const db = connect(database.superUrl)
   t.teardown(() => db.destroy())

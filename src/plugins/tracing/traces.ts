@@ -125,7 +125,7 @@ export class Traces {
     return this.#current.run(span, work).finally(() => span.end())
   }
 
-  /** Adds the span of a statement that has just ended. Statements outside of requests and flushes, such as for keys, have none. */
+  /** Adds the span of a statement that has just ended. Statements outside of requests and flushes have none. */
   noteQuery(query: Query): void {
     const parent = this.#current.getStore()
     if (parent?.isRecording() !== true) return
