@@ -44,9 +44,9 @@ const AROUND = 100
 const HOLD_SECONDS = 20
 /** After its hold window, a request may wait 2 s more for the current try. The rest allows for a busy machine. */
 const GRACE_MS = 10_000
-/** The machine should be busy, but its speed is not measured. */
+/** Mean pause between two requests of a client. Short, because the machine should be busy; its speed is not measured. */
 const PAUSE_MS = 10
-/** The short forms run beside other tests, so they allow more time and leave them most of the processor. */
+/** The short forms run beside other tests. They have more time, and leave most of the processor to those tests. */
 const QUICK_GRACE_MS = 60_000
 const QUICK_PAUSE_MS = 60
 

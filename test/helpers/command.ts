@@ -5,8 +5,6 @@ import type { Test } from 'tap'
 import { UNSHED } from './unshed.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
-/** The compile cache of Node.js. Most of a short run is compilation. */
-const COMPILED = fileURLToPath(new URL('../../.sluice/compiled', import.meta.url))
 
 export interface Command {
   child: ChildProcess
@@ -22,7 +20,7 @@ export interface Command {
 }
 
 /**
- * Runs `node src/main.ts …` as a process. Its environment is only `env` and the PATH. It is killed when `t` ends.
+ * Runs `node src/main.ts …` as a process. Its environment is only `env`, the PATH and the compile cache. It is killed when `t` ends.
  * @param flags for node
  * @param stdin its standard input; null: the input stays open, and the test writes to it
  */
@@ -34,7 +32,7 @@ export function runCommand(
   stdin: string | Buffer | null = '',
 ): Command {
   const child = spawn(process.execPath, [...flags, MAIN, ...args], {
-    env: { PATH: process.env.PATH ?? '', NODE_COMPILE_CACHE: COMPILED, ...env },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   // The process may end before it has read everything.

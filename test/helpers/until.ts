@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { turn } from './clock.ts'
 
 /** Less than the time limit of a test file (package.json), so that the failure names what did not happen. */
 const PATIENCE_MS = 120_000
@@ -26,6 +27,7 @@ export async function untilStable(read: () => number, work: () => Promise<unknow
   await until('a number to settle', async () => {
     for (let same = 0; same < times; same++) {
       await work()
+      await turn()
       if (read() !== last) {
         last = read()
         return false

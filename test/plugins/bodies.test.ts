@@ -2,12 +2,12 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { type IncomingMessage, METHODS } from 'node:http'
 import { connect as open, type Socket } from 'node:net'
-import { setImmediate as nextIteration } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { DISCARD_BYTES, MAX_PIECES, MAX_PIPELINED } from '../../src/plugins/bodies.ts'
 import { createApp } from '../helpers/app.ts'
+import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
 import { head, listen } from '../helpers/socket.ts'
 import { until, untilStable } from '../helpers/until.ts'
@@ -66,7 +66,7 @@ t.test('an iteration of the event loop reads only a few pieces of all unwanted b
   const read = () => senders.reduce((sum, { theirs }) => sum + theirs.bytesRead, 0)
   let [last, most] = [read(), 0]
   while (last < senders.length * 4 * MiB) {
-    await nextIteration()
+    await turn()
     const now = read()
     most = Math.max(most, now - last)
     last = now

@@ -206,16 +206,19 @@ t.test('a stalled reader holds no database connection, and gets the rest when it
 
 /** Waits until no connection for lists is in use. @returns how many are: 0 */
 async function idle(): Promise<number> {
-  let quiet = 0
-  return until('the reads to end', async () => {
+  const count = async () => {
     const { rows } = await sql<{ n: number }>`
       SELECT count(*)::integer AS n FROM pg_stat_activity
       WHERE datname = ${large.database.name} AND application_name = 'sluice-list'
         AND (state <> 'idle' OR backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)`.execute(db)
-    quiet = rows[0]?.n === 0 ? quiet + 1 : 0
+    return rows[0]?.n
+  }
+  await until('the reads to end', async () => {
     // Between two pages, a connection is idle only for a moment.
-    return quiet === 100 && { n: 0 }
-  }).then(({ n }) => n)
+    for (let quiet = 0; quiet < 100; quiet++) if ((await count()) !== 0) return false
+    return true
+  })
+  return 0
 }
 
 t.test('an export ends without the records that arrive during it, in either order', async (t) => {
