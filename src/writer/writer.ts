@@ -18,7 +18,8 @@ import { answerUnfinished, type WaitingRequest } from './waiting-request.ts'
  * The hold window of a request starts with its arrival. When it ends, a request in the queue gets an error. In a holding flush,
  * its rows are tried once more. In a writing flush, the running try has GRACE_MS to give the exact result; after that, the request
  * gets an error, its rows may be stored, and the flush continues without it. The other requests of the flush have their own hold
- * windows. A withdrawn request ends in the same way, but its rows are not tried again.
+ * windows. A request that is withdrawn gets an error: in the queue at once, in a holding flush when the pause is over, and in a
+ * writing flush like one whose hold window ends. Its rows are not tried again.
  *
  * outage.ts knows whether the database is available. When an outage ends, the holding flushes try again at once.
  *
