@@ -88,8 +88,9 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     const before = { ...proxy.copies }
     const begin = performance.now()
     const note = await fault.apply(stage, quick)
-    const brokenMs = performance.now() - begin
     await acknowledged(AROUND)
+    // Including these, because a busy machine needs longer than a short hold window to get going again.
+    const brokenMs = performance.now() - begin
     await writers.stop()
     const table = await readToTheEnd(reader, () => rows(source))
     return {
