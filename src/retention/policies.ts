@@ -39,10 +39,13 @@ function parseJson(text: string, name: string): unknown {
 
 /** Faults that the schema cannot express. */
 function findContradictions(policy: PolicyInput, index: number): string[] {
-  const { type, typePrefix, source, sourcePrefix, maxAge, maxCount, maxBytes } = policy
+  const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes } = policy
   const faults: string[] = []
   if (maxAge === undefined && maxCount === undefined && maxBytes === undefined)
     faults.push(`/${index} has no limit: it needs maxAge, maxCount or maxBytes`)
+  // Probably a slip, and nothing could undo it.
+  if (maxCount === 0 && [type, typePrefix, source, sourcePrefix, extensions].every((one) => one === undefined))
+    faults.push(`/${index} would delete every record: with maxCount 0, select records, for example by source`)
   if (type !== undefined && typePrefix !== undefined)
     faults.push(`/${index} has both type and typePrefix: use only one`)
   if (source !== undefined && sourcePrefix !== undefined)
@@ -57,7 +60,7 @@ function describe(errors: ValueError[]): string[] {
   const first = new Map(errors.toReversed().map((error) => [error.path, error]))
   return [...first.values()].toReversed().map(({ type, path, value, schema }) => {
     const here = path === '' ? 'the content' : path
-    if (type === ValueErrorType.ObjectAdditionalProperties)
+    if (type === ValueErrorType.ObjectAdditionalProperties && schema.title === undefined)
       return `${here} is unknown: a policy has ${Object.keys(PolicySchema.properties).join(', ')}`
     const allowed =
       schema.title ?? FORMATS[schema.format as TextFormat]?.says ?? (path === '' ? 'an array of policies' : 'an object')
@@ -66,10 +69,10 @@ function describe(errors: ValueError[]): string[] {
 }
 
 function toPolicy(written: PolicyInput): Policy {
-  const { type, typePrefix, source, sourcePrefix, maxAge, maxCount, maxBytes } = written
+  const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes } = written
   return {
     written,
-    selection: { type, typePrefix, source, sourcePrefix },
+    selection: { type, typePrefix, source, sourcePrefix, extensions },
     maxAgeSeconds: maxAge === undefined ? undefined : toSeconds(maxAge),
     maxCount,
     maxBytes: maxBytes === undefined ? undefined : toBytes(maxBytes),
