@@ -1,6 +1,7 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Selection } from '../data/deletable.ts'
+import { parseSize } from '../lib/size.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
 
@@ -75,7 +76,7 @@ function toPolicy(written: PolicyInput): Policy {
     selection: { type, typePrefix, source, sourcePrefix, extensions },
     maxAgeSeconds: maxAge === undefined ? undefined : toSeconds(maxAge),
     maxCount,
-    maxBytes: maxBytes === undefined ? undefined : toBytes(maxBytes),
+    maxBytes: maxBytes === undefined ? undefined : parseSize(maxBytes),
   }
 }
 
@@ -87,9 +88,3 @@ type Unit = keyof typeof SECONDS
 const MAX_SECONDS = 36_500 * SECONDS.d
 
 const toSeconds = (age: string) => Number(age.slice(0, -1)) * SECONDS[age.at(-1) as Unit]
-
-const toBytes = (size: string) => {
-  const [, number, prefix = '', binary] = /^([0-9.]+)([kKMGT]?)(i?)B$/.exec(size) as RegExpExecArray
-  const power = ['', 'k', 'm', 'g', 't'].indexOf(prefix.toLowerCase())
-  return Math.floor(Number(number) * (binary === 'i' ? 1024 : 1000) ** power)
-}

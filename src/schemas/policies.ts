@@ -1,4 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { SIZE } from '../lib/size.ts'
 import type { TextFormat } from './formats.ts'
 import { ExtensionValueSchema } from './record.ts'
 
@@ -39,7 +40,7 @@ export const PolicySchema = Type.Object(
     ),
     maxBytes: Type.Optional(
       Type.String({
-        pattern: '^[1-9][0-9]{0,8}([.][0-9]{1,3})?(B|[kMGT]B|[KMGT]iB)$',
+        pattern: SIZE.source,
         title: 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB',
         description: 'The newest records that fit into this size are kept',
       }),
