@@ -1,9 +1,14 @@
 import { type Static, type TProperties, type TSchema, Type } from '@sinclair/typebox'
 import envSchema from 'env-schema'
+import { parseSize } from './lib/size.ts'
 
 const MiB = 1024 * 1024
 
-const bytes = (value: number, description: string) => Type.Integer({ default: value, minimum: 1024, description })
+/** Marks the settings that loadConfig reads with lib/size.ts. */
+const SIZE_TITLE = 'at least 1024 bytes, such as 64MiB, 500MB or 67108864'
+
+const bytes = (value: number | undefined, description: string) =>
+  Type.Integer({ ...(value === undefined ? {} : { default: value }), minimum: 1024, title: SIZE_TITLE, description })
 
 const otlpUrl = (description: string) =>
   Type.Optional(Type.String({ title: 'a URL like http://collector:4318', pattern: '^https?://.+', description }))
@@ -109,8 +114,8 @@ export const ConfigSchema = Type.Object({
       description: 'A key with all scopes, which `serve --migrate` creates if it does not exist',
     }),
   ),
-  MAX_RECORD_BYTES: bytes(1 * MiB, 'Maximum size of a record in bytes'),
-  MAX_BATCH_BYTES: bytes(16 * MiB, 'Maximum size of a request body in bytes'),
+  MAX_RECORD_BYTES: bytes(1 * MiB, 'Maximum size of a record'),
+  MAX_BATCH_BYTES: bytes(16 * MiB, 'Maximum size of a request body'),
   MAX_BATCH_RECORDS: Type.Integer({
     default: 10_000,
     minimum: 1,
@@ -124,7 +129,7 @@ export const ConfigSchema = Type.Object({
     maximum: 500_000,
     description: 'Rows after which no more requests join a flush',
   }),
-  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Size in bytes after which no more requests join a flush'),
+  FLUSH_MAX_BYTES: bytes(4 * MiB, 'Size after which no more requests join a flush'),
   FLUSH_CONCURRENCY: Type.Integer({
     default: 2,
     minimum: 1,
@@ -133,11 +138,11 @@ export const ConfigSchema = Type.Object({
   }),
   QUEUE_MAX_BYTES: bytes(
     64 * MiB,
-    'Memory in bytes for requests that are being read or wait for their commit, and for responses that their clients have not read; as much again for requests that are not started yet. Above it: 503',
+    'Memory for requests that are being read or wait for their commit, and for responses that their clients have not read; as much again for requests that are not started yet. Above it: 503',
   ),
   UNREAD_MAX_BYTES: bytes(
     64 * MiB,
-    'Memory in bytes for pages and exports that are being made or that their readers have not read yet, with their compressors. Above it: 503',
+    'Memory for pages and exports that are being made or that their readers have not read yet, with their compressors. Above it: 503',
   ),
   SHED_INGEST_SECONDS: Type.Number({
     default: 1,
@@ -160,11 +165,10 @@ export const ConfigSchema = Type.Object({
     }),
   ),
   STORAGE_BUDGET: Type.Optional(
-    Type.Integer({
-      minimum: 1024,
-      description:
-        'Maximum disk space in bytes for the database and its write-ahead log. At 80 %: a warning; at 90 %: 507. Without it: no limit',
-    }),
+    bytes(
+      undefined,
+      'Maximum disk space for the database and its write-ahead log. At 80 %: a warning; at 90 %: 507. Without it: no limit',
+    ),
   ),
   STALL_SECONDS: Type.Integer({
     default: 30,
@@ -260,11 +264,12 @@ export class ConfigError extends Error {
  * @throws ConfigError
  */
 export function loadConfig(env: Record<string, string | undefined> = process.env): Config {
-  const data = Object.fromEntries(
-    Object.keys(ConfigSchema.properties)
-      .filter((name) => env[name] !== undefined && env[name] !== '')
-      .map((name) => [name, env[name]]),
-  )
+  const data: Record<string, string | number> = {}
+  for (const [name, { title }] of Object.entries<TSchema>(ConfigSchema.properties)) {
+    const text = env[name]
+    if (text === undefined || text === '') continue
+    data[name] = title === SIZE_TITLE ? (parseSize(text) ?? text) : text
+  }
   let config: Config
   try {
     config = envSchema<Config>({ schema: ConfigSchema, data, env: false })
@@ -272,7 +277,7 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
     const failures = (error as { errors?: { instancePath: string }[] }).errors
     if (failures === undefined) throw error
     const names = new Set(failures.map(({ instancePath }) => instancePath.slice(1)))
-    throw new ConfigError([...names].map((name) => complaint(name, data[name])).join('\n'))
+    throw new ConfigError([...names].map((name) => complaint(name, env[name])).join('\n'))
   }
   // The pattern cannot check this. Otherwise the driver would report it, at each new connection.
   for (const name of ['DATABASE_URL', 'DATABASE_READ_URL'] as const) {

@@ -62,8 +62,20 @@ function isoNow(): string {
 }
 
 function destination(): DestinationStream {
-  if (process.stdout.isTTY) return pretty({ sync: true, ignore: 'pid,hostname' })
-  return new Stdout()
+  return process.stdout.isTTY ? forPeople() : new Stdout()
+}
+
+/** Text for a terminal. A request is one line: `POST /v1/records 201 in 3.2 ms {"counts":…}`. @param to default: stdout */
+export function forPeople(to?: NodeJS.WritableStream): DestinationStream {
+  return pretty({
+    sync: true,
+    singleLine: true,
+    translateTime: 'SYS:HH:MM:ss.l',
+    ignore: 'requestId,traceId,spanId,method,route,status,durationMs',
+    ...(to === undefined ? {} : { destination: to }),
+    messageFormat: ({ msg, method, route, status, durationMs }) =>
+      status === undefined ? String(msg) : `${method} ${route ?? '(no such route)'} ${status} in ${durationMs} ms`,
+  })
 }
 
 /** Lines are buffered up to this many characters, and for at most this long. */

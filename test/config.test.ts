@@ -41,21 +41,37 @@ t.test('numbers are parsed, empty variables count as absent, and unknown variabl
   t.notOk('HOME' in config)
 })
 
+const SIZE = 'at least 1024 bytes, such as 64MiB, 500MB or 67108864'
+
+t.test('every size may have a unit', async (t) => {
+  t.match(
+    loadConfig({
+      STORAGE_BUDGET: '10GB',
+      MAX_PAGE_BYTES: '1.5MiB',
+      QUEUE_MAX_BYTES: '64MiB',
+      MAX_RECORD_BYTES: '2048',
+    }),
+    { STORAGE_BUDGET: 10_000_000_000, MAX_PAGE_BYTES: 1_572_864, QUEUE_MAX_BYTES: 67_108_864, MAX_RECORD_BYTES: 2048 },
+  )
+})
+
 t.test('the error for an invalid setting has its name, its value and the allowed values', async (t) => {
   for (const [name, value, allowed] of [
     ['PORT', 'abc', 'a whole number from 0 to 65535'],
     ['PORT', '65536', 'a whole number from 0 to 65535'],
     ['PORT', '-1', 'a whole number from 0 to 65535'],
     ['LOG_LEVEL', 'loud', 'one of trace, debug, info, warn, error, fatal, silent'],
-    ['MAX_RECORD_BYTES', '1023', 'a whole number of at least 1024'],
-    ['MAX_RECORD_BYTES', '1MiB', 'a whole number of at least 1024'],
-    ['MAX_BATCH_BYTES', '1024.5', 'a whole number of at least 1024'],
+    ['MAX_RECORD_BYTES', '1023', SIZE],
+    ['MAX_RECORD_BYTES', '1Mi', SIZE],
+    ['MAX_RECORD_BYTES', '1mb', SIZE],
+    ['MAX_RECORD_BYTES', '1kB', SIZE],
+    ['MAX_BATCH_BYTES', '1024.5', SIZE],
     ['MAX_BATCH_RECORDS', '0', 'a whole number from 1 to 500000'],
-    ['MAX_PAGE_BYTES', 'x', 'a whole number of at least 1024'],
+    ['MAX_PAGE_BYTES', 'x', SIZE],
     ['FLUSH_MAX_ROWS', '500001', 'a whole number from 1 to 500000'],
-    ['FLUSH_MAX_BYTES', 'x', 'a whole number of at least 1024'],
+    ['FLUSH_MAX_BYTES', 'x', SIZE],
     ['FLUSH_CONCURRENCY', '65', 'a whole number from 1 to 64'],
-    ['QUEUE_MAX_BYTES', '12', 'a whole number of at least 1024'],
+    ['QUEUE_MAX_BYTES', '12', SIZE],
     [
       'BACKUP_BUCKET_URL',
       'https://s3.example.com/bucket/old(er)',
@@ -69,7 +85,7 @@ t.test('the error for an invalid setting has its name, its value and the allowed
     ['SHED_INGEST_SECONDS', '0', 'a number from 0.01 to 60'],
     ['SHED_READ_SECONDS', '61', 'a number from 0.01 to 60'],
     ['KEY_RECORDS_PER_SECOND', '0', 'a whole number from 1 to 1000000'],
-    ['STORAGE_BUDGET', '1Gi', 'a whole number of at least 1024'],
+    ['STORAGE_BUDGET', '1Gi', SIZE],
     ['STALL_SECONDS', '61', 'a whole number from 1 to 60'],
     ['OUTAGE_HOLD_SECONDS', '-0.1', 'a number from 0 to 3600'],
     ['READ_CONNECTIONS', '0', 'a whole number from 1 to 100'],

@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { PassThrough } from 'node:stream'
 import t from 'tap'
+import { createLogger, forPeople, logLine } from '../src/logger.ts'
 
 const LOGGER = new URL('../src/logger.ts', import.meta.url).href
 
@@ -37,6 +39,25 @@ t.test('when the process ends, all lines are written, each once and in order', a
   t.same(
     lines.map(({ n }) => n),
     Array.from({ length: FIRST + LAST }, (_, n) => n),
+  )
+})
+
+t.test('on a terminal, a request is one line that can be read', async (t) => {
+  const output = new PassThrough()
+  const logger = createLogger('info', forPeople(output))
+  const fields =
+    '"requestId":"r","method":"POST","route":"/v1/records","status":201,"durationMs":3.2,"counts":{"created":1}'
+  logLine(logger, 'info', fields, 'request')
+  logLine(logger, 'info', '"requestId":"r","method":"GET","route":null,"status":404,"durationMs":1', 'request')
+  logger.warn({ port: 3000 }, 'other lines')
+  const lines = String(output.read()).trimEnd().split('\n')
+  t.same(
+    lines.map((line) => line.replace(/^\[\d\d:\d\d:\d\d\.\d{3}\] /, '')),
+    [
+      'INFO: POST /v1/records 201 in 3.2 ms {"counts":{"created":1}}',
+      'INFO: GET (no such route) 404 in 1 ms',
+      'WARN: other lines {"port":3000}',
+    ],
   )
 })
 

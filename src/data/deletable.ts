@@ -13,6 +13,8 @@ export interface Selection {
   typePrefix?: string | undefined
   source?: string | undefined
   sourcePrefix?: string | undefined
+  /** Extension attributes and their values. */
+  extensions?: Readonly<Record<string, string | number | boolean>> | undefined
 }
 
 /** What a policy deletes. If both limits are set, a record is deleted if either applies. */
@@ -24,13 +26,15 @@ export interface Deletion {
   upTo: TextPosition | undefined
 }
 
-export const selects = ({ type, typePrefix, source, sourcePrefix }: Selection): RawBuilder<boolean> =>
+export const selects = ({ type, typePrefix, source, sourcePrefix, extensions = {} }: Selection): RawBuilder<boolean> =>
   all([
     type === undefined ? undefined : sql`type = ${type}`,
     // ^@ means "starts with". Unlike in LIKE, no character of the prefix has a special meaning.
     typePrefix === undefined ? undefined : sql`type ^@ ${typePrefix}`,
     source === undefined ? undefined : sql`source = ${source}`,
     sourcePrefix === undefined ? undefined : sql`source ^@ ${sourcePrefix}`,
+    // As text: the same value arrives as a number in JSON and as text in a header (CloudEvents 1.0.2, section 3.1).
+    ...Object.entries(extensions).map(([name, value]) => sql`extensions ->> ${name}::text = ${String(value)}`),
   ])
 
 export const isDeletable = ({

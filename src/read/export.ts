@@ -1,12 +1,15 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { stringify } from 'csv-stringify/sync'
-import { type PageRequest, type StoredRecord, selectHorizon, selectPage } from '../data/select-records.ts'
+import { type Listing, selectHorizon } from '../data/listing.ts'
+import { type StoredRecord, selectPage } from '../data/select-records.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { readCursor, readFilter, readLimit } from './filter.ts'
+import { type Field, payloadOf, readFields, toCells, writeFields } from './fields.ts'
+import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
+import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
 import { retryDuringOutage } from './retry.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
@@ -20,24 +23,29 @@ export const EXPORT_BYTES = 2.5 * PAGE_BYTES
 
 export interface ExportFormat {
   /** Text before the first record. */
-  head: string
-  /** A record, with its line end. */
-  write(record: StoredRecord): string
+  head(fields: readonly Field[] | undefined): string
+  /** A record, with its line end. @param fields undefined: all */
+  write(record: StoredRecord, fields: readonly Field[] | undefined): string
 }
 
 /** application/x-ndjson. It can be posted back unchanged; then all records are duplicates. */
 export const NDJSON: ExportFormat = {
-  head: '',
-  // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot
-  // contain them.
-  write: (record) => `${writeRecord(record).replaceAll(/[\r\n]/g, ' ')}\n`,
+  head: () => '',
+  write(record, fields) {
+    const text = fields === undefined ? writeRecord(record) : writeFields(record, fields)
+    // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot
+    // contain them.
+    return `${text.replaceAll(/[\r\n]/g, ' ')}\n`
+  },
 }
 
-/** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */
+/** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. With `fields`, a text is written without its quotes. */
 export const CSV: ExportFormat = {
-  head: `${CSV_COLUMNS.join()}\r\n`,
-  write: (record) => stringify([toRow(record)], { record_delimiter: 'windows' }),
+  head: (fields) => toLine(fields?.map(({ name }) => name) ?? CSV_COLUMNS),
+  write: (record, fields) => toLine(fields === undefined ? toRow(record) : toCells(record, fields)),
 }
+
+const toLine = (cells: readonly (string | null | undefined)[]) => stringify([cells], { record_delimiter: 'windows' })
 
 /**
  * Exports the whole selection, page by page, without records that are stored after the request. Each page continues at the
@@ -55,32 +63,35 @@ export async function openExport(
 ): Promise<AsyncIterable<Buffer>> {
   const { db, key, signal } = reader
   const order = query.order ?? 'desc'
-  let left = query.limit === undefined ? Number.POSITIVE_INFINITY : readLimit(query.limit)
-  const request: Omit<PageRequest, 'limit'> = {
+  if (query.count !== undefined) refuseParameter('count', 'is only possible on a page: request application/json')
+  const limit = query.limit === undefined ? undefined : readLimit(query.limit)
+  let left = limit ?? Number.POSITIVE_INFINITY
+  const listing: Listing = {
     filter: readFilter(query, key),
     order,
     after: readCursor(query.cursor),
     // In ascending order, the export would never end while others write.
     until: order === 'asc' ? await inTurn(reader, () => selectHorizon(db, signal)) : undefined,
-    maxBytes: PAGE_BYTES,
   }
+  const fields = await readFields(reader, query.fields, listing, limit).catch(explainJsonpath(query))
+  const payload = fields === undefined ? undefined : payloadOf(fields)
   async function fetch(head = '') {
     // EXPORT_BYTES are already reserved.
     const text = new ReservedText(() => {})
     text.add(head)
     let count = 0
     let epoch: number | undefined
-    const page = { ...request, limit: Math.min(left, PAGE_ROWS) }
+    const page = { ...listing, limit: Math.min(left, PAGE_ROWS), maxBytes: PAGE_BYTES, payload }
     const { last, more } = await selectPage(db, page, signal, (record, pageBytes) => {
       epoch ??= record.epoch
       text.reserve(head.length + pageBytes)
-      text.add(write(record))
+      text.add(write(record, fields))
       count++
     })
     return { body: text.finish(), count, epoch, last, more }
   }
-  const first = await inTurn(reader, () => fetch(head))
-  if (order === 'asc') await refuseInvalidCursor(request.after, first.epoch, reader)
+  const first = await inTurn(reader, () => fetch(head(fields))).catch(explainJsonpath(query))
+  if (order === 'asc') await refuseInvalidCursor(listing.after, first.epoch, reader)
 
   // Bound to this request's context, which has its trace. A generator runs in the context of its reader: on a connection with
   // several requests, Node.js reads the response of one in the context of another.
@@ -92,7 +103,7 @@ export async function openExport(
     for (let page = first; ; ) {
       const { body, count, last, more } = page
       left -= count
-      request.after = last
+      listing.after = last
       const next = more && left > 0 ? fetchNext() : undefined
       // If the reader disconnects, nothing awaits this promise. Otherwise the error is thrown below.
       next?.catch(() => {})

@@ -1,11 +1,12 @@
 import type { Key } from '../access/key.ts'
-import type { RecordFilter } from '../data/select-records.ts'
+import type { RecordFilter } from '../data/listing.ts'
 import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { MAX_DEPTH } from '../lib/json/extent.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
 import { parseTime } from '../lib/rfc3339.ts'
-import { Problem, type ProblemCode } from '../problems.ts'
+import { sqlstateOf } from '../postgres/sqlstate.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
+import { refuseParameter } from './refuse-parameter.ts'
 
 /** Reads the filter, and checks what the schema of the query cannot check. @throws Problem invalid_query */
 export function readFilter(query: ListQuery, key: Key): RecordFilter {
@@ -21,12 +22,13 @@ export function readFilter(query: ListQuery, key: Key): RecordFilter {
     receivedFrom: time('receivedFrom', query.receivedFrom),
     receivedUntil: time('receivedUntil', query.receivedUntil),
     data: json('data', query.data),
+    jsonpath: text('jsonpath', query.jsonpath),
   }
 }
 
 /** Ajv accepts "Infinity", and any number above 1e308, as an integer within any maximum. @throws Problem invalid_query */
 export function readLimit(limit = DEFAULT_LIMIT): number {
-  return Number.isFinite(limit) ? limit : wrong('limit', `must be a number from 1 to ${MAX_LIMIT}`)
+  return Number.isFinite(limit) ? limit : refuseParameter('limit', `must be a number from 1 to ${MAX_LIMIT}`)
 }
 
 /** @throws Problem invalid_cursor */
@@ -34,7 +36,7 @@ export function readCursor(cursor: string | undefined): Position | undefined {
   if (cursor === undefined) return undefined
   return (
     decodeCursor(cursor) ??
-    wrong(
+    refuseParameter(
       'cursor',
       'is not a cursor of this service, or was damaged. Use the value of next, or start without a cursor',
       'invalid_cursor',
@@ -43,7 +45,7 @@ export function readCursor(cursor: string | undefined): Position | undefined {
 }
 
 function text(name: string, value: string | undefined): string | undefined {
-  if (value?.includes('\0')) wrong(name, 'contains U+0000, which no record can contain')
+  if (value?.includes('\0')) refuseParameter(name, 'contains U+0000, which no record can contain')
   return value
 }
 
@@ -53,22 +55,31 @@ function time(name: string, value: string | undefined): string | undefined {
   if ('utc' in parsed) return parsed.utc
   // The form of 12:00:00+02:00 if its plus is not percent-encoded.
   const hint = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + must be written as %2B' : ''
-  return wrong(name, `${parsed.problem}${hint}`)
+  return refuseParameter(name, `${parsed.problem}${hint}`)
 }
 
 function json(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const walk = walkAtOnce(value)
   const fault = jsonFault(walk, value)
-  if (fault !== undefined) wrong(name, `is not JSON: ${fault.detail.replace('The body is not JSON: ', '')}`)
+  if (fault !== undefined) refuseParameter(name, `is not JSON: ${fault.detail.replace('The body is not JSON: ', '')}`)
   if (walk.deepest > MAX_DEPTH)
-    wrong(name, `is nested more than ${MAX_DEPTH} levels deep, which is deeper than any record can be`)
+    refuseParameter(name, `is nested more than ${MAX_DEPTH} levels deep, which is deeper than any record can be`)
   if (walk.unstorable !== undefined)
-    wrong(name, `contains a value that no record can contain. ${walk.unstorable.detail}`)
+    refuseParameter(name, `contains a value that no record can contain. ${walk.unstorable.detail}`)
   return value
 }
 
-function wrong(name: string, why: string, code: ProblemCode = 'invalid_query'): never {
-  const detail = `${name} ${why.replace(/\.$/, '')}.`
-  throw new Problem(code, detail, { errors: [{ pointer: name, code, detail }] })
-}
+/**
+ * What PostgreSQL says of a wrong jsonpath, which only it can parse: its syntax, a regular expression, an unknown variable or a
+ * function that it does not have.
+ */
+const WRONG_JSONPATH = /^(?:42601|42704|0A000|22...|54001)$/
+
+/** For catch: rejects with Problem invalid_query if the jsonpath of the query is wrong, otherwise with the same error. */
+export const explainJsonpath =
+  ({ jsonpath }: ListQuery) =>
+  (error: unknown): never => {
+    if (jsonpath === undefined || !WRONG_JSONPATH.test(sqlstateOf(error) ?? '')) throw error
+    return refuseParameter('jsonpath', `is not a path that PostgreSQL can use: ${(error as Error).message}`)
+  }

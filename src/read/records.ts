@@ -1,11 +1,15 @@
 import { sourceRefusal } from '../access/check-key.ts'
+import { countRecords } from '../data/count-records.ts'
+import type { Listing } from '../data/listing.ts'
 import { type StoredRecord, selectPage, selectRecord } from '../data/select-records.ts'
 import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../problems.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { readCursor, readFilter, readLimit } from './filter.ts'
+import { payloadOf, readFields, writeFields } from './fields.ts'
+import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, type Reader } from './reader.ts'
+import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
 import { writeCloudEvent, writeRecord } from './write-record.ts'
 
@@ -61,32 +65,41 @@ export async function readPage(
   reserve: Reserve,
 ): Promise<Page> {
   const { db, key, signal } = reader
-  const request = {
+  const listing: Listing = {
     filter: readFilter(query, key),
-    order: query.order ?? ('desc' as const),
+    order: query.order ?? 'desc',
     after: readCursor(query.cursor),
     until: undefined,
-    limit: readLimit(query.limit),
-    maxBytes,
   }
+  const limit = readLimit(query.limit)
+  if (shape === 'cloudevent' && (query.fields ?? query.count) !== undefined)
+    refuseParameter(query.fields === undefined ? 'count' : 'fields', 'is not possible with CloudEvents')
+  const fields = await readFields(reader, query.fields, listing, limit).catch(explainJsonpath(query))
+  const payload = fields === undefined ? undefined : payloadOf(fields)
+  const write = fields === undefined ? writers[shape] : (record: StoredRecord) => writeFields(record, fields)
   const text = new ReservedText(reserve)
   let separator = shape === 'record' ? '{"records":[' : '['
   let first: number | undefined
+  const page = { ...listing, limit, maxBytes, payload }
   const { last, more } = await inTurn(reader, () =>
-    selectPage(db, request, signal, (record, pageBytes) => {
+    selectPage(db, page, signal, (record, pageBytes) => {
       first ??= record.epoch
       text.reserve(pageBytes + ENDS_BYTES)
       text.add(separator)
-      text.add(writers[shape](record))
+      text.add(write(record))
       separator = ','
     }),
-  )
-  if (request.order === 'asc') await refuseInvalidCursor(request.after, first, reader)
+  ).catch(explainJsonpath(query))
+  if (listing.order === 'asc') await refuseInvalidCursor(listing.after, first, reader)
+  const count = query.count === true ? await inTurn(reader, () => countRecords(db, all(listing), signal)) : undefined
   const next = more && last !== undefined ? encodeCursor(last) : null
   if (last === undefined) text.add(separator)
-  text.add(shape === 'record' ? `],"next":${JSON.stringify(next)}}` : ']')
+  const counted = count === undefined ? '' : `,"count":${count}`
+  text.add(shape === 'record' ? `],"next":${JSON.stringify(next)}${counted}}` : ']')
   return { body: text.finish(), next }
 }
+
+const all = (listing: Listing): Listing => ({ ...listing, after: undefined })
 
 /** The text before and after the records, with the cursor. */
 const ENDS_BYTES = 128

@@ -1,6 +1,7 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Selection } from '../data/deletable.ts'
+import { parseSize } from '../lib/size.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
 
@@ -39,10 +40,13 @@ function parseJson(text: string, name: string): unknown {
 
 /** Faults that the schema cannot express. */
 function findContradictions(policy: PolicyInput, index: number): string[] {
-  const { type, typePrefix, source, sourcePrefix, maxAge, maxCount, maxBytes } = policy
+  const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes } = policy
   const faults: string[] = []
   if (maxAge === undefined && maxCount === undefined && maxBytes === undefined)
     faults.push(`/${index} has no limit: it needs maxAge, maxCount or maxBytes`)
+  // Probably a slip, and nothing could undo it.
+  if (maxCount === 0 && [type, typePrefix, source, sourcePrefix, extensions].every((one) => one === undefined))
+    faults.push(`/${index} would delete every record: with maxCount 0, select records, for example by source`)
   if (type !== undefined && typePrefix !== undefined)
     faults.push(`/${index} has both type and typePrefix: use only one`)
   if (source !== undefined && sourcePrefix !== undefined)
@@ -57,7 +61,7 @@ function describe(errors: ValueError[]): string[] {
   const first = new Map(errors.toReversed().map((error) => [error.path, error]))
   return [...first.values()].toReversed().map(({ type, path, value, schema }) => {
     const here = path === '' ? 'the content' : path
-    if (type === ValueErrorType.ObjectAdditionalProperties)
+    if (type === ValueErrorType.ObjectAdditionalProperties && schema.title === undefined)
       return `${here} is unknown: a policy has ${Object.keys(PolicySchema.properties).join(', ')}`
     const allowed =
       schema.title ?? FORMATS[schema.format as TextFormat]?.says ?? (path === '' ? 'an array of policies' : 'an object')
@@ -66,13 +70,13 @@ function describe(errors: ValueError[]): string[] {
 }
 
 function toPolicy(written: PolicyInput): Policy {
-  const { type, typePrefix, source, sourcePrefix, maxAge, maxCount, maxBytes } = written
+  const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes } = written
   return {
     written,
-    selection: { type, typePrefix, source, sourcePrefix },
+    selection: { type, typePrefix, source, sourcePrefix, extensions },
     maxAgeSeconds: maxAge === undefined ? undefined : toSeconds(maxAge),
     maxCount,
-    maxBytes: maxBytes === undefined ? undefined : toBytes(maxBytes),
+    maxBytes: maxBytes === undefined ? undefined : parseSize(maxBytes),
   }
 }
 
@@ -84,9 +88,3 @@ type Unit = keyof typeof SECONDS
 const MAX_SECONDS = 36_500 * SECONDS.d
 
 const toSeconds = (age: string) => Number(age.slice(0, -1)) * SECONDS[age.at(-1) as Unit]
-
-const toBytes = (size: string) => {
-  const [, number, prefix = '', binary] = /^([0-9.]+)([kKMGT]?)(i?)B$/.exec(size) as RegExpExecArray
-  const power = ['', 'k', 'm', 'g', 't'].indexOf(prefix.toLowerCase())
-  return Math.floor(Number(number) * (binary === 'i' ? 1024 : 1000) ** power)
-}

@@ -24,6 +24,25 @@ export const ListQuerySchema = Type.Object(
         examples: ['{"total":12.5}'],
       }),
     ),
+    jsonpath: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description:
+          'SQL/JSON path of PostgreSQL: a condition that must be true for the data, or a path to something that the data must contain',
+        examples: ['$.total > 10', '$.items[*] ? (@.price > 10)'],
+      }),
+    ),
+    fields: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description:
+          'Members of the records to return, and columns of CSV, with commas between them. Members of the data are `data.total` or `data.customer.name`, extension attributes `extensions.batch`; `data.*` is one for each member that occurs in the selection',
+        examples: ['id,time,data.total'],
+      }),
+    ),
+    count: Type.Optional(
+      Type.Boolean({ description: 'On a page: also return the number of all records in the selection' }),
+    ),
     order: Type.Optional(
       Type.Union([Type.Literal('desc'), Type.Literal('asc')], {
         default: 'desc',
@@ -48,6 +67,9 @@ export const PageSchema = Type.Object(
   {
     records: Type.Array(Type.Ref(RecordSchema)),
     next: Type.Union([Type.String(), Type.Null()], { description: '`cursor` of the next page; null on the last' }),
+    count: Type.Optional(
+      Type.Integer({ description: 'With `count=true`: the number of records on all pages, when the page was read' }),
+    ),
   },
   { $id: 'Page' },
 )

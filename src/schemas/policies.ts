@@ -1,7 +1,11 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { SIZE } from '../lib/size.ts'
 import type { TextFormat } from './formats.ts'
+import { ExtensionValueSchema } from './record.ts'
 
 const text = (format: TextFormat, description: string) => Type.Optional(Type.String({ format, description }))
+
+const extensionValue = Type.Union(ExtensionValueSchema.anyOf, { title: 'text, a whole number, true or false' })
 
 /** One retention policy. Each field has a `title` or a format that completes "must be …". */
 export const PolicySchema = Type.Object(
@@ -10,6 +14,14 @@ export const PolicySchema = Type.Object(
     typePrefix: text('sluice-name', 'Records whose type starts with this text'),
     source: text('sluice-source', 'Records of this source'),
     sourcePrefix: text('sluice-text', 'Records whose source starts with this text'),
+    extensions: Type.Optional(
+      Type.Record(Type.String({ pattern: '^[a-z0-9]+$' }), extensionValue, {
+        minProperties: 1,
+        additionalProperties: false,
+        title: 'extension attributes with their values: {"batch": "import-7"}',
+        description: 'Records whose extension attributes have these values',
+      }),
+    ),
     maxAge: Type.Optional(
       Type.String({
         // Nine digits of weeks are more than a timestamp can hold; see MAX_SECONDS in retention/policies.ts.
@@ -20,15 +32,15 @@ export const PolicySchema = Type.Object(
     ),
     maxCount: Type.Optional(
       Type.Integer({
-        minimum: 1,
+        minimum: 0,
         maximum: Number.MAX_SAFE_INTEGER,
-        title: 'a whole number of at least 1',
-        description: 'This many records are kept, the newest',
+        title: 'a whole number',
+        description: 'This many records are kept, the newest; 0: none',
       }),
     ),
     maxBytes: Type.Optional(
       Type.String({
-        pattern: '^[1-9][0-9]{0,8}([.][0-9]{1,3})?(B|[kMGT]B|[KMGT]iB)$',
+        pattern: SIZE.source,
         title: 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB',
         description: 'The newest records that fit into this size are kept',
       }),

@@ -10,21 +10,26 @@ export interface RecordFields {
   time?: string
   /** Size of the payload, in bytes. */
   size?: number
+  extensions?: Record<string, string | number | boolean>
 }
 
 let count = 0
 
 /** Inserts records like the API, in one transaction. `db` is connected as the owner. */
 export async function addRecords(db: Kysely<unknown>, records: readonly RecordFields[]): Promise<void> {
-  const rows = records.map(({ source = 'shop', id, type = 'x', age = 0, time = null, size = 2 }) => ({
-    ...{ n: ++count, source, id: id ?? `${count}`, type, age, time },
-    data: size === 2 ? '{}' : JSON.stringify('x'.repeat(size - 2)),
-  }))
+  const rows = records.map(
+    ({ source = 'shop', id, type = 'x', age = 0, time = null, size = 2, extensions = null }) => ({
+      ...{ n: ++count, source, id: id ?? `${count}`, type, age, time, extensions },
+      data: size === 2 ? '{}' : JSON.stringify('x'.repeat(size - 2)),
+    }),
+  )
   await sql`
-    INSERT INTO sluice.records (epoch, n, source, id, type, received_at, "time", data)
-    SELECT sluice.current_epoch(), n, source, id, type, now() - make_interval(secs => age), "time", data
+    INSERT INTO sluice.records (epoch, n, source, id, type, received_at, "time", data, extensions)
+    SELECT sluice.current_epoch(), n, source, id, type, now() - make_interval(secs => age), "time", data, extensions
     FROM json_to_recordset(${JSON.stringify(rows)}::json)
-      AS r (n bigint, source text, id text, type text, age double precision, "time" timestamptz, data json)`.execute(db)
+      AS r (n bigint, source text, id text, type text, age double precision, "time" timestamptz, data json, extensions jsonb)`.execute(
+    db,
+  )
 }
 
 export const many = (count: number, record: (index: number) => RecordFields = () => ({})): RecordFields[] =>

@@ -43,6 +43,26 @@ async function apply(
   return removed
 }
 
+// How the records of a wrong load are removed.
+t.test('maxCount 0 deletes every selected record and no other', async (t) => {
+  const loaded = { source: 'shop', extensions: { batch: 'import-7' } }
+  const records = [
+    { ...loaded, id: 'loaded' },
+    { ...loaded, id: 'a number', extensions: { batch: 'import-7', sequence: 5 } },
+    { ...loaded, id: 'another batch', extensions: { batch: 'import-70' } },
+    { id: 'no extensions' },
+    { id: 'another source', source: 'wrong' },
+  ]
+  const keep = async (policy: PolicyInput) => {
+    await apply([{ ...policy, maxCount: 0 }], records)
+    return ids(owner)
+  }
+  t.same(await keep({ extensions: { batch: 'import-7' } }), ['another batch', 'no extensions', 'another source'])
+  t.same(await keep({ source: 'wrong' }), ['loaded', 'a number', 'another batch', 'no extensions'])
+  t.same((await keep({ extensions: { batch: 'import-7', sequence: '5' } })).length, 4, 'numbers compare as text')
+  t.same((await keep({ extensions: { batch: 'import-7', other: 'x' } })).length, 5, 'all attributes must be equal')
+})
+
 t.test('maxAge deletes records of the selected type that were received longer ago', async (t) => {
   const removed = await apply(
     [{ type: 'click', maxAge: '30d' }],

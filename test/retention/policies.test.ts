@@ -55,6 +55,19 @@ t.test('an invalid policy is refused with the file, the location and what is all
     [[{ type: 'a' }], '/0 has no limit: it needs maxAge, maxCount or maxBytes'],
     [[{ maxAge: '1d' }, { typ: 'a', maxAge: '1d' }], '/1/typ is unknown: a policy has type, typePrefix, source'],
     [[{ maxage: '1d' }], '/0/maxage is unknown'],
+    [[{ maxCount: 0 }], '/0 would delete every record: with maxCount 0, select records, for example by source'],
+    ...[{}, 'batch'].map((extensions) => [
+      [{ extensions, maxCount: 0 }],
+      `/0/extensions is ${JSON.stringify(extensions)}, but must be extension attributes with their values: {"batch": "import-7"}`,
+    ]),
+    [
+      [{ extensions: { Batch: '1' }, maxCount: 0 }],
+      '/0/extensions/Batch is "1", but must be extension attributes with',
+    ],
+    ...[null, 1.5, {}].map((batch) => [
+      [{ extensions: { batch }, maxCount: 0 }],
+      `/0/extensions/batch is ${JSON.stringify(batch)}, but must be text, a whole number, true or false`,
+    ]),
     [[{ type: '', maxAge: '1d' }], `/0/type is "", but must be ${name}`],
     [[{ typePrefix: '', maxAge: '1d' }], `/0/typePrefix is "", but must be ${name}`],
     [[{ type: 'a\0', maxAge: '1d' }], `/0/type is "a\\u0000", but must be ${name}`],
@@ -69,9 +82,9 @@ t.test('an invalid policy is refused with the file, the location and what is all
     ),
     [[{ maxAge: '36501d' }], '/0/maxAge is "36501d", but must be at most 36500d'],
     [[{ maxAge: '999999999w' }], '/0/maxAge is "999999999w", but must be at most 36500d'],
-    ...[0, -1, 1.5, '1000', 2 ** 53, null].map((maxCount) => [
+    ...[-1, 1.5, '1000', 2 ** 53, null].map((maxCount) => [
       [{ maxCount }],
-      `/0/maxCount is ${JSON.stringify(maxCount)}, but must be a whole number of at least 1`,
+      `/0/maxCount is ${JSON.stringify(maxCount)}, but must be a whole number`,
     ]),
     ...[500, '500', '500mb', '500 MB', '500Mi', '-1B', '0MB', '1e3B', '1,5GB', null].map((maxBytes) => [
       [{ maxBytes }],
@@ -84,7 +97,7 @@ t.test('an invalid policy is refused with the file, the location and what is all
 })
 
 t.test('every fault is reported on its own line', async (t) => {
-  t.throws(() => parse([{ maxAge: '1y' }, { maxCount: 0, maxBytes: '1x' }]), {
+  t.throws(() => parse([{ maxAge: '1y' }, { maxCount: -1, maxBytes: '1x' }]), {
     message: /^policies\.json: \/0\/maxAge .*\npolicies\.json: \/1\/maxCount .*\npolicies\.json: \/1\/maxBytes .*$/,
   })
 })
