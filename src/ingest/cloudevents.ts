@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { IncomingHttpHeaders } from 'node:http'
 import { checkJson } from '../lib/json/parse.ts'
 import { type Fault, Problem } from '../problems.ts'
+import { isUriReference as isUri } from '../schemas/formats.ts'
 import { EXTENSION_NAME } from '../schemas/record.ts'
 import { decodeText } from './body.ts'
 import type { Defaults } from './envelope.ts'
@@ -73,9 +74,14 @@ function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
     if (!EXTENSION_NAME.test(name) || name === 'data') throw invalid(header, 'does not name a valid attribute')
     if (attributes[name] !== undefined) throw invalid(header, 'occurs twice')
     attributes[name] = decodeValue(header, value)
+    // Section 3.1.3.2 requires senders to encode `%`, which the SDK for JavaScript does not. Decoding `/a%20b` is then one round too
+    // many, and leaves something that is no URI.
+    if (URI_ATTRIBUTES.has(name) && !isUri(attributes[name]) && isUri(value)) attributes[name] = value
   }
   return attributes
 }
+
+const URI_ATTRIBUTES = new Set(['source', 'dataschema'])
 
 /** Section 3.1.3.2: remove the quotes, if there are any, and decode percent-encoding once. The result must be UTF-8. */
 function decodeValue(header: string, value: string): string {

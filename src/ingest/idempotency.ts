@@ -4,7 +4,7 @@ import { Problem } from '../problems.ts'
 const QUOTED = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
 
 /** An id has at most 256 bytes: the rest is for the index in a batch. */
-const MAX_KEY_LENGTH = 240
+export const MAX_KEY_LENGTH = 240
 
 /**
  * Reads the header of draft-ietf-httpapi-idempotency-key-header. The draft requires quotes; most clients omit them.

@@ -15,7 +15,7 @@ import { openReservation, receiveBody } from './receive.ts'
 import { whileReading } from './while-reading.ts'
 
 /** Room for a name and a hundred source prefixes, also if JSON escapes every character. */
-const MAX_BODY_BYTES = 512 * 1024
+export const MAX_BODY_BYTES = 512 * 1024
 const LIMITS = { maxBatchBytes: MAX_BODY_BYTES, maxRecordBytes: MAX_BODY_BYTES }
 
 const refused = { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } }
