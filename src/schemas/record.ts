@@ -14,6 +14,12 @@ export const ExtensionValueSchema = Type.Union([
 /** CloudEvents 1.0.2, section 3.1: lower-case letters and digits. */
 export const EXTENSION_NAME = /^[a-z0-9]+$/
 
+/**
+ * The schemas do not say this: as the type of all further members, clients in TypeScript would require it of `data` as well.
+ */
+const EXTENSIONS =
+  'Other names of lower-case letters and digits are extension attributes: strings, booleans or 32-bit integers.'
+
 /** A record as a client sends it, without its extension attributes. */
 export const RecordInputSchema = Type.Object(
   {
@@ -49,9 +55,10 @@ export const RecordInputSchema = Type.Object(
   {
     // Only for the OpenAPI document. The check handles extension attributes itself.
     $id: 'RecordInput',
-    description:
-      'One thing that happened, in CloudEvents 1.0 terms. Other lower-case alphanumeric names are extension attributes.',
-    additionalProperties: ExtensionValueSchema,
+    description: `One thing that happened, in CloudEvents 1.0 terms. ${EXTENSIONS}`,
+    additionalProperties: true,
+    // It is also a complete CloudEvent. The page at /docs fills it in.
+    examples: [{ specversion: '1.0', source: 'shop', type: 'order.placed', id: '1001', data: { total: 12.5 } }],
   },
 )
 
@@ -74,5 +81,5 @@ export const RecordSchema = Type.Object(
     }),
     cursor: Type.String({ description: 'Its position in the feed, as an opaque text' }),
   },
-  { $id: 'Record', additionalProperties: ExtensionValueSchema },
+  { $id: 'Record', description: `A record as it is stored. ${EXTENSIONS}`, additionalProperties: true },
 )

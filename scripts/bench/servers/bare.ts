@@ -1,9 +1,9 @@
 import { type Static, Type } from '@sinclair/typebox'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { FORMATS } from '../../../src/schemas/formats.ts'
-import { FaultSchema } from '../../../src/schemas/problem.ts'
+import { CountsSchema, FaultSchema } from '../../../src/schemas/problem.ts'
 import { RecordInputSchema } from '../../../src/schemas/record.ts'
-import { CountsSchema, ResultSchema, ResultsSchema } from '../../../src/schemas/results.ts'
+import { ResultSchema, ResultsSchema } from '../../../src/schemas/results.ts'
 
 export type RecordInput = Static<typeof RecordInputSchema>
 
