@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { maxHeaderSize } from 'node:http'
 import t from 'tap'
-import { MAX_KEY_LENGTH } from '../src/ingest/idempotency.ts'
 import { MAX_RATIO } from '../src/ingest/inflate.ts'
 import { MAX_REJECTIONS } from '../src/ingest/line-report.ts'
 import { MAX_DEPTH } from '../src/lib/json/extent.ts'
@@ -32,7 +31,7 @@ const ROWS: Record<string, number[]> = {
   'members of a record': [MAX_MEMBERS],
   'a compressed body': [MAX_RATIO],
   'the headers of a request': [maxHeaderSize / KiB],
-  '`Idempotency-Key`': [MAX_KEY_LENGTH],
+  '`Idempotency-Key`': [MAX_BYTES.idempotencyKey],
   'records on a page': [MAX_LIMIT],
   'rejected lines': [MAX_REJECTIONS],
   'an API key': [
@@ -63,6 +62,21 @@ t.test('the README states the sizes of the identity and of the type', async (t) 
   const readme = await read('README.md')
   for (const name of ['source', 'type', 'id'] as const)
     t.match(readme, new RegExp(`^\\| \`${name}\` \\|.*\\b1–${MAX_BYTES[name]} bytes`, 'm'), name)
+})
+
+t.test('the OpenAPI document has the limits of a record', async (t) => {
+  const { components, paths } = (await app.get('/openapi.json')).json
+  const { post } = paths['/v1/records']
+  const { properties } = components.schemas.RecordInput
+  const { idempotencyKey, ...attributes } = MAX_BYTES
+  for (const [name, bytes] of Object.entries(attributes)) {
+    t.equal(properties[name].maxLength, bytes, name)
+    t.match(properties[name].description, new RegExp(`\\b${bytes} bytes`), `${name}: in bytes`)
+  }
+  const header = post.parameters.find(({ name }: { name: string }) => name === 'idempotency-key')
+  t.equal(header.schema.maxLength, idempotencyKey)
+  for (const limit of [MAX_MEMBERS.toLocaleString('en'), MAX_DEPTH, 'MAX_RECORD_BYTES', 'MAX_BATCH_BYTES'])
+    t.match(post.description, String(limit))
 })
 
 // CloudEvents 1.0.2, "Size Limits". The limit of `subject` was 1,024 bytes.

@@ -58,7 +58,8 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
     CROSS JOIN mark
     ORDER BY ordinal
   `.execute(db)
-  return rows.map(({ media_types, ...row }) => ({ ...row, same: row.same && areSameMediaTypes(media_types) }))
+  for (const row of rows) row.same &&= areSameMediaTypes(row.media_types)
+  return rows
 }
 
 /** @param json an array of two media types; null: they are equal */

@@ -28,6 +28,8 @@ export const MAX_BYTES = {
   // 64 KiB are accepted.
   dataschema: 65_536,
   datacontenttype: 65_536,
+  // It is used as an id. In a batch, the index of the record follows.
+  idempotencyKey: 240,
 }
 
 const fits = (value: string, max: number) =>

@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox'
+import { MAX_BYTES } from './formats.ts'
 import { LINE_TYPES } from './media-types.ts'
 import { RecordInputSchema } from './record.ts'
 import { HEADERS, json, refusals, text } from './responses.ts'
@@ -32,13 +33,19 @@ export const INGEST_SCHEMA = {
     'The response is sent after the commit. The identity of a record is (source, id). If records have an `id`, or the ' +
     'request an `Idempotency-Key`, resending is safe.\n\n' +
     '201: at least one record was created. 200: all were already stored. 207: some were not stored, the others are.\n\n' +
+    'A record has at most 1,000 members and 512 levels of nesting. The size of a record, and the size and number of records of a ' +
+    'body, are bounded by the settings `MAX_RECORD_BYTES`, `MAX_BATCH_BYTES` and `MAX_BATCH_RECORDS`.\n\n' +
     'With any other media type and the headers `ce-specversion`, `ce-id`, `ce-source` and `ce-type`, the body is the data ' +
     'of a CloudEvent in binary mode.',
   tags: ['ingest'],
   security: [{ key: [] }],
   headers: Type.Object({
     'idempotency-key': Type.Optional(
-      Type.String({ description: 'Records without an id get one that is derived from it' }),
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_BYTES.idempotencyKey,
+        description: 'Records without an id get one that is derived from it. Printable ASCII characters',
+      }),
     ),
     prefer: Type.Optional(
       Type.String({

@@ -179,8 +179,18 @@ const SAME: Record<string, Form[]> = {
     structured({ datacontenttype: 'text/plain' }),
     binary('text/plain', ''),
   ],
+  'no text': [
+    structured({ datacontenttype: 'text/plain', data: null }),
+    structured({ datacontenttype: 'text/plain' }),
+    binary('text/plain', undefined),
+  ],
   'JSON null': [structured({ data: null }), binary('application/json', 'null')],
-  'JSON text': [structured({ data: '5' }), binary('application/json', '"5"')],
+  'JSON text': [
+    structured({ data: '5' }),
+    structured({ data_base64: btoa('"5"') }),
+    binary('application/json', '"5"'),
+    binary(undefined, '"5"'),
+  ],
 }
 
 for (const [name, forms] of Object.entries(SAME)) {

@@ -35,6 +35,20 @@ t.test('every reference resolves to a schema', async (t) => {
   t.ok(count > 10, `${count} references`)
 })
 
+t.test('other programs know every format in the document, and every choice is an enum', async (t) => {
+  for (const [path, { format, anyOf }] of objects(document)) {
+    if (typeof format === 'string') t.match(format, /^(?:uri|uri-reference|date-time)$/, path)
+    if (Array.isArray(anyOf))
+      t.notOk(
+        anyOf.every((one) => one.const ?? one.enum),
+        path,
+      )
+  }
+  const { properties } = document.components.schemas.Result
+  t.same(properties.status.enum, ['created', 'duplicate', 'conflict', 'rejected'])
+  t.match(properties.status.description, '`duplicate`: Already stored with the same content')
+})
+
 t.test('the document has exactly the public routes with their methods, and all of them exist', async (t) => {
   const described = Object.entries(document.paths as Record<string, object>).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method} ${path}`),
