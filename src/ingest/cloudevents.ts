@@ -83,15 +83,19 @@ function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
 
 const URI_ATTRIBUTES = new Set(['source', 'dataschema'])
 
-/** Section 3.1.3.2: remove the quotes, if there are any, and decode percent-encoding once. The result must be UTF-8. */
+/**
+ * Section 3.1.3.2: remove the quotes, if there are any, and decode percent-encoding once. The result must be UTF-8. Text without
+ * percent-encoding may also be Latin-1, as Node.js and browsers send it (RFC 9110, section 5.5).
+ */
 function decodeValue(header: string, value: string): string {
   const unquoted = /^"(.*)"$/s.exec(value)?.[1]?.replaceAll(/\\(.)/gs, '$1') ?? value
-  const bytes = Buffer.from(
-    unquoted.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
-    'latin1',
+  const decoded = unquoted.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
   )
-  if (!isUtf8(bytes)) throw invalid(header, 'is not UTF-8 after percent-decoding')
-  return bytes.toString('utf8')
+  const bytes = Buffer.from(decoded, 'latin1')
+  if (isUtf8(bytes)) return bytes.toString('utf8')
+  if (decoded === unquoted) return unquoted
+  throw invalid(header, 'is not UTF-8 after percent-decoding')
 }
 
 /** The JSON member that represents this data without loss; an empty string for an empty body. */

@@ -106,6 +106,13 @@ const SAME: Record<string, Form[]> = {
   }),
   'an event of the SDK without data': sdk({ time }),
   'an event of the SDK with null': sdk({ time, data: null }),
+  'an event of the SDK with a time in microseconds': sdk({ time: '2026-01-31T12:00:00.123456Z', data: {} }),
+  'an event of the SDK with attributes that are not ASCII': sdk({
+    time,
+    subject: 'caf\u00e9',
+    a: '50 % \u00fc',
+    data: {},
+  }),
   'an event of the SDK whose source is percent-encoded': sdk({ time, source: '/a%20b/caf%C3%A9', data: {} }),
   'all attributes': [
     everything,
