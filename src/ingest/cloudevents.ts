@@ -76,7 +76,8 @@ function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
     attributes[name] = decodeValue(header, value)
     // Section 3.1.3.2 requires senders to encode `%`, which the SDK for JavaScript does not. Decoding `/a%20b` is then one round too
     // many, and leaves something that is no URI.
-    if (URI_ATTRIBUTES.has(name) && !isUri(attributes[name]) && isUri(value)) attributes[name] = value
+    const wasEncoded = attributes[name] !== value
+    if (wasEncoded && URI_ATTRIBUTES.has(name) && !isUri(attributes[name]) && isUri(value)) attributes[name] = value
   }
   return attributes
 }
