@@ -34,9 +34,10 @@ import ingest from './routes/ingest.ts'
 import keyRoutes from './routes/keys.ts'
 import openapiRoute from './routes/openapi.ts'
 import records from './routes/records.ts'
+import { MAX_BYTES } from './schemas/formats.ts'
 
-/** Maximum length of a path parameter: a source of 512 bytes, all percent-encoded. */
-const MAX_PARAM_LENGTH = 512 * 3
+/** Maximum length of a path parameter: the longest source, all percent-encoded. */
+const MAX_PARAM_LENGTH = MAX_BYTES.source * 3
 
 /** Builds the server. The commands, the tests and the bench all use this function. DATABASE_URL must be set. */
 export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {

@@ -1,4 +1,5 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
+import { isSameMediaType } from '../lib/media-type.ts'
 import { synchronousTransaction } from '../postgres/session.ts'
 import type { Database } from '../postgres/tables.ts'
 import { type Columns, sent } from './insert-records.ts'
@@ -16,11 +17,14 @@ export interface Comparison {
 /**
  * Compares rows that were just sent with the records stored under the same identities. Everything that the client sent is
  * compared, except the trace: it may come from a header of the request, and a retry has another one.
+ * - A CloudEvent is the same in every mode. Headers are text, so extension attributes are equal if their canonical strings are
+ *   (CloudEvents 1.0.2, section 3.1). Media types: see isSameMediaType.
  * - If the stored record has no time, the sent time must equal `received_at`: exports contain that form.
  * - Payloads are equal if their text is equal or if their jsonb is: a client may order its keys differently each time. Only the
  *   text is compared if it repeats a key, because jsonb keeps only the last value, or if jsonb cannot store it, such as
  *   "\u0000". Sluice stores no such payloads, but other programs can. A comparison that raised an error would fail the whole
  *   statement, and with it rows that are already committed.
+ * - The payload of an event may be JSON in one mode and bytes in another, or an empty body: see `bytes`.
  *
  * The records found here are acknowledged, although a standby may not have them: if the session that waited for the standby's
  * confirmation, or the server, was ended, the row becomes visible without it (PostgreSQL manual, 26.2.8 Synchronous
@@ -28,7 +32,7 @@ export interface Comparison {
  * after everything that it saw, and waits for the standby.
  */
 export async function compareRecords(db: Database, columns: Columns): Promise<Comparison[]> {
-  const { rows } = await sql<Comparison>`
+  const { rows } = await sql<Comparison & { media_types: string | null }>`
     WITH mark AS MATERIALIZED (
       SELECT CASE WHEN current_setting('synchronous_standby_names') <> ''
                   THEN pg_logical_emit_message(true, 'sluice', pg_current_xact_id()::text) END,
@@ -40,19 +44,51 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
            AND (stored."time" IS NOT DISTINCT FROM sent."time"
                 OR stored."time" IS NULL AND sent."time" = stored.received_at)
            AND stored.dataschema IS NOT DISTINCT FROM sent.dataschema
-           AND stored.datacontenttype IS NOT DISTINCT FROM sent.datacontenttype
-           AND coalesce(stored.extensions, '{}') - '{traceparent,tracestate}'::text[]
-             = coalesce(sent.extensions, '{}') - '{traceparent,tracestate}'::text[]
-           AND stored.data_bytes IS NOT DISTINCT FROM sent.data_bytes
-           AND CASE WHEN stored.data IS NULL OR sent.data IS NULL THEN stored.data IS NULL AND sent.data IS NULL
-                    WHEN stored.data::text = sent.data THEN true
+           AND CASE WHEN ${extensions('stored')} = ${extensions('sent')} THEN true
+                    ELSE ${canonical(extensions('stored'))} = ${canonical(extensions('sent'))} END
+           AND CASE WHEN stored.data::text = sent.data THEN true
                     WHEN NOT pg_input_is_valid(stored.data::text, 'jsonb') THEN false
+                    WHEN stored.data IS NULL OR sent.data IS NULL THEN ${bytes('stored')} = ${bytes('sent')}
                     WHEN stored.data::jsonb <> sent.data::jsonb THEN false
-                    ELSE stored.data IS JSON WITH UNIQUE KEYS AND sent.data IS JSON WITH UNIQUE KEYS END AS same
+                    ELSE stored.data IS JSON WITH UNIQUE KEYS AND sent.data IS JSON WITH UNIQUE KEYS END AS same,
+           CASE WHEN stored.datacontenttype IS DISTINCT FROM sent.datacontenttype
+                THEN json_build_array(stored.datacontenttype, sent.datacontenttype)::text END AS media_types
     FROM ${sent(columns)}
     JOIN sluice.records AS stored USING (source, id)
     CROSS JOIN mark
     ORDER BY ordinal
   `.execute(db)
+  for (const row of rows) row.same &&= areSameMediaTypes(row.media_types)
   return rows
+}
+
+/** @param json an array of two media types; null: they are equal */
+function areSameMediaTypes(json: string | null): boolean {
+  if (json === null) return true
+  const [stored, sent] = JSON.parse(json) as [string | null, string | null]
+  return isSameMediaType(stored, sent)
+}
+
+type Side = 'stored' | 'sent'
+
+const extensions = (side: Side) =>
+  sql`(coalesce(${sql.ref(`${side}.extensions`)}, '{}') - '{traceparent,tracestate}'::text[])`
+
+/** The values as text: an integer or a boolean is in a header what jsonb_each_text makes of it. */
+const canonical = (attributes: RawBuilder<unknown>) =>
+  sql`(SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each_text(${attributes}))`
+
+/**
+ * The payload as the body of a request in binary mode: JSON as its text, a string as itself if the media type is not JSON, and
+ * no data as an empty body. White space around JSON bytes is removed, because it never gets into `data`.
+ */
+const bytes = (side: Side) => {
+  const [data, dataBytes, mediaType] = ['data', 'data_bytes', 'datacontenttype'].map((name) =>
+    sql.ref(`${side}.${name}`),
+  )
+  const isJson = sql`coalesce(${mediaType} ~* '^[^/;]+/([^;]+[+])?json[[:space:]]*(;|$)', true)`
+  return sql`CASE WHEN ${data} IS NULL AND ${isJson} THEN btrim(coalesce(${dataBytes}, ''), '\\x20090a0d')
+                  WHEN ${data} IS NULL THEN coalesce(${dataBytes}, '')
+                  WHEN ${isJson} THEN convert_to(${data}::text, 'UTF8')
+                  ELSE convert_to(coalesce(${data}::json #>> '{}', ''), 'UTF8') END`
 }

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { IncomingHttpHeaders } from 'node:http'
 import { checkJson } from '../lib/json/parse.ts'
 import { type Fault, Problem } from '../problems.ts'
+import { isUriReference as isUri } from '../schemas/formats.ts'
 import { EXTENSION_NAME } from '../schemas/record.ts'
 import { decodeText } from './body.ts'
 import type { Defaults } from './envelope.ts'
@@ -73,19 +74,29 @@ function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
     if (!EXTENSION_NAME.test(name) || name === 'data') throw invalid(header, 'does not name a valid attribute')
     if (attributes[name] !== undefined) throw invalid(header, 'occurs twice')
     attributes[name] = decodeValue(header, value)
+    // Section 3.1.3.2 requires senders to encode `%`, which the SDK for JavaScript does not. Decoding `/a%20b` is then one round too
+    // many, and leaves something that is no URI.
+    const wasEncoded = attributes[name] !== value
+    if (wasEncoded && URI_ATTRIBUTES.has(name) && !isUri(attributes[name]) && isUri(value)) attributes[name] = value
   }
   return attributes
 }
 
-/** Section 3.1.3.2: remove the quotes, if there are any, and decode percent-encoding once. The result must be UTF-8. */
+const URI_ATTRIBUTES = new Set(['source', 'dataschema'])
+
+/**
+ * Section 3.1.3.2: remove the quotes, if there are any, and decode percent-encoding once. The result must be UTF-8. Text without
+ * percent-encoding may also be Latin-1, as Node.js and browsers send it (RFC 9110, section 5.5).
+ */
 function decodeValue(header: string, value: string): string {
   const unquoted = /^"(.*)"$/s.exec(value)?.[1]?.replaceAll(/\\(.)/gs, '$1') ?? value
-  const bytes = Buffer.from(
-    unquoted.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
-    'latin1',
+  const decoded = unquoted.replaceAll(/%([\da-f]{2})/gi, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
   )
-  if (!isUtf8(bytes)) throw invalid(header, 'is not UTF-8 after percent-decoding')
-  return bytes.toString('utf8')
+  const bytes = Buffer.from(decoded, 'latin1')
+  if (isUtf8(bytes)) return bytes.toString('utf8')
+  if (decoded === unquoted) return unquoted
+  throw invalid(header, 'is not UTF-8 after percent-decoding')
 }
 
 /** The JSON member that represents this data without loss; an empty string for an empty body. */

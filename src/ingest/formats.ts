@@ -19,6 +19,9 @@ const FORMATS: Record<string, BodyFormat> = {
   'application/cloudevents-batch+json': BATCHED,
 }
 
+/** The media types of bodies, apart from events in binary mode. */
+export const MEDIA_TYPES = Object.keys(FORMATS)
+
 /**
  * Chooses the format from the headers alone, so that an unsupported request is refused before its body is read.
  * @throws Problem unsupported_media_type, unsupported_charset
@@ -29,10 +32,10 @@ export function chooseFormat(headers: IncomingHttpHeaders): BodyFormat {
   // HTTP binding, section 3: a CloudEvents media type decides. With any other type, ce- headers mean binary mode.
   const format = essence.startsWith('application/cloudevents') || !isBinary(headers) ? FORMATS[essence] : 'binary'
   if (format === undefined) {
-    const types = Object.keys(FORMATS)
-    const detail = `Content-Type ${essence === '' ? 'is missing' : `${essence} is not supported`}. Supported types: ${types.join(', ')}.`
+    const types = MEDIA_TYPES.join(', ')
+    const detail = `Content-Type ${essence === '' ? 'is missing' : `${essence} is not supported`}. Supported types: ${types}.`
     // RFC 9110, section 15.5.16; Accept-Post is defined in Linked Data Platform 1.0, section 7.1.
-    throw new Problem('unsupported_media_type', detail, { headers: { 'accept-post': types.join(', ') } })
+    throw new Problem('unsupported_media_type', detail, { headers: { 'accept-post': types } })
   }
   // RFC 8259, section 8.1: JSON between systems is UTF-8.
   const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/.exec(contentType)?.[1]

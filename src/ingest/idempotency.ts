@@ -1,10 +1,8 @@
 import { Problem } from '../problems.ts'
+import { MAX_BYTES } from '../schemas/formats.ts'
 
 /** A structured-field string (RFC 8941, section 3.3.3). */
 const QUOTED = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
-
-/** An id has at most 256 bytes: the rest is for the index in a batch. */
-const MAX_KEY_LENGTH = 240
 
 /**
  * Reads the header of draft-ietf-httpapi-idempotency-key-header. The draft requires quotes; most clients omit them.
@@ -13,8 +11,8 @@ const MAX_KEY_LENGTH = 240
 export function readIdempotencyKey(header: string | string[] | undefined): string | undefined {
   if (header === undefined) return undefined
   const key = typeof header === 'string' ? (QUOTED.exec(header)?.[1]?.replaceAll(/\\(.)/g, '$1') ?? header) : ''
-  if (!/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(key) || key.length > MAX_KEY_LENGTH) {
-    const detail = `Idempotency-Key must be 1 to ${MAX_KEY_LENGTH} printable ASCII characters.`
+  if (!/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(key) || key.length > MAX_BYTES.idempotencyKey) {
+    const detail = `Idempotency-Key must be 1 to ${MAX_BYTES.idempotencyKey} printable ASCII characters.`
     throw new Problem('invalid_header', detail, {
       errors: [{ pointer: 'Idempotency-Key', code: 'invalid_header', detail }],
     })

@@ -37,7 +37,7 @@ export function readEncoding(header: string | undefined): Encoding | undefined {
 }
 
 /** Maximum ratio of inflated to compressed bytes. JSON rarely exceeds 30. */
-const MAX_RATIO = 200
+export const MAX_RATIO = 200
 /** The ratio is checked only above this inflated size, in bytes: a small body may be one long run of spaces. */
 const RATIO_APPLIES_FROM = 1024 * 1024
 

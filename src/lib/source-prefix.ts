@@ -1,5 +1,5 @@
 /** Maximum size of a source (db/migrations/0001_records.sql). */
-const MAX_BYTES = 512
+export const MAX_PREFIX_BYTES = 512
 
 /** Characters that separate the parts of a name: `shop/till`, `urn:shop:till`, `shop.till`. */
 const BOUNDARIES = ['/', ':', '.']
@@ -52,8 +52,8 @@ export const hasDotSegment = (source: string): boolean => dotSegment.test(source
 export function prefixFault(prefix: string): string | undefined {
   if (prefix === '' || prefix === '*') return 'allows every source; omit it to create a key for every source'
   if (prefix.slice(0, -1).includes('*')) return 'has a * before its end; only the last character can be *'
-  if (Buffer.byteLength(prefix.replace(/\*$/, '')) > MAX_BYTES)
-    return `is longer than ${MAX_BYTES} bytes, the limit for a source`
+  if (Buffer.byteLength(prefix.replace(/\*$/, '')) > MAX_PREFIX_BYTES)
+    return `is longer than ${MAX_PREFIX_BYTES} bytes, the limit for a source`
   if (prefix.includes('\0') || !prefix.isWellFormed())
     return 'contains U+0000 or a lone surrogate, which PostgreSQL cannot store'
   const isWide = prefix.endsWith('*')

@@ -4,11 +4,12 @@ import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { VERSION } from '../lib/version.ts'
 import { Problem } from '../problems.ts'
+import { toStandard } from '../schemas/document.ts'
 import { KeyListSchema, KeyRequestSchema, KeySchema, NewKeySchema } from '../schemas/keys.ts'
 import { PageSchema } from '../schemas/list.ts'
-import { FaultSchema, ProblemSchema } from '../schemas/problem.ts'
+import { CodeSchema, CountsSchema, FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
-import { CountsSchema, LinesReportSchema, ResultSchema, ResultsSchema } from '../schemas/results.ts'
+import { ResultSchema, ResultsSchema } from '../schemas/results.ts'
 
 /**
  * How many large responses that need no key may be sent at once. Each holds about 128 KiB until its reader has taken it. A
@@ -18,9 +19,17 @@ const MAX_READERS = 64
 /** A slow reader does not block others for longer than this. */
 const MAX_READING_MS = 60_000
 
+/**
+ * Not that of the library: it allows another host, and `upgrade-insecure-requests` leaves the page blank over http from any host but
+ * this machine. Swagger UI needs inline styles, and images in data: URLs.
+ */
+const CONTENT_SECURITY_POLICY =
+  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'self'; object-src 'none'; frame-ancestors 'self'"
+
 /** /openapi.json, made from the routes' schemas, and a page at /docs that reads it; both without a key. */
 export default fp(async function openapi(app: FastifyInstance) {
   for (const schema of [
+    CodeSchema,
     FaultSchema,
     ProblemSchema,
     RecordInputSchema,
@@ -28,7 +37,6 @@ export default fp(async function openapi(app: FastifyInstance) {
     CountsSchema,
     ResultSchema,
     ResultsSchema,
-    LinesReportSchema,
     PageSchema,
     KeyRequestSchema,
     KeySchema,
@@ -59,8 +67,19 @@ export default fp(async function openapi(app: FastifyInstance) {
         description:
           'Durable ingestion for PostgreSQL: 2xx means committed, and a record with an id is stored once, however often it is sent.',
       },
+      tags: [
+        { name: 'ingest', description: 'Store records' },
+        { name: 'read', description: 'Search and read them' },
+        { name: 'keys', description: 'Manage API keys' },
+        { name: 'health', description: 'For probes; without a key' },
+      ],
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer', description: 'An API key' } } },
     },
+    transformObject: (made) => ({
+      ...('openapiObject' in made && (toStandard(made.openapiObject) as object)),
+      // Relative to the document: the service may have a path prefix, behind a proxy that removes it.
+      servers: [{ url: '.', description: 'This server' }],
+    }),
     // Components are named by their $id.
     refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json.$id ?? `schema-${index}`) },
   })
@@ -68,7 +87,12 @@ export default fp(async function openapi(app: FastifyInstance) {
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     uiHooks: { onRequest: app.limitReaders },
-    staticCSP: true,
+    // Below a path prefix, too.
+    indexPrefix: '.',
+    transformSpecificationClone: false,
+    // This copy of the document is one folder deeper.
+    transformSpecification: (document) => ({ ...document, servers: [{ url: '..', description: 'This server' }] }),
+    staticCSP: CONTENT_SECURITY_POLICY,
     uiConfig: { validatorUrl: null, tryItOutEnabled: true },
     // Hides the top bar, which has the library's logo and a field for other documents.
     theme: { title: 'Sluice', css: [{ filename: 'theme.css', content: '.swagger-ui .topbar { display: none }' }] },

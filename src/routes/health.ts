@@ -1,7 +1,12 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyPluginAsync } from 'fastify'
+import { HEADERS } from '../schemas/responses.ts'
 
-const text = (description: string) => ({ description, content: { 'text/plain': { schema: Type.String() } } })
+const text = (description: string) => ({
+  description,
+  headers: HEADERS,
+  content: { 'text/plain': { schema: Type.String() } },
+})
 
 /** GET /healthz and /readyz, for probes: no key. */
 const routes: FastifyPluginAsync = async (app) => {
@@ -11,7 +16,12 @@ const routes: FastifyPluginAsync = async (app) => {
     '/healthz',
     {
       ...options,
-      schema: { summary: 'The process is alive', tags: ['health'], response: { 200: text('Alive') } },
+      schema: {
+        operationId: 'isAlive',
+        summary: 'The process is alive',
+        tags: ['health'],
+        response: { 200: text('Alive') },
+      },
     },
     (_request, reply) => {
       reply.type('text/plain; charset=utf-8').send('ok\n')
@@ -23,6 +33,7 @@ const routes: FastifyPluginAsync = async (app) => {
     {
       ...options,
       schema: {
+        operationId: 'isReady',
         summary: 'This instance is ready for requests',
         tags: ['health'],
         response: { 200: text('Ready'), 503: text('Not ready, and the reason') },

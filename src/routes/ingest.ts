@@ -1,7 +1,7 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Key } from '../access/key.ts'
 import { makeDefaults } from '../ingest/defaults.ts'
-import { type BodyFormat, chooseFormat, readBatch } from '../ingest/formats.ts'
+import { type BodyFormat, chooseFormat, MEDIA_TYPES, readBatch } from '../ingest/formats.ts'
 import { readIdempotencyKey } from '../ingest/idempotency.ts'
 import { abandon, type Encoding, readEncoding } from '../ingest/inflate.ts'
 import { type IngestRequest, ingest } from '../ingest/ingest.ts'
@@ -10,7 +10,7 @@ import { IDLE_STREAM_BYTES, recordsBytes, textBytes } from '../ingest/memory.ts'
 import { preferenceApplied, readPrefer } from '../ingest/prefer.ts'
 import { gatherChunks } from '../lib/gather-chunks.ts'
 import { Problem } from '../problems.ts'
-import { INGEST_SCHEMA } from '../schemas/ingest.ts'
+import { HANDSHAKE_SCHEMA, INGEST_SCHEMA } from '../schemas/ingest.ts'
 import { openBody, openReservation, type Reserve, receiveBody, sendContinue } from './receive.ts'
 
 /**
@@ -45,15 +45,12 @@ const routes: FastifyPluginAsync = async (app) => {
 
   // CloudEvents HTTP webhook 1.0.2, section 4: the sender asks whether its origin may send here. Access depends on the key, so
   // every origin is allowed. The rate of requests is not limited; a key may have a limit on records.
-  app.options(
-    '/v1/records',
-    { schema: { summary: 'CloudEvents webhook handshake', tags: ['ingest'] } },
-    (request, reply) => {
-      const origin = request.headers['webhook-request-origin']
-      if (origin !== undefined) reply.headers({ 'webhook-allowed-origin': origin, 'webhook-allowed-rate': '*' })
-      reply.header('allow', 'GET, HEAD, OPTIONS, POST').send()
-    },
-  )
+  app.options('/v1/records', { schema: HANDSHAKE_SCHEMA }, (request, reply) => {
+    const origin = request.headers['webhook-request-origin']
+    if (origin !== undefined) reply.headers({ 'webhook-allowed-origin': origin, 'webhook-allowed-rate': '*' })
+    reply.headers({ allow: METHODS.join(', '), 'accept-post': MEDIA_TYPES.join(', ') })
+    reply.sendJson(JSON.stringify({ methods: METHODS, mediaTypes: MEDIA_TYPES }))
+  })
 
   async function storeBatch(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const preferences = readPrefer(request.headers.prefer)
@@ -149,6 +146,8 @@ const routes: FastifyPluginAsync = async (app) => {
 }
 
 export default routes
+
+const METHODS = ['GET', 'HEAD', 'OPTIONS', 'POST']
 
 /** Refuses what can be refused before the body is read. */
 function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {

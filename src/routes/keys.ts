@@ -9,16 +9,15 @@ import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { toProblem } from '../plugins/problems.ts'
 import { Problem } from '../problems.ts'
 import { KeyIdSchema, KeyListSchema, KeyRequestSchema, NewKeySchema } from '../schemas/keys.ts'
-import { ProblemSchema } from '../schemas/problem.ts'
+import { HEADERS, json, refusals } from '../schemas/responses.ts'
 import { readKeyRequest } from './key-request.ts'
 import { openReservation, receiveBody } from './receive.ts'
 import { whileReading } from './while-reading.ts'
 
 /** Room for a name and a hundred source prefixes, also if JSON escapes every character. */
-const MAX_BODY_BYTES = 512 * 1024
+export const MAX_BODY_BYTES = 512 * 1024
 const LIMITS = { maxBatchBytes: MAX_BODY_BYTES, maxRecordBytes: MAX_BODY_BYTES }
 
-const refused = { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } }
 const common = { tags: ['keys'], security: [{ key: [] }] }
 
 /** POST and GET /v1/keys, DELETE /v1/keys/{id}: what `sluice keys` does, for keys with the scope `admin`. */
@@ -36,8 +35,8 @@ const routes: FastifyPluginAsync = async (app) => {
         'Only this response contains the key itself, in `token`. If the response is lost, revoke the key and create another one.',
       body: { content: { 'application/json': { schema: Type.Ref(KeyRequestSchema) } } },
       response: {
-        201: { description: 'The new key', content: { 'application/json': { schema: Type.Ref(NewKeySchema) } } },
-        default: refused,
+        201: json(NewKeySchema, 'The new key'),
+        ...refusals(),
       },
     },
     config: { ...config, readsBody: true },
@@ -69,8 +68,8 @@ const routes: FastifyPluginAsync = async (app) => {
       operationId: 'listKeys',
       summary: 'All API keys, without their secrets, oldest first',
       response: {
-        200: { description: 'The keys', content: { 'application/json': { schema: Type.Ref(KeyListSchema) } } },
-        default: refused,
+        200: json(KeyListSchema, 'The keys'),
+        ...refusals(),
       },
     },
     config,
@@ -89,7 +88,7 @@ const routes: FastifyPluginAsync = async (app) => {
       operationId: 'revokeKey',
       summary: 'Revoke an API key; all instances refuse it within two seconds',
       params: KeyIdSchema,
-      response: { 204: { description: 'The key is revoked' }, default: refused },
+      response: { 204: { type: 'null', description: 'The key is revoked', headers: HEADERS }, ...refusals() },
     },
     config,
     onRequest,

@@ -1,14 +1,14 @@
 import { Readable } from 'node:stream'
 import compress from '@fastify/compress'
-import { type Static, Type } from '@sinclair/typebox'
+import type { Static } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { Gauge } from 'prom-client'
 import type { Key } from '../access/key.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
-import { ProblemSchema } from '../schemas/problem.ts'
 import { RecordSchema } from '../schemas/record.ts'
+import { json, refusals, text } from '../schemas/responses.ts'
 import { COMPRESSED_AT_ONCE, COMPRESSION, compressorBytes } from './compression.ts'
 import { negotiate } from './negotiate.ts'
 import { whileReading } from './while-reading.ts'
@@ -21,8 +21,6 @@ const LIST_TYPES = [
 ] as const
 const RECORD_TYPES = ['application/json', 'application/cloudevents+json'] as const
 
-const text = Type.String()
-const problem = { description: 'Refused', content: { 'application/problem+json': { schema: Type.Ref(ProblemSchema) } } }
 const common = { tags: ['read'], security: [{ key: [] }] }
 
 type Identity = Static<typeof IdentitySchema>
@@ -41,19 +39,13 @@ const routes: FastifyPluginAsync = async (app) => {
       operationId: 'listRecords',
       summary: 'List records, newest first by default',
       description:
-        'application/json and application/cloudevents-batch+json return a page. application/x-ndjson and text/csv stream the whole selection.',
+        'With `Accept: application/cloudevents-batch+json`, the page is an array of CloudEvents. With `Accept: application/x-ndjson` or ' +
+        '`text/csv`, the response is the whole selection as a stream. (These responses are not in the list below, because a client ' +
+        'that is generated from it would then have one type for all of them.)',
       querystring: ListQuerySchema,
       response: {
-        200: {
-          description: 'A page, or the whole selection',
-          content: {
-            'application/json': { schema: Type.Ref(PageSchema) },
-            'application/x-ndjson': { schema: text },
-            'text/csv': { schema: text },
-            'application/cloudevents-batch+json': { schema: Type.Array(Type.Any()) },
-          },
-        },
-        default: problem,
+        200: json(PageSchema, 'A page', { Link: text('`rel="next"`: the next page') }),
+        ...refusals(),
       },
     },
     compress: COMPRESSION,
@@ -87,16 +79,12 @@ const routes: FastifyPluginAsync = async (app) => {
       ...common,
       operationId: 'getRecord',
       summary: 'Read one record; 404 means that it is not stored',
+      description:
+        'With `Accept: application/cloudevents+json`, it is a CloudEvent, without `receivedAt` and `cursor`.',
       params: IdentitySchema,
       response: {
-        200: {
-          description: 'The record',
-          content: {
-            'application/json': { schema: Type.Ref(RecordSchema) },
-            'application/cloudevents+json': { schema: Type.Any() },
-          },
-        },
-        default: problem,
+        200: json(RecordSchema, 'The record'),
+        ...refusals(),
       },
     },
     config: { shed: 'read' },

@@ -4,6 +4,9 @@ const ScopeSchema = Type.Union([Type.Literal('ingest'), Type.Literal('read'), Ty
   description: 'one of ingest, read, admin',
 })
 
+const nullableTime = (description: string) =>
+  Type.Union([Type.String({ format: 'date-time' }), Type.Null()], { description })
+
 const fields = {
   name: Type.String({ minLength: 1, maxLength: 256, description: 'A name for people; it has no effect' }),
   scopes: Type.Array(ScopeSchema, { minItems: 1, uniqueItems: true }),
@@ -26,7 +29,11 @@ export const KeyRequestSchema = Type.Object(
     recordsPerSecond: Type.Optional(fields.recordsPerSecond),
     expiresAt: Type.Optional(fields.expiresAt),
   },
-  { $id: 'KeyRequest', additionalProperties: false },
+  {
+    $id: 'KeyRequest',
+    additionalProperties: false,
+    examples: [{ name: 'shop', scopes: ['ingest'], sourcePrefixes: ['shop'] }],
+  },
 )
 
 export type KeyRequestBody = Static<typeof KeyRequestSchema>
@@ -35,8 +42,9 @@ export const KeySchema = Type.Object(
   {
     id: Type.String(),
     ...fields,
-    createdAt: Type.String(),
-    revokedAt: Type.Union([Type.String(), Type.Null()]),
+    expiresAt: nullableTime('null: never'),
+    createdAt: Type.String({ format: 'date-time' }),
+    revokedAt: nullableTime('null: not revoked'),
     state: Type.Union([Type.Literal('active'), Type.Literal('expired'), Type.Literal('revoked')]),
   },
   { $id: 'Key' },
@@ -51,4 +59,6 @@ export const NewKeySchema = Type.Object(
 
 export const KeyListSchema = Type.Object({ keys: Type.Array(Type.Ref(KeySchema)) }, { $id: 'KeyList' })
 
-export const KeyIdSchema = Type.Object({ id: Type.String({ description: 'The id of the key, not the key itself' }) })
+export const KeyIdSchema = Type.Object({
+  id: Type.String({ description: 'The id of the key, such as `3f9c1a2b4d5e`, not the key itself' }),
+})

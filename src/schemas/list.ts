@@ -20,8 +20,8 @@ export const ListQuerySchema = Type.Object(
     receivedUntil: time('Records received before this time'),
     data: Type.Optional(
       Type.String({
-        description: "JSON that the data must contain, in the sense of PostgreSQL's `@>`",
-        examples: ['{"total":12.5}'],
+        // Not as an example: the page at /docs would fill it in.
+        description: 'JSON that the data must contain, in the sense of PostgreSQL\'s `@>`, such as `{"total":12.5}`',
       }),
     ),
     jsonpath: Type.Optional(
@@ -75,9 +75,10 @@ export const PageSchema = Type.Object(
 )
 
 export const IdentitySchema = Type.Object({
-  source: Type.String({ description: 'Percent-encoded, including slashes' }),
+  source: Type.String({ description: 'Percent-encoded, including slashes', examples: ['shop'] }),
   id: Type.String({
     description:
       'Percent-encoded, including slashes. Clients remove `.` and `..` from a path: list such a record instead',
+    examples: ['1001'],
   }),
 })

@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { FaultSchema } from './problem.ts'
+import { type CountsSchema, FaultSchema, LINES_REPORT } from './problem.ts'
 
 const { pointer, code, detail } = FaultSchema.properties
 
@@ -24,33 +24,19 @@ export const ResultSchema = Type.Object(
   { $id: 'Result' },
 )
 
-export const CountsSchema = Type.Object(
-  { created: Type.Integer(), duplicate: Type.Integer(), conflict: Type.Integer(), rejected: Type.Integer() },
-  { $id: 'Counts' },
-)
-
 /** How many records had each result. */
 export type Counts = Static<typeof CountsSchema>
 
 export const ResultsSchema = Type.Object(
   {
-    counts: Type.Ref(CountsSchema),
-    results: Type.Array(Type.Ref(ResultSchema), {
-      description: 'One per record, in order; with `Prefer: return=minimal`, only failures',
-    }),
+    results: Type.Optional(
+      Type.Array(Type.Ref(ResultSchema), {
+        description:
+          'One per record, in order; with `Prefer: return=minimal`, only failures. Lines have `rejections` instead',
+      }),
+    ),
+    ...Type.Partial(Type.Object(LINES_REPORT)).properties,
+    counts: LINES_REPORT.counts,
   },
   { $id: 'Results' },
-)
-
-export const LinesReportSchema = Type.Object(
-  {
-    counts: Type.Ref(CountsSchema),
-    lines: Type.Integer({ description: 'Lines that were read' }),
-    committedLines: Type.Integer({ description: 'Every line up to this number has its final result' }),
-    rejections: Type.Array(Type.Intersect([Type.Object({ line: Type.Integer() }), Type.Ref(FaultSchema)]), {
-      description: 'The first 1,000 rejected or conflicting lines',
-    }),
-    rejectionsOmitted: Type.Integer({ description: 'Number of rejected or conflicting lines that are not listed' }),
-  },
-  { $id: 'LinesReport' },
 )

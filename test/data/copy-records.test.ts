@@ -235,6 +235,20 @@ t.test('after a failed COPY, twice as many new rows are needed, until others are
   t.equal(await write(50_000, 50_016), 'COPY')
 })
 
+t.test('after a failed COPY, an event that another mode spells differently is a duplicate', async (t) => {
+  const { store, statements } = open(t)
+  const event = { datacontenttype: 'application/xml', extensions: '{"count":5}', data: '"<a/>"' }
+  await store.write(rowsOf(10_000, event), store.newBase())
+  statements.length = 0
+  const other = { datacontenttype: 'Application/XML;charset=utf-8', extensions: '{"count":"5"}', data: null }
+  const rows = rowsOf(20, { ...other, dataBase64: btoa('<a/>') })
+  for (const sent of [rows, pack(rows)]) {
+    const outcomes = await store.write(sent, store.newBase())
+    t.same(new Set(outcomes.map(({ status }) => status)), new Set(['duplicate']))
+  }
+  t.match(statements.join(), /^COPY,INSERT,AS same/)
+})
+
 t.test('a row at fault fails a COPY and then its INSERT, and the next try does not COPY', async (t) => {
   const { store, statements } = open(t)
   await store.write(rowsOf(10_000), store.newBase())

@@ -53,7 +53,7 @@ t.test('a row with a stored identity is a duplicate or a conflict, and the recor
     { time: '2026-01-02T03:04:05.678902Z' },
     { time: null },
     { dataschema: 'https://example.com/' },
-    { datacontenttype: 'application/json' },
+    { datacontenttype: 'text/json' },
     { extensions: null },
     { extensions: '{"a":1}' },
     { data: '{"n":2}' },

@@ -19,6 +19,7 @@ const SOURCES = {
   'pg_dump of PostgreSQL 18': 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
   openssl: 'the package openssl',
   script: 'the package bsdutils or util-linux',
+  chromium: 'the package chromium',
 }
 
 /** A program of which the list can say how to get it. */
@@ -30,9 +31,11 @@ interface Skipped {
 }
 
 /** For `skip` of a test: false if the program is on the PATH, otherwise the reason. */
-export function missing(program: Program): string | false {
-  return skipWithout(program, spawnSync('sh', ['-c', 'command -v "$0"', program]).status === 0)
-}
+export const missing = (program: Program) => skipWithout(program, pathOf(program) !== '')
+
+/** The path of a program; empty if it is missing. */
+export const pathOf = (program: Program): string =>
+  spawnSync('sh', ['-c', 'command -v "$0"', program], { encoding: 'utf8' }).stdout.trim()
 
 /** The same for a program that was looked for in another way. */
 export const skipWithout = (program: Program, isFound: boolean) => skipUnless(isFound, `${program} is missing`)

@@ -74,7 +74,7 @@ t.test('an invalid policy is refused with the file, the location and what is all
     [[{ typePrefix: '\ud83d', maxAge: '1d' }], `/0/typePrefix is "\\ud83d", but must be ${name}`],
     [[{ type: '💥'.repeat(65), maxAge: '1d' }], `but must be ${name}`],
     [[{ source: 'a b', maxAge: '1d' }], '/0/source is "a b", but must be a URI-reference (RFC 3986) of 1 to 512 bytes'],
-    [[{ sourcePrefix: '', maxAge: '1d' }], '/0/sourcePrefix is "", but must be text of 1 to 1024 bytes'],
+    [[{ sourcePrefix: '', maxAge: '1d' }], '/0/sourcePrefix is "", but must be text without control characters'],
     [[{ type: 'a', typePrefix: 'a', maxAge: '1d' }], '/0 has both type and typePrefix: use only one'],
     [[{ source: 'a', sourcePrefix: 'a', maxAge: '1d' }], '/0 has both source and sourcePrefix: use only one'],
     ...['30', 30, '30 days', '1M', '1mo', '1y', '-1d', '0d', '1.5d', '1d12h', 'P30D', '30D', ' 30d', '30d\n', null].map(

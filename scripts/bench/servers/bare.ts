@@ -1,9 +1,9 @@
 import { type Static, Type } from '@sinclair/typebox'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { FORMATS } from '../../../src/schemas/formats.ts'
-import { FaultSchema } from '../../../src/schemas/problem.ts'
+import { CodeSchema, CountsSchema, FaultSchema } from '../../../src/schemas/problem.ts'
 import { RecordInputSchema } from '../../../src/schemas/record.ts'
-import { CountsSchema, ResultSchema, ResultsSchema } from '../../../src/schemas/results.ts'
+import { ResultSchema, ResultsSchema } from '../../../src/schemas/results.ts'
 
 export type RecordInput = Static<typeof RecordInputSchema>
 
@@ -18,7 +18,7 @@ const CURSOR = 'AAAAAQAAAAAAAAL8AAAAAAAAAAAAAAAA'
 export function bareServer(store: (records: RecordInput[]) => boolean[] | Promise<boolean[]>): FastifyInstance {
   const formats = Object.fromEntries(Object.entries(FORMATS).map(([name, { test }]) => [name, test]))
   const app = Fastify({ ajv: { customOptions: { formats } } })
-  for (const schema of [RecordInputSchema, FaultSchema, ResultSchema, CountsSchema, ResultsSchema])
+  for (const schema of [CodeSchema, RecordInputSchema, FaultSchema, ResultSchema, CountsSchema, ResultsSchema])
     app.addSchema(schema)
 
   const body = Type.Union([Type.Ref(RecordInputSchema), Type.Array(Type.Ref(RecordInputSchema))])

@@ -28,8 +28,8 @@ export function checkString(token: string, pointer: () => string): Unstorable | 
 }
 
 /** PostgreSQL manual, section 8.1.2. Trailing zeros after the decimal point count as digits. */
-const MAX_DIGITS_BEFORE_POINT = 131_072
-const MAX_DIGITS_AFTER_POINT = 16_383
+export const MAX_DIGITS_BEFORE_POINT = 131_072
+export const MAX_DIGITS_AFTER_POINT = 16_383
 /** Beyond this exponent, numeric's input function fails even for the number zero. */
 const MAX_EXPONENT = 1_073_741_823
 
