@@ -28,16 +28,14 @@ export const ListQuerySchema = Type.Object(
       Type.String({
         minLength: 1,
         description:
-          'SQL/JSON path of PostgreSQL: a condition that must be true for the data, or a path to something that the data must contain',
-        examples: ['$.total > 10', '$.items[*] ? (@.price > 10)'],
+          'SQL/JSON path of PostgreSQL: a condition that must be true for the data, such as `$.total > 10`, or a path to something that the data must contain, such as `$.items[*] ? (@.price > 10)`',
       }),
     ),
     fields: Type.Optional(
       Type.String({
         minLength: 1,
         description:
-          'Members of the records to return, and columns of CSV, with commas between them. Members of the data are `data.total` or `data.customer.name`, extension attributes `extensions.batch`; `data.*` is one for each member that occurs in the selection',
-        examples: ['id,time,data.total'],
+          'Members of the records to return, and columns of CSV, such as `id,time,data.total`. Members of the data are `data.total` or `data.customer.name`, extension attributes `extensions.batch`; `data.*` is one for each member that occurs in the selection. A record then has only these members',
       }),
     ),
     count: Type.Optional(
