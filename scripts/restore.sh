@@ -39,6 +39,8 @@ restore_locally() {
   [ -n "${DATABASE_URL:-}" ] || die 'DATABASE_URL is not set. Set it to the database to restore into, as its owner'
   check_sluice
   hide_password
+  # A person should see an error at once. In the cluster, the pod waits for its network policy.
+  export CONNECT_WAIT_SECONDS=0
   bash k8s/components/backup/restore.sh "$backup" ${dry_run[@]+"${dry_run[@]}"}
   changes_something || return 0
   "$node" src/sluice.js migrate
