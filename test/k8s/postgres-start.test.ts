@@ -208,7 +208,8 @@ async function makeVolume(t: Test): Promise<Volume> {
   const programs = {
     'docker-ensure-initdb.sh': `mkdir -p "$PGDATA" && [ -z "\${CUT_SHORT:-}" ] || kill -9 $PPID
       initdb --username=postgres --pwfile=<(echo "$POSTGRES_PASSWORD") $POSTGRES_INITDB_ARGS >/dev/null`,
-    'docker-entrypoint.sh': 'exec "$@"',
+    // What the image prints if the database exists.
+    'docker-entrypoint.sh': `printf '\\n%s\\n\\n' 'PostgreSQL Database directory appears to contain a database; Skipping initialization'; exec "$@"`,
   }
   for (const [name, text] of Object.entries(programs)) {
     await writeFile(join(folder, 'bin', name), `#!/usr/bin/env bash\n${text}\n`, { mode: 0o755 })

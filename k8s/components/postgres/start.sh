@@ -61,4 +61,5 @@ elif [ "$(cat "$volume/superuser" 2>/dev/null || true)" != "$mark" ]; then
 fi
 printf '%s\n' "$mark" >"$volume/superuser"
 
-exec docker-entrypoint.sh "${server[@]}"
+# Not through docker-entrypoint.sh: all that it would do now is print three lines of text.
+exec "${server[@]}"
