@@ -89,7 +89,8 @@ wait_for_rollout() {
 # Stores a record and reads it back, through the Service. The record stays, because the API cannot delete records.
 smoke_test() {
   local line url id response
-  coproc FORWARD { kubectl -n "$namespace" port-forward service/sluice-api :80 2>&1; }
+  # exec: otherwise FORWARD_PID would be a shell, and kubectl would outlive it.
+  coproc FORWARD { exec kubectl -n "$namespace" port-forward service/sluice-api :80 2>&1; }
   read -r -t 30 line <&"${FORWARD[0]}" || die 'the Service cannot be reached'
   [[ $line =~ ^Forwarding\ from\ ([0-9.]+:[0-9]+) ]] || die "the Service cannot be reached: $line"
   url=http://${BASH_REMATCH[1]}/v1/records
@@ -110,7 +111,11 @@ call() {
 
 report() {
   trap - EXIT
-  if [ -n "${FORWARD_PID:-}" ]; then kill "$FORWARD_PID" || true; fi
+  # bash unsets the variable when kubectl has ended.
+  if [ -n "${FORWARD_PID:-}" ]; then
+    kill "$FORWARD_PID" 2>/dev/null || true
+    wait "$FORWARD_PID" 2>/dev/null || true
+  fi
   [ "$1" -eq 0 ] && exit 0
   {
     say "FAILED. The state of the namespace $namespace:"
