@@ -56,7 +56,7 @@ check() {
   scripts/secrets.sh check
   sops decrypt "$secrets" >/dev/null || die "this machine has no key that decrypts $secrets"
   say "context $(kubectl config current-context), $(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')"
-  kubectl get --raw=/readyz >/dev/null || die 'the cluster is not ready or cannot be reached'
+  kubectl get --raw=/readyz --request-timeout=30s >/dev/null || die 'the cluster is not ready or cannot be reached'
   kubectl create --dry-run=client -k "$folder" -o name >/dev/null ||
     die "the cluster does not know all kinds of objects in $folder. Is an operator missing? See k8s/overlays/ha/README.md"
 }
