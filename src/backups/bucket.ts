@@ -111,24 +111,28 @@ export function openBucket({ url, region, waitSeconds = 0, ...credentials }: Buc
 }
 
 /** The client does not repeat requests. It also does not sign a hash of the body: see digestOf. */
-async function fetchWithRetries([url, init = {}]: Parameters<typeof fetch>, waitSeconds: number): Promise<Response> {
+async function fetchWithRetries([url, init]: Parameters<typeof fetch>, waitSeconds: number): Promise<Response> {
   const deadline = performance.now() + waitSeconds * 1000
   for (let retries = 0; ; retries++) {
-    // A large download takes longer. It fails if no data arrives for 300 seconds: that is Node's default.
-    const signal = init.method === 'GET' ? null : AbortSignal.timeout(TIMEOUT_MS)
-    const response = await fetch(url, { ...init, signal, redirect: 'manual' }).catch((error) => {
-      // fetch throws a TypeError for every failure of the network, DNS and TLS included. A network policy admits a new pod only
-      // about a second after its start.
-      if (!(error instanceof TypeError) || performance.now() >= deadline) throw error
-    })
-    if (response === undefined) {
-      retries--
-      await sleep(UNREACHABLE_WAIT_MS)
-      continue
-    }
+    const response = await fetchWhenReachable([url, init], deadline)
     if ((response.status < 500 && response.status !== 429) || retries === RETRIES) return response
     await response.body?.cancel()
     await sleep(Math.random() * FIRST_WAIT_MS * 2 ** retries)
+  }
+}
+
+/** Repeats a request until there is a response. A network policy admits a new pod only about a second after its start. */
+async function fetchWhenReachable([url, init = {}]: Parameters<typeof fetch>, deadline: number): Promise<Response> {
+  while (true) {
+    // A large download takes longer. It fails if no data arrives for 300 seconds: that is Node's default.
+    const signal = init.method === 'GET' ? null : AbortSignal.timeout(TIMEOUT_MS)
+    try {
+      return await fetch(url, { ...init, signal, redirect: 'manual' })
+    } catch (error) {
+      // fetch throws a TypeError for every failure of the network, DNS and TLS included.
+      if (!(error instanceof TypeError) || performance.now() >= deadline) throw error
+    }
+    await sleep(UNREACHABLE_WAIT_MS)
   }
 }
 

@@ -14,10 +14,8 @@ const skip = missing('kubectl')
 const folder = fileURLToPath(new URL('k8s', repository))
 const blocks = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.md'))
-  .flatMap((file) => {
-    const found = readFileSync(join(folder, file), 'utf8').matchAll(/^```sh\n(.*?)^```$/gms)
-    return [...found].map(([, text], at) => ({ name: `${file}, block ${at + 1}`, text: text as string }))
-  })
+  .flatMap((file) => blocksOf(readFileSync(join(folder, file), 'utf8'), file))
+const COMMENT = /(^|\s)#/m
 const checked = new Map<string, string>()
 
 /** What each command must be followed by, before any other command (`next`) or before the end. */
@@ -40,10 +38,16 @@ const RULES: { command: RegExp; until: RegExp; next?: true; lacks: string }[] = 
 
 t.ok(blocks.length > 15)
 
+t.test('no block of commands in any manual has comments', async (t) => {
+  // An interactive zsh takes a comment for arguments: `scripts/restore.sh # list the backups` would restore the backup `#`.
+  for (const file of ['README.md', 'src/README.md', 'scripts/README.md', '.github/CONTRIBUTING.md']) {
+    for (const { text } of blocksOf(readFileSync(new URL(file, repository), 'utf8'))) t.notMatch(text, COMMENT, file)
+  }
+  for (const { name, text } of blocks) t.notMatch(text, COMMENT, name)
+})
+
 for (const { name, text } of blocks) {
   t.test(name, { skip }, async (t) => {
-    // An interactive zsh takes a comment for arguments: `scripts/restore.sh # list the backups` would restore the backup `#`.
-    t.notMatch(text, /(^|\s)#/m, 'it has no comments')
     for (const shell of ['bash', 'zsh'].filter(isInstalled)) {
       const calls = await paste(t, shell, text)
       for (const call of calls) t.equal(complaintAbout(call), '', call.join(' '))
@@ -150,6 +154,11 @@ function readLines(path: string): string[] {
 
 function isRunning(pid: string): boolean {
   return spawnSync('kill', ['-0', pid]).status === 0
+}
+
+function blocksOf(manual: string, file = '') {
+  const found = manual.matchAll(/^```sh\n(.*?)^```$/gms)
+  return [...found].map(([, text], at) => ({ name: `${file}, block ${at + 1}`, text: text as string }))
 }
 
 function isInstalled(shell: string): boolean {
