@@ -40,7 +40,7 @@ restore_locally() {
   check_sluice
   hide_password
   # A person should see an error at once. In the cluster, the pod waits for its network policy.
-  export CONNECT_WAIT_SECONDS=0
+  export CONNECT_WAIT_SECONDS=${CONNECT_WAIT_SECONDS:-0}
   bash k8s/components/backup/restore.sh "$backup" ${dry_run[@]+"${dry_run[@]}"}
   changes_something || return 0
   "$node" src/sluice.js migrate

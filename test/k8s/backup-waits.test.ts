@@ -58,9 +58,9 @@ t.test('a wait ends, and all that it writes is JSON, with the reason', async (t)
   t.equal(code, 1)
   t.equal(logs.length, output.trim().split('\n').length, output)
   t.match(logs, [
-    { level: 'error', msg: /^PostgreSQL was not available for 1 s: psql: error: connection to server at .*/ },
+    { level: 'error', msg: /^cannot log in to PostgreSQL, tried for 1 s: psql: error: connection to server at .*/ },
     { level: 'error', msg: /no backup was made/ },
-    { level: 'error', msg: /not available for 0 s/ },
+    { level: 'error', msg: /tried for 0 s/ },
     { level: 'error', msg: /could not be stored in sluice\.jobs/ },
   ])
   t.same(await readdir(BACKUPS), before)

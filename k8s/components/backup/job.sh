@@ -39,7 +39,7 @@ await_database() {
     if [ "$SECONDS" -ge "$deadline" ]; then
       # One wait is enough: the record of this failure tries only once.
       CONNECT_WAIT_SECONDS=0
-      die "PostgreSQL was not available for $waited s: $errors"
+      die "cannot log in to PostgreSQL, tried for $waited s: $errors"
     fi
     sleep 1
   done
