@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 namespace=sluice
 timeout=${TIMEOUT:-10m}
-overlay='' dry_run=false parts=()
+overlay='' dry_run=false parts=() forward=''
 for argument; do
   case $argument in
     --dry-run) dry_run=true ;;
@@ -56,7 +56,7 @@ check() {
   scripts/secrets.sh check
   sops decrypt "$secrets" >/dev/null || die "this machine has no key that decrypts $secrets"
   say "context $(kubectl config current-context), $(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')"
-  kubectl get --raw=/readyz >/dev/null || die 'the cluster is not ready or cannot be reached'
+  kubectl get --raw=/readyz --request-timeout=30s >/dev/null || die 'the cluster is not ready or cannot be reached'
   kubectl create --dry-run=client -k "$folder" -o name >/dev/null ||
     die "the cluster does not know all kinds of objects in $folder. Is an operator missing? See k8s/overlays/ha/README.md"
 }
@@ -89,8 +89,10 @@ wait_for_rollout() {
 # Stores a record and reads it back, through the Service. The record stays, because the API cannot delete records.
 smoke_test() {
   local line url id response
-  coproc FORWARD { kubectl -n "$namespace" port-forward service/sluice-api :80 2>&1; }
-  read -r -t 30 line <&"${FORWARD[0]}" || die 'the Service cannot be reached'
+  # The shell prints its process id and becomes kubectl. (A coprocess needs a newer bash than that of macOS.)
+  exec 3< <(exec sh -c 'echo $$; exec kubectl -n "$0" port-forward service/sluice-api :80 2>&1' "$namespace")
+  read -r forward <&3
+  read -r -t 30 line <&3 || die 'the Service cannot be reached'
   [[ $line =~ ^Forwarding\ from\ ([0-9.]+:[0-9]+) ]] || die "the Service cannot be reached: $line"
   url=http://${BASH_REMATCH[1]}/v1/records
   id=$(date -u +%Y%m%dT%H%M%SZ)-$$
@@ -108,9 +110,15 @@ call() {
     curl --silent --show-error --fail-with-body --max-time 30 --retry 5 --retry-all-errors --config - "$@"
 }
 
+stop_forwarding() {
+  [ -n "$forward" ] || return 0
+  kill "$forward" 2>/dev/null || return 0
+  while kill -0 "$forward" 2>/dev/null; do sleep 0.1; done
+}
+
 report() {
   trap - EXIT
-  if [ -n "${FORWARD_PID:-}" ]; then kill "$FORWARD_PID" || true; fi
+  stop_forwarding
   [ "$1" -eq 0 ] && exit 0
   {
     say "FAILED. The state of the namespace $namespace:"

@@ -39,6 +39,8 @@ restore_locally() {
   [ -n "${DATABASE_URL:-}" ] || die 'DATABASE_URL is not set. Set it to the database to restore into, as its owner'
   check_sluice
   hide_password
+  # A person should see an error at once. In the cluster, the pod waits for its network policy.
+  export CONNECT_WAIT_SECONDS=${CONNECT_WAIT_SECONDS:-0}
   bash k8s/components/backup/restore.sh "$backup" ${dry_run[@]+"${dry_run[@]}"}
   changes_something || return 0
   "$node" src/sluice.js migrate
@@ -68,24 +70,36 @@ hide_password() {
 # Creates a Job from the CronJob sluice-restore. The Job and its log stay for a week.
 in_cluster() {
   need kubectl
-  local job
+  local job status
   job=sluice-restore-$(date -u +%Y%m%d-%H%M%S)
-  if changes_something; then
-    api_is_stopped || die 'the API still runs and could store records during the restore. Stop it first: kubectl -n sluice scale deployment/sluice-api --replicas=0'
-  fi
+  if changes_something; then check_api_is_stopped; fi
   kubectl -n "$namespace" create job "$job" --from=cronjob/sluice-restore --dry-run=client -o yaml |
     kubectl patch --local -f - --type=json -p "$(job_patch)" -o yaml |
     kubectl create -f - >/dev/null
   say "waiting for the Job $job"
-  # Waits for Complete or Failed. kubectl wait can wait for only one condition.
-  local status
-  until status=$(kubectl -n "$namespace" get job "$job" -o 'jsonpath={.status.conditions[?(@.status=="True")].type}') &&
-    [[ $status == *Complete* || $status == *Failed* ]]; do
-    sleep 2
-  done
+  wait_for_end
   kubectl -n "$namespace" logs "job/$job" --all-containers --prefix=false --tail=-1
   if [[ $status != *Complete* ]]; then die "the Job failed. See the log above, or run kubectl -n $namespace describe job $job"; fi
   if changes_something; then say 'restored. Start the API: run scripts/deploy.sh with your overlay'; fi
+}
+
+# Waits for Complete or Failed, and sets `status`. kubectl wait can wait for only one condition. A restore may take hours, so there
+# is no time limit: a line each minute shows what the pod does, such as Pending or ImagePullBackOff.
+wait_for_end() {
+  local tries failures=0
+  for ((tries = 1; ; tries++)); do
+    if status=$(kubectl -n "$namespace" get job "$job" -o 'jsonpath={.status.conditions[?(@.status=="True")].type}'); then
+      failures=0
+      [[ $status != *Complete* && $status != *Failed* ]] || return 0
+    else
+      failures=$((failures + 1))
+      [ "$failures" -lt 30 ] || die "the state of the Job $job is not known, see above. It may still run. Look at it: kubectl -n $namespace describe job $job"
+    fi
+    if [ $((tries % 30)) -eq 0 ]; then
+      say "still waiting. Its pod: $(kubectl -n "$namespace" get pods -l "job-name=$job" --no-headers 2>&1 || true)"
+    fi
+    sleep 2
+  done
 }
 
 # The JSON patch for the Job: sets the arguments of restore.sh. For a list or a dry run, it also removes the later steps.
@@ -103,8 +117,14 @@ job_patch() {
 
 changes_something() { [ -n "$backup" ] && [ ${#dry_run[@]} -eq 0 ]; }
 
-api_is_stopped() {
-  [ -z "$(kubectl -n "$namespace" get pods -l app.kubernetes.io/component=api -o name)" ]
+check_api_is_stopped() {
+  local pods api="-l app.kubernetes.io/component=api"
+  # shellcheck disable=SC2086 # two arguments
+  pods=$(kubectl -n "$namespace" get pods $api -o name) || die 'kubectl does not say whether the API runs, see above. Nothing was changed'
+  [ -z "$pods" ] || die "the API still runs and could store records during the restore. Stop it, and wait until its pods have ended:
+  kubectl -n $namespace scale deployment/sluice-api --replicas=0
+  kubectl -n $namespace wait --for=delete pod $api --timeout=2m
+Then run the restore again"
 }
 
 need() {

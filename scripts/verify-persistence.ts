@@ -53,8 +53,8 @@ async function main(options: Options): Promise<void> {
   }
   const target = options.local ? await openLocal() : openCluster(options)
   try {
-    const api = openApi(target.url ?? options.url, target.key ?? keyFromEnvironment())
-    const { findings, complaints } = await verifyPersistence(api, target, options.records)
+    const api = await openApi(target.url ?? options.url, target.key ?? keyFromEnvironment(), say)
+    const { findings, complaints } = await verifyPersistence(api, target, options.records, say)
     console.table(findings)
     for (const complaint of complaints) console.error(`LOST: ${complaint}`)
     console.log(
@@ -64,6 +64,10 @@ async function main(options: Options): Promise<void> {
   } finally {
     await target.close()
   }
+}
+
+function say(line: string): void {
+  console.error(`--- ${line}`)
 }
 
 function keyFromEnvironment(): string {

@@ -90,6 +90,13 @@ export const ConfigSchema = Type.Object({
       description: 'A standby for lists and exports, which may be a moment behind. Without it: DATABASE_URL',
     }),
   ),
+  CONNECT_WAIT_SECONDS: Type.Integer({
+    default: 0,
+    minimum: 0,
+    maximum: 3600,
+    description:
+      'How long `migrate`, `bootstrap`, `epoch begin`, `maintain` and `backups` try to reach the database or the object storage before they fail',
+  }),
   HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
   PORT: Type.Integer({
     default: 3000,

@@ -10,6 +10,8 @@ const CLAIM = `data-${POD}`
 
 /** A node may take this long to restart. */
 const READY_MS = 15 * 60_000
+/** How long kubectl may take to read an object. Without an answer of the cluster, it tries for minutes. */
+const GET_MS = 30_000
 
 interface Options {
   namespace: string
@@ -19,7 +21,10 @@ interface Options {
 
 /** The PostgreSQL of k8s/overlays/k3s, through kubectl and its current context. */
 export function openCluster({ namespace, restartCommand }: Options): Target {
-  const kubectl = async (...args: string[]) => (await run('kubectl', ['-n', namespace, ...args])).stdout.trim()
+  const kubectl = async (...args: string[]) => {
+    const timeout = args[0] === 'get' ? GET_MS : READY_MS
+    return (await run('kubectl', ['-n', namespace, ...args], { timeout })).stdout.trim()
+  }
 
   async function volume(): Promise<string> {
     return kubectl('get', 'pvc', CLAIM, '-o', 'jsonpath={.metadata.name} {.metadata.uid} {.status.phase}')

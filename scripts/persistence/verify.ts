@@ -28,18 +28,29 @@ const AROUND = 20
 /**
  * Stores `count` records, restarts PostgreSQL while a writer keeps storing others, and checks that the content is the same as
  * before and that every acknowledged record is stored.
+ * @param say shows the progress
  */
-export async function verifyPersistence(api: Api, target: Target, count: number): Promise<Verdict> {
+export async function verifyPersistence(
+  api: Api,
+  target: Target,
+  count: number,
+  say: (line: string) => void = () => {},
+): Promise<Verdict> {
   const run = `persistence/${randomUUID()}`
   const [stored, ongoing] = [`${run}/stored`, `${run}/ongoing`]
   const records = Array.from({ length: count }, (_, n) => makeRecord(n))
+  // First, because it fails at once if kubectl does not work.
+  const volume = await target.volume()
+  say(`storing ${count} records`)
   for (let i = 0; i < count; i += BATCH) await api.store(stored, records.slice(i, i + BATCH))
 
-  const before = { volume: await target.volume(), records: await api.readAll(stored) }
+  const before = { volume, records: await api.readAll(stored) }
+  say('restarting PostgreSQL while records are being stored')
   const writer = startWriter(api, ongoing)
   while (writer.acknowledged.length < AROUND) await new Promise((resolve) => setTimeout(resolve, 10))
   await target.restart()
   const during = writer.acknowledged.length
+  say('PostgreSQL is available again: comparing all records')
   await writer.stop(AROUND)
   const after = { volume: await target.volume(), records: await api.readAll(stored) }
 

@@ -14,6 +14,8 @@ interface BucketOptions {
   secretAccessKey: string
   /** Absent: the region in the URL; us-east-1 if there is none. */
   region?: string | undefined
+  /** How long a request is repeated, in seconds, if the storage cannot be reached. */
+  waitSeconds?: number
 }
 
 /** A folder in a storage with the S3 API. All methods throw if a request fails. */
@@ -27,8 +29,10 @@ const MAX_PARTS = 10_000
 const TIMEOUT_MS = 300_000
 const RETRIES = 5
 const FIRST_WAIT_MS = 50
+/** The pause after a request that did not reach the storage. */
+const UNREACHABLE_WAIT_MS = 500
 
-export function openBucket({ url, region, ...credentials }: BucketOptions) {
+export function openBucket({ url, region, waitSeconds = 0, ...credentials }: BucketOptions) {
   const { origin, hostname, pathname } = new URL(url)
   const [, bucket, folder = ''] = /^(\/[^/]+)\/*(.*?)\/*$/.exec(pathname) ?? []
   const prefix = folder === '' ? '' : `${decodeURIComponent(folder)}/`
@@ -37,7 +41,7 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
     endpoint: `${origin}${bucket}`,
     region:
       region ?? /\bs3(?:-fips)?[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\./.exec(hostname)?.[1] ?? 'us-east-1',
-    fetch: fetchWithRetries,
+    fetch: (...request) => fetchWithRetries(request, waitSeconds),
   })
 
   return { exists, put, get, names }
@@ -107,14 +111,28 @@ export function openBucket({ url, region, ...credentials }: BucketOptions) {
 }
 
 /** The client does not repeat requests. It also does not sign a hash of the body: see digestOf. */
-async function fetchWithRetries(...[url, init = {}]: Parameters<typeof fetch>): Promise<Response> {
+async function fetchWithRetries([url, init]: Parameters<typeof fetch>, waitSeconds: number): Promise<Response> {
+  const deadline = performance.now() + waitSeconds * 1000
   for (let retries = 0; ; retries++) {
-    // A large download takes longer. It fails if no data arrives for 300 seconds: that is Node's default.
-    const signal = init.method === 'GET' ? null : AbortSignal.timeout(TIMEOUT_MS)
-    const response = await fetch(url, { ...init, signal, redirect: 'manual' })
+    const response = await fetchWhenReachable([url, init], deadline)
     if ((response.status < 500 && response.status !== 429) || retries === RETRIES) return response
     await response.body?.cancel()
     await sleep(Math.random() * FIRST_WAIT_MS * 2 ** retries)
+  }
+}
+
+/** Repeats a request until there is a response. A network policy admits a new pod only about a second after its start. */
+async function fetchWhenReachable([url, init = {}]: Parameters<typeof fetch>, deadline: number): Promise<Response> {
+  while (true) {
+    // A large download takes longer. It fails if no data arrives for 300 seconds: that is Node's default.
+    const signal = init.method === 'GET' ? null : AbortSignal.timeout(TIMEOUT_MS)
+    try {
+      return await fetch(url, { ...init, signal, redirect: 'manual' })
+    } catch (error) {
+      // fetch throws a TypeError for every failure of the network, DNS and TLS included.
+      if (!(error instanceof TypeError) || performance.now() >= deadline) throw error
+    }
+    await sleep(UNREACHABLE_WAIT_MS)
   }
 }
 

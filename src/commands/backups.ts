@@ -13,8 +13,10 @@ export async function runUpload(folder: string): Promise<void> {
   const report = async (succeeded: boolean, figures: Record<string, number>) => {
     const seconds = (performance.now() - begun) / 1000
     if (config.DATABASE_URL === undefined) return
-    await withConnection(config.DATABASE_URL, (db) =>
-      recordJobRun(db, { job: 'backup_upload', succeeded, seconds, figures, totals: {} }),
+    await withConnection(
+      config.DATABASE_URL,
+      (db) => recordJobRun(db, { job: 'backup_upload', succeeded, seconds, figures, totals: {} }),
+      config.CONNECT_WAIT_SECONDS,
     ).catch((err) => logger.error({ err }, 'the result of this run could not be recorded in sluice.jobs'))
   }
   try {
@@ -37,8 +39,15 @@ export async function runDownload(name: string, folder: string): Promise<void> {
   await downloadBackup(bucketOf(loadConfig()), name, folder)
 }
 
-function bucketOf({ BACKUP_BUCKET_URL: url, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION }: Config): Bucket {
+function bucketOf(config: Config): Bucket {
+  const { BACKUP_BUCKET_URL: url, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION } = config
   if (url === undefined || AWS_ACCESS_KEY_ID === undefined || AWS_SECRET_ACCESS_KEY === undefined)
     throw new Error('BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set')
-  return openBucket({ url, accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY, region: AWS_REGION })
+  return openBucket({
+    url,
+    accessKeyId: AWS_ACCESS_KEY_ID,
+    secretAccessKey: AWS_SECRET_ACCESS_KEY,
+    region: AWS_REGION,
+    waitSeconds: config.CONNECT_WAIT_SECONDS,
+  })
 }

@@ -16,7 +16,11 @@ export async function runBootstrap({ key }: { key: boolean }, env: Environment =
   const config = loadConfig(env)
   const logger = createLogger(config.LOG_LEVEL)
   if (key) {
-    await withConnection(urlOf(config).href, (db) => ensureBootstrapKey(db, firstKey(config)))
+    await withConnection(
+      urlOf(config).href,
+      (db) => ensureBootstrapKey(db, firstKey(config)),
+      config.CONNECT_WAIT_SECONDS,
+    )
     logger.info('the first API key exists')
     return
   }
@@ -24,10 +28,14 @@ export async function runBootstrap({ key }: { key: boolean }, env: Environment =
   const url = urlOf(config)
   const database = decodeURIComponent(url.pathname.slice(1))
   // The database `postgres` exists on every server. The other one may be missing.
-  await withConnection(Object.assign(url, { pathname: '/postgres' }).href, async (db) => {
-    await ensureRoles(db, passwords)
-    await ensureDatabase(db, database, 'sluice_owner')
-  })
+  await withConnection(
+    Object.assign(url, { pathname: '/postgres' }).href,
+    async (db) => {
+      await ensureRoles(db, passwords)
+      await ensureDatabase(db, database, 'sluice_owner')
+    },
+    config.CONNECT_WAIT_SECONDS,
+  )
   logger.info({ roles: roleNames, database }, 'the roles and the database exist')
 }
 

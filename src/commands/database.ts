@@ -1,5 +1,6 @@
 import type { Config } from '../config.ts'
 import { LOCAL_FOLDER } from '../lib/local-folder.ts'
+import { awaitDatabase } from '../postgres/await-database.ts'
 import { connect } from '../postgres/connect.ts'
 import type { Database } from '../postgres/tables.ts'
 
@@ -31,10 +32,14 @@ export async function openDatabase({ DATABASE_URL }: Config): Promise<DatabaseUr
   return { api: apiUrl, owner: ownerUrl, maintenance: maintenanceUrl, embedded: true, release }
 }
 
-/** Runs `work` on its own connection. */
-export async function withConnection<T>(url: string, work: (db: Database) => Promise<T>): Promise<T> {
+/**
+ * Runs `work` on its own connection.
+ * @param waitSeconds how long it tries to connect
+ */
+export async function withConnection<T>(url: string, work: (db: Database) => Promise<T>, waitSeconds = 0): Promise<T> {
   const db = connect({ url, name: 'sluice-command', connections: 1, statementTimeoutMs: 0, onError: () => {} })
   try {
+    await awaitDatabase(db, waitSeconds)
     return await work(db)
   } finally {
     await db.destroy()

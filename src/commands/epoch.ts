@@ -10,7 +10,7 @@ export async function runBegin({ after }: { after?: string }): Promise<void> {
   const config = loadConfig()
   const database = await openDatabase(config)
   try {
-    const epoch = await withConnection(database.owner, (db) => beginEpoch(db, last))
+    const epoch = await withConnection(database.owner, (db) => beginEpoch(db, last), config.CONNECT_WAIT_SECONDS)
     createLogger(config.LOG_LEVEL).info({ epoch }, 'a new epoch has begun: new records sort after all earlier ones')
   } finally {
     await database.release()

@@ -5,6 +5,7 @@ import { recordJobRun } from '../data/jobs.ts'
 import { beginRetention, selectRights } from '../data/maintenance.ts'
 import { vacuumRecords } from '../data/vacuum.ts'
 import { createLogger } from '../logger.ts'
+import { awaitDatabase } from '../postgres/await-database.ts'
 import { connect } from '../postgres/connect.ts'
 import { classifyFailure } from '../postgres/sqlstate.ts'
 import type { Database } from '../postgres/tables.ts'
@@ -50,6 +51,7 @@ export async function runMaintain({ policies: file, dryRun }: Options): Promise<
     onError: (err) => logger.warn({ err }, 'a connection to the database broke'),
   })
   try {
+    await awaitDatabase(db, config.CONNECT_WAIT_SECONDS, stop.signal)
     await (dryRun ? simulate : maintain)(db, policies, logger, stop.signal)
   } finally {
     await db.destroy()

@@ -9,7 +9,7 @@ export async function runMigrate(): Promise<void> {
   const logger = createLogger(config.LOG_LEVEL)
   const database = await openDatabase(config)
   try {
-    const migrations = await withConnection(database.owner, migrate)
+    const migrations = await withConnection(database.owner, migrate, config.CONNECT_WAIT_SECONDS)
     logger.info({ migrations }, migrations.length > 0 ? 'migrated' : 'nothing to migrate')
   } finally {
     await database.release()

@@ -99,7 +99,8 @@ t.test('no backup is made if it would nearly fill the disk, because the database
 
 t.test('an unreachable database is an error with its reason', async (t) => {
   const BACKUPS = await makeFolder(t)
-  const { code, logs } = await backup(BACKUPS, { DATABASE_URL: 'postgres://sluice_backup@127.0.0.1:1/sluice' })
+  const DATABASE_URL = 'postgres://sluice_backup@127.0.0.1:1/sluice'
+  const { code, logs } = await backup(BACKUPS, { DATABASE_URL, CONNECT_WAIT_SECONDS: '0' })
   t.equal(code, 1)
   t.match(logs[0], { level: 'error', msg: /Connection refused/ })
   t.match(logs.at(-1), { msg: /could not be stored/ })

@@ -33,6 +33,11 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     const [method] = await server.query(
       "SELECT auth_method FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'",
     )
+    t.ok(
+      server.lines.some((line) => /"message":"The database cluster will be initialized/.test(line)),
+      'what initdb writes is in the log',
+    )
+    checkLines(t, server.lines)
     t.equal(method, undefined)
     await t.rejects(server.query('SELECT', 'wrong'), { code: '28P01' })
   })
@@ -42,13 +47,7 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
     await server.line(/database system is ready/)
     await t.rejects(server.query("SELECT 'a secret value'::int"), { code: '22P02' })
     await server.line(/invalid input syntax/)
-    const text = server.lines.filter((line) => !line.startsWith('{')).join('\n')
-    t.match(
-      text,
-      /^.*LOG: {2}redirecting log output to logging collector process\n.*LOG: {2}ending log output to stderr$/,
-    )
-    const entries = server.lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
-    t.ok(entries.every((entry) => entry.error_severity && entry.message && entry.timestamp))
+    checkLines(t, server.lines)
   })
 
   t.test('is alone on the volume: a newcomer logs that it waits, and starts after the other was killed', async (t) => {
@@ -159,6 +158,11 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
       t.equal((await server.query('SELECT FROM kept', encodeURIComponent(password))).length, 3)
       await t.rejects(server.query('SELECT'), { code: '28P01' })
       t.notMatch(server.lines.join('\n'), /pass'word/)
+      t.ok(
+        server.lines.some((line) => /"LOG","message":"database system was not properly shut down/.test(line)),
+        'what the single-user server writes is in the log',
+      )
+      checkLines(t, server.lines)
     },
   )
 
@@ -186,6 +190,17 @@ t.test('the server that start.sh starts', { skip }, async (t) => {
   })
 })
 
+/** All lines are JSON, except for the two that PostgreSQL writes before its log collector runs. */
+function checkLines(t: Test, lines: string[]): void {
+  const text = lines.filter((line) => !line.startsWith('{')).join('\n')
+  t.match(
+    text,
+    /^.*LOG: {2}redirecting log output to logging collector process\n.*LOG: {2}ending log output to stderr$/,
+  )
+  const entries = lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
+  t.ok(entries.every((entry) => entry.error_severity && entry.message && entry.timestamp))
+}
+
 interface Volume {
   folder: string
   port: number
@@ -207,8 +222,9 @@ async function makeVolume(t: Test): Promise<Volume> {
 
   const programs = {
     'docker-ensure-initdb.sh': `mkdir -p "$PGDATA" && [ -z "\${CUT_SHORT:-}" ] || kill -9 $PPID
-      initdb --username=postgres --pwfile=<(echo "$POSTGRES_PASSWORD") $POSTGRES_INITDB_ARGS >/dev/null`,
-    'docker-entrypoint.sh': 'exec "$@"',
+      initdb --username=postgres --pwfile=<(echo "$POSTGRES_PASSWORD") $POSTGRES_INITDB_ARGS`,
+    // What the image prints if the database exists.
+    'docker-entrypoint.sh': `printf '\\n%s\\n\\n' 'PostgreSQL Database directory appears to contain a database; Skipping initialization'; exec "$@"`,
   }
   for (const [name, text] of Object.entries(programs)) {
     await writeFile(join(folder, 'bin', name), `#!/usr/bin/env bash\n${text}\n`, { mode: 0o755 })

@@ -123,6 +123,19 @@ t.test('ha: everything that the Cluster refers to exists', { skip }, async (t) =
   })
 })
 
+// With `wait: true`, it would wait for the claim of the backups, which is Pending until the first night.
+t.test('Flux waits for objects that exist, and only for those that become ready', { skip }, async (t) => {
+  const { spec } = find(readManifests('k8s/gitops/flux/sync.yaml'), 'Kustomization', 'sluice')
+  t.notOk(spec.wait)
+  const objects = render('k3s')
+  for (const { kind, name, namespace } of spec.healthChecks)
+    t.equal(find(objects, kind, name)?.metadata.namespace, namespace, `${kind} ${name}`)
+  t.strictSame(
+    spec.healthChecks.map(({ kind }: Manifest) => kind),
+    ['StatefulSet', 'Deployment'],
+  )
+})
+
 /** `name/key` of all values in the Secrets of a variant. The Secret of the bucket has the same form as in ha. */
 function secretKeys(variant: string): Set<string> {
   const of = (overlay: string) => readManifests(`k8s/overlays/${overlay}/secrets.sops.yaml`)

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -16,12 +16,17 @@ const programs = {
     *' -o name') [[ $* == create* ]] || printf '%s\\n' deployment.apps/sluice-api job.batch/sluice-migration-1 \\
       networkpolicy.networking.k8s.io/default-deny job.batch/sluice-bootstrap-1 statefulset.apps/sluice-postgres ;;
     *'get secret'*) printf the-key | base64 ;;
-    *port-forward*) echo "\${FORWARD_SAYS:-Forwarding from 127.0.0.1:4321 -> 3000}"; sleep 5 ;;
+    *port-forward*)
+      echo $$ >"$0.forwarding"
+      echo "\${FORWARD_SAYS:-Forwarding from 127.0.0.1:4321 -> 3000}"
+      for ((i = 0; i < 600; i++)); do sleep 0.1 || exit; done ;;
     *'get pods --no-headers'*) printf '%s\\n' 'sluice-api-1 0/1 Running 3 1m' 'sluice-postgres-0 1/1 Running 0 1m' \\
       'sluice-migration-1-x 0/1 Completed 0 1m' ;;
   esac`,
   sops: 'echo the secret',
-  curl: `for last; do :; done; [[ $last == */sluice-deploy/* ]] && echo "{\\"id\\":\\"\${last##*/}\\"}" || echo '{}'`,
+  // With HANG, it terminates the script, and then responds no more.
+  curl: `[[ -z \${HANG:-} ]] || { kill -TERM $PPID; while kill -0 $PPID; do sleep 0.1; done 2>/dev/null; exit 1; }
+    for last; do :; done; [[ $last == */sluice-deploy/* ]] && echo "{\\"id\\":\\"\${last##*/}\\"}" || echo '{}'`,
 }
 
 t.test('applies the namespace, the Secrets through a pipe and the overlay, waits, and stores a record', async (t) => {
@@ -103,6 +108,27 @@ t.test('an unreachable Service is a failure, and the output of kubectl is report
   t.notOk(calls.some((call) => call.startsWith('curl')))
 })
 
+// The shell of the coprocess was killed, and kubectl went on.
+t.test('the port-forward has ended when the script ends, however it ends', async (t) => {
+  for (const [env, status] of [
+    [{}, 0],
+    [{ FAIL: 'curl .*sluice-deploy/', CODE: '22' }, 22],
+    [{ FORWARD_SAYS: 'error: no pod is running' }, 1],
+  ] as const) {
+    const ran = deploy(t, env)
+    t.equal(ran.status, status)
+    t.ok(ran.forwarding, 'it was running')
+    t.throws(() => process.kill(ran.forwarding as number, 0), { code: 'ESRCH' })
+  }
+})
+
+t.test('the port-forward ends when the script is terminated', async (t) => {
+  const { status, forwarding } = deploy(t, { HANG: '1' })
+  t.not(status, 0)
+  t.ok(forwarding, 'it was running')
+  t.throws(() => process.kill(forwarding as number, 0), { code: 'ESRCH' })
+})
+
 for (const tool of ['kubectl', 'sops', 'curl']) {
   t.test(`without ${tool} it stops before it does anything`, async (t) => {
     const { status, calls, output } = deploy(t, { WITHOUT: tool })
@@ -145,6 +171,7 @@ function deploy(t: Test, env: Record<string, string> = {}, ...args: string[]) {
     make(name, body)
   }
   mkdirSync(join(home, 'home'))
+  const forwarding = join(home, 'bin/kubectl.forwarding')
 
   const result = spawnSync('scripts/deploy.sh', args.length > 0 ? args : ['k3s'], {
     cwd: join(home, 'repository'),
@@ -159,5 +186,7 @@ function deploy(t: Test, env: Record<string, string> = {}, ...args: string[]) {
     output: result.stdout + result.stderr,
     files,
     calls: readFileSync(log, 'utf8').split('\n').filter(Boolean),
+    /** The process id of `kubectl port-forward`; undefined if it did not run. */
+    forwarding: existsSync(forwarding) ? Number(readFileSync(forwarding, 'utf8')) : undefined,
   }
 }

@@ -107,8 +107,27 @@ t.test('restore.sh in the cluster', { skip: missing('kubectl') }, async (t) => {
   t.test('it restores nothing while the API runs, and says how to stop it', async (t) => {
     const { status, output, made } = inCluster(t, { PODS: 'pod/sluice-api-1' }, 'latest')
     t.equal(status, 1)
-    t.match(output, /scale deployment\/sluice-api --replicas=0/)
+    t.match(
+      output,
+      /scale deployment\/sluice-api --replicas=0\n.* wait --for=delete pod -l app\.kubernetes\.io\/component=api/,
+    )
     t.equal(made, undefined)
+  })
+
+  t.test('if kubectl does not know whether the API runs, it restores nothing', async (t) => {
+    const { status, output, made } = inCluster(t, { FAIL: 'get pods' }, 'latest')
+    t.equal(status, 1)
+    t.match(output, /connection refused\n.*Nothing was changed/)
+    t.equal(made, undefined)
+  })
+
+  t.test('while the pod cannot start, it shows why, and it gives up when the cluster does not answer', async (t) => {
+    const waiting = inCluster(t, { PENDING: '30' }, 'latest')
+    t.equal(waiting.status, 0, waiting.output)
+    t.match(waiting.output, /still waiting\. Its pod: sluice-restore-1-x 0\/1 Pending/)
+    const unknown = inCluster(t, { FAIL: 'get job ' }, 'latest')
+    t.equal(unknown.status, 1)
+    t.match(unknown.output, /the state of the Job sluice-restore-\S+ is not known/)
   })
 
   t.test('it creates a Job that restores, migrates, begins an epoch and then ensures the first key', async (t) => {
@@ -166,12 +185,17 @@ function inCluster(t: Test, env: Record<string, string>, ...args: string[]) {
   const text = `case "$*" in
     *'create job'*--from=cronjob/sluice-restore*) cat ${home}/job.yaml ;;
     'patch --local '*) exec ${real} "$@" ;;
+    *"\${FAIL:-nothing fails}"*) echo 'dial tcp 10.0.0.1:6443: connection refused' >&2; exit 1 ;;
     'create -f -') cat >${home}/made.yaml ;;
+    *'get pods'*job-name=*) echo 'sluice-restore-1-x 0/1 Pending' ;;
     *'get pods'*) echo "\${PODS:-}" ;;
-    *'get job '*) echo "\${STATUS:-SuccessCriteriaMet Complete}" ;;
+    *'get job '*)
+      echo >>${home}/gets
+      [ "$(wc -l <${home}/gets)" -le "\${PENDING:-0}" ] || echo "\${STATUS:-SuccessCriteriaMet Complete}" ;;
     *logs*) echo what the Job wrote ;;
     *) echo "unexpected: $*" >&2; exit 1 ;;
   esac`
+  writeFileSync(join(home, 'sleep'), '#!/bin/sh\n', { mode: 0o755 })
   writeFileSync(join(home, 'kubectl'), `#!/bin/sh\n${text}\n`, { mode: 0o755 })
   const ran = restore({ PATH: `${home}:${process.env.PATH}`, ...env }, ...args)
   const made = spawnSync('cat', [join(home, 'made.yaml')], { encoding: 'utf8' }).stdout

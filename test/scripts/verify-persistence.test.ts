@@ -1,17 +1,21 @@
 import { execFile, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
-import type { Api, Sent } from '../../scripts/persistence/api.ts'
+import { type Api, openApi, type Sent } from '../../scripts/persistence/api.ts'
 import { type Target, verifyPersistence } from '../../scripts/persistence/verify.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const script = join(root, 'scripts/verify-persistence.ts')
 
 t.test('--local kills an embedded PostgreSQL while records are stored, and finds them all', async (t) => {
-  const { stdout } = await promisify(execFile)(process.execPath, [script, '--local', '--records', '600'])
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, '--local', '--records', '600'])
   t.match(stdout, /All acknowledged records are stored unchanged/)
+  t.match(stderr, /--- storing 600 records\n--- restarting PostgreSQL .*\n--- PostgreSQL is available again/)
   t.match(stdout, /records +│ 600 +│ 600 /)
 })
 
@@ -19,6 +23,29 @@ t.test('without an option for what to restart, it fails', async (t) => {
   const { status, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8' })
   t.equal(status, 2)
   t.match(stderr, /--restart pod, --restart-command <command>, or --local/)
+})
+
+t.test('an API that cannot be reached, or refuses the key, is an error within seconds', async (t) => {
+  const run = (url: string) =>
+    spawnSync(process.execPath, [script, '--restart-command', 'true', '--url', url], {
+      encoding: 'utf8',
+      env: { ...process.env, SLUICE_KEY: 'no key' },
+      // Before, it tried for 15 minutes.
+      timeout: 120_000,
+    })
+  const nobody = run('http://127.0.0.1:2')
+  t.equal(nobody.status, 2)
+  t.match(
+    nobody.stderr,
+    /^verify-persistence: http:\/\/127\.0\.0\.1:2 has not been available for \d+ s: fetch failed: connect ECONNREFUSED/,
+  )
+
+  const server = createServer((_, response) => response.writeHead(401).end('{"code":"unauthorized"}'))
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const say = () => {}
+  await t.rejects(openApi(`http://127.0.0.1:${port}`, 'no key', say), /returned 401: .*unauthorized/)
 })
 
 // A check that cannot fail proves nothing, so each kind of loss happens once.

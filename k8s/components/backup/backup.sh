@@ -23,6 +23,7 @@ main() {
   rm -rf "$BACKUPS"/.new-* "$BACKUPS"/.old-*
 
   check_free_space
+  await_database
   name=sluice-$(date -u +%Y%m%dT%H%M%SZ)
   new=$BACKUPS/.new-$name
   try mkdir "$new"

@@ -31,6 +31,20 @@ query() {
     --set=ON_ERROR_STOP=on --set=VERBOSITY=terse --set=SHOW_CONTEXT=never "$@"
 }
 
+# Waits until this pod can log in to PostgreSQL at DATABASE_URL, for at most CONNECT_WAIT_SECONDS (default: 60). A network policy admits a
+# new pod only after about a second, and the server may be restarting.
+await_database() {
+  local deadline=$((SECONDS + ${CONNECT_WAIT_SECONDS:=60})) waited=$CONNECT_WAIT_SECONDS errors
+  until errors=$(query --command=SELECT "$DATABASE_URL" 2>&1); do
+    if [ "$SECONDS" -ge "$deadline" ]; then
+      # One wait is enough: the record of this failure tries only once.
+      CONNECT_WAIT_SECONDS=0
+      die "cannot log in to PostgreSQL, tried for $waited s: $errors"
+    fi
+    sleep 1
+  done
+}
+
 # Lists the names of the backups, newest first. A backup that is being made or deleted has another form of name.
 backups() {
   find "${BACKUPS:?}" -mindepth 1 -maxdepth 1 -type d -name 'sluice-[0-9]*T[0-9]*Z' -exec basename {} ';' | sort -r
@@ -41,9 +55,15 @@ manifest() {
   sed -nE "s/^    \"$2\": \"?([^\",]*).*/\1/p" "$BACKUPS/$1/manifest.json"
 }
 
-# Stores the result of this run, like src/data/jobs.ts. Called when the job ends or fails. JOB SUCCEEDED FIGURES (a JSON object)
+# Stores the result of this run. Called when the job ends or fails. JOB SUCCEEDED FIGURES (a JSON object)
 record() {
-  query --set=job="$1" --set=succeeded="$2" --set=seconds="$SECONDS" --set=figures="$3" "$DATABASE_URL" <<'SQL' ||
+  (await_database && try store_result "$@") ||
+    say error 'the result of this run could not be stored in sluice.jobs, so /metrics does not show it'
+}
+
+# Like src/data/jobs.ts.
+store_result() {
+  query --set=job="$1" --set=succeeded="$2" --set=seconds="$SECONDS" --set=figures="$3" "$DATABASE_URL" <<'SQL'
     INSERT INTO sluice.jobs AS known (job, finished_at, succeeded, succeeded_at, seconds, figures)
     VALUES (:'job', now(), :'succeeded', CASE WHEN :'succeeded'::boolean THEN now() END, :seconds, :'figures')
     ON CONFLICT (job) DO UPDATE SET
@@ -53,5 +73,4 @@ record() {
       seconds      = excluded.seconds,
       figures      = excluded.figures;
 SQL
-    say error 'the result of this run could not be stored in sluice.jobs, so /metrics does not show it'
 }

@@ -24,6 +24,7 @@ main() {
   (cd "$folder" && sha256sum --quiet --check SHA256SUMS) >/dev/null 2>&1 ||
     die "$backup is damaged: its checksums do not match. Nothing was changed. Use another backup"
   contents=$(manifest "$backup" records)
+  await_database
   if [ "${2:-}" = --dry-run ]; then
     try query --file="$here/only-empty.sql" "$DATABASE_URL"
     try pg_restore --file=/dev/null "$folder/sluice.dump"

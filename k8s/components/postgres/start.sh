@@ -9,6 +9,19 @@ set -euo pipefail
 
 say() { printf '{"timestamp":"%(%FT%TZ)T","error_severity":"%s","message":"%s"}\n' -1 "$1" "$2" >&2; }
 
+# Makes each line of text a line of the log.
+as_json() {
+  local line
+  while IFS= read -r line; do
+    line=${line//\\/\\\\} line=${line//\"/\\\"} line=${line//[[:cntrl:]]/ }
+    if [[ $line =~ \]\ ([A-Z]+):\ +(.*) ]]; then
+      say "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
+    elif [ -n "$line" ]; then
+      say LOG "$line"
+    fi
+  done
+}
+
 # Exit at once while waiting. Without this, bash would leave SIGINT to the command that it runs.
 trap 'exit 143' TERM
 trap 'exit 130' INT
@@ -51,14 +64,15 @@ mark=$(printf '%s:%s' "$POSTGRES_USER" "$POSTGRES_PASSWORD" | sha256sum)
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   # Created in another folder and then moved: an interrupted first start leaves nothing that looks like a database.
   rm -rf "$PGDATA.new"
-  PGDATA="$PGDATA.new" docker-ensure-initdb.sh "${server[@]}"
+  PGDATA="$PGDATA.new" docker-ensure-initdb.sh "${server[@]}" 2>&1 | as_json
   mv --no-target-directory "$PGDATA.new" "$PGDATA"
 elif [ "$(cat "$volume/superuser" 2>/dev/null || true)" != "$mark" ]; then
   # Single-user mode needs no login, and the old password is not known here. A pipe, because ps shows arguments.
   printf "ALTER ROLE \"%s\" PASSWORD '%s'\n" "${POSTGRES_USER//\"/\"\"}" "${POSTGRES_PASSWORD//\'/\'\'}" |
-    postgres --single "${server[@]:1}" -c exit_on_error=on -c log_min_error_statement=panic postgres >/dev/null
+    postgres --single "${server[@]:1}" -c exit_on_error=on -c log_min_error_statement=panic postgres 2>&1 >/dev/null | as_json
   say LOG 'set the password of the superuser from the Secret'
 fi
 printf '%s\n' "$mark" >"$volume/superuser"
 
-exec docker-entrypoint.sh "${server[@]}"
+# Not through docker-entrypoint.sh: all that it would do now is print three lines of text.
+exec "${server[@]}"
