@@ -52,10 +52,11 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
 const LARGE = 65_536
 
 /** Fastify's own errors, by their stable codes (Fastify reference, "Errors"). */
-const FASTIFY_ERRORS: Record<string, [ProblemCode, string]> = {
+const FASTIFY_ERRORS: Record<string, [ProblemCode, string, headers?: Record<string, string>]> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: [
     'unsupported_media_type',
     'The Content-Type is missing or not supported. Use application/json.',
+    { accept: 'application/json' },
   ],
   FST_ERR_BAD_URL: ['invalid_request', 'The path is not valid percent-encoded UTF-8.'],
   FST_ERR_MAX_PARAM_LENGTH: ['invalid_request', 'A part of the path is too long.'],
@@ -66,7 +67,7 @@ export function toProblem(error: FastifyError, method = 'GET'): Problem {
   if (error instanceof Problem) return error
   if (error.validation !== undefined) return invalidQuery(error)
   const known = FASTIFY_ERRORS[error.code]
-  if (known !== undefined) return new Problem(known[0], known[1])
+  if (known !== undefined) return new Problem(known[0], known[1], { headers: known[2] ?? {} })
   if (error.statusCode !== undefined && error.statusCode < 500) return new Problem('invalid_request', error.message)
 
   const { kind, written } = classifyFailure(error)

@@ -95,6 +95,8 @@ t.test('the document has the media types of lists and of single records', async 
   t.same(Object.keys(get.responses['200'].content), [
     'application/json',
     'application/x-ndjson',
+    'application/ndjson',
+    'application/jsonl',
     'text/csv',
     'application/cloudevents-batch+json',
   ])
