@@ -51,8 +51,7 @@ export default fp(
     function respond(socket: Socket, problem: Problem, method?: string): void {
       const { code, status } = problem
       const requestId = randomUUID()
-      const name = method === undefined ? {} : { method }
-      if (app.admitToLog(code)) app.log.info({ requestId, ...name, route: null, status, code }, 'request')
+      if (app.admitToLog(code)) app.log.info({ requestId, method, route: null, status, code }, 'request')
       app.countRefusal?.(method ?? 'other', status)
       const body = JSON.stringify(problem.toDocument('', requestId))
       const head = [

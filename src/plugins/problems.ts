@@ -59,7 +59,7 @@ const FASTIFY_ERRORS: Record<string, [ProblemCode, string, headers?: Record<stri
     { accept: 'application/json' },
   ],
   FST_ERR_BAD_URL: ['invalid_request', 'The path is not valid percent-encoded UTF-8.'],
-  FST_ERR_MAX_PARAM_LENGTH: ['invalid_request', 'A part of the path is too long.'],
+  FST_ERR_MAX_PARAM_LENGTH: ['uri_too_long', 'A part of the path is too long.'],
 }
 
 /** @param method of the request: if it may write, the outcome depends on the failure */
