@@ -16,6 +16,9 @@ export interface Discarding {
 /** A client that sends a whole file before it reads the response gets the response, unless the file is larger than this. */
 export const DISCARD_BYTES = 128 * 1024 * 1024
 
+/** A server that closes waits for its clients only this long. */
+const CLOSING_MS = 2_000
+
 export const discarding = ({ STALL_SECONDS, MAX_BATCH_BYTES }: Config): Discarding => ({
   stallSeconds: STALL_SECONDS,
   discardBytes: Math.max(DISCARD_BYTES, 2 * MAX_BATCH_BYTES),
@@ -35,20 +38,30 @@ export default fp(
     })
     app.decorate('ignoreInput', (socket) => ignoreInput(socket, discardBytes))
 
+    let limitMs = stallSeconds * 1000
+    const lingering = new Set<Socket>()
+    app.addHook('preClose', async () => {
+      limitMs = Math.min(limitMs, CLOSING_MS)
+      lingering.forEach(limit)
+    })
+
     function linger(socket: Socket): void {
-      if (lingering.has(socket)) return
+      if (lingering.has(socket) || socket.destroyed) return
       lingering.add(socket)
       ignoreInput(socket, discardBytes)
-      const destroy = () => void socket.destroy()
-      const timer = setTimeout(destroy, stallSeconds * 1000).unref()
-      socket.once('end', destroy).once('close', () => clearTimeout(timer))
+      socket.once('end', () => socket.destroy()).once('close', () => lingering.delete(socket))
+      limit(socket)
       socket.end()
+    }
+
+    function limit(socket: Socket): void {
+      const timer = setTimeout(() => socket.destroy(), limitMs).unref()
+      socket.once('close', () => clearTimeout(timer))
     }
   },
   { name: 'lingering' },
 )
 
-const lingering = new WeakSet<Socket>()
 const ignored = new WeakSet<Socket>()
 
 function ignoreInput(socket: Socket, maxBytes: number): void {

@@ -15,9 +15,14 @@ const MiB = 1024 * 1024
 /** Larger than a body may be, and than what the kernels buffer. */
 const LARGE = Buffer.alloc(20 * MiB, ' ')
 
-const { app, key, makeKey } = await createApp(t)
+const { app, key, makeKey, post } = await createApp(t)
 const port = await listen(app)
 const reader = (await makeKey({ scopes: ['read'] })).token
+const limited = (await makeKey({ recordsPerSecond: 1 })).token
+await post(
+  Array.from({ length: 1000 }, () => ({ source: 's', type: 't' })),
+  { authorization: `Bearer ${limited}` },
+)
 const json = (token: string) => ({ Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' })
 
 /** Requests with a body that nobody needs. */
@@ -25,6 +30,7 @@ const REFUSED: [code: ProblemCode, method: string, path: string, headers: Record
   ['body_too_large', 'POST', '/v1/records', json(key)],
   ['unauthorized', 'POST', '/v1/records', {}],
   ['unauthorized', 'POST', '/v1/records', json('unknown')],
+  ['rate_limited', 'POST', '/v1/records', json(limited)],
   ['forbidden', 'POST', '/v1/records', json(reader)],
   ['unsupported_media_type', 'POST', '/v1/records', { ...json(key), 'Content-Type': 'text/plain' }],
   ['unsupported_media_type', 'POST', '/v1/keys', { ...json(key), 'Content-Type': 'not a type' }],
@@ -178,6 +184,36 @@ t.test('a connection that its client does not close is closed after STALL_SECOND
   const received = (await socket.setEncoding('latin1').toArray()).join('')
   t.match(received, /ok\n$/)
   await closed
+})
+
+t.test('a server that closes does not wait for clients that do not', async (t) => {
+  // After fifteen seconds, the remaining connections would be cut off, with a line in the log.
+  const own = await createApp(t, { STALL_SECONDS: '60', CLOSE_SECONDS: '10' })
+  const ownPort = await listen(own.app)
+  const lingerers = await Promise.all(
+    ['before', 'while'].map(async () => {
+      const socket = connect({ port: ownPort, host: '127.0.0.1', allowHalfOpen: true })
+      t.teardown(() => socket.destroy())
+      socket.on('error', () => {})
+      await once(socket, 'connect')
+      return socket
+    }),
+  )
+  const [before, during] = lingerers as [Socket, Socket]
+  before.write(head('POST', '/nothing', { Connection: 'close', 'Content-Length': '10' }))
+  await once(before.resume(), 'end')
+  // This one still sends lines when the server closes.
+  const lines = { Authorization: `Bearer ${own.key}`, 'Content-Type': 'application/x-ndjson', 'Content-Length': '10' }
+  during.write(head('POST', '/v1/records', lines))
+  await until('the request', () => own.app.ingestMemory.used > 0)
+  const closed = own.app.close()
+  const received = (await during.setEncoding('latin1').toArray()).join('')
+  t.match(received, /^HTTP\/1\.1 503 /)
+  await closed
+  t.same(
+    own.logs.filter(({ connections }) => connections !== undefined),
+    [],
+  )
 })
 
 t.test('what follows the last request of a connection is not processed', async (t) => {
