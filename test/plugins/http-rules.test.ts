@@ -128,9 +128,12 @@ t.test('the target of a URL is its path and query', async (t) => {
     exchange(port, `GET ${url} HTTP/1.1\r\nHost: a\r\n${`Authorization: Bearer ${key}`}\r\n\r\n`)
   t.equal((await absolute('http://a/v1/records?limit=1')).json.records.length, 1)
   t.match((await absolute('http://a/v1/records?limit=1')).headers.link, /^<\/v1\/records\?limit=1&cursor=/)
-  const missing = await absolute('http://a?x=1')
+  const missing = await absolute('http://a/nothing?x=1')
   isProblem(t, missing, 'route_not_found')
-  t.equal(missing.json.instance, '/')
+  t.equal(missing.json.instance, '/nothing')
+  const root = await exchange(port, head('GET', '/'))
+  t.equal((await absolute('http://a?x=1')).status, root.status, 'a URL without a path')
+  t.equal((await absolute('http://a')).status, root.status)
 })
 
 t.test('an HTTP/1.0 client that expects 100 Continue gets only the response', async (t) => {
