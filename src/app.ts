@@ -10,16 +10,19 @@ import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
 import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
 import bodies from './plugins/bodies.ts'
+import clientErrors from './plugins/client-errors.ts'
 import closing from './plugins/closing.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
+import httpRules from './plugins/http-rules.ts'
 import jobs from './plugins/job-metrics.ts'
 import keys from './plugins/keys.ts'
 import limits from './plugins/limits.ts'
+import lingering, { discarding } from './plugins/lingering.ts'
 import logThrottle from './plugins/log-throttle.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
-import problems, { onClientError, sendProblem, toProblem } from './plugins/problems.ts'
+import problems, { sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
 import responseMemory from './plugins/response-memory.ts'
 import shedding from './plugins/shedding.ts'
@@ -27,6 +30,7 @@ import stalledWriters from './plugins/stalled-writers.ts'
 import storage from './plugins/storage.ts'
 import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
 import tracing from './plugins/tracing.ts'
+import unmatched from './plugins/unmatched.ts'
 import settings from './plugins/unsafe-settings.ts'
 import writer from './plugins/writer.ts'
 import health from './routes/health.ts'
@@ -53,8 +57,9 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     // While the server closes, requests in flight get their response. Only idle connections are closed.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    http: headerTimeouts(config),
-    clientErrorHandler: (error, socket) => onClientError(app, error, socket),
+    // plugins/http-rules.ts checks the Host header.
+    http: { ...headerTimeouts(config), requireHostHeader: false },
+    clientErrorHandler: (error, socket) => app.onClientError(error, socket),
     // Called for a path that the router cannot read. No hook runs for such a request.
     frameworkErrors: (error: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
       // Without hooks, the request does not wait in plugins/fair-turns.ts. Closing its connection slows a flood down instead:
@@ -69,12 +74,16 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
   await app.register(metrics)
   await app.register(timeouts)
-  await app.register(bodies, { stallSeconds: config.STALL_SECONDS })
+  await app.register(lingering, discarding(config))
+  await app.register(bodies, discarding(config))
   await app.register(logThrottle)
+  await app.register(clientErrors)
   await app.register(accessLog)
   await app.register(tracing)
-  await app.register(openapi)
+  await app.register(httpRules)
+  await app.register(unmatched)
   await app.register(problems)
+  await app.register(openapi)
 
   await app.register(closing)
   await app.register(responseMemory)
@@ -96,7 +105,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(ingest)
   await app.register(records)
   await app.register(keyRoutes)
-  app.refuseOtherMethods()
+  app.answerOtherMethods()
   return app
 }
 

@@ -41,6 +41,7 @@ export const PROBLEMS = {
   unauthorized: { status: 401, title: 'No valid API key', retryable: false },
   forbidden: { status: 403, title: 'The key lacks a scope', retryable: false },
   not_found: { status: 404, title: 'Not found', retryable: false },
+  route_not_found: { status: 404, title: 'The API has no such path', retryable: false },
   method_not_allowed: { status: 405, title: 'The method is not allowed here', retryable: false },
   not_acceptable: { status: 406, title: 'None of the available media types is accepted', retryable: false },
   request_timeout: { status: 408, title: 'The request arrived too slowly', retryable: true },
@@ -48,9 +49,11 @@ export const PROBLEMS = {
   inflates_too_far: { status: 413, title: 'The compression ratio of the body is too high', retryable: false },
   too_complex: { status: 413, title: 'The body or a record has too many parts', retryable: false },
   too_many_records: { status: 413, title: 'The batch has too many records', retryable: false },
+  uri_too_long: { status: 414, title: 'The path and query are too long', retryable: false },
   unsupported_media_type: { status: 415, title: 'The media type is not supported', retryable: false },
   unsupported_charset: { status: 415, title: 'The charset is not supported', retryable: false },
   unsupported_encoding: { status: 415, title: 'The content encoding is not supported', retryable: false },
+  expectation_failed: { status: 417, title: 'The Expect header is not supported', retryable: false },
   rate_limited: { status: 429, title: 'The key exceeds its rate limit', retryable: true },
   headers_too_large: { status: 431, title: 'The headers are too large', retryable: false },
 
@@ -73,10 +76,12 @@ export const PROBLEMS = {
 
   // The service
   internal_error: { status: 500, title: 'Internal error', retryable: true },
+  not_implemented: { status: 501, title: 'The method or transfer coding is not supported', retryable: false },
   overloaded: { status: 503, title: 'This instance is overloaded', retryable: true },
   draining: { status: 503, title: 'This instance is shutting down', retryable: true },
   database_unavailable: { status: 503, title: 'The database is unavailable', retryable: true },
   query_timeout: { status: 503, title: 'The query took too long', retryable: true },
+  http_version_not_supported: { status: 505, title: 'The HTTP version is not supported', retryable: false },
   storage_full: { status: 507, title: 'The storage is full', retryable: true },
 } as const satisfies Record<string, Entry>
 

@@ -35,7 +35,9 @@ export function chooseFormat(headers: IncomingHttpHeaders): BodyFormat {
     const types = MEDIA_TYPES.join(', ')
     const detail = `Content-Type ${essence === '' ? 'is missing' : `${essence} is not supported`}. Supported types: ${types}.`
     // RFC 9110, section 15.5.16; Accept-Post is defined in Linked Data Platform 1.0, section 7.1.
-    throw new Problem('unsupported_media_type', detail, { headers: { 'accept-post': types } })
+    throw new Problem('unsupported_media_type', detail, {
+      headers: { accept: types, 'accept-post': types },
+    })
   }
   // RFC 8259, section 8.1: JSON between systems is UTF-8.
   const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/.exec(contentType)?.[1]

@@ -23,10 +23,15 @@ export const ENCODINGS = Object.keys(INFLATERS) as Encoding[]
  * small body can inflate to, and no client needs them
  */
 export function readEncoding(header: string | undefined): Encoding | undefined {
-  const name = header?.trim().toLowerCase() ?? ''
-  if (name === '' || name === 'identity') return undefined
-  const encoding = ENCODINGS.find((one) => one === name.replace(/^x-gzip$/, 'gzip'))
-  if (encoding !== undefined) return encoding
+  if (header === undefined) return undefined
+  // Empty elements of a list are ignored (RFC 9110, section 5.6.1.2).
+  const names = header
+    .toLowerCase()
+    .split(/[\s,]+/)
+    .filter((name) => name !== '' && name !== 'identity')
+  if (names.length === 0) return undefined
+  const encoding = ENCODINGS.find((one) => one === names[0]?.replace(/^x-gzip$/, 'gzip'))
+  if (encoding !== undefined && names.length === 1) return encoding
   // RFC 9110, section 12.5.3: a 415 lists the supported encodings.
   const headers = { 'accept-encoding': ENCODINGS.join(', ') }
   throw new Problem(

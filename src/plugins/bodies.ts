@@ -2,19 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { pauseReading, resumeReading } from '../lib/pause-reading.ts'
-
-/**
- * How many bytes of an unwanted body are read and dropped: twice the default MAX_BATCH_BYTES. A sender with a wrong key can
- * finish sending and then read the response. If more arrives, the connection is closed.
- */
-export const DISCARD_BYTES = 32 * 1024 * 1024
-
-/**
- * How many connections may read a piece of an unwanted body, at most 64 KiB, in one iteration of the event loop. Without this
- * limit, libuv reads up to 2 MiB from each: 800 connections that send at full speed make an iteration take a second.
- */
-export const MAX_PIECES = 8
+import { pauseReading } from '../lib/pause-reading.ts'
+import { readInTurn } from '../lib/read-in-turn.ts'
+import type { Discarding } from './lingering.ts'
 
 /**
  * How many requests may wait behind another one on the same connection (HTTP pipelining). Node.js parses all that a
@@ -28,12 +18,12 @@ export const MAX_PIPELINED = 32
  * routes, and when such a route refuses the request, the body is dropped as it arrives, and the response does not wait for it.
  */
 export default fp(
-  async function bodies(app: FastifyInstance, { stallSeconds }: { stallSeconds: number }) {
+  async function bodies(app: FastifyInstance, limits: Discarding) {
     // Fastify's own parsers buffer up to 1 MiB of a body, even on paths without a route.
     app.removeAllContentTypeParsers()
     app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 
-    app.decorate('discardBody', (request, response) => discard(request, response, stallSeconds * 1000))
+    app.decorate('discardBody', (request, response) => discard(request, response, limits))
     app.server.prependListener(
       'request',
       limitPipeline((text) => app.log.warn(text)),
@@ -45,53 +35,37 @@ export default fp(
       done()
     })
   },
-  { name: 'bodies' },
+  { name: 'bodies', dependencies: ['lingering'] },
 )
 
 const discarded = new WeakSet<IncomingMessage>()
 
-function discard(request: IncomingMessage, response: ServerResponse, deadlineMs: number): void {
+function discard(request: IncomingMessage, response: ServerResponse, { stallSeconds, discardBytes }: Discarding): void {
   const { 'content-length': length, 'transfer-encoding': coding } = request.headers
   if ((length === undefined && coding === undefined) || request.readableEnded || discarded.has(request)) return
   discarded.add(request)
+  const { socket } = request
   const afterResponse = (act: () => void) => (response.writableFinished ? act() : void response.once('finish', act))
-  // This also closes the connection.
-  const cutOff = () => void request.destroy()
   let bytes = 0
   // The connection may break. Nothing needs the rest of the body.
   request.on('error', () => {})
   request.on('data', (chunk: Buffer) => {
     bytes += chunk.length
-    // Not synchronously: Node.js resumes reading in the next tick, and a pause before that has no effect (see lib/pause-reading.ts).
-    if (bytes <= DISCARD_BYTES) return void queueMicrotask(() => waitToRead(request))
+    if (bytes <= discardBytes) {
+      // Not synchronously: Node.js resumes reading in the next tick, and a pause before that has no effect (see lib/pause-reading.ts).
+      return void queueMicrotask(() => request.complete || readInTurn(socket))
+    }
     request.pause()
-    afterResponse(cutOff)
+    // Without this, closing the connection would read on (plugins/lingering.ts).
+    pauseReading(socket)
+    afterResponse(() => socket.destroySoon())
   })
   afterResponse(() => {
     if (request.closed) return
-    const timer = setTimeout(cutOff, deadlineMs).unref()
+    // This also closes the connection.
+    const timer = setTimeout(() => request.destroy(), stallSeconds * 1000).unref()
     request.once('close', () => clearTimeout(timer))
   })
-}
-
-/** Connections that wait to be read again, in order. */
-const waitingSockets = new Set<Socket>()
-
-function waitToRead({ complete, socket }: IncomingMessage): void {
-  if (complete || socket.destroyed || waitingSockets.has(socket)) return
-  pauseReading(socket)
-  if (waitingSockets.size === 0) setImmediate(resumeWaiting)
-  waitingSockets.add(socket)
-}
-
-function resumeWaiting(): void {
-  let pieces = 0
-  for (const socket of waitingSockets) {
-    if (++pieces > MAX_PIECES) break
-    waitingSockets.delete(socket)
-    resumeReading(socket)
-  }
-  if (waitingSockets.size > 0) setImmediate(resumeWaiting)
 }
 
 function limitPipeline(warn: (text: string) => void) {
@@ -112,7 +86,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /**
      * Reads and drops an unwanted body; the response does not wait for it. The connection can be used again. It is closed if
-     * the body is larger than DISCARD_BYTES, or still arrives STALL_SECONDS after the response.
+     * the body is larger than `discardBytes`, or still arrives STALL_SECONDS after the response.
      */
     discardBody(request: IncomingMessage, response: ServerResponse): void
   }

@@ -7,10 +7,14 @@ import { VERSION } from '../lib/version.ts'
 import type { Counts } from '../schemas/results.ts'
 import accessLog, { requestId } from './access-log.ts'
 import bodies from './bodies.ts'
+import clientErrors from './client-errors.ts'
+import httpRules from './http-rules.ts'
+import lingering, { discarding } from './lingering.ts'
 import logThrottle from './log-throttle.ts'
 import { processMetrics } from './metrics/process.ts'
 import { measureRequests, registerRecordMetrics } from './metrics/requests.ts'
-import problems, { onClientError } from './problems.ts'
+import problems from './problems.ts'
+import unmatched from './unmatched.ts'
 
 /**
  * The registry of all metrics, and GET /metrics on a server of its own: it needs no key, so clients must not reach it.
@@ -28,6 +32,7 @@ export default fp(
     app.decorate('measureRequest', ({ method, routeOptions }, { statusCode, elapsedTime }) =>
       observe(method, routeOptions.url, statusCode, elapsedTime / 1000),
     )
+    app.decorate('countRefusal', (method, status) => observe(method, undefined, status, 0))
     app.addHook('onResponse', (request, reply, done) => {
       app.measureRequest(request, reply)
       done()
@@ -64,16 +69,22 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
     genReqId: requestId,
     // A scraper keeps its connection open. It repeats a scrape that is cut off.
     forceCloseConnections: true,
-    clientErrorHandler: (error, socket) => onClientError(server, error, socket),
+    // http-rules.ts checks the Host header.
+    http: { requireHostHeader: false },
+    clientErrorHandler: (error, socket) => server.onClientError(error, socket),
   })
-  await server.register(bodies, { stallSeconds: config.STALL_SECONDS })
+  await server.register(lingering, discarding(config))
+  await server.register(bodies, discarding(config))
   await server.register(logThrottle)
+  await server.register(clientErrors)
   await server.register(accessLog)
-  await server.register(problems, { hint: 'Only /metrics is on this port.' })
+  await server.register(httpRules)
+  await server.register(unmatched, { hint: 'Only /metrics is on this port.' })
+  await server.register(problems)
   server.get('/metrics', { config: { quiet: true } }, async (_request, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),
   )
-  server.refuseOtherMethods()
+  server.answerOtherMethods()
   return server
 }
 
@@ -86,5 +97,7 @@ declare module 'fastify' {
     recordCounts: Counts
     /** For requests that run no hooks; all others are measured by one. */
     measureRequest(request: FastifyRequest, reply: FastifyReply): void
+    /** For what reaches no route: see client-errors.ts. Absent on the metrics server, whose requests are not measured. */
+    countRefusal?: (method: string, status: number) => void
   }
 }

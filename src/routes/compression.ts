@@ -10,8 +10,8 @@ export const COMPRESSED_AT_ONCE = 64 * 1024
  */
 export const COMPRESSION = {
   encodings: ['zstd' as const, 'br' as const, 'gzip' as const],
-  // The library's own list lacks application/x-ndjson.
-  customTypes: /^text\/csv\b|[/+-](?:nd)?json\b/,
+  // The library's own list lacks the types of lines.
+  customTypes: /^text\/csv\b|[/+-](?:nd)?jsonl?\b/,
   syncThreshold: COMPRESSED_AT_ONCE,
   brotliOptions: {
     params: {

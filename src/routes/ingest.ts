@@ -31,9 +31,6 @@ const routes: FastifyPluginAsync = async (app) => {
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
 
-  // Otherwise Node.js sends 100 Continue at once, before the key is checked.
-  app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response))
-
   app.post('/v1/records', {
     schema: INGEST_SCHEMA,
     config: { shed: 'ingest', readsBody: true },

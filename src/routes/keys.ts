@@ -148,12 +148,9 @@ function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: 
 }
 
 /** @throws Problem unsupported_media_type */
-function requireJson({ headers }: FastifyRequest): void {
-  if (
-    before(headers['content-type'] ?? '', ';')
-      .trim()
-      .toLowerCase() === 'application/json'
-  )
-    return
-  throw new Problem('unsupported_media_type', 'The Content-Type must be application/json.')
+function requireJson(request: FastifyRequest): void {
+  const type = before(request.headers['content-type'] ?? '', ';')
+  if (type.trim().toLowerCase() === 'application/json') return
+  const headers = { accept: 'application/json' }
+  throw new Problem('unsupported_media_type', 'The Content-Type must be application/json.', { headers })
 }

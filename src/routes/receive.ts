@@ -4,6 +4,7 @@ import type { Key } from '../access/key.ts'
 import { type BodyLimits, readBody } from '../ingest/body.ts'
 import { abandon, type Encoding, inflate, toBodyProblem } from '../ingest/inflate.ts'
 import { requestBytes } from '../ingest/memory.ts'
+import { brokenBy } from '../lib/broken-body.ts'
 
 export type Reserve = (bytes?: number) => void
 
@@ -49,8 +50,10 @@ export async function receiveBody(
   }
 }
 
-/** @throws Problem incomplete_body if the sender has already disconnected: a closed stream emits no further event */
+/** @throws Problem if the body is already broken, or its sender has disconnected: a closed stream emits no further event */
 export function openBody({ raw }: FastifyRequest, encoding: Encoding | undefined): Readable {
+  const broken = brokenBy(raw)
+  if (broken !== undefined) throw broken
   if (raw.destroyed) throw toBodyProblem(raw.errored)
   return inflate(raw, encoding)
 }

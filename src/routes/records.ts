@@ -7,18 +7,14 @@ import type { Key } from '../access/key.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
+import { LINE_TYPES } from '../schemas/media-types.ts'
 import { RecordSchema } from '../schemas/record.ts'
 import { json, refusals, text } from '../schemas/responses.ts'
 import { COMPRESSED_AT_ONCE, COMPRESSION, compressorBytes } from './compression.ts'
-import { negotiate } from './negotiate.ts'
+import { negotiate, negotiateEncoding, VARY } from './negotiate.ts'
 import { whileReading } from './while-reading.ts'
 
-const LIST_TYPES = [
-  'application/json',
-  'application/x-ndjson',
-  'text/csv',
-  'application/cloudevents-batch+json',
-] as const
+const LIST_TYPES = ['application/json', ...LINE_TYPES, 'text/csv', 'application/cloudevents-batch+json'] as const
 const RECORD_TYPES = ['application/json', 'application/cloudevents+json'] as const
 
 const common = { tags: ['read'], security: [{ key: [] }] }
@@ -52,11 +48,12 @@ const routes: FastifyPluginAsync = async (app) => {
     config: { shed: 'read' },
     onRequest: app.requireScope('read'),
     handler: whileReading<{ Querystring: ListQuery }>(async (request, reply, { signal, reserve }) => {
+      reply.header('vary', VARY)
       const type = negotiate(request, LIST_TYPES)
+      const allowsIdentity = negotiateEncoding(request, 'compressed')
       const [semaphore, key] = [app.semaphores.list, request.key as Key]
       const reader = { db: app.db.list, primary, semaphore, key, signal }
-      reply.header('vary', 'Accept, Accept-Encoding')
-      if (type === 'application/x-ndjson' || type === 'text/csv') {
+      if (type !== 'application/json' && type !== 'application/cloudevents-batch+json') {
         reserve(EXPORT_BYTES + compressorBytes(request))
         const format = type === 'text/csv' ? CSV : NDJSON
         const pages = await openExport(reader, request.query, format, config.OUTAGE_HOLD_SECONDS * 1000)
@@ -70,7 +67,7 @@ const routes: FastifyPluginAsync = async (app) => {
       checkAgain(request)
       if (body.length > COMPRESSED_AT_ONCE) reserve(body.buffer.byteLength + compressorBytes(request))
       if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
-      return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(body)
+      return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(encodable(body, allowsIdentity))
     }),
   })
 
@@ -87,22 +84,30 @@ const routes: FastifyPluginAsync = async (app) => {
         ...refusals(),
       },
     },
+    compress: COMPRESSION,
     config: { shed: 'read' },
     onRequest: app.requireScope('read'),
     handler: whileReading<{ Params: Identity }>(async (request, reply, { signal, reserve }) => {
       const { source, id } = request.params
+      reply.header('vary', VARY)
       const type = negotiate(request, RECORD_TYPES)
+      // Compressing a single record takes longer than sending it.
+      const allowsIdentity = negotiateEncoding(request, 'identity')
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const [semaphore, key] = [app.semaphores.read, request.key as Key]
       const reader = { db: app.db.read, primary, semaphore, key, signal }
       const record = await readRecord(reader, source, id, shape, reserve)
       checkAgain(request)
-      return reply.header('vary', 'Accept').type(`${type}; charset=utf-8`).send(record)
+      if (!allowsIdentity) reserve(record.buffer.byteLength + compressorBytes(request))
+      return reply.type(`${type}; charset=utf-8`).send(encodable(record, allowsIdentity))
     }),
   })
 }
 
 export default routes
+
+/** The library compresses a stream of any length, but not a short text. */
+const encodable = (body: Buffer, allowsIdentity: boolean) => (allowsIdentity ? body : Readable.from([body]))
 
 /** Reading may have taken long, so the key is checked again. @throws Problem unauthorized, forbidden, source_forbidden */
 const checkAgain = (request: FastifyRequest) => request.server.watchKey(request, 'read').throwIfAborted()

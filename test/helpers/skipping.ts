@@ -18,6 +18,9 @@ const SOURCES = {
   flock: 'the package util-linux',
   'pg_dump of PostgreSQL 18': 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
   openssl: 'the package openssl',
+  curl: 'the package curl',
+  python3: 'the package python3',
+  nginx: 'the package nginx',
   script: 'the package bsdutils or util-linux',
   chromium: 'the package chromium',
 }

@@ -32,7 +32,7 @@ t.test('a request is logged in one line with its id, trace, route template, stat
   const read = await get('/v1/records/s/log%2F1')
   t.match(lineOf(read.headers['x-request-id']), [{ route: '/v1/records/:source/:id', status: 200 }])
   const none = await get('/v1/nothing/log%2F1')
-  t.match(lineOf(none.headers['x-request-id']), [{ route: null, status: 404, code: 'not_found' }])
+  t.match(lineOf(none.headers['x-request-id']), [{ route: null, status: 404, code: 'route_not_found' }])
   const refused = await post('{')
   t.match(lineOf(refused.headers['x-request-id']), [{ status: 400, code: 'invalid_json' }])
 })

@@ -45,11 +45,11 @@ t.test('input that is not HTTP is logged like any other refusal, and no more oft
   t.match(
     // Only these lines: others, about the database, may come before.
     app.logs.filter(({ msg }) => msg === 'request'),
-    [{ status: 400, code: 'invalid_request', requestId: first.json.requestId }],
+    [{ status: 501, code: 'not_implemented', requestId: first.json.requestId }],
   )
   await times(30, () => exchange(port, 'FOO / HTTP/1.1\r\n\r\n'))
   await app.app.close()
-  t.same(countLines(app, 'invalid_request'), { requests: 10, suppressed: 21 })
+  t.same(countLines(app, 'not_implemented'), { requests: 10, suppressed: 21 })
 })
 
 t.test('the causes of refusals during an outage do not flood the log either', async (t) => {

@@ -30,10 +30,10 @@ t.test('a separate server serves GET /metrics, and nothing else', async (t) => {
     const { statusCode, headers, body } = await app.metricsServer.inject({ method, url })
     return { status: statusCode, headers, json: JSON.parse(body) }
   }
-  isProblem(t, await ask('GET', '/'), 'not_found')
-  isProblem(t, await ask('GET', '/v1/records'), 'not_found')
+  isProblem(t, await ask('GET', '/'), 'route_not_found')
+  isProblem(t, await ask('GET', '/v1/records'), 'route_not_found')
   isProblem(t, await ask('POST', '/metrics'), 'method_not_allowed')
-  isProblem(t, await get('/metrics'), 'not_found', { name: 'on the port of the API' })
+  isProblem(t, await get('/metrics'), 'route_not_found', { name: 'on the port of the API' })
 })
 
 t.test('two servers in one process count separately', async (t) => {

@@ -159,11 +159,14 @@ t.test('Accept selects the format, and JSON is the default', async (t) => {
     ['Application/JSON;q=0.1;charset=utf-8, TEXT/CSV; Header = "a, b;c\\"" ;Q=0.2', 'text/csv'],
     ['application/x-ndjson; charset="utf-8", application/json;q=0.9', 'application/x-ndjson'],
     ['', 'application/json'],
+    // Without any media type, the header is ignored.
+    [';,;', 'application/json'],
+    ['a;b="c', 'application/json'],
   ] as const) {
     t.match((await get('/v1/records?limit=1', { accept })).headers['content-type'], type, accept)
   }
   t.match((await get('/v1/records?limit=1')).headers['content-type'], 'application/json')
-  for (const accept of ['text/html', 'application/json;q=0', ';,;', 'a;b="c'])
+  for (const accept of ['text/html', 'application/json;q=0'])
     isProblem(t, await get('/v1/records?limit=1', { accept }), 'not_acceptable', { name: accept })
 })
 

@@ -1,0 +1,72 @@
+import { METHODS } from 'node:http'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { before } from '../lib/before.ts'
+import { nearestPath } from '../lib/nearest-path.ts'
+import { Problem } from '../problems.ts'
+
+/** What follows a CONNECT is not HTTP: see client-errors.ts. */
+const ANSWERED = METHODS.filter((method) => method !== 'CONNECT').sort()
+
+/**
+ * Answers requests that match no route. On the path of a route, OPTIONS lists the allowed methods (RFC 9110, section 9.3.7) and
+ * every other method gets 405 with the same list (section 15.5.6). On other paths, the response names the nearest one.
+ */
+export default fp(
+  async function unmatched(app: FastifyInstance, { hint }: { hint?: string }) {
+    for (const method of ANSWERED) if (!app.supportedMethods.includes(method)) app.addHttpMethod(method)
+    const urls = new Set<string>()
+    app.addHook('onRoute', ({ url }) => void urls.add(url))
+    let paths: string[] = []
+    let allMethods = ''
+
+    app.decorate('routeNotFound', ({ url }) => {
+      const path = before(url, '?')
+      const detail = hint ?? `Did you mean ${nearestPath(path, paths)}? /docs lists all paths.`
+      return new Problem('route_not_found', `There is no path ${path}. ${detail}`)
+    })
+    app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
+      // The server as a whole (RFC 9112, section 3.2.4).
+      if (request.method === 'OPTIONS' && request.url === '*') return reply.code(204).header('allow', allMethods).send()
+      throw app.routeNotFound(request)
+    })
+
+    app.decorate('answerOtherMethods', () => {
+      paths = [...urls].filter((url) => url.startsWith('/v1/'))
+      paths.push(...[...urls].filter((url) => !/^\/(?:v1|docs)\/|\*/.test(url)))
+      const all = new Set<string>()
+      for (const url of [...urls]) {
+        const others = ANSWERED.filter((method) => !app.hasRoute({ url, method }))
+        const allowed = ANSWERED.filter((method) => method === 'OPTIONS' || !others.includes(method))
+        for (const method of allowed) all.add(method)
+        answer(url, others, allowed.join(', '))
+      }
+      allMethods = ANSWERED.filter((method) => all.has(method)).join(', ')
+    })
+
+    function answer(url: string, others: string[], allow: string): void {
+      app.route({
+        url,
+        method: others,
+        schema: { hide: true },
+        // In onRequest, before any body is read.
+        onRequest: ({ method, headers }, reply) => {
+          // CloudEvents HTTP webhook 1.0.2, section 4.2: a path that takes no events refuses the handshake of a sender.
+          const isHandshake = headers['webhook-request-origin'] !== undefined
+          if (method === 'OPTIONS' && !isHandshake) return void reply.code(204).header('allow', allow).send()
+          throw new Problem('method_not_allowed', `Allowed methods: ${allow}.`, { headers: { allow } })
+        },
+        handler: () => undefined,
+      })
+    }
+  },
+  { name: 'unmatched' },
+)
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    routeNotFound(request: FastifyRequest): Problem
+    /** Call it after all routes are registered. */
+    answerOtherMethods(): void
+  }
+}
