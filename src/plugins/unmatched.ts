@@ -26,10 +26,11 @@ export default fp(
       return new Problem('route_not_found', `There is no path ${path}. ${detail}`)
     })
     app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
-      // The server as a whole (RFC 9112, section 3.2.4).
-      if (request.method === 'OPTIONS' && request.url === '*') return reply.code(204).header('allow', allMethods).send()
+      if (request.method === 'OPTIONS' && request.url === '*') return describeServer(reply)
       throw app.routeNotFound(request)
     })
+    /** RFC 9112, section 3.2.4. The router takes `*` for `/`, if there is such a path. */
+    const describeServer = (reply: FastifyReply) => void reply.code(204).header('allow', allMethods).send()
 
     app.decorate('answerOtherMethods', () => {
       paths = [...urls].filter((url) => url.startsWith('/v1/'))
@@ -50,7 +51,9 @@ export default fp(
         method: others,
         schema: { hide: true },
         // In onRequest, before any body is read.
-        onRequest: ({ method, headers }, reply) => {
+        onRequest: (request, reply) => {
+          const { method, headers } = request
+          if (method === 'OPTIONS' && request.url === '*') return describeServer(reply)
           // CloudEvents HTTP webhook 1.0.2, section 4.2: a path that takes no events refuses the handshake of a sender.
           const isHandshake = headers['webhook-request-origin'] !== undefined
           if (method === 'OPTIONS' && !isHandshake) return void reply.code(204).header('allow', allow).send()

@@ -26,7 +26,6 @@ const PATHS = [
 
 t.test('any other method on the path of a route is 405 and names the allowed ones, without a key', async (t) => {
   for (const [path, allow] of PATHS) {
-    // What follows a CONNECT is not HTTP.
     // What follows a CONNECT is not HTTP. The response to HEAD has no document.
     const others = METHODS.filter((method) => !['CONNECT', 'HEAD', ...allow.split(', ')].includes(method))
     for (const method of others) {
