@@ -34,7 +34,7 @@ const LEAVES: Record<string, string[]> = {
   schemas: ['problems.ts'],
   lib: ['problems.ts'],
   'problems.ts': [],
-  'config.ts': [],
+  'config.ts': ['lib'],
 }
 
 /** The files or folders that may import a package. A package without an entry is allowed everywhere. */
