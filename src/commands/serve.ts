@@ -30,6 +30,10 @@ async function serve(config: Config, logger: Logger, stop: Stop, options: { migr
   try {
     const key = options.migrate ? await prepare(config, logger, database) : undefined
     const app = await buildApp({ ...config, DATABASE_URL: database.api }, logger)
+    app.unsupportedDatabase.then((error) => {
+      logger.fatal(explain(error))
+      exit(logger, 1)
+    })
     await listen(app, config)
     stop.run = (signal) => drain(app, database, signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0)
     if (key !== undefined) process.stderr.write(`\n${firstRecord(app, key)}\n\n`)

@@ -15,6 +15,7 @@ const SOURCES = {
   'age-keygen': 'https://age-encryption.org, or the package age',
   shellcheck: 'https://www.shellcheck.net, or the package shellcheck',
   '/usr/sbin/syslog-ng': 'the package syslog-ng-core',
+  '/usr/sbin/pgbouncer': 'the package pgbouncer',
   flock: 'the package util-linux',
   'pg_dump of PostgreSQL 18': 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
   openssl: 'the package openssl',
