@@ -11,6 +11,7 @@ import { type Config, ConfigSchema } from './config.ts'
 import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
 import bodies from './plugins/bodies.ts'
 import closing from './plugins/closing.ts'
+import connections from './plugins/connections.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
 import jobs from './plugins/job-metrics.ts'
@@ -76,6 +77,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(problems)
 
   await app.register(closing)
+  await app.register(connections)
   await app.register(responseMemory)
   await app.register(database)
   await app.register(readiness)

@@ -85,10 +85,7 @@ class Stdout implements DestinationStream {
 
   constructor() {
     // The last lines are written synchronously: an asynchronous write would not end before the process.
-    process.once('exit', () => {
-      if (this.#lines !== '') this.#target.write(this.#lines)
-      this.#target.flushSync()
-    })
+    process.once('exit', () => this.#target.end(this.#lines))
   }
 
   write(line: string): void {

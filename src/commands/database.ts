@@ -1,6 +1,8 @@
 import type { Config } from '../config.ts'
+import { explain } from '../lib/explain.ts'
 import { LOCAL_FOLDER } from '../lib/local-folder.ts'
 import { connect } from '../postgres/connect.ts'
+import { sqlstateOf } from '../postgres/sqlstate.ts'
 import type { Database } from '../postgres/tables.ts'
 
 export interface DatabaseUrls {
@@ -31,11 +33,23 @@ export async function openDatabase({ DATABASE_URL }: Config): Promise<DatabaseUr
   return { api: apiUrl, owner: ownerUrl, maintenance: maintenanceUrl, embedded: true, release }
 }
 
-/** Runs `work` on its own connection. */
+/** What to do about a failed statement of a command, by SQLSTATE. */
+const ADVICE: Record<string, string> = {
+  '25006': 'DATABASE_URL must lead to the primary, with default_transaction_read_only off',
+  '3F000': 'Run "sluice migrate" as the owner of the database first',
+  '42501': 'DATABASE_URL must log in as a role that may do this: sluice_owner, or see db/privileges.sql',
+  '42P01': 'Run "sluice migrate" as the owner of the database first',
+}
+
+/** Runs `work` on its own connection. @throws what `work` throws; a message of PostgreSQL also says what to do */
 export async function withConnection<T>(url: string, work: (db: Database) => Promise<T>): Promise<T> {
   const db = connect({ url, name: 'sluice-command', connections: 1, statementTimeoutMs: 0, onError: () => {} })
   try {
     return await work(db)
+  } catch (error) {
+    const advice = ADVICE[sqlstateOf(error) ?? ''] ?? ADVICE[sqlstateOf((error as Error).cause) ?? '']
+    if (advice === undefined) throw error
+    throw new Error(`${explain(error)}. ${advice}`, { cause: error })
   } finally {
     await db.destroy()
   }

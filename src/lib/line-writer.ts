@@ -3,7 +3,7 @@ import { write, writeSync } from 'node:fs'
 /** How long to wait after a write that failed: a pipe without room, and anything else, such as a full disk. */
 const BUSY_MS = 20
 const FAILED_MS = 1_000
-/** How long `flushSync` waits for a pipe without room. */
+/** How long `end` waits for a pipe without room. */
 const LAST_MS = 5_000
 
 interface Options {
@@ -54,10 +54,12 @@ export class LineWriter {
     this.#next()
   }
 
-  /** For the end of the process: writes what waits, as far as possible. */
-  flushSync(): void {
+  /** For the end of the process: writes what waits, and then `lines`, as far as possible. */
+  end(lines: string): void {
+    if (this.#isGone) return
     // That one ends by itself.
     if (this.#isWriting) this.#chunks.shift()
+    if (lines !== '') this.#chunks.push(Buffer.from(lines))
     for (const giveUp = performance.now() + LAST_MS; this.#chunks[0] !== undefined; ) {
       try {
         this.#advance(writeSync(this.#fd, this.#chunks[0]))

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { LineWriter } from '../../src/lib/line-writer.ts'
@@ -35,7 +35,16 @@ t.test('a flush to a full disk ends, and the end of the process does not wait', 
     writer.write('a line\n')
     await new Promise<void>((resolve) => writer.flush(resolve))
   }
-  writer.flushSync()
+  writer.end('the last line\n')
+})
+
+// An asynchronous write that begins while the process ends is lost.
+t.test('at the end of the process, the last lines are written synchronously', async (t) => {
+  const file = join(t.testdir({}), 'log')
+  const fd = openSync(file, 'w')
+  t.teardown(() => closeSync(fd))
+  new LineWriter(fd, MAX).end('the last line\n')
+  t.equal(readFileSync(file, 'utf8'), 'the last line\n')
 })
 
 t.test('what exceeds the memory is dropped and counted', { skip: noFullDevice() }, async (t) => {
