@@ -19,6 +19,7 @@ const SOURCES = {
   flock: 'the package util-linux',
   'pg_dump of PostgreSQL 18': 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
   openssl: 'the package openssl',
+  setpriv: 'the package util-linux',
   script: 'the package bsdutils or util-linux',
 }
 

@@ -1,10 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { LineWriter } from '../../src/lib/line-writer.ts'
+import { skipUnless } from '../helpers/skipping.ts'
 import { until } from '../helpers/until.ts'
 
+const skip = skipUnless(existsSync('/dev/full'), 'there is no /dev/full')
 const MAX = { maxBytes: 1_000_000, onDropped: () => {} }
 
 t.test('lines that a non-blocking pipe has no room for are written later, in order', async (t) => {
@@ -27,7 +29,7 @@ t.test('lines that a non-blocking pipe has no room for are written later, in ord
   t.equal(text + readAll(fd), lines.join(''))
 })
 
-t.test('a flush to a full disk ends, and the end of the process does not wait', { skip: noFullDevice() }, async (t) => {
+t.test('a flush to a full disk ends, and the end of the process does not wait', { skip }, async (t) => {
   const fd = openSync('/dev/full', 'w')
   t.teardown(() => closeSync(fd))
   const writer = new LineWriter(fd, MAX)
@@ -47,7 +49,7 @@ t.test('at the end of the process, the last lines are written synchronously', as
   t.equal(readFileSync(file, 'utf8'), 'the last line\n')
 })
 
-t.test('what exceeds the memory is dropped and counted', { skip: noFullDevice() }, async (t) => {
+t.test('what exceeds the memory is dropped and counted', async (t) => {
   const path = join(t.testdir(), 'pipe')
   execFileSync('mkfifo', [path])
   const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
@@ -67,8 +69,4 @@ function readAll(fd: number): string {
     // EAGAIN: it is empty.
     return ''
   }
-}
-
-function noFullDevice(): string | false {
-  return process.platform === 'linux' ? false : '/dev/full exists on Linux only'
 }
