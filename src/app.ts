@@ -12,6 +12,7 @@ import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
 import bodies from './plugins/bodies.ts'
 import clientErrors from './plugins/client-errors.ts'
 import closing from './plugins/closing.ts'
+import connections from './plugins/connections.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
 import httpRules from './plugins/http-rules.ts'
@@ -86,6 +87,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(openapi)
 
   await app.register(closing)
+  await app.register(connections)
   await app.register(responseMemory)
   await app.register(database)
   await app.register(readiness)

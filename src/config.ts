@@ -1,5 +1,6 @@
 import { type Static, type TProperties, type TSchema, Type } from '@sinclair/typebox'
 import envSchema from 'env-schema'
+import { checkDatabaseUrl, DatabaseUrlError } from './lib/database-url.ts'
 import { parseSize } from './lib/size.ts'
 
 const MiB = 1024 * 1024
@@ -286,9 +287,13 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
     const names = new Set(failures.map(({ instancePath }) => instancePath.slice(1)))
     throw new ConfigError([...names].map((name) => complaint(name, env[name])).join('\n'))
   }
-  // The pattern cannot check this. Otherwise the driver would report it, at each new connection.
   for (const name of ['DATABASE_URL', 'DATABASE_READ_URL'] as const) {
-    if (config[name] !== undefined && !URL.canParse(config[name])) throw new ConfigError(complaint(name, config[name]))
+    try {
+      if (config[name] !== undefined) config[name] = checkDatabaseUrl(config[name])
+    } catch (error) {
+      if (!(error instanceof DatabaseUrlError)) throw error
+      throw new ConfigError(`${name} ${error.message}`)
+    }
   }
   if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
     throw new ConfigError(

@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
+import { LineWriter } from './lib/line-writer.ts'
 
 /** Maximum memory for lines that wait for the reader of stdout. Further lines are dropped and counted. */
 const MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -89,17 +90,14 @@ const BUFFER_MS = 500
  * of another line.
  */
 class Stdout implements DestinationStream {
-  // With a minLength of 0, it believes that there is never anything to flush.
-  readonly #target = pino.destination({ dest: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_BYTES })
+  readonly #target = new LineWriter(1, { maxBytes: MAX_WAITING_BYTES, onDropped: (lines) => this.#onDropped(lines) })
+  #onDropped = (_lines: number) => {}
   #lines = ''
   #timer: NodeJS.Timeout | undefined
 
   constructor() {
-    process.once('exit', () => {
-      this.#target.flushSync()
-      // The last lines are written synchronously: an asynchronous write would not end before the process.
-      if (this.#lines !== '') pino.destination({ dest: 1, sync: true }).write(this.#lines)
-    })
+    // The last lines are written synchronously: an asynchronous write would not end before the process.
+    process.once('exit', () => this.#target.end(this.#lines))
   }
 
   write(line: string): void {
@@ -114,15 +112,8 @@ class Stdout implements DestinationStream {
   }
 
   reportDropped(logger: Logger): void {
-    let suppressed = 0
-    this.#target.on('drop', (lines: string) => {
-      suppressed += lines.split('\n').length - 1
-    })
-    this.#target.on('drain', () => {
-      if (suppressed === 0) return
-      logger.warn({ suppressed }, 'stdout was not read in time: lines were dropped')
-      suppressed = 0
-    })
+    this.#onDropped = (suppressed) =>
+      logger.warn({ suppressed }, 'stdout was not written in time (a slow reader or a full disk): lines were dropped')
   }
 
   #handOver(): void {

@@ -99,6 +99,14 @@ program.command('load').description('send records from files or stdin to a serve
 
 program.command('export').description('write records from a server to a file or stdout')
 
+// Otherwise, a command whose output is lost would succeed: `console` ignores these errors. A reader that wants no more, such as
+// `head`, is no error. `export` has its own listener.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE' || process.stdout.listenerCount('error') > 1) return
+  console.error(`sluice: cannot write to stdout: ${error.message}.`)
+  process.exitCode = 1
+})
+
 program.hook('preSubcommand', async (_program, command) => {
   // The log opens first: warnings while the rest is loaded belong in it.
   if (command.name() === 'serve') {

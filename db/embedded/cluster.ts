@@ -51,7 +51,11 @@ async function makeCluster({ cluster, user, binaries }: Home): Promise<void> {
   // If another process was faster, initdb or the rename may have failed, but the database exists.
   if (!(await exists(cluster))) {
     await rm(temporary, { recursive: true, force: true })
-    throw new EmbeddedError(`PostgreSQL could not create a database in ${cluster}: ${made.output}`)
+    // The rest of the output lists the steps before the failure.
+    const reasons = made.output.split('\n').filter((line) => /error|fatal|panic|could not/i.test(line))
+    throw new EmbeddedError(
+      `PostgreSQL could not create a database in ${cluster}: ${reasons.join('\n') || made.output}`,
+    )
   }
   await removeUnfinished(cluster)
 }

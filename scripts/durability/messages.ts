@@ -34,10 +34,13 @@ export function applicationName(startup: Buffer): string | undefined {
   return texts[texts.indexOf('application_name') + 1]
 }
 
-/** Replaces the value of a setting in the `options` of a startup message. The message stays the same if they do not contain it. */
-export function withSetting(startup: Buffer, name: string, value: string): Buffer {
-  const texts = startup.toString('latin1', 4).replace(new RegExp(`(?<=-c ${name}=)[^ \\0]*`), value)
-  const message = Buffer.from(`1234${texts}`, 'latin1')
-  message.writeUInt32BE(message.length)
+/**
+ * Replaces the value of a setting in a Query message that sets up a session (src/postgres/session.ts). The message stays the same
+ * if it does not set it.
+ */
+export function withSetting(query: Buffer, name: string, value: string): Buffer {
+  const text = query.toString('latin1', 5).replace(new RegExp(`(?<=set_config\\('${name}', ')[^']*`), value)
+  const message = Buffer.from(`Q1234${text}`, 'latin1')
+  message.writeUInt32BE(message.length - 1, 1)
   return message
 }

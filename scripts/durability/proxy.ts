@@ -32,8 +32,7 @@ export interface Network {
   /** What has happened to COPYs so far. */
   readonly copies: Readonly<Copies>
   /**
-   * Overrides a setting that new connections ask for, as if a pooler had dropped their options, so that the settings of the role
-   * apply. Without an argument, connections get what they ask for.
+   * Overrides a setting that new connections ask for, as if someone had changed it in their session. Without an argument, connections get what they ask for.
    */
   applySetting(setting?: Setting): void
   /** Number of statements of writers that PostgreSQL has cancelled because of lock_timeout or statement_timeout. */
@@ -172,10 +171,10 @@ export async function openNetwork(first: Target, { pooler = false } = {}): Promi
           const name = applicationName(message) ?? ''
           writes = name === 'sluice-write'
           logins.emit(name)
-          if (override !== undefined) {
-            database.write(withSetting(message, override.name, override.value))
-            continue
-          }
+        }
+        if (type === 'Q' && override !== undefined && message.includes(`set_config('${override.name}'`)) {
+          database.write(withSetting(message, override.name, override.value))
+          continue
         }
         committing ||= writes && commits(type, message, state)
         if (committing && cut?.at === 'before') return cutNow(link)

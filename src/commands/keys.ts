@@ -28,7 +28,10 @@ export async function createKey({ name, scope, sourcePrefix, rate, expires }: Cr
   const { id, token } = await withDatabase((db) =>
     issueKey(db, { name, scopes: scope as Scope[], sourcePrefixes: sourcePrefix, recordsPerSecond, expiresAt }),
   )
-  console.log(token)
+  await print(`${token}\n`).catch(async (cause) => {
+    await withDatabase((db) => revokeKey(db, id))
+    throw new Error('The key could not be printed, so it was revoked', { cause })
+  })
   console.error(
     `Key ${id} (${scope.join(', ')})${expiresAt === null ? '' : `, until ${expiresAt.toISOString()}`}. It is not shown again, so save it now.`,
   )
@@ -56,6 +59,12 @@ export async function revoke(id: string): Promise<void> {
   if (!found) throw new Error(`There is no key ${id}. "sluice keys list" shows all keys`)
   console.error(`Key ${id} is revoked.`)
 }
+
+/** Rejects if stdout does not take the text, such as a file on a full disk. */
+const print = (text: string) =>
+  new Promise<void>((resolve, reject) => {
+    process.stdout.write(text, (error) => (error ? reject(error) : resolve()))
+  })
 
 async function withDatabase<T>(work: (db: Database) => Promise<T>): Promise<T> {
   const database = await openDatabase(loadConfig())

@@ -21,6 +21,8 @@ export function openServeLog(command: Command): Logger {
     logger.fatal({ err }, 'uncaught error: the process ends')
     exit(logger, 1)
   })
+  // A full disk must not end the process. (Nothing writes to stdout but the log.)
+  process.stderr.on('error', () => {})
   // Removes Node's own listener, which writes to stderr.
   process.removeAllListeners('warning')
   process.on('warning', (err) => logger.warn({ err }, 'warning from Node.js or a library'))

@@ -30,6 +30,10 @@ async function serve(config: Config, logger: Logger, stop: Stop, options: { migr
   try {
     const key = options.migrate ? await prepare(config, logger, database) : undefined
     const app = await buildApp({ ...config, DATABASE_URL: database.api }, logger)
+    app.unsupportedDatabase.then((error) => {
+      logger.fatal(explain(error))
+      exit(logger, 1)
+    })
     await listen(app, config)
     stop.run = (signal) => drain(app, database, signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0)
     if (key !== undefined) process.stderr.write(`\n${firstRecord(app, key)}\n\n`)
@@ -63,6 +67,9 @@ async function listen(app: FastifyInstance, { HOST: host, PORT, METRICS_PORT }: 
 function listenProblem(error: NodeJS.ErrnoException, host: string, name: string, port: number, others: string): string {
   if (error.code === 'EADDRINUSE') {
     return `Port ${port} on ${host} is in use, perhaps by another sluice. Stop that one, or choose ${others} npm start.`
+  }
+  if (error.code === 'EACCES') {
+    return `Only root may listen on port ${port}, and programs with the capability CAP_NET_BIND_SERVICE. Choose a port above 1023, such as ${name}=${port + 3000}, with a reverse proxy in front of it.`
   }
   return `Cannot listen on HOST ${host}, ${name} ${port}: ${error.message}.`
 }

@@ -13,6 +13,8 @@ export const UNSAFE_SETTINGS = {
     'PostgreSQL continues after its disk has failed to write data, and that data may be lost. Set data_sync_retry = off',
   track_activities:
     'Sluice cannot see that a writer has stalled. If the machine of a writer is lost, lists and exports show nothing new until TCP gives up. Set track_activities = on',
+  transaction_read_only:
+    'nothing can be stored: DATABASE_URL leads to a standby, or default_transaction_read_only is on. Set DATABASE_URL to the primary, or turn that setting off',
   zero_damaged_pages: 'PostgreSQL empties damaged pages instead of reporting them. Set zero_damaged_pages = off',
   ignore_checksum_failure:
     'PostgreSQL reads pages with a wrong checksum without an error. Set ignore_checksum_failure = off',
@@ -37,6 +39,7 @@ export async function selectUnsafeSettings(db: Database): Promise<SettingName[]>
       WHEN 'synchronous_commit'            THEN reset_val IN ('off', 'local', 'remote_write')
       WHEN 'data_sync_retry'               THEN setting = 'on'
       WHEN 'track_activities'              THEN setting = 'off'
+      WHEN 'transaction_read_only'         THEN setting = 'on'
       WHEN 'zero_damaged_pages'            THEN setting = 'on'
       WHEN 'ignore_checksum_failure'       THEN setting = 'on'
       -- UTC has several names: initdb writes Etc/UTC if the machine uses it.

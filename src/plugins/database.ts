@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
 import { WRITERS } from '../data/stalled-writers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
-import { connect, type PoolStatus, poolStatus, type Query } from '../postgres/connect.ts'
+import { connect, type PoolStatus, poolStatus, type Query, tryConnection } from '../postgres/connect.ts'
 import type { Database } from '../postgres/tables.ts'
 import { registerGauge } from './metrics/register.ts'
 
@@ -36,6 +36,8 @@ export default fp(
   async function database(app: FastifyInstance) {
     const { config } = app
     const onError = (err: Error) => app.log.warn({ err }, 'a connection to the database broke')
+    const unsupported = Promise.withResolvers<Error>()
+    const onUnsupported = unsupported.resolve
     const { traces } = app
     const onQuery = traces && ((query: Query) => traces.noteQuery(query))
     // Set: see buildApp.
@@ -50,6 +52,7 @@ export default fp(
       watched: true,
       loginMs: LOGIN_MS,
       onError,
+      onUnsupported,
       onQuery,
     })
     const forReading = {
@@ -57,6 +60,7 @@ export default fp(
       statementTimeoutMs: config.READ_TIMEOUT_SECONDS * 1000,
       watched: true,
       onError,
+      onUnsupported,
       onQuery,
     }
     // Single records, keys and migrations are always read from the primary, because a standby may lag behind.
@@ -76,6 +80,7 @@ export default fp(
     }
 
     app.decorate('db', pools)
+    app.decorate('unsupportedDatabase', unsupported.promise)
     app.decorate('semaphores', semaphores)
     registerMetrics(
       app.metrics,
@@ -88,6 +93,11 @@ export default fp(
         },
       })),
     )
+    // The other pools connect by themselves at the start.
+    if (config.DATABASE_READ_URL !== undefined) app.addHook('onReady', async () => void checkStandby())
+    async function checkStandby(): Promise<void> {
+      await tryConnection(list).catch((err) => app.log.warn({ err }, 'lists and exports do not work yet'))
+    }
     app.addHook('onClose', async () => {
       await Promise.all(Object.values(pools).map((db) => db.destroy()))
     })
@@ -126,6 +136,8 @@ function registerMetrics(registry: Registry, pools: { pool: string; status: () =
 declare module 'fastify' {
   interface FastifyInstance {
     db: Record<'write' | 'read' | 'keys' | 'list', Database>
+    /** Resolves if Sluice cannot work with the database, and waiting does not help. */
+    unsupportedDatabase: Promise<Error>
     /** Share the connections for single records, and those for lists and exports, between API keys. */
     semaphores: Record<'read' | 'list', FairSemaphore>
   }

@@ -1,10 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { explain } from '../lib/explain.ts'
 import { pendingMigrations } from '../postgres/migrate.ts'
 import { registerGauge } from './metrics/register.ts'
 
 const CHECK_MS = 500
+/** The log repeats this often why the instance is not ready. */
+const REMIND_MS = 60_000
 
 /**
  * Ready means: the database has been reached once and has all migrations, the keys have been read (before that, only a few
@@ -29,11 +32,10 @@ export default fp(
     app.addHook('preClose', async () => stop.abort())
 
     async function watch(): Promise<void> {
-      for (
-        let last = '';
-        !stop.signal.aborted;
-        await sleep(CHECK_MS, undefined, { signal: stop.signal }).catch(() => undefined)
-      ) {
+      let [logged, loggedAt] = ['', 0]
+      for (; !stop.signal.aborted; await sleep(CHECK_MS, undefined, { signal: stop.signal }).catch(() => undefined)) {
+        // The response of /readyz is public, so it does not contain the error.
+        let detail = ''
         try {
           const pending = await pendingMigrations(app.db.read)
           if (pending.length === 0) await app.readFirstKeys()
@@ -47,9 +49,13 @@ export default fp(
         } catch (err) {
           app.log.debug({ err }, 'not ready')
           state.reason = 'starting: the database has not been reached yet'
+          detail = ` (${explain(err)})`
         }
-        if (state.reason !== last) app.log.warn(state.reason)
-        last = state.reason
+        const line = state.reason + detail
+        if (line === logged && performance.now() - loggedAt < REMIND_MS) continue
+        app.log.warn(line)
+        logged = line
+        loggedAt = performance.now()
       }
     }
   },

@@ -1,12 +1,16 @@
-import { Kysely, type LogEvent, PostgresDialect } from 'kysely'
+import { Kysely, type LogEvent, PostgresDialect, sql } from 'kysely'
 import pg from 'pg'
+import { within } from '../lib/within.ts'
 import { bindInPlace } from './bind.ts'
 import { closeWhenDead } from './dead-connections.ts'
-import { connectionOf, withSetUp } from './pg-internals.ts'
-import { SYNCHRONOUS_SESSION, sessionOptions } from './session.ts'
+import { describeLoginFailure } from './login-failure.ts'
+import { addressOf, connectionOf, onServerVersion, processIdOf, withSetUp } from './pg-internals.ts'
+import { forgetPooling, requireSessionPooling } from './pooling.ts'
+import { setUpStatement } from './session.ts'
 import { NotConnectedError } from './sqlstate.ts'
 import type { Database, Tables } from './tables.ts'
 import { confirmed } from './unconfirmed.ts'
+import { requireVersion, UnsupportedServerError } from './unsupported.ts'
 
 export interface ConnectOptions {
   url: string
@@ -24,6 +28,8 @@ export interface ConnectOptions {
   loginMs?: number
   /** Called when a connection breaks, idle or busy. */
   onError: (error: Error) => void
+  /** Called if Sluice cannot work with this server, unless a connection has worked before. */
+  onUnsupported?: (error: Error) => void
   /** Called when a statement has ended. */
   onQuery?: ((query: Query) => void) | undefined
 }
@@ -92,6 +98,9 @@ export async function withClient<T>(
   }
 }
 
+/** Connects, if no connection is open. @throws NotConnectedError */
+export const tryConnection = (db: Database): Promise<unknown> => sql`SELECT`.execute(db)
+
 export interface PoolStatus {
   /** Open connections, and their limit. */
   total: number
@@ -124,38 +133,48 @@ const toQuery = (event: LogEvent, url: string): Query => ({
 })
 
 class Pool extends pg.Pool {
-  readonly #connections: number
-  readonly #loginMs: number
+  readonly #options: ConnectOptions
   readonly #clients = new Set<pg.PoolClient>()
+  #worked = false
 
-  constructor({ url, name, connections, statementTimeoutMs, prepare, watched, loginMs, onError }: ConnectOptions) {
-    const { connectionString, options } = withoutOptions(url)
+  constructor(options: ConnectOptions) {
+    const { url, name, connections, statementTimeoutMs, prepare = false, watched } = options
+    const connectionString = driverUrl(url)
     const config = {
       connectionString,
       application_name: name,
       max: connections,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
-      options: sessionOptions(options, statementTimeoutMs, prepare === true),
       types: {
         getTypeParser: (oid: number, format?: 'text' | 'binary') =>
           TEXT_TYPES.has(oid) ? String : pg.types.getTypeParser(oid, format),
       },
-      Client: prepare === true ? PreparingClient : ConfirmingClient,
+      Client: prepare ? PreparingClient : ConfirmingClient,
     } satisfies pg.PoolConfig
     // The driver's timeout covers only the login, and the connection is not watched yet. If it died now, it would occupy the
     // pool until TCP gives up, and some pools have only one connection.
-    super(withSetUp(config, (client) => within(CONNECT_TIMEOUT_MS, client.query(SYNCHRONOUS_SESSION))))
+    super(withSetUp(config, (client) => within(CONNECT_TIMEOUT_MS, setUp(client as ConfirmingClient))))
+    async function setUp(client: ConfirmingClient): Promise<void> {
+      requireVersion(client.serverVersion, addressOf(client))
+      const direct = await client.query(setUpStatement(statementTimeoutMs, prepare, processIdOf(client)))
+      if (direct.rowCount === 1) return
+      // A pooler in between reports its own process ids.
+      await requireSessionPooling(client, connectionString)
+      await client.query(setUpStatement(statementTimeoutMs, prepare))
+    }
+    const onError = (error: Error) => {
+      forgetPooling(connectionString)
+      options.onError(error)
+    }
     // Without a listener on the pool (for idle clients) and on every client (for busy ones), a lost connection ends the
     // process: node-postgres issues 2386 and 1611.
     this.on('error', onError)
     this.on('connect', (client) => client.on('error', onError))
     this.on('connect', (client) => this.#clients.add(client))
     this.on('remove', (client) => this.#clients.delete(client))
-    this.#connections = connections
-    this.#loginMs = loginMs ?? CONNECT_TIMEOUT_MS
-    const watch = { connectionString, options: sessionOptions(options, CONNECT_TIMEOUT_MS, false) }
-    if (watched === true) this.on('connect', (client) => closeWhenDead(client, watch))
+    this.#options = options
+    if (watched === true) this.on('connect', (client) => closeWhenDead(client, connectionString))
   }
 
   cut(): void {
@@ -164,37 +183,35 @@ class Pool extends pg.Pool {
 
   /** Throws NotConnectedError, which distinguishes "never sent" from "sent, and then the connection broke". */
   override async connect(): Promise<pg.PoolClient> {
-    const logsIn = this.idleCount === 0 && this.totalCount < this.#connections
+    const { connections, loginMs = CONNECT_TIMEOUT_MS, onUnsupported } = this.#options
+    const logsIn = this.idleCount === 0 && this.totalCount < connections
     const connecting = super.connect()
     try {
-      return await (logsIn ? within(this.#loginMs, connecting) : connecting)
+      const client = await (logsIn ? within(loginMs, connecting) : connecting)
+      this.#worked = true
+      return client
     } catch (error) {
       // A slow login continues. If it succeeds later, the connection goes back to the pool.
       connecting.then(
         (client) => client.release(),
         () => {},
       )
-      throw new NotConnectedError('no connection to PostgreSQL', { cause: error })
+      if (error instanceof UnsupportedServerError && !this.#worked) onUnsupported?.(error)
+      throw new NotConnectedError(describeLoginFailure(error), { cause: error })
     }
   }
 }
 
-/** URL parameters that the driver would use instead of `sessionOptions`. */
-const SESSION_PARAMETERS = ['options', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
+/** URL parameters that the driver would send at the login. A pooler refuses them, and Sluice sets its own values. */
+const SESSION_PARAMETERS = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
 
-/** The URL without these parameters, and the value that its `options` had. */
-function withoutOptions(url: string): { connectionString: string; options: string } {
-  if (!SESSION_PARAMETERS.some((name) => url.includes(`${name}=`))) return { connectionString: url, options: '' }
+/** The URL for the driver. Its `sslmode` means what it means for psql, unless it is the driver's own `no-verify`. */
+function driverUrl(url: string): string {
   const parsed = new URL(url)
-  const options = parsed.searchParams.get('options') ?? ''
   for (const name of SESSION_PARAMETERS) parsed.searchParams.delete(name)
-  return { connectionString: parsed.href, options }
-}
-
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(() => late.reject(new Error(`timed out after ${milliseconds} ms`)), milliseconds)
-  return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer))
+  const mode = parsed.searchParams.get('sslmode')
+  if (mode !== null && mode !== 'no-verify') parsed.searchParams.set('uselibpqcompat', 'true')
+  return parsed.href
 }
 
 /** timestamptz, json, jsonb. The driver returns int8 and xid8 as text by default. */
@@ -202,6 +219,16 @@ const TEXT_TYPES: ReadonlySet<number> = new Set([1184, 114, 3802])
 
 /** A client that fails a statement if no standby has confirmed its commit. */
 class ConfirmingClient extends pg.Client {
+  /** Empty until the login. */
+  serverVersion = ''
+
+  constructor(config?: pg.ClientConfig) {
+    super(config)
+    onServerVersion(this, (version) => {
+      this.serverVersion = version
+    })
+  }
+
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
   override query(query: any, values?: any): any {
     // Queries with a `submit` method: copy-in.ts calls `confirmed` itself, read-rows.ts only reads.
@@ -214,7 +241,7 @@ class ConfirmingClient extends pg.Client {
 class PreparingClient extends ConfirmingClient {
   static readonly #names = new Map<string, string>()
 
-  constructor(config: pg.ClientConfig) {
+  constructor(config?: pg.ClientConfig) {
     super(config)
     bindInPlace(this)
   }

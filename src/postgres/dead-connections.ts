@@ -20,23 +20,23 @@ const CHECK_MS = 1_500
  * that it is not working on the statement. The statement then fails with a broken connection.
  *
  * @param client logged in
- * @param config for the connection of the check
+ * @param connectionString for the connection of the check
  */
-export function closeWhenDead(client: pg.ClientBase, config: pg.ClientConfig): void {
+export function closeWhenDead(client: pg.ClientBase, connectionString: string): void {
   const { stream } = connectionOf(client)
   // Each byte, in or out, restarts the timer (Node.js, socket.setTimeout).
   stream.setTimeout(SILENT_MS)
   stream.on('timeout', () => {
-    if (isBusy(client)) void check(stream, processIdOf(client), config)
+    if (isBusy(client)) void check(stream, processIdOf(client), connectionString)
   })
 }
 
-async function check(stream: Socket, pid: number, config: pg.ClientConfig): Promise<void> {
+async function check(stream: Socket, pid: number, connectionString: string): Promise<void> {
   const { bytesRead } = stream
   await sleep(LAST_MOMENT_MS, undefined, { ref: false })
   await readPendingData()
   if (stream.destroyed || stream.bytesRead !== bytesRead) return
-  const working = await isWorking(pid, config)
+  const working = await isWorking(pid, connectionString)
   await readPendingData()
   if (working || stream.bytesRead !== bytesRead) return void stream.setTimeout(SILENT_MS)
   const error = new Error('the connection is dead: PostgreSQL does not respond')
@@ -48,9 +48,9 @@ async function check(stream: Socket, pid: number, config: pg.ClientConfig): Prom
 const readPendingData = () => nextIteration()
 
 /** @returns whether that backend works on a statement; also true if PostgreSQL responds but cannot say */
-async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean> {
+async function isWorking(pid: number, connectionString: string): Promise<boolean> {
   const client = new pg.Client({
-    ...config,
+    connectionString,
     application_name: 'sluice-watch',
     connectionTimeoutMillis: CHECK_MS,
     query_timeout: CHECK_MS,
@@ -60,6 +60,8 @@ async function isWorking(pid: number, config: pg.ClientConfig): Promise<boolean>
     await client.connect()
     // A backend that waits for its client waits for a dead connection. It is terminated, because a retry would wait for its
     // locks. If the process id belongs to another backend by now, the client of that one retries as well.
+    // The search path of the role does not count: see session.ts.
+    await client.query(`SET search_path = pg_catalog`)
     const { rows } = await client.query<{ self: number; working: boolean | null }>(
       `SELECT pg_backend_pid() AS self, (
          SELECT CASE WHEN state LIKE 'idle%' OR wait_event_type = 'Client' THEN NOT pg_terminate_backend(pid)

@@ -29,7 +29,7 @@ export async function migrate<DB>(db: Kysely<DB>, files = folder): Promise<strin
       await sql`SELECT sluice.current_epoch()`.execute(session)
       return names
     } finally {
-      await sql`RESET lock_timeout`.execute(session)
+      await sql`SET lock_timeout = 0`.execute(session)
       await sql`SELECT pg_advisory_unlock(${MIGRATION})`.execute(session)
     }
   })

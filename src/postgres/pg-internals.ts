@@ -73,6 +73,23 @@ const internalsOf = (client: pg.ClientBase) => client as unknown as Client
  */
 export const processIdOf = (client: pg.ClientBase): number => internalsOf(client).processID
 
+/**
+ * lib/connection.js emits each message of the server as an event with its name in pg-protocol. The server sends its version
+ * during the login, so nothing has to be asked. Call it before the client connects.
+ */
+export function onServerVersion(client: pg.ClientBase, listener: (version: string) => void): void {
+  const connection = connectionOf(client) as unknown as NodeJS.EventEmitter
+  connection.on('parameterStatus', ({ parameterName, parameterValue }) => {
+    if (parameterName === 'server_version') listener(parameterValue)
+  })
+}
+
+/** lib/client.js: where the client connects to; a host that begins with / is the folder of a Unix socket. */
+export function addressOf(client: pg.ClientBase): string {
+  const { host, port } = internalsOf(client)
+  return `${host}:${port}`
+}
+
 /** lib/client.js, `readyForQuery`. The documented transaction status does not say whether a statement is running. */
 export const isBusy = (client: pg.ClientBase): boolean => !internalsOf(client).readyForQuery
 

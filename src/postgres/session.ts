@@ -36,25 +36,23 @@ const SETTINGS = {
  */
 const INDEX_ONLY = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' }
 
-/**
- * The startup parameter `options` of a connection. The settings of Sluice come last, so that they override those of the URL.
- * @param given the `options` of the URL
- * @param statementTimeoutMs 0: none
- * https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
- */
-export function sessionOptions(given: string, statementTimeoutMs: number, indexOnly: boolean): string {
-  const settings = { ...SETTINGS, statement_timeout: String(statementTimeoutMs), ...(indexOnly ? INDEX_ONLY : {}) }
-  const ownSettings = Object.entries(settings).map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)
-  return [given, ...ownSettings].join(' ').trim()
-}
-
 /** Commits wait for the disk, and for the synchronous standby if there is one. remote_apply is stronger, so it is kept. */
-const SYNCHRONOUS = `CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END`
+const SYNCHRONOUS = `CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'remote_apply' THEN 'remote_apply' ELSE 'on' END`
 
 /**
- * Run on each new connection. Startup options cannot express it, because the value depends on the current setting.
+ * Gives a new connection its settings, which override those of the role and the `options` of the URL. They are no startup
+ * parameters: a pooler (PgBouncer) refuses those, and the value of synchronous_commit depends on the current one. Names are
+ * qualified, because the search path is still the role's.
+ * @param backend nothing is set in a session with another process id
+ * @param statementTimeoutMs 0: none
  */
-export const SYNCHRONOUS_SESSION = `SELECT set_config('synchronous_commit', ${SYNCHRONOUS}, false)`
+export function setUpStatement(statementTimeoutMs: number, indexOnly: boolean, backend?: number): string {
+  const settings = { ...SETTINGS, statement_timeout: String(statementTimeoutMs), ...(indexOnly ? INDEX_ONLY : {}) }
+  const values = Object.entries(settings).map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`)
+  return `SELECT pg_catalog.set_config('synchronous_commit', ${SYNCHRONOUS}, false), ${values.join(', ')}${
+    backend === undefined ? '' : ` WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ${backend}`
+  }`
+}
 
 /**
  * For the select list of each statement whose result is acknowledged: its transaction is committed as promised. The session

@@ -128,7 +128,7 @@ t.test('an unreachable database is reported in one line, without its password', 
   const { code, stdout, stderr } = await run(t, ['list'], 'postgres://sluice:hush@127.0.0.1:1/none')
   t.equal(code, 1)
   t.equal(stdout, '')
-  t.match(stderr, /^sluice: .*ECONNREFUSED 127\.0\.0\.1:1\.\n$/)
+  t.match(stderr, /^sluice: .*ECONNREFUSED 127\.0\.0\.1:1\. Start PostgreSQL, .*\.\n$/)
   t.notMatch(stderr, 'hush')
 })
 

@@ -1,5 +1,10 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { failToServe, runCommand } from '../helpers/command.ts'
+import { missing, skipUnless } from '../helpers/skipping.ts'
 
 t.test('an invalid setting is logged with its allowed values, and the process exits with 1', async (t) => {
   for (const [name, value, allowed] of [
@@ -43,4 +48,23 @@ t.test('keys and migrate report an invalid setting on stderr', async (t) => {
     t.equal(stderr(), 'sluice: PORT is "abc", but must be a whole number from 0 to 65535.\n')
     t.equal(stdout(), '')
   }
+})
+
+/** The first port that everybody may use; containers often allow all. */
+const firstPort = () => Number(readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8'))
+const skip = missing('setpriv') || skipUnless(firstPort() > 81, 'everybody may use port 81')
+
+t.test('a port that only root may use is explained', { skip }, async (t) => {
+  // Root without this capability is refused as well.
+  const privileges = process.getuid?.() === 0 ? ['--bounding-set=-net_bind_service'] : ['--no-new-privs']
+  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+  const env = { PATH: process.env.PATH, DATABASE_URL: 'postgres://127.0.0.1:1/none', PORT: '81', METRICS_PORT: '0' }
+  const child = spawn('setpriv', [...privileges, process.execPath, main, 'serve'], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const exit = once(child, 'exit')
+  const log = (await child.stdout.toArray()).join('')
+  t.same(await exit, [1, null])
+  t.match(log, /"level":"fatal".*Only root may listen on port 81, .*Choose a port above 1023, such as PORT=3081/)
 })

@@ -65,7 +65,7 @@ t.test('a connection that stalls right after its login is replaced', async (t) =
     for (const socket of [client, server]) socket.on('error', () => {})
     client.on('close', () => server.destroy())
     client.on('data', (bytes) => {
-      isLost ||= isStalling && bytes.includes('SELECT set_config')
+      isLost ||= isStalling && bytes.includes('SELECT pg_catalog.set_config')
       if (isLost) stalled.resolve()
       else server.write(bytes)
     })

@@ -77,6 +77,6 @@ async function openClient(t: Test, connectionString: string): Promise<pg.Client>
 
 async function openWatched(t: Test, connectionString: string) {
   const client = await openClient(t, connectionString)
-  closeWhenDead(client, { connectionString })
+  closeWhenDead(client, connectionString)
   return { client, stream: (client as unknown as { connection: { stream: Socket } }).connection.stream }
 }

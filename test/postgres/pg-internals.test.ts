@@ -157,7 +157,7 @@ t.test('sendCancel: the properties of a client, and the methods of a connection'
   const { connect, requestSsl, cancel } = pg.Connection.prototype as unknown as Record<string, () => void>
   t.match({ connect, requestSsl, cancel }, { connect: Function, requestSsl: Function, cancel: Function }, 'methods')
 
-  // With TLS: cancel-tls.test.ts.
+  // With TLS: tls.test.ts.
   const other = await openClient(t)
   const cancelled = tcp.query('SELECT pg_sleep(60)').catch((error) => error)
   const isActive = `SELECT FROM pg_stat_activity WHERE pid = ${processIdOf(tcp)} AND state = 'active'`

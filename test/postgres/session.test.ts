@@ -101,11 +101,11 @@ t.test('records are committed as promised behind a pooler that resets session se
 
 t.test('unusual settings of the role change nothing for clients', async (t) => {
   const unusual = {
-    statement_timeout: '1',
-    lock_timeout: '1',
-    idle_in_transaction_session_timeout: '1',
-    idle_session_timeout: '1',
-    transaction_timeout: '1',
+    statement_timeout: '250',
+    lock_timeout: '250',
+    idle_in_transaction_session_timeout: '250',
+    idle_session_timeout: '250',
+    transaction_timeout: '250',
     default_transaction_isolation: 'serializable',
     default_transaction_deferrable: 'on',
     enable_indexscan: 'off',
@@ -162,7 +162,7 @@ t.test('unusual settings of the role change nothing for clients', async (t) => {
   const trx = await root.startTransaction().execute()
   await sql`INSERT INTO sluice.records (epoch, n, source, id, type) VALUES (1, 0, 'shop', '4', 't')`.execute(trx)
   const waiting = post({ ...record, id: '4' })
-  await sql`SELECT pg_sleep(0.3)`.execute(trx)
+  await sql`SELECT pg_sleep(0.6)`.execute(trx)
   await trx.rollback().execute()
   t.match(await waiting, { status: 201 })
   await root.destroy()

@@ -115,7 +115,7 @@ export async function openScene({ postgres, folder, random, holdSeconds, stop }:
   }
 
   async function applySetting(setting?: Setting): Promise<void> {
-    // Not with ALTER ROLE, because the options of a session take precedence over the settings of its role.
+    // Not with ALTER ROLE, because the settings that a session makes take precedence over those of its role.
     stage.proxy.applySetting(setting)
     await withConnection(postgres.superUrl, (db) =>
       sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sluice_api'`.execute(db),

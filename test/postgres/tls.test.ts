@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmod, chown, stat } from 'node:fs/promises'
+import { chmod, chown, copyFile, stat } from 'node:fs/promises'
 import { type AddressInfo, createServer, connect as dial } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -17,26 +17,27 @@ const SSL_REQUEST = '0000000804d2162f'
 
 const run = promisify(execFile)
 
-// A cancel request contains the secret of the session.
-t.test(
-  'over TLS, a statement is cancelled, and the cancel request is encrypted',
-  { skip: missing('openssl') },
-  async (t) => {
-    const server = await openOwnServer(t)
-    const root = connect(server.superUrl)
-    t.teardown(() => root.destroy())
-    const { rows } = await sql<{ data: string }>`SELECT current_setting('data_directory') AS data`.execute(root)
-    const { data } = rows[0] as { data: string }
+t.test('over TLS', { skip: missing('openssl') }, async (t) => {
+  const server = await openOwnServer(t)
+  const root = connect(server.superUrl)
+  t.teardown(() => root.destroy())
+  const { rows } = await sql<{ data: string }>`SELECT current_setting('data_directory') AS data`.execute(root)
+  const { data } = rows[0] as { data: string }
 
-    const [key, certificate] = [join(data, 'server.key'), join(data, 'server.crt')]
-    const kind = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost']
-    await run('openssl', [...kind, '-keyout', key, '-out', certificate])
-    await chmod(key, 0o600)
-    const { uid, gid } = await stat(data)
-    for (const file of [key, certificate]) await chown(file, uid, gid)
-    await sql`ALTER SYSTEM SET ssl = on`.execute(root)
-    await sql`SELECT pg_reload_conf()`.execute(root)
+  const [key, certificate] = [join(data, 'server.key'), join(data, 'server.crt')]
+  const kind = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost']
+  await run('openssl', [...kind, '-keyout', key, '-out', certificate])
+  await chmod(key, 0o600)
+  // The folder of the server is readable for its user only.
+  const copy = join(t.testdir({}), 'ca.crt')
+  await copyFile(certificate, copy)
+  const { uid, gid } = await stat(data)
+  for (const file of [key, certificate]) await chown(file, uid, gid)
+  await sql`ALTER SYSTEM SET ssl = on`.execute(root)
+  await sql`SELECT pg_reload_conf()`.execute(root)
 
+  // A cancel request contains the secret of the session.
+  await t.test('a statement is cancelled, and the cancel request is encrypted', async (t) => {
     const url = new URL(server.superUrl)
     const firstMessages: string[] = []
     const port = Number(url.port)
@@ -82,5 +83,30 @@ t.test(
     t.same([...new Set(firstMessages)], [SSL_REQUEST])
     const { rows: after } = await sql`SELECT 1 AS n`.execute(db)
     t.same(after, [{ n: 1 }], 'the connection is still usable')
-  },
-)
+  })
+
+  await t.test('sslmode means what it means for psql', async (t) => {
+    const isEncrypted = async (parameters: string, host = '127.0.0.1') => {
+      const url = Object.assign(new URL(server.superUrl), { search: parameters, hostname: host }).href
+      const db = connectPool({ url, name: 'mode', connections: 1, statementTimeoutMs: 0, onError: () => {} })
+      const query = sql<{ ssl: boolean }>`SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()`
+      return query
+        .execute(db)
+        .then(
+          ({ rows }) => rows[0]?.ssl,
+          (error: Error) => error.message,
+        )
+        .finally(() => db.destroy())
+    }
+    const file = `sslrootcert=${copy}`
+    t.equal(await isEncrypted('sslmode=disable'), false)
+    t.equal(await isEncrypted('sslmode=require'), true, 'the certificate is not checked')
+    t.equal(await isEncrypted(`sslmode=verify-full&${file}`, 'localhost'), true)
+    t.equal(await isEncrypted(`sslmode=verify-ca&${file}`), true, 'the host name is not checked')
+    t.match(await isEncrypted(`sslmode=verify-full&${file}`), /altnames.* Use the host name of the certificate/)
+    t.match(
+      await isEncrypted('sslmode=verify-full', 'localhost'),
+      /self-signed certificate.*\. Name the file with the certificate/,
+    )
+  })
+})

@@ -1,0 +1,104 @@
+import { accessSync, constants } from 'node:fs'
+
+/** Parameters of a URL that the driver, or postgres/connect.ts, acts on. A misspelt sslmode would connect without encryption. */
+const PARAMETERS = [
+  'application_name',
+  'host',
+  'idle_in_transaction_session_timeout',
+  'lock_timeout',
+  'options',
+  'password',
+  'port',
+  'sslcert',
+  'sslkey',
+  'sslmode',
+  'sslnegotiation',
+  'sslrootcert',
+  'statement_timeout',
+  'user',
+]
+
+/** https://www.postgresql.org/docs/18/libpq-ssl.html, and the driver's own `no-verify`, which is libpq's `require`. */
+const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full', 'no-verify']
+
+const FORM = 'a URL like postgres://user:password@host:5432/database'
+const ENCODED = '@ as %40, # as %23, / as %2F, ? as %3F, % as %25, a space as %20'
+
+/** A URL of a database is wrong. The message continues a sentence that begins with the setting's name, and quotes no secret. */
+export class DatabaseUrlError extends Error {
+  override name = 'DatabaseUrlError'
+}
+
+/**
+ * Checks the URL of a database before anything connects: the driver ignores what it does not know, and reports the rest at each
+ * new connection. No message quotes the user, the password or the host: a password with an unencoded character ends early, and the
+ * rest of it would pass for one of them.
+ * @param text begins with postgres:// or postgresql://
+ * @returns the same URL, in a form that `new URL` reads as well
+ * @throws DatabaseUrlError
+ */
+export function checkDatabaseUrl(text: string): string {
+  if (/\s/.test(text)) {
+    fail('contains white space, perhaps a line break at its end. Remove it; write a space in a password as %20')
+  }
+  const [, scheme = '', authority = '', path = '', query = '', fragment] =
+    /^(\w+:\/\/)([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/.exec(text) ?? []
+  // In a valid URL, the first @ ends the password.
+  const at = authority.indexOf('@')
+  const misplaced = [
+    at !== authority.lastIndexOf('@') && '@',
+    fragment !== undefined && '#',
+    path.includes('@') && '/',
+    (query.includes('@') || (query !== '' && !query.split('&').every(isParameter))) && '?',
+    /%(?![0-9a-f]{2})/i.test(authority) && '%',
+  ].find((character) => character !== false)
+  if (misplaced !== undefined) {
+    fail(
+      `contains an unencoded ${misplaced}, probably in its password. Percent-encode the user and the password: ${ENCODED}`,
+    )
+  }
+
+  const host = authority.slice(at + 1)
+  if (host.includes(',')) fail('names several hosts. Use one host, such as the address that follows the primary')
+  // libpq allows a user without a host, for a Unix socket: postgres://user@/database?host=/run/postgresql.
+  const url = host === '' && at !== -1 ? `${scheme}${authority}localhost${path}${text.slice(text.indexOf('?'))}` : text
+  if (host === '' && at !== -1 && !/(?:^|&)host=./.test(query)) {
+    fail(`has no host. It must be ${FORM}`)
+  }
+  if (!URL.canParse(url)) {
+    fail(`is a value that is not shown here, but must be ${FORM}. The port must be a number up to 65535`)
+  }
+  checkParameters(new URL(url).searchParams)
+  return url
+}
+
+function checkParameters(parameters: URLSearchParams): void {
+  for (const name of parameters.keys()) {
+    if (!PARAMETERS.includes(name))
+      fail(`has the unknown parameter ${JSON.stringify(name)}. The parameters are ${PARAMETERS.join(', ')}`)
+  }
+  const mode = parameters.get('sslmode')
+  if (mode !== null && !SSL_MODES.includes(mode)) {
+    const fallback =
+      mode === 'prefer' || mode === 'allow' ? ' (Sluice does not fall back to an unencrypted connection.)' : ''
+    fail(`has sslmode=${mode}. The values are ${SSL_MODES.join(', ')}.${fallback}`)
+  }
+  if (mode === 'verify-ca' && !parameters.has('sslrootcert')) {
+    fail('has sslmode=verify-ca, but not the file of the authority: add sslrootcert=FILE, or use sslmode=verify-full')
+  }
+  for (const name of ['sslrootcert', 'sslcert', 'sslkey']) {
+    const file = parameters.get(name)
+    if (file === null) continue
+    try {
+      accessSync(file, constants.R_OK)
+    } catch (error) {
+      fail(`has ${name}=${file}, but that file cannot be read (${(error as NodeJS.ErrnoException).code})`)
+    }
+  }
+}
+
+const isParameter = (text: string) => /^[A-Za-z_]+=/.test(text)
+
+function fail(message: string): never {
+  throw new DatabaseUrlError(message)
+}
