@@ -13,6 +13,7 @@ import bodies from './plugins/bodies.ts'
 import closing from './plugins/closing.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
+import incompleteResponses from './plugins/incomplete-responses.ts'
 import jobs from './plugins/job-metrics.ts'
 import keys from './plugins/keys.ts'
 import limits from './plugins/limits.ts'
@@ -67,6 +68,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
   await app.register(metrics)
+  await app.register(incompleteResponses)
   await app.register(timeouts)
   await app.register(bodies, { stallSeconds: config.STALL_SECONDS })
   await app.register(logThrottle)

@@ -7,6 +7,7 @@ import { VERSION } from '../lib/version.ts'
 import type { Counts } from '../schemas/results.ts'
 import accessLog, { requestId } from './access-log.ts'
 import bodies from './bodies.ts'
+import incompleteResponses from './incomplete-responses.ts'
 import logThrottle from './log-throttle.ts'
 import { processMetrics } from './metrics/process.ts'
 import { measureRequests, registerRecordMetrics } from './metrics/requests.ts'
@@ -66,6 +67,7 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
     forceCloseConnections: true,
     clientErrorHandler: (error, socket) => onClientError(server, error, socket),
   })
+  await server.register(incompleteResponses)
   await server.register(bodies, { stallSeconds: config.STALL_SECONDS })
   await server.register(logThrottle)
   await server.register(accessLog)

@@ -143,7 +143,7 @@ const NOT_HTTP: [ProblemCode, string, string] = ['invalid_request', 'The request
 
 /** A request that is not valid HTTP reaches no route: the response is written to the socket. */
 export function onClientError(app: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  if (error.code === 'ECONNRESET' || !socket.writable || app.owesResponse(socket)) return void socket.destroy()
   const [code, detail, reason] = CLIENT_ERRORS[error.code ?? ''] ?? NOT_HTTP
   const problem = new Problem(code, detail)
   const requestId = randomUUID()

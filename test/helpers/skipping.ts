@@ -17,6 +17,7 @@ const SOURCES = {
   '/usr/sbin/syslog-ng': 'the package syslog-ng-core',
   flock: 'the package util-linux',
   'pg_dump of PostgreSQL 18': 'the client programs of PostgreSQL 18; on Debian, .ci/postgres-client unpacks them',
+  nginx: 'https://nginx.org, or the package nginx',
   openssl: 'the package openssl',
   script: 'the package bsdutils or util-linux',
 }
