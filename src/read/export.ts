@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { stringify } from 'csv-stringify/sync'
+import { type Options, stringify } from 'csv-stringify/sync'
 import { type PageRequest, type StoredRecord, selectHorizon, selectPage } from '../data/select-records.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
@@ -36,7 +36,15 @@ export const NDJSON: ExportFormat = {
 /** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */
 export const CSV: ExportFormat = {
   head: `${CSV_COLUMNS.join()}\r\n`,
-  write: (record) => stringify([toRow(record)], { record_delimiter: 'windows' }),
+  write: (record) => stringify([toRow(record)], CSV_OPTIONS),
+}
+
+const CSV_OPTIONS: Options = {
+  record_delimiter: 'windows',
+  // By default, only a cell with both is quoted. A payload may contain one of them between its values.
+  quoted_match: /[\r\n]/,
+  // Absent is an empty cell, and empty bytes are a pair of quotes.
+  cast: { string: (text) => (text === '' ? { value: text, quoted_empty: true } : text) },
 }
 
 /**

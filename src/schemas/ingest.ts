@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox'
+import { PageSchema } from './list.ts'
 import { LINE_TYPES } from './media-types.ts'
 import { ProblemSchema } from './problem.ts'
 import { RecordInputSchema } from './record.ts'
@@ -20,6 +21,7 @@ export const INGEST_SCHEMA = {
   description:
     'The response is sent after the commit. The identity of a record is (source, id). If records have an `id`, or the ' +
     'request an `Idempotency-Key`, resending is safe.\n\n' +
+    'A record, a page or an export can be sent back as it was read: its records are duplicates.\n\n' +
     '201: at least one record was created. 200: all were already stored. 207: some were not stored, the others are.\n\n' +
     'With any other media type and the headers `ce-specversion`, `ce-id`, `ce-source` and `ce-type`, the body is the data ' +
     'of a CloudEvent in binary mode.',
@@ -39,7 +41,7 @@ export const INGEST_SCHEMA = {
   }),
   body: {
     content: {
-      'application/json': { schema: Type.Union([record, records]) },
+      'application/json': { schema: Type.Union([record, records, Type.Ref(PageSchema)]) },
       ...Object.fromEntries(LINE_TYPES.map((type) => [type, { schema: lines }])),
       'application/cloudevents+json': { schema: record },
       'application/cloudevents-batch+json': { schema: records },

@@ -32,13 +32,14 @@ export const RecordInputSchema = Type.Object(
     ),
     time: Type.Optional(
       Type.String({
-        description: 'RFC 3339; kept to the microsecond. Default: the time of receipt',
+        description:
+          'RFC 3339; kept to the microsecond. Default: the time of receipt. In a duplicate, it is absent or equals the stored time',
         examples: ['2026-01-31T12:00:00Z'],
       }),
     ),
     subject: Type.Optional(text('sluice-text', 'What it is about')),
     dataschema: Type.Optional(text('sluice-uri', 'Schema that `data` adheres to')),
-    datacontenttype: Type.Optional(text('sluice-media-type', 'Media type of the data')),
+    datacontenttype: Type.Optional(text('sluice-media-type', 'Media type of the data. Default: application/json')),
     data: Type.Optional(Type.Unknown({ description: 'Any JSON', examples: [{ total: 12.5 }] })),
     data_base64: Type.Optional(text('sluice-base64', 'Bytes, instead of `data`')),
   },
@@ -46,7 +47,8 @@ export const RecordInputSchema = Type.Object(
     // Only for the OpenAPI document. The check handles extension attributes itself.
     $id: 'RecordInput',
     description:
-      'One thing that happened, in CloudEvents 1.0 terms. Other lower-case alphanumeric names are extension attributes.',
+      'One thing that happened, in CloudEvents 1.0 terms. Other lower-case alphanumeric names are extension attributes. ' +
+      '`receivedAt` and `cursor` are accepted only as they were read, and ignored.',
     additionalProperties: ExtensionValueSchema,
   },
 )
