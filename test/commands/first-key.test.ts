@@ -12,12 +12,13 @@ import { keyFileOf, LOCAL_FOLDER } from '../../src/lib/local-folder.ts'
 import { connect as connectAsServer } from '../../src/postgres/connect.ts'
 import { runCommand } from '../helpers/command.ts'
 import { connect } from '../helpers/connect.ts'
+import { untilBlocked } from '../helpers/locks.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
 const database = await createDatabase(t)
 const options = { name: 'test', connections: 2, statementTimeoutMs: 0, onError: () => {} }
 const db = connectAsServer({ url: database.ownerUrl, ...options })
-const root = connect(database.superUrl)
+const root = connect(database.superUrl, 2)
 t.teardown(() => Promise.all([db.destroy(), root.destroy()]))
 t.beforeEach(() => sql`TRUNCATE sluice.keys`.execute(root))
 const config = loadConfig({})
@@ -62,7 +63,12 @@ t.test('the first start creates a key file that only its owner can read, and say
 
 t.test('of two first starts at the same time, both use the same key', async (t) => {
   const { ensure, read } = await prepare(t)
-  t.match(await Promise.all([ensure(true), ensure(true)]), [EXPRESSION, EXPRESSION])
+  const lock = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.keys IN SHARE ROW EXCLUSIVE MODE`.execute(lock)
+  const both = Promise.all([ensure(true), ensure(true)])
+  await Promise.race([untilBlocked(root, 'sluice.keys', 2), both])
+  await lock.rollback().execute()
+  t.match(await both, [EXPRESSION, EXPRESSION])
   t.same(await hashes(), [hashKey(await read())])
 })
 
