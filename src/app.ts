@@ -16,6 +16,7 @@ import connections from './plugins/connections.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
 import httpRules from './plugins/http-rules.ts'
+import incompleteResponses from './plugins/incomplete-responses.ts'
 import jobs from './plugins/job-metrics.ts'
 import keys from './plugins/keys.ts'
 import limits from './plugins/limits.ts'
@@ -74,6 +75,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
   await app.register(metrics)
+  await app.register(incompleteResponses)
   await app.register(timeouts)
   await app.register(lingering, discarding(config))
   await app.register(bodies, discarding(config))

@@ -67,19 +67,24 @@ function store(
   })
 }
 
-function describe(row: KeyRow): KeyDocument {
-  const time = (text: string | null) => (text === null ? null : toRfc3339(text))
-  const expiresAt = time(row.expires_at)
+const time = (text: string | null) => (text === null ? null : toRfc3339(text))
+
+export function stateOf({ expires_at, revoked_at }: KeyRow): KeyDocument['state'] {
+  const expiresAt = time(expires_at)
   const isExpired = expiresAt !== null && new Date(expiresAt).getTime() <= Date.now()
+  return revoked_at !== null ? 'revoked' : isExpired ? 'expired' : 'active'
+}
+
+function describe(row: KeyRow): KeyDocument {
   return {
     id: row.id,
     name: row.name,
     scopes: row.scopes as Scope[],
     sourcePrefixes: row.source_prefixes,
     recordsPerSecond: row.records_per_second,
-    expiresAt,
+    expiresAt: time(row.expires_at),
     createdAt: toRfc3339(row.created_at),
     revokedAt: time(row.revoked_at),
-    state: row.revoked_at !== null ? 'revoked' : isExpired ? 'expired' : 'active',
+    state: stateOf(row),
   }
 }

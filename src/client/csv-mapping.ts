@@ -1,4 +1,4 @@
-import { CSV_COLUMNS } from '../schemas/csv.ts'
+import { ATTRIBUTES, isExport } from './csv-header.ts'
 
 /** How the columns of a CSV file become records. Columns are given by name. */
 export interface Mapping {
@@ -10,23 +10,21 @@ export interface Mapping {
   json: ReadonlySet<string>
 }
 
-/** Attributes that are read from the column of the same name unless --map or --set say otherwise. */
-const ATTRIBUTES = ['source', 'type', 'id', 'time', 'subject', 'dataschema', 'datacontenttype']
-
 /** Not attributes, but they can be mapped: then the column is the whole data, and not a member of it. */
 const PAYLOADS = ['data', 'data_base64']
 
+/** A cell; null: empty, without quotes. */
+export type Cell = string | null
+
 /** Converts a row into a record in JSON, or says why it cannot. */
-export type ToRecord = (cells: readonly string[]) => { record: string } | { reason: string }
+export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason: string }
 
 /**
  * Plans how the rows of a file become records.
  * @throws Error with a sentence if the header does not fit the mapping
  */
 export function planRecords(header: readonly string[], mapping: Mapping): ToRecord {
-  const twice = header.find((name, at) => header.indexOf(name) !== at)
-  if (twice !== undefined) throw new Error(`it has two columns named ${JSON.stringify(twice)}`)
-  if (isExport(header) && mapping.map.size + mapping.set.size + mapping.json.size === 0) return toExportedRecord
+  if (isExport(header, mapping)) return (cells) => toExportedRecord(cells, header)
 
   const columns = header.map((name, at) => ({ name, at, isJson: mapping.json.has(name) }))
   const attributes = readAttributes(columns, mapping)
@@ -46,7 +44,7 @@ export function planRecords(header: readonly string[], mapping: Mapping): ToReco
     if (cells.length !== header.length) return wrongLength(cells, header)
     const parts = [...constants]
     for (const [name, column] of attributes) {
-      const cell = cells[column.at] as string
+      const cell = cells[column.at] ?? ''
       // An attribute is never empty text, but data may be.
       if (cell === '' && !(name === 'data' && !column.isJson)) continue
       const value = column.isJson ? toJson(cell) : JSON.stringify(cell)
@@ -55,7 +53,7 @@ export function planRecords(header: readonly string[], mapping: Mapping): ToReco
     }
     const data: string[] = []
     for (const { name, at, isJson } of members) {
-      const cell = cells[at] as string
+      const cell = cells[at] ?? ''
       const value = isJson ? toJson(cell) : JSON.stringify(cell)
       if (value === undefined) return notJson(name, cell)
       data.push(member(name, value))
@@ -95,22 +93,23 @@ function findColumn(columns: readonly Column[], name: string): Column {
   return found
 }
 
-const isExport = (header: readonly string[]) => header.join() === CSV_COLUMNS.join()
-
-/** For files of `sluice export`: `data` and `extensions` are JSON, and an empty cell means that the member is absent. */
-function toExportedRecord(cells: readonly string[]): ReturnType<ToRecord> {
-  if (cells.length !== CSV_COLUMNS.length) return wrongLength(cells, CSV_COLUMNS)
+/**
+ * For files of `sluice export`: `data` and `extensions` are JSON, and an empty cell without quotes means that the member is
+ * absent.
+ */
+function toExportedRecord(cells: readonly Cell[], header: readonly string[]): ReturnType<ToRecord> {
+  if (cells.length !== header.length) return wrongLength(cells, header)
   const parts: string[] = []
-  for (const [at, name] of CSV_COLUMNS.entries()) {
+  for (const [at, name] of header.entries()) {
     const cell = cells[at]
-    if (cell === undefined || cell === '') continue
-    if (name !== 'data' && name !== 'extensions') parts.push(member(name, JSON.stringify(cell)))
-    else {
+    // Without the cursor, which may have been removed from the file, the server would refuse a time of receipt.
+    if (cell === undefined || cell === null || name === 'receivedAt') continue
+    if (name === 'data' || name === 'extensions') {
       const value = toJson(cell)
       if (value === undefined || (name === 'extensions' && !value.startsWith('{'))) return notJson(name, cell)
       // Extension attributes are members of the record, so the braces are removed.
       parts.push(name === 'data' ? member(name, value) : value.slice(1, -1))
-    }
+    } else if (cell !== '' || name === 'data_base64') parts.push(member(name, JSON.stringify(cell)))
   }
   return { record: `{${parts.join()}}` }
 }
@@ -131,7 +130,7 @@ function toJson(cell: string): string | undefined {
   }
 }
 
-function wrongLength(cells: readonly string[], header: readonly string[]): { reason: string } {
+function wrongLength(cells: readonly Cell[], header: readonly string[]): { reason: string } {
   return { reason: `It has ${cells.length} cells, but the header has ${header.length}.` }
 }
 

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises'
 import { inflateByName, readName } from './compression.ts'
 import { csv } from './csv.ts'
 import type { Mapping } from './csv-mapping.ts'
+import { checkEncoding } from './encoding.ts'
 import { JSON_VALUES } from './json.ts'
 import { type FileFormat, NDJSON, type Piece } from './lines.ts'
 
@@ -23,8 +24,9 @@ export interface Input {
   stats: Stats | undefined
   formatName: FileFormatName
   format: FileFormat
-  /** Bytes that were read so far. */
+  /** Bytes and records that were read so far. */
   byteOffset: number
+  records: number
 }
 
 /** The size of a read. Each one costs an iteration of the event loop. */
@@ -35,7 +37,7 @@ export async function openInput(name: string, options: InputOptions): Promise<In
   const stats = name === '-' ? undefined : await statOf(name)
   const formatName = options.format ?? formatByName(name)
   const format = { ndjson: NDJSON, json: JSON_VALUES, csv: csv(options.delimiter, options.mapping) }[formatName]
-  return { name: name === '-' ? 'stdin' : name, stats, formatName, format, byteOffset: 0 }
+  return { name: name === '-' ? 'stdin' : name, stats, formatName, format, byteOffset: 0, records: 0 }
 }
 
 /**
@@ -52,8 +54,10 @@ export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerato
   let reached = 0
   try {
     if (stop.aborted) return
-    for await (const piece of input.format.read(inflateByName(bytes(), readName(input.name).extensions))) {
+    const content = inflateByName(bytes(), readName(input.name).extensions)
+    for await (const piece of input.format.read(checkEncoding(content))) {
       reached = piece.reached
+      input.records += piece.lines.length
       yield piece
     }
   } catch (error) {

@@ -1,3 +1,4 @@
+import { PAGE_HEAD_SIZE, pageArrayAt, pageEndAt } from '../lib/json/page.ts'
 import { BYTE_ORDER_MARK, type FileFormat, type InputLine, MAX_LINE_BYTES, type Piece } from './lines.ts'
 
 const [NEWLINE, RETURN, SPACE, TAB] = [0x0a, 0x0d, 0x20, 0x09]
@@ -7,7 +8,7 @@ const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 
 const isSpace = (byte: number) => byte === SPACE || byte === NEWLINE || byte === RETURN || byte === TAB
 
 /**
- * An array of records, or records one after the other, with any line breaks. One record is in memory at a time. Records are only
+ * An array of records, a page of them as GET /v1/records returns it, or records one after the other, with any line breaks. One record is in memory at a time. Records are only
  * cut, not parsed: parsing would round numbers, and the server reports what is wrong with a record.
  */
 export const JSON_VALUES: FileFormat = {
@@ -20,11 +21,13 @@ export const JSON_VALUES: FileFormat = {
 
 /**
  * A state machine over the bytes. States: `between` values; within a `value` that ends with its own quote or bracket; within a
- * `bare` value (a number or a word), which ends before the first byte that is not part of it.
+ * `bare` value (a number or a word), which ends before the first byte that is not part of it; in the `tail` of a page, after its
+ * array, which ends like a value. A page begins like a value: the bracket of its array shows that it is none.
  */
 class ValueCutter {
-  #state: 'between' | 'value' | 'bare' = 'between'
+  #state: 'between' | 'value' | 'bare' | 'tail' = 'between'
   #inArray = false
+  #inPage = false
   /** In a value: the number of open brackets, whether it is in a string, and whether a backslash precedes. */
   #depth = 0
   #inString = false
@@ -54,8 +57,11 @@ class ValueCutter {
       if (byte === NEWLINE) this.#line++
       if (this.#state === 'between') {
         if (this.#begin(byte)) start = at
-      } else if (this.#state === 'value' && this.#isLast(byte)) {
-        lines.push(this.#take(bytes.subarray(start, at + 1)))
+      } else if (this.#state === 'tail') {
+        if (this.#isLast(byte)) this.#endPage(bytes.subarray(start, at + 1))
+      } else if (this.#state === 'value') {
+        if (this.#isLast(byte)) lines.push(this.#take(bytes.subarray(start, at + 1)))
+        else if (byte === OPEN_ARRAY) this.#tryPage(bytes.subarray(start, at + 1))
       }
     }
     if (this.#state === 'between') return { lines, reached: this.#line - 1 }
@@ -65,6 +71,7 @@ class ValueCutter {
 
   /** @throws if the input is incomplete */
   end(): Piece {
+    if (this.#state === 'tail') throw new Error(`it ends on line ${this.#line}, but the page is not closed`)
     if (this.#state === 'value') throw new Error(`it ends within the record that begins on line ${this.#valueLine}`)
     const lines = this.#state === 'bare' ? [this.#take(Buffer.alloc(0))] : []
     if (this.#inArray) throw new Error(`it ends on line ${this.#line}, but the array is not closed`)
@@ -76,7 +83,11 @@ class ValueCutter {
     if (isSpace(byte) || byte === COMMA) return false
     if (byte === (this.#inArray ? CLOSE_ARRAY : OPEN_ARRAY)) {
       this.#inArray = !this.#inArray
-      return false
+      if (!this.#inPage) return false
+      // The brace of the page is still open.
+      this.#state = 'tail'
+      this.#depth = 1
+      return true
     }
     if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT)
       throw new Error(`the ${String.fromCharCode(byte)} on line ${this.#line} closes nothing`)
@@ -84,6 +95,26 @@ class ValueCutter {
     // A quote or a bracket opens something that must close.
     this.#state = this.#isLast(byte) ? 'bare' : 'value'
     return true
+  }
+
+  /** After a bracket within a value: if the value is a page, its records follow. */
+  #tryPage(text: Buffer): void {
+    if (this.#depth !== 2 || this.#inArray || this.#size + text.length > PAGE_HEAD_SIZE) return
+    const head = Buffer.concat([...this.#parts, text]).toString('latin1')
+    if (pageArrayAt(head, 0) !== head.length) return
+    this.#reset()
+    this.#depth = 0
+    this.#inArray = true
+    this.#inPage = true
+  }
+
+  #endPage(text: Buffer): void {
+    const tail = Buffer.concat([...this.#parts, text]).toString('latin1')
+    // The first character is the bracket of the array.
+    if (pageEndAt(tail, 1) !== tail.length)
+      throw new Error(`only next may follow the records of a page, but there is more on line ${this.#line}`)
+    this.#reset()
+    this.#inPage = false
   }
 
   /** Handles a byte of a value. @returns whether nothing is open after it */
@@ -117,11 +148,15 @@ class ValueCutter {
           reason: 'A string in it contains a line break. In JSON, write it as \\n.',
         }
       : { number: this.#valueLine, original: value, record: onOneLine(value) }
+    this.#reset()
+    return line
+  }
+
+  #reset(): void {
     this.#parts = []
     this.#size = 0
     this.#brokenString = false
     this.#state = 'between'
-    return line
   }
 }
 

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { DEFAULT_DELIMITER } from '../client/csv.ts'
 import type { Mapping } from '../client/csv-mapping.ts'
 import { type FileFormatName, FORMAT_NAMES, type Input, openInput } from '../client/input.ts'
 import { findKey } from '../client/key.ts'
@@ -28,10 +29,11 @@ The API key is SLUICE_KEY, or else the key that npm start created. It needs the 
 
 The file name decides the format, unless --format does. .gz or .zst may follow (orders.csv.gz).
   ndjson  one record per line; also used for all other names
-  json    an array of records, or records one after the other; one record is in memory at a time
+  json    an array of records, a page of GET /v1/records, or records one after the other; one record is in memory at a time
   csv     a header, then one record per row. The columns source, type, id, time, subject, dataschema and datacontenttype
           are these attributes, unless --map or --set says otherwise. Every other column is a member of data. Cells are
           text, also 12.50 and true, except in the columns named with --json. Files of sluice export need no options.
+          A header that may have been read wrongly, such as one with another delimiter, ends the run at once.
 
 Loading the same input again stores nothing twice. Records are identified by (source, id). A record without an id gets
 one that depends on its line number and the lines around it. So if an input has records without ids and was loaded in
@@ -54,7 +56,7 @@ export function defineLoad(command: Command): void {
     .option('--map <attribute=column>', 'CSV: read an attribute from this column; repeatable', pair)
     .option('--set <attribute=text>', 'CSV: give an attribute this value in all records; repeatable', pair)
     .option('--json <column>', 'CSV: the cells of this column are JSON, such as numbers; repeatable', add)
-    .option('--delimiter <character>', 'CSV: the character between cells', delimiter, ',')
+    .option('--delimiter <character>', 'CSV: the character between cells', delimiter, DEFAULT_DELIMITER)
     .addHelpText('after', HELP)
     .action(runLoad)
 }
@@ -86,6 +88,9 @@ async function runLoad(names: string[], options: Options): Promise<void> {
   await rejected.close()
 
   for (const reason of rejected.shown) console.error(reason)
+  // For example, the program before a pipe failed. That is not an error here, but must not go unnoticed.
+  if (failure === undefined && !interrupted)
+    for (const { name, records } of inputs) if (records === 0) console.error(`${name}: 0 records`)
   console.log(summarize(tally, seconds))
   if (tally.possiblyCreated > 0) console.error(`${perhaps(tally.possiblyCreated)}.`)
   if (failure !== undefined || interrupted) throw new Error(describeEnd(failure, tally))
@@ -98,7 +103,10 @@ async function checkTogether(
   { rejected, map, set, json, delimiter }: Options,
 ): Promise<void> {
   const formats = new Set(inputs.map(({ formatName }) => formatName))
-  if (!formats.has('csv') && (map !== undefined || set !== undefined || json !== undefined || delimiter !== ','))
+  if (
+    !formats.has('csv') &&
+    (map !== undefined || set !== undefined || json !== undefined || delimiter !== DEFAULT_DELIMITER)
+  )
     throw new Error('--map, --set, --json and --delimiter are for CSV, but no file is CSV. See --format')
   if (inputs.filter(({ stats }) => stats === undefined).length > 1) throw new Error('- can be loaded only once')
   if (rejected === undefined) return

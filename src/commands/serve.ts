@@ -5,7 +5,7 @@ import type { Logger } from 'pino'
 import { buildApp } from '../app.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { explain } from '../lib/explain.ts'
-import { KEY_FILE } from '../lib/local-folder.ts'
+import { keyFileOf } from '../lib/local-folder.ts'
 import { exit } from '../logger.ts'
 import { migrate } from '../postgres/migrate.ts'
 import { type DatabaseUrls, openDatabase, withConnection } from './database.ts'
@@ -47,7 +47,8 @@ async function prepare(config: Config, logger: Logger, database: DatabaseUrls): 
   return withConnection(database.owner, async (db) => {
     const migrations = await migrate(db)
     if (migrations.length > 0) logger.info({ migrations }, 'migrated')
-    return ensureFirstKey(db, config, { embedded: database.embedded, file: KEY_FILE })
+    const file = keyFileOf(config.DATABASE_URL)
+    return ensureFirstKey(db, config, { embedded: database.embedded, file, warn: (text) => logger.warn(text) })
   })
 }
 

@@ -19,11 +19,13 @@ export interface Comparison {
  * compared, except the trace: it may come from a header of the request, and a retry has another one.
  * - A CloudEvent is the same in every mode. Headers are text, so extension attributes are equal if their canonical strings are
  *   (CloudEvents 1.0.2, section 3.1). Media types: see isSameMediaType.
- * - If the stored record has no time, the sent time must equal `received_at`: exports contain that form.
+ * - A time must equal the time that a read shows, which is `received_at` if none was sent. Without a time, the client says nothing
+ *   about it: a sender that leaves it to the server may resend the record after someone loaded it from an export, with its time.
  * - Payloads are equal if their text is equal or if their jsonb is: a client may order its keys differently each time. Only the
  *   text is compared if it repeats a key, because jsonb keeps only the last value, or if jsonb cannot store it, such as
  *   "\u0000". Sluice stores no such payloads, but other programs can. A comparison that raised an error would fail the whole
- *   statement, and with it rows that are already committed.
+ *   statement, and with it rows that are already committed. In that text, line breaks equal spaces: an export writes each record
+ *   on one line, and in JSON a line break is always white space.
  * - The payload of an event may be JSON in one mode and bytes in another, or an empty body: see `bytes`.
  *
  * The records found here are acknowledged, although a standby may not have them: if the session that waited for the standby's
@@ -41,8 +43,7 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
     SELECT (ordinal - 1)::integer AS index, stored.epoch, stored.xid::text AS xid, stored.n::text AS n,
            stored.type = sent.type
            AND stored.subject IS NOT DISTINCT FROM sent.subject
-           AND (stored."time" IS NOT DISTINCT FROM sent."time"
-                OR stored."time" IS NULL AND sent."time" = stored.received_at)
+           AND (sent."time" IS NULL OR sent."time" = coalesce(stored."time", stored.received_at))
            AND stored.dataschema IS NOT DISTINCT FROM sent.dataschema
            AND CASE WHEN ${extensions('stored')} = ${extensions('sent')} THEN true
                     ELSE ${canonical(extensions('stored'))} = ${canonical(extensions('sent'))} END
@@ -50,7 +51,8 @@ export async function compareRecords(db: Database, columns: Columns): Promise<Co
                     WHEN NOT pg_input_is_valid(stored.data::text, 'jsonb') THEN false
                     WHEN stored.data IS NULL OR sent.data IS NULL THEN ${bytes('stored')} = ${bytes('sent')}
                     WHEN stored.data::jsonb <> sent.data::jsonb THEN false
-                    ELSE stored.data IS JSON WITH UNIQUE KEYS AND sent.data IS JSON WITH UNIQUE KEYS END AS same,
+                    WHEN stored.data IS JSON WITH UNIQUE KEYS AND sent.data IS JSON WITH UNIQUE KEYS THEN true
+                    ELSE translate(stored.data::text, E'\\r\\n', '  ') = translate(sent.data, E'\\r\\n', '  ') END AS same,
            CASE WHEN stored.datacontenttype IS DISTINCT FROM sent.datacontenttype
                 THEN json_build_array(stored.datacontenttype, sent.datacontenttype)::text END AS media_types
     FROM ${sent(columns)}

@@ -13,6 +13,11 @@ export interface KeyRow {
   revoked_at: string | null
 }
 
+/** Until the end of the transaction, nobody else can create or change a key. Reading continues. */
+export async function lockKeys(trx: Database): Promise<void> {
+  await sql`LOCK TABLE sluice.keys IN SHARE ROW EXCLUSIVE MODE`.execute(trx)
+}
+
 /** All keys, including revoked and expired ones, oldest first. */
 export async function selectKeys(db: Database): Promise<KeyRow[]> {
   return db.selectFrom('sluice.keys').selectAll().orderBy('created_at').orderBy('id').execute()

@@ -1,12 +1,14 @@
 import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { Bytes } from '../lib/gathered-bytes.ts'
+import { PAGE_HEAD_SIZE, pageArrayAt } from '../lib/json/page.ts'
 import { Problem } from '../problems.ts'
 import { abandon, inflaterBytes, toBodyProblem } from './inflate.ts'
+import { ADDED_BYTES } from './json-records.ts'
 
 export interface BodyLimits {
   maxBatchBytes: number
-  /** For a body that is a single object. */
+  /** For a body that is a single record. */
   maxRecordBytes: number
 }
 
@@ -42,17 +44,17 @@ function collect(
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const gathered = new Bytes(declared)
-    let limit = limits.maxBatchBytes
-    let undecided = true
+    const recordLimit = Math.min(limits.maxRecordBytes, limits.maxBatchBytes)
+    let kind: 'record' | 'batch' | undefined
 
     stream.on('data', onData).on('end', onEnd).on('error', onLost).on('close', onLost)
 
     function onData(chunk: Buffer): void {
-      if (undecided) decide(chunk)
+      kind ??= kindOf(chunk)
       const bytes = gathered.length + chunk.length
       try {
         // The size limit comes first: a body that is too large must not get a retryable problem from `onSize`.
-        if (bytes > limit) throw tooLarge(limit)
+        if (bytes > recordLimit) checkSize(bytes, chunk)
         onSize(bytes + inflaterBytes(stream))
         gathered.add(chunk)
       } catch (error) {
@@ -60,14 +62,20 @@ function collect(
         abandon(stream)
       }
     }
-    /** The first character that is not white space distinguishes a single record from a batch. */
-    function decide(chunk: Buffer): void {
-      const first = chunk.find((byte) => byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)
-      undecided = first === undefined
-      if (first === OPEN_OBJECT) limit = limits.maxRecordBytes
+    function checkSize(bytes: number, chunk: Buffer): void {
+      if (kind === 'record' && bytes > recordLimit + ADDED_BYTES) {
+        // A page of records is an object too.
+        const parts = [gathered.start(PAGE_HEAD_SIZE), chunk.subarray(0, PAGE_HEAD_SIZE)]
+        if (pageArrayAt(Buffer.concat(parts).toString('latin1'), 0) === -1) throw tooLarge(recordLimit)
+        kind = 'batch'
+      }
+      if (bytes > limits.maxBatchBytes) throw tooLarge(limits.maxBatchBytes)
     }
     function onEnd(): void {
-      settle(() => resolve(gathered.take()))
+      const body = gathered.take()
+      // Only a record that was read may be larger, and it has a cursor: the check of the record decides.
+      const fits = kind !== 'record' || body.length <= recordLimit || body.includes('"cursor"')
+      settle(() => (fits ? resolve(body) : reject(tooLarge(recordLimit))))
     }
     function onLost(cause?: Error): void {
       settle(() => reject(toBodyProblem(cause)))
@@ -78,6 +86,12 @@ function collect(
       conclude()
     }
   })
+}
+
+/** The first character that is not white space decides. @returns undefined if there is none */
+function kindOf(chunk: Buffer): 'record' | 'batch' | undefined {
+  const first = chunk.find((byte) => byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)
+  return first === undefined ? undefined : first === OPEN_OBJECT ? 'record' : 'batch'
 }
 
 /** Some programs on Windows write a byte order mark at the start of a file. It is not part of the text (RFC 8259, section 8.1). */

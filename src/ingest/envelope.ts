@@ -16,13 +16,14 @@ const extensionValue = TypeCompiler.Compile(ExtensionValueSchema)
 const ATTRIBUTES: ReadonlySet<string> = new Set(Object.keys(RecordInputSchema.properties))
 
 /**
- * Fields that the server adds when a record is read, and how to recognise their values. A client may send a record as it
- * was read: these fields are then ignored. Any other value under these names would be lost, so the record is rejected.
+ * Fields that the server adds when a record is read. They are ignored in a record that has a cursor of Sluice: it is sent back as
+ * it was read. Under any other value, or without the cursor, something that the client means would be lost: it is rejected.
  */
-const ADDED_BY_SERVER: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
-  ['receivedAt', (value) => typeof value === 'string' && 'utc' in parseTime(value)],
-  ['cursor', (value) => typeof value === 'string' && decodeCursor(value) !== undefined],
-])
+const ADDED_BY_SERVER: ReadonlySet<string> = new Set(['receivedAt', 'cursor'])
+
+/** Whether the record was read from Sluice, as its cursor shows: a cursor has a checksum. */
+export const wasRead = ({ cursor }: Record<string, unknown>): boolean =>
+  typeof cursor === 'string' && decodeCursor(cursor) !== undefined
 
 /** What the request specifies for all its records. */
 export interface Defaults {
@@ -48,7 +49,7 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
     // CloudEvents JSON format, section 2.2: an attribute that is null counts as absent. Data may be null.
     if (record[name] === null && name !== 'data' && isKnown(name)) {
       delete record[name]
-    } else if (!ATTRIBUTES.has(name) && ADDED_BY_SERVER.get(name)?.(record[name]) !== true) {
+    } else if (!ATTRIBUTES.has(name) && !(ADDED_BY_SERVER.has(name) && isAsRead(name, record))) {
       const fault = checkExtension(name, record[name], index)
       if (fault !== undefined) return fault
       extensions ??= {}
@@ -84,6 +85,9 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
   }
 }
 
+const isAsRead = (name: string, record: Record<string, unknown>) =>
+  wasRead(record) && (name === 'cursor' || (typeof record[name] === 'string' && 'utc' in parseTime(record[name])))
+
 const isKnown = (name: string) => ATTRIBUTES.has(name) || ADDED_BY_SERVER.has(name) || EXTENSION_NAME.test(name)
 
 function checkExtension(name: string, value: unknown, index: number): Fault | undefined {
@@ -93,7 +97,7 @@ function checkExtension(name: string, value: unknown, index: number): Fault | un
       index,
       pointer,
       code: 'invalid_value',
-      detail: `The server sets ${name}, and this is not a valid value for it.`,
+      detail: `The server sets ${name}. It is accepted only in a record as it was read, with its cursor, and then ignored. Put your own value into data.`,
     }
   }
   if (!EXTENSION_NAME.test(name)) {

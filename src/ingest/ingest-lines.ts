@@ -13,7 +13,7 @@ import { stripByteOrderMark } from './body.ts'
 import { BodyReader } from './body-reader.ts'
 import type { Defaults } from './envelope.ts'
 import { inflaterBytes } from './inflate.ts'
-import { isFault, type RecordLimits, readRecordText } from './json-records.ts'
+import { ADDED_BYTES, isFault, type RecordLimits, readRecordText } from './json-records.ts'
 import { type Admit, LineChunks } from './line-chunks.ts'
 import { LineReport } from './line-report.ts'
 import { IDLE_STREAM_BYTES } from './memory.ts'
@@ -79,7 +79,7 @@ export async function ingestLines(body: Readable, writer: Writer, request: Lines
 
 async function readLines(body: Readable, request: LinesRequest, chunks: LineChunks, report: LineReport): Promise<void> {
   const { key, defaults, limits, stop } = request
-  const cutter = new LineCutter(limits.maxRecordBytes)
+  const cutter = new LineCutter(limits.maxRecordBytes + ADDED_BYTES)
   const reader = new BodyReader(body, stop)
   try {
     for (let bytes = await reader.next(); bytes !== undefined; bytes = await reader.next()) {

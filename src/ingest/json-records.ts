@@ -1,12 +1,13 @@
 import { type Element, outlineElement, parseElement } from '../lib/json/elements.ts'
 import { type Extent, MAX_DEPTH, skipSpace } from '../lib/json/extent.ts'
+import { pageArrayAt, pageEndAt } from '../lib/json/page.ts'
 import { checkJson, faultAfter, faultInside, jsonFault, notJson, throwFault, walkJson } from '../lib/json/parse.ts'
 import { pointerToken } from '../lib/json/unstorable.ts'
 import { type JsonWalk, MAX_MEMBERS } from '../lib/json/walk.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import type { Row } from '../postgres/row.ts'
 import { type Fault, Problem } from '../problems.ts'
-import { type Defaults, readEnvelope } from './envelope.ts'
+import { type Defaults, readEnvelope, wasRead } from './envelope.ts'
 
 export interface RecordLimits {
   maxRecordBytes: number
@@ -29,8 +30,17 @@ export interface JsonFormat {
   required: readonly string[]
 }
 
-/** application/json */
+/** application/json. Also a page, as GET /v1/records returns it. */
 export const PLAIN: JsonFormat = { top: 'either', required: [] }
+
+/** Members of a record as a client sends it. */
+const MAX_SENT_MEMBERS = 1000
+
+/**
+ * A record that was read is larger than it was when it was sent, and must fit when it is sent back. Sluice adds six members
+ * (specversion, id, time, traceparent, receivedAt, cursor), and two spaces to each extension attribute.
+ */
+export const ADDED_BYTES = 4096
 
 /** In characters. Less text than this is read without checking the clock. */
 const SHORT = 4096
@@ -57,7 +67,8 @@ export async function readJsonRecords(
     const wanted = { object: 'object', array: 'array of objects', either: 'object (a record) or an array of them' }
     throw new Problem('wrong_type', `The body must be a JSON ${wanted[format.top]}.`)
   }
-  const single = found === 'object'
+  const array = found === 'array' ? start + 1 : format.top === 'either' ? pageArrayAt(text, start) : -1
+  const single = array === -1
   const defaults = defaultsFor(single)
   const records: (Row | Fault)[] = []
   const take = (element: Element) => {
@@ -74,12 +85,25 @@ export async function readJsonRecords(
     const element = found instanceof Promise ? await found : found
     take(element)
     throwFault(faultAfter(element.extent.end, text))
-  } else await forEachElement(text, start, limits.maxBatchRecords, owner, take)
+  } else {
+    const end = await forEachElement(text, array, limits.maxBatchRecords, owner, take)
+    throwFault(faultAfter(found === 'array' ? end : await endOfPage(text, end, owner, start), text))
+  }
   return { single, records }
 }
 
+/** Index after the page that begins at `start`. @throws Problem invalid_json, wrong_type */
+async function endOfPage(text: string, arrayEnd: number, owner: string, start: number): Promise<number> {
+  const end = pageEndAt(text, arrayEnd)
+  if (end !== -1) return end
+  await checkJson(text, owner, start)
+  throw new Problem('wrong_type', 'A page of records has only the members records and next. Send the array in records.')
+}
+
 /**
- * Calls `take` with each element of the array that begins at `start`.
+ * Calls `take` with each element of an array.
+ * @param start index after its opening bracket
+ * @returns index after its closing bracket
  * @throws Problem invalid_json, too_deep, too_many_records
  */
 async function forEachElement(
@@ -88,8 +112,8 @@ async function forEachElement(
   max: number,
   owner: string,
   take: (element: Element) => void,
-): Promise<void> {
-  let at = skipSpace(text, start + 1)
+): Promise<number> {
+  let at = skipSpace(text, start)
   let lastCheck = 0
   for (let index = 0; text.charAt(at) !== ']' || index > 0; index++) {
     if (index === max) {
@@ -107,7 +131,7 @@ async function forEachElement(
     if (text.charAt(at) !== ',') throwFault(notJson(text, at))
     at = skipSpace(text, at + 1)
   }
-  throwFault(faultAfter(at + 1, text))
+  return at + 1
 }
 
 /** For a value that parseElement does not take. @throws Problem invalid_json, too_deep */
@@ -174,7 +198,10 @@ function checkRecord(
   limits: RecordLimits,
   defaults: Defaults,
 ): Row | Fault {
-  if (isLonger(text, extent, limits.maxRecordBytes)) {
+  if (
+    isLonger(text, extent, limits.maxRecordBytes) &&
+    (!isReadBack(value) || isLonger(text, extent, limits.maxRecordBytes + ADDED_BYTES))
+  ) {
     return {
       index,
       pointer: '',
@@ -190,8 +217,8 @@ function checkRecord(
       detail: `The data is nested more than ${MAX_DEPTH} levels deep.`,
     }
   }
-  if (extent.members > MAX_MEMBERS) {
-    const detail = `The record has more than ${MAX_MEMBERS} members. Put them into data, which may have any number of members.`
+  if (extent.members > MAX_SENT_MEMBERS && (!isReadBack(value) || extent.members > MAX_MEMBERS)) {
+    const detail = `The record has more than ${MAX_SENT_MEMBERS} members. Put them into data, which may have any number of members.`
     return { index, pointer: '', code: 'too_complex', detail }
   }
   if (unusual?.repeated !== undefined) {
@@ -218,6 +245,8 @@ function checkRecord(
   row.data = text.slice(extent.dataStart, extent.dataEnd)
   return unusual?.unstorable === undefined ? row : { index, ...unusual.unstorable }
 }
+
+const isReadBack = (value: unknown) => typeof value === 'object' && value !== null && wasRead({ ...value })
 
 /** `max` is in bytes of UTF-8. A UTF-16 unit takes one to three bytes: they are counted only if that does not decide. */
 function isLonger(text: string, { start, end }: Extent, max: number): boolean {

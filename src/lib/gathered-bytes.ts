@@ -32,6 +32,11 @@ export class Bytes {
     this.#length = length
   }
 
+  /** At most this many of the first bytes. Valid until more bytes are added. */
+  start(length: number): Buffer {
+    return this.#bytes.subarray(0, Math.min(length, this.#length))
+  }
+
   /** Returns the gathered bytes and empties this object. */
   take(): Buffer {
     const bytes = this.#bytes.subarray(0, this.#length)

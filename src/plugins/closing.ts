@@ -78,9 +78,7 @@ export default fp(
     function cutOffAll(): void {
       if (sockets.size > 0)
         app.log.warn({ connections: sockets.size }, 'the server closes: the last connections are cut off')
-      // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the response, and half of an export would look
-      // complete.
-      for (const socket of sockets) socket.resetAndDestroy()
+      for (const socket of sockets) socket.destroy()
       // All requests have their responses by now. A statement that waits for a lock would still keep the process alive.
       cutConnections(app.db.write)
     }

@@ -70,8 +70,7 @@ export default fp(
           { requestId: id, key: key?.id, err: lost.reason },
           'an export was cut off: its key lost the right to read it',
         )
-        // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the response, and it would look complete.
-        this.raw.socket?.resetAndDestroy()
+        this.raw.socket?.destroy()
       }
       lost.addEventListener('abort', cutOff)
       this.raw.once('close', () => lost.removeEventListener('abort', cutOff))

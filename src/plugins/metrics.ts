@@ -9,6 +9,7 @@ import accessLog, { requestId } from './access-log.ts'
 import bodies from './bodies.ts'
 import clientErrors from './client-errors.ts'
 import httpRules from './http-rules.ts'
+import incompleteResponses from './incomplete-responses.ts'
 import lingering, { discarding } from './lingering.ts'
 import logThrottle from './log-throttle.ts'
 import { processMetrics } from './metrics/process.ts'
@@ -73,6 +74,7 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
     http: { requireHostHeader: false },
     clientErrorHandler: (error, socket) => server.onClientError(error, socket),
   })
+  await server.register(incompleteResponses)
   await server.register(lingering, discarding(config))
   await server.register(bodies, discarding(config))
   await server.register(logThrottle)

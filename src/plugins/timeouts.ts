@@ -35,7 +35,7 @@ export default fp(async function timeouts(app: FastifyInstance) {
     if (socket.writableLength === 0) return void socket.setTimeout(stallMs)
     // Fastify does not call onResponse, so this is the request's only line in the log.
     app.log.warn(`a client has not read from a response for ${config.STALL_SECONDS} s: the connection is closed`)
-    // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the response, and it would look complete.
+    // Reset, not closed: the kernel would keep what the client does not read.
     socket.resetAndDestroy()
   })
 

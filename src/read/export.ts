@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { stringify } from 'csv-stringify/sync'
+import { type Options, stringify } from 'csv-stringify/sync'
 import { type Listing, selectHorizon } from '../data/listing.ts'
 import { type StoredRecord, selectPage } from '../data/select-records.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
@@ -45,7 +45,15 @@ export const CSV: ExportFormat = {
   write: (record, fields) => toLine(fields === undefined ? toRow(record) : toCells(record, fields)),
 }
 
-const toLine = (cells: readonly (string | null | undefined)[]) => stringify([cells], { record_delimiter: 'windows' })
+const CSV_OPTIONS: Options = {
+  record_delimiter: 'windows',
+  // By default, only a cell with both is quoted. A payload may contain one of them between its values.
+  quoted_match: /[\r\n]/,
+  // Absent is an empty cell, and empty bytes are a pair of quotes.
+  cast: { string: (text) => (text === '' ? { value: text, quoted_empty: true } : text) },
+}
+
+const toLine = (cells: readonly (string | null | undefined)[]) => stringify([cells], CSV_OPTIONS)
 
 /**
  * Exports the whole selection, page by page, without records that are stored after the request. Each page continues at the

@@ -118,7 +118,7 @@ const checkAgain = (request: FastifyRequest) => request.server.watchKey(request,
  */
 async function* watched(
   chunks: AsyncIterable<Buffer> | Buffer[],
-  { id, log, raw }: FastifyRequest,
+  { id, log }: FastifyRequest,
   inProgress: Gauge,
 ): AsyncGenerator<Buffer> {
   inProgress.inc()
@@ -126,8 +126,6 @@ async function* watched(
     yield* chunks
   } catch (err) {
     log.warn({ requestId: id, err }, 'an export broke off')
-    // Reset, not closed: in HTTP/1.0 the end of the connection is the end of the response, and it would look complete.
-    raw.socket.resetAndDestroy?.()
     throw err
   } finally {
     inProgress.dec()

@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { MAX_BYTES } from './formats.ts'
+import { PageSchema } from './list.ts'
 import { LINE_TYPES } from './media-types.ts'
 import { RecordInputSchema } from './record.ts'
 import { HEADERS, json, refusals, text } from './responses.ts'
@@ -32,6 +33,7 @@ export const INGEST_SCHEMA = {
   description:
     'The response is sent after the commit. The identity of a record is (source, id). If records have an `id`, or the ' +
     'request an `Idempotency-Key`, resending is safe.\n\n' +
+    'A record, a page or an export can be sent back as it was read: its records are duplicates.\n\n' +
     '201: at least one record was created. 200: all were already stored. 207: some were not stored, the others are.\n\n' +
     'A record has at most 1,000 members and 512 levels of nesting. The size of a record, and the size and number of records of a ' +
     'body, are bounded by the settings `MAX_RECORD_BYTES`, `MAX_BATCH_BYTES` and `MAX_BATCH_RECORDS`.\n\n' +
@@ -57,7 +59,9 @@ export const INGEST_SCHEMA = {
   }),
   body: {
     content: {
-      'application/json': { schema: Type.Union([record, Type.Array(record)], { examples: [EXAMPLE, [EXAMPLE]] }) },
+      'application/json': {
+        schema: Type.Union([record, Type.Array(record), Type.Ref(PageSchema)], { examples: [EXAMPLE, [EXAMPLE]] }),
+      },
       ...Object.fromEntries(LINE_TYPES.map((type) => [type, { schema: lines }])),
       'application/cloudevents+json': { schema: record },
       'application/cloudevents-batch+json': { schema: Type.Array(record, { examples: [[EXAMPLE]] }) },

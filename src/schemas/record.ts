@@ -38,7 +38,8 @@ export const RecordInputSchema = Type.Object(
     ),
     time: Type.Optional(
       Type.String({
-        description: 'RFC 3339; kept to the microsecond. Default: the time of receipt',
+        description:
+          'RFC 3339; kept to the microsecond. Default: the time of receipt. In a duplicate, it is absent or equals the stored time',
         examples: ['2026-01-31T12:00:00Z'],
       }),
     ),
@@ -47,7 +48,10 @@ export const RecordInputSchema = Type.Object(
       text('sluice-uri', `Schema that \`data\` adheres to: an absolute URI of at most ${MAX_BYTES.dataschema} bytes`),
     ),
     datacontenttype: Type.Optional(
-      text('sluice-media-type', `Media type of the data: at most ${MAX_BYTES.datacontenttype} bytes`),
+      text(
+        'sluice-media-type',
+        `Media type of the data: at most ${MAX_BYTES.datacontenttype} bytes. Default: application/json`,
+      ),
     ),
     data: Type.Optional(Type.Unknown({ description: 'Any JSON', examples: [{ total: 12.5 }] })),
     data_base64: Type.Optional(text('sluice-base64', 'Bytes in base64 (RFC 4648, section 4), instead of `data`')),
@@ -55,7 +59,7 @@ export const RecordInputSchema = Type.Object(
   {
     // Only for the OpenAPI document. The check handles extension attributes itself.
     $id: 'RecordInput',
-    description: `One thing that happened, in CloudEvents 1.0 terms. ${EXTENSIONS}`,
+    description: `One thing that happened, in CloudEvents 1.0 terms. ${EXTENSIONS} \`receivedAt\` and \`cursor\` are accepted only as they were read, and ignored.`,
     additionalProperties: true,
     // It is also a complete CloudEvent. The page at /docs fills it in.
     examples: [{ specversion: '1.0', source: 'shop', type: 'order.placed', id: '1001', data: { total: 12.5 } }],

@@ -35,6 +35,24 @@ t.test('an input gives the same records with the same lines, however it is cut i
     ],
     ['json, empty', () => JSON_VALUES, ' [ ] \n', []],
     [
+      'a page',
+      () => JSON_VALUES,
+      '{"records":[{"a":[{}]},{"b":1}],"next":"AB_-"}',
+      [
+        [1, '{"a":[{}]}'],
+        [1, '{"b":1}'],
+      ],
+    ],
+    [
+      'pages, in other spellings',
+      () => JSON_VALUES,
+      '\ufeff\n{ "next" : null,\n"records" : [\n{"a":"]}"}\n] }\n{"records":[]}{"records":"[",\n"a":[{"records":[1]}]}',
+      [
+        [4, '{"a":"]}"}'],
+        [6, '{"records":"[", "a":[{"records":[1]}]}'],
+      ],
+    ],
+    [
       'csv',
       () => csv(',', plain),
       '\ufeffsource,type,ä\r\ns,t,"x""\r\n\r\n,y"\r\n\r\ns,t,z',
@@ -47,6 +65,16 @@ t.test('an input gives the same records with the same lines, however it is cut i
     const bytes = Buffer.from(text)
     for (let size = 1; size <= bytes.length; size++)
       t.same(await read(format(), bytes, size), expected, `${name}, blocks of ${size} bytes`)
+  }
+})
+
+t.test('a page that is cut off or has other members is refused', async (t) => {
+  for (const [text, reason] of [
+    ['{"records":[{"a":1},', 'it ends on line 1, but the array is not closed'],
+    ['{"records":[{"a":1}]\n', 'it ends on line 2, but the page is not closed'],
+    ['{"records":[{"a":1}],"total":1}', 'only next may follow the records of a page, but there is more on line 1'],
+  ] as const) {
+    for (const size of [1, 100]) await t.rejects(read(JSON_VALUES, Buffer.from(text), size), { message: reason }, text)
   }
 })
 

@@ -60,6 +60,19 @@ t.test('one run loads several files, with CRLF, blank lines, a byte order mark a
   t.match(await load(t, server, files), { code: 0, counts: { created: 4, lines: 7 } })
 })
 
+// It looked like a success, for example when the program before a pipe failed.
+t.test('an input without a record is named', async (t) => {
+  const server = await start(t)
+  const files = [
+    await write(t, 'a.csv', 'source,type\n'),
+    await write(t, 'b.json', '[]'),
+    await write(t, 'c.ndjson', order(1)),
+  ]
+  const { code, stderr, counts } = await load(t, server, [...files, '-'])
+  t.match({ code, counts }, { code: 0, counts: { created: 1 } })
+  t.equal(withoutProgress(stderr), `${files[0]}: 0 records\n${files[1]}: 0 records\nstdin: 0 records\n`)
+})
+
 t.test('NDJSON, JSON arrays, JSON values and CSV store the same records, plain or compressed', async (t) => {
   const server = await start(t)
   const records = [order(1), order(2, { data: { n: 1 } }), order(3)]

@@ -51,7 +51,6 @@ t.test('a row with a stored identity is a duplicate or a conflict, and the recor
     { subject: 'S' },
     { subject: '' },
     { time: '2026-01-02T03:04:05.678902Z' },
-    { time: null },
     { dataschema: 'https://example.com/' },
     { datacontenttype: 'text/json' },
     { extensions: null },
@@ -102,22 +101,57 @@ t.test('two numbers that are equal as doubles are different content', async (t) 
   t.same(statuses(await again('{"n":12345678901234567890}')), ['duplicate'])
 })
 
-// A row with a time was a duplicate of a record without one, and the reverse. The time, or its absence, was lost.
-t.test('a time conflicts with a record without one, unless it is the time of receipt, and vice versa', async (t) => {
-  const { store, api } = openStore(t)
-  const time = '2026-01-02T03:04:05Z'
-  await store.write([makeRow({ id: 'without' }), makeRow({ id: 'with', time })], store.newBase())
-  const receivedAt = toRfc3339((await selectRecord(api, 'shop', 'without'))?.received_at as string)
-  const again = [
-    makeRow({ id: 'without' }),
-    makeRow({ id: 'without', time }),
-    // The form in an export.
-    makeRow({ id: 'without', time: receivedAt }),
-    makeRow({ id: 'with', time }),
-    makeRow({ id: 'with' }),
-  ]
-  const expected = ['duplicate', 'conflict', 'duplicate', 'duplicate', 'conflict']
-  t.same(statuses(await store.write(again, store.newBase())), expected)
+// A row with a time was a duplicate of a record without one: the time was lost.
+t.test(
+  'a time must equal the stored one or the time of receipt; a row without a time says nothing about it',
+  async (t) => {
+    const { store, api } = openStore(t)
+    const time = '2026-01-02T03:04:05Z'
+    const free = makeRow({ id: 'free' })
+    // The last two are in the same write as the row that they repeat.
+    const first = [makeRow({ id: 'without' }), makeRow({ id: 'with', time }), free, { ...free, time }, free]
+    t.same(statuses(await store.write(first, store.newBase())), [
+      'created',
+      'created',
+      'created',
+      'conflict',
+      'duplicate',
+    ])
+    const receivedAt = toRfc3339((await selectRecord(api, 'shop', 'without'))?.received_at as string)
+    const again = [
+      makeRow({ id: 'without' }),
+      makeRow({ id: 'without', time }),
+      // The form in an export.
+      makeRow({ id: 'without', time: receivedAt }),
+      makeRow({ id: 'with', time }),
+      makeRow({ id: 'with', time: receivedAt }),
+      makeRow({ id: 'with' }),
+    ]
+    const expected = ['duplicate', 'conflict', 'duplicate', 'duplicate', 'conflict', 'duplicate']
+    for (const compareFirst of [false, true])
+      t.same(statuses(await store.write(again, { ...store.newBase(), compareFirst })), expected)
+    for (const [at, row] of again.entries()) {
+      const strict = statuses(await store.writeStrict([makeRow({ id: `next to ${at}` }), row], store.newBase()))
+      t.equal(strict[1], expected[at], `strict, ${at}`)
+    }
+  },
+)
+
+t.test('no datacontenttype equals application/json, and no other type', async (t) => {
+  const { store } = openStore(t)
+  const write = async (id: string, datacontenttype: string | null) =>
+    statuses(await store.write([makeRow({ id, datacontenttype })], store.newBase()))[0]
+  for (const [stored, sent, expected] of [
+    [null, 'application/json', 'duplicate'],
+    ['application/json', null, 'duplicate'],
+    [null, 'text/plain', 'conflict'],
+    ['text/plain', null, 'conflict'],
+    ['application/json', 'application/x+json', 'conflict'],
+  ] as const) {
+    const id = `${stored} ${sent}`
+    t.equal(await write(id, stored), 'created', id)
+    t.equal(await write(id, sent), expected, id)
+  }
 })
 
 // jsonb keeps only the last value of a repeated key, so texts that differ in the other values were equal.
@@ -136,6 +170,8 @@ t.test('a payload that repeats a key is compared as text, at any depth and with 
   t.equal(await statusOf('[{"b":{"a":1,"a":2}}]', '[{"b":{"a":3,"a":2}}]'), 'conflict')
   t.equal(await statusOf('{"a":1,"\\u0061":2}', '{"a":3,"a":2}'), 'conflict')
   t.equal(await statusOf(repeated, repeated), 'duplicate')
+  t.equal(await statusOf('{"a":1,\r\n"a":2}', '{"a":1,  "a":2}'), 'duplicate', 'as an export writes it')
+  t.equal(await statusOf('{"a":1,\r\n"a":2}', '{"a":3,  "a":2}'), 'conflict')
   t.equal(await statusOf('[{"a":1},{"a":2}]', '[{"a":1}, {"a":2}]'), 'duplicate', 'the same key in two objects')
 })
 

@@ -101,7 +101,7 @@ t.test('a record that is written differently but means the same is a duplicate',
   }
 })
 
-t.test('the trace of a request is not compared; a time is, even if only one of the two records has it', async (t) => {
+t.test('the trace of a request is not compared; a time that is sent is, also with the time of receipt', async (t) => {
   const trace = (digit: string) => ({ traceparent: `00-${digit.repeat(32)}-${digit.repeat(16)}-01` })
   t.equal((await post(record('filled'), trace('1'))).status, 201)
   t.match((await get('/v1/records/shop/filled')).json, trace('1'), 'the trace is kept')
@@ -116,7 +116,8 @@ t.test('the trace of a request is not compared; a time is, even if only one of t
     'the time of receipt as the time',
   )
   t.equal((await post(record('timed', { time }))).status, 201)
-  isProblem(t, await post(record('timed')), 'conflict', { name: 'only the stored record has a time' })
+  isProblem(t, await post(record('timed', { time: receivedAt })), 'conflict', { name: 'another time' })
+  t.match((await post(record('timed'))).json.results, [{ status: 'duplicate' }], 'only the stored record has a time')
   t.match((await post(record('timed', { time: '2026-01-31T14:00:00+02:00' }))).json.results, [{ status: 'duplicate' }])
 })
 
