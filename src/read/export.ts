@@ -6,7 +6,7 @@ import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { type Field, payloadOf, readFields, toCells, writeFields } from './fields.ts'
+import { type Field, neededPayload, readFields, toCells, writeFields } from './fields.ts'
 import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
@@ -82,7 +82,7 @@ export async function openExport(
     until: order === 'asc' ? await inTurn(reader, () => selectHorizon(db, signal)) : undefined,
   }
   const fields = await readFields(reader, query.fields, listing, limit).catch(explainJsonpath(query))
-  const payload = fields === undefined ? undefined : payloadOf(fields)
+  const payload = fields === undefined ? undefined : neededPayload(fields)
   async function fetch(head = '') {
     // EXPORT_BYTES are already reserved.
     const text = new ReservedText(() => {})

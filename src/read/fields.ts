@@ -121,7 +121,7 @@ export async function readFields(
 const quote = (step: string) => (/^[^.,"]+$/.test(step) ? step : JSON.stringify(step))
 
 /** What these fields need of the payload. */
-export const payloadOf = (fields: readonly Field[]): Payload => ({
+export const neededPayload = (fields: readonly Field[]): Payload => ({
   whole: fields.some(({ root, path }) => (root === 'data' && path.length === 0) || root === 'data_base64'),
   paths: fields.filter(({ root, path }) => root === 'data' && path.length > 0).map(({ path }) => path),
 })

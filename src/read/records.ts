@@ -2,12 +2,14 @@ import { sourceRefusal } from '../access/check-key.ts'
 import { countRecords } from '../data/count-records.ts'
 import type { Listing } from '../data/listing.ts'
 import { type StoredRecord, selectPage, selectRecord } from '../data/select-records.ts'
+import { before } from '../lib/before.ts'
 import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../problems.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { payloadOf, readFields, writeFields } from './fields.ts'
+import { neededPayload, readFields, writeFields } from './fields.ts'
 import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
+import { payloadOf, payloadType } from './payload.ts'
 import { inTurn, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
@@ -16,22 +18,31 @@ import { writeCloudEvent, writeRecord } from './write-record.ts'
 /** The form of a record in a response. */
 export type Shape = 'record' | 'cloudevent'
 
+/** A response with one record. */
+interface Representation {
+  type: string
+  body: Buffer
+  /** Whether it is the payload alone. */
+  isPayload: boolean
+}
+
 /** Reserves memory. The argument is the new total in bytes. @throws Problem overloaded */
 export type Reserve = (bytes: number) => void
 
 const writers: Record<Shape, (record: StoredRecord) => string> = { record: writeRecord, cloudevent: writeCloudEvent }
 
 /**
- * Reads one record, as JSON.
- * @throws Problem not_found, source_forbidden, overloaded; the reason of the reader's signal
+ * Reads one record, or its payload alone.
+ * @param choose returns one of these media types: those of a record, and then that of its payload
+ * @throws Problem not_found, source_forbidden, overloaded; the reason of the reader's signal; what `choose` throws
  */
 export async function readRecord(
   reader: Reader,
   source: string,
   id: string,
-  shape: Shape,
+  choose: (types: readonly string[]) => string,
   reserve: Reserve,
-): Promise<Buffer> {
+): Promise<Representation> {
   const { db, key, signal } = reader
   const refusal = sourceRefusal(key, source)
   if (refusal !== undefined) throw new Problem('source_forbidden', refusal)
@@ -40,9 +51,23 @@ export async function readRecord(
     ? undefined
     : await inTurn(reader, () => selectRecord(db, source, id, signal))
   if (record === undefined) throw new Problem('not_found', 'No record with this source and id is stored.')
+  const own = payloadType(record)
+  const type = choose([...Object.keys(RECORD_TYPES), essence(own)])
+  const shape = RECORD_TYPES[type]
+  if (shape === undefined) {
+    reserve(record.data_base64?.length ?? Buffer.byteLength(record.data ?? ''))
+    return { type: own, body: payloadOf(record), isPayload: true }
+  }
   const text = new ReservedText(reserve)
   text.add(writers[shape](record))
-  return text.finish()
+  return { type: `${type}; charset=utf-8`, body: text.finish(), isPayload: false }
+}
+
+const essence = (type: string) => before(type, ';').trim().toLowerCase()
+
+const RECORD_TYPES: Partial<Record<string, Shape>> = {
+  'application/json': 'record',
+  'application/cloudevents+json': 'cloudevent',
 }
 
 export interface Page {
@@ -75,7 +100,7 @@ export async function readPage(
   if (shape === 'cloudevent' && (query.fields ?? query.count) !== undefined)
     refuseParameter(query.fields === undefined ? 'count' : 'fields', 'is not possible with CloudEvents')
   const fields = await readFields(reader, query.fields, listing, limit).catch(explainJsonpath(query))
-  const payload = fields === undefined ? undefined : payloadOf(fields)
+  const payload = fields === undefined ? undefined : neededPayload(fields)
   const write = fields === undefined ? writers[shape] : (record: StoredRecord) => writeFields(record, fields)
   const text = new ReservedText(reserve)
   let separator = shape === 'record' ? '{"records":[' : '['

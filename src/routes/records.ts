@@ -15,9 +15,15 @@ import { negotiate, negotiateEncoding, VARY } from './negotiate.ts'
 import { whileReading } from './while-reading.ts'
 
 const LIST_TYPES = ['application/json', ...LINE_TYPES, 'text/csv', 'application/cloudevents-batch+json'] as const
-const RECORD_TYPES = ['application/json', 'application/cloudevents+json'] as const
 
 const common = { tags: ['read'], security: [{ key: [] }] }
+
+/** A sender chose the media type of a payload. No browser should show it as a page of this server. */
+const DOWNLOAD = {
+  'content-disposition': 'attachment',
+  'content-security-policy': 'sandbox',
+  'x-content-type-options': 'nosniff',
+}
 
 type Identity = Static<typeof IdentitySchema>
 
@@ -77,7 +83,8 @@ const routes: FastifyPluginAsync = async (app) => {
       operationId: 'getRecord',
       summary: 'Read one record; 404 means that it is not stored',
       description:
-        'With `Accept: application/cloudevents+json`, it is a CloudEvent, without `receivedAt` and `cursor`.',
+        'With `Accept: application/cloudevents+json`, it is a CloudEvent, without `receivedAt` and `cursor`. With the media type of its ' +
+        'own payload in `Accept`, such as `image/png`, the response is the payload alone.',
       params: IdentitySchema,
       response: {
         200: json(RecordSchema, 'The record'),
@@ -90,16 +97,16 @@ const routes: FastifyPluginAsync = async (app) => {
     handler: whileReading<{ Params: Identity }>(async (request, reply, { signal, reserve }) => {
       const { source, id } = request.params
       reply.header('vary', VARY)
-      const type = negotiate(request, RECORD_TYPES)
       // Compressing a single record takes longer than sending it.
       const allowsIdentity = negotiateEncoding(request, 'identity')
-      const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const [semaphore, key] = [app.semaphores.read, request.key as Key]
       const reader = { db: app.db.read, primary, semaphore, key, signal }
-      const record = await readRecord(reader, source, id, shape, reserve)
+      const choose = (types: readonly string[]) => negotiate(request, types)
+      const { type, body, isPayload } = await readRecord(reader, source, id, choose, reserve)
       checkAgain(request)
-      if (!allowsIdentity) reserve(record.buffer.byteLength + compressorBytes(request))
-      return reply.type(`${type}; charset=utf-8`).send(encodable(record, allowsIdentity))
+      if (!allowsIdentity) reserve(body.buffer.byteLength + compressorBytes(request))
+      if (isPayload) reply.headers(DOWNLOAD)
+      return reply.header('content-type', type).send(encodable(body, allowsIdentity))
     }),
   })
 }
