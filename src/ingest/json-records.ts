@@ -34,7 +34,7 @@ export interface JsonFormat {
 export const PLAIN: JsonFormat = { top: 'either', required: [] }
 
 /** Members of a record as a client sends it. */
-const MAX_SENT_MEMBERS = 1000
+export const MAX_SENT_MEMBERS = 1000
 
 /**
  * A record that was read is larger than it was when it was sent, and must fit when it is sent back. Sluice adds six members

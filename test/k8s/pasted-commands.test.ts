@@ -95,7 +95,7 @@ function complaintAbout(call: string[]): string {
 
 /** Pastes a block twice. Returns the calls of the second time, each with its arguments. */
 async function paste(t: Test, shell: string, text: string): Promise<string[][]> {
-  const home = t.testdir({ bin: {}, scripts: {}, calls: '', 'sluice.dump': '' })
+  const home = t.testdir({ bin: {}, scripts: {}, src: {}, calls: '', 'sluice.dump': '' })
   const log = join(home, 'calls')
   const { spec } = find(render('k3s'), 'CronJob', 'sluice-maintenance').spec.jobTemplate
   writeFileSync(
@@ -111,7 +111,8 @@ async function paste(t: Test, shell: string, text: string): Promise<string[][]> 
       ${body}`,
       { mode: 0o755 },
     )
-  for (const program of ['curl', 'docker', 'git', 'npm', 'npx', 'sops', 'sudo']) make(`bin/${program}`)
+  for (const program of ['curl', 'docker', 'git', 'npm', 'sops', 'sudo']) make(`bin/${program}`)
+  make('src/sluice.js')
   for (const script of ['deploy', 'restore', 'secrets']) make(`scripts/${script}.sh`)
   make(
     'bin/kubectl',
