@@ -112,7 +112,9 @@ class ValueCutter {
     const tail = Buffer.concat([...this.#parts, text]).toString('latin1')
     // The first character is the bracket of the array.
     if (pageEndAt(tail, 1) !== tail.length)
-      throw new Error(`only next may follow the records of a page, but there is more on line ${this.#line}`)
+      throw new Error(
+        `after its records, a page may contain only next and count, but line ${this.#line} has something else`,
+      )
     this.#reset()
     this.#inPage = false
   }

@@ -97,7 +97,10 @@ async function endOfPage(text: string, arrayEnd: number, owner: string, start: n
   const end = pageEndAt(text, arrayEnd)
   if (end !== -1) return end
   await checkJson(text, owner, start)
-  throw new Problem('wrong_type', 'A page of records has only the members records and next. Send the array in records.')
+  throw new Problem(
+    'wrong_type',
+    'A page of records has only the members records, next and count. Send the array in records.',
+  )
 }
 
 /**
