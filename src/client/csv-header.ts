@@ -14,16 +14,14 @@ export const readSeparator = (line: Buffer): string | undefined => /^"?sep=([^"\
 export function checkHeaderLines(row: Buffer): void {
   const lines = row.toString('latin1').split(/\r\n|\r|\n/).length
   if (lines > 1)
-    throw new Error(
-      `its header goes over ${lines} lines, so it may contain rows: a quote in its first line is not closed`,
-    )
+    throw new Error(`its header spans ${lines} lines, so it may contain rows: a quote in its first line is not closed`)
 }
 
 /**
  * Refuses a header that may have been read wrongly. A wrong guess would store the whole file wrongly, without an error.
  * @throws Error with a sentence
  */
-export function checkHeader(names: readonly string[], delimiter: string, mapping: Mapping): void {
+export function checkHeader(names: readonly string[], delimiter: string, mapping: Mapping, exported: boolean): void {
   const [only = ''] = names
   const other = DELIMITERS.find((one) => one !== delimiter && names.length === 1 && only.includes(one))
   if (other !== undefined)
@@ -31,7 +29,7 @@ export function checkHeader(names: readonly string[], delimiter: string, mapping
       `its header is a single column, ${shown(only)}. If the cells are separated by ${shown(other)}, use --delimiter ${other === '\t' ? "$'\\t'" : `'${other}'`}`,
     )
   for (const [at, name] of names.entries()) {
-    const why = faultOf(name, names.indexOf(name) !== at, mapping)
+    const why = faultOf(name, names.indexOf(name) !== at, mapping) ?? (exported ? undefined : lossOf(name, mapping))
     if (why !== undefined) throw new Error(`its column ${at + 1}${name === '' ? '' : `, ${shown(name)},`} ${why}`)
   }
 }
@@ -40,7 +38,7 @@ export function checkHeader(names: readonly string[], delimiter: string, mapping
 function faultOf(name: string, isRepeated: boolean, { map, set, json }: Mapping): string | undefined {
   if (name.trim() === '') return 'has no name in the header'
   if (isRepeated) return 'has the same name as an earlier one'
-  if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a name with a character that is not text'
+  if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a control character in its name'
   if (json.has(name) || [...map.values()].includes(name)) return undefined
   if (name !== name.trim()) return 'has a name that begins or ends with a space. Remove the space'
   if (isData(name))
@@ -50,13 +48,23 @@ function faultOf(name: string, isRepeated: boolean, { map, set, json }: Mapping)
   return `differs from ${attribute} only in case. Use --map ${attribute}=${name}, or --map ${attribute}= if it is part of the data`
 }
 
+/** What is wrong with a column that has its own meaning in an export, but would become a member of data here. */
+function lossOf(name: string, { map, set, json }: Mapping): string | undefined {
+  if (!IN_EXPORTS.includes(name) || set.has(name) || json.has(name) || [...map.values()].includes(name))
+    return undefined
+  return `is a column of exports, but this is not an export. Rename it, or use --map data=${name} if it is the whole data of a record`
+}
+
+/** What a column of this name has in an export would be lost in a member of data. */
+const IN_EXPORTS = ['data', 'data_base64', 'extensions', 'receivedAt', 'cursor']
+
 /** A time, or a number with a fraction. Whole numbers may be names, such as years. */
 const isData = (name: string) => /^\d{4}-\d\d-\d\d[T ]\d\d:|^[+-]?\d+[.,]\d+$/.test(name)
 
 /** As in JSON, and the invisible byte order mark too. */
 const shown = (text: string) => JSON.stringify(text).replaceAll('\ufeff', '\\ufeff')
 
-/** Columns that have a special meaning in an export only. */
+/** Columns of an export that rarely occur elsewhere. */
 const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
 
 /**
@@ -64,11 +72,14 @@ const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
  * @throws Error with a sentence if it is one, but something else was added or asked for
  */
 export function isExport(names: readonly string[], { map, set, json }: Mapping): boolean {
-  if (EXPORT_ONLY.filter((name) => names.includes(name)).length < 2) return false
+  const special = EXPORT_ONLY.filter((name) => names.includes(name)).length
   const added = names.filter((name) => !CSV_COLUMNS.includes(name))
-  if (added.length > 0)
+  if (added.length > 0) {
+    if (special < 2) return false
     throw new Error(`it has the columns of an export, and also ${added.map(shown).join(', ')}. Remove these`)
-  if (map.size + set.size + json.size > 0)
+  }
+  const isPlain = map.size + set.size + json.size === 0
+  if (special > 0 && !isPlain)
     throw new Error('it has the columns of an export, which is loaded as it is: omit --map, --set and --json')
-  return true
+  return special > 0 || (isPlain && names.includes('data'))
 }

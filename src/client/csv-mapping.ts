@@ -1,4 +1,4 @@
-import { ATTRIBUTES, isExport } from './csv-header.ts'
+import { ATTRIBUTES } from './csv-header.ts'
 
 /** How the columns of a CSV file become records. Columns are given by name. */
 export interface Mapping {
@@ -21,10 +21,11 @@ export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason
 
 /**
  * Plans how the rows of a file become records.
+ * @param exported whether it is a file of `sluice export`
  * @throws Error with a sentence if the header does not fit the mapping
  */
-export function planRecords(header: readonly string[], mapping: Mapping): ToRecord {
-  if (isExport(header, mapping)) return (cells) => toExportedRecord(cells, header)
+export function planRecords(header: readonly string[], mapping: Mapping, exported: boolean): ToRecord {
+  if (exported) return (cells) => toExportedRecord(cells, header)
 
   const columns = header.map((name, at) => ({ name, at, isJson: mapping.json.has(name) }))
   const attributes = readAttributes(columns, mapping)

@@ -54,10 +54,11 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
     const read = parseRow(row)
     if ('reason' in read) throw new Error(`its header cannot be read: ${read.reason}`)
     const names = read.cells.map((cell) => cell ?? '')
-    if (isExport(names, mapping)) options.cast = (text, { quoting }) => (text === '' && !quoting ? null : text)
-    checkHeader(names, options.delimiter as string, mapping)
+    const exported = isExport(names, mapping)
+    if (exported) options.cast = (text, { quoting }) => (text === '' && !quoting ? null : text)
+    checkHeader(names, options.delimiter as string, mapping, exported)
     format.header = Buffer.concat([...(format.header === undefined ? [] : [format.header, NEWLINE]), row.original])
-    return planRecords(names, mapping)
+    return planRecords(names, mapping, exported)
   }
 
   function toLines(rows: CsvRow[], toRecord: ToRecord): InputLine[] {
@@ -101,7 +102,7 @@ const isEmpty = (cells: readonly Cell[]) => cells.every((cell) => cell === null 
 // Spreadsheets write such rows below a table. As a record, it would have a made-up id and no content.
 const ALL_EMPTY = { reason: 'All its cells are empty.' }
 
-const STRAY_LINE_END = 'It contains \\r or \\n outside of quotes, but not as the other lines end.'
+const STRAY_LINE_END = 'Outside quotes, it contains a \\r or \\n that does not end lines in this file.'
 
 /** csv-parse would take it for a part of the cell. */
 function hasStrayLineEnd(row: Buffer): boolean {

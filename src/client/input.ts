@@ -62,7 +62,7 @@ export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerato
     }
   } catch (error) {
     if (stop.aborted) return
-    throw new Error(`${input.name} cannot be read beyond line ${reached}`, { cause: error })
+    throw new Error(`${input.name} cannot be read${reached === 0 ? '' : ` beyond line ${reached}`}`, { cause: error })
   } finally {
     stop.removeEventListener('abort', end)
     stream.destroy()

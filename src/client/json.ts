@@ -22,7 +22,8 @@ export const JSON_VALUES: FileFormat = {
 /**
  * A state machine over the bytes. States: `between` values; within a `value` that ends with its own quote or bracket; within a
  * `bare` value (a number or a word), which ends before the first byte that is not part of it; in the `tail` of a page, after its
- * array, which ends like a value. A page begins like a value: the bracket of its array shows that it is none.
+ * array, which ends like a value. A page begins like a record; the bracket of its array shows
+ * that it is not one.
  */
 class ValueCutter {
   #state: 'between' | 'value' | 'bare' | 'tail' = 'between'

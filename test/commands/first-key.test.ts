@@ -95,7 +95,9 @@ t.test('an external database that already has keys gets no new key, and the file
   t.same(warnings, [])
   await write(file, 'of another database\n')
   t.equal(await ensure(false), '$SLUICE_KEY')
-  t.match(warnings, [/is unknown to this database, which has others\. Use one of them, or create one with: npx sluice/])
+  t.match(warnings, [
+    /is unknown to this database, which has others\. Use one of them, or create one with: sluice keys/,
+  ])
   t.same(await hashes(), before)
   t.equal(await read(), 'of another database')
 })

@@ -61,7 +61,7 @@ t.test('one run loads several files, with CRLF, blank lines, a byte order mark a
 })
 
 // It looked like a success, for example when the program before a pipe failed.
-t.test('an input without a record is named', async (t) => {
+t.test('an input without records is reported', async (t) => {
   const server = await start(t)
   const files = [
     await write(t, 'a.csv', 'source,type\n'),
@@ -133,7 +133,7 @@ t.test('a damaged or truncated input fails with exit code 1 and a sentence that 
       zstdCompressSync(content).subarray(0, -20_000),
       /cut\.zst cannot be read beyond line \d+: unexpected end/,
     ],
-    ['plain.gz', content, /plain\.gz cannot be read beyond line 0: incorrect header check/],
+    ['plain.gz', content, /plain\.gz cannot be read: incorrect header check/],
     [
       'cut.json',
       `[${order(1)},\n{"source":"s`,
