@@ -17,6 +17,8 @@ const blocks = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .flatMap((file) => blocksOf(readFileSync(join(folder, file), 'utf8'), file))
 const COMMENT = /(^|\s)#/m
 const checked = new Map<string, string>()
+/** Of the Job that the CronJob of the retention creates. */
+let spec: unknown
 
 /** What each command must be followed by, before any other command (`next`) or before the end. */
 const RULES: { command: RegExp; until: RegExp; next?: true; lacks: string }[] = [
@@ -97,7 +99,7 @@ function complaintAbout(call: string[]): string {
 async function paste(t: Test, shell: string, text: string): Promise<string[][]> {
   const home = t.testdir({ bin: {}, scripts: {}, src: {}, calls: '', 'sluice.dump': '' })
   const log = join(home, 'calls')
-  const { spec } = find(render('k3s'), 'CronJob', 'sluice-maintenance').spec.jobTemplate
+  spec ??= find(render('k3s'), 'CronJob', 'sluice-maintenance').spec.jobTemplate.spec
   writeFileSync(
     join(home, 'job.yaml'),
     stringify({ apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'j' }, spec }),
