@@ -110,7 +110,7 @@ export function decodeText(content: Buffer, expected = RECORDS): string {
   if (content.length === 0)
     throw new Problem(
       'empty_body',
-      `The body is empty. Expected: ${expected}. Is the variable or the file that it came from empty?`,
+      `The body is empty. Expected: ${expected}. The variable or the file that it comes from may be empty.`,
     )
   if (isUtf8(content)) return stripByteOrderMark(content.toString('utf8'))
   throw new Problem('invalid_utf8', `The body is not UTF-8: ${invalidAt(content, true)}`)
