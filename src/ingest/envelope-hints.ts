@@ -69,10 +69,13 @@ export function describeExtension(name: string, value: unknown, record: Record<s
   return `${rule}, but is ${kindOf(value)}. Put it into data: "data":{"${shown}":…}.`
 }
 
+/** A record may have a thousand members. Only the first ones are compared with the names of attributes. */
+const MAX_NAMES = 10
+
 /** What to do about a required attribute that is missing, after a space; an empty text if it is not clear. */
 export function missingHint(name: string, record: Record<string, unknown>): string {
   const others = Object.keys(record)
-    .slice(0, 50)
+    .slice(0, MAX_NAMES)
     .filter((one) => !ATTRIBUTES.includes(one as never))
   const similar = others.find((other) => attributeNear(other) === name)
   if (similar !== undefined) return ` The record has ${quoted(similar)} instead: rename it.`

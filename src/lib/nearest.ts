@@ -14,19 +14,29 @@ export function nearest<T extends string>(
 ): T | undefined {
   const given = plain(name)
   if (Object.hasOwn(aliases, given)) return aliases[given]
-  return known.find((one) => plain(one) === given) ?? known.find((one) => isNear(given, plain(one)))
+  return known.find((one) => plainOf(one) === given) ?? known.find((one) => isNear(given, plainOf(one)))
 }
 
 /** Whether one word is probably a slip of the other: at most a third of its letters differ. */
 export function isNear(one: string, other: string): boolean {
-  if (one.length > MAX_LENGTH || other.length > MAX_LENGTH) return false
-  return leven(one, other) <= Math.min(one.length, other.length) / 3
+  const most = Math.min(one.length, other.length) / 3
+  if (one.length > MAX_LENGTH || Math.abs(one.length - other.length) > most) return false
+  return leven(one, other) <= most
 }
 
 /** The question for the end of a message, after a space; an empty text if no name is near. */
 export function didYouMean(...names: Parameters<typeof nearest>): string {
   const found = nearest(...names)
   return found === undefined ? '' : ` Did you mean ${found}?`
+}
+
+/** Of the known names, which are few and fixed. Thousands of records may be refused for the same slip. */
+const plainNames = new Map<string, string>()
+
+function plainOf(known: string): string {
+  const found = plainNames.get(known) ?? plain(known)
+  plainNames.set(known, found)
+  return found
 }
 
 const plain = (name: string) =>

@@ -1,7 +1,9 @@
 import type { Listing } from '../data/listing.ts'
 import { selectMembers } from '../data/select-members.ts'
 import type { Payload, StoredRecord } from '../data/select-records.ts'
+import { didYouMean } from '../lib/nearest.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
+import { quoted } from '../lib/quoted.ts'
 import { inTurn, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 import { cursorOf, timeOf } from './write-record.ts'
@@ -67,16 +69,17 @@ function parseFields(written: string): Field[] {
 }
 
 function toField(name: string): Field {
+  const shown = name.length > 60 ? quoted(name) : name
   const [root = '', ...path] = (name.match(STEPS) ?? []).map(readStep)
   if (!Object.hasOwn(READ, root))
     refuseParameter(
       'fields',
-      `contains ${name}, which is not a field of a record. A member of the data is data.${name}, an extension attribute is extensions.${name}. The fields are ${Object.keys(READ).join(', ')}`,
+      `contains ${shown}, which is not a field of a record.${didYouMean(root, Object.keys(READ))} A member of the data is data.${shown}, an extension attribute is extensions.${shown}. The fields are ${Object.keys(READ).join(', ')}`,
     )
   if (path.some((step) => step.includes('\0') || !step.isWellFormed()))
-    refuseParameter('fields', `contains ${name}, but no record can contain U+0000 or a lone surrogate`)
+    refuseParameter('fields', `contains ${shown}, but no record can contain U+0000 or a lone surrogate`)
   if (path.length > 0 && root !== 'data' && root !== 'extensions')
-    refuseParameter('fields', `contains ${name}, but only data and extensions have members`)
+    refuseParameter('fields', `contains ${shown}, but only data and extensions have members`)
   return { name, root: root as Root, path }
 }
 

@@ -4,6 +4,7 @@ import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { MAX_DEPTH } from '../lib/json/extent.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
 import { parseTime } from '../lib/rfc3339.ts'
+import { timeHint } from '../lib/time-hint.ts'
 import { sqlstateOf } from '../postgres/sqlstate.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 import { refuseParameter } from './refuse-parameter.ts'
@@ -34,6 +35,8 @@ export function readLimit(limit = DEFAULT_LIMIT): number {
 /** @throws Problem invalid_cursor */
 export function readCursor(cursor: string | undefined): Position | undefined {
   if (cursor === undefined) return undefined
+  if (cursor === 'null' || cursor === 'undefined')
+    refuseParameter('cursor', `is ${cursor}: the last page has no next. Omit it on the first page`, 'invalid_cursor')
   return (
     decodeCursor(cursor) ??
     refuseParameter(
@@ -45,7 +48,7 @@ export function readCursor(cursor: string | undefined): Position | undefined {
 }
 
 function text(name: string, value: string | undefined): string | undefined {
-  if (value?.includes('\0')) refuseParameter(name, 'contains U+0000, which no record can contain')
+  if (value?.includes('\0')) refuseParameter(name, 'contains U+0000 (%00), which no record can contain. Remove it')
   return value
 }
 
@@ -54,8 +57,8 @@ function time(name: string, value: string | undefined): string | undefined {
   const parsed = parseTime(value)
   if ('utc' in parsed) return parsed.utc
   // The form of 12:00:00+02:00 if its plus is not percent-encoded.
-  const hint = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + must be written as %2B' : ''
-  return refuseParameter(name, `${parsed.problem}${hint}`)
+  const plus = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + must be written as %2B' : ''
+  return refuseParameter(name, plus === '' ? `${parsed.problem}.${timeHint(value)}` : `${parsed.problem}${plus}`)
 }
 
 function json(name: string, value: string | undefined): string | undefined {
@@ -81,5 +84,8 @@ export const explainJsonpath =
   ({ jsonpath }: ListQuery) =>
   (error: unknown): never => {
     if (jsonpath === undefined || !WRONG_JSONPATH.test(sqlstateOf(error) ?? '')) throw error
-    return refuseParameter('jsonpath', `is not a path that PostgreSQL can use: ${(error as Error).message}`)
+    return refuseParameter(
+      'jsonpath',
+      `is not a path that PostgreSQL can use: ${(error as Error).message}. An example is $.total > 10`,
+    )
   }
