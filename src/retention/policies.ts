@@ -1,6 +1,7 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Selection } from '../data/deletable.ts'
+import { nearest } from '../lib/nearest.ts'
 import { parseSize } from '../lib/size.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
@@ -56,13 +57,22 @@ function findContradictions(policy: PolicyInput, index: number): string[] {
   return faults
 }
 
+const FIELDS = Object.keys(PolicySchema.properties)
+const ALIASES = { age: 'maxAge', days: 'maxAge', ttl: 'maxAge', count: 'maxCount', bytes: 'maxBytes', size: 'maxBytes' }
+
+/** Which field was probably meant, in parentheses. */
+function question(path: string): string {
+  const meant = nearest(path.slice(path.lastIndexOf('/') + 1), FIELDS, ALIASES)
+  return meant === undefined ? '' : ` (did you mean ${meant}?)`
+}
+
 /** The first error at each location. The others follow from it. */
 function describe(errors: ValueError[]): string[] {
   const first = new Map(errors.toReversed().map((error) => [error.path, error]))
   return [...first.values()].toReversed().map(({ type, path, value, schema }) => {
     const here = path === '' ? 'the content' : path
     if (type === ValueErrorType.ObjectAdditionalProperties && schema.title === undefined)
-      return `${here} is unknown: a policy has ${Object.keys(PolicySchema.properties).join(', ')}`
+      return `${here} is unknown: a policy has ${FIELDS.join(', ')}${question(path)}`
     const allowed =
       schema.title ?? FORMATS[schema.format as TextFormat]?.says ?? (path === '' ? 'an array of policies' : 'an object')
     return `${here} is ${JSON.stringify(value)}, but must be ${allowed}`

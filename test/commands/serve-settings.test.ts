@@ -12,7 +12,7 @@ t.test('an invalid setting is logged with its allowed values, and the process ex
     ['PORT', '65536', 'a whole number from 0 to 65535'],
     ['LOG_LEVEL', 'loud', 'one of trace, debug, info, warn, error, fatal, silent'],
     ['FLUSH_MAX_ROWS', '0', 'a whole number from 1 to 500000'],
-    ['MAX_RECORD_BYTES', '1e3', 'a whole number of at least 1024'],
+    ['MAX_RECORD_BYTES', '1e3', 'at least 1024 bytes, such as 64MiB, 500MB or 67108864'],
     ['DRAIN_SECONDS', '-1', 'a number from 0 to 600'],
   ] as const) {
     const { code, logs } = await failToServe(t, { [name]: value })
