@@ -112,7 +112,7 @@ class ValueCutter {
     const tail = Buffer.concat([...this.#parts, text]).toString('latin1')
     // The first character is the bracket of the array.
     if (pageEndAt(tail, 1) !== tail.length)
-      throw new Error(`only next may follow the records of a page, but there is more on line ${this.#line}`)
+      throw new Error(`only next and count may follow the records of a page, but there is more on line ${this.#line}`)
     this.#reset()
     this.#inPage = false
   }

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { Bytes } from '../lib/gathered-bytes.ts'
 import { PAGE_HEAD_SIZE, pageArrayAt } from '../lib/json/page.ts'
-import { bytesHint } from '../lib/looks-like.ts'
+import { encodingHint, formatHint } from '../lib/looks-like.ts'
 import { Problem } from '../problems.ts'
 import { abandon, inflaterBytes, toBodyProblem } from './inflate.ts'
 import { ADDED_BYTES } from './json-records.ts'
@@ -121,8 +121,10 @@ export function decodeText(content: Buffer, expected = RECORDS): string {
  * @param isStart whether they are the first bytes of the body
  */
 export function invalidAt(bytes: Buffer, isStart: boolean): string {
-  const hint = bytesHint(bytes, isStart)
-  return `no valid character starts at byte offset ${firstInvalid(bytes)}.${hint === undefined ? '' : ` ${hint}.`}`
+  const offset = firstInvalid(bytes)
+  const format = isStart ? formatHint(bytes) : undefined
+  const hint = format ?? (isCut(bytes, offset) ? 'It ends within a character: send all of it' : encodingHint(bytes))
+  return `no valid character starts at byte offset ${offset}.${hint === undefined ? '' : ` ${hint}.`}`
 }
 
 /** @param bytes the size of the body, if it is known */
@@ -135,6 +137,13 @@ function tooLarge(limits: BodyLimits, kind: 'batch' | 'record', bytes?: number):
     'body_too_large',
     [`The body ${size}. Nothing was written.`, advice?.[kind]].filter(Boolean).join(' '),
   )
+}
+
+/** Whether the bytes end before the last byte of a character. Its first byte says how many it has (RFC 3629, section 3). */
+function isCut(bytes: Buffer, offset: number): boolean {
+  const first = bytes[offset] as number
+  const length = first < 0xc2 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 1
+  return offset > 0 && offset + length > bytes.length
 }
 
 /** Byte offset of the first invalid character; the body must have one. A binary search, because there may be millions of characters. */

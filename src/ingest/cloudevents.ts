@@ -43,7 +43,7 @@ export async function readBinaryEvent(
       index: 0,
       pointer: `ce-${missing}`,
       code: 'required',
-      detail: `The header ce-${missing} is required.`,
+      detail: `The header ce-${missing} is required, because the request has other headers of a CloudEvent in binary mode.`,
     }
     return { single: true, records: [fault] }
   }

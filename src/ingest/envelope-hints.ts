@@ -63,6 +63,7 @@ export function describeExtension(name: string, value: unknown, record: Record<s
   if (typeof value === 'string') return `${rule}. ${forbidden(value) ?? ''}`.trimEnd()
   if (typeof value === 'number')
     return `${rule}, but is another number. Write it in double quotes, or put it into data.`
+  if (name === 'extensions') return `${rule}. Put its members into the record itself: {"source":"shop","batch":"7"}.`
   const isWrapper = record.source === undefined && record.type === undefined
   if (isWrapper && value !== null)
     return `${rule}, but is ${kindOf(value)}. If it holds the record or the records, send only what is in it.`
@@ -100,6 +101,8 @@ export function describeValue(name: string, { type, value, schema }: ValueError)
       ? `${name} must be text, but is a number: write "${schema.const}", in double quotes.`
       : `${name} must be "${schema.const}".`
   if (type === ValueErrorType.StringFormat) return describeText(name, String(value), schema)
+  if (typeof value === 'object')
+    return `${name} must be text, but is ${kindOf(value)}. Put objects and arrays into data.`
   return `${name} must be text, but is ${kindOf(value)}.${name === 'time' ? timeAsText(value) : quotesHint(value)}`
 }
 

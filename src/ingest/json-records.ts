@@ -112,7 +112,10 @@ async function endOfPage(text: string, arrayEnd: number, owner: string, start: n
   const end = pageEndAt(text, arrayEnd)
   if (end !== -1) return end
   await checkJson(text, owner, start)
-  throw new Problem('wrong_type', 'A page of records has only the members records and next. Send the array in records.')
+  throw new Problem(
+    'wrong_type',
+    'A page of records has only the members records, next and count. Send only the array in records.',
+  )
 }
 
 /**
@@ -208,7 +211,9 @@ function findMissingAttribute(value: unknown, index: number, { required }: JsonF
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   const name = required.find((one) => (value as Record<string, unknown>)[one] == null)
   if (name === undefined) return undefined
-  return { index, pointer: `/${name}`, code: 'required', detail: `${name} is required in a CloudEvent.` }
+  const isOptional = name === 'id' || name === 'specversion'
+  const instead = isOptional ? ' With Content-Type: application/json, it may be missing.' : ''
+  return { index, pointer: `/${name}`, code: 'required', detail: `${name} is required in a CloudEvent.${instead}` }
 }
 
 function checkRecord(

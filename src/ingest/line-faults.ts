@@ -17,5 +17,7 @@ export function tooLong({ line, length }: LongLine, limits: RecordLimits): Fault
 /** The fault of a line that may be a part of a JSON array: the whole of it, or its first line. */
 export function lineFault(fault: Fault, text: string | Buffer, line: number): Fault {
   const isArray = line === 1 && typeof text === 'string' && /^\ufeff?\s*\[/.test(text)
-  return isArray ? { ...fault, detail: `${fault.detail} ${AS_JSON}` } : fault
+  return isArray && !fault.detail.includes('application/json')
+    ? { ...fault, detail: `${fault.detail} ${AS_JSON}` }
+    : fault
 }

@@ -33,12 +33,13 @@ export function rowFault(outcome: RowOutcome): Fault {
     ? {
         pointer: '',
         code: 'refused_by_database',
-        detail: `PostgreSQL rejected the record (SQLSTATE ${outcome.sqlstate}).`,
+        detail: `PostgreSQL rejected the record (SQLSTATE ${outcome.sqlstate}). The log of PostgreSQL says why.`,
       }
     : {
         pointer: '/id',
         code: 'conflict',
-        detail: 'A record with this source and id, but different content, is already stored. It stays unchanged.',
+        detail:
+          'A record with this source and id, but different content, is already stored. It stays unchanged. To store both, use another id.',
       }
 }
 

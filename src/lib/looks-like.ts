@@ -47,13 +47,14 @@ export function lookOfBytes(bytes: Buffer): Look | undefined {
   return undefined
 }
 
-/**
- * What bytes that are not UTF-8 seem to be, and what to do, as sentences without the last point; undefined if it is not clear.
- * @param isStart whether they are the first bytes of the body: only these show its format
- */
-export function bytesHint(bytes: Buffer, isStart: boolean): string | undefined {
-  const look = isStart ? (lookOfBytes(bytes) ?? (isBrotli(bytes) ? BROTLI : undefined)) : undefined
-  if (look !== undefined) return sentence(look)
+/** Which format bytes that are not UTF-8 seem to have, by their beginning, and what to do; undefined if it is not clear. */
+export function formatHint(bytes: Buffer): string | undefined {
+  const look = lookOfBytes(bytes) ?? (isBrotli(bytes) ? BROTLI : undefined)
+  return look === undefined ? undefined : sentence(look)
+}
+
+/** What to do about bytes that are text, but not in UTF-8; undefined if they are no text. */
+export function encodingHint(bytes: Buffer): string | undefined {
   const isText = !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
   return isText
     ? 'It looks like text in another encoding, such as Windows-1252. Convert it to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)'
@@ -62,6 +63,7 @@ export function bytesHint(bytes: Buffer, isStart: boolean): string | undefined {
 
 const BROTLI = { name: 'brotli', advice: send('br') }
 
+/** Without the last full stop. */
 const sentence = ({ name, advice }: Look) => `It looks like ${name}. ${advice}`
 
 /** brotli has no magic number. Random bytes can often be inflated, but not to JSON. */
@@ -84,11 +86,16 @@ const TEXTS: [pattern: RegExp, name: string, advice: string][] = [
   ],
   [/^<(?:\?xml|!doctype|[\w:-]+[\s/>])/i, 'XML or HTML', 'Convert it to JSON'],
   [/^@[^\s{[]+\s*$/, 'the name of a file', 'curl reads a file only after -d, --data or --data-binary (@FILE)'],
+  [/^'/, 'text in single quotes', 'cmd.exe does not remove them: send a file (curl --data-binary @FILE)'],
+  [/^%7b|^%5b|^%22/i, 'percent-encoded text', 'Send it without encoding'],
+  [/^(?:data|event|id): ?/, 'server-sent events', 'Send only what follows data:'],
+  [/^[\w$.]+\(/, 'JSONP or a program', 'Send only the JSON within the parentheses'],
+  [/^(?:undefined|null|None|NaN)\s*$/, 'the text of an empty variable', 'Send a record'],
   [/^\$[{(\w]/, 'a variable that the shell did not replace', 'Within single quotes, a shell replaces nothing'],
   [/^"\s*\\?[[{]|^"\\"/, 'JSON within a JSON string', 'It was encoded twice: send the text itself'],
   [/^[\w.%+~[\]-]+=/, 'a form (application/x-www-form-urlencoded)', 'Send a JSON object'],
   [
-    /^[^\n,;\t{}[\]]*([,;\t])[^\n{}[\]]*(?:\1|\n[^\n]*\1)/,
+    /^[^\n,;\t{}[\]]*([,;\t])(?! )[^\n{}[\]]*(?:\1|\n[^\n]*\1)/,
     'CSV',
     'Convert it to JSON, or store it with: sluice load FILE.csv',
   ],

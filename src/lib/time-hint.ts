@@ -19,6 +19,7 @@ const WITH_MONTH_NAME = /^[\w ,:]{10,40}(?:GMT|UTC|Z|[+-]\d{4})(?: \([\w ]+\))?$
 /** What was probably meant by something that is not an RFC 3339 time, after a space; an empty text if it is unclear. */
 export function timeHint(value: string | number): string {
   const text = String(value)
+  if (text === '') return ' It is empty: omit it, or give it a value.'
   if (/^\d{9,20}(?:\.\d+)?$/.test(text)) return sinceEpoch(Number(text))
   const parts = PARTS.exec(text)
   if (parts !== null) {

@@ -16,6 +16,8 @@ const shown = (path: string) => (path.length > MAX_SHOWN ? `${path.slice(0, MAX_
 const ONE_RECORD =
   'A record is at /v1/records/{source}/{id}, in which a slash within the source or the id is written as %2F.'
 
+const METRICS = 'Metrics have a port of their own: METRICS_PORT, which is 9464 by default.'
+
 /** What to do instead of another method, by the beginning of the path. */
 const INSTEAD: [prefix: string, advice: string][] = [
   [
@@ -39,8 +41,8 @@ export default fp(
 
     app.decorate('routeNotFound', ({ url }) => {
       const path = before(url, '?')
-      const slashes = path.startsWith('/v1/records/') ? ` ${ONE_RECORD}` : ''
-      const detail = hint ?? `Did you mean ${nearestPath(path, paths)}?${slashes} /docs lists all paths.`
+      const more = path === '/metrics' ? ` ${METRICS}` : path.startsWith('/v1/records/') ? ` ${ONE_RECORD}` : ''
+      const detail = hint ?? `Did you mean ${nearestPath(path, paths)}?${more} /docs lists all paths.`
       return new Problem('route_not_found', `There is no path ${shown(path)}. ${detail}`)
     })
     app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {

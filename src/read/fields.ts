@@ -71,6 +71,7 @@ function parseFields(written: string): Field[] {
 function toField(name: string): Field {
   const shown = name.length > 60 ? quoted(name) : name
   const [root = '', ...path] = (name.match(STEPS) ?? []).map(readStep)
+  if (name !== name.trim()) refuseParameter('fields', `contains a space next to ${shown.trim()}. Remove it`)
   if (!Object.hasOwn(READ, root))
     refuseParameter(
       'fields',

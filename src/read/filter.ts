@@ -64,8 +64,8 @@ function time(name: string, value: string | undefined): string | undefined {
 function json(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const walk = walkAtOnce(value)
-  const fault = jsonFault(walk, value)
-  if (fault !== undefined) refuseParameter(name, `is not JSON: ${fault.detail.replace('The body is not JSON: ', '')}`)
+  const fault = jsonFault(walk, value, 'value')
+  if (fault !== undefined) refuseParameter(name, `is not JSON: ${fault.detail.replace('The value is not JSON: ', '')}`)
   if (walk.deepest > MAX_DEPTH)
     refuseParameter(name, `is nested more than ${MAX_DEPTH} levels deep, which is deeper than any record can be`)
   if (walk.unstorable !== undefined)

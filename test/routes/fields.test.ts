@@ -92,6 +92,13 @@ t.test('names that are not fields are refused, and the message says what to writ
   isProblem(t, events, 'invalid_query')
 })
 
+// The member count was refused.
+t.test('a page with a count can be sent back', async (t) => {
+  const { text } = await get('/v1/records?source=f&limit=2&count=true')
+  const sorted = JSON.stringify({ count: 2, next: null, ...JSON.parse(text) })
+  for (const page of [text, sorted]) t.match(await post(page), { status: 200, json: { counts: { duplicate: 2 } } })
+})
+
 t.test('count=true counts the records of all pages', async (t) => {
   const { json } = await get('/v1/records?source=f&limit=1&count=true')
   t.match(json, { count: 4, records: { length: 1 } })

@@ -190,6 +190,8 @@ const REQUESTS: [name: string, request: InjectOptions, code: ProblemCode, advice
     'invalid_body',
     /write 2099-01-31T00:00:00Z/,
   ],
+  ['metrics', { url: '/metrics' }, 'route_not_found', /port of their own: METRICS_PORT/],
+  ['no id', { url: '/v1/records/shop/', headers: bearer(key) }, 'not_found', /no id\. GET \/v1\/records\?source=/],
   [
     'an empty Idempotency-Key',
     { method: 'POST', url: '/v1/records', headers: { ...bearer(key), 'idempotency-key': '' }, payload: RECORD },

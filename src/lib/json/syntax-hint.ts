@@ -27,6 +27,8 @@ export function syntaxHint(text: string, index: number): string | undefined {
   const word = `${/[A-Za-z]*$/.exec(before)?.[0]}${/^[A-Za-z]*/.exec(after)?.[0]}`.toLowerCase()
 
   if (before.endsWith('\\')) return 'It is no escape sequence of JSON: write a backslash as \\\\'
+  if (character === '\\') return 'A quote outside of a string needs no backslash before it'
+  if (after.startsWith('object Object')) return 'A JavaScript object was turned into text: use JSON.stringify'
   if (Object.hasOwn(WORDS, word)) return WORDS[word]
   if (/^[}\]]/.test(after) && previous === ',') return 'The comma before it is one too many'
   if (after.startsWith("'")) return `JSON has double quotes, not single ones. ${SHELLS}`
@@ -35,6 +37,10 @@ export function syntaxHint(text: string, index: number): string | undefined {
   if ((previous === '{' || previous === ',') && /^[\w$.-]+\s*:/.test(after))
     return `A name needs double quotes. ${SHELLS}`
   if (previous === ':' && /^[A-Za-z]/.test(after)) return `Text needs double quotes. ${SHELLS}`
+  if (/^[,}\]]/.test(after) && previous === ':') return 'The value is missing'
+  if (character === ';') return 'Members are separated by a comma'
+  if (character === '=') return 'A name and its value are separated by a colon'
+  if (/^[xob]/i.test(after) && previous === '0') return 'Write the number in decimal, or in double quotes'
   if (/^\d/.test(after) && /(?:^|[^\d.eE])-?0$/.test(before))
     return 'A number has no leading zeros: without them, or in double quotes'
   if (/^\+?\.?\d/.test(after) && /^[+.]/.test(after))

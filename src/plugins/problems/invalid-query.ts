@@ -68,7 +68,7 @@ function describe(name: string, error: ValidationError, choices: unknown[]): str
   const { keyword, message, data, parentSchema = {} } = error
   if (keyword === 'additionalProperties') return unknownParameter(name, Object.keys(parentSchema.properties ?? {}))
   if (Array.isArray(data))
-    return `${name} occurs ${data.length} times, but may occur only once. Send a request for each value.`
+    return `${name} occurs ${data.length} times, but may occur only once. Send one of them, or a request for each value.`
   if (data === '') return `${name} is empty. Give it a value, or omit it.`
   if (keyword === 'anyOf') {
     const known = choices.map(String)
