@@ -166,5 +166,9 @@ export function abandon(stream: Readable): void {
 /** Translates the error that broke a body's stream into a problem. */
 export function toBodyProblem(error: unknown): Problem {
   if (error instanceof Problem) return error
-  return new Problem('incomplete_body', 'The connection was lost before the body was complete.', { cause: error })
+  return new Problem(
+    'incomplete_body',
+    'The connection was lost before the body was complete. Send the request again.',
+    { cause: error },
+  )
 }

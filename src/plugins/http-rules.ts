@@ -43,7 +43,9 @@ function toOriginForm(target: string): string {
 function checkRequest(request: IncomingMessage): void {
   const { httpVersionMajor, httpVersionMinor, url = '' } = request
   if (httpVersionMajor !== 1)
-    throw new Problem('http_version_not_supported', 'Only HTTP/1.1 and HTTP/1.0 are supported.', { headers: CLOSE })
+    throw new Problem('http_version_not_supported', 'Only HTTP/1.1 and HTTP/1.0 are supported (curl --http1.1).', {
+      headers: CLOSE,
+    })
   checkHost(request)
   const { expect, 'transfer-encoding': coding } = request.headers
   if (coding !== undefined) checkTransferCoding(coding, httpVersionMinor)
