@@ -132,7 +132,7 @@ async function fetchWhenReachable([url, init = {}]: Parameters<typeof fetch>, de
       // fetch throws a TypeError for every failure of the network, DNS and TLS included.
       if (!(error instanceof TypeError)) throw error
       if (performance.now() >= deadline)
-        throw new Error(`object storage at ${new URL(String(url)).origin} cannot be reached: check BACKUP_BUCKET_URL`, {
+        throw new Error(`cannot reach the object storage of BACKUP_BUCKET_URL, ${new URL(String(url)).origin}`, {
           cause: error,
         })
     }

@@ -1,6 +1,7 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Selection } from '../data/deletable.ts'
+import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
 import { nearest } from '../lib/nearest.ts'
 import { parseSize } from '../lib/size.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
@@ -32,11 +33,9 @@ export function parsePolicies(text: string, name: string): Policy[] {
 }
 
 function parseJson(text: string, name: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new Error(`${name} is not JSON: ${(error as Error).message}`)
-  }
+  const fault = jsonFault(walkAtOnce(text), text, 'value')
+  if (fault !== undefined) throw new Error(fault.detail.replace('The value', name).replace(/\.$/, ''))
+  return JSON.parse(text)
 }
 
 /** Faults that the schema cannot express. */

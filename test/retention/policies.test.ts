@@ -40,8 +40,17 @@ t.test('an empty file contains no policies', async (t) => {
 
 t.test('text that is not JSON is refused with the line and column', async (t) => {
   t.throws(() => parsePolicies('[\n  {"type": "click" "maxAge": "30d"}]', 'p.json'), {
-    message: /^p\.json is not JSON: .*line 2 column 20/,
+    message: /^p\.json is not JSON: the error is at line 2, column 20\. A comma or a colon is missing/,
   })
+})
+
+t.test('what people write in JSON by hand is named', async (t) => {
+  for (const [text, hint] of [
+    ['[{"maxAge": "1d"},]', /The comma before it is one too many$/],
+    ['[ // old clicks\n]', /JSON has no comments$/],
+    ['maxAge: 1d', /It looks like YAML\. Convert it to JSON$/],
+  ] as const)
+    t.throws(() => parsePolicies(text, 'p.json'), { message: hint }, text)
 })
 
 // Nothing is guessed, because a wrong guess deletes records that cannot be restored.
