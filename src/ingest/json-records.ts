@@ -255,7 +255,8 @@ function checkRecord(
     }
   }
   if (text.charAt(extent.start) !== '{') {
-    const detail = `A record must be a JSON object, but this is ${kindAt(text, extent.start)}. Put it into data: ${WITH_DATA}.`
+    const advice = textHint(text.slice(extent.start, extent.end)) ?? `Put it into data: ${WITH_DATA}`
+    const detail = `A record must be a JSON object, but this is ${kindAt(text, extent.start)}. ${advice}.`
     return { index, pointer: '', code: 'wrong_type', detail }
   }
   const row = readEnvelope(value, index, defaults)

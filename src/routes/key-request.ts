@@ -23,6 +23,8 @@ const CODES: Partial<Record<ValueErrorType, ProblemCode>> = {
 
 /** Expected values, for fields where the message of the schema does not say them. */
 const EXPECTED: [pointer: RegExp, expected: string][] = [
+  [/^$/, 'an object such as {"name":"shop","scopes":["ingest"]}'],
+  [/^\/name$/, 'a string of 1 to 256 characters'],
   [/^\/scopes\/\d+$/, 'one of ingest, read, admin'],
   [/^\/recordsPerSecond$/, 'an integer from 1 to 1000000, or null'],
   [/^\/expiresAt$/, 'a time (RFC 3339) such as "2027-01-31T12:00:00Z", or null'],
@@ -48,13 +50,18 @@ export function readKeyRequest(text: string): KeyRequest {
 
 function schemaFaults(body: unknown): Fault[] {
   const faults = new Map<string, Fault>()
-  for (const { path, message, type } of Value.Errors(KeyRequestSchema, body)) {
+  for (const { path, message, type, value } of Value.Errors(KeyRequestSchema, body)) {
     // A missing field is reported twice: as missing, and as a value that does not match.
     if (faults.has(path)) continue
     const [, expected] = EXPECTED.find(([pointer]) => pointer.test(path)) ?? []
     const pointer = path.slice(0, MAX_NAME_LENGTH)
     const isUnknown = type === ValueErrorType.ObjectAdditionalProperties
-    const what = isUnknown ? unknownField(path) : expected === undefined ? `${message}.` : `expected ${expected}.`
+    const hint = path === '/expiresAt' && typeof value === 'number' ? timeHint(value) : ''
+    const what = isUnknown
+      ? unknownField(path)
+      : expected === undefined
+        ? `${message}.`
+        : `expected ${expected}.${hint}`
     const detail = `${pointer === '' ? 'The body' : pointer}: ${what}`
     faults.set(path, { pointer, code: CODES[type] ?? 'invalid_value', detail })
     if (faults.size === MAX_FAULTS) break

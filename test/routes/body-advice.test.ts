@@ -554,6 +554,7 @@ const RECORDS: Case[] = [
   ],
   ['a page with more', '{"records":[],"total":1}', {}, 'wrong_type', undefined, /Send only the array in records/],
   ['a number as a record', '[5]', {}, 'rejected', '', /Index 0: .*object, but this is a number/],
+  ['a record in a string', JSON.stringify([RECORD]), {}, 'rejected', '', /this is a string\. .*encoded twice/],
   ['an array in an array', '[[]]', {}, 'rejected', '', /this is an array/],
   ['a line that is a number', '5', LINES, 'rejected', undefined, /Line 1: .*but this is a number/],
 ]
