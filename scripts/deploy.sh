@@ -51,12 +51,12 @@ check() {
   for tool in kubectl sops curl base64; do
     command -v "$tool" >/dev/null || die "$tool is needed, but is not on the PATH"
   done
-  [ -f "$folder/kustomization.yaml" ] || die "there is no overlay $folder"
+  [ -f "$folder/kustomization.yaml" ] || die "there is no overlay $folder. Name one of the folders in k8s/overlays"
   grep -q '^ *mac: ENC\[' "$secrets" || die "$secrets is only the example. Run scripts/secrets.sh init $overlay"
   scripts/secrets.sh check
-  sops decrypt "$secrets" >/dev/null || die "this machine has no key that decrypts $secrets"
+  sops decrypt "$secrets" >/dev/null || die "this machine has no key that decrypts $secrets. Set SOPS_AGE_KEY_FILE to the file with the age key"
   say "context $(kubectl config current-context), $(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')"
-  kubectl get --raw=/readyz --request-timeout=30s >/dev/null || die 'the cluster is not ready or cannot be reached'
+  kubectl get --raw=/readyz --request-timeout=30s >/dev/null || die 'the cluster is not ready or cannot be reached. Check KUBECONFIG and: kubectl config current-context'
   kubectl create --dry-run=client -k "$folder" -o name >/dev/null ||
     die "the cluster does not know all kinds of objects in $folder. Is an operator missing? See k8s/overlays/ha/README.md"
 }

@@ -77,7 +77,7 @@ rotate() {
 
 rotate_age_key() {
   need sops age-keygen
-  [ -f "$SOPS_AGE_KEY_FILE" ] || die "there is no age key in $SOPS_AGE_KEY_FILE"
+  [ -f "$SOPS_AGE_KEY_FILE" ] || die "there is no age key in $SOPS_AGE_KEY_FILE. Set SOPS_AGE_KEY_FILE to the file that has it"
   local old new list
   old=$(age-keygen -y "$SOPS_AGE_KEY_FILE")
   # The old key stays in the file: older commits can be decrypted only with it.

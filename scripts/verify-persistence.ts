@@ -72,6 +72,6 @@ function say(line: string): void {
 
 function keyFromEnvironment(): string {
   const key = process.env.SLUICE_KEY
-  if (!key) throw new Error('SLUICE_KEY is not set')
+  if (!key) throw new Error('SLUICE_KEY is not set. Set it to a key with the scopes ingest and read')
   return key
 }

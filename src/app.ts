@@ -53,8 +53,9 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent) => parent,
     genReqId: requestId,
-    // Otherwise a misspelt query parameter would be dropped, and the list would be unfiltered.
-    ajv: { customOptions: { removeAdditional: false } },
+    // Otherwise a misspelt query parameter would be dropped, and the list would be unfiltered. `verbose` adds the schema and the
+    // value to an error.
+    ajv: { customOptions: { removeAdditional: false, verbose: true } },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // While the server closes, requests in flight get their response. Only idle connections are closed.
     return503OnClosing: false,

@@ -1,6 +1,7 @@
 import { type Static, type TProperties, type TSchema, Type } from '@sinclair/typebox'
 import envSchema from 'env-schema'
 import { checkDatabaseUrl, DatabaseUrlError } from './lib/database-url.ts'
+import { nearest } from './lib/nearest.ts'
 import { parseSize } from './lib/size.ts'
 
 const MiB = 1024 * 1024
@@ -311,7 +312,16 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
 function complaint(name: string, value: string | undefined): string {
   const schema = (ConfigSchema.properties as TProperties)[name]
   const held = SECRET.has(name) ? 'a value that is not shown here' : JSON.stringify(value)
-  return `${name} is ${held}, but must be ${allowed(schema as TSchema)}`
+  return `${name} is ${held}, but must be ${allowed(schema as TSchema)}${instead(schema as TSchema, value)}`
+}
+
+/** The allowed value that was probably meant, as the end of a sentence. */
+function instead({ anyOf = [] }: TSchema, value = ''): string {
+  const meant = nearest(
+    value,
+    anyOf.map((choice: TSchema) => choice.const),
+  )
+  return meant === undefined ? '' : `: use ${meant}`
 }
 
 /** The values that a setting allows, in words. */

@@ -47,9 +47,9 @@ export class RateLimit {
   /** Accepts a request and counts one record for it. @throws Problem rate_limited */
   admit(): void {
     if (this.waitMs > 0) {
-      throw new Problem('rate_limited', `This key may send ${this.recordsPerSecond} records per second.`, {
-        headers: { 'retry-after': String(Math.ceil(this.waitMs / 1000)), ...this.headers },
-      })
+      const seconds = Math.ceil(this.waitMs / 1000)
+      const detail = `This key may send ${this.recordsPerSecond} records per second. Send the request again in ${seconds} s, as Retry-After says.`
+      throw new Problem('rate_limited', detail, { headers: { 'retry-after': String(seconds), ...this.headers } })
     }
     this.charge(1)
   }

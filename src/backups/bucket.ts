@@ -130,7 +130,11 @@ async function fetchWhenReachable([url, init = {}]: Parameters<typeof fetch>, de
       return await fetch(url, { ...init, signal, redirect: 'manual' })
     } catch (error) {
       // fetch throws a TypeError for every failure of the network, DNS and TLS included.
-      if (!(error instanceof TypeError) || performance.now() >= deadline) throw error
+      if (!(error instanceof TypeError)) throw error
+      if (performance.now() >= deadline)
+        throw new Error(`cannot reach the object storage of BACKUP_BUCKET_URL, ${new URL(String(url)).origin}`, {
+          cause: error,
+        })
     }
     await sleep(UNREACHABLE_WAIT_MS)
   }
@@ -150,8 +154,27 @@ async function resultOf<T>(method: string, key: string, request: Promise<T>): Pr
   }
 }
 
-const complaint = (status: number, code: string | undefined, method: string, key: string) =>
-  `object storage answered ${status} ${code ?? ''} to ${method} ${key}`
+function complaint(status: number, code = '', method: string, key: string): string {
+  const advice = ADVICE[code] ?? ADVICE[status]
+  return `object storage answered ${status} ${code} to ${method} ${key}${advice === undefined ? '' : `. ${advice}`}`
+}
+
+/** What to do, by the code of S3 or, where there is none, by status. */
+const ADVICE: Record<string, string> = {
+  InvalidAccessKeyId: 'Correct AWS_ACCESS_KEY_ID',
+  SignatureDoesNotMatch: 'Correct AWS_SECRET_ACCESS_KEY, or AWS_REGION',
+  AuthorizationHeaderMalformed: 'Set AWS_REGION to the region of the bucket',
+  PermanentRedirect: 'Set AWS_REGION, and BACKUP_BUCKET_URL, to the region of the bucket',
+  NoSuchBucket: 'Create the bucket, or correct BACKUP_BUCKET_URL',
+  NoSuchKey: 'The object does not exist: "sluice backups list" shows the backups',
+  RequestTimeTooSkewed: 'Correct the clock of this machine',
+  SlowDown: 'Try again later',
+  403: 'The access key needs the right to list, read and write in the bucket of BACKUP_BUCKET_URL',
+  404: 'Correct BACKUP_BUCKET_URL: the bucket is the first part of its path',
+  301: 'Correct BACKUP_BUCKET_URL: the storage redirects to another address',
+  307: 'Correct BACKUP_BUCKET_URL: the storage redirects to another address',
+  507: 'The storage is full',
+}
 
 async function read(file: FileHandle, from: number, bytes: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(bytes)

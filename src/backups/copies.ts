@@ -31,7 +31,10 @@ export async function listBackups(bucket: Bucket): Promise<string[]> {
 
 /** Downloads a backup into a folder. The folder appears only if the backup is complete and its checksums are correct. */
 export async function downloadBackup(bucket: Bucket, name: string, folder: string): Promise<void> {
-  if (!NAME.test(name)) throw new Error(`${name} is not the name of a backup`)
+  if (!NAME.test(name))
+    throw new Error(
+      `${name} is not the name of a backup, such as sluice-20260131T020000Z. "sluice backups list" shows all`,
+    )
   const temporary = join(folder, `.new-${name}`)
   await rm(temporary, { recursive: true, force: true })
   await mkdir(temporary, { recursive: true })
@@ -54,6 +57,6 @@ async function verify(folder: string): Promise<void> {
     const hash = createHash('sha256')
     await pipeline(createReadStream(join(folder, file)), hash)
     if (hash.digest('hex') !== sums.get(file))
-      throw new Error(`${join(folder, file)} is damaged: its checksum is wrong`)
+      throw new Error(`${join(folder, file)} is damaged: its checksum is wrong. Use another backup`)
   }
 }

@@ -61,9 +61,16 @@ export const urlOption = () =>
 export async function checkReachable(url: string): Promise<void> {
   await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(10_000) }).catch((error) => {
     throw new Error(
-      `No server responds at ${url} (${explain(error.cause ?? error)}). Run npm start in another terminal, or specify a server with --url`,
+      `No server responds at ${url} (${explain(error.cause ?? error)}). ${adviceFor(error.cause?.code, url)}`,
     )
   })
+}
+
+function adviceFor(code = '', url: string): string {
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG')
+    return `It speaks plain HTTP: --url ${url.replace('https:', 'http:')}`
+  if (/CERT|SIGNATURE/.test(code)) return 'Set NODE_EXTRA_CA_CERTS to a file with the certificate of its authority'
+  return 'Run npm start in another terminal, or specify a server with --url'
 }
 
 /**

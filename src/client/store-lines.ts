@@ -61,12 +61,18 @@ export async function storeLines(server: Server, chunk: RequestChunk, options: R
     counts: { created: created + createdEarlier, duplicate: duplicate - createdEarlier, conflict, rejected },
     rejected: report.rejections.map(({ line, pointer, detail }) => ({
       line: chunk.lines[line - 1] as InputLine,
-      reason: pointer === undefined || pointer === '' ? detail : `${pointer}: ${detail}`,
+      reason: `${pointer === undefined || pointer === '' ? '' : `${pointer}: `}${ofFile(detail)}`,
     })),
     unlisted: report.rejectionsOmitted,
     outcomeUnknown,
   }
 }
+
+/** What the server says of a line of the request, for a line of a file. Its number there is known, and it is not sent by hand. */
+const ofFile = (detail: string) =>
+  detail
+    .replace(/ at line \d+, column /, ' at column ')
+    .replace('send it with Content-Type: application/json', 'use --format json')
 
 const NOTHING: Stored = {
   counts: { created: 0, duplicate: 0, conflict: 0, rejected: 0 },

@@ -42,7 +42,9 @@ export async function runDownload(name: string, folder: string): Promise<void> {
 function bucketOf(config: Config): Bucket {
   const { BACKUP_BUCKET_URL: url, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION } = config
   if (url === undefined || AWS_ACCESS_KEY_ID === undefined || AWS_SECRET_ACCESS_KEY === undefined)
-    throw new Error('BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set')
+    throw new Error(
+      'BACKUP_BUCKET_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set, for example BACKUP_BUCKET_URL=https://s3.example.com/bucket/folder',
+    )
   return openBucket({
     url,
     accessKeyId: AWS_ACCESS_KEY_ID,

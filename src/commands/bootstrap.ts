@@ -43,18 +43,33 @@ export async function runBootstrap({ key }: { key: boolean }, env: Environment =
 function readPasswords(env: Environment): Record<RoleName, string> {
   const named = roleNames.map((role) => [role, `${role.toUpperCase()}_PASSWORD`] as const)
   const missing = named.filter(([, name]) => !env[name]).map(([, name]) => name)
-  if (missing.length > 0) throw new Error(`The passwords of the roles are missing: set ${missing.join(', ')}`)
+  if (missing.length > 0)
+    throw new Error(`The passwords of the roles are missing: set ${missing.join(', ')}, for example ${RANDOM}`)
+  const [, wrong] = named.find(([, name]) => !/^[\x21-\x7e]+$/.test(env[name] ?? '')) ?? []
+  if (wrong !== undefined)
+    throw new Error(
+      `${wrong} has a character that is not visible ASCII, such as a space or a line break. Set it ${RANDOM}`,
+    )
   return Object.fromEntries(named.map(([role, name]) => [role, env[name]])) as Record<RoleName, string>
 }
 
+const RANDOM = 'to the output of: openssl rand -hex 24'
+
 function urlOf({ DATABASE_URL }: Config): URL {
-  if (DATABASE_URL === undefined) throw new Error('DATABASE_URL is not set. The embedded PostgreSQL needs no bootstrap')
+  if (DATABASE_URL === undefined)
+    throw new Error(
+      'DATABASE_URL is not set. Set it to the URL of the superuser, such as postgres://postgres:password@host:5432/sluice. The embedded PostgreSQL needs no bootstrap',
+    )
   const url = new URL(DATABASE_URL)
-  if (url.pathname.length < 2) throw new Error('DATABASE_URL does not contain a database name')
+  if (url.pathname.length < 2)
+    throw new Error(
+      'DATABASE_URL does not contain a database name. Add the one to create: postgres://user:password@host:5432/sluice',
+    )
   return url
 }
 
 function firstKey({ SLUICE_BOOTSTRAP_KEY }: Config): string {
-  if (SLUICE_BOOTSTRAP_KEY === undefined) throw new Error('SLUICE_BOOTSTRAP_KEY is not set')
+  if (SLUICE_BOOTSTRAP_KEY === undefined)
+    throw new Error(`SLUICE_BOOTSTRAP_KEY is not set. Set it to a key of your choice, for example ${RANDOM}`)
   return SLUICE_BOOTSTRAP_KEY
 }

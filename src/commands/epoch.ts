@@ -1,6 +1,7 @@
 import { loadConfig } from '../config.ts'
 import { beginEpoch, MAX_EPOCH } from '../data/epochs.ts'
 import { decodeCursor } from '../lib/cursor.ts'
+import { quoted } from '../lib/quoted.ts'
 import { createLogger } from '../logger.ts'
 import { openDatabase, withConnection } from './database.ts'
 
@@ -19,8 +20,14 @@ export async function runBegin({ after }: { after?: string }): Promise<void> {
 
 function readEpoch(cursor: string): number {
   const position = decodeCursor(cursor)
-  if (position === undefined) throw new Error(`--after ${cursor} is not a cursor, or was damaged`)
+  if (position === undefined)
+    throw new Error(
+      `--after ${quoted(cursor)} is not a cursor, or was damaged: copy it from the request that got 409 cursor_ahead`,
+    )
   // Anyone can forge a cursor. A very high epoch would leave none for later starts of the database.
-  if (position.epoch >= MAX_EPOCH) throw new Error(`--after ${cursor} is not a cursor from this service`)
+  if (position.epoch >= MAX_EPOCH)
+    throw new Error(
+      `--after ${quoted(cursor)} is not a cursor from this service: copy it from the request that got 409 cursor_ahead`,
+    )
   return position.epoch
 }

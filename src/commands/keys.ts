@@ -1,6 +1,8 @@
 import { SCOPES, type Scope } from '../access/key.ts'
+import { idInKey } from '../access/key-hints.ts'
 import { issueKey, listKeys as listAll, revokeKey } from '../access/manage-keys.ts'
 import { loadConfig } from '../config.ts'
+import { nearest } from '../lib/nearest.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
 import type { Database } from '../postgres/tables.ts'
 import { openDatabase, withConnection } from './database.ts'
@@ -16,8 +18,7 @@ interface CreateOptions {
 /** `sluice keys create`: prints the key on stdout. It cannot be shown again. */
 export async function createKey({ name, scope, sourcePrefix, rate, expires }: CreateOptions): Promise<void> {
   const unknown = scope.filter((one) => !SCOPES.includes(one as Scope))
-  if (unknown.length > 0)
-    throw new Error(`There is no scope ${unknown.join(', ')}. The scopes are ${SCOPES.join(', ')}`)
+  if (unknown.length > 0) throw new Error(unknownScope(unknown))
   for (const prefix of sourcePrefix) {
     const fault = prefixFault(prefix)
     if (fault !== undefined) throw new Error(`--source-prefix "${prefix}" ${fault}`)
@@ -55,9 +56,26 @@ export async function listKeys({ json }: { json?: boolean }): Promise<void> {
 
 /** `sluice keys revoke`: all instances refuse the key within two seconds. */
 export async function revoke(id: string): Promise<void> {
+  const inner = idInKey(id)
+  if (inner !== undefined)
+    throw new Error(`This is a key, not its id, and your shell may keep it. To revoke it: sluice keys revoke ${inner}`)
   const found = await withDatabase((db) => revokeKey(db, id))
-  if (!found) throw new Error(`There is no key ${id}. "sluice keys list" shows all keys`)
+  // A longer text may be a key, which must not be repeated.
+  const shown = id.length <= 24 ? `key ${id}` : 'key with this id'
+  if (!found) throw new Error(`There is no ${shown}. "sluice keys list" shows all keys`)
   console.error(`Key ${id} is revoked.`)
+}
+
+const ALIASES: Record<string, Scope> = { write: 'ingest', post: 'ingest', send: 'ingest', get: 'read', all: 'admin' }
+
+function unknownScope(names: string[]): string {
+  const meant = nearest(names[0] as string, SCOPES, ALIASES)
+  const hint = names.some((name) => name.includes(','))
+    ? ': separate them with spaces, as in --scope ingest read'
+    : meant === undefined
+      ? ''
+      : ` (did you mean ${meant}?)`
+  return `There is no scope ${names.join(', ')}. The scopes are ${SCOPES.join(', ')}${hint}`
 }
 
 /** Rejects if stdout does not take the text, such as a file on a full disk. */

@@ -60,7 +60,10 @@ export async function runMaintain({ policies: file, dryRun }: Options): Promise<
 }
 
 async function readPolicies(file: string | undefined): Promise<Policy[]> {
-  if (file === undefined) throw new Error('No policy file: specify one with --policies or RETENTION_POLICIES')
+  if (file === undefined)
+    throw new Error(
+      'No policy file: specify one with --policies or RETENTION_POLICIES. An example of its content is [{"type":"click","maxAge":"30d"}]',
+    )
   return parsePolicies(await readFile(file, 'utf8'), file)
 }
 

@@ -72,6 +72,8 @@ function listenProblem(error: NodeJS.ErrnoException, host: string, name: string,
   if (error.code === 'EACCES') {
     return `Port ${port} needs root or the capability CAP_NET_BIND_SERVICE. Choose a port above 1023, such as ${name}=${port + 3000}, behind a reverse proxy.`
   }
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
+    return `This machine has no address ${host}. Set HOST to one that it has: 127.0.0.1 for this machine only, or 0.0.0.0 for all networks.`
   return `Cannot listen on HOST ${host}, ${name} ${port}: ${error.message}.`
 }
 

@@ -43,7 +43,7 @@ export async function readBinaryEvent(
       index: 0,
       pointer: `ce-${missing}`,
       code: 'required',
-      detail: `The header ce-${missing} is required.`,
+      detail: `The header ce-${missing} is required, because the request has other headers of a CloudEvent in binary mode.`,
     }
     return { single: true, records: [fault] }
   }
@@ -71,7 +71,8 @@ function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
     const name = header.slice(3)
     // Section 3.1.1: datacontenttype is the Content-Type header and has no ce- header.
     if (name === 'datacontenttype') throw invalid(header, 'is not allowed: use Content-Type')
-    if (!EXTENSION_NAME.test(name) || name === 'data') throw invalid(header, 'does not name a valid attribute')
+    if (!EXTENSION_NAME.test(name) || name === 'data')
+      throw invalid(header, 'does not name a valid attribute: after ce-, there may be only letters and digits')
     if (attributes[name] !== undefined) throw invalid(header, 'occurs twice')
     attributes[name] = decodeValue(header, value)
     // Section 3.1.3.2 requires senders to encode `%`, which the SDK for JavaScript does not. Decoding `/a%20b` is then one round too

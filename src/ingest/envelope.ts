@@ -1,13 +1,15 @@
-import { type TSchema, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import { decodeCursor } from '../lib/cursor.ts'
 import { pointerToken } from '../lib/json/unstorable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { parseTime } from '../lib/rfc3339.ts'
+import { timeHint } from '../lib/time-hint.ts'
 import type { Row } from '../postgres/row.ts'
 import type { Fault } from '../problems.ts'
-import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { EXTENSION_NAME, ExtensionValueSchema, RecordInputSchema } from '../schemas/record.ts'
+import { describeExtension, describeValue, missingHint, nameHint } from './envelope-hints.ts'
 
 // Extensions are checked one by one below. In the compiled check, they would cost a second loop over all names.
 const envelope = TypeCompiler.Compile(Type.Object(RecordInputSchema.properties))
@@ -50,23 +52,26 @@ export function readEnvelope(value: unknown, index: number, defaults: Defaults):
     if (record[name] === null && name !== 'data' && isKnown(name)) {
       delete record[name]
     } else if (!ATTRIBUTES.has(name) && !(ADDED_BY_SERVER.has(name) && isAsRead(name, record))) {
-      const fault = checkExtension(name, record[name], index)
+      const fault = checkExtension(name, record, index)
       if (fault !== undefined) return fault
       extensions ??= {}
       extensions[name] = record[name]
     }
   }
-  if (!envelope.Check(record)) return explain(envelope.Errors(record).First() as ValueError, index)
+  if (!envelope.Check(record)) return explain(envelope.Errors(record).First() as ValueError, record, index)
   if (record.data !== undefined && record.data_base64 !== undefined) {
     return {
       index,
       pointer: '/data_base64',
       code: 'invalid_value',
-      detail: 'A record has data or data_base64, not both.',
+      detail: 'A record has data or data_base64, not both. Send JSON in data, or bytes in data_base64.',
     }
   }
   const time = record.time === undefined ? { utc: null } : parseTime(record.time)
-  if ('problem' in time) return { index, pointer: '/time', code: 'invalid_time', detail: `time ${time.problem}.` }
+  if ('problem' in time) {
+    const detail = `time ${time.problem}.${timeHint(record.time ?? '')}`
+    return { index, pointer: '/time', code: 'invalid_time', detail }
+  }
 
   if (defaults.traceparent !== undefined && extensions?.traceparent === undefined) {
     extensions = { ...extensions, traceparent: defaults.traceparent }
@@ -90,7 +95,8 @@ const isAsRead = (name: string, record: Record<string, unknown>) =>
 
 const isKnown = (name: string) => ATTRIBUTES.has(name) || ADDED_BY_SERVER.has(name) || EXTENSION_NAME.test(name)
 
-function checkExtension(name: string, value: unknown, index: number): Fault | undefined {
+function checkExtension(name: string, record: Record<string, unknown>, index: number): Fault | undefined {
+  const value = record[name]
   const pointer = `/${pointerToken(name)}`
   if (ADDED_BY_SERVER.has(name)) {
     return {
@@ -105,8 +111,7 @@ function checkExtension(name: string, value: unknown, index: number): Fault | un
       index,
       pointer,
       code: 'unknown_field',
-      detail:
-        'No field has this name. The name of an extension attribute consists of lower-case letters and digits; put anything else into data.',
+      detail: `A record has no field ${quoted(name)}. ${nameHint(name)} The name of an extension attribute consists of lower-case letters and digits.`,
     }
   }
   if (extensionValue.Check(value)) return undefined
@@ -114,24 +119,16 @@ function checkExtension(name: string, value: unknown, index: number): Fault | un
     index,
     pointer,
     code: typeof value === 'string' ? 'invalid_value' : 'wrong_type',
-    detail: `${name} must be text without control characters, a boolean or a 32-bit integer; put anything else into data.`,
+    detail: describeExtension(name, value, record),
   }
 }
 
 /** Translates an error of TypeBox into a fault with a code of the error catalogue. */
-function explain(error: ValueError, index: number): Fault {
+function explain(error: ValueError, record: Record<string, unknown>, index: number): Fault {
   const at = { index, pointer: error.path }
   const name = error.path.slice(1)
-  switch (error.type) {
-    case ValueErrorType.ObjectRequiredProperty:
-      return { ...at, code: 'required', detail: `${name} is required.` }
-    case ValueErrorType.StringFormat:
-      return { ...at, code: 'invalid_value', detail: `${name} must be ${formatOf(error.schema)}.` }
-    case ValueErrorType.Literal:
-      return { ...at, code: 'invalid_value', detail: `${name} must be "${error.schema.const}".` }
-    default:
-      return { ...at, code: 'wrong_type', detail: `${name} must be a string.` }
-  }
+  if (error.type === ValueErrorType.ObjectRequiredProperty)
+    return { ...at, code: 'required', detail: `${name} is required.${missingHint(name, record)}` }
+  const isValue = error.type === ValueErrorType.StringFormat || error.type === ValueErrorType.Literal
+  return { ...at, code: isValue ? 'invalid_value' : 'wrong_type', detail: describeValue(name, error) }
 }
-
-const formatOf = (schema: TSchema) => FORMATS[schema.format as TextFormat].says

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { before } from '../lib/before.ts'
+import { quoted } from '../lib/quoted.ts'
 import { waitForTurn } from '../lib/turns.ts'
 import { Problem } from '../problems.ts'
 import { LINE_TYPES } from '../schemas/media-types.ts'
@@ -7,6 +8,7 @@ import { decodeText } from './body.ts'
 import { BATCHED, isBinary, readBinaryEvent, STRUCTURED } from './cloudevents.ts'
 import type { Defaults } from './envelope.ts'
 import { type Batch, type JsonFormat, PLAIN, type RecordLimits, readJsonRecords } from './json-records.ts'
+import { mediaTypeHint } from './media-type-hint.ts'
 
 /** How the body of a request is read: as JSON, as lines, or as the data of an event with its attributes in headers. */
 export type BodyFormat = JsonFormat | 'lines' | 'binary'
@@ -33,7 +35,10 @@ export function chooseFormat(headers: IncomingHttpHeaders): BodyFormat {
   const format = essence.startsWith('application/cloudevents') || !isBinary(headers) ? FORMATS[essence] : 'binary'
   if (format === undefined) {
     const types = MEDIA_TYPES.join(', ')
-    const detail = `Content-Type ${essence === '' ? 'is missing' : `${essence} is not supported`}. Supported types: ${types}.`
+    const what = essence === '' ? 'is missing' : `${quoted(essence)} is not supported`
+    const detail = [`Content-Type ${what}.`, mediaTypeHint(essence), `Supported types: ${types}.`]
+      .filter(Boolean)
+      .join(' ')
     // RFC 9110, section 15.5.16; Accept-Post is defined in Linked Data Platform 1.0, section 7.1.
     throw new Problem('unsupported_media_type', detail, {
       headers: { accept: types, 'accept-post': types },
@@ -42,7 +47,10 @@ export function chooseFormat(headers: IncomingHttpHeaders): BodyFormat {
   // RFC 8259, section 8.1: JSON between systems is UTF-8.
   const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/.exec(contentType)?.[1]
   if (format !== 'binary' && charset !== undefined && !/^(?:utf-?8|us-ascii)$/.test(charset)) {
-    throw new Problem('unsupported_charset', `The charset ${charset} is not supported; JSON must be UTF-8.`)
+    throw new Problem(
+      'unsupported_charset',
+      `The charset ${quoted(charset)} is not supported; JSON must be UTF-8. Convert it, and omit charset.`,
+    )
   }
   return format
 }

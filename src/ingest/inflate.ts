@@ -2,13 +2,17 @@ import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { constants, createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { gatherChunks } from '../lib/gather-chunks.ts'
 import { Inflater } from '../lib/inflater.ts'
+import { quoted } from '../lib/quoted.ts'
 import { Problem } from '../problems.ts'
+import { toInflateProblem } from './inflate-problem.ts'
+
+const MAX_WINDOW_LOG = 23
 
 const INFLATERS = {
   gzip: createGunzip,
   br: createBrotliDecompress,
   // RFC 9659 limits windows to 8 MiB. The format itself allows windows of gigabytes.
-  zstd: () => createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 23 } }),
+  zstd: () => createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG } }),
   // RFC 9110, section 8.4.1.2: despite its name, deflate is the zlib format.
   deflate: createInflate,
 }
@@ -36,7 +40,7 @@ export function readEncoding(header: string | undefined): Encoding | undefined {
   const headers = { 'accept-encoding': ENCODINGS.join(', ') }
   throw new Problem(
     'unsupported_encoding',
-    `Content-Encoding ${header} is not supported. Supported encodings: ${ENCODINGS.join(', ')}.`,
+    `Content-Encoding ${quoted(header)} is not supported. Use one of ${ENCODINGS.join(', ')}, or send the body as it is, without Content-Encoding.`,
     { headers },
   )
 }
@@ -102,7 +106,13 @@ class Inflation extends Inflater {
     this.#bytesOut += bytes.length
     this.#frameBytesOut += bytes.length
     if (this.#bytesOut > RATIO_APPLIES_FROM && this.#bytesOut > MAX_RATIO * this.bytesIn)
-      this.destroy(new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size.`))
+      this.destroy(
+        new Problem('inflates_too_far', `The body inflates to more than ${MAX_RATIO} times its size. ${SEND_PLAIN}`),
+      )
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    super._destroy(error === null ? null : toInflateProblem(error, this.#encoding, this.#head), done)
   }
 
   protected override onNextFrame(): void {
@@ -111,6 +121,8 @@ class Inflation extends Inflater {
     this.#frameBytesOut = 0
   }
 }
+
+const SEND_PLAIN = 'Split it, or send it without Content-Encoding.'
 
 /** Memory of this body's inflater that its stream does not count, in bytes; 0 if the body is not compressed. */
 export const inflaterBytes = (body: Readable): number => (body instanceof Inflation ? body.windowBytes : 0)
@@ -136,7 +148,7 @@ function windowOf(encoding: Encoding, head: Buffer): number {
   return MAX_WINDOW[encoding]
 }
 
-const MAX_WINDOW: Record<Encoding, number> = { zstd: 2 ** 23, br: 2 ** 24, gzip: 2 ** 15, deflate: 2 ** 15 }
+const MAX_WINDOW: Record<Encoding, number> = { zstd: 2 ** MAX_WINDOW_LOG, br: 2 ** 24, gzip: 2 ** 15, deflate: 2 ** 15 }
 
 function tooManyFrames(): Problem {
   const detail = `The body has more than ${FREE_FRAMES} zstd frames, plus one per ${BYTES_PER_FRAME} bytes. Compress more data per frame.`
@@ -154,10 +166,9 @@ export function abandon(stream: Readable): void {
 /** Translates the error that broke a body's stream into a problem. */
 export function toBodyProblem(error: unknown): Problem {
   if (error instanceof Problem) return error
-  const code = String((error as NodeJS.ErrnoException | undefined)?.code)
-  // The error codes of zlib, brotli and zstd.
-  if (/^(?:Z_|ERR__|ZSTD_)/.test(code)) {
-    return new Problem('corrupt_encoding', 'The body does not match its Content-Encoding: it is damaged or truncated.')
-  }
-  return new Problem('incomplete_body', 'The connection was lost before the body was complete.', { cause: error })
+  return new Problem(
+    'incomplete_body',
+    'The connection was lost before the body was complete. Send the request again.',
+    { cause: error },
+  )
 }

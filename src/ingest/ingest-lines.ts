@@ -15,6 +15,7 @@ import type { Defaults } from './envelope.ts'
 import { inflaterBytes } from './inflate.ts'
 import { ADDED_BYTES, isFault, type RecordLimits, readRecordText } from './json-records.ts'
 import { type Admit, LineChunks } from './line-chunks.ts'
+import { lineFault, notUtf8, tooLong } from './line-faults.ts'
 import { LineReport } from './line-report.ts'
 import { IDLE_STREAM_BYTES } from './memory.ts'
 import { statusOf } from './results.ts'
@@ -110,29 +111,29 @@ async function readLines(body: Readable, request: LinesRequest, chunks: LineChun
     for (const piece of pieces) {
       if (!('bytes' in piece)) {
         chunks.reachLine(piece.line)
-        report.reject(piece.line, tooLong(limits))
+        report.reject(piece.line, tooLong(piece, limits))
         continue
       }
       for (const [at, text] of textOf(piece.bytes).entries()) {
         const line = piece.firstLine + at
         // A block may have tens of thousands of lines.
         if (at % LINES_PER_CHECK === 0 && isTurnOver()) await waitForTurn(key.id)
-        const record = readLine(line === 1 && text !== undefined ? stripByteOrderMark(text) : text, line)
-        if (record !== undefined) takeRecord(record instanceof Promise ? await record : record, text ?? '', line)
+        const record = readLine(line === 1 && typeof text === 'string' ? stripByteOrderMark(text) : text, line)
+        if (record !== undefined) takeRecord(record instanceof Promise ? await record : record, text, line)
         if (chunks.isFull) await chunks.send()
       }
     }
   }
 
   /** @returns undefined for a blank line */
-  function readLine(text: string | undefined, line: number): Row | Fault | Promise<Row | Fault> | undefined {
+  function readLine(text: string | Buffer, line: number): Row | Fault | Promise<Row | Fault> | undefined {
     chunks.reachLine(line)
-    if (text === undefined) return NOT_UTF8
+    if (typeof text !== 'string') return notUtf8(text, line)
     return /^[ \t\r]*$/.test(text) ? undefined : readRecordText(text, line - 1, limits, defaults, key.id)
   }
 
-  function takeRecord(record: Row | Fault, text: string, line: number): void {
-    const fault = isFault(record) ? record : sourceFault(key, record.source, line - 1)
+  function takeRecord(record: Row | Fault, text: string | Buffer, line: number): void {
+    const fault = isFault(record) ? lineFault(record, text, line) : sourceFault(key, record.source, line - 1)
     if (fault === undefined) chunks.add(record as Row, line, Buffer.byteLength(text))
     else report.reject(line, fault)
   }
@@ -144,14 +145,8 @@ async function isQuiet(body: Readable): Promise<boolean> {
   return body.readableLength === 0 && !body.readableEnded
 }
 
-const NOT_UTF8: Fault = { pointer: '', code: 'invalid_utf8', detail: 'The line is not UTF-8.' }
-
-const tooLong = ({ maxRecordBytes }: RecordLimits): Fault => {
-  return { pointer: '', code: 'record_too_large', detail: `The line is longer than ${maxRecordBytes} bytes.` }
-}
-
-/** The lines of a block; undefined for a line that is not UTF-8. */
-function textOf(bytes: Buffer): (string | undefined)[] {
+/** The lines of a block; the bytes of a line that is not UTF-8. */
+function textOf(bytes: Buffer): (string | Buffer)[] {
   const valid = isUtf8(bytes)
   const lines = bytes.toString(valid ? 'utf8' : 'latin1').split('\n')
   if (lines.at(-1) === '') lines.pop()
@@ -159,6 +154,6 @@ function textOf(bytes: Buffer): (string | undefined)[] {
   // Rare: check each line separately, so that only the invalid one is rejected.
   return lines.map((line) => {
     const own = Buffer.from(line, 'latin1')
-    return isUtf8(own) ? own.toString('utf8') : undefined
+    return isUtf8(own) ? own.toString('utf8') : own
   })
 }

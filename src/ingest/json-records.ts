@@ -4,6 +4,8 @@ import { pageArrayAt, pageEndAt } from '../lib/json/page.ts'
 import { checkJson, faultAfter, faultInside, jsonFault, notJson, throwFault, walkJson } from '../lib/json/parse.ts'
 import { pointerToken } from '../lib/json/unstorable.ts'
 import { type JsonWalk, MAX_MEMBERS } from '../lib/json/walk.ts'
+import { textHint } from '../lib/looks-like.ts'
+import { quoted } from '../lib/quoted.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import type { Row } from '../postgres/row.ts'
 import { type Fault, Problem } from '../problems.ts'
@@ -64,8 +66,7 @@ export async function readJsonRecords(
   const found = text.charAt(start) === '[' ? 'array' : text.charAt(start) === '{' ? 'object' : 'neither'
   if (found === 'neither' || (format.top !== 'either' && format.top !== found)) {
     await checkJson(text, owner, start)
-    const wanted = { object: 'object', array: 'array of objects', either: 'object (a record) or an array of them' }
-    throw new Problem('wrong_type', `The body must be a JSON ${wanted[format.top]}.`)
+    throw new Problem('wrong_type', `The body must be a JSON ${WANTED[format.top]}. ${otherTop(text, found)}.`)
   }
   const array = found === 'array' ? start + 1 : format.top === 'either' ? pageArrayAt(text, start) : -1
   const single = array === -1
@@ -92,6 +93,20 @@ export async function readJsonRecords(
   return { single, records }
 }
 
+const WANTED = { object: 'object', array: 'array of objects', either: 'object (a record) or an array of them' }
+
+/** What the body is instead, and what to do. */
+function otherTop(text: string, found: 'array' | 'object' | 'neither'): string {
+  if (found === 'array') return 'For an array of events, use Content-Type: application/cloudevents-batch+json'
+  if (found === 'object') return 'For a single event, use Content-Type: application/cloudevents+json'
+  return textHint(text) ?? `It is ${kindAt(text, skipSpace(text, 0))}. Put it into data: ${WITH_DATA}`
+}
+
+const WITH_DATA = '{"source":"shop","type":"order.placed","data":…}'
+
+const kindAt = (text: string, start: number) =>
+  ({ '"': 'a string', '[': 'an array', n: 'null', t: 'true', f: 'false' })[text.charAt(start)] ?? 'a number'
+
 /** Index after the page that begins at `start`. @throws Problem invalid_json, wrong_type */
 async function endOfPage(text: string, arrayEnd: number, owner: string, start: number): Promise<number> {
   const end = pageEndAt(text, arrayEnd)
@@ -99,7 +114,7 @@ async function endOfPage(text: string, arrayEnd: number, owner: string, start: n
   await checkJson(text, owner, start)
   throw new Problem(
     'wrong_type',
-    'A page of records has only the members records, next and count. Send the array in records.',
+    'A page of records has only the members records, next and count. Send only the array in records.',
   )
 }
 
@@ -120,7 +135,8 @@ async function forEachElement(
   let lastCheck = 0
   for (let index = 0; text.charAt(at) !== ']' || index > 0; index++) {
     if (index === max) {
-      throw new Problem('too_many_records', `The batch has more than ${max} records.`)
+      const detail = `The batch has more than ${max} records. ${MORE_RECORDS}`
+      throw new Problem('too_many_records', detail)
     }
     if (at - lastCheck > SHORT) {
       lastCheck = at
@@ -137,6 +153,9 @@ async function forEachElement(
   return at + 1
 }
 
+const MORE_RECORDS =
+  'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit. The setting is MAX_BATCH_RECORDS.'
+
 /** For a value that parseElement does not take. @throws Problem invalid_json, too_deep */
 function walkElement(text: string, start: number, owner: string): Element | Promise<Element> {
   const walk = walkJson(text, start, owner)
@@ -149,7 +168,8 @@ function walkElement(text: string, start: number, owner: string): Element | Prom
 }
 
 /**
- * Reads a record from a text of its own, such as a line. Returns a promise only if the text is large.
+ * Reads a record from a text of its own: a line. Returns a promise only if the text is large.
+ * @param index index of the line in its stream
  * @param owner id of the API key that takes turns
  */
 export function readRecordText(
@@ -165,11 +185,11 @@ export function readRecordText(
     const walk = walkJson(text, start, owner)
     return walk instanceof Promise ? walk.then(read) : read(walk)
   }
-  const fault = faultAfter(element.extent.end, text, 'line')
+  const fault = faultAfter(element.extent.end, text, index + 1)
   return fault === undefined ? check(element) : { index, pointer: '', ...fault }
 
   function read(walk: JsonWalk): Row | Fault {
-    const fault = jsonFault(walk, text, 'line')
+    const fault = jsonFault(walk, text, index + 1)
     return fault === undefined ? check(outlineElement(text, start, walk)) : { index, pointer: '', ...fault }
   }
 
@@ -191,7 +211,9 @@ function findMissingAttribute(value: unknown, index: number, { required }: JsonF
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   const name = required.find((one) => (value as Record<string, unknown>)[one] == null)
   if (name === undefined) return undefined
-  return { index, pointer: `/${name}`, code: 'required', detail: `${name} is required in a CloudEvent.` }
+  const isOptional = name === 'id' || name === 'specversion'
+  const instead = isOptional ? ' With Content-Type: application/json, it may be missing.' : ''
+  return { index, pointer: `/${name}`, code: 'required', detail: `${name} is required in a CloudEvent.${instead}` }
 }
 
 function checkRecord(
@@ -209,7 +231,7 @@ function checkRecord(
       index,
       pointer: '',
       code: 'record_too_large',
-      detail: `The record is larger than ${limits.maxRecordBytes} bytes.`,
+      detail: tooLarge(Buffer.byteLength(text.slice(extent.start, extent.end)), limits),
     }
   }
   if (unusual?.tooDeep) {
@@ -217,7 +239,7 @@ function checkRecord(
       index,
       pointer: '/data',
       code: 'too_deep',
-      detail: `The data is nested more than ${MAX_DEPTH} levels deep.`,
+      detail: `The data is nested more than ${MAX_DEPTH} levels deep. Send deeper data as text: as a string in data, or in data_base64.`,
     }
   }
   if (extent.members > MAX_SENT_MEMBERS && (!isReadBack(value) || extent.members > MAX_MEMBERS)) {
@@ -229,8 +251,13 @@ function checkRecord(
       index,
       pointer: `/${pointerToken(unusual.repeated)}`,
       code: 'repeated_field',
-      detail: 'The field occurs twice in the record.',
+      detail: `The field ${quoted(unusual.repeated)} occurs twice in the record. Send it once.`,
     }
+  }
+  if (text.charAt(extent.start) !== '{') {
+    const advice = textHint(text.slice(extent.start, extent.end)) ?? `Put it into data: ${WITH_DATA}`
+    const detail = `A record must be a JSON object, but this is ${kindAt(text, extent.start)}. ${advice}.`
+    return { index, pointer: '', code: 'wrong_type', detail }
   }
   const row = readEnvelope(value, index, defaults)
   if (isFault(row)) return row
@@ -240,7 +267,7 @@ function checkRecord(
       index,
       pointer: `/${pointerToken(unusual.fractional)}`,
       code: 'wrong_type',
-      detail: 'A number in an attribute must be an integer, written without a fraction or an exponent.',
+      detail: `${quoted(unusual.fractional)} is a number with a fraction or an exponent, but an attribute may only be an integer. Write it in double quotes, or put it into data.`,
     }
   }
   if (extent.dataEnd === 0) return row
@@ -248,6 +275,10 @@ function checkRecord(
   row.data = text.slice(extent.dataStart, extent.dataEnd)
   return unusual?.unstorable === undefined ? row : { index, ...unusual.unstorable }
 }
+
+/** @param bytes the size of the record */
+export const tooLarge = (bytes: number, { maxRecordBytes }: RecordLimits): string =>
+  `The record has ${bytes} bytes, but at most ${maxRecordBytes} are allowed (MAX_RECORD_BYTES). Split it, or keep large content elsewhere and its URL in data.`
 
 const isReadBack = (value: unknown) => typeof value === 'object' && value !== null && wasRead({ ...value })
 

@@ -70,7 +70,9 @@ export class LineReport {
 
   /** The problem for a stream of which no line was stored. */
   refusal(): Problem {
-    return new Problem(codeForAll(this.#codes), 'No line was stored. The reasons are in rejections.')
+    const [first] = this.#first()
+    const detail = `No line was stored. Line ${first?.line}: ${first?.detail} All reasons are in rejections.`
+    return new Problem(codeForAll(this.#codes), detail)
   }
 
   /** Turns the error that ended the stream into a problem with this report: lines that were stored before stay stored. */

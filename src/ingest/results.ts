@@ -33,12 +33,13 @@ export function rowFault(outcome: RowOutcome): Fault {
     ? {
         pointer: '',
         code: 'refused_by_database',
-        detail: `PostgreSQL rejected the record (SQLSTATE ${outcome.sqlstate}).`,
+        detail: `PostgreSQL rejected the record (SQLSTATE ${outcome.sqlstate}). The log of PostgreSQL says why.`,
       }
     : {
         pointer: '/id',
         code: 'conflict',
-        detail: 'A record with this source and id, but different content, is already stored. It stays unchanged.',
+        detail:
+          'A record with this source and id, but different content, is already stored. It stays unchanged. To store both, use another id.',
       }
 }
 
@@ -124,7 +125,9 @@ export function refusal(faults: readonly Fault[], single: boolean): Problem {
   const [first] = faults as [Fault]
   if (single) return new Problem(first.code, first.detail, { errors: [first] })
   const code = codeForAll(new Set(faults.map(({ code }) => code)))
-  return new Problem(code, 'No record was stored. The reason for each is in errors.', { errors: [...faults] })
+  return new Problem(code, `No record was stored. ${describe(first)} All reasons are in errors.`, {
+    errors: [...faults],
+  })
 }
 
 /** One code for several faults with these codes. */
@@ -139,9 +142,8 @@ export function codeForAll(codes: ReadonlySet<ProblemCode>): ProblemCode {
 /** The problem for a batch with `handling=strict` in which at least one record failed. */
 export function strictRefusal(faults: readonly Fault[]): Problem {
   const code = faults.every((fault) => fault.code === 'conflict') ? 'conflict' : 'strict_refused'
-  return new Problem(
-    code,
-    'No record was stored, because the request has handling=strict. The records at fault are in errors.',
-    { errors: [...faults] },
-  )
+  const detail = `No record was stored, because the request has handling=strict. ${describe(faults[0] as Fault)} All records at fault are in errors.`
+  return new Problem(code, detail, { errors: [...faults] })
 }
+
+const describe = ({ index, detail }: Fault) => `Index ${index}: ${detail}`

@@ -1,9 +1,15 @@
-/** The messages of an error and its causes in one line: only the cause of a connection error has the reason. */
+import { systemAdvice } from './system-error.ts'
+
+/**
+ * The messages of an error and its causes in one line: only the cause of a connection error has the reason. An error of the
+ * operating system also says what to do.
+ */
 export function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   // If a host has two addresses and both refuse the connection, Node's error has an empty message and the reasons in `errors`.
   const inner = error instanceof AggregateError ? error.errors[0] : error.cause
-  const own = error.message.replace(/\.$/, '')
+  const advice = systemAdvice(error)
+  const own = `${error.message.replace(/\.$/, '')}${advice === undefined ? '' : `. ${advice}`}`
   return inner === undefined || own === ''
     ? own || explain(inner)
     : own.includes(explain(inner))

@@ -12,9 +12,11 @@ export interface Block {
   lines: number
 }
 
-/** The number of a line that is too long. Its content was dropped. */
+/** A line that is too long. Its content was dropped. */
 export interface LongLine {
   line: number
+  /** Its size in bytes, with its line break. */
+  length: number
 }
 
 /**
@@ -25,6 +27,8 @@ export class LineCutter {
   readonly #maxLineBytes: number
   readonly #rest = new Bytes()
   #dropping = false
+  /** Bytes of the line that is being dropped. */
+  #dropped = 0
   #line = 1
 
   constructor(maxLineBytes: number) {
@@ -67,11 +71,15 @@ export class LineCutter {
   }
 
   #keep(part: Buffer): void {
-    if (this.#dropping) return
+    if (this.#dropping) {
+      this.#dropped += part.length
+      return
+    }
     this.#rest.add(part)
     // One more byte for the newline, and one for a carriage return before it.
     if (this.#rest.length > this.#maxLineBytes + 2) {
       this.#dropping = true
+      this.#dropped = this.#rest.length
       this.#rest.clear()
     }
   }
@@ -80,7 +88,7 @@ export class LineCutter {
     const line = this.#line++
     if (this.#dropping) {
       this.#dropping = false
-      return { line }
+      return { line, length: this.#dropped }
     }
     return { bytes: this.#rest.take(), firstLine: line, lines: 1 }
   }

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { quoted } from '../lib/quoted.ts'
 import { Problem } from '../problems.ts'
 
 /** RFC 9110, section 7.2: uri-host [":" port]. RFC 3986, section 3.2.2: an address in brackets, or a name, which may be empty. */
@@ -42,7 +43,9 @@ function toOriginForm(target: string): string {
 function checkRequest(request: IncomingMessage): void {
   const { httpVersionMajor, httpVersionMinor, url = '' } = request
   if (httpVersionMajor !== 1)
-    throw new Problem('http_version_not_supported', 'Only HTTP/1.1 and HTTP/1.0 are supported.', { headers: CLOSE })
+    throw new Problem('http_version_not_supported', 'Only HTTP/1.1 and HTTP/1.0 are supported (curl --http1.1).', {
+      headers: CLOSE,
+    })
   // RFC 9112, section 3.2.4. The router would take it for the path /.
   if (url === '*' && request.method !== 'OPTIONS')
     throw new Problem('invalid_request', 'The target * is only for OPTIONS.')
@@ -51,7 +54,7 @@ function checkRequest(request: IncomingMessage): void {
   if (coding !== undefined) checkTransferCoding(coding, httpVersionMinor)
   // RFC 9110, section 10.1.1. HTTP/1.0 does not have this header.
   if (expect !== undefined && httpVersionMinor > 0 && expect.trim().toLowerCase() !== '100-continue')
-    throw new Problem('expectation_failed', 'The only supported expectation is 100-continue.')
+    throw new Problem('expectation_failed', 'The only supported expectation is 100-continue. Omit the header Expect.')
   const query = url.indexOf('?')
   if (query !== -1) checkQuery(url.slice(query + 1))
 }
@@ -80,7 +83,7 @@ function checkTransferCoding(header: string, httpVersionMinor: number): void {
   if (httpVersionMinor === 0) throw invalidFraming('is not allowed in HTTP/1.0')
   if (!isChunked || codings.includes('chunked')) throw invalidFraming('must end with chunked, which may occur once')
   if (codings.length > 0) {
-    const detail = `Transfer-Encoding ${header} is not supported. Use chunked alone, and Content-Encoding for compression.`
+    const detail = `Transfer-Encoding ${quoted(header)} is not supported. Use chunked alone, and Content-Encoding for compression.`
     throw new Problem('not_implemented', detail, { headers: CLOSE })
   }
 }
@@ -90,7 +93,10 @@ function checkQuery(query: string): void {
   try {
     decodeURIComponent(query)
   } catch {
-    throw new Problem('invalid_query', 'The query is not valid percent-encoded UTF-8.')
+    throw new Problem(
+      'invalid_query',
+      'The query is not valid percent-encoded UTF-8. Encode it (curl -G --data-urlencode), and write % as %25.',
+    )
   }
 }
 

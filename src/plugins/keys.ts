@@ -1,6 +1,6 @@
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { BEARER, checkKey, readToken } from '../access/check-key.ts'
+import { BEARER, checkKey, readToken, unknownKey } from '../access/check-key.ts'
 import type { Key, Scope } from '../access/key.ts'
 import { KeyRing } from '../access/key-ring.ts'
 import { gatherChunks } from '../lib/gather-chunks.ts'
@@ -28,11 +28,14 @@ export default fp(
       (scope: Scope): onRequestHookHandler =>
         (request, _reply, done) => {
           const { socket } = request.raw
+          let token = ''
           const accept = (key: Key | undefined) => {
+            if (key === undefined) throw unknownKey(token)
             request.key = checkKey(key, scope)
           }
           try {
-            const found = ring.find(readToken(request.headers.authorization))
+            token = readToken(request.headers)
+            const found = ring.find(token)
             if (found instanceof Promise) {
               // Otherwise Node.js reads up to 64 KiB of the body ahead, perhaps in chunks of one byte that take 200 bytes each.
               pauseReading(socket)

@@ -3,7 +3,8 @@ import fp from 'fastify-plugin'
 import { before } from '../lib/before.ts'
 import { waitForTurn } from '../lib/turns.ts'
 import { classifyFailure, sqlstateOf } from '../postgres/sqlstate.ts'
-import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../problems.ts'
+import { PROBLEMS, Problem, type ProblemCode } from '../problems.ts'
+import { invalidQuery } from './problems/invalid-query.ts'
 
 /** With the charset, because Fastify adds it only to text types. */
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8'
@@ -58,8 +59,8 @@ const FASTIFY_ERRORS: Record<string, [ProblemCode, string, headers?: Record<stri
     'The Content-Type is missing or not supported. Use application/json.',
     { accept: 'application/json' },
   ],
-  FST_ERR_BAD_URL: ['invalid_request', 'The path is not valid percent-encoded UTF-8.'],
-  FST_ERR_MAX_PARAM_LENGTH: ['uri_too_long', 'A part of the path is too long.'],
+  FST_ERR_BAD_URL: ['invalid_request', 'The path is not valid percent-encoded UTF-8. Write % as %25.'],
+  FST_ERR_MAX_PARAM_LENGTH: ['uri_too_long', 'A part of the path is longer than any source or id can be.'],
 }
 
 /** @param method of the request: if it may write, the outcome depends on the failure */
@@ -87,23 +88,6 @@ export function toProblem(error: FastifyError, method = 'GET'): Problem {
     outcome,
     cause: error,
   })
-}
-
-function invalidQuery(error: FastifyError): Problem {
-  const allowed = new Map<string, unknown[]>()
-  const errors: Fault[] = []
-  for (const { instancePath, params, message, keyword } of error.validation ?? []) {
-    const name = instancePath.slice(1) || String(params?.additionalProperty ?? params?.missingProperty ?? '')
-    // A parameter with fixed values fails once for each value (`const`), and then once as a whole (`anyOf`).
-    if (keyword === 'const') allowed.set(name, [...(allowed.get(name) ?? []), params.allowedValue])
-    else {
-      let detail = `${name} ${message}.`
-      if (keyword === 'additionalProperties') detail = `The parameter ${name} does not exist.`
-      if (keyword === 'anyOf') detail = `${name} must be one of ${allowed.get(name)?.join(', ')}.`
-      errors.push({ pointer: name, code: 'invalid_query', detail })
-    }
-  }
-  return new Problem('invalid_query', errors[0]?.detail ?? error.message, { errors })
 }
 
 declare module 'fastify' {

@@ -66,7 +66,10 @@ export default fp(async function timeouts(app: FastifyInstance) {
         // The process was busy or stopped: the sender gets the time in which nothing was read.
         if (leftMs < -LATE_TIMER_MS) allowedUntil -= leftMs
         if (leftMs < 0 && leftMs >= -LATE_TIMER_MS) {
-          end(body, `The body arrives more slowly than ${MIN_BYTES_PER_SECOND} bytes per second.`)
+          end(
+            body,
+            `The body arrives more slowly than ${MIN_BYTES_PER_SECOND} bytes per second. Send it again, compressed or in smaller parts.`,
+          )
         } else timer = setTimeout(check, Math.max(leftMs, 0) + 1)
       })
     }

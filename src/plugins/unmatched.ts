@@ -8,6 +8,25 @@ import { Problem } from '../problems.ts'
 /** What follows a CONNECT is not HTTP: see client-errors.ts. */
 const ANSWERED = METHODS.filter((method) => method !== 'CONNECT').sort()
 
+/** In characters. The whole path is in `instance`. */
+const MAX_SHOWN = 200
+
+const shown = (path: string) => (path.length > MAX_SHOWN ? `${path.slice(0, MAX_SHOWN)}…` : path)
+
+const ONE_RECORD =
+  'A record is at /v1/records/{source}/{id}, in which a slash within the source or the id is written as %2F.'
+
+const METRICS = 'Metrics have a port of their own: METRICS_PORT, which is 9464 by default.'
+
+/** What to do instead of another method, by the beginning of the path. */
+const INSTEAD: [prefix: string, advice: string][] = [
+  [
+    '/v1/records',
+    ' POST /v1/records stores records. Nothing changes them, and only the retention policies of "sluice maintain" delete them.',
+  ],
+  ['/v1/keys', ' POST /v1/keys creates a key, DELETE /v1/keys/{id} revokes it. To change a key, create another one.'],
+]
+
 /**
  * Answers requests that match no route. On the path of a route, OPTIONS lists the allowed methods (RFC 9110, section 9.3.7) and
  * every other method gets 405 with the same list (section 15.5.6). On other paths, the response names the nearest one.
@@ -22,8 +41,9 @@ export default fp(
 
     app.decorate('routeNotFound', ({ url }) => {
       const path = before(url, '?')
-      const detail = hint ?? `Did you mean ${nearestPath(path, paths)}? /docs lists all paths.`
-      return new Problem('route_not_found', `There is no path ${path}. ${detail}`)
+      const more = path === '/metrics' ? ` ${METRICS}` : path.startsWith('/v1/records/') ? ` ${ONE_RECORD}` : ''
+      const detail = hint ?? `Did you mean ${nearestPath(path, paths)}?${more} /docs lists all paths.`
+      return new Problem('route_not_found', `There is no path ${shown(path)}. ${detail}`)
     })
     app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
       if (request.method === 'OPTIONS' && request.url === '*') return describeServer(reply)
@@ -57,7 +77,8 @@ export default fp(
           // CloudEvents HTTP webhook 1.0.2, section 4.2: a path that takes no events refuses the handshake of a sender.
           const isHandshake = headers['webhook-request-origin'] !== undefined
           if (method === 'OPTIONS' && !isHandshake) return void reply.code(204).header('allow', allow).send()
-          throw new Problem('method_not_allowed', `Allowed methods: ${allow}.`, { headers: { allow } })
+          const [, instead = ''] = INSTEAD.find(([prefix]) => url.startsWith(prefix)) ?? []
+          throw new Problem('method_not_allowed', `Allowed methods: ${allow}.${instead}`, { headers: { allow } })
         },
         handler: () => undefined,
       })

@@ -4,6 +4,7 @@ import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { MAX_DEPTH } from '../lib/json/extent.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
 import { parseTime } from '../lib/rfc3339.ts'
+import { timeHint } from '../lib/time-hint.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 
@@ -32,6 +33,8 @@ export function readLimit(limit = DEFAULT_LIMIT): number {
 /** @throws Problem invalid_cursor */
 export function readCursor(cursor: string | undefined): Position | undefined {
   if (cursor === undefined) return undefined
+  if (cursor === 'null' || cursor === 'undefined')
+    refuseParameter('cursor', `is ${cursor}: the last page has no next. Omit it on the first page`, 'invalid_cursor')
   return (
     decodeCursor(cursor) ??
     refuseParameter(
@@ -43,7 +46,7 @@ export function readCursor(cursor: string | undefined): Position | undefined {
 }
 
 function text(name: string, value: string | undefined): string | undefined {
-  if (value?.includes('\0')) refuseParameter(name, 'contains U+0000, which no record can contain')
+  if (value?.includes('\0')) refuseParameter(name, 'contains U+0000 (%00), which no record can contain. Remove it')
   return value
 }
 
@@ -52,15 +55,15 @@ function time(name: string, value: string | undefined): string | undefined {
   const parsed = parseTime(value)
   if ('utc' in parsed) return parsed.utc
   // The form of 12:00:00+02:00 if its plus is not percent-encoded.
-  const hint = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + must be written as %2B' : ''
-  return refuseParameter(name, `${parsed.problem}${hint}`)
+  const plus = /\d \d\d:\d\d$/.test(value) ? '; in a URL, + must be written as %2B' : ''
+  return refuseParameter(name, plus === '' ? `${parsed.problem}.${timeHint(value)}` : `${parsed.problem}${plus}`)
 }
 
 function json(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const walk = walkAtOnce(value)
-  const fault = jsonFault(walk, value)
-  if (fault !== undefined) refuseParameter(name, `is not JSON: ${fault.detail.replace('The body is not JSON: ', '')}`)
+  const fault = jsonFault(walk, value, 'value')
+  if (fault !== undefined) refuseParameter(name, `is not JSON: ${fault.detail.replace('The value is not JSON: ', '')}`)
   if (walk.deepest > MAX_DEPTH)
     refuseParameter(name, `is nested more than ${MAX_DEPTH} levels deep, which is deeper than any record can be`)
   if (walk.unstorable !== undefined)

@@ -49,7 +49,7 @@ export async function readRecord(
   const record = `${source}${id}`.includes('\0')
     ? undefined
     : await inTurn(reader, () => selectRecord(db, source, id, signal))
-  if (record === undefined) throw new Problem('not_found', 'No record with this source and id is stored.')
+  if (record === undefined) throw new Problem('not_found', id === '' ? NO_ID : NOT_STORED)
   const own = payloadType(record)
   const type = choose([...Object.keys(RECORD_TYPES), essence(own)])
   const shape = RECORD_TYPES[type]
@@ -61,6 +61,10 @@ export async function readRecord(
   text.add(writers[shape](record))
   return { type: `${type}; charset=utf-8`, body: text.finish(), isPayload: false }
 }
+
+const NOT_STORED =
+  'No record with this source and id is stored. Both are compared exactly, including upper and lower case.'
+const NO_ID = 'The path has no id. GET /v1/records?source=… lists the records of a source.'
 
 const essence = (type: string) => before(type, ';').trim().toLowerCase()
 

@@ -1,6 +1,8 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Selection } from '../data/deletable.ts'
+import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
+import { nearest } from '../lib/nearest.ts'
 import { parseSize } from '../lib/size.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
@@ -31,11 +33,9 @@ export function parsePolicies(text: string, name: string): Policy[] {
 }
 
 function parseJson(text: string, name: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new Error(`${name} is not JSON: ${(error as Error).message}`)
-  }
+  const fault = jsonFault(walkAtOnce(text), text, 'value')
+  if (fault !== undefined) throw new Error(fault.detail.replace('The value', name).replace(/\.$/, ''))
+  return JSON.parse(text)
 }
 
 /** Faults that the schema cannot express. */
@@ -56,13 +56,22 @@ function findContradictions(policy: PolicyInput, index: number): string[] {
   return faults
 }
 
+const FIELDS = Object.keys(PolicySchema.properties)
+const ALIASES = { age: 'maxAge', days: 'maxAge', ttl: 'maxAge', count: 'maxCount', bytes: 'maxBytes', size: 'maxBytes' }
+
+/** Which field was probably meant, in parentheses. */
+function question(path: string): string {
+  const meant = nearest(path.slice(path.lastIndexOf('/') + 1), FIELDS, ALIASES)
+  return meant === undefined ? '' : ` (did you mean ${meant}?)`
+}
+
 /** The first error at each location. The others follow from it. */
 function describe(errors: ValueError[]): string[] {
   const first = new Map(errors.toReversed().map((error) => [error.path, error]))
   return [...first.values()].toReversed().map(({ type, path, value, schema }) => {
     const here = path === '' ? 'the content' : path
     if (type === ValueErrorType.ObjectAdditionalProperties && schema.title === undefined)
-      return `${here} is unknown: a policy has ${Object.keys(PolicySchema.properties).join(', ')}`
+      return `${here} is unknown: a policy has ${FIELDS.join(', ')}${question(path)}`
     const allowed =
       schema.title ?? FORMATS[schema.format as TextFormat]?.says ?? (path === '' ? 'an array of policies' : 'an object')
     return `${here} is ${JSON.stringify(value)}, but must be ${allowed}`

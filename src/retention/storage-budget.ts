@@ -106,7 +106,7 @@ export class StorageBudget {
     this.#measureEarly()
     throw new Problem(
       'storage_full',
-      'The database has used all the space that it may use. No records are stored until space is free. Reading still works.',
+      'The database has used all the space that it may use. No records are stored until space is free. Reading still works. The operator can raise STORAGE_BUDGET, or delete records with "sluice maintain".',
     )
   }
 

@@ -56,12 +56,15 @@ const routes: FastifyPluginAsync = async (app) => {
     // The memory of the response is reserved together with that of the records: after the commit, the request cannot be refused.
     let held = 0
     const { format, encoding } = request
-    const maxBatchBytes = format === 'binary' ? limits.maxRecordBytes : limits.maxBatchBytes
+    // In binary mode, the body is the data of one record.
+    const isRecord = format === 'binary'
+    const maxBatchBytes = isRecord ? limits.maxRecordBytes : limits.maxBatchBytes
+    const advice = { ...TOO_LARGE, ...(isRecord ? { batch: TOO_LARGE.record } : {}) }
     try {
       // No variable holds the body, so it can be collected while the records wait.
       const batch = await readContent(
         request,
-        await receiveBody(request, reply, encoding, { ...limits, maxBatchBytes }, reserve),
+        await receiveBody(request, reply, encoding, { ...limits, maxBatchBytes, advice }, reserve),
       )
       bytes = batch.bytes
       const admit: IngestRequest['admit'] = (records) => {
@@ -144,6 +147,14 @@ const routes: FastifyPluginAsync = async (app) => {
 
 export default routes
 
+/** What to do about a body that is too large. */
+const TOO_LARGE = {
+  batch:
+    'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit in total. The setting for other bodies is MAX_BATCH_BYTES.',
+  record:
+    'It is a single record, for which the setting is MAX_RECORD_BYTES. Keep large content elsewhere, and its URL in data.',
+}
+
 const METHODS = ['GET', 'HEAD', 'OPTIONS', 'POST']
 
 /** Refuses what can be refused before the body is read. */
@@ -155,7 +166,7 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
     if (request.format === 'lines' && readPrefer(request.headers.prefer).strict) {
       throw new Problem(
         'invalid_header',
-        'handling=strict is not possible for lines, because they are committed while they arrive. Send an array, or omit it.',
+        'handling=strict is not possible for lines, because they are committed while they arrive. Send an array with Content-Type: application/json, or omit it.',
       )
     }
   } catch (error) {

@@ -1,11 +1,13 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { generateKey, type Key } from '../access/key.ts'
+import { idInKey } from '../access/key-hints.ts'
 import { createKey, listKeys, revokeKey } from '../access/manage-keys.ts'
 import { decodeText } from '../ingest/body.ts'
 import { readEncoding } from '../ingest/inflate.ts'
 import { before } from '../lib/before.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
+import { quoted } from '../lib/quoted.ts'
 import { toProblem } from '../plugins/problems.ts'
 import { Problem } from '../problems.ts'
 import { KeyIdSchema, KeyListSchema, KeyRequestSchema, NewKeySchema } from '../schemas/keys.ts'
@@ -138,7 +140,11 @@ export default routes
 
 const MAX_WAIT_MS = 5_000
 
-const unknown = (id: string) => new Problem('not_found', `There is no key "${id}". GET /v1/keys lists all keys.`)
+function unknown(text: string): Problem {
+  const id = idInKey(text)
+  const detail = id === undefined ? `There is no key ${quoted(text)}.` : `This is a key, not its id. Its id is ${id}.`
+  return new Problem('not_found', `${detail} GET /v1/keys lists all keys.`)
+}
 
 /** Otherwise a key that is limited to some sources could create a key for all of them. @throws Problem forbidden */
 function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
@@ -152,5 +158,6 @@ function requireJson(request: FastifyRequest): void {
   const type = before(request.headers['content-type'] ?? '', ';')
   if (type.trim().toLowerCase() === 'application/json') return
   const headers = { accept: 'application/json' }
-  throw new Problem('unsupported_media_type', 'The Content-Type must be application/json.', { headers })
+  const detail = "The Content-Type must be application/json (curl -H 'Content-Type: application/json')."
+  throw new Problem('unsupported_media_type', detail, { headers })
 }

@@ -25,7 +25,10 @@ export function negotiate<T extends string>({ headers }: FastifyRequest, availab
   const accept = MEDIA_RANGE.test(ranges) ? ranges : '*/*'
   const type = new Negotiator({ headers: { accept } }).mediaType([...available])
   if (type !== undefined) return type as T
-  throw new Problem('not_acceptable', `The Accept header allows none of ${available.join(', ')}.`)
+  throw new Problem(
+    'not_acceptable',
+    `The Accept header allows none of ${available.join(', ')}. Name one of them, or omit the header.`,
+  )
 }
 
 /**
@@ -45,7 +48,7 @@ export function negotiateEncoding({ headers }: FastifyRequest, otherwise: 'compr
   const prefersIdentity = identity && otherwise === 'identity'
   const chosen = prefersIdentity ? 'identity' : choose([...encodings, 'identity'], { preferred: encodings })
   if (chosen === undefined) {
-    const detail = `The Accept-Encoding header allows none of ${encodings.join(', ')}, identity.`
+    const detail = `The Accept-Encoding header allows none of ${encodings.join(', ')}, identity. Name one of them, or omit the header.`
     throw new Problem('not_acceptable', detail)
   }
   if (chosen === 'identity') delete headers['accept-encoding']

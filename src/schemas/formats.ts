@@ -1,7 +1,7 @@
 import { FormatRegistry } from '@sinclair/typebox'
 
 /** What CloudEvents 1.0.2, section 3.1 ("String") forbids: control characters, lone surrogates, noncharacters. */
-const FORBIDDEN = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
+export const FORBIDDEN = /[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u
 
 /** RFC 3986, appendix A: the characters of a URI-reference, with `%` only before two hexadecimal digits. */
 const URI_REFERENCE =

@@ -55,7 +55,9 @@ export const INGEST_SCHEMA = {
       }),
     ),
     traceparent: Type.Optional(Type.String({ description: 'W3C trace context; kept with the records' })),
-    'content-encoding': Type.Optional(Type.String({ description: 'gzip, br, zstd or deflate' })),
+    'content-encoding': Type.Optional(
+      Type.String({ description: 'gzip, br, zstd (with a window of at most 8 MiB) or deflate' }),
+    ),
   }),
   body: {
     content: {

@@ -84,13 +84,19 @@ t.test('keys revoke revokes a key, and can be repeated', async (t) => {
   )
 })
 
+const KEY = `sluice_0123456789ab_${'x'.repeat(43)}`
+
 t.test('an invalid command gets one sentence on stderr and exit code 1', async (t) => {
   for (const [args, sentence] of [
     [['revoke', 'none'], /^sluice: There is no key none\. "sluice keys list" shows all keys\.\n$/],
     [
       ['create', '--name', 'x', '--scope', 'write'],
-      /^sluice: There is no scope write\. The scopes are ingest, read, admin\.\n$/,
+      /^sluice: There is no scope write\. The scopes are ingest, read, admin \(did you mean ingest\?\)\.\n$/,
     ],
+    [['create', '--name', 'x', '--scope', 'ingest,read'], /separate them with spaces, as in --scope ingest read\.\n$/],
+    // The key itself is not repeated.
+    [['revoke', KEY], /^sluice: This is a key, not its id,.* To revoke it: sluice keys revoke 0123456789ab\.\n$/],
+    [['revoke', KEY.slice(8)], /^sluice: There is no key with this id\. "sluice keys list" shows all keys\.\n$/],
     [
       ['create', '--name', 'x', '--scope', 'read', '--expires', 'soon'],
       /^sluice: --expires soon is neither a time like .*\n$/,

@@ -108,11 +108,15 @@ t.test('a run that cannot start fails with one sentence on stderr, and deletes n
   const { maintenanceUrl, apiUrl } = database
   const unreachable = 'postgres://sluice_maintenance:secret@127.0.0.1:1/sluice'
   for (const [args, url, sentence] of [
-    [[], maintenanceUrl, /^sluice: No policy file: specify one with --policies or RETENTION_POLICIES\.\n$/],
+    [
+      [],
+      maintenanceUrl,
+      /^sluice: No policy file: specify one with --policies or RETENTION_POLICIES\. An example of its content is \[\{.*\}\]\.\n$/,
+    ],
     [
       ['--policies', '/none.json'],
       maintenanceUrl,
-      /^sluice: ENOENT: no such file or directory, open '\/none\.json'\.\n$/,
+      /^sluice: ENOENT: no such file or directory, open '\/none\.json'\. There is no such file or folder: correct the path.*\.\n$/,
     ],
     [['--policies', wrong], maintenanceUrl, /^sluice: .*: \/0\/maxAge is "1y", but must be .*\.\n$/],
     [['--policies', file], apiUrl, /^sluice: The role sluice_api may not delete records: .*sluice_maintenance.*\.\n$/],

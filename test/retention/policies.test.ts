@@ -40,8 +40,17 @@ t.test('an empty file contains no policies', async (t) => {
 
 t.test('text that is not JSON is refused with the line and column', async (t) => {
   t.throws(() => parsePolicies('[\n  {"type": "click" "maxAge": "30d"}]', 'p.json'), {
-    message: /^p\.json is not JSON: .*line 2 column 20/,
+    message: /^p\.json is not JSON: the error is at line 2, column 20\. A comma or a colon is missing/,
   })
+})
+
+t.test('what people write in JSON by hand is named', async (t) => {
+  for (const [text, hint] of [
+    ['[{"maxAge": "1d"},]', /The comma before it is one too many$/],
+    ['[ // old clicks\n]', /JSON has no comments$/],
+    ['maxAge: 1d', /It looks like YAML\. Convert it to JSON$/],
+  ] as const)
+    t.throws(() => parsePolicies(text, 'p.json'), { message: hint }, text)
 })
 
 // Nothing is guessed, because a wrong guess deletes records that cannot be restored.
@@ -49,12 +58,15 @@ t.test('an invalid policy is refused with the file, the location and what is all
   const unit = 'a whole number and a unit, s, m, h, d or w: 30d'
   const size = 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB'
   const name = 'text of 1 to 256 bytes without control characters, lone surrogates or noncharacters'
+  const FIELDS = 'type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes'
   for (const [value, fault] of [
     [{ type: 'a', maxAge: '1d' }, 'the content is {"type":"a","maxAge":"1d"}, but must be an array of policies'],
     [['30d'], '/0 is "30d", but must be an object'],
     [[{ type: 'a' }], '/0 has no limit: it needs maxAge, maxCount or maxBytes'],
     [[{ maxAge: '1d' }, { typ: 'a', maxAge: '1d' }], '/1/typ is unknown: a policy has type, typePrefix, source'],
-    [[{ maxage: '1d' }], '/0/maxage is unknown'],
+    [[{ maxage: '1d' }], `/0/maxage is unknown: a policy has ${FIELDS} (did you mean maxAge?)`],
+    [[{ ttl: '1d' }], `/0/ttl is unknown: a policy has ${FIELDS} (did you mean maxAge?)`],
+    [[{ xyzzy: '1d' }], `/0/xyzzy is unknown: a policy has ${FIELDS}`],
     [[{ maxCount: 0 }], '/0 would delete every record: with maxCount 0, select records, for example by source'],
     ...[{}, 'batch'].map((extensions) => [
       [{ extensions, maxCount: 0 }],

@@ -15,7 +15,7 @@ here=$(dirname "$0")
 . "$here/job.sh"
 
 main() {
-  [ -w "$BACKUPS" ] || die "cannot write to $BACKUPS"
+  [ -w "$BACKUPS" ] || die "cannot write to $BACKUPS. Make it writable for the user $(id -u)"
   exec 9>>"$BACKUPS/lock"
   flock --nonblock 9 || die 'another backup is being made in this folder: this one did not start'
   trap finish EXIT

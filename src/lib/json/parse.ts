@@ -1,6 +1,8 @@
 import { Problem } from '../../problems.ts'
+import { textHint } from '../looks-like.ts'
 import { isTurnOver, waitForTurn } from '../turns.ts'
 import { skipSpace } from './extent.ts'
+import { syntaxHint } from './syntax-hint.ts'
 import { JsonWalk, MAX_DEPTH_WALKED } from './walk.ts'
 
 /** Characters that are walked between two checks of the clock. They take less than a millisecond. */
@@ -59,32 +61,77 @@ export function throwFault(fault: JsonFault | undefined): void {
   if (fault !== undefined) throw new Problem(fault.code, fault.detail)
 }
 
-/** @param what the name of the text in the error message */
-export const jsonFault = (walk: JsonWalk, text: string, what = 'body'): JsonFault | undefined =>
-  faultInside(walk, text, what) ?? faultAfter(walk.end, text, what)
+/** What a text is: the number of a line in its stream, a whole body, or a value in another place. */
+type Place = number | 'body' | 'value'
+
+export const jsonFault = (walk: JsonWalk, text: string, place: Place = 'body'): JsonFault | undefined =>
+  faultInside(walk, text, place) ?? faultAfter(walk.end, text, place)
 
 /** Like `jsonFault`, but ignores the text after the value. */
-export function faultInside(walk: JsonWalk, text: string, what = 'body'): JsonFault | undefined {
-  if (walk.fault !== undefined) return notJson(text, walk.fault, what)
+export function faultInside(walk: JsonWalk, text: string, place: Place = 'body'): JsonFault | undefined {
+  if (walk.fault !== undefined) return notJson(text, walk.fault, place)
   if (walk.deepest <= MAX_DEPTH_WALKED) return undefined
-  return { code: 'too_deep', detail: `The ${what} is nested more than ${MAX_DEPTH_WALKED} levels deep.` }
+  return { code: 'too_deep', detail: `The ${nameOf(place)} is nested more than ${MAX_DEPTH_WALKED} levels deep.` }
 }
 
 /** The fault if anything other than white space follows the value. */
-export function faultAfter(end: number, text: string, what = 'body'): JsonFault | undefined {
+export function faultAfter(end: number, text: string, place: Place = 'body'): JsonFault | undefined {
   const next = skipSpace(text, end)
-  return next < text.length ? notJson(text, next, what) : undefined
+  if (next === text.length) return undefined
+  const { second, after } = ADVICE[nameOf(place)]
+  return notJson(text, next, place, /[{[]/.test(text.charAt(next)) ? second : after)
 }
 
-/** @param index index of the first invalid character; the length of the text if it ends too early */
-export function notJson(text: string, index: number, what = 'body'): JsonFault {
-  const why = index >= text.length ? 'it ends too early' : `the error is at ${lineAndColumn(text, index)}`
-  return { code: 'invalid_json', detail: `The ${what} is not JSON: ${why}.` }
+/**
+ * @param index index of the first invalid character; the length of the text if it ends too early
+ * @param hint what is wrong there, if it is known
+ */
+export function notJson(text: string, index: number, place: Place = 'body', hint?: string): JsonFault {
+  const name = nameOf(place)
+  const { start, end } = ADVICE[name]
+  const isEnd = index >= text.length
+  const where = isEnd ? 'it ends too early' : `the error is at ${lineAndColumn(text, index, place)}`
+  // In UTF-16, every second byte is zero.
+  const isAlmostJson = /^\s*[[{](?!\0)/.test(text)
+  const advice = isAlmostJson ? (hint ?? (isEnd ? end : syntaxHint(text, index))) : (textHint(text) ?? start)
+  return {
+    code: 'invalid_json',
+    detail: `The ${name} is not JSON: ${where}.${advice === undefined ? '' : ` ${advice}.`}`,
+  }
+}
+
+const nameOf = (place: Place) => (typeof place === 'number' ? 'line' : place)
+
+/**
+ * What to do, by place: if the text does not begin like JSON, if it ends too early, if another object or array follows, and if
+ * something else follows.
+ */
+const ADVICE = {
+  body: {
+    start: 'JSON begins with { or [, such as {"source":"shop","type":"order.placed"}',
+    end: 'A quote or a bracket is not closed',
+    second:
+      'Another value begins there. Send one record per line with Content-Type: application/x-ndjson (a file with curl --data-binary, because -d removes its line breaks), or send an array',
+    after: 'Nothing may follow the end of the value',
+  },
+  line: {
+    start: 'Each line must be a JSON object, such as {"source":"shop","type":"order.placed"}',
+    end: 'A quote or a bracket is not closed. If a record or an array takes several lines, send it with Content-Type: application/json',
+    second:
+      'Another value begins there. Each record needs its own line (send a file with curl --data-binary, because -d removes its line breaks)',
+    after: 'Nothing may follow the record, not even a comma',
+  },
+  value: {
+    start: 'Text needs double quotes, such as "shop"; an object is such as {"total":12.5}',
+    end: 'A quote or a bracket is not closed',
+    second: 'Nothing may follow the end of the value',
+    after: 'Nothing may follow the end of the value',
+  },
 }
 
 /** Does not split the text at its newlines, because there may be millions. */
-function lineAndColumn(text: string, index: number): string {
-  let line = 1
+function lineAndColumn(text: string, index: number, place: Place): string {
+  let line = typeof place === 'number' ? place : 1
   let lineStart = 0
   for (let at = 0; at < index; at++) {
     if (text.charCodeAt(at) !== 0x0a) continue

@@ -18,14 +18,18 @@ export function pointerToken(name: string): string {
  */
 export function checkString(token: string, pointer: () => string): Unstorable | undefined {
   const string: string = JSON.parse(token)
-  const what = string.includes('\0') ? 'U+0000' : string.isWellFormed() ? undefined : 'a lone surrogate'
+  const what = string.includes('\0') ? ZERO : string.isWellFormed() ? undefined : LONE_SURROGATE
   if (what === undefined) return undefined
   return {
     pointer: pointer(),
     code: 'unstorable_string',
-    detail: `The string contains ${what}, which PostgreSQL cannot store in text.`,
+    detail: `The string contains ${what}`,
   }
 }
+
+const ZERO = 'U+0000, which PostgreSQL cannot store in text. Remove it, or send the bytes in data_base64.'
+const LONE_SURROGATE =
+  'a lone surrogate, which PostgreSQL cannot store in text. It is half of a character: a program cut the string within it.'
 
 /** PostgreSQL manual, section 8.1.2. Trailing zeros after the decimal point count as digits. */
 export const MAX_DIGITS_BEFORE_POINT = 131_072
@@ -44,6 +48,6 @@ export function checkNumber(token: string, pointer: () => string): Unstorable | 
     return undefined
   }
   const shown = token.length > 40 ? `${token.slice(0, 37)}...` : token
-  const detail = `${shown} is out of range for PostgreSQL's numeric, which has at most ${MAX_DIGITS_BEFORE_POINT} digits before the decimal point and ${MAX_DIGITS_AFTER_POINT} after it.`
+  const detail = `${shown} is out of range for PostgreSQL's numeric, which has at most ${MAX_DIGITS_BEFORE_POINT} digits before the decimal point and ${MAX_DIGITS_AFTER_POINT} after it. Send it as a string.`
   return { pointer: pointer(), code: 'unstorable_number', detail }
 }

@@ -24,10 +24,13 @@ export function toParseProblem(error: ParseError): Problem {
   const { code, reason, rawPacket = Buffer.of(), bytesParsed = 0 } = error
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return new Problem('request_timeout', 'The headers arrived too slowly.')
   if (code === 'HPE_INVALID_EOF_STATE')
-    return new Problem('incomplete_body', 'The connection was closed before the request was complete.')
+    return new Problem(
+      'incomplete_body',
+      'The connection was closed before the request was complete. Send it again; if that fails too, Content-Length may be too large.',
+    )
   if (code === 'HPE_HEADER_OVERFLOW') return tooLarge(rawPacket, bytesParsed)
   if (code === 'HPE_PAUSED_H2_UPGRADE' || reason === 'Invalid HTTP version')
-    return new Problem('http_version_not_supported', 'Only HTTP/1.1 and HTTP/1.0 are supported.')
+    return new Problem('http_version_not_supported', 'Only HTTP/1.1 and HTTP/1.0 are supported (curl --http1.1).')
   if (code === 'HPE_INVALID_METHOD') {
     const start = startOfLine(rawPacket, bytesParsed)
     if (rawPacket.subarray(start, start + TLS.length).equals(TLS))
@@ -49,8 +52,14 @@ const startOfLine = (packet: Buffer, position: number) => packet.subarray(0, pos
 function tooLarge(packet: Buffer, position: number): Problem {
   const line = packet.toString('latin1', startOfLine(packet, position), position)
   if (/^[^\s:]+ \S*$/.test(line) || (packet[position] === 0x20 && !line.endsWith(':')))
-    return new Problem('uri_too_long', 'The path and query are too long.')
-  return new Problem('headers_too_large', 'The request line and the headers are too large.')
+    return new Problem(
+      'uri_too_long',
+      'The path and query are too long: with the headers, they may have 16 KiB. Use fewer or shorter filters.',
+    )
+  return new Problem(
+    'headers_too_large',
+    'The request line and the headers are too large: together they may have 16 KiB. Send a CloudEvent with long attributes in structured mode.',
+  )
 }
 
 function unknownMethod(method: string): Problem {

@@ -44,7 +44,7 @@ t.test('the location is the first character with which the text can no longer be
           const before = text.slice(0, end - 1)
           const location = `line ${before.split('\n').length}, column ${end - 1 - before.lastIndexOf('\n')}.`
           const message = faultOf(text)
-          return end > text.length ? /ends too early|line \d+, column \d+/.test(message) : message.endsWith(location)
+          return end > text.length ? /ends too early|line \d+, column \d+/.test(message) : message.includes(location)
         }
       },
     ),

@@ -1,0 +1,112 @@
+import { isUtf8 } from 'node:buffer'
+import { brotliDecompressSync, constants } from 'node:zlib'
+
+/** How much is looked at, in bytes or characters. Each line of a stream may be refused, so this costs little. */
+const HEAD_BYTES = 1024
+const HEAD_LENGTH = 256
+
+const send = (encoding: string) =>
+  `Send it with Content-Encoding: ${encoding}; if it has that already, it was compressed twice`
+const UNPACK = 'Send its content as JSON'
+const AS_BYTES = 'Send bytes as data_base64 in a record, or as a CloudEvent in binary mode'
+const TO_UTF8 = 'Send it as UTF-8 (iconv -f UTF-16 -t UTF-8; in PowerShell, Out-File -Encoding utf8)'
+
+/** The first bytes of formats, in hexadecimal, and what to do. */
+const MAGIC: [start: string, name: string, advice: string][] = [
+  ['1f8b', 'gzip', send('gzip')],
+  ['28b52ffd', 'zstd', send('zstd')],
+  ['504b0304', 'a ZIP archive or an Office document', UNPACK],
+  ['25504446', 'PDF', AS_BYTES],
+  ['89504e47', 'a PNG image', AS_BYTES],
+  ['ffd8ff', 'a JPEG image', AS_BYTES],
+  ['47494638', 'a GIF image', AS_BYTES],
+  ['fd377a585a', 'xz', 'Unpack it, or compress it with gzip or zstd'],
+  ['425a68', 'bzip2', 'Unpack it, or compress it with gzip or zstd'],
+  ['04224d18', 'lz4', 'Unpack it, or compress it with gzip or zstd'],
+  ['4f626a01', 'Avro', UNPACK],
+  ['50415231', 'Parquet', UNPACK],
+  ['fffe', 'UTF-16', TO_UTF8],
+  ['feff', 'UTF-16', TO_UTF8],
+]
+
+interface Look {
+  name: string
+  advice: string
+}
+
+/** What the bytes seem to be, by their beginning; undefined if they may be text in UTF-8. */
+export function lookOfBytes(bytes: Buffer): Look | undefined {
+  const start = bytes.toString('hex', 0, 8)
+  const [, name, advice] = MAGIC.find(([magic]) => start.startsWith(magic)) ?? []
+  if (name !== undefined && advice !== undefined) return { name, advice }
+  // RFC 1950, section 2.2: the method deflate, and a checksum of the header.
+  const isZlib = bytes.length > 2 && ((bytes[0] as number) & 0x8f) === 8 && bytes.readUInt16BE(0) % 31 === 0
+  if (isZlib) return { name: 'zlib (deflate)', advice: send('deflate') }
+  // JSON begins with a character of one byte.
+  if (bytes.length > 1 && (bytes[0] === 0) !== (bytes[1] === 0)) return { name: 'UTF-16', advice: TO_UTF8 }
+  return undefined
+}
+
+/** Which format bytes that are not UTF-8 seem to have, by their beginning, and what to do; undefined if it is not clear. */
+export function formatHint(bytes: Buffer): string | undefined {
+  const look = lookOfBytes(bytes) ?? (isBrotli(bytes) ? BROTLI : undefined)
+  return look === undefined ? undefined : sentence(look)
+}
+
+/** What to do about bytes that are text, but not in UTF-8; undefined if they are no text. */
+export function encodingHint(bytes: Buffer): string | undefined {
+  const isText = !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
+  return isText
+    ? 'It looks like text in another encoding, such as Windows-1252. Convert it to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)'
+    : undefined
+}
+
+const BROTLI = { name: 'brotli', advice: send('br') }
+
+/** Without the last full stop. */
+const sentence = ({ name, advice }: Look) => `It looks like ${name}. ${advice}`
+
+/** brotli has no magic number. Random bytes can often be inflated, but not to JSON. */
+function isBrotli(bytes: Buffer): boolean {
+  try {
+    const head = bytes.subarray(0, HEAD_BYTES)
+    const text = brotliDecompressSync(head, { finishFlush: constants.BROTLI_OPERATION_FLUSH })
+    return /^\s*[[{]/.test(text.toString('latin1', 0, 64)) && isUtf8(text.subarray(0, 1))
+  } catch {
+    return false
+  }
+}
+
+/** Formats that are text. */
+const TEXTS: [pattern: RegExp, name: string, advice: string][] = [
+  [
+    /^--[^\r\n]{1,70}\r?\ncontent-/i,
+    'multipart/form-data',
+    'Send the content of the file alone (curl --data-binary @FILE, not -F)',
+  ],
+  [/^<(?:\?xml|!doctype|[\w:-]+[\s/>])/i, 'XML or HTML', 'Convert it to JSON'],
+  [/^@[^\s{[]+\s*$/, 'the name of a file', 'curl reads a file only after -d, --data or --data-binary (@FILE)'],
+  [/^'/, 'text in single quotes', 'cmd.exe does not remove them: send a file (curl --data-binary @FILE)'],
+  [/^%7b|^%5b|^%22/i, 'percent-encoded text', 'Send it without encoding'],
+  [/^(?:data|event|id): ?/, 'server-sent events', 'Send only what follows data:'],
+  [/^[\w$.]+\(/, 'JSONP or a program', 'Send only the JSON within the parentheses'],
+  [/^(?:undefined|null|None|NaN)\s*$/, 'the text of an empty variable', 'Send a record'],
+  [/^\$[{(\w]/, 'a variable that the shell did not replace', 'Within single quotes, a shell replaces nothing'],
+  [/^"\s*\\?[[{]|^"\\"/, 'JSON within a JSON string', 'It was encoded twice: send the text itself'],
+  [/^[\w.%+~[\]-]+=/, 'a form (application/x-www-form-urlencoded)', 'Send a JSON object'],
+  [
+    /^[^\n,;\t{}[\]]*([,;\t])(?! )[^\n{}[\]]*(?:\1|\n[^\n]*\1)/,
+    'CSV',
+    'Convert it to JSON, or store it with: sluice load FILE.csv',
+  ],
+  [/^(?:---\s*\n|[\w.-]+:\s)/, 'YAML', 'Convert it to JSON'],
+]
+
+/** What a text that is not the expected JSON seems to be, and what to do, as sentences without the last point; undefined if it is not clear. */
+export function textHint(text: string): string | undefined {
+  const head = text.slice(0, HEAD_LENGTH).trimStart()
+  const look = lookOfBytes(Buffer.from(head.slice(0, 16)))
+  if (look !== undefined) return sentence(look)
+  const [, name, advice] = TEXTS.find(([pattern]) => pattern.test(head)) ?? []
+  return name !== undefined && advice !== undefined ? sentence({ name, advice }) : undefined
+}

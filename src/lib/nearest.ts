@@ -1,0 +1,46 @@
+import leven from 'leven'
+
+/** Nobody misspells a name of a few letters into a longer text. The bound also keeps the comparison cheap. */
+const MAX_LENGTH = 40
+
+/**
+ * The known name that was probably meant. Letter case and separators do not count: `event_type` is near to `eventType`.
+ * @param aliases other words for some of the names, in lower case and without separators
+ */
+export function nearest<T extends string>(
+  name: string,
+  known: readonly T[],
+  aliases: Readonly<Record<string, T>> = {},
+): T | undefined {
+  const given = plain(name)
+  if (Object.hasOwn(aliases, given)) return aliases[given]
+  return known.find((one) => plainOf(one) === given) ?? known.find((one) => isNear(given, plainOf(one)))
+}
+
+/** Whether one word is probably a slip of the other: at most a third of its letters differ. */
+export function isNear(one: string, other: string): boolean {
+  const most = Math.min(one.length, other.length) / 3
+  if (one.length > MAX_LENGTH || Math.abs(one.length - other.length) > most) return false
+  return leven(one, other) <= most
+}
+
+/** The question for the end of a message, after a space; an empty text if no name is near. */
+export function didYouMean(...names: Parameters<typeof nearest>): string {
+  const found = nearest(...names)
+  return found === undefined ? '' : ` Did you mean ${found}?`
+}
+
+/** Of the known names, which are few and fixed. Thousands of records may be refused for the same slip. */
+const plainNames = new Map<string, string>()
+
+function plainOf(known: string): string {
+  const found = plainNames.get(known) ?? plain(known)
+  plainNames.set(known, found)
+  return found
+}
+
+const plain = (name: string) =>
+  name
+    .slice(0, MAX_LENGTH + 1)
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N}]/gu, '')

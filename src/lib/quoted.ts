@@ -1,0 +1,28 @@
+/** In characters. */
+const MAX_LENGTH = 60
+
+/** A text of a client for a message: in quotes, cut, and with nothing that a terminal would obey or hide. */
+export function quoted(text: string): string {
+  const start = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - 1)}…` : text
+  return JSON.stringify(start).replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, asEscape)
+}
+
+const asEscape = (character: string) =>
+  Array.from({ length: character.length }, (_, at) => unit(character, at)).join('')
+
+const unit = (text: string, at: number) => `\\u${text.charCodeAt(at).toString(16).padStart(4, '0')}`
+
+/** The name of a character for a message: itself in quotes if it can be seen, and its number. */
+export function characterName(character: string): string {
+  const known = NAMES[character]
+  if (known !== undefined) return known
+  const number = `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}`
+  return /^[\p{C}\p{Z}]$/u.test(character) ? number : `${character === '"' ? "'\"'" : `"${character}"`} (${number})`
+}
+
+const NAMES: Record<string, string> = {
+  ' ': 'a space',
+  '\t': 'a tab',
+  '\n': 'a line break',
+  '\r': 'a carriage return (U+000D)',
+}
