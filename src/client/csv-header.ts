@@ -1,8 +1,7 @@
+import { quoted } from '../lib/printable.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
-import type { Mapping } from './csv-mapping.ts'
-
-/** Attributes that are read from the column of the same name unless --map or --set say otherwise. */
-export const ATTRIBUTES = ['source', 'type', 'id', 'time', 'subject', 'dataschema', 'datacontenttype']
+import { ATTRIBUTES, type Mapping, shell } from './mapping.ts'
+import { isOfData } from './object-mapping.ts'
 
 /** The characters that programs write between cells. */
 const DELIMITERS = [',', ';', '\t', '|']
@@ -28,33 +27,30 @@ export function checkHeader(names: readonly string[], delimiter: string, mapping
   const other = DELIMITERS.find((one) => one !== delimiter && names.length === 1 && only.includes(one))
   if (other !== undefined)
     throw new Error(
-      `its header is a single column, ${shown(only)}. If the cells are separated by ${shown(other)}, use --delimiter ${other === '\t' ? "$'\\t'" : `'${other}'`}`,
+      `its header is a single column, ${quoted(only)}. If the cells are separated by ${quoted(other)}, use --delimiter ${other === '\t' ? 'tab' : `'${other}'`}`,
     )
   for (const [at, name] of names.entries()) {
     const why = faultOf(name, names.indexOf(name) !== at, mapping)
-    if (why !== undefined) throw new Error(`its column ${at + 1}${name === '' ? '' : `, ${shown(name)},`} ${why}`)
+    if (why !== undefined) throw new Error(`its column ${at + 1}${name === '' ? '' : `, ${quoted(name)},`} ${why}`)
   }
 }
 
 /** What is wrong with the name of a column. A name that an option mentions is meant as it is. */
-function faultOf(name: string, isRepeated: boolean, { map, set, json }: Mapping): string | undefined {
+function faultOf(name: string, isRepeated: boolean, { map, set, json, numbers }: Mapping): string | undefined {
   if (name.trim() === '') return 'has no name in the header'
   if (isRepeated) return 'has the same name as an earlier one'
   if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a name with a character that is not text'
-  if (json.has(name) || [...map.values()].includes(name)) return undefined
+  if (json.has(name) || numbers?.has(name) || [...map.values()].includes(name)) return undefined
   if (name !== name.trim()) return 'has a name that begins or ends with a space. Remove the space'
   if (isData(name))
     return 'looks like data: the first line of a CSV file must be a header with the names of the columns'
   const attribute = ATTRIBUTES.find((one) => one === name.toLowerCase() && one !== name)
   if (attribute === undefined || set.has(attribute) || map.has(attribute)) return undefined
-  return `differs from ${attribute} only in case. Use --map ${attribute}=${name}, or --map ${attribute}= if it is part of the data`
+  return `differs from ${attribute} only in case. Use --map ${shell(`${attribute}=${name}`)}, or --map ${attribute}= if it is part of the data`
 }
 
 /** A time, or a number with a fraction. Whole numbers may be names, such as years. */
 const isData = (name: string) => /^\d{4}-\d\d-\d\d[T ]\d\d:|^[+-]?\d+[.,]\d+$/.test(name)
-
-/** As in JSON, and the invisible byte order mark too. */
-const shown = (text: string) => JSON.stringify(text).replaceAll('\ufeff', '\\ufeff')
 
 /** Columns that have a special meaning in an export only. */
 const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
@@ -63,12 +59,14 @@ const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
  * Whether this is a file of `sluice export`. Its columns may have another order, and some may be missing.
  * @throws Error with a sentence if it is one, but something else was added or asked for
  */
-export function isExport(names: readonly string[], { map, set, json }: Mapping): boolean {
+export function isExport(names: readonly string[], mapping: Mapping): boolean {
   if (EXPORT_ONLY.filter((name) => names.includes(name)).length < 2) return false
   const added = names.filter((name) => !CSV_COLUMNS.includes(name))
   if (added.length > 0)
-    throw new Error(`it has the columns of an export, and also ${added.map(shown).join(', ')}. Remove these`)
-  if (map.size + set.size + json.size > 0)
-    throw new Error('it has the columns of an export, which is loaded as it is: omit --map, --set and --json')
+    throw new Error(`it has the columns of an export, and also ${added.map(quoted).join(', ')}. Remove these`)
+  if (isOfData(mapping) || mapping.json.size + (mapping.numbers?.size ?? 0) > 0)
+    throw new Error(
+      'it has the columns of an export, whose rows are records: omit --map, --json, --number, and --set of source or type',
+    )
   return true
 }

@@ -98,8 +98,8 @@ t.test('a row of CSV that is refused keeps its bytes and its line number, and so
   const rows = (
     [
       [2, 's|t|"two\r\n\r\nlines"'],
-      [5, 's|t|"x"y', 'Invalid Closing Quote'],
-      [6, 's|t|z"\r\ns"|t|z', 'Invalid Opening Quote'],
+      [5, 's|t|"x"y', 'There is text after a closing quote.'],
+      [6, 's|t|"z"y"\r\ns"|t|z', 'There is text after a closing quote.'],
       [8, 's|t', 'It has 2 cells'],
       [9, 's|t|Z\xfcrich', 'It is not UTF-8.'],
       [10, 's|t|Bern'],
