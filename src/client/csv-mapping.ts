@@ -75,7 +75,7 @@ function findAttributes(columns: readonly Column[], mapping: Mapping): Map<strin
     (name) => !set.has(name) && !map.get(name) && !attributes.some(([attribute]) => attribute === name),
   )
   if (unknown.size + missing.length > 0) {
-    const problems = [...unknown].map((name) => `it has no column ${quoted(name)}`)
+    const problems = unknown.size === 0 ? [] : [`it has no column ${[...unknown].map(quoted).join(', ')}`]
     throw new Unfit(problems, missing, 'column', [...byName.keys()])
   }
   return new Map(attributes)

@@ -15,14 +15,18 @@ export interface CsvRow {
   fault: string | undefined
 }
 
+/** After so many lines, a power of two, it is clear whether they are rows. */
+const ENOUGH_LINES = 8
+const MOST = 0.75
+
 const NEVER_CLOSED = 'A quote that opens in it is never closed.'
 
 /**
  * Joins lines into rows. csv-parse cannot do this: after a wrong quote it finds no further row, and the text that it returns with a
  * row has other bytes if they are not UTF-8.
  *
- * A quote that is never closed must not swallow the rows after it. If a later line shows that something is wrong, and the lines
- * from the second one on are rows when they are read alone, then only the first line is refused.
+ * A wrong quote must not swallow the rows after it. Once a fault is found, the row continues while the number of its quotes is odd.
+ * If most of its lines from the second one on are rows when they are read alone, then only its first line is refused.
  */
 export class RowCutter {
   /** Both are known when the header has been read. */
@@ -36,6 +40,8 @@ export class RowCutter {
   #isOpen = false
   #hasStray = false
   #fault: string | undefined
+  /** The fault, if it is in the first line. */
+  #firstFault: string | undefined
 
   constructor(delimiter: string) {
     this.delimiter = Buffer.from(delimiter)
@@ -44,15 +50,12 @@ export class RowCutter {
   /** @param line without its newline; undefined: it is too long. @throws Error with a sentence if the row is too long */
   push(line: Buffer | undefined): CsvRow[] {
     if (line === undefined) throw this.#tooLong()
-    const rows: CsvRow[] = []
-    if (this.#fault !== undefined && this.#isOpen && this.#isRow(line)) rows.push(...this.#take())
     this.#add(line)
-    if (this.#size > MAX_LINE_BYTES) {
-      if (!this.#isSwallowing()) throw this.#tooLong()
-      rows.push(...this.#refuseFirst())
-    } else if (this.#fault !== undefined && this.#isSwallowing()) rows.push(...this.#refuseFirst())
-    else if (!this.#isOpen) rows.push(...this.#take())
-    return rows
+    const isFaulty = this.#fault !== undefined
+    if (this.#size > MAX_LINE_BYTES && !this.#isSwallowing()) throw this.#tooLong()
+    if (this.#size > MAX_LINE_BYTES || (isFaulty && this.#isTimeToDecide() && this.#isSwallowing()))
+      return this.#refuseFirst()
+    return this.#isOpen ? [] : this.#take()
   }
 
   /** @throws Error with a sentence if the last row is incomplete */
@@ -75,6 +78,7 @@ export class RowCutter {
       this.#isOpen = isOpen
       this.#hasStray ||= hasStray
       this.#fault = fault
+      if (this.#lines.length === 1) this.#firstFault = fault
     }
   }
 
@@ -90,8 +94,9 @@ export class RowCutter {
   /** Refuses the first line alone, and reads the others again. */
   #refuseFirst(): CsvRow[] {
     const [first = Buffer.alloc(0), ...others] = this.#lines
+    const fault = this.#firstFault ?? NEVER_CLOSED
     this.#reset()
-    const refused = { number: ++this.reached, original: withoutReturn(first), hasStray: false, fault: NEVER_CLOSED }
+    const refused = { number: ++this.reached, original: withoutReturn(first), hasStray: false, fault }
     return [refused, ...others.flatMap((line) => this.push(line))]
   }
 
@@ -101,11 +106,19 @@ export class RowCutter {
     this.#isOpen = false
     this.#hasStray = false
     this.#fault = undefined
+    this.#firstFault = undefined
   }
 
-  /** Whether a quote in the first line seems to have swallowed whole rows. */
+  /** With every line, the check would take longer. */
+  #isTimeToDecide(): boolean {
+    const others = this.#lines.length - 1
+    return !this.#isOpen || (others >= ENOUGH_LINES && (others & (others - 1)) === 0)
+  }
+
+  /** Whether a quote in the first line seems to have swallowed rows. A text of several lines has the right number of cells in few. */
   #isSwallowing(): boolean {
-    return this.#lines.length > 1 && this.#lines.every((line, at) => at === 0 || isBlank(line) || this.#isRow(line))
+    const others = this.#lines.slice(1).filter((line) => !isBlank(line))
+    return others.length > 0 && others.filter((line) => this.#isRow(line)).length >= others.length * MOST
   }
 
   /** Whether a line, read alone, is a row, or begins one. In a single column, every text is a row. */

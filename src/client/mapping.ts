@@ -60,7 +60,7 @@ export class Unfit extends Error {
           ]
     const more = names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''
     const list = `Its ${part}s are ${names.slice(0, SHOWN).map(quoted).join(', ')}${more}`
-    super([...problems, ...need, ...(names.length === 0 ? [] : [list])].join('. '))
+    super([[...problems, ...need].join('; '), ...(names.length === 0 ? [] : [list])].join('. '))
     this.missing = missing
   }
 }

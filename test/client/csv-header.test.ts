@@ -1,7 +1,7 @@
 import t from 'tap'
 import { csv } from '../../src/client/csv.ts'
-import type { Mapping } from '../../src/client/mapping.ts'
 import { checkEncoding } from '../../src/client/encoding.ts'
+import type { Mapping } from '../../src/client/mapping.ts'
 import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
 
 type Options = { map?: Record<string, string>; set?: Record<string, string>; json?: string[]; delimiter?: string }

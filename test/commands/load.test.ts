@@ -133,7 +133,7 @@ t.test('a damaged or truncated input fails with exit code 1 and a sentence that 
       zstdCompressSync(content).subarray(0, -20_000),
       /cut\.zst cannot be read beyond line \d+: unexpected end/,
     ],
-    ['plain.gz', content, /plain\.gz cannot be read beyond line 0: incorrect header check/],
+    ['plain.gz', content, /plain\.gz cannot be loaded: incorrect header check/],
     [
       'cut.json',
       `[${order(1)},\n{"source":"s`,
@@ -170,7 +170,7 @@ t.test('a run that cannot start fails with one sentence, and stores nothing', as
       [file, '--url', 'http://127.0.0.1:1'],
       /^sluice: No server responds at http:\/\/127\.0\.0\.1:1 \(.*\)\. Run npm start/m,
     ],
-    [[file, '--connections', '0'], /--connections <n>.* It must be from 1 to 16\./],
+    [[file, '--connections', '0'], 'sluice: --connections 0: it must be from 1 to 16.'],
     [[file, '--url', 'ftp://x'], /--url <url>.* It must be an http: or https: URL\./],
     [[], /missing required argument 'file'/],
   ]
