@@ -1,6 +1,6 @@
 import { quoted } from '../lib/printable.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
-import { ATTRIBUTES, type Mapping, shell } from './mapping.ts'
+import { ATTRIBUTES, type Mapping, shell, Unfit } from './mapping.ts'
 import { isOfData } from './object-mapping.ts'
 
 /** The characters that programs write between cells. */
@@ -19,20 +19,43 @@ export function checkHeaderLines(row: Buffer): void {
 }
 
 /**
- * Refuses a header that may have been read wrongly. A wrong guess would store the whole file wrongly, without an error.
- * @throws Error with a sentence
+ * Plans how the rows become records. Refuses a header that may have been read wrongly: a wrong guess would store the whole file
+ * wrongly, without an error.
+ * @param plan plans with these names, and throws Unfit
+ * @throws Unfit with everything that is wrong
  */
-export function checkHeader(names: readonly string[], delimiter: string, mapping: Mapping): void {
+export function planHeader<Plan>(
+  names: readonly string[],
+  delimiter: string,
+  mapping: Mapping,
+  plan: (names: readonly string[]) => Plan,
+): Plan {
   const [only = ''] = names
   const other = DELIMITERS.find((one) => one !== delimiter && names.length === 1 && only.includes(one))
-  if (other !== undefined)
-    throw new Error(
-      `its header is a single column, ${quoted(only)}. If the cells are separated by ${quoted(other)}, use --delimiter ${other === '\t' ? 'tab' : `'${other}'`}`,
-    )
-  for (const [at, name] of names.entries()) {
-    const why = faultOf(name, names.indexOf(name) !== at, mapping)
-    if (why !== undefined) throw new Error(`its column ${at + 1}${name === '' ? '' : `, ${quoted(name)},`} ${why}`)
+  const word = other === '\t' ? 'tab' : `'${other}'`
+  const faults =
+    other === undefined
+      ? names.flatMap((name, at) => describeFault(name, at, names, mapping))
+      : [
+          `its header is a single column, ${quoted(only)}. If the cells are separated by ${quoted(other)}, use --delimiter ${word}`,
+        ]
+  try {
+    const planned = plan(other === undefined ? names : only.split(other))
+    if (faults.length === 0) return planned
+  } catch (error) {
+    if (faults.length === 0) throw error
+    if (error instanceof Unfit) faults.push(error.message)
+    throw new Unfit(faults.join('; '), [...optionOf(other), ...(error instanceof Unfit ? error.options : [])])
   }
+  throw new Unfit(faults.join('; '), optionOf(other))
+}
+
+const optionOf = (delimiter: string | undefined) =>
+  delimiter === undefined ? [] : ['--delimiter', delimiter === '\t' ? 'tab' : delimiter]
+
+function describeFault(name: string, at: number, names: readonly string[], mapping: Mapping): string[] {
+  const why = faultOf(name, names.indexOf(name) !== at, mapping)
+  return why === undefined ? [] : [`its column ${at + 1}${name === '' ? '' : `, ${quoted(name)},`} ${why}`]
 }
 
 /** What is wrong with the name of a column. A name that an option mentions is meant as it is. */

@@ -1,7 +1,7 @@
 import { quoted } from '../lib/printable.ts'
 import { isExport } from './csv-header.ts'
 import { cellReader, type ReadCell, readJson } from './csv-values.ts'
-import { attributesOf, type Cell, constantsOf, type Mapping, member, PAYLOADS, Unfit } from './mapping.ts'
+import { attributesOf, type Cell, constantsOf, type Mapping, makeUnfit, member, PAYLOADS } from './mapping.ts'
 import { planObjects } from './object-mapping.ts'
 
 /** Converts a row of CSV into a record in JSON, or says why it cannot. */
@@ -76,7 +76,7 @@ function findAttributes(columns: readonly Column[], mapping: Mapping): Map<strin
   )
   if (unknown.size + missing.length > 0) {
     const problems = unknown.size === 0 ? [] : [`it has no column ${[...unknown].map(quoted).join(', ')}`]
-    throw new Unfit(problems, missing, 'column', [...byName.keys()])
+    throw makeUnfit(problems, missing, 'column', [...byName.keys()])
   }
   return new Map(attributes)
 }

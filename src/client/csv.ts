@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { type Options, parse } from 'csv-parse/sync'
-import { checkHeader, checkHeaderLines, isExport, readSeparator } from './csv-header.ts'
+import { checkHeaderLines, isExport, planHeader, readSeparator } from './csv-header.ts'
 import { normalizeLineEnds } from './csv-line-ends.ts'
 import { planRecords, type ToRecord } from './csv-mapping.ts'
 import { type CsvRow, RowCutter } from './csv-rows.ts'
@@ -59,10 +59,10 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
     if (why !== undefined) throw new Error(`its header cannot be read: ${why}`)
     const names = parseRows([original])[0]?.map((cell) => cell ?? '') ?? []
     if (isExport(names, mapping)) options.cast = (text, { quoting }) => (text === '' && !quoting ? null : text)
-    checkHeader(names, options.delimiter as string, mapping)
+    const plan = planHeader(names, options.delimiter as string, mapping, (found) => planRecords(found, mapping))
     format.header = Buffer.concat([...(format.header === undefined ? [] : [format.header, NEWLINE]), original])
     cutter.columns = names.length
-    return planRecords(names, mapping)
+    return plan
   }
 
   function toLines(rows: CsvRow[], toRecord: ToRecord): InputLine[] {

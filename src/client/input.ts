@@ -11,7 +11,7 @@ import { objects } from './objects.ts'
 export const FORMAT_NAMES = ['ndjson', 'json', 'csv', 'tsv'] as const
 export type FileFormatName = (typeof FORMAT_NAMES)[number]
 
-export interface InputOptions {
+interface InputOptions {
   /** The format of all inputs; absent: chosen by the name of each. */
   format?: FileFormatName | undefined
   /** Of CSV; absent: as the format says. */

@@ -42,31 +42,41 @@ export const member = (name: string, value: string) => `${JSON.stringify(name)}:
 /** The attributes that all records have, as members. */
 export const constantsOf = ({ set }: Mapping) => [...set].map(([name, value]) => member(name, JSON.stringify(value)))
 
-/** A file that does not fit the options. */
+/** A file does not fit the options. */
 export class Unfit extends Error {
-  /** The attributes that every record needs and that the file does not have. */
-  readonly missing: readonly string[]
+  /** The options that would help, as words of a command. */
+  readonly options: readonly string[]
 
-  /**
-   * @param problems parts of a sentence
-   * @param part what its names are: columns or members
-   */
-  constructor(problems: readonly string[], missing: readonly string[], part: string, names: readonly string[]) {
-    const need =
-      missing.length === 0
-        ? []
-        : [
-            `it has no ${missing.join(' and no ')}, which every record needs (--set ${missing[0]}=TEXT, or --map ${missing[0]}=${part.toUpperCase()})`,
-          ]
-    const more = names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''
-    const list = `Its ${part}s are ${names.slice(0, SHOWN).map(quoted).join(', ')}${more}`
-    super([[...problems, ...need].join('; '), ...(names.length === 0 ? [] : [list])].join('. '))
-    this.missing = missing
+  constructor(message: string, options: readonly string[]) {
+    super(message)
+    this.options = options
   }
 }
 
 /** At most this many names are shown. */
 const SHOWN = 40
+
+/**
+ * @param problems parts of a sentence
+ * @param missing the attributes that every record needs and that the file does not have
+ * @param part what its names are
+ */
+export function makeUnfit(
+  problems: readonly string[],
+  missing: readonly string[],
+  part: 'column' | 'member',
+  names: readonly string[],
+): Unfit {
+  const [first] = missing
+  const need = `it has no ${missing.join(' and no ')}, which every record needs (--set ${first}=TEXT, or --map ${first}=${part.toUpperCase()})`
+  const sentence = [...problems, ...(first === undefined ? [] : [need])].join('; ')
+  const more = names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''
+  const list = names.length === 0 ? '' : `. Its ${part}s are ${names.slice(0, SHOWN).map(quoted).join(', ')}${more}`
+  return new Unfit(
+    `${sentence}${list}`,
+    missing.flatMap((name) => ['--set', `${name}=TEXT`]),
+  )
+}
 
 /** A word of a shell command. */
 export const shell = (text: string): string =>

@@ -1,7 +1,7 @@
 import { quoted } from '../lib/printable.ts'
 import { type ObjectMember, readObject, valueAt } from './json-object.ts'
 import type { FileFormat, InputLine, Piece } from './lines.ts'
-import { attributesOf, type Mapping, shell, Unfit } from './mapping.ts'
+import { attributesOf, type Mapping, makeUnfit, shell } from './mapping.ts'
 import { planObjects } from './object-mapping.ts'
 
 /** A member that none of these objects has is a mistake, not an exception. As many as a request has. */
@@ -78,7 +78,7 @@ function checkSample(lines: readonly InputLine[], mapping: Mapping): void {
   const problems = wrong.map(
     ([name, from]) => `no object has the member ${quoted(from)} of --map ${shell(`${name}=${from}`)}`,
   )
-  throw new Unfit(problems, missing, 'member', [...names])
+  throw makeUnfit(problems, missing, 'member', [...names])
 }
 
 function noObjects({ original }: InputLine): string {

@@ -23,11 +23,12 @@ interface Prepared {
  */
 export async function prepareLoad(names: string[], raw: RawOptions, stop: AbortSignal): Promise<Prepared> {
   const problems: string[] = []
-  const missing = new Set<string>()
+  let suggested: readonly string[] = []
   const note = (error: unknown): undefined => {
     problems.push(explain(error))
-    if (error instanceof Error && error.cause instanceof Unfit)
-      for (const name of error.cause.missing) missing.add(name)
+    // Options are for all files. Those of one file may not be right for another one.
+    const options = error instanceof Error && error.cause instanceof Unfit ? error.cause.options : []
+    if (options.length > suggested.length) suggested = options
   }
   const { onlyCsv, connections, ...options } = await readOptions(raw, problems)
   const optionsAreRight = problems.length === 0
@@ -47,9 +48,9 @@ export async function prepareLoad(names: string[], raw: RawOptions, stop: AbortS
   }
 
   if (problems.length === 0 && key) return { inputs, server: { url: raw.url, token: key.token }, connections }
-  const command = missing.size === 0 ? '' : `\nTo try again: ${commandWith([...missing])}`
+  const command = suggested.length === 0 ? '' : `\nTo try again: ${commandWith(suggested)}`
   if (problems.length === 1) throw new Error(`${problems[0]}${command}`)
-  throw new Error(`nothing was loaded, because:\n${problems.map((problem) => `- ${problem}.`).join('\n')}${command}`)
+  throw new Error(`nothing was loaded, because:\n${problems.map((problem) => `- ${problem}`).join('\n')}${command}`)
 }
 
 const isThere = (input: Input | undefined) => input !== undefined
@@ -80,9 +81,6 @@ async function checkTogether(
   }
 }
 
-/** The command of the user, with the attributes that are missing. */
-function commandWith(missing: readonly string[]): string {
-  return ['sluice', ...process.argv.slice(2), ...missing.flatMap((name) => ['--set', `${name}=TEXT`])]
-    .map(shell)
-    .join(' ')
-}
+/** The command of the user, with more options. */
+const commandWith = (options: readonly string[]) =>
+  ['sluice', ...process.argv.slice(2), ...options].map(shell).join(' ')
