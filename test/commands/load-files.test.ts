@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { folderOf, inParallel, load, start, stored, type Target, write } from '../helpers/load.ts'
+import { sendProblem, startStub } from '../helpers/proxy.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const FILES = join(root, 'test/fixtures/files')
@@ -180,4 +181,12 @@ t.test('control characters in names and values are escaped', async (t) => {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what must not be printed
     t.notMatch(stderr, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/, 'nothing that a terminal obeys')
   })
+  const url = await startStub(t, (_request, response) => sendProblem(response, 401, { detail: evil, retryable: false }))
+  for (const [target, file] of [
+    [server, `gone${evil}`],
+    [{ url, key: 'k' }, '-'],
+  ] as const) {
+    const { stderr } = await load(t, target, [file], '{"source":"s","type":"t"}')
+    t.match(stderr, /^sluice: .*\\u001b\]0;owned\\u0007\\u009b31m\.\n$/)
+  }
 })
