@@ -1,6 +1,6 @@
 import { quoted } from '../lib/printable.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
-import { ATTRIBUTES, type Mapping, shell, Unfit } from './mapping.ts'
+import { findCaseFault, type Mapping, Unfit } from './mapping.ts'
 import { isOfData } from './object-mapping.ts'
 
 /** The characters that programs write between cells. */
@@ -59,7 +59,8 @@ function describeFault(name: string, at: number, names: readonly string[], mappi
 }
 
 /** What is wrong with the name of a column. A name that an option mentions is meant as it is. */
-function faultOf(name: string, isRepeated: boolean, { map, set, json, numbers }: Mapping): string | undefined {
+function faultOf(name: string, isRepeated: boolean, mapping: Mapping): string | undefined {
+  const { map, json, numbers } = mapping
   if (name.trim() === '') return 'has no name in the header'
   if (isRepeated) return 'has the same name as an earlier one'
   if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a name with a character that is not text'
@@ -67,9 +68,7 @@ function faultOf(name: string, isRepeated: boolean, { map, set, json, numbers }:
   if (name !== name.trim()) return 'has a name that begins or ends with a space. Remove the space'
   if (isData(name))
     return 'looks like data: the first line of a CSV file must be a header with the names of the columns'
-  const attribute = ATTRIBUTES.find((one) => one === name.toLowerCase() && one !== name)
-  if (attribute === undefined || set.has(attribute) || map.has(attribute)) return undefined
-  return `differs from ${attribute} only in case. Use --map ${shell(`${attribute}=${name}`)}, or --map ${attribute}= if it is part of the data`
+  return findCaseFault(name, [], mapping)
 }
 
 /** A time, or a number with a fraction. Whole numbers may be names, such as years. */

@@ -4,7 +4,7 @@ import { checkHeaderLines, isExport, planHeader, readSeparator } from './csv-hea
 import { normalizeLineEnds } from './csv-line-ends.ts'
 import { planRecords, type ToRecord } from './csv-mapping.ts'
 import { type CsvRow, RowCutter } from './csv-rows.ts'
-import { cutLines, type FileFormat, type InputLine } from './lines.ts'
+import { cutLines, type FileFormat, type InputLine, NOT_UTF8 } from './lines.ts'
 import type { Cell, Mapping } from './mapping.ts'
 
 const NEWLINE = Buffer.from('\n')
@@ -86,8 +86,6 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
     return parsed
   }
 }
-
-const NOT_UTF8 = 'It is not UTF-8.'
 
 const isEmpty = (cells: readonly Cell[]) => cells.every((cell) => cell === null || cell.trim() === '')
 

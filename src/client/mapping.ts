@@ -78,6 +78,18 @@ export function makeUnfit(
   )
 }
 
+/**
+ * What is wrong with a column or member whose name is almost that of an attribute: it would become data, which may not be meant.
+ * @param others further names; if one of them is the attribute, this one is data
+ */
+export function findCaseFault(name: string, others: readonly string[], { map, set }: Mapping): string | undefined {
+  const attribute = ATTRIBUTES.find((one) => one === name.toLowerCase() && one !== name)
+  if (attribute === undefined || set.has(attribute) || map.has(attribute) || others.includes(attribute))
+    return undefined
+  if ([...map.values()].includes(name)) return undefined
+  return `differs from ${attribute} only in case. Use --map ${shell(`${attribute}=${name}`)}, or --map ${attribute}= if it is part of the data`
+}
+
 /** A word of a shell command. */
 export const shell = (text: string): string =>
   /^[\w./:,=+-]+$/.test(text) ? text : `'${printable(text).replaceAll("'", `'\\''`)}'`

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { quoted } from '../lib/printable.ts'
 import { type ObjectMember, RepeatedName, readObject, valueAt } from './json-object.ts'
+import { NOT_UTF8 } from './lines.ts'
 import { ATTRIBUTES, attributesOf, constantsOf, type Mapping, member, PAYLOADS } from './mapping.ts'
 
 /** A record as JSON, or why there is none. */
@@ -17,7 +18,7 @@ export function planObjects(mapping: Mapping): ToRecord | undefined {
   if (!isOfData(mapping) && mapping.set.size === 0 && mapping.readTime === undefined) return undefined
   const make = isOfData(mapping) ? fromData(mapping) : fromRecord(mapping)
   return (object) => {
-    if (!isUtf8(object)) return { reason: 'It is not UTF-8.' }
+    if (!isUtf8(object)) return { reason: NOT_UTF8 }
     const read = readObject(object.toString())
     if ('reason' in read) return read
     try {

@@ -29,7 +29,7 @@ const TOKENS: Record<string, string> = {
 }
 
 export const TOKEN_HELP =
-  'YYYY, MM or M, DD or D, MMM (Jan), HH or H, hh or h with A (AM), mm, ss, S (all digits of the fraction), Z (the offset from UTC)'
+  'YYYY, MM or M, DD or D, MMM (Jan), HH or H, hh or h with A (AM), mm, ss, S (the fraction), Z (the offset)'
 
 /**
  * Compiles a pattern such as `DD.MM.YYYY HH:mm:ss`.

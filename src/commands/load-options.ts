@@ -9,11 +9,11 @@ export interface RawOptions {
   format?: string
   connections: string
   rejected?: string
-  map: string[]
-  set: string[]
-  json: string[]
-  number: string[]
-  null: string[]
+  map?: string[]
+  set?: string[]
+  json?: string[]
+  number?: string[]
+  null?: string[]
   decimal?: string
   delimiter?: string
   timeFormat?: string
@@ -34,22 +34,22 @@ interface LoadOptions {
  * @param problems gets a sentence for each option that is wrong, so that the user can correct all of them at once
  */
 export async function readOptions(raw: RawOptions, problems: string[]): Promise<LoadOptions> {
-  const map = readPairs('--map', raw.map, problems)
-  const set = readPairs('--set', raw.set, problems)
+  const { json = [], number = [], null: nulls = [] } = raw
+  const map = readPairs('--map', raw.map ?? [], problems)
+  const set = readPairs('--set', raw.set ?? [], problems)
   for (const name of map.keys()) if (set.has(name)) problems.push(`${name} is both mapped and set`)
   for (const [name, value] of set) {
     if (value === '') problems.push(`--set ${name}= has no text after it`)
     const time = name === 'time' ? parseTime(value) : undefined
     if (time !== undefined && 'problem' in time) problems.push(`--set time=${value}: it ${time.problem}`)
   }
-  for (const name of raw.number)
-    if (raw.json.includes(name)) problems.push(`The column ${name} is in --json and in --number`)
-  if (raw.decimal !== undefined && raw.number.length === 0)
+  for (const name of number) if (json.includes(name)) problems.push(`The column ${name} is in --json and in --number`)
+  if (raw.decimal !== undefined && number.length === 0)
     problems.push(`--decimal is for columns of numbers: name them with --number COLUMN`)
   const onlyCsv = [
-    ...(raw.json.length > 0 ? ['--json'] : []),
-    ...(raw.number.length > 0 ? ['--number'] : []),
-    ...(raw.null.length > 0 ? ['--null'] : []),
+    ...(json.length > 0 ? ['--json'] : []),
+    ...(number.length > 0 ? ['--number'] : []),
+    ...(nulls.length > 0 ? ['--null'] : []),
     ...(raw.delimiter !== undefined ? ['--delimiter'] : []),
   ]
   return {
@@ -60,9 +60,9 @@ export async function readOptions(raw: RawOptions, problems: string[]): Promise<
     mapping: {
       map,
       set,
-      json: new Set(raw.json),
-      numbers: new Set(raw.number),
-      nulls: new Set(raw.null),
+      json: new Set(json),
+      numbers: new Set(number),
+      nulls: new Set(nulls),
       decimal: oneOf<Decimal>('--decimal', ['.', ','], raw.decimal, problems) ?? '.',
       readTime: await readTimeFormat(raw, problems),
     },

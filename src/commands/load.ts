@@ -59,15 +59,14 @@ export function defineLoad(command: Command): void {
       '--map <attribute=name>',
       'read an attribute from this column or member, or with /a/b from a nested member (JSON Pointer); repeatable',
       add,
-      [],
     )
-    .option('--set <attribute=text>', 'give an attribute this value in all records; repeatable', add, [])
+    .option('--set <attribute=text>', 'give an attribute this value in all records; repeatable', add)
     .option('--time-format <format>', 'how the attribute time is written; see below')
     .option('--time-zone <name>', 'time zone of times without an offset from UTC, such as Europe/Berlin')
-    .option('--number <column>', 'CSV: the cells of this column are numbers, also .5 and +1; repeatable', add, [])
+    .option('--number <column>', 'CSV: the cells of this column are numbers, also .5 and +1; repeatable', add)
     .option('--decimal <sign>', 'CSV: the decimal sign of --number; default: a point')
-    .option('--json <column>', 'CSV: the cells of this column are JSON; repeatable', add, [])
-    .option('--null <text>', 'CSV: cells with exactly this text have no value, such as N/A; repeatable', add, [])
+    .option('--json <column>', 'CSV: the cells of this column are JSON; repeatable', add)
+    .option('--null <text>', 'CSV: cells with exactly this text have no value, such as N/A; repeatable', add)
     .option('--delimiter <character>', 'CSV: the character between cells, or the word tab; default: a comma')
     .addHelpText('after', HELP)
     .action(runLoad)
@@ -133,4 +132,4 @@ function describeNotStored({ notStored, unlisted }: Tally, rejected: string | un
 const perhaps = (duplicates: number) =>
   `This run may have created up to ${count(duplicates)} of the duplicates, because a connection broke before the response`
 
-const add = (text: string, before: string[]) => [...before, text]
+const add = (text: string, before: string[] = []) => [...before, text]

@@ -106,7 +106,7 @@ t.test('an object that does not fit is refused alone, with what is wrong', async
     })
     t.match(found, [stored, reason, stored], object)
   }
-  t.same(await read(Buffer.from('{"id":"1","n":1}\n{"n":"\xe4"}\n', 'latin1'), { set: SET }), [
+  t.match(await read(Buffer.from('{"id":"1","n":1}\n{"n":"\xe4"}\n', 'latin1'), { set: SET }), [
     stored,
     'It is not UTF-8.',
   ])
@@ -156,7 +156,14 @@ t.test(
       [
         'number;kind\n1;2\n',
         {},
-        'it has no JSON object, and begins with "number;kind". If it is CSV or TSV, use --format csv or --format tsv',
+        'it has no JSON object, and begins with "number;kind". Use --format csv or --format tsv if it is that',
+      ],
+      [' [\n{"source":"s","type":"t"}\n]', {}, 'it begins with "[", like a JSON array: use --format json'],
+      ['{\n"source":"s"\n}', {}, /^it has no JSON object, and begins with "\{"\. Use --format json if/],
+      [
+        '{"Id":1,"time":"x","Time":"y","Type":"z"}',
+        { set: SET },
+        'its member "Id" differs from id only in case. Use --map id=Id, or --map id= if it is part of the data. Its members are "Id", "time", "Time", "Type"',
       ],
       ['[1,2]', {}, /^it has no JSON object, and begins with "1"/],
       ['{}', {}, 'it has no source and no type, which every record needs (--set source=TEXT, or --map source=MEMBER)'],
