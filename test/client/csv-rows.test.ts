@@ -1,5 +1,6 @@
 import t from 'tap'
 import { csv } from '../../src/client/csv.ts'
+import { timeReader } from '../../src/client/times.ts'
 import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
 
 interface Found {
@@ -115,10 +116,15 @@ t.test('--set adds attributes to the rows of an export, which are records', asyn
 })
 
 t.test('a cell of --null has no value: in data it is null, and an attribute is absent', async (t) => {
-  const mapping = { ...plain, set: new Map(Object.entries({ source: 's', type: 't' })), nulls: new Set(['\\N', 'N/A']) }
+  const mapping = {
+    ...plain,
+    set: new Map(Object.entries({ source: 's', type: 't' })),
+    nulls: new Set(['\\N', 'N/A']),
+    readTime: timeReader('iso', undefined),
+  }
   const found: string[] = []
   async function* bytes() {
-    yield Buffer.from('id\tn\tm\n\\N\tN/A\tx\n')
+    yield Buffer.from('id\ttime\tn\tm\n\\N\t\\N\tN/A\tx\n')
   }
   for await (const { lines } of csv('\t', mapping).read(bytes()))
     found.push(...lines.map(({ record }) => String(record)))
