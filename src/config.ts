@@ -6,7 +6,7 @@ import { parseSize } from './lib/size.ts'
 const MiB = 1024 * 1024
 
 /** Marks the settings that loadConfig reads with lib/size.ts. */
-const SIZE_TITLE = 'at least 1024 bytes, such as 64MiB, 500MB or 67108864'
+const SIZE_TITLE = 'at least 1024 bytes: 67108864, 64MiB or 1.5GB (units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)'
 
 const bytes = (value: number | undefined, description: string) =>
   Type.Integer({ ...(value === undefined ? {} : { default: value }), minimum: 1024, title: SIZE_TITLE, description })

@@ -113,7 +113,7 @@ class Stdout implements DestinationStream {
 
   reportDropped(logger: Logger): void {
     this.#onDropped = (suppressed) =>
-      logger.warn({ suppressed }, 'stdout was not written in time (a slow reader or a full disk): lines were dropped')
+      logger.warn({ suppressed }, 'stdout is slow or its disk is full: lines were dropped')
   }
 
   #handOver(): void {

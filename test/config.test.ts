@@ -41,7 +41,7 @@ t.test('numbers are parsed, empty variables count as absent, and unknown variabl
   t.notOk('HOME' in config)
 })
 
-const SIZE = 'at least 1024 bytes, such as 64MiB, 500MB or 67108864'
+const SIZE = 'at least 1024 bytes: 67108864, 64MiB or 1.5GB (units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)'
 
 t.test('every size may have a unit', async (t) => {
   t.match(

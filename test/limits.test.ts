@@ -2,10 +2,10 @@ import { readFile } from 'node:fs/promises'
 import { maxHeaderSize } from 'node:http'
 import t from 'tap'
 import { MAX_RATIO } from '../src/ingest/inflate.ts'
+import { MAX_SENT_MEMBERS } from '../src/ingest/json-records.ts'
 import { MAX_REJECTIONS } from '../src/ingest/line-report.ts'
 import { MAX_DEPTH } from '../src/lib/json/extent.ts'
 import { MAX_DIGITS_AFTER_POINT, MAX_DIGITS_BEFORE_POINT } from '../src/lib/json/unstorable.ts'
-import { MAX_MEMBERS } from '../src/lib/json/walk.ts'
 import { MAX_PREFIX_BYTES } from '../src/lib/source-prefix.ts'
 import { PROBLEMS } from '../src/problems.ts'
 import { MAX_BODY_BYTES } from '../src/routes/keys.ts'
@@ -28,7 +28,7 @@ const ROWS: Record<string, number[]> = {
   '`dataschema`, `datacontenttype`': [MAX_BYTES.dataschema],
   'a number in `data`': [MAX_DIGITS_BEFORE_POINT, MAX_DIGITS_AFTER_POINT],
   'nesting of `data`': [MAX_DEPTH],
-  'members of a record': [MAX_MEMBERS],
+  'members of a record': [MAX_SENT_MEMBERS],
   'a compressed body': [MAX_RATIO],
   'the headers of a request': [maxHeaderSize / KiB],
   '`Idempotency-Key`': [MAX_BYTES.idempotencyKey],
@@ -75,7 +75,7 @@ t.test('the OpenAPI document has the limits of a record', async (t) => {
   }
   const header = post.parameters.find(({ name }: { name: string }) => name === 'idempotency-key')
   t.equal(header.schema.maxLength, idempotencyKey)
-  for (const limit of [MAX_MEMBERS.toLocaleString('en'), MAX_DEPTH, 'MAX_RECORD_BYTES', 'MAX_BATCH_BYTES'])
+  for (const limit of [MAX_SENT_MEMBERS.toLocaleString('en'), MAX_DEPTH, 'MAX_RECORD_BYTES', 'MAX_BATCH_BYTES'])
     t.match(post.description, String(limit))
 })
 

@@ -13,14 +13,13 @@ export const readSeparator = (line: Buffer): string | undefined => /^"?sep=([^"\
 export function checkHeaderLines(row: Buffer): void {
   const lines = row.toString('latin1').split(/\r\n|\r|\n/).length
   if (lines > 1)
-    throw new Error(
-      `its header goes over ${lines} lines, so it may contain rows: a quote in its first line is not closed`,
-    )
+    throw new Error(`its header spans ${lines} lines, so it may contain rows: a quote in its first line is not closed`)
 }
 
 /**
  * Plans how the rows become records. Refuses a header that may have been read wrongly: a wrong guess would store the whole file
  * wrongly, without an error.
+ * @param exported whether it is a file of `sluice export`
  * @param plan plans with these names, and throws Unfit
  * @throws Unfit with everything that is wrong
  */
@@ -28,6 +27,7 @@ export function planHeader<Plan>(
   names: readonly string[],
   delimiter: string,
   mapping: Mapping,
+  exported: boolean,
   plan: (names: readonly string[]) => Plan,
 ): Plan {
   const [only = ''] = names
@@ -35,7 +35,7 @@ export function planHeader<Plan>(
   const word = other === '\t' ? 'tab' : `'${other}'`
   const faults =
     other === undefined
-      ? names.flatMap((name, at) => describeFault(name, at, names, mapping))
+      ? names.flatMap((name, at) => describeFault(name, at, names, mapping, exported))
       : [
           `its header is a single column, ${quoted(only)}. If the cells are separated by ${quoted(other)}, use --delimiter ${word}`,
         ]
@@ -53,8 +53,14 @@ export function planHeader<Plan>(
 const optionOf = (delimiter: string | undefined) =>
   delimiter === undefined ? [] : ['--delimiter', delimiter === '\t' ? 'tab' : delimiter]
 
-function describeFault(name: string, at: number, names: readonly string[], mapping: Mapping): string[] {
-  const why = faultOf(name, names.indexOf(name) !== at, mapping)
+function describeFault(
+  name: string,
+  at: number,
+  names: readonly string[],
+  mapping: Mapping,
+  exported: boolean,
+): string[] {
+  const why = faultOf(name, names.indexOf(name) !== at, mapping) ?? (exported ? undefined : lossOf(name, mapping))
   return why === undefined ? [] : [`its column ${at + 1}${name === '' ? '' : `, ${quoted(name)},`} ${why}`]
 }
 
@@ -63,7 +69,7 @@ function faultOf(name: string, isRepeated: boolean, mapping: Mapping): string | 
   const { map, json, numbers } = mapping
   if (name.trim() === '') return 'has no name in the header'
   if (isRepeated) return 'has the same name as an earlier one'
-  if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a name with a character that is not text'
+  if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a control character in its name'
   if (json.has(name) || numbers?.has(name) || [...map.values()].includes(name)) return undefined
   if (name !== name.trim()) return 'has a name that begins or ends with a space. Remove the space'
   if (isData(name))
@@ -71,10 +77,20 @@ function faultOf(name: string, isRepeated: boolean, mapping: Mapping): string | 
   return findCaseFault(name, [], mapping)
 }
 
+/** What is wrong with a column that has its own meaning in an export, but would become a member of data here. */
+function lossOf(name: string, { map, set, json }: Mapping): string | undefined {
+  const isMeant = set.has(name) || map.has(name) || json.has(name) || [...map.values()].includes(name)
+  if (!IN_EXPORTS.includes(name) || isMeant) return undefined
+  return `is a column of exports, but this is not an export. Rename it, or use --map data=${name} if it is the whole data of a record`
+}
+
+/** What a column of this name has in an export would be lost in a member of data. */
+const IN_EXPORTS = ['data', 'data_base64', 'extensions', 'receivedAt', 'cursor']
+
 /** A time, or a number with a fraction. Whole numbers may be names, such as years. */
 const isData = (name: string) => /^\d{4}-\d\d-\d\d[T ]\d\d:|^[+-]?\d+[.,]\d+$/.test(name)
 
-/** Columns that have a special meaning in an export only. */
+/** Columns of an export that rarely occur elsewhere. */
 const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
 
 /**
@@ -82,13 +98,16 @@ const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
  * @throws Error with a sentence if it is one, but something else was added or asked for
  */
 export function isExport(names: readonly string[], mapping: Mapping): boolean {
-  if (EXPORT_ONLY.filter((name) => names.includes(name)).length < 2) return false
+  const special = EXPORT_ONLY.filter((name) => names.includes(name)).length
   const added = names.filter((name) => !CSV_COLUMNS.includes(name))
-  if (added.length > 0)
+  if (added.length > 0) {
+    if (special < 2) return false
     throw new Error(`it has the columns of an export, and also ${added.map(quoted).join(', ')}. Remove these`)
-  if (isOfData(mapping) || mapping.json.size + (mapping.numbers?.size ?? 0) > 0)
+  }
+  const isPlain = !isOfData(mapping) && mapping.json.size + (mapping.numbers?.size ?? 0) === 0
+  if (special > 0 && !isPlain)
     throw new Error(
       'it has the columns of an export, whose rows are records: omit --map, --json, --number, and --set of source or type',
     )
-  return true
+  return special > 0 || (isPlain && names.includes('data'))
 }

@@ -1,3 +1,5 @@
+import { MAX_LINE_BYTES } from './lines.ts'
+
 const [NEWLINE, RETURN] = [0x0a, 0x0d]
 
 /** A text whose lines end with \n or \r\n. */
@@ -18,13 +20,16 @@ export async function normalizeLineEnds(bytes: AsyncIterable<Buffer>): Promise<L
   const begin: Buffer[] = []
   let isReturn: boolean | undefined
   let endsWithReturn = false
+  let size = 0
   while (isReturn === undefined) {
     const { value: chunk, done } = await source.next()
     if (done === true) isReturn = endsWithReturn
     else {
       begin.push(chunk)
+      size += chunk.length
       // The \r of a \r\n may be the last byte of a chunk.
-      if (endsWithReturn && chunk.length > 0) isReturn = chunk[0] !== NEWLINE
+      if (size > MAX_LINE_BYTES) isReturn = false
+      else if (endsWithReturn && chunk.length > 0) isReturn = chunk[0] !== NEWLINE
       else isReturn = endsInReturn(chunk)
       endsWithReturn = chunk.at(-1) === RETURN
     }

@@ -1,5 +1,4 @@
 import { quoted } from '../lib/printable.ts'
-import { isExport } from './csv-header.ts'
 import { cellReader, type ReadCell, readJson } from './csv-values.ts'
 import { attributesOf, type Cell, constantsOf, type Mapping, makeUnfit, member, PAYLOADS } from './mapping.ts'
 import { planObjects } from './object-mapping.ts'
@@ -9,10 +8,11 @@ export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason
 
 /**
  * Plans how the rows of a file become records.
+ * @param exported whether it is a file of `sluice export`
  * @throws Error with a sentence if the header does not fit the mapping
  */
-export function planRecords(header: readonly string[], mapping: Mapping): ToRecord {
-  if (isExport(header, mapping)) return fromExport(header, mapping)
+export function planRecords(header: readonly string[], mapping: Mapping, exported: boolean): ToRecord {
+  if (exported) return fromExport(header, mapping)
 
   const columns = header.map((name, at) => ({ name, at, read: cellReader({ name, at }, mapping) }))
   const attributes = findAttributes(columns, mapping)

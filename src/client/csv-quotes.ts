@@ -12,7 +12,7 @@ interface Scan {
   fault: string | undefined
 }
 
-const STRAY_LINE_END = 'It contains \\r or \\n outside of quotes, but not as the other lines end.'
+const STRAY_LINE_END = 'Outside quotes, it contains a \\r or \\n that does not end lines in this file.'
 const TEXT_AFTER_QUOTE = 'There is text after a closing quote. Within quotes, write a quote as "".'
 const SPACE_BEFORE_QUOTE = 'There is white space between a delimiter and a quote. Remove it.'
 

@@ -58,8 +58,11 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
     const why = fault ?? (isUtf8(original) ? (hasStray ? 'A quote is within a name.' : undefined) : NOT_UTF8)
     if (why !== undefined) throw new Error(`its header cannot be read: ${why}`)
     const names = parseRows([original])[0]?.map((cell) => cell ?? '') ?? []
-    if (isExport(names, mapping)) options.cast = (text, { quoting }) => (text === '' && !quoting ? null : text)
-    const plan = planHeader(names, options.delimiter as string, mapping, (found) => planRecords(found, mapping))
+    const exported = isExport(names, mapping)
+    if (exported) options.cast = (text, { quoting }) => (text === '' && !quoting ? null : text)
+    const plan = planHeader(names, options.delimiter as string, mapping, exported, (found) =>
+      planRecords(found, mapping, exported),
+    )
     format.header = Buffer.concat([...(format.header === undefined ? [] : [format.header, NEWLINE]), original])
     cutter.columns = names.length
     return plan

@@ -22,7 +22,8 @@ export const JSON_VALUES: FileFormat = {
 /**
  * A state machine over the bytes. States: `between` values; within a `value` that ends with its own quote or bracket; within a
  * `bare` value (a number or a word), which ends before the first byte that is not part of it; in the `tail` of a page, after its
- * array, which ends like a value. A page begins like a value: the bracket of its array shows that it is none.
+ * array, which ends like a value. A page begins like a record; the bracket of its array shows
+ * that it is not one.
  */
 class ValueCutter {
   #state: 'between' | 'value' | 'bare' | 'tail' = 'between'
@@ -112,7 +113,9 @@ class ValueCutter {
     const tail = Buffer.concat([...this.#parts, text]).toString('latin1')
     // The first character is the bracket of the array.
     if (pageEndAt(tail, 1) !== tail.length)
-      throw new Error(`only next may follow the records of a page, but there is more on line ${this.#line}`)
+      throw new Error(
+        `after its records, a page may contain only next and count, but line ${this.#line} has something else`,
+      )
     this.#reset()
     this.#inPage = false
   }

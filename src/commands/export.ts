@@ -14,15 +14,14 @@ import { onSignals } from './signals.ts'
 const MEDIA_TYPES = { ndjson: 'application/x-ndjson', csv: 'text/csv' } as const
 type ExportFormat = keyof typeof MEDIA_TYPES
 
-/** The parameters that are options of the same name. `fields` is --columns, and only a page has a count. */
-type Query = Omit<ListQuery, 'count' | 'fields'>
+/** The parameters that are options. Only a page has a count. */
+type Query = Omit<ListQuery, 'count'>
 
 interface Options extends Omit<Query, 'limit'> {
   url: string
   format?: ExportFormat
   output?: string
   limit?: string
-  columns?: string
 }
 
 /** The parameters of GET /v1/records, each with its placeholder and its description as an option. */
@@ -37,7 +36,6 @@ const PARAMETERS: Record<keyof Query, readonly [placeholder: string, description
   receivedFrom: ['time', 'records received at this time or later'],
   receivedUntil: ['time', 'records received before this time'],
   data: ['json', "records whose data contains this JSON, in the sense of PostgreSQL's @>"],
-  jsonpath: ['path', "records whose data satisfies this jsonpath of PostgreSQL, such as '$.total > 10'"],
   order: ['order', 'desc: newest first; asc: in the order of the feed; default: desc'],
   limit: ['n', 'maximum number of records; default: all'],
   cursor: ['cursor', 'start after this cursor'],
@@ -53,7 +51,6 @@ ends with .gz or .zst, the file is compressed.
 
   sluice export --type order.placed --received-from 2026-01-01T00:00:00Z --output orders.ndjson.gz
   sluice export --source shop --order asc | jq .data.total
-  sluice export --jsonpath '$.total > 100' --columns 'id,time,data.*' --output orders.csv
 
 The exit code is 0 if everything was written, otherwise 1.`
 
@@ -66,10 +63,6 @@ export function defineExport(command: Command): void {
     ),
   )
   command.option('--output <file>', 'write to this file instead of stdout')
-  command.option(
-    '--columns <names>',
-    'the columns of CSV, or members of NDJSON, such as id,time,data.total; data.* is one for each member of data',
-  )
   for (const name of NAMES) {
     const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
     const [placeholder, description] = PARAMETERS[name]
@@ -146,7 +139,6 @@ async function request(
 ): Promise<ReadableStream<Uint8Array>> {
   const query = new URLSearchParams()
   for (const name of NAMES) if (options[name] !== undefined) query.set(name, String(options[name]))
-  if (options.columns !== undefined) query.set('fields', options.columns)
   // By default, fetch requests gzip, which costs the server several times as much processor time as zstd.
   const headers = { accept: MEDIA_TYPES[format], 'accept-encoding': 'zstd, gzip;q=0.5' }
   const response = await retry(() => send(server, `/v1/records?${query}`, { headers, signal: stop }), {

@@ -15,7 +15,7 @@ interface Options {
 
 /** A shell expression for a key that only the user knows. */
 const OTHER_KEY = '$SLUICE_KEY'
-const CREATE = 'create one with: npx sluice keys create --name local --scope ingest --scope read'
+const CREATE = 'create one with: sluice keys create --name local --scope ingest --scope read'
 
 /**
  * Makes sure that there is a first key. A key that it creates is written to `file`, which only the owner can read.

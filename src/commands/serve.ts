@@ -70,7 +70,7 @@ function listenProblem(error: NodeJS.ErrnoException, host: string, name: string,
     return `Port ${port} on ${host} is in use, perhaps by another sluice. Stop that one, or choose ${others} npm start.`
   }
   if (error.code === 'EACCES') {
-    return `Only root may listen on port ${port}, and programs with the capability CAP_NET_BIND_SERVICE. Choose a port above 1023, such as ${name}=${port + 3000}, with a reverse proxy in front of it.`
+    return `Port ${port} needs root or the capability CAP_NET_BIND_SERVICE. Choose a port above 1023, such as ${name}=${port + 3000}, behind a reverse proxy.`
   }
   return `Cannot listen on HOST ${host}, ${name} ${port}: ${error.message}.`
 }

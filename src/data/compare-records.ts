@@ -82,7 +82,7 @@ const canonical = (attributes: RawBuilder<unknown>) =>
 
 /**
  * The payload as the body of a request in binary mode: JSON as its text, a string as itself if the media type is not JSON, and
- * no data as an empty body. White space around JSON bytes is removed, because it never gets into `data`.
+ * no data, or null that is not JSON, as an empty body. White space around JSON bytes is removed, because it never gets into `data`.
  */
 const bytes = (side: Side) => {
   const [data, dataBytes, mediaType] = ['data', 'data_bytes', 'datacontenttype'].map((name) =>

@@ -19,8 +19,6 @@ export interface RecordFilter {
   receivedUntil?: string | undefined
   /** JSON text that the data must contain (jsonb's @>). */
   data?: string | undefined
-  /** SQL/JSON path of PostgreSQL that the data must satisfy, or to something that it must contain. */
-  jsonpath?: string | undefined
 }
 
 /** A limit in the feed. No new row will appear before it. */
@@ -56,7 +54,6 @@ export function isListed({ filter: f, order, after, until }: Listing): RawBuilde
   add(f.receivedFrom, sql`received_at >= ${f.receivedFrom}::timestamptz`)
   add(f.receivedUntil, sql`received_at < ${f.receivedUntil}::timestamptz`)
   add(f.data, sql`data::jsonb @> ${f.data}::jsonb`)
-  add(f.jsonpath, satisfies(f.jsonpath))
   if (after !== undefined) {
     const operator = order === 'asc' ? sql`>` : sql`<`
     all.push(sql`(epoch, xid, n) ${operator} (${after.epoch}::integer, ${after.xid}::xid8, ${after.n}::bigint)`)
@@ -74,15 +71,6 @@ export function inFeedOrder(of: string, order: Listing['order']): RawBuilder<unk
   const direction = order === 'asc' ? sql`ASC` : sql`DESC`
   return sql`ORDER BY ${sql.join(['epoch', 'xid', 'n'].map((column) => sql`${sql.ref(`${of}.${column}`)} ${direction}`))}`
 }
-
-/**
- * A path may be a condition (`$.a > 1`), which returns true, false or null, or lead to values (`$.a`), some of which must exist:
- * PostgreSQL has an operator for each. An empty array as the data tells which it is, because no path finds a value in it
- * (PostgreSQL manual, 9.16.2 The SQL/JSON Path Language).
- */
-const satisfies = (path: string | undefined) => sql`CASE
-  WHEN (SELECT jsonb_path_query_array('[]', ${path}::jsonpath, silent => true) IN ('[true]', '[false]', '[null]'))
-  THEN data::jsonb @@ ${path}::jsonpath ELSE data::jsonb @? ${path}::jsonpath END`
 
 /**
  * The lowest running transaction that could still add a row, or the next transaction id if none is running. pg_snapshot_xmin()

@@ -7,42 +7,19 @@ import { inFeedOrder, isListed, type Listing } from './listing.ts'
 /** A record of the table. Times, 64-bit numbers and JSON are PostgreSQL's text. */
 export type StoredRecord = Omit<Selectable<Tables['sluice.records']>, 'data_bytes'> & {
   data_base64: string | null
-  /** The values at Payload.paths. */
-  picked?: (string | null)[]
 }
 
 interface PageRequest extends Listing {
   limit: number
   /** The page ends before a record with which it would exceed this size. It has at least one record. */
   maxBytes: number
-  /** What to read of the payload. Absent: all of it. */
-  payload?: Payload | undefined
 }
-
-export interface Payload {
-  /** Whether `data` and `data_base64` are read. */
-  whole: boolean
-  /** Paths of values within `data`, which become `picked`. */
-  paths: readonly string[][]
-}
-
-const WHOLE: Payload = { whole: true, paths: [] }
 
 const COLUMNS = sql`epoch, xid, n, received_at, "time", source, id, type, subject, dataschema, datacontenttype, extensions, data, data_bytes`
 
-/** A value within `data`, as it was sent. */
-const pick = (path: string[]) => sql`(data #> ${path}::text[])::text`
-
 /** `data` and times are returned as text, bytes as base64 without the line breaks that encode() inserts. */
-const output = ({
-  whole,
-  paths,
-}: Payload) => sql`epoch, xid::text AS xid, n::text AS n, received_at, "time", source, id, type, subject,
-  dataschema, datacontenttype, extensions, ${
-    whole
-      ? sql`data::text AS data, translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64`
-      : sql`NULL AS data, NULL AS data_base64`
-  }${paths.length > 0 ? sql`, ARRAY[${sql.join(paths.map(pick))}] AS picked` : sql``}`
+const OUTPUT = sql`epoch, xid::text AS xid, n::text AS n, received_at, "time", source, id, type, subject, dataschema, datacontenttype,
+  extensions, data::text AS data, translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64`
 
 /** @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectRecord(
@@ -52,7 +29,7 @@ export async function selectRecord(
   signal?: AbortSignal,
 ): Promise<StoredRecord | undefined> {
   let record: StoredRecord | undefined
-  const query = sql<StoredRecord>`SELECT ${output(WHOLE)} FROM sluice.records WHERE source = ${source} AND id = ${id}`
+  const query = sql<StoredRecord>`SELECT ${OUTPUT} FROM sluice.records WHERE source = ${source} AND id = ${id}`
   await readRows(db, query, signal, (row) => {
     record = row
   })
@@ -60,16 +37,17 @@ export async function selectRecord(
 }
 
 /**
- * The size of a record as JSON in bytes, without escapes. 512 bytes are for the names of the fields, the times and the cursor.
+ * The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. The media type and
+ * the schema contain hardly anything that JSON escapes, unlike a subject.
  */
-const size = ({ whole, paths }: Payload) => sql`512 + octet_length(source) + octet_length(id) + octet_length(type)
+const SIZE = sql`512 + octet_length(source) + octet_length(id) + octet_length(type)
+  + coalesce(octet_length(to_json(subject)::text), 0)
   + ${sql.join(
-    ['subject', 'dataschema', 'datacontenttype', 'extensions']
-      .map((column) => sql`${sql.ref(column)}::text`)
-      .concat(whole ? [sql`data::text`] : [], paths.map(pick))
-      .map((text) => sql`coalesce(octet_length(${text}), 0)`),
+    ['dataschema', 'datacontenttype', 'extensions', 'data'].map(
+      (column) => sql`coalesce(octet_length(${sql.ref(column)}::text), 0)`,
+    ),
     sql` + `,
-  )}${whole ? sql` + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)` : sql``}`
+  )} + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`
 
 /**
  * Reads a page in feed order, or in reverse. The query looks for one record more than the limit: `more` says whether there is
@@ -85,14 +63,14 @@ export async function selectPage(
   signal: AbortSignal,
   onRow: (record: StoredRecord, pageBytes: number) => void,
 ): Promise<{ last: Position | undefined; more: boolean }> {
-  const { limit, maxBytes, payload = WHOLE } = page
+  const { limit, maxBytes } = page
   const ordered = (of: 'records' | 'candidates' | 'measured') => inFeedOrder(of, page.order)
   // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here
   // and in the server, and not a thousand times the largest record.
   const query = sql<StoredRecord & { found: number; page_bytes: number }>`
-    SELECT ${output(payload)}, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
+    SELECT ${OUTPUT}, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
     FROM (
-      SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${size(payload)}) OVER running AS bytes
+      SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${SIZE}) OVER running AS bytes
       FROM (
         SELECT ${COLUMNS} FROM sluice.records WHERE ${isListed(page)}
         ${ordered('records')} LIMIT ${limit + 1}

@@ -34,7 +34,7 @@ export interface JsonFormat {
 export const PLAIN: JsonFormat = { top: 'either', required: [] }
 
 /** Members of a record as a client sends it. */
-const MAX_SENT_MEMBERS = 1000
+export const MAX_SENT_MEMBERS = 1000
 
 /**
  * A record that was read is larger than it was when it was sent, and must fit when it is sent back. Sluice adds six members
@@ -97,7 +97,10 @@ async function endOfPage(text: string, arrayEnd: number, owner: string, start: n
   const end = pageEndAt(text, arrayEnd)
   if (end !== -1) return end
   await checkJson(text, owner, start)
-  throw new Problem('wrong_type', 'A page of records has only the members records and next. Send the array in records.')
+  throw new Problem(
+    'wrong_type',
+    'A page of records has only the members records, next and count. Send the array in records.',
+  )
 }
 
 /**

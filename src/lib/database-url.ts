@@ -59,7 +59,7 @@ export function checkDatabaseUrl(text: string): string {
   }
 
   const host = authority.slice(at + 1)
-  if (host.includes(',')) fail('names several hosts. Use one host, such as the address that follows the primary')
+  if (host.includes(',')) fail('names several hosts. Use one host, such as an address that always leads to the primary')
   // libpq allows a user without a host, for a Unix socket: postgres://user@/database?host=/run/postgresql.
   const url = host === '' && at !== -1 ? `${scheme}${authority}localhost${path}${text.slice(text.indexOf('?'))}` : text
   if (host === '' && at !== -1 && !/(?:^|&)host=./.test(query)) {

@@ -13,9 +13,9 @@ export const LOCAL_FOLDER = fileURLToPath(new URL('../../.sluice', import.meta.u
 export function keyFileOf(databaseUrl: string | undefined): string {
   if (databaseUrl === undefined) return join(LOCAL_FOLDER, 'key')
   const { hostname, port, pathname, username, searchParams } = new URL(databaseUrl)
-  const host = searchParams.get('host') ?? hostname
+  const host = searchParams.get('host') ?? decodeURIComponent(hostname)
   // Without a name, PostgreSQL uses the database with the name of the user.
-  const database = pathname.length > 1 ? pathname : `/${username}`
+  const database = pathname.length > 1 ? pathname : `/${searchParams.get('user') ?? username}`
   const address = `${host}:${searchParams.get('port') ?? (port || 5432)}${database}`
   return join(LOCAL_FOLDER, 'keys', hash('sha256', address, 'hex').slice(0, 12))
 }

@@ -14,7 +14,7 @@ export function isSameMediaType(one: string | null, other: string | null): boole
 
 function normalForm(text: string): string {
   const { type, parameters } = parse(text)
-  const charset = parameters.charset?.toLowerCase()
-  const others = Object.entries({ ...parameters, charset }).filter(([, value]) => !/^utf-?8$/.test(value ?? 'utf-8'))
-  return JSON.stringify([type, others.sort(([a], [b]) => (a < b ? -1 : 1))])
+  const { charset = 'utf-8', ...others } = parameters
+  const encoding = charset.toLowerCase().replace(/^utf8$/, 'utf-8')
+  return JSON.stringify([type, encoding, Object.entries(others).sort(([a], [b]) => (a < b ? -1 : 1))])
 }

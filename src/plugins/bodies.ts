@@ -56,7 +56,7 @@ function discard(request: IncomingMessage, response: ServerResponse, { stallSeco
       return void queueMicrotask(() => request.complete || readInTurn(socket))
     }
     request.pause()
-    // Without this, closing the connection would read on (plugins/lingering.ts).
+    // Otherwise, reading would continue after the connection is closed (plugins/lingering.ts).
     pauseReading(socket)
     afterResponse(() => socket.destroySoon())
   })

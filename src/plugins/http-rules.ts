@@ -43,6 +43,9 @@ function checkRequest(request: IncomingMessage): void {
   const { httpVersionMajor, httpVersionMinor, url = '' } = request
   if (httpVersionMajor !== 1)
     throw new Problem('http_version_not_supported', 'Only HTTP/1.1 and HTTP/1.0 are supported.', { headers: CLOSE })
+  // RFC 9112, section 3.2.4. The router would take it for the path /.
+  if (url === '*' && request.method !== 'OPTIONS')
+    throw new Problem('invalid_request', 'The target * is only for OPTIONS.')
   checkHost(request)
   const { expect, 'transfer-encoding': coding } = request.headers
   if (coding !== undefined) checkTransferCoding(coding, httpVersionMinor)

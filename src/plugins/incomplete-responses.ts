@@ -12,7 +12,7 @@ process.on('exit', () => {
 /**
  * In HTTP/1.0, a response without Content-Length ends where its connection ends (RFC 9112, section 6.3): half of an export would
  * look complete. nginx uses HTTP/1.0 by default. So whatever closes the connection of such a response before its end, here, in
- * Fastify or in Node.js, resets it. Only after the sudden death of the process (SIGKILL), the kernel closes it.
+ * Fastify or in Node.js, resets it. Only if the process is killed (SIGKILL) does the kernel close it normally.
  */
 export default fp(async function incompleteResponses(app: FastifyInstance) {
   app.server.prependListener('request', ({ httpVersionMinor, socket }: IncomingMessage, response: ServerResponse) => {

@@ -5,7 +5,7 @@ import type { Config } from '../config.ts'
 import { pauseReading, resumeReading } from '../lib/pause-reading.ts'
 import { readInTurn } from '../lib/read-in-turn.ts'
 
-/** Limits on what is read only to be thrown away. */
+/** Limits on what is read and discarded. */
 export interface Discarding {
   /** How long it may take after the response. */
   stallSeconds: number

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { NotConnectedError } from './sqlstate.ts'
 import type { Database } from './tables.ts'
+import { UnsupportedServerError } from './unsupported.ts'
 
 const PAUSE_MS = 500
 
@@ -20,6 +21,8 @@ export async function awaitDatabase(db: Database, seconds: number, stop?: AbortS
       return
     } catch (error) {
       if (!(error instanceof NotConnectedError) || performance.now() >= deadline) throw error
+      // Waiting does not change that.
+      if (error.cause instanceof UnsupportedServerError) throw error
     }
     await sleep(PAUSE_MS, undefined, stop === undefined ? {} : { signal: stop }).catch(() => {})
   }

@@ -8,7 +8,7 @@ const CERTIFICATE =
 /** What to do about a failed login, by SQLSTATE or by the code of Node.js. */
 const ADVICE: Record<string, string> = {
   '28P01': 'Correct the user or the password in DATABASE_URL',
-  '28000': 'The role must exist and may log in ("sluice bootstrap" creates roles), and pg_hba.conf must admit it',
+  '28000': 'The role must exist and have LOGIN ("sluice bootstrap" creates roles), and pg_hba.conf must admit it',
   '3D000': 'Create the database ("sluice bootstrap" does), or correct its name in DATABASE_URL',
   '42501': 'Run "sluice migrate" as the owner of the database, or GRANT CONNECT ON DATABASE to this role',
   '53300': 'Raise max_connections of PostgreSQL, or lower READ_CONNECTIONS and FLUSH_CONCURRENCY',
@@ -16,7 +16,7 @@ const ADVICE: Record<string, string> = {
   EAI_AGAIN: 'Name resolution does not work at the moment',
   ECONNREFUSED: 'Start PostgreSQL, or correct the host and the port in DATABASE_URL',
   ENOENT: 'Start PostgreSQL, or correct the folder of its socket in DATABASE_URL',
-  EACCES: 'This user may not use the socket of PostgreSQL',
+  EACCES: 'This user has no access to the socket of PostgreSQL',
   DEPTH_ZERO_SELF_SIGNED_CERT: CERTIFICATE,
   SELF_SIGNED_CERT_IN_CHAIN: CERTIFICATE,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: CERTIFICATE,

@@ -70,6 +70,6 @@ async function backendOf(client: pg.ClientBase): Promise<number> {
 
 function refuse(): never {
   throw new UnsupportedServerError(
-    'The pooler in DATABASE_URL gives a connection to another client after each transaction, but Sluice needs it for the whole session. Set pool_mode = session for this database in pgbouncer.ini, or connect to PostgreSQL directly',
+    'The pooler in DATABASE_URL shares connections between clients, but Sluice needs a connection for its whole session. Set pool_mode = session for this database in pgbouncer.ini, or connect to PostgreSQL directly',
   )
 }

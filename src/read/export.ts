@@ -6,8 +6,7 @@ import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { type Field, neededPayload, readFields, toCells, writeFields } from './fields.ts'
-import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
+import { readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
@@ -23,26 +22,23 @@ export const EXPORT_BYTES = 2.5 * PAGE_BYTES
 
 export interface ExportFormat {
   /** Text before the first record. */
-  head(fields: readonly Field[] | undefined): string
-  /** A record, with its line end. @param fields undefined: all */
-  write(record: StoredRecord, fields: readonly Field[] | undefined): string
+  head: string
+  /** A record, with its line end. */
+  write(record: StoredRecord): string
 }
 
 /** application/x-ndjson. It can be posted back unchanged; then all records are duplicates. */
 export const NDJSON: ExportFormat = {
-  head: () => '',
-  write(record, fields) {
-    const text = fields === undefined ? writeRecord(record) : writeFields(record, fields)
-    // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot
-    // contain them.
-    return `${text.replaceAll(/[\r\n]/g, ' ')}\n`
-  },
+  head: '',
+  // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot
+  // contain them.
+  write: (record) => `${writeRecord(record).replaceAll(/[\r\n]/g, ' ')}\n`,
 }
 
-/** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. With `fields`, a text is written without its quotes. */
+/** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */
 export const CSV: ExportFormat = {
-  head: (fields) => toLine(fields?.map(({ name }) => name) ?? CSV_COLUMNS),
-  write: (record, fields) => toLine(fields === undefined ? toRow(record) : toCells(record, fields)),
+  head: `${CSV_COLUMNS.join()}\r\n`,
+  write: (record) => stringify([toRow(record)], CSV_OPTIONS),
 }
 
 const CSV_OPTIONS: Options = {
@@ -52,8 +48,6 @@ const CSV_OPTIONS: Options = {
   // Absent is an empty cell, and empty bytes are a pair of quotes.
   cast: { string: (text) => (text === '' ? { value: text, quoted_empty: true } : text) },
 }
-
-const toLine = (cells: readonly (string | null | undefined)[]) => stringify([cells], CSV_OPTIONS)
 
 /**
  * Exports the whole selection, page by page, without records that are stored after the request. Each page continues at the
@@ -71,9 +65,8 @@ export async function openExport(
 ): Promise<AsyncIterable<Buffer>> {
   const { db, key, signal } = reader
   const order = query.order ?? 'desc'
-  if (query.count !== undefined) refuseParameter('count', 'is only possible on a page: request application/json')
-  const limit = query.limit === undefined ? undefined : readLimit(query.limit)
-  let left = limit ?? Number.POSITIVE_INFINITY
+  if (query.count === true) refuseParameter('count', 'works only for a page: request application/json')
+  let left = query.limit === undefined ? Number.POSITIVE_INFINITY : readLimit(query.limit)
   const listing: Listing = {
     filter: readFilter(query, key),
     order,
@@ -81,24 +74,22 @@ export async function openExport(
     // In ascending order, the export would never end while others write.
     until: order === 'asc' ? await inTurn(reader, () => selectHorizon(db, signal)) : undefined,
   }
-  const fields = await readFields(reader, query.fields, listing, limit).catch(explainJsonpath(query))
-  const payload = fields === undefined ? undefined : neededPayload(fields)
   async function fetch(head = '') {
     // EXPORT_BYTES are already reserved.
     const text = new ReservedText(() => {})
     text.add(head)
     let count = 0
     let epoch: number | undefined
-    const page = { ...listing, limit: Math.min(left, PAGE_ROWS), maxBytes: PAGE_BYTES, payload }
+    const page = { ...listing, limit: Math.min(left, PAGE_ROWS), maxBytes: PAGE_BYTES }
     const { last, more } = await selectPage(db, page, signal, (record, pageBytes) => {
       epoch ??= record.epoch
       text.reserve(head.length + pageBytes)
-      text.add(write(record, fields))
+      text.add(write(record))
       count++
     })
     return { body: text.finish(), count, epoch, last, more }
   }
-  const first = await inTurn(reader, () => fetch(head(fields))).catch(explainJsonpath(query))
+  const first = await inTurn(reader, () => fetch(head))
   if (order === 'asc') await refuseInvalidCursor(listing.after, first.epoch, reader)
 
   // Bound to this request's context, which has its trace. A generator runs in the context of its reader: on a connection with

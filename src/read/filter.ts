@@ -4,7 +4,6 @@ import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { MAX_DEPTH } from '../lib/json/extent.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
 import { parseTime } from '../lib/rfc3339.ts'
-import { sqlstateOf } from '../postgres/sqlstate.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 
@@ -22,7 +21,6 @@ export function readFilter(query: ListQuery, key: Key): RecordFilter {
     receivedFrom: time('receivedFrom', query.receivedFrom),
     receivedUntil: time('receivedUntil', query.receivedUntil),
     data: json('data', query.data),
-    jsonpath: text('jsonpath', query.jsonpath),
   }
 }
 
@@ -69,17 +67,3 @@ function json(name: string, value: string | undefined): string | undefined {
     refuseParameter(name, `contains a value that no record can contain. ${walk.unstorable.detail}`)
   return value
 }
-
-/**
- * What PostgreSQL says of a wrong jsonpath, which only it can parse: its syntax, a regular expression, an unknown variable or a
- * function that it does not have.
- */
-const WRONG_JSONPATH = /^(?:42601|42704|0A000|22...|54001)$/
-
-/** For catch: rejects with Problem invalid_query if the jsonpath of the query is wrong, otherwise with the same error. */
-export const explainJsonpath =
-  ({ jsonpath }: ListQuery) =>
-  (error: unknown): never => {
-    if (jsonpath === undefined || !WRONG_JSONPATH.test(sqlstateOf(error) ?? '')) throw error
-    return refuseParameter('jsonpath', `is not a path that PostgreSQL can use: ${(error as Error).message}`)
-  }

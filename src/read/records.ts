@@ -7,8 +7,7 @@ import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../problems.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { neededPayload, readFields, writeFields } from './fields.ts'
-import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
+import { readCursor, readFilter, readLimit } from './filter.ts'
 import { payloadOf, payloadType } from './payload.ts'
 import { inTurn, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
@@ -97,24 +96,20 @@ export async function readPage(
     until: undefined,
   }
   const limit = readLimit(query.limit)
-  if (shape === 'cloudevent' && (query.fields ?? query.count) !== undefined)
-    refuseParameter(query.fields === undefined ? 'count' : 'fields', 'is not possible with CloudEvents')
-  const fields = await readFields(reader, query.fields, listing, limit).catch(explainJsonpath(query))
-  const payload = fields === undefined ? undefined : neededPayload(fields)
-  const write = fields === undefined ? writers[shape] : (record: StoredRecord) => writeFields(record, fields)
+  if (shape === 'cloudevent' && query.count === true) refuseParameter('count', 'is not possible with CloudEvents')
   const text = new ReservedText(reserve)
   let separator = shape === 'record' ? '{"records":[' : '['
   let first: number | undefined
-  const page = { ...listing, limit, maxBytes, payload }
+  const page = { ...listing, limit, maxBytes }
   const { last, more } = await inTurn(reader, () =>
     selectPage(db, page, signal, (record, pageBytes) => {
       first ??= record.epoch
       text.reserve(pageBytes + ENDS_BYTES)
       text.add(separator)
-      text.add(write(record))
+      text.add(writers[shape](record))
       separator = ','
     }),
-  ).catch(explainJsonpath(query))
+  )
   if (listing.order === 'asc') await refuseInvalidCursor(listing.after, first, reader)
   const count = query.count === true ? await inTurn(reader, () => countRecords(db, all(listing), signal)) : undefined
   const next = more && last !== undefined ? encodeCursor(last) : null

@@ -16,13 +16,13 @@ const lines = Type.String({
 
 const rate = {
   'RateLimit-Policy': text('The rate of the key, if it has one'),
-  RateLimit: text('What is left of it'),
+  RateLimit: text('What remains of the rate'),
 }
 
 const response = (description: string, headers = {}) =>
   json(ResultsSchema, description, {
     ...rate,
-    'Preference-Applied': text('What was applied of `Prefer`'),
+    'Preference-Applied': text('The preferences that were applied'),
     ...headers,
   })
 
@@ -81,8 +81,7 @@ export const INGEST_SCHEMA = {
 export const HANDSHAKE_SCHEMA = {
   operationId: 'describeIngest',
   summary: 'What can be sent here; also the handshake of CloudEvents webhooks',
-  description:
-    'A sender of webhooks that names its origin gets the permission to send. Access depends on the key alone.',
+  description: 'A webhook sender that names its origin is allowed to send. Access depends only on the key.',
   tags: ['ingest'],
   headers: Type.Object({
     'webhook-request-origin': Type.Optional(Type.String({ description: 'The origin that asks for permission' })),

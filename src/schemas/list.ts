@@ -24,20 +24,6 @@ export const ListQuerySchema = Type.Object(
         description: 'JSON that the data must contain, in the sense of PostgreSQL\'s `@>`, such as `{"total":12.5}`',
       }),
     ),
-    jsonpath: Type.Optional(
-      Type.String({
-        minLength: 1,
-        description:
-          'SQL/JSON path of PostgreSQL: a condition that must be true for the data, such as `$.total > 10`, or a path to something that the data must contain, such as `$.items[*] ? (@.price > 10)`',
-      }),
-    ),
-    fields: Type.Optional(
-      Type.String({
-        minLength: 1,
-        description:
-          'Members of the records to return, and columns of CSV, such as `id,time,data.total`. Members of the data are `data.total` or `data.customer.name`, extension attributes `extensions.batch`; `data.*` is one for each member that occurs in the selection. A record then has only these members',
-      }),
-    ),
     count: Type.Optional(
       Type.Boolean({ description: 'On a page: also return the number of all records in the selection' }),
     ),

@@ -45,7 +45,7 @@ export const RecordInputSchema = Type.Object(
     ),
     subject: Type.Optional(text('sluice-text', 'What it is about: text, not empty')),
     dataschema: Type.Optional(
-      text('sluice-uri', `Schema that \`data\` adheres to: an absolute URI of at most ${MAX_BYTES.dataschema} bytes`),
+      text('sluice-uri', `URI of the schema of \`data\`: absolute of at most ${MAX_BYTES.dataschema} bytes`),
     ),
     datacontenttype: Type.Optional(
       text(

@@ -26,6 +26,6 @@ export function refusals(headers: Headers = {}) {
       headers: { ...all, 'WWW-Authenticate': text('With 401 and 403: what the key lacks') },
       content,
     },
-    '5xx': { description: 'The service cannot do it now', headers: all, content },
+    '5xx': { description: 'The service could not process the request', headers: all, content },
   }
 }

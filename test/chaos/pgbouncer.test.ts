@@ -96,7 +96,7 @@ for (const mode of ['transaction', 'statement']) {
     const errors: Error[] = []
     await t.rejects(sql`SELECT 1`.execute(open(t, database.apiUrl, (error) => errors.push(error))), {
       name: 'NotConnectedError',
-      message: /^The pooler in DATABASE_URL gives a connection .* Set pool_mode = session for this database/,
+      message: /^The pooler in DATABASE_URL shares connections .* Set pool_mode = session for this database/,
     })
     t.match(errors, [{ name: 'UnsupportedServerError' }] as Partial<UnsupportedServerError>[])
     const other = connectAs(database.apiUrl)

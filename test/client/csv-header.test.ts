@@ -1,6 +1,8 @@
 import t from 'tap'
 import { csv } from '../../src/client/csv.ts'
+import { normalizeLineEnds } from '../../src/client/csv-line-ends.ts'
 import { checkEncoding } from '../../src/client/encoding.ts'
+import { MAX_LINE_BYTES } from '../../src/client/lines.ts'
 import type { Mapping } from '../../src/client/mapping.ts'
 import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
 
@@ -40,22 +42,19 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
       `its header is a single column, "a,b". If the cells are separated by ",", use --delimiter ','`,
       { set: SET, delimiter: ';' },
     ],
-    [
-      'a,"b\n1,2\n3",4\n',
-      'its header goes over 3 lines, so it may contain rows: a quote in its first line is not closed',
-    ],
+    ['a,"b\n1,2\n3",4\n', 'its header spans 3 lines, so it may contain rows: a quote in its first line is not closed'],
     ['a,"b\n1,2\n', 'a quote that opens on line 1 is never closed'],
     ['a,b"\n1,2"\n', 'its header cannot be read: A quote is within a name.'],
     ['a"b",c\n1,2\n', 'its header cannot be read: A quote is within a name.'],
     ['"a"b,c\n1,2\n', /^its header cannot be read: There is text after a closing quote/],
-    ['a,"b\rc"\n1,2\n', /^its header goes over [34] lines, so it may contain rows/],
+    ['a,"b\rc"\n1,2\n', /^its header spans [34] lines, so it may contain rows/],
     ['a,,c\n1,2,3\n', 'its column 2 has no name in the header'],
     ['a, ,c\n1,2,3\n', 'its column 2, " ", has no name in the header'],
     ['a,b,\n1,2,\n', 'its column 3 has no name in the header'],
     [',,\n1,2,3\n', 'its column 1 has no name in the header'],
     ['a,b,a\n1,2,3\n', 'its column 3, "a", has the same name as an earlier one'],
-    ['\ufeff\ufeffid,b\n1,2\n', 'its column 1, "\\ufeffid", has a name with a character that is not text'],
-    ['a\0,b\n1,2\n', 'its column 1, "a\\u0000", has a name with a character that is not text'],
+    ['\ufeff\ufeffid,b\n1,2\n', 'its column 1, "\\ufeffid", has a control character in its name'],
+    ['a\0,b\n1,2\n', 'its column 1, "a\\u0000", has a control character in its name'],
     ['id, n\n1,2\n', 'its column 2, " n", has a name that begins or ends with a space. Remove the space'],
     [
       'ID,n\n1,2\n',
@@ -65,12 +64,14 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
     ['shop,12.50\n', /^its column 2, "12.50", looks like data/],
     ['sep=;\na|b\n', `its header is a single column, "a|b". If the cells are separated by "|", use --delimiter '|'`],
     ['sep=;\na;b\n', 'its first line says sep=;, but --delimiter is |', { set: SET, delimiter: '|' }],
+    ['id,data,n\n1,{},2\n', /^its column 2, "data", is a column of exports, but this is not an export/],
+    ['id,cursor,n\n1,{},2\n', /^its column 2, "cursor", is a column of exports/],
     ['', 'it is empty: CSV begins with a header'],
     ['\n \r\n', 'it is empty: CSV begins with a header'],
     ['sep=;\n', 'it is empty: CSV begins with a header'],
     ['\ufeff', 'it is empty: CSV begins with a header'],
     [Buffer.from('\ufeffa,b\n1,2\n', 'utf16le'), 'it is UTF-16, not UTF-8. Save it as UTF-8'],
-    [Buffer.from('a,b\n1,2\n', 'utf16le'), 'its column 1, "a\\u0000", has a name with a character that is not text'],
+    [Buffer.from('a,b\n1,2\n', 'utf16le'), 'its column 1, "a\\u0000", has a control character in its name'],
     [Buffer.from('\ufeffa,b\n', 'utf16le').swap16(), 'it is UTF-16, not UTF-8. Save it as UTF-8'],
     [Buffer.from('\x1f\x8b\x08', 'latin1'), /^it is compressed with gzip/],
     [Buffer.from('\x28\xb5\x2f\xfd\x04', 'latin1'), /^it is compressed with zstd/],
@@ -122,7 +123,7 @@ t.test('lines may end with \\n, \\r\\n or \\r, and a sep= line says what is betw
 
 t.test('a row that does not fit the header is refused, and the rows beside it are not', async (t) => {
   const good = '{"source":"s","type":"t","id":"1","data":{"n":"2"}}'
-  const STRAY = 'It contains \\r or \\n outside of quotes, but not as the other lines end.'
+  const STRAY = 'Outside quotes, it contains a \\r or \\n that does not end lines in this file.'
   for (const [text, reason] of [
     ['id,n\n1,2\n,\n1,2\n', 'All its cells are empty.'],
     ['id,n\n1,2\n,,,\n1,2\n', 'All its cells are empty.'],
@@ -143,4 +144,24 @@ t.test('the columns of an export may be reordered or removed', async (t) => {
   t.same(await read(`${header}\n2026-01-01T00:00:00Z,,"{""a"":1}","{""x"":true}",,,,,t,1,s\n`, {}), [
     '{"data":{"a":1},"x":true,"type":"t","id":"1","source":"s"}',
   ])
+})
+
+// The payload became a text in a member of data, and the load succeeded.
+t.test('an export of few columns is loaded as one too', async (t) => {
+  for (const header of ['source,type,id,data', 'data,id,type,source', 'source,type,id,data,cursor']) {
+    const cells: Record<string, string> = { source: 's', type: 't', id: '1', data: '"{""a"":1}"', cursor: '' }
+    const row = header.split(',').map((name) => cells[name])
+    t.match(await read(`${header}\n${row}\n`, {}), [/"data":\{"a":1\}/], header)
+  }
+})
+
+// It kept everything until the first line break.
+t.test('the search for the first line break ends where no row may be longer', async (t) => {
+  const BLOCK = 256 * 1024
+  let blocks = 0
+  async function* endless() {
+    for (; blocks < 1000; blocks++) yield Buffer.alloc(BLOCK, 'a')
+  }
+  t.equal((await normalizeLineEnds(endless())).lineEnd, '\n')
+  t.equal(blocks * BLOCK, MAX_LINE_BYTES)
 })

@@ -74,7 +74,10 @@ t.test('a page that is cut off or has other members is refused', async (t) => {
   for (const [text, reason] of [
     ['{"records":[{"a":1},', 'it ends on line 1, but the array is not closed'],
     ['{"records":[{"a":1}]\n', 'it ends on line 2, but the page is not closed'],
-    ['{"records":[{"a":1}],"total":1}', 'only next may follow the records of a page, but there is more on line 1'],
+    [
+      '{"records":[{"a":1}],"total":1}',
+      'after its records, a page may contain only next and count, but line 1 has something else',
+    ],
   ] as const) {
     for (const size of [1, 100]) await t.rejects(read(JSON_VALUES, Buffer.from(text), size), { message: reason }, text)
   }

@@ -63,7 +63,7 @@ t.test('without --output, the records go to stdout and the summary to stderr', a
 
 t.test('every filter of GET /v1/records is an option', async (t) => {
   const help = await exported(t, { url: 'http://127.0.0.1:1', key: 'k' }, ['--help'])
-  const { count, fields, ...filters } = ListQuerySchema.properties
+  const { count, ...filters } = ListQuerySchema.properties
   for (const name of Object.keys(filters)) {
     t.match(help.stdout, `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `)
   }
@@ -82,7 +82,6 @@ t.test('every filter of GET /v1/records is an option', async (t) => {
     ],
     [['--time-from', '2026-01-31T00:00:00Z', '--time-until', '2026-02-01T00:00:00Z'], ['2']],
     [['--data', '{"total":12.5}'], ['1']],
-    [['--jsonpath', '$.total > 12'], ['1']],
     [['--id', 'none'], []],
   ] as const) {
     const { code, stdout } = await exported(t, server, args)
@@ -96,19 +95,6 @@ t.test('every filter of GET /v1/records is an option', async (t) => {
       args.join(' '),
     )
   }
-})
-
-t.test('--columns chooses the columns of CSV and the members of NDJSON', async (t) => {
-  const args = ['--id', '1', '--columns', 'data.*,id']
-  t.match(await exported(t, server, [...args, '--format', 'csv']), {
-    code: 0,
-    stdout: 'data.total,data.n,id\r\n12.50,12345678901234567890,1\r\n',
-  })
-  t.match(await exported(t, server, args), {
-    code: 0,
-    stdout: '{"data.total":12.50,"data.n":12345678901234567890,"id":"1"}\n',
-  })
-  t.match(await exported(t, server, ['--columns', 'total']), { code: 1, stderr: /A member of the data is data\.total/ })
 })
 
 t.test('if the stream breaks off, the export fails, an old file is kept and no new one is left', async (t) => {

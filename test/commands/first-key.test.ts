@@ -95,7 +95,9 @@ t.test('an external database that already has keys gets no new key, and the file
   t.same(warnings, [])
   await write(file, 'of another database\n')
   t.equal(await ensure(false), '$SLUICE_KEY')
-  t.match(warnings, [/is unknown to this database, which has others\. Use one of them, or create one with: npx sluice/])
+  t.match(warnings, [
+    /is unknown to this database, which has others\. Use one of them, or create one with: sluice keys/,
+  ])
   t.same(await hashes(), before)
   t.equal(await read(), 'of another database')
 })
@@ -174,4 +176,19 @@ t.test('npm start and sluice load use the key file of DATABASE_URL', async (t) =
   server.child.kill('SIGINT')
   await server.exit
   t.match(server.stderr(), `$(cat '${file.slice(file.indexOf('.sluice'))}')`)
+})
+
+// A URL with a socket, or a wrong one, led to the key of the embedded database, and so stored records there.
+t.test('sluice load uses no key of another database', async (t) => {
+  for (const [DATABASE_URL, message] of [
+    [
+      'postgres://user@/no-such-database?host=/run/postgresql',
+      /There is no API key in \S*\.sluice\/keys\/[0-9a-f]{12}\./,
+    ],
+    ['postgres://user:a@b@host/database', /DATABASE_URL contains an unencoded @/],
+  ] as const) {
+    const load = runCommand(t, ['load', '-'], { DATABASE_URL, SLUICE_URL: 'http://127.0.0.1:1' })
+    t.equal(await load.exit, 1)
+    t.match(load.stderr(), message)
+  }
 })

@@ -61,7 +61,7 @@ t.test('one run loads several files, with CRLF, blank lines, a byte order mark a
 })
 
 // It looked like a success, for example when the program before a pipe failed.
-t.test('an input without a record is named', async (t) => {
+t.test('an input without records is reported', async (t) => {
   const server = await start(t)
   const files = [
     await write(t, 'a.csv', 'source,type\n'),

@@ -12,7 +12,11 @@ t.test('an invalid setting is logged with its allowed values, and the process ex
     ['PORT', '65536', 'a whole number from 0 to 65535'],
     ['LOG_LEVEL', 'loud', 'one of trace, debug, info, warn, error, fatal, silent'],
     ['FLUSH_MAX_ROWS', '0', 'a whole number from 1 to 500000'],
-    ['MAX_RECORD_BYTES', '1e3', 'a whole number of at least 1024'],
+    [
+      'MAX_RECORD_BYTES',
+      '1e3',
+      'at least 1024 bytes: 67108864, 64MiB or 1.5GB (units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)',
+    ],
     ['DRAIN_SECONDS', '-1', 'a number from 0 to 600'],
   ] as const) {
     const { code, logs } = await failToServe(t, { [name]: value })
@@ -66,5 +70,5 @@ t.test('a port that only root may use is explained', { skip }, async (t) => {
   const exit = once(child, 'exit')
   const log = (await child.stdout.toArray()).join('')
   t.same(await exit, [1, null])
-  t.match(log, /"level":"fatal".*Only root may listen on port 81, .*Choose a port above 1023, such as PORT=3081/)
+  t.match(log, /"level":"fatal".*Port 81 needs root .*Choose a port above 1023, such as PORT=3081/)
 })

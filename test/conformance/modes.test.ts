@@ -214,6 +214,7 @@ for (const [name, forms] of Object.entries(SAME)) {
 const DIFFERENT: Record<string, [Form, Form]> = {
   'another media type': [binary('text/plain', 'a'), binary('text/html', 'a')],
   'another charset': [binary('text/plain', 'a'), binary('text/plain; charset=iso-8859-1', 'a')],
+  'a parameter that is not the charset': [binary('text/plain; format=utf-8', 'a'), binary('text/plain', 'a')],
   'a parameter in another case': [binary('a/b; boundary=a', 'x'), binary('a/b; boundary=A', 'x')],
   'a number that is not in canonical form': [structured({ count: 5 }), structured({ count: '05' })],
   'another boolean': [structured({ flag: true }), binary('application/json', undefined, { flag: 'false' })],

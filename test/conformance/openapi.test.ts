@@ -261,9 +261,11 @@ t.test("the manuals' examples compile with clients that openapi-typescript and h
     'tsconfig.json': JSON.stringify({ compilerOptions }),
   })
   await writeClient(document, join(folder, 'hey-api'))
-  const { stdout, status } = spawnSync(join(root, 'node_modules/.bin/tsc'), ['-p', folder], { encoding: 'utf8' })
+  const compile = [join(root, 'node_modules/.bin/tsc'), '-p', folder]
+  // The compiler does not start with the hooks that tap adds to every process.
+  const { stdout, stderr, status } = spawnSync('env', ['-u', 'NODE_OPTIONS', ...compile], { encoding: 'utf8' })
   t.equal(stdout, '')
-  t.equal(status, 0)
+  t.equal(status, 0, stderr)
 })
 
 t.test('a client of openapi-fetch stores and reads a record', async (t) => {

@@ -17,6 +17,8 @@ const blocks = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .flatMap((file) => blocksOf(readFileSync(join(folder, file), 'utf8'), file))
 const COMMENT = /(^|\s)#/m
 const checked = new Map<string, string>()
+/** Of the Job that the CronJob of the retention creates. */
+let spec: unknown
 
 /** What each command must be followed by, before any other command (`next`) or before the end. */
 const RULES: { command: RegExp; until: RegExp; next?: true; lacks: string }[] = [
@@ -95,9 +97,9 @@ function complaintAbout(call: string[]): string {
 
 /** Pastes a block twice. Returns the calls of the second time, each with its arguments. */
 async function paste(t: Test, shell: string, text: string): Promise<string[][]> {
-  const home = t.testdir({ bin: {}, scripts: {}, calls: '', 'sluice.dump': '' })
+  const home = t.testdir({ bin: {}, scripts: {}, src: {}, calls: '', 'sluice.dump': '' })
   const log = join(home, 'calls')
-  const { spec } = find(render('k3s'), 'CronJob', 'sluice-maintenance').spec.jobTemplate
+  spec ??= find(render('k3s'), 'CronJob', 'sluice-maintenance').spec.jobTemplate.spec
   writeFileSync(
     join(home, 'job.yaml'),
     stringify({ apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'j' }, spec }),
@@ -111,7 +113,8 @@ async function paste(t: Test, shell: string, text: string): Promise<string[][]> 
       ${body}`,
       { mode: 0o755 },
     )
-  for (const program of ['curl', 'docker', 'git', 'npm', 'npx', 'sops', 'sudo']) make(`bin/${program}`)
+  for (const program of ['curl', 'docker', 'git', 'npm', 'sops', 'sudo']) make(`bin/${program}`)
+  make('src/sluice.js')
   for (const script of ['deploy', 'restore', 'secrets']) make(`scripts/${script}.sh`)
   make(
     'bin/kubectl',

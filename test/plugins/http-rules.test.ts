@@ -123,6 +123,11 @@ t.test('what the rules allow is processed', async (t) => {
   }
 })
 
+t.test('the target * is only for OPTIONS', async (t) => {
+  const answer = await exchange(port, 'GET * HTTP/1.1\r\nHost: a\r\n\r\n')
+  t.match(answer, { status: 400, json: { code: 'invalid_request', detail: /OPTIONS/ } })
+})
+
 t.test('the target of a URL is its path and query', async (t) => {
   const absolute = (url: string) =>
     exchange(port, `GET ${url} HTTP/1.1\r\nHost: a\r\n${`Authorization: Bearer ${key}`}\r\n\r\n`)

@@ -191,6 +191,9 @@ t.test(
     for (const page of [
       JSON.stringify({ records, next: null }, null, 2),
       JSON.stringify({ next: records[0].cursor, records }),
+      JSON.stringify({ records, next: null, count: 2 }),
+      JSON.stringify({ count: 2, next: null, records }),
+      JSON.stringify({ count: 2, records, next: null }),
       `\ufeff ${JSON.stringify({ records })}\n`,
     ]) {
       t.match((await post(page)).json.counts, { duplicate: 2 }, page.slice(0, 20))

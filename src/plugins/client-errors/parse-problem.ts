@@ -4,7 +4,7 @@ import { Problem } from '../../problems.ts'
 /** An error of Node's HTTP parser, or of a connection. */
 export interface ParseError extends Error {
   code?: string
-  /** What the parser found, in words of its own. */
+  /** The parser's own description of the fault. */
   reason?: string
   /** The bytes that it was reading, perhaps with earlier requests before them. */
   rawPacket?: Buffer
