@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, Option } from 'commander'
 import { explain } from './lib/explain.ts'
+import { printable } from './lib/printable.ts'
 import { VERSION } from './lib/version.ts'
 
 // A command's code is loaded only when it runs: `keys list` needs no HTTP server.
@@ -119,6 +120,8 @@ program.hook('preSubcommand', async (_program, command) => {
 })
 
 program.parseAsync().catch((error) => {
-  console.error(`sluice: ${explain(error)}.`)
+  // A message may contain what a file, a server or a database says, and several lines.
+  const lines = explain(error).split('\n').map(printable)
+  console.error(`sluice: ${lines.join('\n')}${lines.length === 1 ? '.' : ''}`)
   process.exitCode = 1
 })

@@ -8,7 +8,7 @@ type Extension = (typeof EXTENSIONS)[number]
 
 const INFLATE: Record<Extension, (bytes: AsyncIterable<Buffer>) => AsyncIterable<Buffer>> = {
   '.gz': (bytes) => through(bytes, createGunzip()),
-  // A window of 128 MiB is enough for `zstd --ultra`. Files made with `zstd --long` may need up to 2 GiB and cannot be read.
+  // A window of 128 MiB is enough for `zstd --ultra`. Files made with `zstd --long` may need up to 2 GiB.
   '.zst': (bytes) =>
     through(bytes, new Inflater(() => createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 27 } }))),
 }
@@ -42,5 +42,20 @@ async function* through(bytes: AsyncIterable<Buffer>, stream: Transform): AsyncG
   const done = pipeline(Readable.from(bytes, { highWaterMark: 1 }), stream)
   // The stream emits the same error, and it is handled there.
   done.catch(() => {})
-  yield* stream
+  try {
+    yield* stream
+  } catch (error) {
+    const advice = ADVICE.find(([message]) => (error as Error).message === message)?.[1]
+    throw advice === undefined ? error : new Error(advice, { cause: error })
+  }
 }
+
+/** What to do about an error of zlib or zstd, by its message. */
+const ADVICE = [
+  ['incorrect header check', 'it is not compressed with gzip, although its name ends with .gz. Rename it'],
+  ['Unknown frame descriptor', 'it is not compressed with zstd, although its name ends with .zst. Rename it'],
+  [
+    'Frame requires too much memory for decoding',
+    'it needs a window of more than 128 MiB. Decompress it first: zstd -dc --long=31 FILE | sluice load -',
+  ],
+] as const

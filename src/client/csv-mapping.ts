@@ -1,22 +1,9 @@
-import { ATTRIBUTES } from './csv-header.ts'
+import { quoted } from '../lib/printable.ts'
+import { cellReader, type ReadCell, readJson } from './csv-values.ts'
+import { attributesOf, type Cell, constantsOf, type Mapping, makeUnfit, member, PAYLOADS } from './mapping.ts'
+import { planObjects } from './object-mapping.ts'
 
-/** How the columns of a CSV file become records. Columns are given by name. */
-export interface Mapping {
-  /** Attribute → column. Empty column: the attribute is not read from the file. */
-  map: ReadonlyMap<string, string>
-  /** Attribute → the value in all records. */
-  set: ReadonlyMap<string, string>
-  /** Columns whose cells are JSON. Other cells are text. */
-  json: ReadonlySet<string>
-}
-
-/** Not attributes, but they can be mapped: then the column is the whole data, and not a member of it. */
-const PAYLOADS = ['data', 'data_base64']
-
-/** A cell; null: empty, without quotes. */
-export type Cell = string | null
-
-/** Converts a row into a record in JSON, or says why it cannot. */
+/** Converts a row of CSV into a record in JSON, or says why it cannot. */
 export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason: string }
 
 /**
@@ -25,21 +12,17 @@ export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason
  * @throws Error with a sentence if the header does not fit the mapping
  */
 export function planRecords(header: readonly string[], mapping: Mapping, exported: boolean): ToRecord {
-  if (exported) return (cells) => toExportedRecord(cells, header)
+  if (exported) return fromExport(header, mapping)
 
-  const columns = header.map((name, at) => ({ name, at, isJson: mapping.json.has(name) }))
-  const attributes = readAttributes(columns, mapping)
-  for (const name of ['source', 'type']) {
-    if (!mapping.set.has(name) && !attributes.has(name))
-      throw new Error(`no column is mapped to ${name}: use --map ${name}=COLUMN, or --set ${name}=TEXT for all records`)
-  }
-  for (const name of mapping.json) findColumn(columns, name)
+  const columns = header.map((name, at) => ({ name, at, read: cellReader({ name, at }, mapping) }))
+  const attributes = findAttributes(columns, mapping)
   const mapped = new Set(attributes.values())
-  const members = columns.filter((column) => !mapped.has(column))
+  const hasPayload = PAYLOADS.some((name) => attributes.has(name))
+  const members = columns.filter((column) => !mapped.has(column) && !(hasPayload && mapping.set.has(column.name)))
   const [unmapped] = members
-  if (unmapped !== undefined && PAYLOADS.some((name) => attributes.has(name)))
-    throw new Error(`with --map data=… every other column must be mapped too, but ${unmapped.name} is not`)
-  const constants = [...mapping.set].map(([name, value]) => member(name, JSON.stringify(value)))
+  if (unmapped !== undefined && hasPayload)
+    throw new Error(`with --map data=… every other column must be mapped too, but ${quoted(unmapped.name)} is not`)
+  const constants = constantsOf(mapping)
 
   return (cells) => {
     if (cells.length !== header.length) return wrongLength(cells, header)
@@ -47,17 +30,16 @@ export function planRecords(header: readonly string[], mapping: Mapping, exporte
     for (const [name, column] of attributes) {
       const cell = cells[column.at] ?? ''
       // An attribute is never empty text, but data may be.
-      if (cell === '' && !(name === 'data' && !column.isJson)) continue
-      const value = column.isJson ? toJson(cell) : JSON.stringify(cell)
-      if (value === undefined) return notJson(column.name, cell)
-      parts.push(member(name, value))
+      if (cell === '' && name !== 'data') continue
+      const read = name === 'time' ? readTime(cell, column, mapping) : column.read(cell)
+      if ('reason' in read) return read
+      if (read.json !== null) parts.push(member(name, read.json))
     }
     const data: string[] = []
-    for (const { name, at, isJson } of members) {
-      const cell = cells[at] ?? ''
-      const value = isJson ? toJson(cell) : JSON.stringify(cell)
-      if (value === undefined) return notJson(name, cell)
-      data.push(member(name, value))
+    for (const { name, at, read } of members) {
+      const value = read(cells[at])
+      if ('reason' in value) return value
+      data.push(member(name, value.json ?? 'null'))
     }
     if (members.length > 0) parts.push(`"data":{${data.join()}}`)
     return { record: `{${parts.join()}}` }
@@ -68,36 +50,49 @@ interface Column {
   name: string
   /** Its index in a row. */
   at: number
-  isJson: boolean
+  read: ReadCell
 }
 
-/** The column of each attribute that has one. */
-function readAttributes(columns: readonly Column[], { map, set }: Mapping): Map<string, Column> {
-  const taken = new Set(map.values())
-  const attributes = new Map<string, Column>()
-  // In a fixed order: the Idempotency-Key, and so the ids of records without an id, depends on the text of the record.
-  for (const name of ATTRIBUTES) {
-    const column = columns.find((one) => one.name === name)
-    if (column !== undefined && !map.has(name) && !set.has(name) && !taken.has(name)) attributes.set(name, column)
-  }
-  for (const [name, column] of map) {
-    if (set.has(name)) throw new Error(`${name} is both mapped and set`)
-    if (column !== '') attributes.set(name, findColumn(columns, column))
-  }
-  return attributes
+function readTime(cell: string, { name, read }: Column, { readTime, nulls }: Mapping): ReturnType<ReadCell> {
+  if (readTime === undefined || nulls?.has(cell)) return read(cell)
+  const time = readTime(cell)
+  return 'time' in time ? { json: JSON.stringify(time.time) } : { reason: `${quoted(name)}: ${time.reason}` }
 }
 
-function findColumn(columns: readonly Column[], name: string): Column {
-  const found = columns.find((column) => column.name === name)
-  if (found === undefined)
-    throw new Error(`it has no column ${JSON.stringify(name)}; it has ${list(columns.map((column) => column.name))}`)
-  return found
+/**
+ * The column of each attribute that has one.
+ * @throws Error with everything that the options name and the header does not have, or the other way around
+ */
+function findAttributes(columns: readonly Column[], mapping: Mapping): Map<string, Column> {
+  const { map, set, json, numbers = [] } = mapping
+  const byName = new Map(columns.map((column) => [column.name, column]))
+  const attributes = [...attributesOf(mapping)].flatMap(([name, from]) => {
+    const column = byName.get(from)
+    return column === undefined ? [] : [[name, column] as const]
+  })
+  const unknown = new Set([...map.values(), ...json, ...numbers].filter((name) => name !== '' && !byName.has(name)))
+  const missing = ['source', 'type'].filter(
+    (name) => !set.has(name) && !map.get(name) && !attributes.some(([attribute]) => attribute === name),
+  )
+  if (unknown.size + missing.length > 0) {
+    const problems = unknown.size === 0 ? [] : [`it has no column ${[...unknown].map(quoted).join(', ')}`]
+    throw makeUnfit(problems, missing, 'column', [...byName.keys()])
+  }
+  return new Map(attributes)
 }
 
 /**
  * For files of `sluice export`: `data` and `extensions` are JSON, and an empty cell without quotes means that the member is
- * absent.
+ * absent. Then --set adds attributes, as to any record.
  */
+function fromExport(header: readonly string[], mapping: Mapping): ToRecord {
+  const plan = planObjects(mapping)
+  return (cells) => {
+    const made = toExportedRecord(cells, header)
+    return plan === undefined || 'reason' in made ? made : plan(Buffer.from(made.record))
+  }
+}
+
 function toExportedRecord(cells: readonly Cell[], header: readonly string[]): ReturnType<ToRecord> {
   if (cells.length !== header.length) return wrongLength(cells, header)
   const parts: string[] = []
@@ -106,35 +101,18 @@ function toExportedRecord(cells: readonly Cell[], header: readonly string[]): Re
     // Without the cursor, which may have been removed from the file, the server would refuse a time of receipt.
     if (cell === undefined || cell === null || name === 'receivedAt') continue
     if (name === 'data' || name === 'extensions') {
-      const value = toJson(cell)
-      if (value === undefined || (name === 'extensions' && !value.startsWith('{'))) return notJson(name, cell)
+      const read = readJson(cell, name)
+      if ('reason' in read) return read
+      const value = read.json ?? 'null'
+      if (name === 'extensions' && !value.startsWith('{')) return { reason: `${quoted(name)} is not an object.` }
       // Extension attributes are members of the record, so the braces are removed.
-      parts.push(name === 'data' ? member(name, value) : value.slice(1, -1))
+      const text = name === 'data' ? member(name, value) : value.slice(1, -1).trim()
+      if (text !== '') parts.push(text)
     } else if (cell !== '' || name === 'data_base64') parts.push(member(name, JSON.stringify(cell)))
   }
   return { record: `{${parts.join()}}` }
 }
 
-const member = (name: string, value: string) => `${JSON.stringify(name)}:${value}`
-
-const list = (names: readonly string[]) => names.map((name) => JSON.stringify(name)).join(', ')
-
-/** The text of the cell on one line. It is not parsed, so that all digits of numbers stay. An empty cell is null. */
-function toJson(cell: string): string | undefined {
-  if (cell === '') return 'null'
-  try {
-    JSON.parse(cell)
-    // In JSON a newline is white space, because strings cannot contain it.
-    return cell.replaceAll(/[\r\n]/g, ' ').trim()
-  } catch {
-    return undefined
-  }
-}
-
 function wrongLength(cells: readonly Cell[], header: readonly string[]): { reason: string } {
   return { reason: `It has ${cells.length} cells, but the header has ${header.length}.` }
-}
-
-function notJson(column: string, cell: string): { reason: string } {
-  return { reason: `${JSON.stringify(cell.slice(0, 40))} in the column ${column} is not JSON.` }
 }

@@ -1,19 +1,21 @@
 import { createReadStream, type Stats } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { inflateByName, readName } from './compression.ts'
-import { csv } from './csv.ts'
-import type { Mapping } from './csv-mapping.ts'
+import { csv, DEFAULT_DELIMITER } from './csv.ts'
 import { checkEncoding } from './encoding.ts'
 import { JSON_VALUES } from './json.ts'
 import { type FileFormat, NDJSON, type Piece } from './lines.ts'
+import type { Mapping } from './mapping.ts'
+import { objects } from './objects.ts'
 
-export const FORMAT_NAMES = ['ndjson', 'json', 'csv'] as const
+export const FORMAT_NAMES = ['ndjson', 'json', 'csv', 'tsv'] as const
 export type FileFormatName = (typeof FORMAT_NAMES)[number]
 
 interface InputOptions {
   /** The format of all inputs; absent: chosen by the name of each. */
   format?: FileFormatName | undefined
-  delimiter: string
+  /** Of CSV; absent: as the format says. */
+  delimiter?: string | undefined
   mapping: Mapping
 }
 
@@ -27,6 +29,8 @@ export interface Input {
   /** Bytes and records that were read so far. */
   byteOffset: number
   records: number
+  /** What `checkInput` has read of a pipe. */
+  begun: { pieces: Piece[]; rest: AsyncGenerator<Piece> } | undefined
 }
 
 /** The size of a read. Each one costs an iteration of the event loop. */
@@ -36,8 +40,33 @@ const BLOCK_BYTES = 256 * 1024
 export async function openInput(name: string, options: InputOptions): Promise<Input> {
   const stats = name === '-' ? undefined : await statOf(name)
   const formatName = options.format ?? formatByName(name)
-  const format = { ndjson: NDJSON, json: JSON_VALUES, csv: csv(options.delimiter, options.mapping) }[formatName]
-  return { name: name === '-' ? 'stdin' : name, stats, formatName, format, byteOffset: 0, records: 0 }
+  const format = makeFormat(formatName, options)
+  return { name: name === '-' ? 'stdin' : name, stats, formatName, format, byteOffset: 0, records: 0, begun: undefined }
+}
+
+function makeFormat(name: FileFormatName, { delimiter, mapping }: InputOptions): FileFormat {
+  if (name === 'csv' || name === 'tsv') return csv(delimiter ?? (name === 'csv' ? DEFAULT_DELIMITER : '\t'), mapping)
+  return objects(name === 'json' ? JSON_VALUES : NDJSON, mapping)
+}
+
+/**
+ * Reads the beginning of an input, which shows whether it fits the options. A file is read again later. Of a pipe, which cannot be
+ * read again, the beginning is kept.
+ * @throws like `readInput`
+ */
+export async function checkInput(input: Input, options: InputOptions, stop: AbortSignal): Promise<void> {
+  const isFile = input.stats?.isFile() === true
+  const rest = readPieces(isFile ? await openInput(input.name, options) : input, stop)
+  const pieces: Piece[] = []
+  let next = await rest.next()
+  while (next.done !== true) {
+    pieces.push(next.value)
+    // Before the header of CSV is complete, a piece is empty.
+    if (next.value.lines.length > 0) break
+    next = await rest.next()
+  }
+  if (isFile) await rest.return(undefined)
+  else input.begun = { pieces, rest }
 }
 
 /**
@@ -46,6 +75,12 @@ export async function openInput(name: string, options: InputOptions): Promise<In
  * @throws if it cannot be read to its end, with its name and the last line that was read
  */
 export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerator<Piece> {
+  const { pieces, rest } = input.begun ?? { pieces: [], rest: readPieces(input, stop) }
+  yield* pieces
+  yield* rest
+}
+
+async function* readPieces(input: Input, stop: AbortSignal): AsyncGenerator<Piece> {
   const stream =
     input.stats === undefined ? process.stdin : createReadStream(input.name, { highWaterMark: BLOCK_BYTES })
   // Needed for a terminal or a pipe, which may send nothing for a long time.
@@ -62,7 +97,8 @@ export async function* readInput(input: Input, stop: AbortSignal): AsyncGenerato
     }
   } catch (error) {
     if (stop.aborted) return
-    throw new Error(`${input.name} cannot be read${reached === 0 ? '' : ` beyond line ${reached}`}`, { cause: error })
+    const where = reached === 0 ? 'cannot be loaded' : `cannot be read beyond line ${reached}`
+    throw new Error(`${input.name} ${where}`, { cause: error })
   } finally {
     stop.removeEventListener('abort', end)
     stream.destroy()
@@ -86,5 +122,6 @@ async function statOf(name: string): Promise<Stats> {
 
 function formatByName(path: string): FileFormatName {
   const { name } = readName(path.toLowerCase())
+  if (name.endsWith('.tab')) return 'tsv'
   return FORMAT_NAMES.find((format) => name.endsWith(`.${format}`)) ?? 'ndjson'
 }

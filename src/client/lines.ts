@@ -39,6 +39,8 @@ export interface FileFormat {
 /** More than any server accepts. Bounds the memory that a file without newlines takes. */
 export const MAX_LINE_BYTES = 16 * 1024 * 1024
 
+export const NOT_UTF8 = 'It is not UTF-8. Convert the file first, such as with iconv -f WINDOWS-1252 -t UTF-8.'
+
 export const tooLong = `It is longer than ${MAX_LINE_BYTES} bytes.`
 
 const NEWLINE = 0x0a

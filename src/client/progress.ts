@@ -1,4 +1,5 @@
 import { SingleBar } from 'cli-progress'
+import { printable } from '../lib/printable.ts'
 
 /** Time between two lines if there is no terminal, so that the log of a long run stays readable. */
 const LINE_MS = 5_000
@@ -23,7 +24,7 @@ export function showProgress(total: number | undefined): Progress {
   const bar = process.stderr.isTTY === true ? startBar(total) : startLines()
   return {
     update: (done, shown) => bar.update(done, [shown, ...(total === undefined ? [] : expect(done, total))].join(', ')),
-    note: bar.note,
+    note: (text) => bar.note(printable(text)),
     stop: bar.stop,
   }
 

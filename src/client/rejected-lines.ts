@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { printable } from '../lib/printable.ts'
 import { readName } from './compression.ts'
 import type { Input } from './input.ts'
 import { type Output, openOutput } from './output.ts'
@@ -36,7 +37,7 @@ export async function openRejectedLines(path: string | undefined): Promise<Rejec
         await write(lines, header)
       }
       for (const { line, reason } of rejected) {
-        const message = `${input.name}:${line.number}: ${reason}`
+        const message = printable(`${input.name}:${line.number}: ${reason}`)
         if (shown.length < SHOWN) shown.push(message)
         else if (++omitted === 1) shown.push('')
         if (omitted > 0)

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { explain } from '../lib/explain.ts'
+import { printable } from '../lib/printable.ts'
 
 /** A Sluice server and the API key for it. */
 export interface Server {
@@ -109,7 +110,7 @@ const TRANSIENT = [429, 502, 503, 504]
 function refusal({ status, headers }: Response, body: string, url: string): Error {
   const waitMs = readRetryAfter(headers.get('retry-after'))
   if (headers.get('content-type')?.startsWith('application/problem+json')) {
-    const problem: ProblemDocument = JSON.parse(body)
+    const problem = readProblem(JSON.parse(body))
     return problem.retryable ? new TryAgain(problem.detail, { waitMs, problem }) : new Refused(problem)
   }
   if (TRANSIENT.includes(status)) return new TryAgain(`${url} answered ${status}`, { waitMs })
@@ -117,6 +118,9 @@ function refusal({ status, headers }: Response, body: string, url: string): Erro
   if (location !== null) return new Error(`${url} redirects to ${location}: specify that server with --url`)
   return notSluiceError(url, String(status))
 }
+
+/** Its detail is shown, and may quote a value of a client. */
+const readProblem = (problem: ProblemDocument): ProblemDocument => ({ ...problem, detail: printable(problem.detail) })
 
 /** RFC 9110, section 10.2.3: seconds, or a date. Sluice sends seconds, but a proxy may send a date. */
 function readRetryAfter(text: string | null): number | undefined {

@@ -1,9 +1,11 @@
 import { zstdCompressSync } from 'node:zlib'
+import { quoted } from '../lib/printable.ts'
 import type { Counts } from '../schemas/results.ts'
 import { bodyOf, idempotencyKey, type RequestChunk } from './chunks.ts'
-import type { InputLine } from './lines.ts'
+import type { InputLine, SendableLine } from './lines.ts'
 import { type RetryOptions, retry } from './retry.ts'
 import { notSluiceError, type ProblemDocument, Refused, readText, type Server, send, TryAgain } from './server.ts'
+import { suggestTimeFormat } from './times.ts'
 
 /** A line that was not stored, and why: the client or the server rejected it, or it is a conflict. */
 export interface RejectedLine {
@@ -59,10 +61,10 @@ export async function storeLines(server: Server, chunk: RequestChunk, options: R
   const { created, duplicate, conflict, rejected } = report.counts
   return {
     counts: { created: created + createdEarlier, duplicate: duplicate - createdEarlier, conflict, rejected },
-    rejected: report.rejections.map(({ line, pointer, detail }) => ({
-      line: chunk.lines[line - 1] as InputLine,
-      reason: `${pointer === undefined || pointer === '' ? '' : `${pointer}: `}${ofFile(detail)}`,
-    })),
+    rejected: report.rejections.map((rejection) => {
+      const line = chunk.lines[rejection.line - 1] as SendableLine
+      return { line, reason: explainRejection(rejection, line) }
+    }),
     unlisted: report.rejectionsOmitted,
     outcomeUnknown,
   }
@@ -73,6 +75,16 @@ const ofFile = (detail: string) =>
   detail
     .replace(/ at line \d+, column /, ' at column ')
     .replace('send it with Content-Type: application/json', 'use --format json')
+/** The server's reason. For a time, it says what an option would do. */
+function explainRejection({ pointer, detail }: LinesReport['rejections'][number], { record }: SendableLine): string {
+  if (pointer === undefined || pointer === '') return ofFile(detail)
+  const time = pointer === '/time' ? (JSON.parse(record.toString()) as { time?: unknown }).time : undefined
+  const hint =
+    typeof time === 'string' || typeof time === 'number'
+      ? ` It is ${quoted(String(time))}. ${suggestTimeFormat(String(time))}`
+      : ''
+  return `${pointer}: ${ofFile(detail)}${hint}`
+}
 
 const NOTHING: Stored = {
   counts: { created: 0, duplicate: 0, conflict: 0, rejected: 0 },

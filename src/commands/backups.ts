@@ -2,6 +2,7 @@ import { type Bucket, openBucket } from '../backups/bucket.ts'
 import { downloadBackup, listBackups, uploadBackups } from '../backups/copies.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { recordJobRun } from '../data/jobs.ts'
+import { printable } from '../lib/printable.ts'
 import { createLogger } from '../logger.ts'
 import { withConnection } from './database.ts'
 
@@ -31,7 +32,7 @@ export async function runUpload(folder: string): Promise<void> {
 
 /** `sluice backups list` */
 export async function runList(): Promise<void> {
-  for (const name of await listBackups(bucketOf(loadConfig()))) console.log(name)
+  for (const name of await listBackups(bucketOf(loadConfig()))) console.log(printable(name))
 }
 
 /** `sluice backups download` */

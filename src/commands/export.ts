@@ -6,6 +6,7 @@ import { type Output, openOutput } from '../client/output.ts'
 import { type Progress, showProgress } from '../client/progress.ts'
 import { retry } from '../client/retry.ts'
 import { checkReachable, notSluiceError, type Server, send, urlOption } from '../client/server.ts'
+import { forTerminal } from '../client/terminal.ts'
 import { explain } from '../lib/explain.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { onSignals } from './signals.ts'
@@ -92,7 +93,8 @@ async function runExport(options: Options): Promise<void> {
     output = path === undefined ? undefined : await openOutput(path)
     const body = await request(server, options, format, stop.signal, progress)
     begun = true
-    await pipeline(count(body), output?.stream ?? process.stdout, { end: false, signal: stop.signal })
+    const content = path === undefined && process.stdout.isTTY === true ? forTerminal(count(body)) : count(body)
+    await pipeline(content, output?.stream ?? process.stdout, { end: false, signal: stop.signal })
     await output?.commit()
   } catch (error) {
     await output?.discard()

@@ -3,6 +3,7 @@ import { idInKey } from '../access/key-hints.ts'
 import { issueKey, listKeys as listAll, revokeKey } from '../access/manage-keys.ts'
 import { loadConfig } from '../config.ts'
 import { nearest } from '../lib/nearest.ts'
+import { printable } from '../lib/printable.ts'
 import { prefixFault } from '../lib/source-prefix.ts'
 import type { Database } from '../postgres/tables.ts'
 import { openDatabase, withConnection } from './database.ts'
@@ -50,8 +51,12 @@ export async function listKeys({ json }: { json?: boolean }): Promise<void> {
     expiresAt: key.expiresAt ?? '',
     state: key.state,
   }))
-  if (json === true) console.log(JSON.stringify(keys))
-  else console.table(keys)
+  // A name may contain control characters.
+  if (json === true) console.log(printable(JSON.stringify(keys)))
+  else
+    console.table(
+      keys.map((key) => ({ ...key, name: printable(key.name), sourcePrefixes: printable(key.sourcePrefixes) })),
+    )
 }
 
 /** `sluice keys revoke`: all instances refuse the key within two seconds. */

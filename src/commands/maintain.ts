@@ -4,6 +4,7 @@ import { loadConfig } from '../config.ts'
 import { recordJobRun } from '../data/jobs.ts'
 import { beginRetention, selectRights } from '../data/maintenance.ts'
 import { vacuumRecords } from '../data/vacuum.ts'
+import { printable } from '../lib/printable.ts'
 import { createLogger } from '../logger.ts'
 import { awaitDatabase } from '../postgres/await-database.ts'
 import { connect } from '../postgres/connect.ts'
@@ -141,7 +142,10 @@ function isBroken(error: unknown): boolean {
 /** Prints a table on a terminal, otherwise logs a line per policy. Then logs the total. */
 function report({ records, bytes, shares }: DeletedTotals, policies: Policy[], logger: Logger, dryRun: boolean): void {
   if (process.stdout.isTTY) {
-    const rows = shares.map((share, policy) => [`${policy} ${JSON.stringify(policies[policy]?.written)}`, share])
+    const rows = shares.map((share, policy) => [
+      `${policy} ${printable(JSON.stringify(policies[policy]?.written))}`,
+      share,
+    ])
     console.table(Object.fromEntries([...rows, ['total', { records, bytes }]]))
   } else {
     for (const [policy, share] of shares.entries())

@@ -1,9 +1,9 @@
 import t from 'tap'
 import { csv } from '../../src/client/csv.ts'
 import { normalizeLineEnds } from '../../src/client/csv-line-ends.ts'
-import type { Mapping } from '../../src/client/csv-mapping.ts'
 import { checkEncoding } from '../../src/client/encoding.ts'
 import { MAX_LINE_BYTES } from '../../src/client/lines.ts'
+import type { Mapping } from '../../src/client/mapping.ts'
 import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
 
 type Options = { map?: Record<string, string>; set?: Record<string, string>; json?: string[]; delimiter?: string }
@@ -34,7 +34,7 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
     ],
     [
       'a\tb\n1\t2\n',
-      `its header is a single column, "a\\tb". If the cells are separated by "\\t", use --delimiter $'\\t'`,
+      `its header is a single column, "a\\tb". If the cells are separated by "\\t", use --delimiter tab`,
     ],
     ['a|b\n1|2\n', `its header is a single column, "a|b". If the cells are separated by "|", use --delimiter '|'`],
     [
@@ -44,8 +44,9 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
     ],
     ['a,"b\n1,2\n3",4\n', 'its header spans 3 lines, so it may contain rows: a quote in its first line is not closed'],
     ['a,"b\n1,2\n', 'a quote that opens on line 1 is never closed'],
-    ['a,b"\n1,2"\n', 'its header spans 2 lines, so it may contain rows: a quote in its first line is not closed'],
-    ['a"b",c\n1,2\n', /^its header cannot be read: Invalid Opening Quote/],
+    ['a,b"\n1,2"\n', 'its header cannot be read: A quote is within a name.'],
+    ['a"b",c\n1,2\n', 'its header cannot be read: A quote is within a name.'],
+    ['"a"b,c\n1,2\n', /^its header cannot be read: There is text after a closing quote/],
     ['a,"b\rc"\n1,2\n', /^its header spans [34] lines, so it may contain rows/],
     ['a,,c\n1,2,3\n', 'its column 2 has no name in the header'],
     ['a, ,c\n1,2,3\n', 'its column 2, " ", has no name in the header'],
@@ -79,7 +80,7 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
     [`${CSV_COLUMNS.join()},note\n`, 'it has the columns of an export, and also "note". Remove these', {}],
     [
       `${CSV_COLUMNS.join()}\n`,
-      'it has the columns of an export, which is loaded as it is: omit --map, --set and --json',
+      'it has the columns of an export, whose rows are records: omit --map, --json, --number, and --set of source or type',
     ],
   ] as [string | Buffer, string | RegExp, Options?][]) {
     for (const size of [1, 4096]) await t.rejects(read(text, options, size), { message }, JSON.stringify(String(text)))

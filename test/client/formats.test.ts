@@ -3,6 +3,8 @@ import { csv } from '../../src/client/csv.ts'
 import { JSON_VALUES } from '../../src/client/json.ts'
 import { type FileFormat, type InputLine, NDJSON } from '../../src/client/lines.ts'
 
+const NOT_UTF8 = 'It is not UTF-8. Convert the file first, such as with iconv -f WINDOWS-1252 -t UTF-8.'
+
 const plain = { map: new Map(), set: new Map(), json: new Set<string>() }
 
 t.test('an input gives the same records with the same lines, however it is cut into blocks', async (t) => {
@@ -90,7 +92,7 @@ t.test('a CSV row that is not UTF-8 is refused, and no character is replaced', a
   const bytes = Buffer.from('source,type,city\ns,t,Bern\ns,t,Z\xfcrich\ns,t,Basel\n', 'latin1')
   t.same(await read(csv(',', plain), bytes, 100), [
     [2, '{"source":"s","type":"t","data":{"city":"Bern"}}'],
-    [3, 'It is not UTF-8.'],
+    [3, NOT_UTF8],
     [4, '{"source":"s","type":"t","data":{"city":"Basel"}}'],
   ])
 })
@@ -101,10 +103,10 @@ t.test('a row of CSV that is refused keeps its bytes and its line number, and so
   const rows = (
     [
       [2, 's|t|"two\r\n\r\nlines"'],
-      [5, 's|t|"x"y', 'Invalid Closing Quote'],
-      [6, 's|t|z"\r\ns"|t|z', 'Invalid Opening Quote'],
+      [5, 's|t|"x"y', 'There is text after a closing quote.'],
+      [6, 's|t|"z"y"\r\ns"|t|z', 'There is text after a closing quote.'],
       [8, 's|t', 'It has 2 cells'],
-      [9, 's|t|Z\xfcrich', 'It is not UTF-8.'],
+      [9, 's|t|Z\xfcrich', NOT_UTF8],
       [10, 's|t|Bern'],
     ] as [number, string, string?][]
   ).map(([number, row, reason]) => [number, row.replaceAll('|', '\xc2\xa6'), reason] as const)

@@ -71,6 +71,18 @@ t.test('keys list shows a key and its state, but neither its token nor its hash'
   }
 })
 
+t.test('keys list escapes control characters in names', async (t) => {
+  const name = 'a\x1b]0;x\x07\x9b31m\u202e'
+  t.equal((await run(t, ['create', '--name', name, '--scope', 'ingest', '--source-prefix', name])).code, 0)
+  for (const option of [[], ['--json']]) {
+    const { stdout } = await run(t, ['list', ...option])
+    t.match(stdout, /u009b31m\\+u202e/)
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what must not be printed
+    t.notMatch(stdout, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]/)
+    if (option.length > 0) t.ok(JSON.parse(stdout).some((key: { name: string }) => key.name === name))
+  }
+})
+
 t.test('keys revoke revokes a key, and can be repeated', async (t) => {
   const { stdout: token } = await run(t, ['create', '--name', 'revoked', '--scope', 'ingest'])
   const id = token.split('_')[1] as string

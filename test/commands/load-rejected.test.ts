@@ -51,8 +51,8 @@ t.test('CSV: an invalid row is rejected with its line number, and its neighbours
   t.match(counts, { created: 3, rejected: 3, lines: 9 })
   for (const reason of [
     `${file}:3: It has 4 cells, but the header has 5.`,
-    `${file}:7: "one" in the column total is not JSON.`,
-    `${file}:8: Invalid Closing Quote`,
+    `${file}:7: "one" in the column "total" is not JSON. If it is text, omit --json total.`,
+    `${file}:8: There is text after a closing quote.`,
   ])
     t.match(stderr, reason)
   t.equal(await readFile(rejected, 'utf8'), `${[rows[0], rows[2], rows[6], rows[7]].join('\n')}\n`)
@@ -64,17 +64,23 @@ t.test('CSV: a header that does not fit the options is reported, and nothing is 
   for (const [options, sentence] of [
     [
       ['--map', 'type=kind'],
-      'no column is mapped to source: use --map source=COLUMN, or --set source=TEXT for all records',
+      'it has no source, which every record needs (--set source=TEXT, or --map source=COLUMN). Its columns are "number", "kind"',
     ],
-    [['--map', 'type=sort', '--set', 'source=s'], 'it has no column "sort"; it has "number", "kind"'],
-    [['--json', 'total', '--set', 'source=s', '--map', 'type=kind'], 'it has no column "total"'],
+    [['--map', 'type=sort', '--set', 'source=s'], 'it has no column "sort". Its columns are "number", "kind"'],
+    [
+      ['--json', 'total', '--number', 'tax', '--map', 'id=no'],
+      'it has no column "no", "total", "tax"; it has no source and no type, which every record needs (--set source=TEXT',
+    ],
     [['--map', 'type=kind', '--set', 'type=x', '--set', 'source=s'], 'type is both mapped and set'],
   ] as const) {
     const { code, stderr } = await load(t, server, ['-', '--format', 'csv', ...options], csv)
     t.equal(code, 1)
     t.match(stderr, sentence)
   }
-  t.match((await load(t, server, ['-', '--set', 'source=s'], '{}')).stderr, /^sluice: --map, --set, .* are for CSV/)
+  t.match(
+    (await load(t, server, ['-', '--json', 'a', '--null', 'b'], order(1))).stderr,
+    '--json and --null are for CSV',
+  )
   t.same(await stored(server), [])
 })
 
@@ -110,7 +116,7 @@ t.test('a conflict is reported with its reason, and the stored record stays as i
 t.test('if all lines are rejected, the run continues to the end and writes each line with its reason', async (t) => {
   const server = await start(t)
   const rejected = join(folderOf(t), 'rejected.ndjson')
-  const content = '{"nothing":"here"}\n'.repeat(2600)
+  const content = '{"source":"","type":"here"}\n'.repeat(2600)
   const { code, counts, stderr } = await load(t, server, ['-', '--rejected', rejected], content)
   t.equal(code, 1)
   t.match(counts, { created: 0, rejected: 2600, lines: 2600 })

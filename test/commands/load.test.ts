@@ -122,7 +122,14 @@ t.test('every format preserves all digits of a number', async (t) => {
 t.test('a damaged or truncated input fails with exit code 1 and a sentence that names it', async (t) => {
   const server = await start(t)
   const content = Buffer.from(orders(5000, () => ({ data: Math.random() })))
+  // RFC 8878, section 3.1.1: an empty frame with a window of 256 MiB.
+  const wideWindow = Buffer.from('28b52ffd0090010000', 'hex')
   const damaged = [
+    [
+      'long.zst',
+      wideWindow,
+      /long\.zst cannot be loaded: it needs a window of more than 128 MiB\. Decompress it first: zstd -dc --long=31/,
+    ],
     [
       'cut.ndjson.gz',
       gzipSync(content).subarray(0, -20_000),
@@ -133,7 +140,12 @@ t.test('a damaged or truncated input fails with exit code 1 and a sentence that 
       zstdCompressSync(content).subarray(0, -20_000),
       /cut\.zst cannot be read beyond line \d+: unexpected end/,
     ],
-    ['plain.gz', content, /plain\.gz cannot be read: incorrect header check/],
+    ['plain.zst', content, /plain\.zst cannot be loaded: it is not compressed with zstd/],
+    [
+      'plain.gz',
+      content,
+      /plain\.gz cannot be loaded: it is not compressed with gzip, although its name ends with \.gz\. Rename it/,
+    ],
     [
       'cut.json',
       `[${order(1)},\n{"source":"s`,
@@ -170,7 +182,7 @@ t.test('a run that cannot start fails with one sentence, and stores nothing', as
       [file, '--url', 'http://127.0.0.1:1'],
       /^sluice: No server responds at http:\/\/127\.0\.0\.1:1 \(.*\)\. Run npm start/m,
     ],
-    [[file, '--connections', '0'], /--connections <n>.* It must be from 1 to 16\./],
+    [[file, '--connections', '0'], 'sluice: --connections 0: it must be from 1 to 16.'],
     [[file, '--url', 'ftp://x'], /--url <url>.* It must be an http: or https: URL\./],
     [[], /missing required argument 'file'/],
   ]

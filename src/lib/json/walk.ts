@@ -11,7 +11,7 @@ interface Member {
   depth: number
 }
 
-/** Further members are only counted. More than any record may have. */
+/** More than any record may have. */
 export const MAX_MEMBERS = 1006
 /** Far above MAX_DEPTH: a record that is too deep must not fail the other records of its batch. */
 export const MAX_DEPTH_WALKED = 100_000
@@ -42,6 +42,7 @@ const OPEN_ARRAY = 0x5b,
  */
 export class JsonWalk {
   readonly #text: string
+  readonly #maxMembers: number
   #at: number
   #due = VALUE
   /** For each open array, 2 × the index of the current element; for each open object, 2 × the index of its current name in the text + 1. */
@@ -61,10 +62,14 @@ export class JsonWalk {
   /** The first thing that PostgreSQL cannot store. */
   unstorable: Unstorable | undefined
 
-  /** @param at index where the value begins; white space may come before it */
-  constructor(text: string, at: number) {
+  /**
+   * @param at index where the value begins; white space may come before it
+   * @param maxMembers further members of the outermost object are only counted
+   */
+  constructor(text: string, at: number, maxMembers = MAX_MEMBERS) {
     this.#text = text
     this.#at = at
+    this.#maxMembers = maxMembers
   }
 
   /** Index after the value if the walk is done, otherwise the current index. */
@@ -153,7 +158,7 @@ export class JsonWalk {
     if (depth === 0) this.#isDone = true
     else if (depth === 1 && this.#member !== undefined) {
       this.#member.valueEnd = this.#at
-      if (this.members.length < MAX_MEMBERS) this.members.push(this.#member)
+      if (this.members.length < this.#maxMembers) this.members.push(this.#member)
       this.#member = undefined
     }
   }
