@@ -33,7 +33,7 @@ The file name decides the format, unless --format does. .gz or .zst may follow (
   csv     a header, then one record per row. The columns source, type, id, time, subject, dataschema and datacontenttype
           are these attributes, unless --map or --set says otherwise. Every other column is a member of data. Cells are
           text, also 12.50 and true, except in the columns named with --json. Files of sluice export need no options.
-          A header that may have been read wrongly, such as one with another delimiter, ends the run at once.
+          A header that may have been read wrongly, such as a single column that contains another delimiter, ends the run.
 
 Loading the same input again stores nothing twice. Records are identified by (source, id). A record without an id gets
 one that depends on its line number and the lines around it. So if an input has records without ids and was loaded in

@@ -1,6 +1,6 @@
 /**
- * A page of GET /v1/records as JSON: `{"records":[…],"next":…}`, with `count` if it was asked for. It can be sent back as it is: its records are then the records of
- * the request. No record looks like this, because an attribute cannot be an array.
+ * A page of GET /v1/records as JSON: `{"records":[…],"next":…}`, with `count` if it was asked for. It can be sent back as
+ * it is: its records are then the records of the request. No record looks like this, because an attribute cannot be an array.
  */
 const OTHER = String.raw`(?:"next"\s*:\s*(?:null|"[\w-]*")|"count"\s*:\s*\d+)`
 
