@@ -66,32 +66,34 @@ function describeFault(
 
 /** What is wrong with the name of a column. A name that an option mentions is meant as it is. */
 function faultOf(name: string, isRepeated: boolean, mapping: Mapping): string | undefined {
-  const { map, json, numbers } = mapping
   if (name.trim() === '') return 'has no name in the header'
   if (isRepeated) return 'has the same name as an earlier one'
   if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a control character in its name'
-  if (json.has(name) || numbers?.has(name) || [...map.values()].includes(name)) return undefined
+  if (isMentioned(name, mapping)) return undefined
   if (name !== name.trim()) return 'has a name that begins or ends with a space. Remove the space'
   if (isData(name))
     return 'looks like data: the first line of a CSV file must be a header with the names of the columns'
   return findCaseFault(name, [], mapping)
 }
 
+/** Whether an option names this column. */
+const isMentioned = (name: string, { map, json, numbers }: Mapping) =>
+  json.has(name) || numbers?.has(name) || [...map.values()].includes(name)
+
 /** What is wrong with a column that has its own meaning in an export, but would become a member of data here. */
-function lossOf(name: string, { map, set, json }: Mapping): string | undefined {
-  const isMeant = set.has(name) || map.has(name) || json.has(name) || [...map.values()].includes(name)
-  if (!IN_EXPORTS.includes(name) || isMeant) return undefined
+function lossOf(name: string, mapping: Mapping): string | undefined {
+  if (!IN_EXPORTS.includes(name) || mapping.set.has(name) || isMentioned(name, mapping)) return undefined
   return `is a column of exports, but this is not an export. Rename it, or use --map data=${name} if it is the whole data of a record`
 }
 
+/** Columns of an export that rarely occur elsewhere. */
+const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
+
 /** What a column of this name has in an export would be lost in a member of data. */
-const IN_EXPORTS = ['data', 'data_base64', 'extensions', 'receivedAt', 'cursor']
+const IN_EXPORTS = ['data', ...EXPORT_ONLY]
 
 /** A time, or a number with a fraction. Whole numbers may be names, such as years. */
 const isData = (name: string) => /^\d{4}-\d\d-\d\d[T ]\d\d:|^[+-]?\d+[.,]\d+$/.test(name)
-
-/** Columns of an export that rarely occur elsewhere. */
-const EXPORT_ONLY = ['extensions', 'data_base64', 'receivedAt', 'cursor']
 
 /**
  * Whether this is a file of `sluice export`. Its columns may have another order, and some may be missing.

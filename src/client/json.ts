@@ -8,8 +8,8 @@ const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 
 const isSpace = (byte: number) => byte === SPACE || byte === NEWLINE || byte === RETURN || byte === TAB
 
 /**
- * An array of records, a page of them as GET /v1/records returns it, or records one after the other, with any line breaks. One record is in memory at a time. Records are only
- * cut, not parsed: parsing would round numbers, and the server reports what is wrong with a record.
+ * An array of records, a page of them as GET /v1/records returns it, or records one after the other, with any line breaks. One
+ * record is in memory at a time. Records are only cut, not parsed: parsing would round numbers, and the server reports what is wrong with a record.
  */
 export const JSON_VALUES: FileFormat = {
   async *read(bytes) {
@@ -22,8 +22,7 @@ export const JSON_VALUES: FileFormat = {
 /**
  * A state machine over the bytes. States: `between` values; within a `value` that ends with its own quote or bracket; within a
  * `bare` value (a number or a word), which ends before the first byte that is not part of it; in the `tail` of a page, after its
- * array, which ends like a value. A page begins like a record; the bracket of its array shows
- * that it is not one.
+ * array, which ends like a value. A page begins like a record; the bracket of its array shows that it is not one.
  */
 class ValueCutter {
   #state: 'between' | 'value' | 'bare' | 'tail' = 'between'

@@ -20,7 +20,8 @@ The file name decides the format, unless --format does. .gz or .zst may follow (
   ndjson  one object per line; also used for all other names
   json    an array of objects, a page of GET /v1/records, or objects one after the other; one is in memory at a time
   csv     a header, then one record per row. Cells are text, also 12.50 and true, except in the columns of --json and
-          --number. A header that may have been read wrongly, such as one with another delimiter, ends the run at once
+          --number. A header that may have been read wrongly, such as a single column that contains another delimiter,
+          ends the run
   tsv     the same, with tabs between the cells
 
 Objects are records, with source and type, unless --map is used, or --set of source or type. Then they are data, like

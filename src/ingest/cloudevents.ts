@@ -75,8 +75,8 @@ function readAttributes(rawHeaders: readonly string[]): Record<string, string> {
       throw invalid(header, 'does not name a valid attribute: after ce-, there may be only letters and digits')
     if (attributes[name] !== undefined) throw invalid(header, 'occurs twice')
     attributes[name] = decodeValue(header, value)
-    // Section 3.1.3.2 requires senders to encode `%`, which the SDK for JavaScript does not. Decoding `/a%20b` is then one round too
-    // many, and leaves something that is no URI.
+    // Section 3.1.3.2 requires senders to encode `%`, which the SDK for JavaScript does not. Decoding `/a%20b` then
+    // goes too far: the result is not a URI.
     const wasEncoded = attributes[name] !== value
     if (wasEncoded && URI_ATTRIBUTES.has(name) && !isUri(attributes[name]) && isUri(value)) attributes[name] = value
   }

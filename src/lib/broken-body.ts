@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 const broken = new WeakMap<IncomingMessage, Error>()
 
 /**
- * Ends a body with an error, for whoever reads it now or begins to read it later. Unlike `destroy`, it leaves the connection open
+ * Ends a body with an error, which its current reader and every later one gets. Unlike `destroy`, it leaves the connection open
  * for the response.
  */
 export function breakBody(body: IncomingMessage, error: Error): void {

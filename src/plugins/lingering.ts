@@ -29,7 +29,7 @@ export const discarding = ({ STALL_SECONDS, MAX_BATCH_BYTES }: Config): Discardi
  * its client still sends, the client's system gets a reset, and many clients then report that instead of the response. So the
  * server ends only its own side, throws away what still arrives, and closes the connection when the client does.
  *
- * Node.js calls `destroySoon` after a response with `Connection: close`, whoever set it: the client, Fastify or Sluice.
+ * Node.js calls `destroySoon` after every response with `Connection: close`. The client, Fastify or Sluice may have asked for it.
  */
 export default fp(
   async function lingeringClose(app: FastifyInstance, { stallSeconds, discardBytes }: Discarding) {

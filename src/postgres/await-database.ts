@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { sql } from 'kysely'
+import { tryConnection } from './connect.ts'
 import { NotConnectedError } from './sqlstate.ts'
 import type { Database } from './tables.ts'
 import { UnsupportedServerError } from './unsupported.ts'
@@ -17,7 +17,7 @@ export async function awaitDatabase(db: Database, seconds: number, stop?: AbortS
   if (seconds === 0) return
   for (const deadline = performance.now() + seconds * 1000; !stop?.aborted; ) {
     try {
-      await sql`SELECT`.execute(db)
+      await tryConnection(db)
       return
     } catch (error) {
       if (!(error instanceof NotConnectedError) || performance.now() >= deadline) throw error

@@ -143,7 +143,7 @@ t.test('if the key cannot be inserted, the file is removed', async (t) => {
   t.match(await ensure(true), EXPRESSION)
 })
 
-t.test('each database has its own key file, whoever connects to it', async (t) => {
+t.test('each database has its own key file, regardless of the user in the URL', async (t) => {
   const urls = [
     'postgres://one:secret@db.example/sluice',
     'postgres://db.example:5433/sluice',

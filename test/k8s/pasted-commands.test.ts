@@ -42,7 +42,13 @@ t.ok(blocks.length > 15)
 
 t.test('no block of commands in any manual has comments', async (t) => {
   // An interactive zsh takes a comment for arguments: `scripts/restore.sh # list the backups` would restore the backup `#`.
-  for (const file of ['README.md', 'src/README.md', 'scripts/README.md', '.github/CONTRIBUTING.md']) {
+  for (const file of [
+    'README.md',
+    'src/README.md',
+    'src/retention/README.md',
+    'scripts/README.md',
+    '.github/CONTRIBUTING.md',
+  ]) {
     for (const { text } of blocksOf(readFileSync(new URL(file, repository), 'utf8'))) t.notMatch(text, COMMENT, file)
   }
   for (const { name, text } of blocks) t.notMatch(text, COMMENT, name)

@@ -61,8 +61,8 @@ export function throwFault(fault: JsonFault | undefined): void {
   if (fault !== undefined) throw new Problem(fault.code, fault.detail)
 }
 
-/** What a text is: the number of a line in its stream, a whole body, or a value in another place. */
-type Place = number | 'body' | 'value'
+/** What a text is: the number of a line in its stream, a whole body, a record of a file, or a value in another place. */
+type Place = number | 'body' | 'record' | 'value'
 
 export const jsonFault = (walk: JsonWalk, text: string, place: Place = 'body'): JsonFault | undefined =>
   faultInside(walk, text, place) ?? faultAfter(walk.end, text, place)
@@ -120,6 +120,12 @@ const ADVICE = {
     second:
       'Another value begins there. Each record needs its own line (send a file with curl --data-binary, because -d removes its line breaks)',
     after: 'Nothing may follow the record, not even a comma',
+  },
+  record: {
+    start: 'A record must be a JSON object, such as {"number":7,"total":12.5}',
+    end: 'A quote or a bracket is not closed',
+    second: 'Another value begins there. In NDJSON, each record needs its own line',
+    after: 'Nothing may follow the end of the record',
   },
   value: {
     start: 'Text needs double quotes, such as "shop"; an object is such as {"total":12.5}',
