@@ -21,9 +21,11 @@ export default fp(
     let allMethods = ''
 
     app.decorate('routeNotFound', ({ url }) => {
+      const { pathPrefix = '' } = app
       const path = before(url, '?')
-      const detail = hint ?? `Did you mean ${nearestPath(path, paths)}? /docs lists all paths.`
-      return new Problem('route_not_found', `There is no path ${path}. ${detail}`)
+      const detail =
+        hint ?? `Did you mean ${pathPrefix}${nearestPath(path, paths)}? ${pathPrefix}/docs lists all paths.`
+      return new Problem('route_not_found', `There is no path ${pathPrefix}${path}. ${detail}`)
     })
     app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
       if (request.method === 'OPTIONS' && request.url === '*') return describeServer(reply)

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { generateKey, type Key } from '../access/key.ts'
 import { createKey, listKeys, revokeKey } from '../access/manage-keys.ts'
 import { decodeText } from '../ingest/body.ts'
@@ -95,10 +95,10 @@ const routes: FastifyPluginAsync = async (app) => {
     handler: whileReading<{ Params: { id: string } }>(async (request, reply, { signal }) => {
       const { id } = request.params
       const revoke = async () => {
-        if (!(await revokeKey(app.db.read, id))) throw unknown(id)
+        if (!(await revokeKey(app.db.read, id))) throw unknown(app, id)
       }
       // Ids have only these characters. PostgreSQL cannot store U+0000, which another text may contain.
-      if (!/^[\w-]+$/.test(id)) throw unknown(id)
+      if (!/^[\w-]+$/.test(id)) throw unknown(app, id)
       await change(request, signal, id, 'revoked', revoke)
       return reply.code(204).send()
     }),
@@ -138,7 +138,8 @@ export default routes
 
 const MAX_WAIT_MS = 5_000
 
-const unknown = (id: string) => new Problem('not_found', `There is no key "${id}". GET /v1/keys lists all keys.`)
+const unknown = ({ pathPrefix }: FastifyInstance, id: string) =>
+  new Problem('not_found', `There is no key "${id}". GET ${pathPrefix}/v1/keys lists all keys.`)
 
 /** Otherwise a key that is limited to some sources could create a key for all of them. @throws Problem forbidden */
 function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
