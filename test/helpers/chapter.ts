@@ -12,10 +12,9 @@ export const chapter = manual.slice(start, manual.indexOf('\n## ', start))
 
 /** The configuration files of the chapter, by path: the first path in the paragraph before a block. */
 const files = new Map(
-  [...chapter.matchAll(/^((?:[^\n]+\n)+)\n```(?!sh\n|sql\n)\w+\n(.*?)^```$/gms)].map(([, paragraph = '', text = '']) => [
-    /`(\/etc\/[^`]+)`/.exec(paragraph)?.[1] ?? '',
-    text,
-  ]),
+  [...chapter.matchAll(/^((?:[^\n]+\n)+)\n```(?!sh\n|sql\n)\w+\n(.*?)^```$/gms)].map(
+    ([, paragraph = '', text = '']) => [/`(\/etc\/[^`]+)`/.exec(paragraph)?.[1] ?? '', text],
+  ),
 )
 
 /** The blocks of shell commands below a heading. */

@@ -21,7 +21,7 @@ const SOURCES = {
   nginx: 'https://nginx.org, or the package nginx',
   caddy: 'https://caddyserver.com, or the package caddy',
   'systemd-analyze': 'the package systemd',
-  logrotate: 'the package logrotate',
+  '/usr/sbin/logrotate': 'the package logrotate',
   openssl: 'the package openssl',
   curl: 'the package curl',
   python3: 'the package python3',
