@@ -15,7 +15,8 @@ BEGIN
       ('sluice_api',         'GRANT SELECT ON ALL TABLES IN SCHEMA sluice TO sluice_api'),
       -- No UPDATE or DELETE on records: the API cannot undo what it has acknowledged.
       ('sluice_api',         'GRANT INSERT ON sluice.records TO sluice_api'),
-      ('sluice_api',         'GRANT INSERT, UPDATE ON sluice.keys TO sluice_api'),
+      -- For /v1/keys: it creates and revokes keys. src/README.md says how to forbid that.
+      ('sluice_api',         'GRANT INSERT, UPDATE (revoked_at) ON sluice.keys TO sluice_api'),
       ('sluice_maintenance', 'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_maintenance'),
       ('sluice_maintenance', 'GRANT USAGE ON SCHEMA sluice TO sluice_maintenance'),
       -- MAINTAIN is for VACUUM. Without it, the space of deleted records is not reused.

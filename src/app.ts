@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import env from '@fastify/env'
 import Fastify, {
   type FastifyError,
@@ -8,11 +9,13 @@ import Fastify, {
 } from 'fastify'
 import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
+import { removePrefix } from './lib/path-prefix.ts'
 import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
 import bodies from './plugins/bodies.ts'
 import clientErrors from './plugins/client-errors.ts'
 import closing from './plugins/closing.ts'
 import connections from './plugins/connections.ts'
+import cors from './plugins/cors.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
 import httpRules from './plugins/http-rules.ts'
@@ -47,6 +50,7 @@ const MAX_PARAM_LENGTH = MAX_BYTES.source * 3
 
 /** Builds the server. The commands, the tests and the bench all use this function. DATABASE_URL must be set. */
 export async function buildApp(config: Config, logger: Logger): Promise<FastifyInstance> {
+  const { PATH_PREFIX: prefix } = config
   const app: FastifyInstance = Fastify({
     loggerInstance: logger,
     // plugins/access-log.ts logs one line per request. A child logger for each request would cost more than that line.
@@ -56,6 +60,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     // Otherwise a misspelt query parameter would be dropped, and the list would be unfiltered. `verbose` adds the schema and the
     // value to an error.
     ajv: { customOptions: { removeAdditional: false, verbose: true } },
+    ...(prefix && { rewriteUrl: ({ url = '/' }: IncomingMessage) => removePrefix(prefix, url) }),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // While the server closes, requests in flight get their response. Only idle connections are closed.
     return503OnClosing: false,
@@ -67,7 +72,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     frameworkErrors: (error: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
       // Without hooks, the request does not wait in plugins/fair-turns.ts. Closing its connection slows a flood down instead:
       // libuv accepts one new connection per iteration of the event loop.
-      reply.headers({ 'x-request-id': request.id, connection: 'close' })
+      reply.headers({ 'x-request-id': request.id, connection: 'close', ...app.corsHeaders?.(request.headers.origin) })
       sendProblem(toProblem(error), request, reply)
       logRequest(request, reply)
       app.measureRequest(request, reply)
@@ -75,6 +80,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   }) as unknown as FastifyInstance
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })
+  app.decorate('pathPrefix', prefix ?? '')
   await app.register(metrics)
   await app.register(incompleteResponses)
   await app.register(timeouts)
@@ -99,6 +105,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(writer)
   await app.register(keys)
   await app.register(fairTurns)
+  await app.register(cors)
   // After fair-turns: otherwise refusing one key's flood would cause the delay for which every key is refused.
   await app.register(shedding)
   await app.register(storage)
@@ -117,5 +124,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
 declare module 'fastify' {
   interface FastifyInstance {
     config: Config
+    /** PATH_PREFIX, or ''. What a response says about paths begins with it. Absent on the metrics server. */
+    pathPrefix?: string
   }
 }

@@ -2,12 +2,16 @@ import { type Static, type TProperties, type TSchema, Type } from '@sinclair/typ
 import envSchema from 'env-schema'
 import { checkDatabaseUrl, DatabaseUrlError } from './lib/database-url.ts'
 import { nearest } from './lib/nearest.ts'
+import { parseOrigins } from './lib/origins.ts'
 import { parseSize } from './lib/size.ts'
 
 const MiB = 1024 * 1024
 
 /** Marks the settings that loadConfig reads with lib/size.ts. */
 const SIZE_TITLE = 'at least 1024 bytes: 67108864, 64MiB or 1.5GB (units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)'
+
+const PREFIX_TITLE =
+  'a path like /ingest, of letters, digits and any of - . _ ~, without a slash at its end; not one of Sluice, such as /v1'
 
 const bytes = (value: number | undefined, description: string) =>
   Type.Integer({ ...(value === undefined ? {} : { default: value }), minimum: 1024, title: SIZE_TITLE, description })
@@ -112,6 +116,21 @@ export const ConfigSchema = Type.Object({
     maximum: 65535,
     description: 'Port of /metrics, on the same address; 0 means any free port',
   }),
+  PATH_PREFIX: Type.Optional(
+    Type.String({
+      title: PREFIX_TITLE,
+      // A path of Sluice would be ambiguous: without the prefix, every path must stay as it is.
+      pattern: '^(?!/(?:v1|docs|healthz|readyz|openapi\\.json)(?:/|$))(?:/(?!\\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+$',
+      description:
+        'Path below which clients reach Sluice through a proxy, which may remove it or pass it on. All URLs in responses begin with it',
+    }),
+  ),
+  CORS_ORIGINS: Type.Optional(
+    Type.String({
+      title: 'origins like https://app.example.com, separated by commas, or *',
+      description: 'Web pages from these origins may call the API. Without it: none',
+    }),
+  ),
   LOG_LEVEL: Type.Union(
     ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map((level) => Type.Literal(level)),
     { default: 'info', description: 'Lowest level that is logged' },
@@ -295,6 +314,11 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
       if (!(error instanceof DatabaseUrlError)) throw error
       throw new ConfigError(`${name} ${error.message}`)
     }
+  }
+  try {
+    if (config.CORS_ORIGINS !== undefined) parseOrigins(config.CORS_ORIGINS)
+  } catch (error) {
+    throw new ConfigError(`CORS_ORIGINS ${(error as Error).message}`)
   }
   if (config.QUEUE_MAX_BYTES < config.MAX_BATCH_BYTES) {
     throw new ConfigError(

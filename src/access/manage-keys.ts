@@ -1,6 +1,8 @@
 import { insertKey, type KeyRow, selectKeys, setRevoked } from '../data/keys.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
+import { sqlstateOf } from '../postgres/sqlstate.ts'
 import type { Database } from '../postgres/tables.ts'
+import { Problem } from '../problems.ts'
 import type { KeyDocument } from '../schemas/keys.ts'
 import { generateKey, hashKey, SCOPES, type Scope } from './key.ts'
 
@@ -24,13 +26,13 @@ export async function issueKey(
   return { id, token, row }
 }
 
-/** Creates a key with this id and token. @returns the key as listKeys describes it, and its token */
+/** Creates a key with this id and token. @returns the key as listKeys describes it, and its token @throws Problem forbidden */
 export async function createKey(
   db: Database,
   request: KeyRequest,
   secret: { id: string; token: string },
 ): Promise<KeyDocument & { token: string }> {
-  const { token, row } = await issueKey(db, request, secret)
+  const { token, row } = await issueKey(db, request, secret).catch(explainRefusal)
   return { ...describe(row), token }
 }
 
@@ -39,9 +41,17 @@ export async function listKeys(db: Database): Promise<KeyDocument[]> {
   return (await selectKeys(db)).map(describe)
 }
 
-/** Revoking a key again keeps the time of the first revocation. @returns false if the key does not exist */
+/** Revoking a key again keeps the time of the first revocation. @returns false if the key does not exist @throws Problem forbidden */
 export function revokeKey(db: Database, id: string): Promise<boolean> {
-  return setRevoked(db, id)
+  return setRevoked(db, id).catch(explainRefusal)
+}
+
+/** An operator may take the right to change keys from the role of the API: src/README.md, "Roles". */
+function explainRefusal(error: unknown): never {
+  if (sqlstateOf(error) !== '42501') throw error
+  const detail =
+    'The role of this server in the database may not change API keys. Use "sluice keys" as the owner of the database.'
+  throw new Problem('forbidden', detail, { cause: error })
 }
 
 /** Makes sure that this token is a key with all scopes. A key that was revoked stays revoked. */

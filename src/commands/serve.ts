@@ -81,7 +81,7 @@ function listenProblem(error: NodeJS.ErrnoException, host: string, name: string,
 function firstRecord(app: FastifyInstance, key: string): string {
   const [address] = app.addresses() as AddressInfo[]
   const host = address?.family === 'IPv6' ? `[${address.address}]` : (address?.address ?? '')
-  const url = `http://${host.replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]')}:${address?.port}/v1/records`
+  const url = `http://${host.replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]')}:${address?.port}${app.pathPrefix}/v1/records`
   const record = '{"source":"shop","type":"order.placed","data":{"total":12.50}}'
   return `curl -sS ${url} -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
 }

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { breakBody } from '../lib/broken-body.ts'
 import { Problem } from '../problems.ts'
-import { type ParseError, toParseProblem } from './client-errors/parse-problem.ts'
+import { originOf, type ParseError, toParseProblem } from './client-errors/parse-problem.ts'
 import { PROBLEM_TYPE } from './problems.ts'
 
 /**
@@ -21,7 +21,7 @@ export default fp(
 
     app.decorate('onClientError', (error: ParseError, socket) => {
       if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) return void socket.destroy()
-      refuse(socket, toParseProblem(error))
+      refuse(socket, toParseProblem(error), undefined, originOf(error))
     })
     // Without a listener, Node.js closes the connection without a response.
     app.server.on('connect', ({ socket }: IncomingMessage) => {
@@ -30,16 +30,16 @@ export default fp(
       refuse(socket, new Problem('not_implemented', 'CONNECT is not supported: this server is not a proxy.'), 'CONNECT')
     })
 
-    function refuse(socket: Socket, problem: Problem, method?: string): void {
+    function refuse(socket: Socket, problem: Problem, method?: string, origin?: string): void {
       app.ignoreInput(socket)
       const response = last.get(socket)
       if (response === undefined || response.writableFinished) {
         // A body that nobody needs any more: its request already has its response.
         if (response?.req.complete === false) socket.destroySoon()
-        else respond(socket, problem, method)
+        else respond(socket, problem, method, origin)
       } else if (response.req.complete) {
         response.once('close', () => {
-          if (socket.writable) refuse(socket, problem, method)
+          if (socket.writable) refuse(socket, problem, method, origin)
         })
       } else {
         if (!response.headersSent) response.setHeader('connection', 'close')
@@ -48,7 +48,7 @@ export default fp(
       }
     }
 
-    function respond(socket: Socket, problem: Problem, method?: string): void {
+    function respond(socket: Socket, problem: Problem, method?: string, origin?: string): void {
       const { code, status } = problem
       const requestId = randomUUID()
       if (app.admitToLog(code)) app.log.info({ requestId, method, route: null, status, code }, 'request')
@@ -61,6 +61,7 @@ export default fp(
         `X-Request-Id: ${requestId}`,
         `Date: ${new Date().toUTCString()}`,
         'Connection: close',
+        ...Object.entries(app.corsHeaders?.(origin) ?? {}).map(([name, value]) => `${name}: ${value}`),
       ]
       socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
       socket.destroySoon()

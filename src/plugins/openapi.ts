@@ -77,8 +77,8 @@ export default fp(async function openapi(app: FastifyInstance) {
     },
     transformObject: (made) => ({
       ...('openapiObject' in made && (toStandard(made.openapiObject) as object)),
-      // Relative to the document: the service may have a path prefix, behind a proxy that removes it.
-      servers: [{ url: '.', description: 'This server' }],
+      // Relative to the document: behind a proxy, the service may have a prefix that it does not know.
+      servers: [{ url: app.pathPrefix || '.', description: 'This server' }],
     }),
     // Components are named by their $id.
     refResolver: { buildLocalReference: (json, _base, _fragment, index) => String(json.$id ?? `schema-${index}`) },
@@ -91,7 +91,10 @@ export default fp(async function openapi(app: FastifyInstance) {
     indexPrefix: '.',
     transformSpecificationClone: false,
     // This copy of the document is one folder deeper.
-    transformSpecification: (document) => ({ ...document, servers: [{ url: '..', description: 'This server' }] }),
+    transformSpecification: (document) => ({
+      ...document,
+      servers: [{ url: app.pathPrefix || '..', description: 'This server' }],
+    }),
     staticCSP: CONTENT_SECURITY_POLICY,
     uiConfig: { validatorUrl: null, tryItOutEnabled: true },
     // Hides the top bar, which has the library's logo and a field for other documents.

@@ -41,7 +41,7 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   request.server.pauseWithoutKey?.(request, reply)
   // The client may or may not send the body now: what arrives next could be the body or another request.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
-  const instance = before(request.url, '?')
+  const instance = `${request.server.pathPrefix ?? ''}${before(request.url, '?')}`
   const document = JSON.stringify(problem.toDocument(instance, request.id))
   reply.code(problem.status).headers(problem.headers).type(PROBLEM_TYPE)
   if (document.length < LARGE) void reply.send(document)

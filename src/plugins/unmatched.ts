@@ -40,10 +40,12 @@ export default fp(
     let allMethods = ''
 
     app.decorate('routeNotFound', ({ url }) => {
+      const { pathPrefix = '' } = app
       const path = before(url, '?')
       const more = path === '/metrics' ? ` ${METRICS}` : path.startsWith('/v1/records/') ? ` ${ONE_RECORD}` : ''
-      const detail = hint ?? `Did you mean ${nearestPath(path, paths)}?${more} /docs lists all paths.`
-      return new Problem('route_not_found', `There is no path ${shown(path)}. ${detail}`)
+      const detail =
+        hint ?? `Did you mean ${pathPrefix}${nearestPath(path, paths)}?${more} ${pathPrefix}/docs lists all paths.`
+      return new Problem('route_not_found', `There is no path ${shown(pathPrefix + path)}. ${detail}`)
     })
     app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
       if (request.method === 'OPTIONS' && request.url === '*') return describeServer(reply)

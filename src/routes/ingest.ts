@@ -81,7 +81,7 @@ const routes: FastifyPluginAsync = async (app) => {
       const response = await ingest(app.writer, { batch, bytes, key, preferences, totals, admit })
       request.counts = response.counts
       reply.code(response.status)
-      if (response.location !== undefined) reply.header('location', response.location)
+      if (response.location !== undefined) reply.header('location', `${app.pathPrefix}${response.location}`)
       const applied = preferenceApplied(preferences)
       if (applied !== undefined) reply.header('preference-applied', applied)
       const body = toBody(response.body)

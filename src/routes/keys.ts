@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { generateKey, type Key } from '../access/key.ts'
 import { idInKey } from '../access/key-hints.ts'
 import { createKey, listKeys, revokeKey } from '../access/manage-keys.ts'
@@ -97,10 +97,10 @@ const routes: FastifyPluginAsync = async (app) => {
     handler: whileReading<{ Params: { id: string } }>(async (request, reply, { signal }) => {
       const { id } = request.params
       const revoke = async () => {
-        if (!(await revokeKey(app.db.read, id))) throw unknown(id)
+        if (!(await revokeKey(app.db.read, id))) throw unknown(app, id)
       }
       // Ids have only these characters. PostgreSQL cannot store U+0000, which another text may contain.
-      if (!/^[\w-]+$/.test(id)) throw unknown(id)
+      if (!/^[\w-]+$/.test(id)) throw unknown(app, id)
       await change(request, signal, id, 'revoked', revoke)
       return reply.code(204).send()
     }),
@@ -140,10 +140,10 @@ export default routes
 
 const MAX_WAIT_MS = 5_000
 
-function unknown(text: string): Problem {
+function unknown({ pathPrefix }: FastifyInstance, text: string): Problem {
   const id = idInKey(text)
   const detail = id === undefined ? `There is no key ${quoted(text)}.` : `This is a key, not its id. Its id is ${id}.`
-  return new Problem('not_found', `${detail} GET /v1/keys lists all keys.`)
+  return new Problem('not_found', `${detail} GET ${pathPrefix}/v1/keys lists all keys.`)
 }
 
 /** Otherwise a key that is limited to some sources could create a key for all of them. @throws Problem forbidden */

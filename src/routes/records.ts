@@ -143,5 +143,5 @@ async function* watched(
 function nextUrl(request: FastifyRequest, cursor: string): string {
   const url = new URL(request.url, 'http://sluice.invalid')
   url.searchParams.set('cursor', cursor)
-  return `${url.pathname}${url.search}`
+  return `${request.server.pathPrefix}${url.pathname}${url.search}`
 }

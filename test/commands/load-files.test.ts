@@ -10,11 +10,10 @@ import { sendProblem, startStub } from '../helpers/proxy.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const FILES = join(root, 'test/fixtures/files')
 
-/** The commands of the chapter, as a person would paste them. */
+/** The commands of the manual, as a person would paste them. */
 async function readCommands(): Promise<string> {
-  const manual = await readFile(join(root, 'src/README.md'), 'utf8')
-  const chapter = manual.slice(manual.indexOf('## Loading files'), manual.indexOf('## Reading'))
-  return [...chapter.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block]) => block).join('')
+  const manual = await readFile(join(root, 'src/client/README.md'), 'utf8')
+  return [...manual.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block]) => block).join('')
 }
 
 async function paste(t: Test, { url, key }: Target, script: string): Promise<{ code: number; output: string }> {

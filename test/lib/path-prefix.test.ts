@@ -1,0 +1,18 @@
+import t from 'tap'
+import { removePrefix } from '../../src/lib/path-prefix.ts'
+
+t.test('the prefix is removed from targets below it, and only from those', async (t) => {
+  const targets: [target: string, rest: string][] = [
+    ['/ingest/v1/records?limit=1', '/v1/records?limit=1'],
+    ['/ingest/', '/'],
+    ['/ingest', '/'],
+    ['/ingest?x=/ingest', '/?x=/ingest'],
+    ['/ingest/v1/records/%2Fingest%2Fa/1', '/v1/records/%2Fingest%2Fa/1'],
+    ['/ingest/ingest/', '/ingest/'],
+    ['/ingestion/v1', '/ingestion/v1'],
+    ['/v1/records', '/v1/records'],
+    ['/Ingest/v1', '/Ingest/v1'],
+    ['*', '*'],
+  ]
+  for (const [target, rest] of targets) t.equal(removePrefix('/ingest', target), rest, target)
+})
