@@ -47,25 +47,32 @@ export class RowCutter {
     this.delimiter = Buffer.from(delimiter)
   }
 
-  /** @param line without its newline; undefined: it is too long. @throws Error with a sentence if the row is too long */
-  push(line: Buffer | undefined): CsvRow[] {
+  /**
+   * @param line without its newline; undefined: it is too long
+   * @param rows gets the rows that end with this line
+   * @throws Error with a sentence if the row is too long
+   */
+  push(line: Buffer | undefined, rows: CsvRow[]): void {
     if (line === undefined) throw this.#tooLong()
-    this.#add(line)
-    const isFaulty = this.#fault !== undefined
-    if (this.#size > MAX_LINE_BYTES && !this.#isSwallowing()) throw this.#tooLong()
-    if (this.#size > MAX_LINE_BYTES || (isFaulty && this.#isTimeToDecide() && this.#isSwallowing()))
-      return this.#refuseFirst()
-    return this.#isOpen ? [] : this.#take()
+    /** The lines to read, the next one last. */
+    const left = [line]
+    for (let next = left.pop(); next !== undefined; next = left.pop()) {
+      this.#add(next)
+      const isFaulty = this.#fault !== undefined
+      if (this.#size > MAX_LINE_BYTES && !this.#isSwallowing()) throw this.#tooLong()
+      if (this.#size > MAX_LINE_BYTES || (isFaulty && this.#isTimeToDecide() && this.#isSwallowing()))
+        for (const other of this.#refuseFirst(rows).reverse()) left.push(other)
+      else if (!this.#isOpen) this.#take(rows)
+    }
   }
 
-  /** @throws Error with a sentence if the last row is incomplete */
-  end(): CsvRow[] {
-    const rows: CsvRow[] = []
+  /** @param rows gets the last rows. @throws Error with a sentence if lines may be part of a row that is incomplete */
+  end(rows: CsvRow[]): void {
     while (this.#lines.length > 0) {
-      if (!this.#isSwallowing()) throw new Error(`a quote that opens on line ${this.reached + 1} is never closed`)
-      rows.push(...this.#refuseFirst())
+      if (!this.#isSwallowing() && !this.#isAlone())
+        throw new Error(`a quote that opens on line ${this.reached + 1} is never closed`)
+      for (const line of this.#refuseFirst(rows)) this.push(line, rows)
     }
-    return rows
   }
 
   #add(line: Buffer): void {
@@ -83,21 +90,21 @@ export class RowCutter {
   }
 
   /** The row is complete. */
-  #take(): CsvRow[] {
+  #take(rows: CsvRow[]): void {
     const original = withoutReturn(Buffer.concat(this.#lines.flatMap((line) => [line, NEWLINE]).slice(0, -1)))
     const row = { number: this.reached + 1, original, hasStray: this.#hasStray, fault: this.#fault }
     this.reached += this.#lines.length
     this.#reset()
-    return isBlank(original) ? [] : [row]
+    if (!isBlank(original)) rows.push(row)
   }
 
-  /** Refuses the first line alone, and reads the others again. */
-  #refuseFirst(): CsvRow[] {
+  /** Refuses the first line alone. @returns the others, to be read again */
+  #refuseFirst(rows: CsvRow[]): Buffer[] {
     const [first = Buffer.alloc(0), ...others] = this.#lines
     const fault = this.#firstFault ?? NEVER_CLOSED
     this.#reset()
-    const refused = { number: ++this.reached, original: withoutReturn(first), hasStray: false, fault }
-    return [refused, ...others.flatMap((line) => this.push(line))]
+    rows.push({ number: ++this.reached, original: withoutReturn(first), hasStray: false, fault })
+    return others
   }
 
   #reset(): void {
@@ -119,6 +126,11 @@ export class RowCutter {
   #isSwallowing(): boolean {
     const others = this.#lines.slice(1).filter((line) => !isBlank(line))
     return others.length > 0 && others.filter((line) => this.#isRow(line)).length >= others.length * MOST
+  }
+
+  /** Whether no line follows the first one, which is not the header. */
+  #isAlone(): boolean {
+    return this.columns !== undefined && this.#lines.slice(1).every(isBlank)
   }
 
   /** Whether a line, read alone, is a row, or begins one. In a single column, every text is a row. */

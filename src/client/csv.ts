@@ -4,7 +4,7 @@ import { checkHeaderLines, isExport, planHeader, readSeparator } from './csv-hea
 import { normalizeLineEnds } from './csv-line-ends.ts'
 import { planRecords, type ToRecord } from './csv-mapping.ts'
 import { type CsvRow, RowCutter } from './csv-rows.ts'
-import { cutLines, type FileFormat, type InputLine, NOT_UTF8 } from './lines.ts'
+import { cutLines, type FileFormat, type InputLine, NOT_UTF8, type Piece } from './lines.ts'
 import type { Cell, Mapping } from './mapping.ts'
 
 const NEWLINE = Buffer.from('\n')
@@ -24,21 +24,35 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
     let toRecord: ToRecord | undefined
     const { bytes: normal, restore, lineEnd } = await normalizeLineEnds(bytes)
     options.record_delimiter = lineEnd
-    for await (const lines of cutLines(normal)) yield toPiece(lines.flatMap((line) => takeHeader(cutter.push(line))))
-    yield toPiece(takeHeader(cutter.end()))
+    for await (const lines of cutLines(normal)) {
+      yield* cut((rows) => {
+        for (const line of lines) {
+          cutter.push(line, rows)
+          if (toRecord === undefined) takeHeader(rows)
+        }
+      })
+    }
+    yield* cut((rows) => {
+      cutter.end(rows)
+      if (toRecord === undefined) takeHeader(rows)
+    })
     if (toRecord === undefined) throw new Error('it is empty: CSV begins with a header')
 
-    /** The rows that are not the header. */
-    function takeHeader(cut: CsvRow[]): CsvRow[] {
-      const rows = cut.map((row) => ({ ...row, original: restore(row.original) }))
-      if (toRecord === undefined) readSeparatorOf(rows, cutter)
-      const header = toRecord === undefined ? rows.shift() : undefined
-      if (header !== undefined) toRecord = readHeader(header, cutter)
-      return rows
+    /** The rows before a fault are complete: they are a piece, and then the fault ends the input. */
+    function* cut(work: (rows: CsvRow[]) => void): Generator<Piece> {
+      const rows: CsvRow[] = []
+      try {
+        work(rows)
+      } finally {
+        if (toRecord !== undefined) yield { lines: toLines(rows, toRecord, restore), reached: cutter.reached }
+      }
     }
 
-    function toPiece(rows: CsvRow[]) {
-      return { lines: toRecord === undefined ? [] : toLines(rows, toRecord), reached: cutter.reached }
+    /** Removes the header from the rows. */
+    function takeHeader(rows: CsvRow[]): void {
+      readSeparatorOf(rows, cutter)
+      const header = rows.shift()
+      if (header !== undefined) toRecord = readHeader({ ...header, original: restore(header.original) }, cutter)
     }
   }
 
@@ -68,7 +82,9 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
     return plan
   }
 
-  function toLines(rows: CsvRow[], toRecord: ToRecord): InputLine[] {
+  /** @param restore gives the text of a row its original bytes back */
+  function toLines(cut: CsvRow[], toRecord: ToRecord, restore: (part: Buffer) => Buffer): InputLine[] {
+    const rows = cut.map((row) => ({ ...row, original: restore(row.original) }))
     const faults = rows.map(({ original, fault }) => fault ?? (isUtf8(original) ? undefined : NOT_UTF8))
     const parsed = parseRows(rows.filter((_, at) => faults[at] === undefined).map(({ original }) => original)).values()
     return rows.map(({ number, original }, at) => {

@@ -33,6 +33,9 @@ export interface Input {
   begun: { pieces: Piece[]; rest: AsyncGenerator<Piece> } | undefined
 }
 
+/** An input is damaged, incomplete, or not what the options say. Reading it again would fail again. */
+export class Unreadable extends Error {}
+
 /** The size of a read. Each one costs an iteration of the event loop. */
 const BLOCK_BYTES = 256 * 1024
 
@@ -97,8 +100,11 @@ async function* readPieces(input: Input, stop: AbortSignal): AsyncGenerator<Piec
     }
   } catch (error) {
     if (stop.aborted) return
-    const where = reached === 0 ? 'cannot be loaded' : `cannot be read beyond line ${reached}`
-    throw new Error(`${input.name} ${where}`, { cause: error })
+    const where =
+      input.records === 0
+        ? 'cannot be loaded'
+        : `cannot be read ${reached === 0 ? 'to its end' : `beyond line ${reached}`}`
+    throw new Unreadable(`${input.name} ${where}`, { cause: error })
   } finally {
     stop.removeEventListener('abort', end)
     stream.destroy()

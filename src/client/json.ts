@@ -14,8 +14,18 @@ const isSpace = (byte: number) => byte === SPACE || byte === NEWLINE || byte ===
 export const JSON_VALUES: FileFormat = {
   async *read(bytes) {
     const cutter = new ValueCutter()
-    for await (const chunk of bytes) yield cutter.push(chunk)
-    yield cutter.end()
+    for await (const chunk of bytes) yield* cut((lines) => cutter.push(chunk, lines))
+    yield* cut((lines) => cutter.end(lines))
+
+    /** The values before a fault are complete: they are a piece, and then the fault ends the input. */
+    function* cut(work: (lines: InputLine[]) => void): Generator<Piece> {
+      const lines: InputLine[] = []
+      try {
+        work(lines)
+      } finally {
+        yield { lines, reached: cutter.reached }
+      }
+    }
   },
 }
 
@@ -41,9 +51,13 @@ class ValueCutter {
   /** How many bytes of a byte order mark were skipped. Its full length: no byte order mark can follow. */
   #mark = 0
 
-  /** @throws if this cannot be JSON */
-  push(bytes: Buffer): Piece {
-    const lines: InputLine[] = []
+  /** The last line before a value that is not complete. */
+  get reached(): number {
+    return this.#state === 'between' ? this.#line - 1 : this.#valueLine - 1
+  }
+
+  /** @param lines gets the values that end in these bytes. @throws if this cannot be JSON */
+  push(bytes: Buffer, lines: InputLine[]): void {
     let start = 0
     for (let at = 0; at < bytes.length; at++) {
       const byte = bytes[at] as number
@@ -64,18 +78,17 @@ class ValueCutter {
         else if (byte === OPEN_ARRAY) this.#tryPage(bytes.subarray(start, at + 1))
       }
     }
-    if (this.#state === 'between') return { lines, reached: this.#line - 1 }
-    this.#keep(bytes.subarray(start))
-    return { lines, reached: this.#valueLine - 1 }
+    if (this.#state !== 'between') this.#keep(bytes.subarray(start))
   }
 
-  /** @throws if the input is incomplete */
-  end(): Piece {
+  /** @param lines gets the last value. @throws if the input is incomplete */
+  end(lines: InputLine[]): void {
     if (this.#state === 'tail') throw new Error(`it ends on line ${this.#line}, but the page is not closed`)
     if (this.#state === 'value') throw new Error(`it ends within the record that begins on line ${this.#valueLine}`)
-    const lines = this.#state === 'bare' ? [this.#take(Buffer.alloc(0))] : []
+    if (this.#state === 'bare') lines.push(this.#take(Buffer.alloc(0)))
     if (this.#inArray) throw new Error(`it ends on line ${this.#line}, but the array is not closed`)
-    return { lines, reached: this.#line }
+    // The last line may end without a newline.
+    this.#line++
   }
 
   /** Handles a byte outside of values. @returns whether a value begins here */

@@ -1,6 +1,6 @@
 import { cutChunks } from './chunks.ts'
 import type { Input } from './input.ts'
-import type { UnsendableLine } from './lines.ts'
+import type { InputLine, UnsendableLine } from './lines.ts'
 import { count, showProgress } from './progress.ts'
 import type { RejectedLines } from './rejected-lines.ts'
 import type { Server } from './server.ts'
@@ -41,7 +41,10 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
         if (stop.signal.aborted) return
         const stored = await storeLines(server, chunk, { stop: stop.signal, onWait: noteWait })
         tally.add(chunk, stored)
-        await rejected.add(chunk.input, [...chunk.unsendable.map(toRejected), ...stored.rejected].toSorted(byLine))
+        await rejected.add(
+          chunk.input,
+          [...chunk.lines.filter(isUnsendable).map(toRejected), ...stored.rejected].toSorted(byLine),
+        )
         byteOffset = Math.max(byteOffset, chunk.byteOffset)
         progress.update(byteOffset, describeProgress())
       }
@@ -64,6 +67,8 @@ export async function storeInputs(inputs: readonly Input[], server: Server, run:
     noted = text
   }
 }
+
+const isUnsendable = (line: InputLine) => line.reason !== undefined
 
 const toRejected = (line: UnsendableLine): RejectedLine => ({ line, reason: line.reason })
 

@@ -32,9 +32,10 @@ const TIMEOUT_MS = 120_000
  * @throws TryAgain if all tries failed; Refused if the request was refused and not its lines; AbortError if stopped
  */
 export async function storeLines(server: Server, chunk: RequestChunk, options: RetryOptions): Promise<Stored> {
-  if (chunk.lines.length === 0) return NOTHING
+  const sent = chunk.lines.filter(({ record }) => record !== undefined).length
+  if (sent === 0) return NOTHING
   const body = bodyOf(chunk)
-  const key = idempotencyKey(chunk, body)
+  const key = idempotencyKey(chunk)
   /** Lines that were created by tries that failed later, as far as their responses say. */
   let createdByFailedTries = 0
   let outcomeUnknown = false
@@ -43,7 +44,7 @@ export async function storeLines(server: Server, chunk: RequestChunk, options: R
       return await post(server, body, key)
     } catch (error) {
       // If all lines are rejected, the response is final for each of them. Otherwise the request is refused, for example its key.
-      if (error instanceof Refused && isReport(error.problem) && sum(error.problem.counts) === chunk.lines.length)
+      if (error instanceof Refused && isReport(error.problem) && sum(error.problem.counts) === sent)
         return error.problem
       if (error instanceof TryAgain && error.problem?.outcome !== 'not_written') {
         if (isReport(error.problem)) createdByFailedTries += error.problem.counts.created
@@ -53,10 +54,8 @@ export async function storeLines(server: Server, chunk: RequestChunk, options: R
     }
   }, options)
 
-  if (sum(report.counts) !== chunk.lines.length)
-    throw new Error(
-      `${server.url} received ${chunk.lines.length} records, but reported results for ${sum(report.counts)}`,
-    )
+  if (sum(report.counts) !== sent)
+    throw new Error(`${server.url} received ${sent} records, but reported results for ${sum(report.counts)}`)
   const createdEarlier = Math.min(createdByFailedTries, report.counts.duplicate)
   const { created, duplicate, conflict, rejected } = report.counts
   return {

@@ -32,7 +32,7 @@ export class Tally {
   /** Adds a chunk that is done. Chunks overtake each other: `reached` moves only when all earlier chunks are done. */
   add(chunk: RequestChunk, { counts, unlisted, outcomeUnknown }: Stored): void {
     for (const status of Object.keys(counts) as (keyof Counts)[]) this.counts[status] += counts[status]
-    this.counts.rejected += chunk.unsendable.length
+    this.counts.rejected += chunk.lines.filter(({ reason }) => reason !== undefined).length
     this.lines += chunk.reached - chunk.after
     this.unlisted += unlisted
     if (outcomeUnknown) this.possiblyCreated += counts.duplicate

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { FORMAT_NAMES } from '../client/input.ts'
+import { FORMAT_NAMES, Unreadable } from '../client/input.ts'
 import { count } from '../client/progress.ts'
 import { openRejectedLines, reasonsOf } from '../client/rejected-lines.ts'
 import { urlOption } from '../client/server.ts'
@@ -37,8 +37,9 @@ A time must be RFC 3339 (2026-01-31T12:00:00Z), unless --time-format says how it
 A date with a time of day but without an offset from UTC needs --time-zone, such as Europe/Berlin or UTC.
 
 Loading the same input again stores nothing twice. Records are identified by (source, id). A record without an id gets
-one that depends on its line number and the lines around it. So if an input has records without ids and was loaded in
-part, do not edit it: write the rejected lines to a file with --rejected, correct them, and load that file.
+one that depends on its line number and the lines around it, as they are in the input. So the same input can be loaded
+again with other options, such as --null or --time-format. But if it has records without ids and was loaded in part, do
+not edit it: write the rejected lines to a file with --rejected, correct them, and load that file.
 
   sluice load orders.ndjson
   sluice load people.json --set source=crm --set type=person --map id=number --set batch=import-7
@@ -121,14 +122,20 @@ function describeEnd(failure: unknown, { reached }: Tally): string {
   const why = failure === undefined ? 'Interrupted' : explain(failure)
   if (reached === undefined) return why
   const progress = `Everything up to line ${count(reached.line)} of ${reached.name} is processed`
-  return `${why}. ${progress}. To continue, run the same command again. Records that are stored will be duplicates`
+  const first = failure instanceof Unreadable ? 'correct the file after that line, and ' : ''
+  return `${why}. ${progress}. To continue, ${first}run the same command again. Records that are stored will be duplicates`
 }
 
 function describeNotStored({ notStored, unlisted }: Tally, rejected: string | undefined): string {
   const where = rejected === undefined ? '' : `: they are in ${rejected}, and the reasons in ${reasonsOf(rejected)}`
   const rest = unlisted === 0 ? '' : `. The server counted ${count(unlisted)} of them without listing them`
-  return `${count(notStored)} records were not stored${where}${rest}`
+  const file = rejected === undefined ? 'the file that --rejected FILE writes' : rejected
+  return `${count(notStored)} records were not stored${where}${rest}. ${KEEP} correct ${file}`
 }
+
+/** Options may change: ids do not depend on them. */
+const KEEP =
+  'With other options, load the same input again: nothing is stored twice. To correct lines, do not edit the input, because records without an id would be stored twice:'
 
 const perhaps = (duplicates: number) =>
   `This run may have created up to ${count(duplicates)} of the duplicates, because a connection broke before the response`

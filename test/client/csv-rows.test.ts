@@ -76,16 +76,28 @@ t.test('a refused row keeps its bytes', async (t) => {
 })
 
 t.test('a file that is cut off within a quoted cell is an error, and no part of the cell becomes a row', async (t) => {
-  for (const text of ['a,b\n1,"x', 'a,b\n1,"x\ny, z\nw', 'a\n"x\ny\n'])
+  for (const text of ['a,b\n1,"x\ny, z\nw', 'a\n"x\ny\n'])
     await t.rejects(read(text), { message: 'a quote that opens on line 2 is never closed' }, JSON.stringify(text))
 })
 
-t.test('a quote that is never closed in a large file does not end the run', async (t) => {
-  const rows = `2,${'y'.repeat(1000)}\n`.repeat(20_000)
-  const found = await read(`a,b\n1,"x\n${rows}`, 256 * 1024)
-  t.equal(found[0]?.is, NEVER_CLOSED)
-  t.equal(found.length, 20_001)
-  t.ok(found.slice(1).every(({ is }) => Array.isArray(is)))
+t.test('a quote that is never closed in a large file, or in one with many rows, does not end the run', async (t) => {
+  for (const [length, count] of [
+    [1000, 20_000],
+    [1, 200_000],
+  ] as const) {
+    const rows = `2,${'y'.repeat(length)}\n`.repeat(count)
+    const found = await read(`a,b\n1,"x\n${rows}`, 256 * 1024)
+    t.equal(found[0]?.is, NEVER_CLOSED)
+    t.equal(found.length, count + 1)
+    t.ok(found.slice(1).every(({ is }) => Array.isArray(is)))
+  }
+})
+
+t.test('a quote that is never closed in the last line is that line alone', async (t) => {
+  for (const end of ['', '\n', '\r\n', '\n\n \n']) {
+    const found = await read(`a,b\n1,x\n2,"y${end}`)
+    t.match(found, [{ is: ['1', 'x'] }, { number: 3, is: NEVER_CLOSED, original: '2,"y' }], JSON.stringify(end))
+  }
 })
 
 t.test('the delimiter decides where a cell begins, also after a sep= line, and in more than one byte', async (t) => {
