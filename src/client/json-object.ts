@@ -1,6 +1,6 @@
 import { nameAt, skipSpace } from '../lib/json/extent.ts'
-import { notJson } from '../lib/json/parse.ts'
-import { JsonWalk, MAX_DEPTH_WALKED } from '../lib/json/walk.ts'
+import { jsonFault } from '../lib/json/parse.ts'
+import { JsonWalk } from '../lib/json/walk.ts'
 
 /** A member of an object, as in the text: nothing is parsed, so that numbers keep their digits. */
 export interface ObjectMember {
@@ -14,9 +14,8 @@ export interface ObjectMember {
 export function readObject(text: string): { members: ObjectMember[] } | { reason: string } {
   const walk = new JsonWalk(text, 0, Number.POSITIVE_INFINITY)
   walk.run(text.length + 1)
-  const end = walk.fault ?? skipSpace(text, walk.end)
-  if (walk.deepest > MAX_DEPTH_WALKED) return { reason: 'It is nested too deeply.' }
-  if (end < text.length || walk.fault !== undefined) return { reason: notJson(text, end, 'record').detail }
+  const fault = jsonFault(walk, text, 'record')
+  if (fault !== undefined) return { reason: fault.detail }
   if (text.charAt(skipSpace(text, 0)) !== '{') return { reason: 'It is not a JSON object.' }
   const members = walk.members.map(({ nameStart, valueStart, valueEnd }) => ({
     name: nameAt(text, nameStart),

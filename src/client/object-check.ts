@@ -3,6 +3,7 @@ import { type ObjectMember, readObject, valueAt } from './json-object.ts'
 import type { InputLine } from './lines.ts'
 import { attributesOf, findCaseFault, type Mapping, makeUnfit, shell, Unfit } from './mapping.ts'
 import { isOfData } from './object-mapping.ts'
+import { checkWrapper } from './object-wrapper.ts'
 
 /**
  * Checks the first objects of an input.
@@ -20,10 +21,9 @@ export function checkObjects(lines: readonly InputLine[], mapping: Mapping, isLi
     const read = record === undefined ? undefined : readObject(record.toString())
     return read === undefined || 'reason' in read ? [] : [read.members]
   })
-  if (objects.length === 0) {
-    const hint = begin.startsWith('{') ? 'json if an object has several lines' : 'csv or --format tsv if it is that'
-    throw new Error(`it has no JSON object, and begins with ${quoted(begin)}. Use --format ${hint}`)
-  }
+  if (objects.length === 0) throw noObjects(first, begin, isLines)
+  const [only] = objects
+  if (lines.length === 1 && only !== undefined) checkWrapper(only, mapping)
   const attributes = attributesOf(mapping)
   const isKnown = (name: string) => objects.some((members) => hasValue(members, attributes.get(name) ?? ''))
   const wrong = [...attributes].filter(([name]) => mapping.map.has(name) && !isKnown(name))
@@ -37,6 +37,26 @@ export function checkObjects(lines: readonly InputLine[], mapping: Mapping, isLi
     ...faults.flatMap(([name, fault]) => (fault === undefined ? [] : [`its member ${quoted(name)} ${fault}`])),
   ]
   if (problems.length + missing.length > 0) throw makeUnfit(problems, missing, 'member', names)
+}
+
+function noObjects({ record, reason }: InputLine, begin: string, isLines: boolean): Error {
+  if (begin.startsWith('{')) {
+    const read = record === undefined ? { reason } : readObject(record.toString())
+    return new Error(`its first object cannot be read. ${'reason' in read ? read.reason : ''}`)
+  }
+  const what = `it has no JSON object, and begins with ${quoted(begin)}`
+  if (!isLines && begin.startsWith('['))
+    return new Error(`${what}. If its arrays are rows: jq -r '.[] | @csv' FILE | sluice load - --format csv …`)
+  return new Error(isJson(record) ? what : `${what}. Use --format csv or --format tsv if it is that`)
+}
+
+function isJson(text: Buffer | undefined): boolean {
+  try {
+    JSON.parse(String(text))
+    return true
+  } catch {
+    return false
+  }
 }
 
 function hasValue(members: readonly ObjectMember[], from: string): boolean {

@@ -42,7 +42,8 @@ async function takeSample(pieces: AsyncIterator<Piece>): Promise<{ sample: Piece
   const sample: Piece[] = []
   let [lines, bytes] = [0, 0]
   try {
-    while (lines < SAMPLE_LINES && bytes < SAMPLE_BYTES) {
+    // Whether an object is alone matters.
+    while (lines < 2 || (lines < SAMPLE_LINES && bytes < SAMPLE_BYTES)) {
       const { value, done } = await pieces.next()
       if (done === true) break
       sample.push(value)

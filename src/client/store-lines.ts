@@ -1,7 +1,9 @@
+import { isUtf8 } from 'node:buffer'
 import { zstdCompressSync } from 'node:zlib'
 import { quoted } from '../lib/printable.ts'
 import type { Counts } from '../schemas/results.ts'
 import { bodyOf, idempotencyKey, type RequestChunk } from './chunks.ts'
+import { readObject } from './json-object.ts'
 import type { InputLine, SendableLine } from './lines.ts'
 import { type RetryOptions, retry } from './retry.ts'
 import { notSluiceError, type ProblemDocument, Refused, readText, type Server, send, TryAgain } from './server.ts'
@@ -69,20 +71,18 @@ export async function storeLines(server: Server, chunk: RequestChunk, options: R
   }
 }
 
-/** What the server says of a line of the request, for a line of a file. Its number there is known, and it is not sent by hand. */
-const ofFile = (detail: string) =>
-  detail
-    .replace(/ at line \d+, column /, ' at column ')
-    .replace('send it with Content-Type: application/json', 'use --format json')
-/** The server's reason. For a time, it says what an option would do. */
+/** Why a line was rejected, as a sentence. What is wrong with its JSON is said with its place in the file; for a time, what an option would do. */
 function explainRejection({ pointer, detail }: LinesReport['rejections'][number], { record }: SendableLine): string {
-  if (pointer === undefined || pointer === '') return ofFile(detail)
+  if (pointer === undefined || pointer === '') {
+    const read = readObject(record.toString())
+    return 'reason' in read && isUtf8(record) ? read.reason : detail
+  }
   const time = pointer === '/time' ? (JSON.parse(record.toString()) as { time?: unknown }).time : undefined
   const hint =
     typeof time === 'string' || typeof time === 'number'
       ? ` It is ${quoted(String(time))}. ${suggestTimeFormat(String(time))}`
       : ''
-  return `${pointer}: ${ofFile(detail)}${hint}`
+  return `${pointer}: ${detail}${hint}`
 }
 
 const NOTHING: Stored = {

@@ -9,8 +9,11 @@ t.test(
     const file = await write(t, 'orders.ndjson', '\n\n{"source":"s","type":"t","id":"1"}\n{"a":NaN}\n[\n')
     const { code, stderr } = await load(t, server, [file])
     t.equal(code, 1)
-    t.match(stderr, /orders\.ndjson:4: The line is not JSON: the error is at column 6\. JSON has no NaN: use null/)
-    t.match(stderr, /orders\.ndjson:5: The line is not JSON: it ends too early\. .* use --format json\./)
+    t.match(
+      stderr,
+      /orders\.ndjson:4: The record is not JSON: the error is at character 6 of it\. JSON has no NaN: use null/,
+    )
+    t.match(stderr, /orders\.ndjson:5: The record is not JSON: it ends too early\. .* use --format json\./)
     t.notMatch(stderr, 'at line')
   },
 )

@@ -61,7 +61,7 @@ export function throwFault(fault: JsonFault | undefined): void {
   if (fault !== undefined) throw new Problem(fault.code, fault.detail)
 }
 
-/** What a text is: the number of a line in its stream, a whole body, a record of a file, or a value in another place. */
+/** What a text is: the number of a line in its stream, a whole body, a record of a file whose line is said elsewhere, or another value. */
 type Place = number | 'body' | 'record' | 'value'
 
 export const jsonFault = (walk: JsonWalk, text: string, place: Place = 'body'): JsonFault | undefined =>
@@ -90,7 +90,9 @@ export function notJson(text: string, index: number, place: Place = 'body', hint
   const name = nameOf(place)
   const { start, end } = ADVICE[name]
   const isEnd = index >= text.length
-  const where = isEnd ? 'it ends too early' : `the error is at ${lineAndColumn(text, index, place)}`
+  const where = isEnd
+    ? 'it ends too early'
+    : `the error is at ${place === 'record' ? `character ${index + 1} of it` : lineAndColumn(text, index, place)}`
   // In UTF-16, every second byte is zero.
   const isAlmostJson = /^\s*[[{](?!\0)/.test(text)
   const advice = isAlmostJson ? (hint ?? (isEnd ? end : syntaxHint(text, index))) : (textHint(text) ?? start)
@@ -123,9 +125,9 @@ const ADVICE = {
   },
   record: {
     start: 'A record must be a JSON object, such as {"number":7,"total":12.5}',
-    end: 'A quote or a bracket is not closed',
-    second: 'Another value begins there. In NDJSON, each record needs its own line',
-    after: 'Nothing may follow the end of the record',
+    end: 'A quote or a bracket is not closed. If a record or an array takes several lines, use --format json',
+    second: 'Another value begins there. Begin a line for each record, or use --format json',
+    after: 'Nothing may follow the end of the record, not even a comma',
   },
   value: {
     start: 'Text needs double quotes, such as "shop"; an object is such as {"total":12.5}',
