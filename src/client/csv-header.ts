@@ -1,10 +1,10 @@
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import { findCaseFault, type Mapping, Unfit } from './mapping.ts'
 import { isOfData } from './object-mapping.ts'
 
 /** The characters that programs write between cells. */
-const DELIMITERS = [',', ';', '\t', '|']
+export const DELIMITERS = [',', ';', '\t', '|']
 
 /** The first line of a file that Excel writes or reads: it says what is between cells, and is not a row. */
 export const readSeparator = (line: Buffer): string | undefined => /^"?sep=([^"\r\n])"?$/i.exec(line.toString())?.[1]
@@ -32,26 +32,33 @@ export function planHeader<Plan>(
 ): Plan {
   const [only = ''] = names
   const other = DELIMITERS.find((one) => one !== delimiter && names.length === 1 && only.includes(one))
-  const word = other === '\t' ? 'tab' : `'${other}'`
+  const options = other === undefined ? [] : delimiterOption(other)
   const faults =
-    other === undefined
-      ? names.flatMap((name, at) => describeFault(name, at, names, mapping, exported))
-      : [
-          `its header is a single column, ${quoted(only)}. If the cells are separated by ${quoted(other)}, use --delimiter ${word}`,
+    other !== undefined
+      ? [
+          `its header is a single column, ${quoted(only)}. If the cells are separated by ${quoted(other)}, use --delimiter ${delimiterWord(other)}`,
         ]
+      : names.length === 1 && /\S {2,}\S/.test(only) && !isMentioned(only, mapping)
+        ? [`its header is a single column, ${quoted(only)}. If the cells are separated by several spaces, ${BY_SPACES}`]
+        : names.flatMap((name, at) => describeFault(name, at, names, mapping, exported))
   try {
     const planned = plan(other === undefined ? names : only.split(other))
     if (faults.length === 0) return planned
   } catch (error) {
     if (faults.length === 0) throw error
     if (error instanceof Unfit) faults.push(error.message)
-    throw new Unfit(faults.join('; '), [...optionOf(other), ...(error instanceof Unfit ? error.options : [])])
+    throw new Unfit(faults.join('; '), [...options, ...(error instanceof Unfit ? error.options : [])])
   }
-  throw new Unfit(faults.join('; '), optionOf(other))
+  throw new Unfit(faults.join('; '), options)
 }
 
-const optionOf = (delimiter: string | undefined) =>
-  delimiter === undefined ? [] : ['--delimiter', delimiter === '\t' ? 'tab' : delimiter]
+/** A delimiter in a sentence, in which the quotes tell it from the punctuation. */
+export const delimiterWord = (delimiter: string) => (delimiter === '\t' ? 'tab' : `'${delimiter}'`)
+
+/** The option for a delimiter, as words of a command. */
+export const delimiterOption = (delimiter: string) => ['--delimiter', delimiter === '\t' ? 'tab' : delimiter]
+
+const BY_SPACES = "use: awk '{$1=$1; print}' FILE | sluice load - --format csv --delimiter ' ' …"
 
 function describeFault(
   name: string,
@@ -60,15 +67,36 @@ function describeFault(
   mapping: Mapping,
   exported: boolean,
 ): string[] {
-  const why = faultOf(name, names.indexOf(name) !== at, mapping) ?? (exported ? undefined : lossOf(name, mapping))
+  const why =
+    nameFault(names, at) ??
+    faultOf(name, names.indexOf(name) !== at, mapping) ??
+    (exported ? undefined : lossOf(name, mapping))
   return why === undefined ? [] : [`its column ${at + 1}${name === '' ? '' : `, ${quoted(name)},`} ${why}`]
 }
 
+/** What to do about a column without a name, by the programs that write such files. */
+function nameFault(names: readonly string[], at: number): string | undefined {
+  if (names[at]?.trim() !== '') return undefined
+  const unnamed = names.filter((name) => name.trim() === '').length
+  const isLast = names.slice(at).every((name) => name.trim() === '')
+  const advice =
+    unnamed > 1 && unnamed >= names.length / 2
+      ? LATER_HEADER
+      : at === 0
+        ? '. If it is the index of pandas, write the file with to_csv(index=False), or name it with index_label'
+        : isLast
+          ? ". If each line ends with a delimiter, remove it: sed 's/,$//' FILE | sluice load - --format csv …"
+          : ''
+  return `has no name in the header${advice}`
+}
+
+export const LATER_HEADER =
+  '. If the header is on a later line, such as the third one: tail -n +3 FILE | sluice load - --format csv …'
+
 /** What is wrong with the name of a column. A name that an option mentions is meant as it is. */
 function faultOf(name: string, isRepeated: boolean, mapping: Mapping): string | undefined {
-  if (name.trim() === '') return 'has no name in the header'
   if (isRepeated) return 'has the same name as an earlier one'
-  if (/[\p{Cc}\ufeff\ufffd]/u.test(name)) return 'has a control character in its name'
+  if (INVISIBLE.test(name)) return 'has a character in its name that cannot be seen. Remove it'
   if (isMentioned(name, mapping)) return undefined
   if (name !== name.trim()) return 'has a name that begins or ends with a space. Remove the space'
   if (isData(name))
@@ -76,8 +104,11 @@ function faultOf(name: string, isRepeated: boolean, mapping: Mapping): string | 
   return findCaseFault(name, [], mapping)
 }
 
+/** A joiner (U+200C, U+200D) within a name is part of a word, or of an emoji. */
+const INVISIBLE = /[\p{Cc}\ufffd]|(?![\u200c\u200d])\p{Cf}|^[\u200c\u200d]|[\u200c\u200d]$/u
+
 /** Whether an option names this column. */
-const isMentioned = (name: string, { map, json, numbers }: Mapping) =>
+export const isMentioned = (name: string, { map, json, numbers }: Mapping) =>
   json.has(name) || numbers?.has(name) || [...map.values()].includes(name)
 
 /** What is wrong with a column that has its own meaning in an export, but would become a member of data here. */

@@ -1,4 +1,4 @@
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { cellReader, type ReadCell, readJson } from './csv-values.ts'
 import { attributesOf, type Cell, constantsOf, type Mapping, makeUnfit, member, PAYLOADS } from './mapping.ts'
 import { planObjects } from './object-mapping.ts'

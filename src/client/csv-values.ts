@@ -1,4 +1,4 @@
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { type Cell, type Decimal, type Mapping, shell } from './mapping.ts'
 
 interface Column {
@@ -24,7 +24,7 @@ export function cellReader({ name }: Column, { json, numbers, nulls, decimal = '
     const number = toNumber(cell.trim(), decimal)
     return number === undefined
       ? {
-          reason: `${shown(cell)} in the column ${quoted(name)} is not a number. ${suggestForNumber(cell.trim(), name, decimal)}`,
+          reason: `${quoted(cell)} in the column ${quoted(name)} is not a number. ${suggestForNumber(cell.trim(), name, decimal)}`,
         }
       : { json: number }
   }
@@ -38,7 +38,7 @@ export function readJson(cell: string, column: string): ReturnType<ReadCell> {
     // In JSON a newline is white space, because strings cannot contain it.
     return { json: cell.replaceAll(/[\r\n]/g, ' ').trim() }
   } catch {
-    return { reason: `${shown(cell)} in the column ${quoted(column)} is not JSON. ${suggestForJson(cell, column)}` }
+    return { reason: `${quoted(cell)} in the column ${quoted(column)} is not JSON. ${suggestForJson(cell, column)}` }
   }
 }
 
@@ -78,5 +78,3 @@ const isNoValue = (text: string) =>
   /^(?:null|none|nil|nan|n\/?a|#n\/a|undefined|[+-]?inf(?:inity)?|-+|\\n|\?)$/i.test(text)
 
 const noValue = (cell: string) => `If it means that there is no value, use --null ${shell(cell)}.`
-
-const shown = (cell: string) => quoted(cell.length > 40 ? `${cell.slice(0, 40)}…` : cell)

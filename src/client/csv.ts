@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { type Options, parse } from 'csv-parse/sync'
+import { checkFirstRow } from './csv-first-row.ts'
 import { checkHeaderLines, isExport, planHeader, readSeparator } from './csv-header.ts'
 import { normalizeLineEnds } from './csv-line-ends.ts'
 import { planRecords, type ToRecord } from './csv-mapping.ts'
@@ -13,10 +14,13 @@ export const DEFAULT_DELIMITER = ','
 /**
  * CSV (RFC 4180) with a header. The text is cut into rows before they are parsed, so that each wrong row is rejected alone, with
  * its line number and its text.
+ * @param isGiven whether an option names the delimiter, so that it is not doubted
  */
-export function csv(delimiter: string, mapping: Mapping): FileFormat {
+export function csv(delimiter: string, mapping: Mapping, isGiven = false): FileFormat {
   const options: Options = { delimiter, record_delimiter: '\n', relax_column_count: true, relax_quotes: true }
   const format: FileFormat = { read, header: undefined }
+  /** The header, until it was compared with a row. */
+  let unchecked: { text: string; cells: readonly Cell[] } | undefined
   return format
 
   async function* read(bytes: AsyncIterable<Buffer>) {
@@ -79,6 +83,7 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
     )
     format.header = Buffer.concat([...(format.header === undefined ? [] : [format.header, NEWLINE]), original])
     cutter.columns = names.length
+    if (!exported) unchecked = { text: original.toString(), cells: names }
     return plan
   }
 
@@ -86,7 +91,15 @@ export function csv(delimiter: string, mapping: Mapping): FileFormat {
   function toLines(cut: CsvRow[], toRecord: ToRecord, restore: (part: Buffer) => Buffer): InputLine[] {
     const rows = cut.map((row) => ({ ...row, original: restore(row.original) }))
     const faults = rows.map(({ original, fault }) => fault ?? (isUtf8(original) ? undefined : NOT_UTF8))
-    const parsed = parseRows(rows.filter((_, at) => faults[at] === undefined).map(({ original }) => original)).values()
+    const good = rows.filter((_, at) => faults[at] === undefined)
+    const found = parseRows(good.map(({ original }) => original))
+    const [first] = found
+    if (unchecked !== undefined && first !== undefined) {
+      const text = String(good[0]?.original)
+      checkFirstRow(unchecked, { text, cells: first }, isGiven ? undefined : (options.delimiter as string), mapping)
+      unchecked = undefined
+    }
+    const parsed = found.values()
     return rows.map(({ number, original }, at) => {
       const reason = faults[at]
       if (reason !== undefined) return { number, original, reason }

@@ -48,7 +48,8 @@ export async function openInput(name: string, options: InputOptions): Promise<In
 }
 
 function makeFormat(name: FileFormatName, { delimiter, mapping }: InputOptions): FileFormat {
-  if (name === 'csv' || name === 'tsv') return csv(delimiter ?? (name === 'csv' ? DEFAULT_DELIMITER : '\t'), mapping)
+  if (name === 'csv' || name === 'tsv')
+    return csv(delimiter ?? (name === 'csv' ? DEFAULT_DELIMITER : '\t'), mapping, delimiter !== undefined)
   return objects(name === 'json' ? JSON_VALUES : NDJSON, mapping)
 }
 

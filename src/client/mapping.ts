@@ -1,4 +1,5 @@
-import { printable, quoted } from '../lib/printable.ts'
+import { printable } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import type { TimeReader } from './times.ts'
 
 /** How the columns of a CSV file, or the members of objects, become records. Both are given by name. */

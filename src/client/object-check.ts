@@ -1,4 +1,4 @@
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { type ObjectMember, readObject, valueAt } from './json-object.ts'
 import type { InputLine } from './lines.ts'
 import { attributesOf, findCaseFault, type Mapping, makeUnfit, shell, Unfit } from './mapping.ts'

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { type ObjectMember, RepeatedName, readObject, valueAt } from './json-object.ts'
 import { NOT_UTF8 } from './lines.ts'
 import { ATTRIBUTES, attributesOf, constantsOf, type Mapping, member, PAYLOADS } from './mapping.ts'
@@ -58,8 +58,8 @@ function fromData(mapping: Mapping): (members: readonly ObjectMember[]) => Made 
     for (const [name, from] of attributes) {
       const value = valueAt(members, from)
       // A made-up id would hide the mistake: the same object, loaded again from another file, would be another record.
-      if (value === undefined && (name === 'source' || name === 'type' || (name === 'id' && map.has(name))))
-        return { reason: `It has no member ${quoted(from)}, which is the ${name}.` }
+      if (isAbsent(value) && (name === 'source' || name === 'type' || (name === 'id' && map.has(name))))
+        return { reason: `It has no value of ${quoted(from)}, which is the ${name}.` }
       const read = readAttribute(name, from, value, mapping)
       if ('reason' in read) return read
       parts.push(...read.texts)
@@ -94,6 +94,13 @@ const ALREADY_A_RECORD =
   'It looks like a record that has data already. Use --map data=data if this is the data, or --map data= if the whole object is.'
 
 /**
+ * CloudEvents JSON format, section 2.2: an attribute that is null counts as absent. An attribute is never empty text, so this is
+ * how a program writes that it has no value, as in a cell of CSV.
+ */
+const isAbsent = (value: string | undefined): value is undefined | 'null' | '""' =>
+  value === undefined || value === 'null' || value === '""'
+
+/**
  * The member of the record for an attribute; none if the object has no value for it.
  * @param from the member or pointer in the object
  */
@@ -104,8 +111,7 @@ function readAttribute(
   { readTime }: Mapping,
 ): { texts: string[] } | { reason: string } {
   if (name === 'data') return { texts: value === undefined ? [] : [member(name, value)] }
-  // CloudEvents JSON format, section 2.2: an attribute that is null counts as absent.
-  if (value === undefined || value === 'null') return { texts: [] }
+  if (isAbsent(value)) return { texts: [] }
   if (value.startsWith('{') || value.startsWith('['))
     return { reason: `${quoted(from)} is an ${value.startsWith('{') ? 'object' : 'array'}, but ${name} is text.` }
   const token = value.startsWith('"') ? value : `"${value}"`

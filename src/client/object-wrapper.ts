@@ -1,4 +1,5 @@
-import { quoted } from '../lib/printable.ts'
+import { printable } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { type ObjectMember, readObject } from './json-object.ts'
 import type { Mapping } from './mapping.ts'
 
@@ -43,4 +44,4 @@ function findRecords(members: readonly ObjectMember[], levels: number): string[]
 
 /** A step of a jq filter. */
 const step = (name: string, at: number) =>
-  /^[A-Za-z_]\w*$/.test(name) ? `.${name}` : `${at === 0 ? '.' : ''}[${quoted(name)}]`
+  /^[A-Za-z_]\w*$/.test(name) ? `.${name}` : `${at === 0 ? '.' : ''}[${printable(JSON.stringify(name))}]`

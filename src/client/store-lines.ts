@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { zstdCompressSync } from 'node:zlib'
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import type { Counts } from '../schemas/results.ts'
 import { bodyOf, idempotencyKey, type RequestChunk } from './chunks.ts'
 import { readObject } from './json-object.ts'

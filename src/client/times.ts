@@ -1,4 +1,4 @@
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../lib/quoted.ts'
 import { parseTime } from '../lib/rfc3339.ts'
 import { type Clock, compilePattern, suggestPattern } from './time-patterns.ts'
 

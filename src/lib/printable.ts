@@ -10,6 +10,3 @@ const SHORT: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 export function printable(text: string): string {
   return text.replaceAll(UNPRINTABLE, (one) => SHORT[one] ?? `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
-
-/** A text in quotes, as in JSON, to be part of a sentence. */
-export const quoted = (text: string): string => printable(JSON.stringify(text))

@@ -6,21 +6,27 @@ import { MAX_LINE_BYTES } from '../../src/client/lines.ts'
 import type { Mapping } from '../../src/client/mapping.ts'
 import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
 
-type Options = { map?: Record<string, string>; set?: Record<string, string>; json?: string[]; delimiter?: string }
+interface Options {
+  map?: Record<string, string>
+  set?: Record<string, string>
+  json?: string[]
+  delimiter?: string
+  isGiven?: boolean
+}
 
 /** Both attributes that every record needs. */
 const SET = { source: 's', type: 't' }
 
 /** The records of a text, or why one is none. The text is read in blocks of this many bytes. */
 async function read(text: string | Buffer, options: Options = { set: SET }, size = 1): Promise<string[]> {
-  const { map = {}, set = {}, json = [], delimiter = ',' } = options
+  const { map = {}, set = {}, json = [], delimiter = ',', isGiven = false } = options
   const mapping: Mapping = { map: new Map(Object.entries(map)), set: new Map(Object.entries(set)), json: new Set(json) }
   const bytes = Buffer.from(text)
   async function* blocks() {
     for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
   }
   const found: string[] = []
-  for await (const { lines } of csv(delimiter, mapping).read(checkEncoding(blocks())))
+  for await (const { lines } of csv(delimiter, mapping, isGiven).read(checkEncoding(blocks())))
     for (const { record, reason } of lines) found.push(reason ?? String(record))
   return found
 }
@@ -50,11 +56,31 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
     ['a,"b\rc"\n1,2\n', /^its header spans [34] lines, so it may contain rows/],
     ['a,,c\n1,2,3\n', 'its column 2 has no name in the header'],
     ['a, ,c\n1,2,3\n', 'its column 2, " ", has no name in the header'],
-    ['a,b,\n1,2,\n', 'its column 3 has no name in the header'],
-    [',,\n1,2,3\n', 'its column 1 has no name in the header'],
+    ['a,b,\n1,2,\n', /^its column 3 has no name in the header\. If each line ends with a delimiter, remove it: sed/],
+    [
+      ',a,b\n0,2,3\n',
+      /^its column 1 has no name in the header\. If it is the index of pandas, .*to_csv\(index=False\)/,
+    ],
+    [
+      'Report,,\n\na,b,c\n1,2,3\n',
+      /^its column 2 has no name in the header\. If the header is on a later line, .*tail -n/,
+    ],
+    [
+      'Report\n\na,b,c\n1,2,3\n',
+      /^its first line is a single column, "Report", but the next row has 3 cells\. If the header/,
+    ],
+    [',,\n1,2,3\n', /^its column 1 has no name in the header/],
     ['a,b,a\n1,2,3\n', 'its column 3, "a", has the same name as an earlier one'],
-    ['\ufeff\ufeffid,b\n1,2\n', 'its column 1, "\\ufeffid", has a control character in its name'],
-    ['a\0,b\n1,2\n', 'its column 1, "a\\u0000", has a control character in its name'],
+    [
+      '\ufeff\ufeffid,b\n1,2\n',
+      'its column 1, "\\ufeffid", has a character in its name that cannot be seen. Remove it',
+    ],
+    ['a\0,b\n1,2\n', 'its column 1, "a\\u0000", has a character in its name that cannot be seen. Remove it'],
+    ['id\u200b,b\n1,2\n', 'its column 1, "id\\u200b", has a character in its name that cannot be seen. Remove it'],
+    [
+      'id  name   temp\n1   a  2\n',
+      /^its header is a single column, "id {2}name {3}temp"\. If the cells are separated by several spaces, use: awk/,
+    ],
     ['id, n\n1,2\n', 'its column 2, " n", has a name that begins or ends with a space. Remove the space'],
     [
       'ID,n\n1,2\n',
@@ -71,7 +97,10 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
     ['sep=;\n', 'it is empty: CSV begins with a header'],
     ['\ufeff', 'it is empty: CSV begins with a header'],
     [Buffer.from('\ufeffa,b\n1,2\n', 'utf16le'), 'it is UTF-16, not UTF-8. Save it as UTF-8'],
-    [Buffer.from('a,b\n1,2\n', 'utf16le'), 'its column 1, "a\\u0000", has a control character in its name'],
+    [
+      Buffer.from('a,b\n1,2\n', 'utf16le'),
+      'its column 1, "a\\u0000", has a character in its name that cannot be seen. Remove it',
+    ],
     [Buffer.from('\ufeffa,b\n', 'utf16le').swap16(), 'it is UTF-16, not UTF-8. Save it as UTF-8'],
     [Buffer.from('\x1f\x8b\x08', 'latin1'), /^it is compressed with gzip/],
     [Buffer.from('\x28\xb5\x2f\xfd\x04', 'latin1'), /^it is compressed with zstd/],
@@ -165,3 +194,48 @@ t.test('the search for the first line break ends where no row may be longer', as
   t.equal((await normalizeLineEnds(endless())).lineEnd, '\n')
   t.equal(blocks * BLOCK, MAX_LINE_BYTES)
 })
+
+// The first row was lost, or the cells were cut at the wrong character.
+t.test(
+  'a header that the first row shows to be wrong is refused, unless an option says that it is right',
+  async (t) => {
+    const more = 'the first line of a CSV file must be a header'
+    for (const [text, message, options] of [
+      ['1,foo,2026-01-01\n2,bar,2026-01-02\n', `its column 1, "1", looks like data, as "2" below it: ${more}`],
+      [
+        'foo,2026-01-01\nbar,2026-01-02\n',
+        `its column 2, "2026-01-01", looks like data, as "2026-01-02" below it: ${more}`,
+      ],
+      ['foo,31.1.2026 10:00\nbar,1.12.2026 10:01\n', 'its column 2, "31.1.2026 10:00", looks like data'],
+      ['foo,a@example.org\nbar,b@example.org\n', 'its column 2, "a@example.org", looks like data'],
+      ['2025,x\n2026,y\n', 'its column 1, "2025", looks like data'],
+      [
+        'id;a,b\n1;2,3\n',
+        `its header and its first row have the same number of ";". If these separate the cells, use --delimiter ';'; if not, use --delimiter ','`,
+      ],
+      [
+        'id|a;b|c\n1|2;3|4\n',
+        `its header and its first row have the same number of "|". If these separate the cells, use --delimiter '|'; if not, use --delimiter ';'`,
+        { set: SET, delimiter: ';' },
+      ],
+      [
+        'id name temp\n1 a 2\n',
+        `its header and its first row have the same number of " ". If these separate the cells, use --delimiter ' '; if not, use --delimiter ','`,
+      ],
+    ] as [string, string, Options?][]) {
+      // biome-ignore format: a table
+      for (const size of [1, 4096]) t.ok((await read(text, options, size).catch(({ message }) => message)).startsWith?.(message), text)
+    }
+    for (const [text, options] of [
+      ['1,foo\n2,bar\n', { set: SET, json: ['1'] }],
+      ['2025,2026\n12,13\n'],
+      ['id,1\n1,\n'],
+      ['"a;b",c\n"1;2",3\n'],
+      ['a;b,c\n1,2\n'],
+      ['full name\nJohn Smith\n'],
+      ['id;a,b\n1;2,3\n', { set: SET, delimiter: ',', isGiven: true }],
+      ['a\u200db\n1\n'],
+    ] as [string, Options?][])
+      t.equal((await read(text, options)).length, 1, text)
+  },
+)

@@ -46,6 +46,7 @@ t.test('objects become data, and members with the names of attributes become att
     ],
     ['{"id":1.50,"n":1}', { set: SET }, '"id":"1.50","data":{"n":1}'],
     ['{"id":true,"subject":null,"n":1}', { set: SET }, '"id":"true","data":{"n":1}'],
+    ['{"id":"","time":"","n":""}', { set: SET, time: 'iso' }, '"data":{"n":""}'],
     ['{"id":"1","n":1}', { set: SET, map: { id: '' } }, '"data":{"id":"1","n":1}'],
     ['{"source":"x","n":1}', { set: SET }, '"data":{"source":"x","n":1}'],
     ['{"id":"\\u00e9\\n"}', { set: SET }, '"id":"\\u00e9\\n"'],
@@ -91,7 +92,9 @@ t.test('an object that does not fit is refused alone, with what is wrong', async
     ['{"id":{"a":1}}', '"id" is an object, but id is text.'],
     ['{"id":[1]}', '"id" is an array, but id is text.'],
     ['{"id":"1","id":"2"}', 'It repeats the member "id".'],
-    ['{"n":1}', 'It has no member "id", which is the id.', { id: 'id' }],
+    ['{"n":1}', 'It has no value of "id", which is the id.', { id: 'id' }],
+    ['{"id":"","n":1}', 'It has no value of "id", which is the id.', { id: 'id' }],
+    ['{"id":null,"n":1}', 'It has no value of "id", which is the id.', { id: 'id' }],
     ['[1]', 'It is not a JSON object.'],
     [
       '{"n":01}',
@@ -137,6 +140,9 @@ t.test('a record keeps everything, and --set adds or replaces attributes', async
   ])
   t.same(await read(record.replace('"id"', '"batch":"a","batch":"b","id"'), { set: { batch: 'new' } }), [
     'It repeats the member "batch".',
+  ])
+  t.same(await read(record.replace('"id":"1"', '"time":""'), { time: 'seconds' }), [
+    '{"source":"s","type":"t","data":{"n":1.0}}',
   ])
   t.same(await read(record.replace('"id":"1"', '"time":1325376000'), { time: 'seconds' }), [
     '{"time":"2012-01-01T00:00:00Z","source":"s","type":"t","data":{"n":1.0}}',

@@ -7,6 +7,7 @@ t.test('a quoted text is one short line that no terminal obeys', (t) => {
     ['a"b\n', '"a\\"b\\n"'],
     ['\u001b[2J\u007f\u0085', '"\\u001b[2J\\u007f\\u0085"'],
     ['\u202eevil\u2028\u200b', '"\\u202eevil\\u2028\\u200b"'],
+    ['a b\u00a0\u2003', '"a b\\u00a0\\u2003"'],
     ['\ud800', '"\\ud800"'],
     ['\u{e0041}', '"\\udb40\\udc41"'],
     ['x'.repeat(1000), `"${'x'.repeat(59)}\u2026"`],
