@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { zstdCompressSync } from 'node:zlib'
 import { quoted } from '../lib/quoted.ts'
+import { parseTime } from '../lib/rfc3339.ts'
 import type { Counts } from '../schemas/results.ts'
 import { bodyOf, idempotencyKey, type RequestChunk } from './chunks.ts'
 import { readObject } from './json-object.ts'
@@ -78,11 +79,11 @@ function explainRejection({ pointer, detail }: LinesReport['rejections'][number]
     return 'reason' in read && isUtf8(record) ? read.reason : detail
   }
   const time = pointer === '/time' ? (JSON.parse(record.toString()) as { time?: unknown }).time : undefined
-  const hint =
-    typeof time === 'string' || typeof time === 'number'
-      ? ` It is ${quoted(String(time))}. ${suggestTimeFormat(String(time))}`
-      : ''
-  return `${pointer}: ${detail}${hint}`
+  if (typeof time !== 'string' && typeof time !== 'number') return `${pointer}: ${detail}`
+  const checked = parseTime(String(time))
+  if (!('problem' in checked)) return `${pointer}: ${detail}`
+  const suggestion = checked.problem.startsWith('must') ? ` ${suggestTimeFormat(String(time))}` : ''
+  return `${pointer}: time ${checked.problem}. It is ${quoted(String(time))}.${suggestion}`
 }
 
 const NOTHING: Stored = {

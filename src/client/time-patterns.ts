@@ -1,3 +1,11 @@
+import { EPOCH_UNITS } from '../lib/epoch-time.ts'
+import { quoted } from '../lib/quoted.ts'
+import { shell } from './mapping.ts'
+import { translateFormat } from './time-pattern-names.ts'
+
+/** The formats that have a name. */
+export const TIME_NAMES = ['iso', ...Object.keys(EPOCH_UNITS)]
+
 /** A time as it was written, in the form of RFC 3339. */
 export interface Clock {
   local: string
@@ -9,14 +17,21 @@ export interface Clock {
 
 const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec']
 
+const MONTH_NAMES = [
+  'january', 'february', 'march', 'april', 'may', 'june', 'july', 'august', 'september', 'october', 'november', 'december',
+] // biome-ignore format: a list
+
 /** The tokens of a pattern, as in Day.js, Moment and Luxon's successors. Longer ones come first. */
 const TOKENS: Record<string, string> = {
   YYYY: String.raw`(?<year>\d{4})`,
+  YY: String.raw`(?<year>\d\d)`,
+  MMMM: `(?<name>${MONTH_NAMES.join('|')})`,
   MMM: `(?<name>${MONTHS.join('|')})`,
   MM: String.raw`(?<month>\d\d)`,
   M: String.raw`(?<month>\d\d?)`,
   DD: String.raw`(?<day>\d\d)`,
   D: String.raw`(?<day>\d\d?)`,
+  ddd: '(?:mon|tue|wed|thu|fri|sat|sun)',
   HH: String.raw`(?<hour>\d\d)`,
   H: String.raw`(?<hour>\d\d?)`,
   hh: String.raw`(?<hour>\d\d)`,
@@ -24,12 +39,15 @@ const TOKENS: Record<string, string> = {
   mm: String.raw`(?<minute>\d\d)`,
   ss: String.raw`(?<second>\d\d)`,
   S: String.raw`(?<fraction>\d+)`,
-  A: '(?<half>[AP]M)',
-  Z: String.raw`(?<zone>Z|[+-]\d\d:?\d\d)`,
+  A: String.raw`(?<half>[AP]\.?M\.?)`,
+  Z: String.raw`(?<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)`,
 }
 
-export const TOKEN_HELP =
-  'YYYY, MM or M, DD or D, MMM (Jan), HH or H, hh or h with A (AM), mm, ss, S (the fraction), Z (the offset)'
+export const TOKEN_HELP = [
+  'YYYY or YY (69 is 1969, 68 is 2068), MM or M, MMM (Jan) or MMMM (January), DD or D,',
+  'ddd (Mon), HH or H, hh or h with A (AM), mm, ss, S (the fraction), Z (the offset),',
+  'and text in brackets, such as [at]',
+]
 
 /**
  * Compiles a pattern such as `DD.MM.YYYY HH:mm:ss`.
@@ -37,32 +55,57 @@ export const TOKEN_HELP =
  * @throws Error with a sentence if the pattern is invalid
  */
 export function compilePattern(pattern: string): (text: string) => Clock | undefined {
-  const parts = pattern.match(/YYYY|MMM|MM|M|DD|D|HH|H|hh|h|mm|ss|S+|A|Z|./gsu) ?? []
-  const names = parts.map((part) => (/^S+$/.test(part) ? 'S' : part))
-  const unknown = names.filter((name) => TOKENS[name] === undefined && /[\p{L}%]/u.test(name) && name !== 'T')
-  const kinds = names.map((name) => TOKENS[name]?.match(/<(\w+)>/)?.[1]).filter((kind) => kind !== undefined)
-  const has = (kind: string) => kinds.includes(kind)
-  const fault =
-    unknown.length > 0
-      ? `${unknown.join('')} in it is not a token`
-      : !has('year') || !has('day') || !(has('month') || has('name'))
-        ? 'it needs a year, a month and a day'
-        : new Set(kinds).size < kinds.length
-          ? 'a token occurs twice'
-          : names.some((name) => name.startsWith('h')) !== has('half')
-            ? 'hh and h need A, and A needs one of them'
-            : (has('minute') && !has('hour')) ||
-                (has('second') && !has('minute')) ||
-                (has('fraction') && !has('second'))
-              ? 'a part of the time of day is missing'
-              : undefined
-  if (fault !== undefined)
-    throw new Error(`${pattern} is not a pattern of a time: ${fault}. The tokens are ${TOKEN_HELP}`)
-  const expression = new RegExp(`^${names.map((name) => TOKENS[name] ?? escaped(name)).join('')}$`, 'i')
+  const tokens = readTokens(pattern)
+  const fault = faultOf(tokens, pattern)
+  if (fault !== undefined) throw new Error(`--time-format ${pattern}: ${fault}. ${suggestFor(pattern)}`)
+  const expression = new RegExp(`^${tokens.map((token) => TOKENS[token] ?? escaped(textOf(token))).join('')}$`, 'i')
   return (text) => {
     const groups = expression.exec(text)?.groups
-    return groups === undefined ? undefined : toClock(groups, has('hour'))
+    return groups === undefined ? undefined : toClock(groups, kindsOf(tokens).includes('hour'))
   }
+}
+
+/** What was probably meant by a pattern that is invalid, as a sentence. */
+function suggestFor(pattern: string): string {
+  const better = translateFormat(pattern)
+  const isFormat = TIME_NAMES.includes(better) || faultOf(readTokens(better), better) === undefined
+  return isFormat
+    ? `Did you mean --time-format ${shell(better)}?`
+    : `It must be ${TIME_NAMES.join(', ')}, or a pattern of a time with ${TOKEN_HELP.join(' ')}`
+}
+
+function readTokens(pattern: string): string[] {
+  const parts = pattern.match(/\[[^\]]*\]|YYYY|YY|MMMM|MMM|MM|M|ddd|DD|D|HH|H|hh|h|mm|ss|S+|A|Z|./gsu) ?? []
+  return parts.map((part) => (/^S+$/.test(part) ? 'S' : part))
+}
+
+/** Text in brackets is no token, and means itself. */
+const textOf = (token: string) => (token.length > 1 ? token.slice(1, -1) : token)
+
+/** What a token stands for, such as day. */
+const kindOf = (token: string) => /<(\w+)>/.exec(TOKENS[token] ?? '')?.[1]?.replace('name', 'month')
+
+const kindsOf = (tokens: readonly string[]) => tokens.map(kindOf).filter((kind) => kind !== undefined)
+
+/** What is wrong with a pattern, as a part of a sentence. */
+function faultOf(tokens: readonly string[], pattern: string): string | undefined {
+  const kinds = kindsOf(tokens)
+  const has = (kind: string) => kinds.includes(kind)
+  const isUnknown = (token: string) => TOKENS[token] === undefined && /^[\p{L}%]$/u.test(token) && token !== 'T'
+  if (tokens.some(isUnknown)) {
+    const words = (pattern.match(/[\p{L}%]+/gu) ?? []).filter((word) => readTokens(word).some(isUnknown))
+    return `${words.map(quoted).join(' and ')} in it ${words.length === 1 ? 'is not a token' : 'are not tokens'}`
+  }
+  if (!has('year') || !has('day') || !has('month')) return 'it needs a year, a month and a day'
+  const twice = kinds.find((kind, at) => kinds.indexOf(kind) !== at)
+  if (twice !== undefined) {
+    const same = tokens.filter((token) => kindOf(token) === twice)
+    return `it has the ${twice} ${same.length} times (${same.join(', ')})`
+  }
+  if (tokens.some((token) => token.startsWith('h')) !== has('half')) return 'hh and h need A, and A needs one of them'
+  const isMissing =
+    (has('minute') && !has('hour')) || (has('second') && !has('minute')) || (has('fraction') && !has('second'))
+  return isMissing ? 'a part of the time of day is missing' : undefined
 }
 
 const escaped = (text: string) => text.replaceAll(/[^\p{L}\p{N}]/gu, '\\$&')
@@ -72,39 +115,55 @@ function toClock(groups: Record<string, string | undefined>, hasHour: boolean): 
   const twoDigits = (text: string | number = '') => String(text).padStart(2, '0')
   // 12 AM is midnight, 12 PM is noon.
   if (half !== undefined && (Number(hour) < 1 || Number(hour) > 12)) return undefined
-  const hours = half === undefined ? hour : (Number(hour) % 12) + (half.toUpperCase() === 'PM' ? 12 : 0)
-  const months = name === undefined ? month : MONTHS.indexOf(name.toLowerCase()) + 1
-  const local = `${year}-${twoDigits(months)}-${twoDigits(day)}T${twoDigits(hours)}:${minute}:${second}${fraction === undefined ? '' : `.${fraction}`}`
-  return { local, zone: zone?.replace(/^z$/, 'Z').replace(/(\d\d)(\d\d)$/, '$1:$2'), isDate: !hasHour }
+  const hours = half === undefined ? hour : (Number(hour) % 12) + (/^p/i.test(half) ? 12 : 0)
+  const months = name === undefined ? month : MONTHS.indexOf(name.slice(0, 3).toLowerCase()) + 1
+  // POSIX, strptime.
+  const years = year?.length === 2 ? `${Number(year) < 69 ? 20 : 19}${year}` : year
+  const local = `${years}-${twoDigits(months)}-${twoDigits(day)}T${twoDigits(hours)}:${minute}:${second}${fraction === undefined ? '' : `.${fraction}`}`
+  const offset = zone?.replace(/^(?:z|utc|gmt)$/i, 'Z').replace(/(\d\d)(\d\d)$/, '$1:$2')
+  return { local, zone: offset, isDate: !hasHour }
 }
 
-/** The option for times in common spellings, as a sentence; undefined: it is none of them. */
-export function suggestPattern(text: string): string | undefined {
-  if (/^\d\d\/[A-Z]{3}\/\d{4}(?::\d\d){3} [+-]\d{4}$/i.test(text)) return "Use --time-format 'DD/MMM/YYYY:HH:mm:ss Z'."
-  if (/^(?:19|20)\d{6}$/.test(text)) return 'Use --time-format YYYYMMDD if it is a date.'
-  const parts = /^(\d{1,2}|\d{4})([./-])(\d\d?)\2(\d{1,2}|\d{4})(?:(,? )(\d\d?)(:\d\d.*))?$/.exec(text)
-  if (parts === null) return undefined
-  const [, first = '', sign, second = '', last = '', gap, hour = '', minutes = ''] = parts
-  const time = gap === undefined ? '' : `${gap}${timePattern(hour, minutes)}`
-  const zone = gap === undefined || time.endsWith('Z') ? '' : ' --time-zone Europe/Berlin (or where its clock is; UTC)'
-  const option = (...tokens: string[]) => `--time-format '${tokens.join(sign)}${time}'${zone}`
-  const [day, month] = [first, second, last].some((part) => part.length === 1) ? ['D', 'M'] : ['DD', 'MM']
-  if (first.length === 4) return `Use ${option('YYYY', month, day)}.`
-  if (last.length !== 4) return undefined
-  const [dayFirst, monthFirst] = [option(day, month, 'YYYY'), option(month, day, 'YYYY')]
-  if (sign === '.' || Number(first) > 12) return `Use ${dayFirst}.`
-  if (Number(second) > 12) return `Use ${monthFirst}.`
-  return `Use ${dayFirst} if the day is first, or ${monthFirst} if the month is.`
+export const DATE = 'it is a date'
+
+export interface LikelyPattern {
+  pattern: string
+  /** What is assumed, as a part of a sentence. */
+  assumes?: string
 }
 
-/** @param minutes the text after the hour */
-function timePattern(hour: string, minutes: string): string {
-  const token = /[AP]M/i.test(minutes) ? 'h' : 'H'
-  const rest = minutes
-    .replace(/^:\d\d/, ':mm')
-    .replace(/^:mm:\d\d/, ':mm:ss')
+/** Patterns that may fit a time in a common spelling, with what each of them assumes. */
+export function likelyPatterns(text: string): LikelyPattern[] {
+  if (/^(?:19|20)\d{6}$/.test(text)) return [{ pattern: 'YYYYMMDD', assumes: DATE }]
+  const [, weekday = '', date = '', between = '', time = ''] =
+    /^([A-Za-z]{3},? )?(.*?\d)(?:((?:,| at)? |T|:)(\d\d?:\d\d.*))?$/.exec(text) ?? []
+  const pattern = (days: string) =>
+    `${weekday.replace(/[A-Za-z]+/, 'ddd')}${days}${between.replace(/at/, '[at]')}${timePattern(time)}`
+  return datePatterns(date).map(({ pattern: days, ...rest }) => ({ pattern: pattern(days), ...rest }))
+}
+
+function datePatterns(date: string): LikelyPattern[] {
+  const named = /^(?:\d\d?([ -/])([A-Za-z]+)\1\d{4}|([A-Za-z]+) \d\d?(,?) \d{4})$/.exec(date)
+  if (named !== null) {
+    const [, sign, later = '', first = later, comma] = named
+    const month = first.length === 3 ? 'MMM' : 'MMMM'
+    return [{ pattern: sign === undefined ? `${month} D${comma} YYYY` : ['D', month, 'YYYY'].join(sign) }]
+  }
+  const [, first = '', sign = '', last = ''] = /^(\d{1,2}|\d{4})([./-])\d\d?\2(\d{1,2}|\d{4})$/.exec(date) ?? []
+  if (first.length === 4) return [{ pattern: ['YYYY', 'M', 'D'].join(sign) }]
+  if (last.length !== 2 && last.length !== 4) return []
+  const year = last.length === 4 ? 'YYYY' : 'YY'
+  const dayFirst = { pattern: ['D', 'M', year].join(sign), assumes: 'the day is first' }
+  return [dayFirst, { pattern: ['M', 'D', year].join(sign), assumes: 'the month is' }]
+}
+
+/** @param time begins with the hour */
+function timePattern(time: string): string {
+  return time
+    .replace(/^\d\d?:\d\d/, /\d *[AP]\.?M\b/i.test(time) ? 'h:mm' : 'H:mm')
+    .replace(/^(.:mm):\d\d/, '$1:ss')
     .replace(/\.\d+/, '.S')
-    .replace(/[AP]M/i, 'A')
-    .replace(/Z$|[+-]\d\d:?\d\d$/, 'Z')
-  return `${token.repeat(hour.length)}${rest}`
+    .replace(/[AP]\.?M\b\.?/i, 'A')
+    .replace(/(?<!\w)(?:Z|UTC|GMT)$|[+-]\d\d:?\d\d$/, 'Z')
+    .replace(/(?<=[ \d])(?!A\b|Z$)[A-Z][\w/ ]*$/i, '[$&]')
 }

@@ -1,6 +1,8 @@
+import { EPOCH_UNITS, type EpochUnit, epochUnit, readEpoch } from '../lib/epoch-time.ts'
 import { quoted } from '../lib/quoted.ts'
 import { parseTime } from '../lib/rfc3339.ts'
-import { type Clock, compilePattern, suggestPattern } from './time-patterns.ts'
+import { shell } from './mapping.ts'
+import { type Clock, compilePattern, DATE, type LikelyPattern, likelyPatterns } from './time-patterns.ts'
 
 /** Converts the text of a time to RFC 3339, or says why it cannot. */
 export type TimeReader = (text: string) => { time: string } | { reason: string }
@@ -8,26 +10,29 @@ export type TimeReader = (text: string) => { time: string } | { reason: string }
 /** Converts a local time to UTC; undefined: it does not exist in the time zone, or exists twice. */
 export type ToUtc = (local: string, isDate: boolean) => string | undefined
 
-/** How many digits of a number are after the decimal point of its seconds. */
-const UNITS: Record<string, number> = { seconds: 0, milliseconds: 3, microseconds: 6, nanoseconds: 9 }
-
-export const TIME_FORMATS = ['iso', ...Object.keys(UNITS)]
-
 /**
- * @param format a name of TIME_FORMATS, or a pattern such as DD.MM.YYYY HH:mm
+ * @param format a name of TIME_NAMES, or a pattern such as DD.MM.YYYY HH:mm
  * @param toUtc for times without an offset from UTC. Without it, they are refused, but a date alone is midnight UTC
  * @throws Error with a sentence if the pattern is invalid
  */
 export function timeReader(format: string, toUtc: ToUtc | undefined): TimeReader {
-  const unit = UNITS[format]
-  const read = unit !== undefined ? readEpoch(unit) : format === 'iso' ? readIso : compilePattern(format)
+  const read = readerOf(format)
   return (text) => {
-    const clock = read(text.trim())
+    const trimmed = text.trim()
+    const clock = read(trimmed)
     if (clock === undefined)
       return { reason: `${quoted(text)} does not fit --time-format ${format}. ${suggestTimeFormat(text)}` }
+    const unit = isEpochUnit(format) ? epochUnit(trimmed) : undefined
+    if (unit !== undefined && unit !== format && !trimmed.includes('.'))
+      return {
+        reason: `${quoted(text)} as ${format} is ${clock.local}Z, but as ${unit} it is ${readEpoch(trimmed, unit)}. Use --time-format ${unit}. If it is right, write ${trimmed}.0.`,
+      }
     const { local, zone, isDate } = clock
     const checked = parseTime(`${local}${zone ?? 'Z'}`)
-    if ('problem' in checked) return { reason: `${quoted(text)} ${checked.problem}.` }
+    if ('problem' in checked) {
+      const suggestion = suggestTimeFormat(text)
+      return { reason: `${quoted(text)} ${checked.problem}.${suggestion.startsWith('Use') ? ` ${suggestion}` : ''}` }
+    }
     if (zone !== undefined || (toUtc === undefined && isDate)) return { time: `${local}${zone ?? 'Z'}` }
     if (toUtc === undefined) return { reason: `${quoted(text)} ${NO_OFFSET}` }
     const time = toUtc(local, isDate)
@@ -39,9 +44,9 @@ const NO_OFFSET = 'has no offset from UTC. Say where its clock is: --time-zone E
 const NOT_ONCE =
   'does not exist in this time zone, or exists twice, because its clocks were changed then. Add the offset from UTC.'
 
-/** RFC 3339, ISO 8601 with hyphens and colons or without, and how PostgreSQL, Python, Go, Git and others write it. */
+/** RFC 3339, ISO 8601 with hyphens and colons or without, and how PostgreSQL, Python, Go, Git and others write it: the name of a zone may follow the offset. */
 const ISO =
-  /^(\d{4})(-?)(\d\d)\2(\d\d)(?:(?:[Tt]| +)(\d\d)(:?)(\d\d)(?:\6(\d\d)(?:[.,](\d+))?)?\s*(?:([Zz]|UTC|GMT)|([+-]\d\d)(?::?(\d\d))?(?: UTC| GMT)?)?)?$/
+  /^(\d{4})(-?)(\d\d)\2(\d\d)(?:(?:[Tt]| +)(\d\d)(:?)(\d\d)(?:\6(\d\d)(?:[.,](\d+))?)?\s*(?:([Zz]|UTC|GMT)|([+-]\d\d)(?::?(\d\d))?(?: (?:[A-Z]{1,5}|[+-]\d{2,4}))?(?: m=[+-][\d.]+)?)?)?$/
 
 function readIso(text: string): Clock | undefined {
   const [all, year, , month, day, hour, , minute, second, fraction, utc, offset, offsetMinute] = ISO.exec(text) ?? []
@@ -52,48 +57,49 @@ function readIso(text: string): Clock | undefined {
   return { local, zone, isDate: hour === undefined }
 }
 
-/** Works on the digits: a double has too few of them for microseconds. */
-function readEpoch(unit: number): (text: string) => Clock | undefined {
+const isEpochUnit = (format: string): format is EpochUnit => Object.hasOwn(EPOCH_UNITS, format)
+
+/** @throws Error with a sentence if the pattern is invalid */
+function readerOf(format: string): (text: string) => Clock | undefined {
+  if (format === 'iso') return readIso
+  if (!isEpochUnit(format)) return compilePattern(format)
   return (text) => {
-    const [, sign, whole, fraction = '', exponent = '0'] =
-      /^([+-]?)(\d{1,30})(?:\.(\d{1,30}))?(?:[eE]([+-]?\d{1,2}))?$/.exec(text) ?? []
-    if (whole === undefined) return undefined
-    const scale = unit + fraction.length - Number(exponent)
-    const digits = BigInt(`${sign === '-' ? '-' : ''}${whole}${fraction}`) * 10n ** BigInt(Math.max(-scale, 0))
-    const second = 10n ** BigInt(Math.max(scale, 0))
-    const part = ((digits % second) + second) % second
-    const seconds = Number((digits - part) / second)
-    // Later or earlier, the year does not have four digits.
-    if (seconds > 253_402_300_799 || seconds < -62_167_219_200) return undefined
-    const decimals = scale > 0 ? String(part).padStart(scale, '0').replace(/0+$/, '') : ''
-    const local = `${new Date(seconds * 1000).toISOString().slice(0, 19)}${decimals === '' ? '' : `.${decimals}`}`
-    return { local, zone: 'Z', isDate: false }
+    const time = readEpoch(text, format)
+    return time === undefined ? undefined : { local: time.slice(0, -1), zone: 'Z', isDate: false }
   }
 }
 
-/** The unit of a number with so many digits before its point, for the years 1973 to 2286. */
-const UNIT_OF_DIGITS: Record<number, string> = {
-  9: 'seconds',
-  10: 'seconds',
-  12: 'milliseconds',
-  13: 'milliseconds',
-  15: 'microseconds',
-  16: 'microseconds',
-  18: 'nanoseconds',
-  19: 'nanoseconds',
-}
+const ZONE = '--time-zone Europe/Berlin (or where its clock is; UTC)'
 
-/** The option that would fit a time that was not accepted, as a sentence. */
+/** The option that would read a time that was not accepted, or what is wrong with it, as a sentence. */
 export function suggestTimeFormat(text: string): string {
   const trimmed = text.trim()
-  const digits = /^-?(\d+)(?:\.\d+)?$/.exec(trimmed)?.[1]
-  const unit = UNIT_OF_DIGITS[digits?.length ?? 0]
+  const unit = epochUnit(trimmed)
   if (unit !== undefined) return `Use --time-format ${unit}.`
-  const iso = readIso(trimmed)
-  if (iso?.isDate || iso?.zone !== undefined) return 'Use --time-format iso.'
-  if (iso !== undefined) return 'Use --time-format iso --time-zone Europe/Berlin (or where its clock is, or UTC).'
-  return (
-    suggestPattern(trimmed) ??
-    `Use --time-format ${TIME_FORMATS.join(', ')}, or a pattern such as 'DD.MM.YYYY HH:mm:ss'.`
-  )
+  const tried = [{ pattern: 'iso' }, ...likelyPatterns(trimmed)].map(({ pattern, assumes }: LikelyPattern) => {
+    const clock = tryRead(pattern, trimmed)
+    if (clock === undefined) return undefined
+    const checked = parseTime(`${clock.local}${clock.zone ?? 'Z'}`)
+    if ('problem' in checked) return { problem: checked.problem }
+    const zone = clock.zone === undefined && !clock.isDate ? ` ${ZONE}` : ''
+    return { assumes, option: `--time-format ${shell(pattern)}${zone}` }
+  })
+  const [first, second] = tried.flatMap((one) => (one?.option === undefined ? [] : [one]))
+  // With points, the day is first everywhere.
+  if (first?.assumes !== undefined && second !== undefined && !/^\d\d?\./.test(trimmed))
+    return `Use ${first.option} if ${first.assumes}, or ${second.option} if ${second.assumes}.`
+  if (first !== undefined) return `Use ${first.option}${first.assumes === DATE ? ` if ${DATE}` : ''}.`
+  const problem = tried.find((one) => one?.problem !== undefined)?.problem
+  if (problem !== undefined) return `It ${problem}.`
+  return trimmed === ''
+    ? 'It is empty: omit it, or give it a value.'
+    : "Correct it, or describe it with a pattern, such as --time-format 'D.M.YYYY H:mm:ss'."
+}
+
+function tryRead(format: string, text: string): Clock | undefined {
+  try {
+    return readerOf(format)(text)
+  } catch {
+    return undefined
+  }
 }

@@ -1,6 +1,7 @@
 import { type FileFormatName, FORMAT_NAMES } from '../client/input.ts'
 import { ATTRIBUTES, type Decimal, type Mapping, PAYLOADS, shell } from '../client/mapping.ts'
-import { TIME_FORMATS, type TimeReader, timeReader } from '../client/times.ts'
+import { TIME_NAMES } from '../client/time-patterns.ts'
+import { type TimeReader, timeReader } from '../client/times.ts'
 import { parseTime } from '../lib/rfc3339.ts'
 
 /** The options of `sluice load` as they are written. */
@@ -127,7 +128,7 @@ async function readTimeFormat(
 ): Promise<TimeReader | undefined> {
   if (timeFormat === undefined) {
     if (timeZone !== undefined)
-      problems.push(`--time-zone needs --time-format, which is ${TIME_FORMATS.join(', ')} or a pattern`)
+      problems.push(`--time-zone needs --time-format, which is ${TIME_NAMES.join(', ')} or a pattern`)
     return undefined
   }
   try {

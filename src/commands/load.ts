@@ -33,7 +33,8 @@ A time must be RFC 3339 (2026-01-31T12:00:00Z), unless --time-format says how it
   iso      2012-01-01, 2012-01-01 12:00:00+00, 20120101T120000Z and so on. A date alone is midnight UTC
   seconds, milliseconds, microseconds, nanoseconds
            a number since 1970, also with a fraction
-  pattern  such as 'DD.MM.YYYY HH:mm', of ${TOKEN_HELP}
+  pattern  such as 'DD.MM.YYYY HH:mm', of
+           ${TOKEN_HELP.join('\n           ')}
 A date with a time of day but without an offset from UTC needs --time-zone, such as Europe/Berlin or UTC.
 
 Loading the same input again stores nothing twice. Records are identified by (source, id). A record without an id gets

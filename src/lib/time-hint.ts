@@ -1,13 +1,4 @@
-/** Units of a number that counts from 1970, by the number of digits before the point in this century. */
-const UNITS: [below: number, perMillisecond: number, name: string][] = [
-  [1e11, 1e-3, 'seconds'],
-  [1e14, 1, 'milliseconds'],
-  [1e17, 1e3, 'microseconds'],
-  [1e20, 1e6, 'nanoseconds'],
-]
-
-/** A number below this, as seconds, is a time before March 1973. It is more likely something else. */
-const LEAST = 1e8
+import { epochUnit, readEpoch } from './epoch-time.ts'
 
 /** Dates and times in ISO 8601 and near to it. */
 const PARTS =
@@ -20,7 +11,8 @@ const WITH_MONTH_NAME = /^[\w ,:]{10,40}(?:GMT|UTC|Z|[+-]\d{4})(?: \([\w ]+\))?$
 export function timeHint(value: string | number): string {
   const text = String(value)
   if (text === '') return ' It is empty: omit it, or give it a value.'
-  if (/^\d{9,20}(?:\.\d+)?$/.test(text)) return sinceEpoch(Number(text))
+  const unit = epochUnit(text)
+  if (unit !== undefined) return ` As ${unit} since 1970, it is ${readEpoch(text, unit)}.`
   const parts = PARTS.exec(text)
   if (parts !== null) {
     const [, year, , month, day, hour = '00', minute = '00', second = '00', fraction, utc, offset, minutes = '00'] =
@@ -40,12 +32,6 @@ export function timeHint(value: string | number): string {
 function isDate(text: string): boolean {
   const date = new Date(`${text}T00:00:00Z`)
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text)
-}
-
-function sinceEpoch(number: number): string {
-  const [, perMillisecond = 1, name] = UNITS.find(([below]) => number < below) ?? []
-  if (name === undefined || number < LEAST) return ''
-  return ` As ${name} since 1970, it is ${toText(number / perMillisecond)}.`
 }
 
 const toText = (milliseconds: number) => new Date(milliseconds).toISOString().replace(/\.000Z$/, 'Z')

@@ -41,6 +41,18 @@ t.test('a time becomes RFC 3339, with all its digits', (t) => {
     ['DD/MMM/YYYY:HH:mm:ss Z', '10/Oct/2000:13:55:36 -0700', '2000-10-10T13:55:36-07:00'],
     ['YYYYMMDDTHHmmss.SSSZ', '20120101T120000.5Z', '2012-01-01T12:00:00.5Z'],
     ['YYYYMMDD', '20120101', '2012-01-01T00:00:00Z'],
+    ['iso', '2012-01-01 12:00:00.5 +0100 CET m=+0.000123', '2012-01-01T12:00:00.5+01:00'],
+    ['iso', '2012-01-01 12:00:00 +0300 +03', '2012-01-01T12:00:00+03:00'],
+    ['D.M.YY', '31.12.25', '2025-12-31T00:00:00Z'],
+    ['D.M.YY', '1.2.69', '1969-02-01T00:00:00Z'],
+    ['D.M.YYYY H:mm [Uhr]', '05.01.2026 9:05 Uhr', '2026-01-05T08:05:00Z', 'Europe/Berlin'],
+    ['MMMM D, YYYY', 'january 5, 2026', '2026-01-05T00:00:00Z'],
+    ['MMMM D, YYYY', 'May 5, 2026', '2026-05-05T00:00:00Z'],
+    ['ddd, D MMM YYYY HH:mm:ss Z', 'Mon, 05 Jan 2026 10:00:00 GMT', '2026-01-05T10:00:00Z'],
+    ['D/M/YYYY h:mm A', '5/1/2026 9:05 p.m.', '2026-01-05T21:05:00Z', 'UTC'],
+    // In the first weeks of 1970.
+    ['milliseconds', '1764547200.0', '1970-01-21T10:09:07.2Z'],
+    ['milliseconds', '86400000', '1970-01-02T00:00:00Z'],
   ] as const)
     t.equal(read(format, text, zone), time, `${format}: ${text}`)
   t.end()
@@ -68,7 +80,16 @@ t.test('a time that does not fit is refused, and the option that would fit is na
     ['milliseconds', '0x10', /does not fit/],
     ['DD.MM.YYYY', '31.02.2025', /has a date that does not exist/],
     ['DD.MM.YYYY', '12.31.2025', /has a date that does not exist/],
-    ['DD.MM.YYYY', '1.2.2025', '"1.2.2025" does not fit --time-format DD.MM.YYYY. Use --time-format \'D.M.YYYY\'.'],
+    ['DD.MM.YYYY', '1.2.2025', '"1.2.2025" does not fit --time-format DD.MM.YYYY. Use --time-format D.M.YYYY.'],
+    [
+      'milliseconds',
+      '1764547200',
+      '"1764547200" as milliseconds is 1970-01-21T10:09:07.2Z, but as seconds it is 2025-12-01T00:00:00Z. Use --time-format seconds. If it is right, write 1764547200.0.',
+    ],
+    ['nanoseconds', '1764547200123456', /is 1970-01-21.*, but as microseconds it is 2025-12-01T00:00:00\.123456Z/],
+    ['iso', 'gestern', /^"gestern" does not fit --time-format iso\. Correct it, or describe it with a pattern/],
+    ['MMMM D, YYYY', 'Mai 5, 2026', /does not fit/],
+    ['D/M/YYYY', '12/31/2025', '"12/31/2025" has a date that does not exist. Use --time-format M/D/YYYY.'],
     ['DD.MM.YYYY', '31x12x2025', /does not fit/],
     ['M/D/YYYY h:mm A', '1/2/2025 13:05 PM', /does not fit/, 'UTC'],
     ['iso', '\x1b[2J', /^"\\u001b\[2J" does not fit/],
@@ -78,42 +99,72 @@ t.test('a time that does not fit is refused, and the option that would fit is na
 })
 
 t.test('an option is suggested only if it would read the time', (t) => {
+  const zone = '--time-zone Europe/Berlin (or where its clock is; UTC)'
   for (const [text, suggestion] of [
     ['2012-01-01', 'Use --time-format iso.'],
     ['2012-01-01 00:00:00+0000', 'Use --time-format iso.'],
-    ['2012-01-01 12:00', 'Use --time-format iso --time-zone Europe/Berlin (or where its clock is, or UTC).'],
+    ['2012-01-01 12:00:00 +0100 CET m=+0.001', 'Use --time-format iso.'],
+    ['2012-01-01 12:00', `Use --time-format iso ${zone}.`],
     ['1325376000', 'Use --time-format seconds.'],
     ['1325376000.5', 'Use --time-format seconds.'],
     ['1325376000123456', 'Use --time-format microseconds.'],
     ['20120101', 'Use --time-format YYYYMMDD if it is a date.'],
-    ['31.12.2025', "Use --time-format 'DD.MM.YYYY'."],
-    ['2025/12/31 1:05', "Use --time-format 'YYYY/MM/DD H:mm' --time-zone Europe/Berlin (or where its clock is; UTC)."],
-    ['1/2/2025', "Use --time-format 'D/M/YYYY' if the day is first, or --time-format 'M/D/YYYY' if the month is."],
-    [
-      '12/31/2025 11:59:01.5 PM',
-      "Use --time-format 'MM/DD/YYYY hh:mm:ss.S A' --time-zone Europe/Berlin (or where its clock is; UTC).",
-    ],
-    ['10/Oct/2000:13:55:36 -0700', "Use --time-format 'DD/MMM/YYYY:HH:mm:ss Z'."],
-    ['yesterday', /^Use --time-format iso, seconds, .* or a pattern such as/],
+    ['31.12.2025', 'Use --time-format D.M.YYYY.'],
+    ['1.2.2025', 'Use --time-format D.M.YYYY.'],
+    ['31.12.25', 'Use --time-format D.M.YY.'],
+    ['2025/12/31 1:05', `Use --time-format 'YYYY/M/D H:mm' ${zone}.`],
+    ['1/2/2025', 'Use --time-format D/M/YYYY if the day is first, or --time-format M/D/YYYY if the month is.'],
+    ['12/31/2025', 'Use --time-format M/D/YYYY.'],
+    ['31-12-2025', 'Use --time-format D-M-YYYY.'],
+    ['12/31/2025 11:59:01.5 PM', `Use --time-format 'M/D/YYYY h:mm:ss.S A' ${zone}.`],
+    ['31/12/2025, 9:05 a.m.', `Use --time-format 'D/M/YYYY, h:mm A' ${zone}.`],
+    ['05.01.2026 9:05 Uhr', `Use --time-format 'D.M.YYYY H:mm [Uhr]' ${zone}.`],
+    ['05.01.2026 9:05:00 Europe/Berlin', `Use --time-format 'D.M.YYYY H:mm:ss [Europe/Berlin]' ${zone}.`],
+    ['10/Oct/2000:13:55:36 -0700', "Use --time-format 'D/MMM/YYYY:H:mm:ss Z'."],
+    ['Mon, 05 Jan 2026 10:00:00 +0100', "Use --time-format 'ddd, D MMM YYYY H:mm:ss Z'."],
+    ['January 5, 2026 at 10:00 PM', `Use --time-format 'MMMM D, YYYY [at] h:mm A' ${zone}.`],
+    ['5-Jan-2026', 'Use --time-format D-MMM-YYYY.'],
+    ['2026-02-30', 'It has a date that does not exist.'],
+    ['2026-01-01T24:00:00Z', 'It has a time of day that does not exist.'],
+    ['2026-01-01T12:00:60Z', 'It is a leap second, which PostgreSQL cannot store.'],
+    ['31.2.2026', 'It has a date that does not exist.'],
+    ['', 'It is empty: omit it, or give it a value.'],
+    ['yesterday', /^Correct it, or describe it with a pattern, such as --time-format/],
   ] as const) {
-    t.match(suggestTimeFormat(text), suggestion)
-    const [, format] = /--time-format '?([^']+?)'?(?: if |\.$| --time-zone)/.exec(suggestTimeFormat(text)) ?? []
-    if (text !== 'yesterday') t.match(read(format ?? '', text, 'UTC'), /^\d{4}-\d\d-\d\dT/, `${format} reads ${text}`)
+    const suggested = suggestTimeFormat(text)
+    if (typeof suggestion === 'string') t.equal(suggested, suggestion, text)
+    else t.match(suggested, suggestion, text)
+    for (const [, quotedFormat, word] of suggested.matchAll(/--time-format (?:'([^']+)'|([^\s',]+?))(?=\.?(?: |$|,))/g))
+      if (text !== 'yesterday')
+        t.match(read(quotedFormat ?? word ?? '', text, 'UTC'), /^\d{4}-\d\d-\d\dT/, `reads ${text}`)
   }
   t.end()
 })
 
-t.test('an invalid pattern or time zone is refused with the tokens that exist', (t) => {
+t.test('an invalid pattern or time zone is refused, with what was probably meant', (t) => {
   for (const [pattern, message] of [
-    ['yyyy-MM-dd', /^yyyy-MM-dd is not a pattern of a time: yyyydd in it is not a token\. The tokens are YYYY/],
-    ['%Y-%m-%d', /is not a token/],
-    ['YYYY', /it needs a year, a month and a day/],
-    ['YYYY-MM-DD DD', /a token occurs twice/],
+    ['yyyy-MM-dd', '"yyyy" and "dd" in it are not tokens. Did you mean --time-format YYYY-MM-DD?'],
+    ['dd.MM.yyyy', '"dd" and "yyyy" in it are not tokens. Did you mean --time-format DD.MM.YYYY?'],
+    ["yyyy-MM-dd'T'HH:mm:ss.SSSXXX", /Did you mean --time-format 'YYYY-MM-DD\[T\]HH:mm:ss\.SSSZ'\?$/],
+    ['%Y-%m-%d', '"%Y" and "%m" and "%d" in it are not tokens. Did you mean --time-format YYYY-MM-DD?'],
+    ['%d/%b/%Y:%H:%M:%S %z', /Did you mean --time-format 'DD\/MMM\/YYYY:HH:mm:ss Z'\?$/],
+    ['ISO', /Did you mean --time-format iso\?$/],
+    ['RFC3339', /Did you mean --time-format iso\?$/],
+    ['epoch', /Did you mean --time-format seconds\?$/],
+    ['unix', /Did you mean --time-format seconds\?$/],
+    ['ms', /Did you mean --time-format milliseconds\?$/],
+    ['DD.MM.YYYY HH24:MI:SS', /Did you mean --time-format 'DD\.MM\.YYYY HH:mm:ss'\?$/],
+    ['YYYY-MM-DD HH:MM:SS', "it has the month 2 times (MM, MM). Did you mean --time-format 'YYYY-MM-DD HH:mm:ss'?"],
+    ['yyyy-mm-dd hh:mm:ss', /"yyyy" and "dd" in it are not tokens/],
+    ['YYYY', /it needs a year, a month and a day\. It must be iso, seconds, .* or a pattern of a time with YYYY/],
+    ['YYYY-MM-DD D', /it has the day 2 times \(DD, D\)/],
     ['YYYY-MM-DD hh:mm', /hh and h need A/],
     ['YYYY-MM-DD HH:mm A', /hh and h need A/],
     ['YYYY-MM-DD mm', /a part of the time of day is missing/],
   ] as const)
-    t.throws(() => timeReader(pattern, undefined), { message })
+    t.throws(() => timeReader(pattern, undefined), {
+      message: typeof message === 'string' ? `--time-format ${pattern}: ${message}` : message,
+    })
   t.throws(() => timeZone('Berlin'), { message: /^there is no time zone Berlin\. Use a name such as Europe\/Berlin/ })
   t.end()
 })

@@ -88,12 +88,13 @@ t.test('a rejected time is shown with the option that would fit', async (t) => {
   const record = (id: number, time: string) => `{"source":"s","type":"t","id":"${id}","time":${time}}\n`
   const times = ['"2012-01-01"', '1325376000', '"31.12.2025 12:00"', '"2012-01-01 00:00:00+0000"', '"\\u001b[2J"']
   const { stderr } = await load(t, server, ['-'], times.map((time, at) => record(at, time)).join(''))
+  t.notMatch(stderr, /if it is in UTC, write|Write/, 'one sentence says what to do')
   for (const hint of [
     'It is "2012-01-01". Use --time-format iso.',
     'It is "1325376000". Use --time-format seconds.',
-    `It is "31.12.2025 12:00". Use --time-format 'DD.MM.YYYY HH:mm' --time-zone Europe/Berlin`,
+    `It is "31.12.2025 12:00". Use --time-format 'D.M.YYYY H:mm' --time-zone Europe/Berlin`,
     'It is "2012-01-01 00:00:00+0000". Use --time-format iso.',
-    'It is "\\u001b[2J". Use --time-format iso, seconds',
+    'It is "\\u001b[2J". Correct it, or describe it with a pattern',
   ])
     t.match(stderr, hint)
   const csv = 'source,type,id,time\ns,t,1,2012-01-01\n'

@@ -342,11 +342,11 @@ const RECORDS: Case[] = [
   ],
   [
     'microseconds',
-    record('"time":1735689600123000'),
+    record('"time":1735689600123456'),
     {},
     'wrong_type',
     '/time',
-    /As microseconds .* 2025-01-01T00:00:00\.123Z/,
+    /As microseconds .* 2025-01-01T00:00:00\.123456Z/,
   ],
   ['a small number', record('"time":5'), {}, 'wrong_type', '/time', /such as "2026-01-31T12:00:00Z"\.$/],
   ['seconds as text', record('"time":"1735689600"'), {}, 'invalid_time', '/time', /it is 2025-01-01T00:00:00Z/],
