@@ -2,6 +2,7 @@ import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib'
 import { Inflater } from '../lib/inflater.ts'
+import { lookOfFile } from '../lib/looks-like.ts'
 
 const EXTENSIONS = ['.gz', '.zst'] as const
 type Extension = (typeof EXTENSIONS)[number]
@@ -39,23 +40,38 @@ export function deflateByName(path: string): Transform[] {
 }
 
 async function* through(bytes: AsyncIterable<Buffer>, stream: Transform): AsyncGenerator<Buffer> {
-  const done = pipeline(Readable.from(bytes, { highWaterMark: 1 }), stream)
+  let start = Buffer.alloc(0)
+  const done = pipeline(Readable.from(watched(), { highWaterMark: 1 }), stream)
   // The stream emits the same error, and it is handled there.
   done.catch(() => {})
   try {
     yield* stream
   } catch (error) {
-    const advice = ADVICE.find(([message]) => (error as Error).message === message)?.[1]
+    const isCompressed = ['gzip', 'zstd'].includes(lookOfFile(start)?.name ?? '')
+    const advice = ADVICE[(error as Error).message]?.[isCompressed ? 1 : 0]
     throw advice === undefined ? error : new Error(advice, { cause: error })
+  }
+
+  async function* watched() {
+    for await (const chunk of bytes) {
+      if (start.length < 4) start = Buffer.concat([start, chunk.subarray(0, 4)])
+      yield chunk
+    }
   }
 }
 
-/** What to do about an error of zlib or zstd, by its message. */
-const ADVICE = [
-  ['incorrect header check', 'it is not compressed with gzip, although its name ends with .gz. Rename it'],
-  ['Unknown frame descriptor', 'it is not compressed with zstd, although its name ends with .zst. Rename it'],
-  [
-    'Frame requires too much memory for decoding',
-    'it needs a window of more than 128 MiB. Decompress it first: zstd -dc --long=31 FILE | sluice load -',
-  ],
-] as const
+const followed = (message: string, program: string) =>
+  `its data is damaged, or something else follows it (${message}). What can be read: ${program} FILE | sluice load - …`
+
+const other = (name: string, extension: string) =>
+  `it is not compressed with ${name}, although its name ends with ${extension}. Rename it`
+
+const WINDOW = 'it needs a window of more than 128 MiB. Decompress it first: zstd -dc --long=31 FILE | sluice load -'
+
+/** What to do about an error of zlib or zstd, by its message: if the file does not begin as its name says, and if it does. */
+const ADVICE: Record<string, readonly [other: string, damaged: string]> = {
+  'incorrect header check': [other('gzip', '.gz'), followed('incorrect header check', 'zcat')],
+  'unknown compression method': [other('gzip', '.gz'), followed('unknown compression method', 'zcat')],
+  'Unknown frame descriptor': [other('zstd', '.zst'), followed('Unknown frame descriptor', 'zstdcat')],
+  'Frame requires too much memory for decoding': [WINDOW, WINDOW],
+}

@@ -1,6 +1,6 @@
 import { quoted } from '../lib/quoted.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
-import { findCaseFault, type Mapping, Unfit } from './mapping.ts'
+import { findCaseFault, type Mapping, type Problem, Unfit, unfit } from './mapping.ts'
 import { isOfData } from './object-mapping.ts'
 
 /** The characters that programs write between cells. */
@@ -32,24 +32,26 @@ export function planHeader<Plan>(
 ): Plan {
   const [only = ''] = names
   const other = DELIMITERS.find((one) => one !== delimiter && names.length === 1 && only.includes(one))
-  const options = other === undefined ? [] : delimiterOption(other)
-  const faults =
+  const single = `its header is a single column, ${quoted(only)}. If the cells are separated by`
+  const faults: Problem[] =
     other !== undefined
       ? [
-          `its header is a single column, ${quoted(only)}. If the cells are separated by ${quoted(other)}, use --delimiter ${delimiterWord(other)}`,
+          {
+            text: `${single} ${quoted(other)}, use --delimiter ${delimiterWord(other)}`,
+            options: delimiterOption(other),
+          },
         ]
       : names.length === 1 && /\S {2,}\S/.test(only) && !isMentioned(only, mapping)
-        ? [`its header is a single column, ${quoted(only)}. If the cells are separated by several spaces, ${BY_SPACES}`]
+        ? [{ text: `${single} several spaces, ${BY_SPACES}` }]
         : names.flatMap((name, at) => describeFault(name, at, names, mapping, exported))
   try {
     const planned = plan(other === undefined ? names : only.split(other))
     if (faults.length === 0) return planned
   } catch (error) {
     if (faults.length === 0) throw error
-    if (error instanceof Unfit) faults.push(error.message)
-    throw new Unfit(faults.join('; '), [...options, ...(error instanceof Unfit ? error.options : [])])
+    if (error instanceof Unfit) faults.push({ text: error.message, options: error.options })
   }
-  throw new Unfit(faults.join('; '), options)
+  throw unfit(faults)
 }
 
 /** A delimiter in a sentence, in which the quotes tell it from the punctuation. */
@@ -66,12 +68,13 @@ function describeFault(
   names: readonly string[],
   mapping: Mapping,
   exported: boolean,
-): string[] {
-  const why =
-    nameFault(names, at) ??
-    faultOf(name, names.indexOf(name) !== at, mapping) ??
-    (exported ? undefined : lossOf(name, mapping))
-  return why === undefined ? [] : [`its column ${at + 1}${name === '' ? '' : `, ${quoted(name)},`} ${why}`]
+): Problem[] {
+  const title = `its column ${at + 1}${name === '' ? '' : `, ${quoted(name)},`}`
+  const text = nameFault(names, at) ?? faultOf(name, names.indexOf(name) !== at, mapping)
+  const fault = text === undefined ? findCaseFault(name, [], mapping) : { text }
+  const loss = fault === undefined && !exported ? lossOf(name, mapping) : undefined
+  const found = loss === undefined ? fault : { text: loss }
+  return found === undefined ? [] : [{ ...found, text: `${title} ${found.text}` }]
 }
 
 /** What to do about a column without a name, by the programs that write such files. */
@@ -85,7 +88,7 @@ function nameFault(names: readonly string[], at: number): string | undefined {
       : at === 0
         ? '. If it is the index of pandas, write the file with to_csv(index=False), or name it with index_label'
         : isLast
-          ? ". If each line ends with a delimiter, remove it: sed 's/,$//' FILE | sluice load - --format csv …"
+          ? ". If each line ends with a delimiter, remove it: sed 's/[,;]\\r*$//' FILE | sluice load - --format csv …"
           : ''
   return `has no name in the header${advice}`
 }
@@ -101,7 +104,7 @@ function faultOf(name: string, isRepeated: boolean, mapping: Mapping): string | 
   if (name !== name.trim()) return 'has a name that begins or ends with a space. Remove the space'
   if (isData(name))
     return 'looks like data: the first line of a CSV file must be a header with the names of the columns'
-  return findCaseFault(name, [], mapping)
+  return undefined
 }
 
 /** A joiner (U+200C, U+200D) within a name is part of a word, or of an emoji. */

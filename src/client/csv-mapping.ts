@@ -1,6 +1,16 @@
 import { quoted } from '../lib/quoted.ts'
 import { cellReader, type ReadCell, readJson } from './csv-values.ts'
-import { attributesOf, type Cell, constantsOf, type Mapping, makeUnfit, member, PAYLOADS } from './mapping.ts'
+import {
+  attributesOf,
+  type Cell,
+  constantsOf,
+  type Mapping,
+  makeUnfit,
+  meant,
+  member,
+  PAYLOADS,
+  Unfit,
+} from './mapping.ts'
 import { planObjects } from './object-mapping.ts'
 
 /** Converts a row of CSV into a record in JSON, or says why it cannot. */
@@ -9,6 +19,7 @@ export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason
 /**
  * Plans how the rows of a file become records.
  * @param exported whether it is a file of `sluice export`
+ * @returns a function that also throws Unfit, at the first row that shows that the file is not CSV
  * @throws Error with a sentence if the header does not fit the mapping
  */
 export function planRecords(header: readonly string[], mapping: Mapping, exported: boolean): ToRecord {
@@ -23,9 +34,12 @@ export function planRecords(header: readonly string[], mapping: Mapping, exporte
   if (unmapped !== undefined && hasPayload)
     throw new Error(`with --map data=… every other column must be mapped too, but ${quoted(unmapped.name)} is not`)
   const constants = constantsOf(mapping)
+  const mayBeCopied = !mapping.nulls?.has(NO_VALUE)
 
   return (cells) => {
     if (cells.length !== header.length) return wrongLength(cells, header)
+    const noValue = mayBeCopied ? cells.indexOf(NO_VALUE) : -1
+    if (noValue !== -1) throw new Unfit(describeNoValue(header[noValue] ?? ''), ['--null', NO_VALUE])
     const parts = [...constants]
     for (const [name, column] of attributes) {
       const cell = cells[column.at] ?? ''
@@ -45,6 +59,12 @@ export function planRecords(header: readonly string[], mapping: Mapping, exporte
     return { record: `{${parts.join()}}` }
   }
 }
+
+/** In the text format of COPY, a cell without a value. There, a backslash begins an escape sequence. */
+const NO_VALUE = '\\N'
+
+const describeNoValue = (name: string) =>
+  `the cell ${NO_VALUE} in the column ${quoted(name)} means that there is no value. If the file is from COPY or mysqldump, export it as CSV, because its other escapes, such as \\t, would be stored as they are: COPY … TO … WITH (FORMAT csv, HEADER). Otherwise use --null '${NO_VALUE}'`
 
 interface Column {
   name: string
@@ -75,8 +95,14 @@ function findAttributes(columns: readonly Column[], mapping: Mapping): Map<strin
     (name) => !set.has(name) && !map.get(name) && !attributes.some(([attribute]) => attribute === name),
   )
   if (unknown.size + missing.length > 0) {
-    const problems = unknown.size === 0 ? [] : [`it has no column ${[...unknown].map(quoted).join(', ')}`]
-    throw makeUnfit(problems, missing, 'column', [...byName.keys()])
+    const names = [...byName.keys()]
+    const list = [...unknown].map((name) => `${quoted(name)}${meant(name, names)}`)
+    throw makeUnfit(
+      unknown.size === 0 ? [] : [{ text: `it has no column ${list.join(', ')}` }],
+      missing,
+      'column',
+      names,
+    )
   }
   return new Map(attributes)
 }

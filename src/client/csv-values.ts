@@ -58,7 +58,7 @@ function suggestForJson(cell: string, name: string): string {
   const decimal = (['.', ','] as const).find((sign) => toNumber(text, sign) !== undefined)
   const instead = `Use --number ${shell(name)} instead of --json`
   if (decimal === '.') return `${instead}: JSON writes ${toNumber(text, decimal)}.`
-  if (decimal === ',') return `${instead}, and --decimal ,: JSON writes ${toNumber(text, decimal)}.`
+  if (decimal === ',') return `${instead}, and --decimal ',': JSON writes ${toNumber(text, decimal)}.`
   return isNoValue(text) ? noValue(cell) : `If it is text, omit --json ${shell(name)}.`
 }
 
@@ -68,7 +68,7 @@ function suggestForNumber(text: string, name: string, decimal: Decimal): string 
   if (isNoValue(text)) return noValue(text)
   if (/^[+-]?0\d/.test(text)) return `It begins with 0, so it may be a code: ${asText}`
   if (toNumber(text, other) !== undefined)
-    return `If its decimal sign is ${other}, use --decimal ${other}. If ${other} separates thousands, remove it, or ${asText}`
+    return `If its decimal sign is "${other}", use --decimal '${other}'. If "${other}" separates thousands, remove it, or ${asText}`
   return /^[+-]?\d{1,3}(?:[., '\u2019\u00a0\u202f]\d{3})+(?:[.,]\d+)?$/.test(text)
     ? `Remove what separates its thousands, or ${asText}`
     : `Correct it, or ${asText}`

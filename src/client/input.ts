@@ -127,7 +127,7 @@ async function statOf(name: string): Promise<Stats> {
   return stats
 }
 
-function formatByName(path: string): FileFormatName {
+export function formatByName(path: string): FileFormatName {
   const { name } = readName(path.toLowerCase())
   if (name.endsWith('.tab')) return 'tsv'
   return FORMAT_NAMES.find((format) => name.endsWith(`.${format}`)) ?? 'ndjson'

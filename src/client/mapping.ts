@@ -1,3 +1,4 @@
+import { nearest } from '../lib/nearest.ts'
 import { printable } from '../lib/printable.ts'
 import { quoted } from '../lib/quoted.ts'
 import type { TimeReader } from './times.ts'
@@ -57,38 +58,59 @@ export class Unfit extends Error {
 /** At most this many names are shown. */
 const SHOWN = 40
 
+/** What is wrong, as a part of a sentence, and the options that would help, as words of a command. */
+export interface Problem {
+  text: string
+  options?: readonly string[]
+}
+
+/** An error with everything that is wrong. It has options only if they help against all of it. */
+export function unfit(problems: readonly Problem[], after = ''): Unfit {
+  const helps = problems.every(({ options = [] }) => options.length > 0)
+  const options = helps ? problems.flatMap(({ options = [] }) => options) : []
+  return new Unfit(`${problems.map(({ text }) => text).join('; ')}${after}`, options)
+}
+
 /**
- * @param problems parts of a sentence
  * @param missing the attributes that every record needs and that the file does not have
  * @param part what its names are
  */
 export function makeUnfit(
-  problems: readonly string[],
+  problems: readonly Problem[],
   missing: readonly string[],
   part: 'column' | 'member',
   names: readonly string[],
 ): Unfit {
   const [first] = missing
-  const need = `it has no ${missing.join(' and no ')}, which every record needs (--set ${first}=TEXT, or --map ${first}=${part.toUpperCase()})`
-  const sentence = [...problems, ...(first === undefined ? [] : [need])].join('; ')
+  const need = {
+    text: `it has no ${missing.join(' and no ')}, which every record needs (--set ${first}=TEXT, or --map ${first}=${part.toUpperCase()})`,
+    options: missing.flatMap((name) => ['--set', `${name}=TEXT`]),
+  }
   const more = names.length > SHOWN ? ` and ${names.length - SHOWN} more` : ''
   const list = names.length === 0 ? '' : `. Its ${part}s are ${names.slice(0, SHOWN).map(quoted).join(', ')}${more}`
-  return new Unfit(
-    `${sentence}${list}`,
-    missing.flatMap((name) => ['--set', `${name}=TEXT`]),
-  )
+  return unfit([...problems, ...(first === undefined ? [] : [need])], list)
+}
+
+/** The name that was probably meant, as a question in parentheses. */
+export function meant(name: string, names: readonly string[]): string {
+  const found = nearest(name, names)
+  return found === undefined ? '' : ` (did you mean ${quoted(found)}?)`
 }
 
 /**
  * What is wrong with a column or member whose name is almost that of an attribute: it would become data, which may not be meant.
  * @param others further names; if one of them is the attribute, this one is data
  */
-export function findCaseFault(name: string, others: readonly string[], { map, set }: Mapping): string | undefined {
+export function findCaseFault(name: string, others: readonly string[], { map, set }: Mapping): Problem | undefined {
   const attribute = ATTRIBUTES.find((one) => one === name.toLowerCase() && one !== name)
   if (attribute === undefined || set.has(attribute) || map.has(attribute) || others.includes(attribute))
     return undefined
   if ([...map.values()].includes(name)) return undefined
-  return `differs from ${attribute} only in case. Use --map ${shell(`${attribute}=${name}`)}, or --map ${attribute}= if it is part of the data`
+  const option = `${attribute}=${name}`
+  return {
+    text: `differs from ${attribute} only in case. Use --map ${shell(option)}, or --map ${attribute}= if it is part of the data`,
+    options: ['--map', option],
+  }
 }
 
 /** A word of a shell command. */

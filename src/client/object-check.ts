@@ -1,7 +1,8 @@
+import { textOfFile } from '../lib/looks-like.ts'
 import { quoted } from '../lib/quoted.ts'
 import { type ObjectMember, readObject, valueAt } from './json-object.ts'
 import type { InputLine } from './lines.ts'
-import { attributesOf, findCaseFault, type Mapping, makeUnfit, shell, Unfit } from './mapping.ts'
+import { attributesOf, findCaseFault, type Mapping, makeUnfit, meant, shell, Unfit } from './mapping.ts'
 import { isOfData } from './object-mapping.ts'
 import { checkWrapper } from './object-wrapper.ts'
 
@@ -21,7 +22,7 @@ export function checkObjects(lines: readonly InputLine[], mapping: Mapping, isLi
     const read = record === undefined ? undefined : readObject(record.toString())
     return read === undefined || 'reason' in read ? [] : [read.members]
   })
-  if (objects.length === 0) throw noObjects(first, begin, isLines)
+  if (objects.length === 0) throw noObjects(lines, begin, isLines)
   const [only] = objects
   if (lines.length === 1 && only !== undefined) checkWrapper(only, mapping)
   const attributes = attributesOf(mapping)
@@ -33,13 +34,18 @@ export function checkObjects(lines: readonly InputLine[], mapping: Mapping, isLi
   const names = [...new Set(objects.flatMap((members) => members.map(({ name }) => name)))]
   const faults = isOfData(mapping) ? names.map((name) => [name, findCaseFault(name, names, mapping)] as const) : []
   const problems = [
-    ...wrong.map(([name, from]) => `no object has the member ${quoted(from)} of --map ${shell(`${name}=${from}`)}`),
-    ...faults.flatMap(([name, fault]) => (fault === undefined ? [] : [`its member ${quoted(name)} ${fault}`])),
+    ...wrong.map(([name, from]) => ({
+      text: `no object has the member ${quoted(from)} of --map ${shell(`${name}=${from}`)}${meant(from, names)}`,
+    })),
+    ...faults.flatMap(([name, fault]) =>
+      fault === undefined ? [] : [{ ...fault, text: `its member ${quoted(name)} ${fault.text}` }],
+    ),
   ]
   if (problems.length + missing.length > 0) throw makeUnfit(problems, missing, 'member', names)
 }
 
-function noObjects({ record, reason }: InputLine, begin: string, isLines: boolean): Error {
+function noObjects(lines: readonly InputLine[], begin: string, isLines: boolean): Error {
+  const { record, reason } = lines[0] ?? {}
   if (begin.startsWith('{')) {
     const read = record === undefined ? { reason } : readObject(record.toString())
     return new Error(`its first object cannot be read. ${'reason' in read ? read.reason : ''}`)
@@ -47,7 +53,18 @@ function noObjects({ record, reason }: InputLine, begin: string, isLines: boolea
   const what = `it has no JSON object, and begins with ${quoted(begin)}`
   if (!isLines && begin.startsWith('['))
     return new Error(`${what}. If its arrays are rows: jq -r '.[] | @csv' FILE | sluice load - --format csv …`)
-  return new Error(isJson(record) ? what : `${what}. Use --format csv or --format tsv if it is that`)
+  if (isJson(record)) return new Error(what)
+  const look = textOfFile(
+    lines
+      .slice(0, 3)
+      .map(({ original }) => original.toString('utf8', 0, 256))
+      .join('\n'),
+  )
+  return new Error(
+    look === undefined
+      ? `${what}. Use --format csv or --format tsv if it is that`
+      : `${what}. It looks like ${look.name}. ${look.advice}`,
+  )
 }
 
 function isJson(text: Buffer | undefined): boolean {

@@ -55,6 +55,8 @@ export const urlOption = () =>
       if (!/^https?:/.test(text) || !URL.canParse(text))
         throw new InvalidArgumentError('It must be an http: or https: URL.')
       const { origin, pathname } = new URL(text)
+      const path = /^(.*?)\/(?:v1|docs|console)(?:\/.*)?$/.exec(pathname)
+      if (path !== null) throw new InvalidArgumentError(`It must be the URL of the server alone: ${origin}${path[1]}`)
       return `${origin}${pathname.replace(/\/+$/, '')}`
     })
 

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'
-import { checkInput, type Input, openInput } from '../client/input.ts'
+import { checkInput, type FileFormatName, formatByName, type Input, openInput } from '../client/input.ts'
 import { findKey } from '../client/key.ts'
 import { shell, Unfit } from '../client/mapping.ts'
 import { reasonsOf } from '../client/rejected-lines.ts'
@@ -23,12 +23,11 @@ interface Prepared {
  */
 export async function prepareLoad(names: string[], raw: RawOptions, stop: AbortSignal): Promise<Prepared> {
   const problems: string[] = []
-  let suggested: readonly string[] = []
+  /** The options that would help against each problem of a file. */
+  const suggestions: (readonly string[])[] = []
   const note = (error: unknown): undefined => {
     problems.push(explain(error))
-    // Options are for all files. Those of one file may not be right for another one.
-    const options = error instanceof Error && error.cause instanceof Unfit ? error.cause.options : []
-    if (options.length > suggested.length) suggested = options
+    if (error instanceof Error && error.cause instanceof Unfit) suggestions.push(error.cause.options)
   }
   const { onlyCsv, connections, ...options } = await readOptions(raw, problems)
   const optionsAreRight = problems.length === 0
@@ -48,7 +47,10 @@ export async function prepareLoad(names: string[], raw: RawOptions, stop: AbortS
   }
 
   if (problems.length === 0 && key) return { inputs, server: { url: raw.url, token: key.token }, connections }
-  const command = suggested.length === 0 ? '' : `\nTo try again: ${commandWith(suggested)}`
+  // Options are for all files. They are not right if they do not help against everything, or differ.
+  const [suggested = []] = new Set(suggestions.map((options) => options.join('\0'))).size === 1 ? suggestions : []
+  const helps = suggested.length > 0 && suggestions.length === problems.length
+  const command = helps ? `\nTo try again: ${commandWith(suggested)}` : ''
   if (problems.length === 1) throw new Error(`${problems[0]}${command}`)
   throw new Error(`nothing was loaded, because:\n${problems.map((problem) => `- ${problem}`).join('\n')}${command}`)
 }
@@ -58,10 +60,11 @@ const isThere = (input: Input | undefined) => input !== undefined
 /** Checks what only all files and options together show. */
 async function checkTogether(
   inputs: readonly Input[],
-  { rejected }: RawOptions,
+  raw: RawOptions,
   onlyCsv: readonly string[],
   problems: string[],
 ): Promise<void> {
+  const { rejected } = raw
   const formats = new Set(inputs.map(({ formatName }) => formatName))
   const hasCsv = formats.has('csv') || formats.has('tsv')
   if (!hasCsv && inputs.length > 0 && onlyCsv.length > 0)
@@ -72,6 +75,8 @@ async function checkTogether(
   if (rejected === undefined) return
   if (inputs.length > 1 && (formats.size > 1 || hasCsv))
     problems.push('--rejected can only contain lines of one format and with one CSV header. Load the files one by one')
+  const other = await otherFormat(rejected, inputs[0]?.formatName, raw)
+  if (other !== undefined) problems.push(other)
   for (const path of [rejected, reasonsOf(rejected)]) {
     const there = await stat(path).catch(() => undefined)
     const same = inputs.find(
@@ -79,6 +84,21 @@ async function checkTogether(
     )
     if (same !== undefined) problems.push(`--rejected would overwrite ${same.name}, which is an input`)
   }
+}
+
+/** A file of rejected lines is loaded again with the same options, so its name must say the same format as that of the input. */
+async function otherFormat(
+  rejected: string,
+  format: FileFormatName | undefined,
+  raw: RawOptions,
+): Promise<string | undefined> {
+  if (format === undefined || raw.format !== undefined) return undefined
+  const kind = (name: FileFormatName) =>
+    name === 'json' || name === 'ndjson' ? 'ndjson' : raw.delimiter === undefined ? name : 'csv'
+  const there = await stat(rejected).catch(() => undefined)
+  const isDevice = there?.isFile() === false
+  if (isDevice || kind(formatByName(rejected)) === kind(format)) return undefined
+  return `--rejected ${shell(rejected)}: the lines are ${format}, so the name must end with .${format}; otherwise the file cannot be loaded again with the same options`
 }
 
 /** The command of the user, with more options. */

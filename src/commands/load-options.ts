@@ -3,6 +3,7 @@ import { ATTRIBUTES, type Decimal, type Mapping, PAYLOADS, shell } from '../clie
 import { TIME_NAMES } from '../client/time-patterns.ts'
 import { type TimeReader, timeReader } from '../client/times.ts'
 import { parseTime } from '../lib/rfc3339.ts'
+import type { TextFormat } from '../schemas/formats.ts'
 
 /** The options of `sluice load` as they are written. */
 export interface RawOptions {
@@ -44,6 +45,7 @@ export async function readOptions(raw: RawOptions, problems: string[]): Promise<
     const time = name === 'time' ? parseTime(value) : undefined
     if (time !== undefined && 'problem' in time) problems.push(`--set time=${value}: it ${time.problem}`)
   }
+  for (const problem of set.size === 0 ? [] : await findFaults(set)) problems.push(problem)
   for (const name of number) if (json.includes(name)) problems.push(`The column ${name} is in --json and in --number`)
   if (raw.decimal !== undefined && number.length === 0)
     problems.push(`--decimal is for columns of numbers: name them with --number COLUMN`)
@@ -68,6 +70,30 @@ export async function readOptions(raw: RawOptions, problems: string[]): Promise<
       readTime: await readTimeFormat(raw, problems),
     },
   }
+}
+
+/** What the server would refuse in every record. */
+async function findFaults(set: ReadonlyMap<string, string>): Promise<string[]> {
+  // Loaded only if needed: it needs the package of the schemas.
+  const { FORMATS } = await import('../schemas/formats.ts')
+  return [...set].flatMap(([name, value]) => {
+    if (value === '' || name === 'time') return []
+    if (name === 'id') return ['--set id=: all records would have the same id. Use --map id= with a column or member']
+    const { test, says } = FORMATS[FORMAT_OF[name] ?? 'sluice-extension']
+    if (test(value)) return []
+    const encoded = encodeURI(value.toWellFormed())
+    const hint = says.includes('URI') && test(encoded) ? `. Write it as ${shell(`${name}=${encoded}`)}` : ''
+    return [`--set ${shell(`${name}=${value}`)}: it must be ${says}${hint}`]
+  })
+}
+
+/** The formats of attributes. Other ones are extension attributes. */
+const FORMAT_OF: Record<string, TextFormat> = {
+  source: 'sluice-source',
+  type: 'sluice-name',
+  subject: 'sluice-text',
+  dataschema: 'sluice-uri',
+  datacontenttype: 'sluice-media-type',
 }
 
 function oneOf<T extends string>(
@@ -110,16 +136,31 @@ function readPairs(option: string, texts: readonly string[], problems: string[])
   return pairs
 }
 
-/** A shell passes \t as it is. */
-const TABS = ['tab', '\\t']
+/** Words for characters that are hard to type. A shell passes \t as it is. */
+const DELIMITERS: Record<string, string> = {
+  tab: '\t',
+  '\\t': '\t',
+  comma: ',',
+  semicolon: ';',
+  pipe: '|',
+  space: ' ',
+}
 
 function readDelimiter(text: string | undefined, problems: string[]): string | undefined {
-  if (text !== undefined && TABS.includes(text)) return '\t'
-  if (text === '' || /["\r\n]/.test(text ?? ''))
+  if (text === undefined) return undefined
+  const code = /^(?:\\x|0x|\\u|U\+)([\da-f]{2,4})$/i.exec(text)?.[1]
+  const sign =
+    DELIMITERS[text.toLowerCase()] ?? (code === undefined ? text : String.fromCharCode(Number.parseInt(code, 16)))
+  // A word would be searched for as it is. No program writes one between cells.
+  if (sign === '' || /["\r\n]|[\p{L}\p{N}]{2}/u.test(sign))
     problems.push(
-      `--delimiter ${shell(text ?? '')}: it must be a character other than a quote or a line break, or the word tab`,
+      `--delimiter ${shell(text)}: it must be a character other than a quote or a line break, such as ';', a number such as '\\x1f', or one of the words ${Object.keys(
+        DELIMITERS,
+      )
+        .filter((word) => /^\w+$/.test(word))
+        .join(', ')}`,
     )
-  return text
+  return sign
 }
 
 async function readTimeFormat(

@@ -11,39 +11,59 @@ const UNPACK = 'Send its content as JSON'
 const AS_BYTES = 'Send bytes as data_base64 in a record, or as a CloudEvent in binary mode'
 const TO_UTF8 = 'Send it as UTF-8 (iconv -f UTF-16 -t UTF-8; in PowerShell, Out-File -Encoding utf8)'
 
-/** The first bytes of formats, in hexadecimal, and what to do. */
-const MAGIC: [start: string, name: string, advice: string][] = [
-  ['1f8b', 'gzip', send('gzip')],
-  ['28b52ffd', 'zstd', send('zstd')],
-  ['504b0304', 'a ZIP archive or an Office document', UNPACK],
-  ['25504446', 'PDF', AS_BYTES],
-  ['89504e47', 'a PNG image', AS_BYTES],
-  ['ffd8ff', 'a JPEG image', AS_BYTES],
-  ['47494638', 'a GIF image', AS_BYTES],
-  ['fd377a585a', 'xz', 'Unpack it, or compress it with gzip or zstd'],
-  ['425a68', 'bzip2', 'Unpack it, or compress it with gzip or zstd'],
-  ['04224d18', 'lz4', 'Unpack it, or compress it with gzip or zstd'],
-  ['4f626a01', 'Avro', UNPACK],
-  ['50415231', 'Parquet', UNPACK],
-  ['fffe', 'UTF-16', TO_UTF8],
-  ['feff', 'UTF-16', TO_UTF8],
-]
+const PACKED = 'Unpack it, or compress it with gzip or zstd'
+const NO_RECORDS = 'It contains no records'
+const SAVE_UTF8 = 'Save it as UTF-8, such as with iconv -f UTF-16 -t UTF-8'
+
+/** The first bytes of formats, in hexadecimal, and what to do: with a body of a request, and with a file of `sluice load`. */
+const MAGIC: [start: RegExp, name: string, advice: string, forFile: string][] = [
+  [/^1f8b/, 'gzip', send('gzip'), 'Let its name end with .gz, or: zcat FILE | sluice load - …'],
+  [/^28b52ffd/, 'zstd', send('zstd'), 'Let its name end with .zst, or: zstdcat FILE | sluice load - …'],
+  [/^504b0304/, 'a ZIP archive or an Office document', UNPACK, 'Save a spreadsheet as CSV in UTF-8, or unpack the archive'],
+  [/^d0cf11e0a1b11ae1/, 'an old Office document', UNPACK, 'Save a spreadsheet as CSV in UTF-8'],
+  [/^25504446/, 'PDF', AS_BYTES, NO_RECORDS],
+  [/^89504e47/, 'a PNG image', AS_BYTES, NO_RECORDS],
+  [/^ffd8ff/, 'a JPEG image', AS_BYTES, NO_RECORDS],
+  [/^47494638/, 'a GIF image', AS_BYTES, NO_RECORDS],
+  [/^fd377a585a/, 'xz', PACKED, 'Use: xzcat FILE | sluice load - …'],
+  [/^425a683[1-9](?:31415926|17724538)/, 'bzip2', PACKED, 'Use: bzcat FILE | sluice load - …'],
+  [/^04224d18/, 'lz4', PACKED, 'Use: lz4cat FILE | sluice load - …'],
+  [/^4f626a01/, 'Avro', UNPACK, 'Convert it to NDJSON, such as with avro-tools tojson'],
+  [/^50415231(?!0[9ad]|[2-7])/, 'Parquet', UNPACK, `Convert it: duckdb -c "COPY (FROM 'FILE') TO 'FILE.csv'"`],
+  [/^53514c69746520666f726d61742033/, 'a SQLite database', UNPACK, 'Export a table: sqlite3 -header -csv FILE "SELECT * FROM …" | sluice load - --format csv …'],
+  [/^5047444d5001/, 'a dump of PostgreSQL', UNPACK, 'Restore it, and export a table: COPY … TO STDOUT WITH (FORMAT csv, HEADER)'],
+  [/^(?:0000feff|fffe0000)/, 'UTF-32', TO_UTF8.replace('UTF-16', 'UTF-32'), SAVE_UTF8.replace('UTF-16', 'UTF-32')],
+  [/^(?:fffe|feff)/, 'UTF-16', TO_UTF8, SAVE_UTF8],
+  [/^(?:(?:00(?!00)..){2}|(?:(?!00)..00){2})/, 'UTF-16', TO_UTF8, SAVE_UTF8],
+  [/^.{514}7573746172/, 'a tar archive', UNPACK, 'Use: tar -xOf FILE | sluice load - …'],
+] // biome-ignore format: a table
+
+/** So many first bytes decide. */
+export const MAGIC_BYTES = 262
 
 interface Look {
   name: string
   advice: string
 }
 
+/** What a file is by its first bytes, if it cannot be text in UTF-8, and what to do. */
+export function lookOfFile(start: Buffer): Look | undefined {
+  const [, name, , advice] = findMagic(start) ?? []
+  return name === undefined || advice === undefined ? undefined : { name, advice }
+}
+
+function findMagic(bytes: Buffer) {
+  const start = bytes.toString('hex', 0, MAGIC_BYTES)
+  return MAGIC.find(([magic]) => magic.test(start))
+}
+
 /** What the bytes seem to be, by their beginning; undefined if they may be text in UTF-8. */
 export function lookOfBytes(bytes: Buffer): Look | undefined {
-  const start = bytes.toString('hex', 0, 8)
-  const [, name, advice] = MAGIC.find(([magic]) => start.startsWith(magic)) ?? []
+  const [, name, advice] = findMagic(bytes) ?? []
   if (name !== undefined && advice !== undefined) return { name, advice }
   // RFC 1950, section 2.2: the method deflate, and a checksum of the header.
   const isZlib = bytes.length > 2 && ((bytes[0] as number) & 0x8f) === 8 && bytes.readUInt16BE(0) % 31 === 0
   if (isZlib) return { name: 'zlib (deflate)', advice: send('deflate') }
-  // JSON begins with a character of one byte.
-  if (bytes.length > 1 && (bytes[0] === 0) !== (bytes[1] === 0)) return { name: 'UTF-16', advice: TO_UTF8 }
   return undefined
 }
 
@@ -77,14 +97,19 @@ function isBrotli(bytes: Buffer): boolean {
   }
 }
 
-/** Formats that are text. */
-const TEXTS: [pattern: RegExp, name: string, advice: string][] = [
+/** Formats that are text, and what to do: with a body of a request, and, if it is common, with a file of `sluice load`. */
+const TEXTS: [pattern: RegExp, name: string, advice: string, forFile?: string][] = [
   [
     /^--[^\r\n]{1,70}\r?\ncontent-/i,
     'multipart/form-data',
     'Send the content of the file alone (curl --data-binary @FILE, not -F)',
   ],
-  [/^<(?:\?xml|!doctype|[\w:-]+[\s/>])/i, 'XML or HTML', 'Convert it to JSON'],
+  [
+    /^<(?:\?xml|!doctype|[\w:-]+[\s/>])/i,
+    'XML or HTML',
+    'Convert it to JSON',
+    'Convert it to JSON, such as with yq -p xml -o json FILE',
+  ],
   [/^@[^\s{[]+\s*$/, 'the name of a file', 'curl reads a file only after -d, --data or --data-binary (@FILE)'],
   [/^'/, 'text in single quotes', 'cmd.exe does not remove them: send a file (curl --data-binary @FILE)'],
   [/^%7b|^%5b|^%22/i, 'percent-encoded text', 'Send it without encoding'],
@@ -98,9 +123,16 @@ const TEXTS: [pattern: RegExp, name: string, advice: string][] = [
     /^[^\n,;\t{}[\]]*([,;\t])(?! )[^\n{}[\]]*(?:\1|\n[^\n]*\1)/,
     'CSV',
     'Convert it to JSON, or store it with: sluice load FILE.csv',
+    'Use --format csv or --format tsv',
   ],
-  [/^(?:---\s*\n|[\w.-]+:\s)/, 'YAML', 'Convert it to JSON'],
+  [/^(?:---\s*\n|[\w.-]+:\s)/, 'YAML', 'Convert it to JSON', 'Use: yq -o json FILE | sluice load - --format json …'],
 ]
+
+/** Which text of a file is not JSON, and what to do; undefined if it is not clear. */
+export function textOfFile(start: string): Look | undefined {
+  const [, name, , advice] = TEXTS.find(([pattern, , , forFile]) => forFile !== undefined && pattern.test(start)) ?? []
+  return name === undefined || advice === undefined ? undefined : { name, advice }
+}
 
 /** What a text that is not the expected JSON seems to be, and what to do, as sentences without the last point; undefined if it is not clear. */
 export function textHint(text: string): string | undefined {

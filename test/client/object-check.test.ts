@@ -82,7 +82,10 @@ t.test('a file without any object that can be read is refused, with what is wron
     ['[{"a":"x\ny"}]', 'its first object cannot be read. A string in it contains a line break. In JSON, write it as \\n.'],
     ['[["a","b"],[1,2]]', `it has no JSON object, and begins with "[\\"a\\",\\"b\\"]". If its arrays are rows: jq -r '.[] | @csv' FILE | sluice load - --format csv …`],
     ['null', 'it has no JSON object, and begins with "null"'],
-    ['a,b\n1,2\n', 'it has no JSON object, and begins with "a,b". Use --format csv or --format tsv if it is that', true],
+    ['a,b\n1,2\n', 'it has no JSON object, and begins with "a,b". It looks like CSV. Use --format csv or --format tsv', true],
+    ['<?xml version="1.0"?>\n<a/>', 'it has no JSON object, and begins with "<?xml version=\\"1.0\\"?>". It looks like XML or HTML. Convert it to JSON, such as with yq -p xml -o json FILE', true],
+    ['---\na: 1\n', 'it has no JSON object, and begins with "---". It looks like YAML. Use: yq -o json FILE | sluice load - --format json …', true],
+    ['hello\n', 'it has no JSON object, and begins with "hello". Use --format csv or --format tsv if it is that', true],
   ] as [string, string, boolean?][]) // biome-ignore format: a table
     t.equal(await read(text, {}, isLines), message, text)
 })

@@ -168,7 +168,7 @@ t.test(
       [
         'number;kind\n1;2\n',
         {},
-        'it has no JSON object, and begins with "number;kind". Use --format csv or --format tsv if it is that',
+        'it has no JSON object, and begins with "number;kind". It looks like CSV. Use --format csv or --format tsv',
       ],
       [' [\n{"source":"s","type":"t"}\n]', {}, 'it begins with "[", like a JSON array: use --format json'],
       ['{\n"source":"s"\n}', {}, /^its first object cannot be read\. .* it ends too early\. .* use --format json\.$/],

@@ -124,7 +124,6 @@ t.test('everything that is wrong is said at once, before anything is sent', asyn
 - --rejected would overwrite ${csv}, which is an input
 - ${csv} cannot be loaded: it has no source and no type, which every record needs (--set source=TEXT, or --map source=COLUMN). Its columns are "number", "kind"
 - ${json} cannot be loaded: no object has the member "number" of --map id=number; it has no source and no type, which every record needs (--set source=TEXT, or --map source=MEMBER). Its members are "name"
-To try again: sluice load ${csv} ${json} gone.csv --map id=number --rejected ${csv} --set source=TEXT --set type=TEXT
 `,
   )
   const options = await load(t, server, [

@@ -153,7 +153,7 @@ t.test('a damaged or truncated input fails with exit code 1 and a sentence that 
     ],
     ['open.json', `[${order(1)}\n`, /open\.json .*: it ends on line 2, but the array is not closed/],
     ['wrong.json', `${order(1)}}`, /wrong\.json .*: the } on line 1 closes nothing/],
-    ['open.csv', 'source,type\ns,t\ns,"t\n', /open\.csv .*: a quote that opens on line 3 is never closed/],
+    ['open.csv', 'source,type\ns,t\ns,"t\nx\n', /open\.csv .*: a quote that opens on line 3 is never closed/],
     ['empty.csv', '', /empty\.csv .*: it is empty: CSV begins with a header/],
   ] as const
   await inParallel(damaged, async ([name, bytes, sentence]) => {
