@@ -70,7 +70,7 @@ function suggestFor(pattern: string): string {
   const better = translateFormat(pattern)
   const isFormat = TIME_NAMES.includes(better) || faultOf(readTokens(better), better) === undefined
   return isFormat
-    ? `Did you mean --time-format ${shell(better)}?`
+    ? `Use --time-format ${shell(better)} if that is meant`
     : `It must be ${TIME_NAMES.join(', ')}, or a pattern of a time with ${TOKEN_HELP.join(' ')}`
 }
 

@@ -130,13 +130,12 @@ function describeEnd(failure: unknown, { reached }: Tally): string {
 function describeNotStored({ notStored, unlisted }: Tally, rejected: string | undefined): string {
   const where = rejected === undefined ? '' : `: they are in ${rejected}, and the reasons in ${reasonsOf(rejected)}`
   const rest = unlisted === 0 ? '' : `. The server counted ${count(unlisted)} of them without listing them`
-  const file = rejected === undefined ? 'the file that --rejected FILE writes' : rejected
-  return `${count(notStored)} records were not stored${where}${rest}. ${KEEP} correct ${file}`
+  const file = rejected === undefined ? 'the lines that --rejected FILE writes' : 'that file'
+  return `${count(notStored)} records were not stored${where}${rest}. Use other options with the same input, or correct ${file}. ${KEEP}`
 }
 
-/** Options may change: ids do not depend on them. */
-const KEEP =
-  'With other options, load the same input again: nothing is stored twice. To correct lines, do not edit the input, because records without an id would be stored twice:'
+/** The ids depend on the lines, but not on the options. */
+const KEEP = 'Do not edit the input: records without an id would be stored twice'
 
 const perhaps = (duplicates: number) =>
   `This run may have created up to ${count(duplicates)} of the duplicates, because a connection broke before the response`

@@ -27,7 +27,7 @@ t.test('the options that a rejection names store what is missing, and nothing tw
       const first = await load(t, server, args)
       t.match(first, { code: 1, counts: { rejected: 1, duplicate: 0 } }, name)
       t.match(first.stderr, added[0], 'the option is named')
-      t.match(first.stderr, /do not edit the input, because records without an id would be stored twice/)
+      t.match(first.stderr, /Do not edit the input: records without an id would be stored twice/)
       const { created = 0 } = first.counts
       t.match(await load(t, server, [...args, ...added]), { code: 0, counts: { created: 1, duplicate: created } }, name)
     },

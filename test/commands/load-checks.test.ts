@@ -1,5 +1,6 @@
 import { gzipSync } from 'node:zlib'
 import t from 'tap'
+import { urlOption } from '../../src/client/server.ts'
 import { prepareLoad } from '../../src/commands/load-checks.ts'
 import type { RawOptions } from '../../src/commands/load-options.ts'
 import { write } from '../helpers/load.ts'
@@ -105,4 +106,16 @@ t.test('what prevents a load is said before anything is sent, with what to type 
     else t.match(message, sentence, JSON.stringify(raw))
     t.not(message, sentence === '' ? undefined : '')
   }
+})
+
+t.test('the URL of a route is refused, with the URL of its server', (t) => {
+  for (const [text, server] of [
+    ['http://h:1/v1/records', 'http://h:1'],
+    ['https://h/ingest/v1/', 'https://h/ingest'],
+    ['https://h/console/', 'https://h'],
+    ['https://h/docs', 'https://h'],
+  ] as const)
+    t.throws(() => urlOption().parseArg?.(text, ''), { message: `It must be the URL of the server alone: ${server}` })
+  t.equal(urlOption().parseArg?.('https://h/ingest/', ''), 'https://h/ingest')
+  t.end()
 })
