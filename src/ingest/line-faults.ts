@@ -9,9 +9,8 @@ export function notUtf8(bytes: Buffer, line: number): Fault {
   return { pointer: '', code: 'invalid_utf8', detail: `The line is not UTF-8: ${invalidAt(bytes, line === 1)}` }
 }
 
-export function tooLong({ line, length }: LongLine, limits: RecordLimits): Fault {
-  const detail = tooLarge(length, limits)
-  return { pointer: '', code: 'record_too_large', detail: line === 1 ? `${detail} ${AS_JSON}` : detail }
+export function tooLong({ line, length, start }: LongLine, limits: RecordLimits): Fault {
+  return lineFault({ pointer: '', code: 'record_too_large', detail: tooLarge(length, limits) }, start.toString(), line)
 }
 
 /** The fault of a line that may be a part of a JSON array: the whole of it, or its first line. */

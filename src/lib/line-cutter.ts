@@ -17,7 +17,12 @@ export interface LongLine {
   line: number
   /** Its size in bytes, with its line break. */
   length: number
+  /** Its first bytes. */
+  start: Buffer
 }
+
+/** Enough to see a bracket after a byte order mark and some white space. */
+const START_BYTES = 64
 
 /**
  * Cuts a stream into blocks of whole lines, however its chunks are cut. Keeps at most one incomplete line. A line that
@@ -29,6 +34,7 @@ export class LineCutter {
   #dropping = false
   /** Bytes of the line that is being dropped. */
   #dropped = 0
+  #droppedStart = Buffer.alloc(0)
   #line = 1
 
   constructor(maxLineBytes: number) {
@@ -80,6 +86,7 @@ export class LineCutter {
     if (this.#rest.length > this.#maxLineBytes + 2) {
       this.#dropping = true
       this.#dropped = this.#rest.length
+      this.#droppedStart = Buffer.from(this.#rest.start(START_BYTES))
       this.#rest.clear()
     }
   }
@@ -88,7 +95,7 @@ export class LineCutter {
     const line = this.#line++
     if (this.#dropping) {
       this.#dropping = false
-      return { line, length: this.#dropped }
+      return { line, length: this.#dropped, start: this.#droppedStart }
     }
     return { bytes: this.#rest.take(), firstLine: line, lines: 1 }
   }
