@@ -36,6 +36,7 @@ const PARAMETERS: Record<keyof Query, readonly [placeholder: string, description
   receivedFrom: ['time', 'records received at this time or later'],
   receivedUntil: ['time', 'records received before this time'],
   data: ['json', "records whose data contains this JSON, in the sense of PostgreSQL's @>"],
+  jsonpath: ['path', "records whose data satisfies this jsonpath of PostgreSQL, such as '$.total > 10'"],
   order: ['order', 'desc: newest first; asc: in the order of the feed; default: desc'],
   limit: ['n', 'maximum number of records; default: all'],
   cursor: ['cursor', 'start after this cursor'],
@@ -51,6 +52,7 @@ ends with .gz or .zst, the file is compressed.
 
   sluice export --type order.placed --received-from 2026-01-01T00:00:00Z --output orders.ndjson.gz
   sluice export --source shop --order asc | jq .data.total
+  sluice export --jsonpath '$.items[*] ? (@.price > 10)' --output expensive.csv
 
 The exit code is 0 if everything was written, otherwise 1.`
 

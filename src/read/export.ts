@@ -6,7 +6,7 @@ import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { readCursor, readFilter, readLimit } from './filter.ts'
+import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
@@ -89,7 +89,7 @@ export async function openExport(
     })
     return { body: text.finish(), count, epoch, last, more }
   }
-  const first = await inTurn(reader, () => fetch(head))
+  const first = await inTurn(reader, () => fetch(head)).catch(explainJsonpath(query))
   if (order === 'asc') await refuseInvalidCursor(listing.after, first.epoch, reader)
 
   // Bound to this request's context, which has its trace. A generator runs in the context of its reader: on a connection with

@@ -7,7 +7,7 @@ import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../problems.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { readCursor, readFilter, readLimit } from './filter.ts'
+import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { payloadOf, payloadType } from './payload.ts'
 import { inTurn, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
@@ -113,7 +113,7 @@ export async function readPage(
       text.add(writers[shape](record))
       separator = ','
     }),
-  )
+  ).catch(explainJsonpath(query))
   if (listing.order === 'asc') await refuseInvalidCursor(listing.after, first, reader)
   const count = query.count === true ? await inTurn(reader, () => countRecords(db, all(listing), signal)) : undefined
   const next = more && last !== undefined ? encodeCursor(last) : null

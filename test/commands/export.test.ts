@@ -82,6 +82,7 @@ t.test('every filter of GET /v1/records is an option', async (t) => {
     ],
     [['--time-from', '2026-01-31T00:00:00Z', '--time-until', '2026-02-01T00:00:00Z'], ['2']],
     [['--data', '{"total":12.5}'], ['1']],
+    [['--jsonpath', '$.total > 12'], ['1']],
     [['--id', 'none'], []],
   ] as const) {
     const { code, stdout } = await exported(t, server, args)
