@@ -47,13 +47,13 @@ const NAMES = Object.keys(PARAMETERS) as (keyof Query)[]
 const HELP = `
 The API key is SLUICE_KEY, or else the key that npm start created. It needs the scope read.
 
-Exports the whole selection, without records that are stored after the export has begun. sluice load can load the result,
-as NDJSON or CSV. A file appears under its name only when it is complete, and replaces an existing file. If the name
+Exports the whole selection, without records that are stored after the export has begun. Without --columns, sluice load can
+load the result, as NDJSON or CSV. A file appears under its name only when it is complete, and replaces an existing file. If the name
 ends with .gz or .zst, the file is compressed.
 
   sluice export --type order.placed --received-from 2026-01-01T00:00:00Z --output orders.ndjson.gz
   sluice export --source shop --order asc | jq .data.total
-  sluice export --jsonpath '$.items[*] ? (@.price > 10)' --output expensive.csv
+  sluice export --jsonpath '$.total > 10' --columns id,time,data.total --output orders.csv
 
 The exit code is 0 if everything was written, otherwise 1.`
 

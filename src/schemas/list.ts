@@ -35,7 +35,7 @@ export const ListQuerySchema = Type.Object(
       Type.String({
         minLength: 1,
         description:
-          'Return only these members of each record, in this order, such as `source,id,data.total,extensions.batch`; null if a record does not have it. In CSV, each is a column',
+          'Return only these members of each record, in this order, such as `source,id,data.total,extensions.batch`. Those of the data are in `data`, those of the extension attributes in `extensions`; what a record does not have is null. In CSV, each is a column',
       }),
     ),
     count: Type.Optional(

@@ -286,21 +286,22 @@ async function time(source: string, filter: string, value: string): Promise<numb
 
 // Quadratic time would be hours for these. The baseline reads the same data for a filter without jsonpath.
 t.test('the worst expressions for a record of 1 MiB take a small multiple of the simplest filter', async (t) => {
-  const nested = (count: number) => `${'['.repeat(500)}${Array(count).fill('1').join()}${']'.repeat(500)}`
-  await post(`{"source":"flat","type":"t","data":[${Array(520_000).fill('1').join()}]}`)
-  await post(`{"source":"deep","type":"t","data":${nested(520_000)}}`)
+  const nested = (count: number) => `${'['.repeat(500)}${Array(count).fill('100').join()}${']'.repeat(500)}`
+  await post(`{"source":"flat","type":"t","data":[${Array(260_000).fill('100').join()}]}`)
+  await post(`{"source":"deep","type":"t","data":${nested(260_000)}}`)
   await post({ source: 'text', type: 't', data: 'ab'.repeat(500_000) })
   const all = (condition: string, count = MAX_CONDITIONS) => Array(count).fill(condition).join(' || ')
+  const baselines = new Map<string, number>()
   for (const [source, path] of [
     ['flat', `$${'[*]'.repeat(MAX_STEPS)} == 7`],
     ['flat', `$[*] ? (${all('@ == 7')})`],
     ['flat', all('$[*] == 7')],
     ['flat', `$.** ? (${all('@.number() == 7', MAX_CONDITIONS_BELOW)})`],
     ['deep', `$.** ? (${all('@.number() == 7', MAX_CONDITIONS_BELOW)})`],
-    ['deep', all(`$${'[0]'.repeat(3)}[*] == 7`)],
     ['text', all('$ like_regex "(a|b)*a(a|b){60}c"')],
   ] as const) {
-    const baseline = await time(source, 'data', '{"a":7}')
+    const baseline = baselines.get(source) ?? (await time(source, 'data', '{"a":7}'))
+    baselines.set(source, baseline)
     const taken = await time(source, 'jsonpath', path)
     t.comment(`${source} ${path.slice(0, 40)}: ${(taken / baseline).toFixed(1)} times`)
     t.ok(
