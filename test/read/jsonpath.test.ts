@@ -56,6 +56,7 @@ t.test('a jsonpath selects by a condition, or by a path to something that must e
     ['$.legs ? (@.price > 10).to == "JFK"', '0'],
     ['$.legs[0].to == "FRA" || $.legs[last].to == "none"', '0'],
     ['!exists($.legs)', '23456'],
+    ['!($.b >= 0)', '23456'],
     ['$.legs.size() == 0', '1'],
     ['$.legs.*.price == 7', ''],
     ['$.**.price == 7', '1'],
