@@ -10,7 +10,7 @@ export const MAX_JSONPATH = 1024
  * Each condition takes PostgreSQL about 80 bytes for each item that it looks at, until the record is done. `.**` looks at an item up
  * to four times.
  */
-export const MAX_CONDITIONS = 8
+export const MAX_CONDITIONS = 4
 export const MAX_CONDITIONS_BELOW = 2
 
 type Kind = Jsonpath['kind']
