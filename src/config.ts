@@ -309,7 +309,7 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
   }
   for (const name of ['DATABASE_URL', 'DATABASE_READ_URL'] as const) {
     try {
-      if (config[name] !== undefined) config[name] = checkDatabaseUrl(config[name])
+      if (config[name] !== undefined) config[name] = checkDatabaseUrl(config[name], env)
     } catch (error) {
       if (!(error instanceof DatabaseUrlError)) throw error
       throw new ConfigError(`${name} ${error.message}`)

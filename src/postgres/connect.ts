@@ -205,12 +205,23 @@ class Pool extends pg.Pool {
 /** URL parameters that the driver would send at the login. A pooler refuses them, and Sluice sets its own values. */
 const SESSION_PARAMETERS = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
 
+/** Parameters for TLS. If a URL has none of them, the driver would read variables of libpq, but not all values of them. */
+const TLS_PARAMETERS = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation']
+
 /** The URL for the driver. Its `sslmode` means what it means for psql, unless it is the driver's own `no-verify`. */
 function driverUrl(url: string): string {
   const parsed = new URL(url)
-  for (const name of SESSION_PARAMETERS) parsed.searchParams.delete(name)
-  const mode = parsed.searchParams.get('sslmode')
-  if (mode !== null && mode !== 'no-verify') parsed.searchParams.set('uselibpqcompat', 'true')
+  const { searchParams: parameters } = parsed
+  for (const name of SESSION_PARAMETERS) parameters.delete(name)
+  // As in libpq: there is no TLS on a Unix socket.
+  const isSocket = (parameters.get('host') ?? decodeURIComponent(parsed.hostname)).startsWith('/')
+  if (isSocket || !TLS_PARAMETERS.some((name) => parameters.has(name))) {
+    for (const name of TLS_PARAMETERS) parameters.delete(name)
+    parameters.set('sslmode', 'disable')
+    parameters.set('sslnegotiation', 'postgres')
+  }
+  const mode = parameters.get('sslmode')
+  if (mode !== null && mode !== 'no-verify') parameters.set('uselibpqcompat', 'true')
   return parsed.href
 }
 
