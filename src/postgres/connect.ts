@@ -14,6 +14,8 @@ import { requireVersion, UnsupportedServerError } from './unsupported.ts'
 
 export interface ConnectOptions {
   url: string
+  /** The name of the setting with the URL, for messages. Default: DATABASE_URL. */
+  setting?: string
   /** Shown in pg_stat_activity. */
   name: string
   /** Maximum number of connections. */
@@ -138,7 +140,7 @@ class Pool extends pg.Pool {
   #worked = false
 
   constructor(options: ConnectOptions) {
-    const { url, name, connections, statementTimeoutMs, prepare = false, watched } = options
+    const { url, setting = 'DATABASE_URL', name, connections, statementTimeoutMs, prepare = false, watched } = options
     const connectionString = driverUrl(url)
     const config = {
       connectionString,
@@ -156,11 +158,11 @@ class Pool extends pg.Pool {
     // pool until TCP gives up, and some pools have only one connection.
     super(withSetUp(config, (client) => within(CONNECT_TIMEOUT_MS, setUp(client as ConfirmingClient))))
     async function setUp(client: ConfirmingClient): Promise<void> {
-      requireVersion(client.serverVersion, addressOf(client))
+      requireVersion(client.serverVersion, addressOf(client), setting)
       const direct = await client.query(setUpStatement(statementTimeoutMs, prepare, processIdOf(client)))
       if (direct.rowCount === 1) return
       // A pooler in between reports its own process ids.
-      await requireSessionPooling(client, connectionString)
+      await requireSessionPooling(client, connectionString, setting)
       await client.query(setUpStatement(statementTimeoutMs, prepare))
     }
     const onError = (error: Error) => {
@@ -183,7 +185,7 @@ class Pool extends pg.Pool {
 
   /** Throws NotConnectedError, which distinguishes "never sent" from "sent, and then the connection broke". */
   override async connect(): Promise<pg.PoolClient> {
-    const { connections, loginMs = CONNECT_TIMEOUT_MS, onUnsupported } = this.#options
+    const { url, setting = 'DATABASE_URL', connections, loginMs = CONNECT_TIMEOUT_MS, onUnsupported } = this.#options
     const logsIn = this.idleCount === 0 && this.totalCount < connections
     const connecting = super.connect()
     try {
@@ -197,7 +199,7 @@ class Pool extends pg.Pool {
         () => {},
       )
       if (error instanceof UnsupportedServerError && !this.#worked) onUnsupported?.(error)
-      throw new NotConnectedError(describeLoginFailure(error), { cause: error })
+      throw new NotConnectedError(describeLoginFailure(error, setting, url), { cause: error })
     }
   }
 }
