@@ -36,18 +36,18 @@ export async function selectRecord(
   return record
 }
 
-/**
- * The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. The media type and
- * the schema contain hardly anything that JSON escapes, unlike a subject.
- */
-const SIZE = sql`512 + octet_length(source) + octet_length(id) + octet_length(type)
-  + coalesce(octet_length(to_json(subject)::text), 0)
-  + ${sql.join(
-    ['dataschema', 'datacontenttype', 'extensions', 'data'].map(
-      (column) => sql`coalesce(octet_length(${sql.ref(column)}::text), 0)`,
+/** The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. */
+const SIZE = sql`512 + ${sql.join(
+  [
+    // A URI has no character that JSON escapes.
+    ...['source', 'dataschema', 'extensions', 'data'].map((column) => sql`octet_length(${sql.ref(column)}::text)`),
+    ...['id', 'type', 'subject', 'datacontenttype'].map(
+      (column) => sql`octet_length(to_json(${sql.ref(column)})::text)`,
     ),
-    sql` + `,
-  )} + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`
+    sql`(octet_length(data_bytes) + 2) / 3 * 4`,
+  ].map((bytes) => sql`coalesce(${bytes}, 0)`),
+  sql` + `,
+)}`
 
 /**
  * Reads a page in feed order, or in reverse. The query looks for one record more than the limit: `more` says whether there is
