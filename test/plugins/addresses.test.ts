@@ -121,4 +121,8 @@ t.test('an address that is in use is an error, and one that this machine does no
   await second.listenOnAll(['127.0.0.1', '2001:db8::1'], 0)
   const { port: free } = second.server.address() as AddressInfo
   t.equal((await fetch(`http://127.0.0.1:${free}/healthz`)).status, 200)
+
+  await second.metricsServer.listenOn('localhost', 0)
+  const { port: metricsPort } = second.metricsServer.server.address() as AddressInfo
+  t.equal((await fetch(`http://localhost:${metricsPort}/metrics`)).status, 200)
 })
