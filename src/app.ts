@@ -11,6 +11,7 @@ import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
 import { removePrefix } from './lib/path-prefix.ts'
 import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
+import addresses from './plugins/addresses.ts'
 import bodies from './plugins/bodies.ts'
 import clientErrors from './plugins/client-errors.ts'
 import closing from './plugins/closing.ts'
@@ -118,6 +119,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(records)
   await app.register(keyRoutes)
   app.answerOtherMethods()
+  await app.register(addresses)
   return app
 }
 

@@ -25,6 +25,11 @@ const DOWNLOAD = {
   'x-content-type-options': 'nosniff',
 }
 
+/** Proxies respond with 502 if the headers of a response do not fit into a buffer: 4 or 8 KiB in nginx (proxy_buffer_size). */
+const MAX_LINK_BYTES = 2_048
+
+const LINK = `\`rel="next"\`: the next page. Absent if it would be longer than ${MAX_LINK_BYTES} bytes; \`next\` in the body says the same.`
+
 type Identity = Static<typeof IdentitySchema>
 
 /** GET /v1/records and GET /v1/records/{source}/{id} */
@@ -46,7 +51,7 @@ const routes: FastifyPluginAsync = async (app) => {
         'that is generated from it would then have one type for all of them.)',
       querystring: ListQuerySchema,
       response: {
-        200: json(PageSchema, 'A page', { Link: text('`rel="next"`: the next page') }),
+        200: json(PageSchema, 'A page', { Link: text(LINK) }),
         ...refusals(),
       },
     },
@@ -72,7 +77,11 @@ const routes: FastifyPluginAsync = async (app) => {
       const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, reserve)
       checkAgain(request)
       if (body.length > COMPRESSED_AT_ONCE) reserve(body.buffer.byteLength + compressorBytes(request))
-      if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
+      if (next !== null) {
+        const link = `<${nextUrl(request, next)}>; rel="next"`
+        // CloudEvents have no other place for the cursor.
+        if (link.length <= MAX_LINK_BYTES || shape === 'cloudevent') reply.header('link', link)
+      }
       return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(encodable(body, allowsIdentity))
     }),
   })
