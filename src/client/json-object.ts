@@ -10,7 +10,7 @@ export interface ObjectMember {
   value: string
 }
 
-/** The members of an object, also repeated ones; or why the text is no object, as a sentence. */
+/** The members of an object, also repeated ones; or why the text is not an object, as a sentence. */
 export function readObject(text: string): { members: ObjectMember[] } | { reason: string } {
   const walk = new JsonWalk(text, 0, Number.POSITIVE_INFINITY)
   walk.run(text.length + 1)

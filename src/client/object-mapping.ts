@@ -4,7 +4,7 @@ import { type ObjectMember, RepeatedName, readObject, valueAt } from './json-obj
 import { NOT_UTF8 } from './lines.ts'
 import { ATTRIBUTES, attributesOf, constantsOf, type Mapping, member, PAYLOADS } from './mapping.ts'
 
-/** A record as JSON, or why there is none. */
+/** A record as JSON, or why the object cannot become one. */
 type Made = { record: string } | { reason: string }
 
 /** Converts an object of a file into a record. */
@@ -44,7 +44,7 @@ function fromRecord(mapping: Mapping): (members: readonly ObjectMember[]) => Mad
   }
 }
 
-/** Makes records of objects that are none: some members are attributes, all others are members of data. */
+/** Makes records of objects that are not records: some members are attributes, all others are members of data. */
 function fromData(mapping: Mapping): (members: readonly ObjectMember[]) => Made {
   const { map, set } = mapping
   const attributes = attributesOf(mapping)

@@ -11,7 +11,7 @@ type Options = { map?: Record<string, string>; set?: Record<string, string>; jso
 /** Both attributes that every record needs. */
 const SET = { source: 's', type: 't' }
 
-/** The records of a text, or why one is none. The text is read in blocks of this many bytes. */
+/** The records of a text, or why one is rejected. The text is read in blocks of this many bytes. */
 async function read(text: string | Buffer, options: Options = { set: SET }, size = 1): Promise<string[]> {
   const { map = {}, set = {}, json = [], delimiter = ',' } = options
   const mapping: Mapping = { map: new Map(Object.entries(map)), set: new Map(Object.entries(set)), json: new Set(json) }

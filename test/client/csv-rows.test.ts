@@ -5,7 +5,7 @@ import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
 
 interface Found {
   number: number
-  /** The cells of a record, or why it is none. */
+  /** The cells of a record, or why it is not a record. */
   is: unknown
   original: string
 }

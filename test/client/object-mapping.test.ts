@@ -10,7 +10,7 @@ interface Options {
   time?: string
 }
 
-/** The records of a text, or why an object is none. */
+/** The records of a text, or why an object is not one. */
 async function read(text: string | Buffer, { map = {}, set = {}, time }: Options, size = 7): Promise<string[]> {
   const mapping = {
     map: new Map(Object.entries(map)),

@@ -149,12 +149,7 @@ const REQUESTS: [name: string, request: InjectOptions, code: ProblemCode, advice
     'route_not_found',
     /Did you mean \/v1\/records\?/,
   ],
-  [
-    'a slip in the path',
-    { url: '/v1/recrods', headers: bearer(key) },
-    'route_not_found',
-    /Did you mean \/v1\/records\?/,
-  ],
+  ['a misspelt path', { url: '/v1/recrods', headers: bearer(key) }, 'route_not_found', /Did you mean \/v1\/records\?/],
   ['a long path', { url: `/${'x'.repeat(5000)}` }, 'route_not_found', /^.{1,400}$/],
   [
     'PUT',
