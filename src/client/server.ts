@@ -71,7 +71,7 @@ function adviceFor(code = '', url: string): string {
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG')
     return `It speaks plain HTTP: --url ${url.replace('https:', 'http:')}`
   if (/CERT|SIGNATURE/.test(code)) return 'Set NODE_EXTRA_CA_CERTS to a file with the certificate of its authority'
-  const isLocal = /^(?:localhost|127\.|\[::1\])/.test(new URL(url).hostname)
+  const isLocal = /^(?:localhost|127[.\d]*|\[::1\])$/.test(new URL(url).hostname)
   return isLocal
     ? 'Run npm start in another terminal, or specify a server with --url'
     : 'Start it, or specify another server with --url'

@@ -79,7 +79,7 @@ function toClock(groups: Record<string, string | undefined>, hasHour: boolean): 
   return { local, zone: zone?.replace(/^z$/, 'Z').replace(/(\d\d)(\d\d)$/, '$1:$2'), isDate: !hasHour }
 }
 
-/** The option for times in common spellings, as a sentence; undefined: it is none of them. */
+/** The option for times in common spellings, as a sentence; undefined if it is not one of them. */
 export function suggestPattern(text: string): string | undefined {
   if (/^\d\d\/[A-Z]{3}\/\d{4}(?::\d\d){3} [+-]\d{4}$/i.test(text)) return "Use --time-format 'DD/MMM/YYYY:HH:mm:ss Z'."
   if (/^(?:19|20)\d{6}$/.test(text)) return 'Use --time-format YYYYMMDD if it is a date.'

@@ -53,7 +53,7 @@ export function formatHint(bytes: Buffer): string | undefined {
   return look === undefined ? undefined : sentence(look)
 }
 
-/** What to do about bytes that are text, but not in UTF-8; undefined if they are no text. */
+/** What to do about bytes that are text, but not in UTF-8; undefined if they are not text. */
 export function encodingHint(bytes: Buffer): string | undefined {
   const isText = !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
   return isText

@@ -29,7 +29,7 @@ const places = (text: string) =>
   Object.entries(PLACES).reduce((adapted, [from, to]) => adapted.replaceAll(from, to), text)
 const envOf = async (name: string): Promise<Environment> =>
   parseEnv(await readFile(join(etc, `${name}.env`), 'utf8')) as Environment
-// The services run as a user without rights, unless the folder of this repository is closed to others.
+// The services run as a user without privileges, unless the folder of this repository is closed to others.
 const nobody = { uid: 65_534, gid: 65_534 }
 const user =
   process.getuid?.() === 0 && spawnSync('test', ['-r', join(repository, 'package.json')], nobody).status === 0

@@ -26,7 +26,7 @@ export function syntaxHint(text: string, index: number): string | undefined {
   const previous = before.trimEnd().at(-1)
   const word = `${/[A-Za-z]*$/.exec(before)?.[0]}${/^[A-Za-z]*/.exec(after)?.[0]}`.toLowerCase()
 
-  if (before.endsWith('\\')) return 'It is no escape sequence of JSON: write a backslash as \\\\'
+  if (before.endsWith('\\')) return 'It is not a JSON escape sequence: write a backslash as \\\\'
   if (character === '\\') return 'A quote outside of a string needs no backslash before it'
   if (after.startsWith('object Object')) return 'A JavaScript object was turned into text: use JSON.stringify'
   if (Object.hasOwn(WORDS, word)) return WORDS[word]
