@@ -9,6 +9,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { makeFolder, newCluster, withoutBackup } from '../helpers/backup.ts'
 import { connect } from '../helpers/connect.ts'
+import { credentials, startObjectStorage } from '../helpers/object-storage.ts'
 import { adapt, commands, file, put, repository } from '../helpers/operator-manual.ts'
 import { missing, skipWithout } from '../helpers/skipping.ts'
 
@@ -205,6 +206,21 @@ t.test(
       t.equal(result.status, 0, result.stdout + result.stderr)
     }
     t.equal((await readdir(backups)).filter((name) => name.startsWith('sluice-')).length, 1)
+
+    const storage = await startObjectStorage(t)
+    const bucket = adapt(file('/etc/sluice/bucket.env'), {
+      'https://s3.example.com': storage.url,
+      '=id\n': `=${credentials.accessKeyId}\n`,
+      '=secret\n': `=${credentials.secretAccessKey}\n`,
+    })
+    const upload = start(
+      '/etc/systemd/system/sluice-backup.service.d/upload.conf',
+      { ...(await envOf('backup')), ...(parseEnv(bucket) as Environment) },
+      { '/var/lib/sluice-backups': backups },
+    )
+    const [output, [code]] = await Promise.all([upload.stdout.toArray(), once(upload, 'exit')])
+    t.equal(code, 0, output.join(''))
+    t.ok(storage.objects.size >= 3, 'the backup is in object storage')
 
     const [, aside = '', list = '', restore = ''] = commands('Backups')
     const ownDatabase = { 'DATABASE sluice ': 'DATABASE fresh ', "datname = 'sluice'": "datname = 'fresh'" }
