@@ -9,7 +9,7 @@ import { isProblem } from '../helpers/problem.ts'
 
 const read = (path: string) => readFile(new URL(`../../${path}`, import.meta.url), 'utf8')
 const manual = await read('scripts/without-kubernetes.md')
-const chapter = manual.slice(manual.indexOf('## Roles'), manual.indexOf('## Services'))
+const section = manual.slice(manual.indexOf('## Roles'), manual.indexOf('## Services'))
 
 /** `INSERT keys`, `UPDATE(revoked_at) keys`, … for each role. */
 type Privileges = Record<string, string[]>
@@ -30,7 +30,7 @@ t.test("the manual's table has exactly the privileges that each role has", async
   t.ok(tables.length >= 5)
 
   const documented: Privileges = {}
-  for (const [, role = '', cell = ''] of chapter.matchAll(/^\| `(sluice_\w+)` \| .*? \| (.*?) \|/gm)) {
+  for (const [, role = '', cell = ''] of section.matchAll(/^\| `(sluice_\w+)` \| .*? \| (.*?) \|/gm)) {
     documented[role] = [
       ...cell.matchAll(/((?:`[A-Z][^`]*`(?:, )?)+) on (every table|(?:`[a-z]\w*`(?:, )?)+)/g),
     ].flatMap(([, privileges = '', objects = '']) =>
@@ -69,7 +69,7 @@ t.test('an operator can take the management of keys from the API, and give it ba
   const create = () =>
     app.inject({ method: 'POST', url: '/v1/keys', headers, payload: '{"name":"shop","scopes":["ingest"]}' })
   const revoke = () => app.inject({ method: 'DELETE', url: `/v1/keys/${id}`, headers })
-  const [statement = ''] = /^REVOKE .* ON sluice\.keys FROM sluice_api;$/m.exec(chapter) ?? []
+  const [statement = ''] = /^REVOKE .* ON sluice\.keys FROM sluice_api;$/m.exec(section) ?? []
   t.ok(statement, 'the manual has the statement')
 
   await asOwner(t, database.ownerUrl, statement)
