@@ -1,5 +1,5 @@
 import t from 'tap'
-import { timeZone } from '../../src/client/time-zone.ts'
+import { timeZone } from '../../src/client/times/zone.ts'
 import { suggestTimeFormat, timeReader } from '../../src/client/times.ts'
 
 /** Reads a time, or says why it is not one. */

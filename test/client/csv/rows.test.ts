@@ -1,7 +1,7 @@
 import t from 'tap'
-import { csv } from '../../src/client/csv.ts'
-import { timeReader } from '../../src/client/times.ts'
-import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
+import { csv } from '../../../src/client/csv.ts'
+import { timeReader } from '../../../src/client/times.ts'
+import { CSV_COLUMNS } from '../../../src/schemas/csv.ts'
 
 interface Found {
   number: number
@@ -69,7 +69,7 @@ t.test('one bad row harms one row', async (t) => {
   }
 })
 
-t.test('a refused row keeps its bytes', async (t) => {
+t.test('a rejected row keeps its bytes', async (t) => {
   const [bad, good] = await read('a,b\r\n1,"x\r\n2,y\r\n3,"z"\r\n')
   t.equal(bad?.original, '1,"x')
   t.equal(good?.original, '2,y')

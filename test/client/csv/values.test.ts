@@ -1,6 +1,6 @@
 import t from 'tap'
-import { cellReader } from '../../src/client/csv-values.ts'
-import type { Decimal } from '../../src/client/mapping.ts'
+import { cellReader } from '../../../src/client/csv/values.ts'
+import type { Decimal } from '../../../src/client/mapping.ts'
 
 interface Options {
   json?: boolean

@@ -1,10 +1,10 @@
 import t from 'tap'
-import { csv } from '../../src/client/csv.ts'
-import { normalizeLineEnds } from '../../src/client/csv-line-ends.ts'
-import { checkEncoding } from '../../src/client/encoding.ts'
-import { MAX_LINE_BYTES } from '../../src/client/lines.ts'
-import type { Mapping } from '../../src/client/mapping.ts'
-import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
+import { normalizeLineEnds } from '../../../src/client/csv/line-ends.ts'
+import { csv } from '../../../src/client/csv.ts'
+import { checkEncoding } from '../../../src/client/encoding.ts'
+import { MAX_LINE_BYTES } from '../../../src/client/lines.ts'
+import type { Mapping } from '../../../src/client/mapping.ts'
+import { CSV_COLUMNS } from '../../../src/schemas/csv.ts'
 
 type Options = { map?: Record<string, string>; set?: Record<string, string>; json?: string[]; delimiter?: string }
 

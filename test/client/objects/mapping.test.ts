@@ -1,8 +1,8 @@
 import t from 'tap'
-import { JSON_VALUES } from '../../src/client/json.ts'
-import { NDJSON } from '../../src/client/lines.ts'
-import { objects } from '../../src/client/objects.ts'
-import { timeReader } from '../../src/client/times.ts'
+import { JSON_VALUES } from '../../../src/client/json.ts'
+import { NDJSON } from '../../../src/client/lines.ts'
+import { objects } from '../../../src/client/objects.ts'
+import { timeReader } from '../../../src/client/times.ts'
 
 interface Options {
   map?: Record<string, string>

@@ -1,6 +1,6 @@
-import { nameAt, skipSpace } from '../lib/json/extent.ts'
-import { notJson } from '../lib/json/parse.ts'
-import { JsonWalk, MAX_DEPTH_WALKED } from '../lib/json/walk.ts'
+import { nameAt, skipSpace } from '../../lib/json/extent.ts'
+import { notJson } from '../../lib/json/parse.ts'
+import { JsonWalk, MAX_DEPTH_WALKED } from '../../lib/json/walk.ts'
 
 /** A member of an object, as in the text: nothing is parsed, so that numbers keep their digits. */
 export interface ObjectMember {

@@ -1,5 +1,5 @@
-import { quoted } from '../lib/printable.ts'
-import { type Cell, type Decimal, type Mapping, shell } from './mapping.ts'
+import { quoted } from '../../lib/printable.ts'
+import { type Cell, type Decimal, type Mapping, shell } from '../mapping.ts'
 
 interface Column {
   name: string

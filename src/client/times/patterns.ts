@@ -1,4 +1,4 @@
-import { shell } from './mapping.ts'
+import { shell } from '../mapping.ts'
 
 /** A time as it was written, in the form of RFC 3339. */
 export interface Clock {
