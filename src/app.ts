@@ -74,7 +74,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
       // Without hooks, the request does not wait in plugins/fair-turns.ts. Closing its connection slows a flood down instead:
       // libuv accepts one new connection per iteration of the event loop.
       reply.headers({ 'x-request-id': request.id, connection: 'close', ...app.corsHeaders?.(request.headers.origin) })
-      sendProblem(toProblem(error), request, reply)
+      if (!app.answerPreflight?.(request, reply)) sendProblem(toProblem(error), request, reply)
       logRequest(request, reply)
       app.measureRequest(request, reply)
     },

@@ -4,6 +4,7 @@ import type { Static } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { Gauge } from 'prom-client'
 import type { Key } from '../access/key.ts'
+import { Problem } from '../problems.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
@@ -105,6 +106,7 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest: app.requireScope('read'),
     handler: whileReading<{ Params: Identity }>(async (request, reply, { signal, reserve }) => {
       const { source, id } = request.params
+      if (id === '') throw new Problem('not_found', noId(app.pathPrefix))
       reply.header('vary', VARY)
       // Compressing a single record takes longer than sending it.
       const allowsIdentity = negotiateEncoding(request, 'identity')
@@ -121,6 +123,8 @@ const routes: FastifyPluginAsync = async (app) => {
 }
 
 export default routes
+
+const noId = (prefix = '') => `The path has no id. GET ${prefix}/v1/records?source=… lists the records of a source.`
 
 /** The library compresses a stream of any length, but not a short text. */
 const encodable = (body: Buffer, allowsIdentity: boolean) => (allowsIdentity ? body : Readable.from([body]))

@@ -1,4 +1,4 @@
-import { characterName } from './quoted.ts'
+import { characterName } from '../lib/quoted.ts'
 
 /** A character that no URI-reference contains, or a `%` without two hexadecimal digits (RFC 3986, appendix A). */
 const FORBIDDEN = /[^\w.~!$&'()*+,;=:@/?#[\]%-]|%(?![\da-f]{2})/iu
