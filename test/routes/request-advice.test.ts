@@ -102,7 +102,7 @@ const QUERIES: [query: string, pointer: string, advice: RegExp, code?: ProblemCo
   ['timeFrom=2026-01-31T12:00:00', 'timeFrom', /no UTC offset: if it is in UTC, write 2026-01-31T12:00:00Z/],
   ['timeFrom=2026-01-31T12:00:00+01:00', 'timeFrom', /\+ must be written as %2B/],
   ['data={total:5}', 'data', /name needs double quotes/],
-  ['jsonpath=total', 'jsonpath', /An example is \$\.total > 10/],
+  ['jsonpath=total', 'jsonpath', /write a path, such as \$\.total/],
   ['fields=total', 'fields', /data\.total/],
   ['fields=Source', 'fields', /Did you mean source\?/],
 ]
