@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Input, readInput } from './input.ts'
-import { readObject } from './json-object.ts'
 import type { InputLine } from './lines.ts'
+import { readObject } from './objects/json-object.ts'
 
 /** A response lists at most this many rejected lines, so all rejected lines of a chunk are listed. */
 const CHUNK_LINES = 1000

@@ -2,7 +2,7 @@ import { EPOCH_UNITS, type EpochUnit, epochUnit, readEpoch } from '../lib/epoch-
 import { quoted } from '../lib/quoted.ts'
 import { parseTime } from '../lib/rfc3339.ts'
 import { shell } from './mapping.ts'
-import { type Clock, compilePattern, DATE, type LikelyPattern, likelyPatterns } from './time-patterns.ts'
+import { type Clock, compilePattern, DATE, type LikelyPattern, likelyPatterns } from './times/patterns.ts'
 
 /** Converts the text of a time to RFC 3339, or says why it cannot. */
 export type TimeReader = (text: string) => { time: string } | { reason: string }
@@ -12,7 +12,7 @@ export type ToUtc = (local: string, isDate: boolean) => string | undefined
 
 /**
  * @param format a name of TIME_NAMES, or a pattern such as DD.MM.YYYY HH:mm
- * @param toUtc for times without an offset from UTC. Without it, they are refused, but a date alone is midnight UTC
+ * @param toUtc for times without an offset from UTC. Without it, they are rejected, but a date alone is midnight UTC
  * @throws Error with a sentence if the pattern is invalid
  */
 export function timeReader(format: string, toUtc: ToUtc | undefined): TimeReader {

@@ -1,6 +1,6 @@
 import { type FileFormatName, FORMAT_NAMES } from '../client/input.ts'
 import { ATTRIBUTES, type Decimal, type Mapping, PAYLOADS, shell } from '../client/mapping.ts'
-import { TIME_NAMES } from '../client/time-patterns.ts'
+import { TIME_NAMES } from '../client/times/patterns.ts'
 import { type TimeReader, timeReader } from '../client/times.ts'
 import { parseTime } from '../lib/rfc3339.ts'
 import type { TextFormat } from '../schemas/formats.ts'
@@ -174,7 +174,7 @@ async function readTimeFormat(
   }
   try {
     // Loaded only if needed: it has the rules of calendars.
-    const zone = timeZone === undefined ? undefined : (await import('../client/time-zone.ts')).timeZone(timeZone)
+    const zone = timeZone === undefined ? undefined : (await import('../client/times/zone.ts')).timeZone(timeZone)
     return timeReader(timeFormat, zone)
   } catch (error) {
     problems.push((error as Error).message)

@@ -73,7 +73,7 @@ export function formatHint(bytes: Buffer): string | undefined {
   return look === undefined ? undefined : sentence(look)
 }
 
-/** What to do about bytes that are text, but not in UTF-8; undefined if they are no text. */
+/** What to do about bytes that are text, but not in UTF-8; undefined if they are not text. */
 export function encodingHint(bytes: Buffer): string | undefined {
   const isText = !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
   return isText
@@ -134,7 +134,7 @@ export function textOfFile(start: string): Look | undefined {
   return name === undefined || advice === undefined ? undefined : { name, advice }
 }
 
-/** What a text that is not the expected JSON seems to be, and what to do, as sentences without the last point; undefined if it is not clear. */
+/** What a text that is not the expected JSON seems to be, and what to do, as sentences without the final full stop; undefined if it is not clear. */
 export function textHint(text: string): string | undefined {
   const head = text.slice(0, HEAD_LENGTH).trimStart()
   const look = lookOfBytes(Buffer.from(head.slice(0, 16)))

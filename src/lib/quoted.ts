@@ -1,7 +1,7 @@
 /** In characters. */
 const MAX_LENGTH = 60
 
-/** A text of others for a message: in quotes as in JSON, cut, and with nothing that a terminal would obey, hide or show as a space. */
+/** A text of others for a message: in quotes, truncated, and with nothing that a terminal would interpret, hide or show as a space. */
 export function quoted(text: string): string {
   const start = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - 1)}…` : text
   return JSON.stringify(start).replaceAll(/(?! )[\p{C}\p{Z}]/gu, asEscape)

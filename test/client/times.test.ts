@@ -1,8 +1,9 @@
 import t from 'tap'
-import { timeZone } from '../../src/client/time-zone.ts'
+import { shell } from '../../src/client/mapping.ts'
+import { timeZone } from '../../src/client/times/zone.ts'
 import { suggestTimeFormat, timeReader } from '../../src/client/times.ts'
 
-/** Reads a time, or says why it is none. */
+/** Reads a time, or says why it is not one. */
 function read(format: string, text: string, zone?: string): string {
   const result = timeReader(format, zone === undefined ? undefined : timeZone(zone))(text)
   return 'time' in result ? result.time : result.reason
@@ -166,7 +167,7 @@ t.test('an invalid pattern or time zone is refused, with what was probably meant
     ['YYYY-MM-DD mm', /a part of the time of day is missing/],
   ] as const)
     t.throws(() => timeReader(pattern, undefined), {
-      message: typeof message === 'string' ? `--time-format ${pattern}: ${message}` : message,
+      message: typeof message === 'string' ? `--time-format ${shell(pattern)}: ${message}` : message,
     })
   t.throws(() => timeZone('Berlin'), { message: /^there is no time zone Berlin\. Use a name such as Europe\/Berlin/ })
   t.end()

@@ -26,13 +26,13 @@ export function syntaxHint(text: string, index: number): string | undefined {
   const previous = before.trimEnd().at(-1)
   const word = `${/[A-Za-z]*$/.exec(before)?.[0]}${/^[A-Za-z]*/.exec(after)?.[0]}`.toLowerCase()
 
-  if (before.endsWith('\\')) return 'It is no escape sequence of JSON: write a backslash as \\\\'
+  if (before.endsWith('\\')) return 'It is not a JSON escape sequence: write a backslash as \\\\'
   if (character === '\\') return 'A quote outside of a string needs no backslash before it'
   if (after.startsWith('object Object')) return 'A JavaScript object was turned into text: use JSON.stringify'
   if (Object.hasOwn(WORDS, word)) return WORDS[word]
   if (/^[}\]]/.test(after) && previous === ',') return 'The comma before it is one too many'
   if (after.startsWith("'")) return `JSON has double quotes, not single ones. ${SHELLS}`
-  if (/^[\u2018-\u201f\u00ab\u00bb]/.test(after)) return `${characterName(character)} is no quote of JSON: write "`
+  if (/^[\u2018-\u201f\u00ab\u00bb]/.test(after)) return `${characterName(character)} is not a JSON quote: write "`
   if (/^(?:\/[/*]|#)/.test(after)) return 'JSON has no comments'
   if ((previous === '{' || previous === ',') && /^[\w$.-]+\s*:/.test(after))
     return `A name needs double quotes. ${SHELLS}`
@@ -52,7 +52,7 @@ export function syntaxHint(text: string, index: number): string | undefined {
   if (character < ' ')
     return `It is ${characterName(character)}, a control character: in a string, it is written as \\u00xx`
   if (/^[\p{Z}\u200b\ufeff]/u.test(character))
-    return `It is ${characterName(character)}, which is no white space in JSON`
+    return `It is ${characterName(character)}, which is not white space in JSON`
   if (previous !== undefined && /["}\]\w]/.test(previous) && /^["{[\w-]/.test(after))
     return 'A comma or a colon is missing before it, or a quote within a string needs a backslash'
   return undefined
