@@ -126,7 +126,7 @@ class ValueCutter {
     // The first character is the bracket of the array.
     if (pageEndAt(tail, 1) !== tail.length)
       throw new Error(
-        `after its records, a page may contain only next and count, but line ${this.#line} has something else`,
+        `after its records, a page may contain only next and count, but line ${this.#line} has something else. Use: jq -c '.records[]' FILE | sluice load - …`,
       )
     this.#reset()
     this.#inPage = false

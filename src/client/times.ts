@@ -22,10 +22,10 @@ export function timeReader(format: string, toUtc: ToUtc | undefined): TimeReader
     const clock = read(trimmed)
     if (clock === undefined)
       return { reason: `${quoted(text)} does not fit --time-format ${format}. ${suggestTimeFormat(text)}` }
-    const unit = isEpochUnit(format) ? epochUnit(trimmed) : undefined
-    if (unit !== undefined && unit !== format && !trimmed.includes('.'))
+    const better = isEpochUnit(format) ? findBetter(trimmed, format) : undefined
+    if (better !== undefined)
       return {
-        reason: `${quoted(text)} as ${format} is ${clock.local}Z, but as ${unit} it is ${readEpoch(trimmed, unit)}. Use --time-format ${unit}. If it is right, write ${trimmed}.0.`,
+        reason: `${quoted(text)} as ${format} is ${clock.local}Z, but as ${better.format} it is ${better.time}. Use --time-format ${better.format}. If it is right, write ${trimmed}.0.`,
       }
     const { local, zone, isDate } = clock
     const checked = parseTime(`${local}${zone ?? 'Z'}`)
@@ -38,6 +38,18 @@ export function timeReader(format: string, toUtc: ToUtc | undefined): TimeReader
     const time = toUtc(local, isDate)
     return time === undefined ? { reason: `${quoted(text)} ${NOT_ONCE}` } : { time }
   }
+}
+
+/** How a whole number is a time of this age, if it is none in this unit: in another unit, or as the digits of a date. */
+function findBetter(text: string, unit: EpochUnit): { format: string; time: string } | undefined {
+  if (!/^-?\d+$/.test(text)) return undefined
+  const likely = epochUnit(text)
+  if (likely !== undefined) return likely === unit ? undefined : { format: likely, time: readEpoch(text, likely) ?? '' }
+  for (const { pattern } of likelyPatterns(text)) {
+    const clock = tryRead(pattern, text)
+    if (clock !== undefined && 'utc' in parseTime(`${clock.local}Z`)) return { format: pattern, time: clock.local }
+  }
+  return undefined
 }
 
 const NO_OFFSET = 'has no offset from UTC. Say where its clock is: --time-zone Europe/Berlin, or --time-zone UTC.'

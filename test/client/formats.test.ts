@@ -76,7 +76,7 @@ t.test('a page that is cut off or has other members is refused', async (t) => {
     ['{"records":[{"a":1}]\n', 'it ends on line 2, but the page is not closed'],
     [
       '{"records":[{"a":1}],"total":1}',
-      'after its records, a page may contain only next and count, but line 1 has something else',
+      `after its records, a page may contain only next and count, but line 1 has something else. Use: jq -c '.records[]' FILE | sluice load - …`,
     ],
   ] as const) {
     for (const size of [1, 100]) await t.rejects(read(JSON_VALUES, Buffer.from(text), size), { message: reason }, text)

@@ -53,6 +53,8 @@ t.test('a time becomes RFC 3339, with all its digits', (t) => {
     ['D/M/YYYY h:mm A', '5/1/2026 9:05 p.m.', '2026-01-05T21:05:00Z', 'UTC'],
     // In the first weeks of 1970.
     ['milliseconds', '1764547200.0', '1970-01-21T10:09:07.2Z'],
+    ['seconds', '20261345', '1970-08-23T12:09:05Z'],
+    ['seconds', '20260105.0', '1970-08-23T11:48:25Z'],
     ['milliseconds', '86400000', '1970-01-02T00:00:00Z'],
   ] as const)
     t.equal(read(format, text, zone), time, `${format}: ${text}`)
@@ -88,6 +90,8 @@ t.test('a time that does not fit is refused, and the option that would fit is na
       '"1764547200" as milliseconds is 1970-01-21T10:09:07.2Z, but as seconds it is 2025-12-01T00:00:00Z. Use --time-format seconds. If it is right, write 1764547200.0.',
     ],
     ['nanoseconds', '1764547200123456', /is 1970-01-21.*, but as microseconds it is 2025-12-01T00:00:00\.123456Z/],
+    ['seconds', '20260105', /^"20260105" as seconds is 1970-08-23.*, but as YYYYMMDD it is 2026-01-05T00:00:00\./],
+    ['milliseconds', '20260105103000', /, but as YYYYMMDDHHmmss it is 2026-01-05T10:30:00\. Use --time-format YYYY/],
     ['iso', 'gestern', /^"gestern" does not fit --time-format iso\. Correct it, or describe it with a pattern/],
     ['MMMM D, YYYY', 'Mai 5, 2026', /does not fit/],
     ['D/M/YYYY', '12/31/2025', '"12/31/2025" has a date that does not exist. Use --time-format M/D/YYYY.'],
@@ -110,6 +114,7 @@ t.test('an option is suggested only if it would read the time', (t) => {
     ['1325376000.5', 'Use --time-format seconds.'],
     ['1325376000123456', 'Use --time-format microseconds.'],
     ['20120101', 'Use --time-format YYYYMMDD if it is a date.'],
+    ['20120101123000', `Use --time-format YYYYMMDDHHmmss ${zone} if it is a date.`],
     ['31.12.2025', 'Use --time-format D.M.YYYY.'],
     ['1.2.2025', 'Use --time-format D.M.YYYY.'],
     ['31.12.25', 'Use --time-format D.M.YY.'],

@@ -16,6 +16,11 @@ export function checkWrapper(members: readonly ObjectMember[], { map, set }: Map
   if (map.get('id') || set.has('id') || map.has('data') || names.includes('id')) return
   if (names.includes('source') && names.includes('type')) return
   const path = findRecords(members, LEVELS)
+  // The default of pandas: {"a":{"0":1,"1":2},"b":{"0":3,"1":4}}.
+  if (members.length > 0 && members.every(({ value }) => /^\{\s*"0"\s*:/.test(value)))
+    throw new Error(
+      "it is a single object of columns, as pandas writes it. Write its rows: to_json(orient='records', lines=True)",
+    )
   const isTable = members.length > 1 && members.every(({ value }) => value.startsWith('{'))
   if (path === undefined && !isTable) return
   const [what, filter] =

@@ -134,7 +134,8 @@ export interface LikelyPattern {
 
 /** Patterns that may fit a time in a common spelling, with what each of them assumes. */
 export function likelyPatterns(text: string): LikelyPattern[] {
-  if (/^(?:19|20)\d{6}$/.test(text)) return [{ pattern: 'YYYYMMDD', assumes: DATE }]
+  if (/^(?:19|20)\d{6}(?:\d{6})?$/.test(text))
+    return [{ pattern: text.length === 8 ? 'YYYYMMDD' : 'YYYYMMDDHHmmss', assumes: DATE }]
   const [, weekday = '', date = '', between = '', time = ''] =
     /^([A-Za-z]{3},? )?(.*?\d)(?:((?:,| at)? |T|:)(\d\d?:\d\d.*))?$/.exec(text) ?? []
   const pattern = (days: string) =>

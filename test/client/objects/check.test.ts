@@ -52,6 +52,10 @@ t.test('an object that contains the records is refused, with the command that lo
     for (const isLines of [true, false]) t.equal(await read(text, {}, isLines), message, text.slice(0, 80))
     t.type(await read(text, { map: { data: '' } }), Array, 'confirmed')
   }
+  t.match(
+    await read('{"a":{"0":1,"1":2},"b":{"0":3,"1":4}}'),
+    /as pandas writes it\. Write its rows: to_json\(orient='records'/,
+  )
   t.match(await read('{"items":[{"a":1}]}', { set: {} }), /jq -c '\.items\[\]' FILE/, 'also without options')
 })
 
