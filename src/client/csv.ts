@@ -104,7 +104,7 @@ export function csv(delimiter: string, mapping: Mapping, isGiven = false): FileF
       const reason = faults[at]
       if (reason !== undefined) return { number, original, reason }
       const cells = parsed.next().value ?? []
-      const made = isEmpty(cells) ? ALL_EMPTY : toRecord(cells)
+      const made = isEmpty(cells) ? ALL_EMPTY : toRecord(cells, number)
       return 'reason' in made ? { number, original, ...made } : { number, original, record: Buffer.from(made.record) }
     })
   }

@@ -123,9 +123,10 @@ function summarize(tally: Tally, seconds: number): string {
 function describeEnd(failure: unknown, { reached }: Tally): string {
   const why = failure === undefined ? 'Interrupted' : explain(failure)
   if (reached === undefined) return why
-  const progress = `Everything up to line ${count(reached.line)} of ${reached.name} is processed`
-  const first = failure instanceof Unreadable ? 'correct the file after that line, and ' : ''
-  return `${why}. ${progress}. To continue, ${first}run the same command again. Records that are stored will be duplicates`
+  const { name, line } = reached
+  const progress = line === 0 ? '' : `. Everything up to line ${count(line)} of ${name} is processed`
+  const first = failure instanceof Unreadable ? `correct the file${line === 0 ? '' : ' after that line'}, and ` : ''
+  return `${why}${progress}. To continue, ${first}run the same command again. Records that are stored will be duplicates`
 }
 
 function describeNotStored({ notStored, unlisted }: Tally, rejected: string | undefined): string {

@@ -13,8 +13,8 @@ import {
 import { planObjects } from '../objects/mapping.ts'
 import { cellReader, type ReadCell, readJson } from './values.ts'
 
-/** Converts a row of CSV into a record in JSON, or says why it cannot. */
-export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason: string }
+/** Converts a row of CSV into a record in JSON, or says why it cannot. `line` is the number of its first line. */
+export type ToRecord = (cells: readonly Cell[], line: number) => { record: string } | { reason: string }
 
 /**
  * Plans how the rows of a file become records.
@@ -36,10 +36,10 @@ export function planRecords(header: readonly string[], mapping: Mapping, exporte
   const constants = constantsOf(mapping)
   const mayBeCopied = !mapping.nulls?.has(NO_VALUE)
 
-  return (cells) => {
+  return (cells, line) => {
     if (cells.length !== header.length) return wrongLength(cells, header)
     const noValue = mayBeCopied ? cells.indexOf(NO_VALUE) : -1
-    if (noValue !== -1) throw new Unfit(describeNoValue(header[noValue] ?? ''), ['--null', NO_VALUE])
+    if (noValue !== -1) throw new Unfit(describeNoValue(header[noValue] ?? '', line), ['--null', NO_VALUE])
     const parts = [...constants]
     for (const [name, column] of attributes) {
       const cell = cells[column.at] ?? ''
@@ -63,8 +63,8 @@ export function planRecords(header: readonly string[], mapping: Mapping, exporte
 /** In the text format of COPY, a cell without a value. There, a backslash begins an escape sequence. */
 const NO_VALUE = '\\N'
 
-const describeNoValue = (name: string) =>
-  `the cell ${NO_VALUE} in the column ${quoted(name)} means that there is no value. If the file is from COPY or mysqldump, export it as CSV, because its other escapes, such as \\t, would be stored as they are: COPY … TO … WITH (FORMAT csv, HEADER). Otherwise use --null '${NO_VALUE}'`
+const describeNoValue = (name: string, line: number) =>
+  `the cell ${NO_VALUE} on line ${line} in the column ${quoted(name)} means that there is no value. If the file is from COPY or mysqldump, export it as CSV, because its other escapes, such as \\t, would be stored as they are: COPY … TO … WITH (FORMAT csv, HEADER). Otherwise use --null '${NO_VALUE}'`
 
 interface Column {
   name: string

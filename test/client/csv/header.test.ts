@@ -119,7 +119,7 @@ t.test('a header that may have been read wrongly is refused, with what to do', a
     // The text format of COPY.
     [
       'id\tn\n1\t\\N\n',
-      /^the cell \\N in the column "n" means that there is no value\. If the file is from COPY or mysqldump, export it as CSV, .* \\t, would/,
+      /^the cell \\N on line 2 in the column "n" means that there is no value\. If the file is from COPY or mysqldump, export it as CSV, .* \\t, would/,
       { set: SET, delimiter: '\t' },
     ],
     [`${CSV_COLUMNS.join()},note\n`, 'it has the columns of an export, and also "note". Remove these', {}],
