@@ -1,6 +1,3 @@
-import { isUtf8 } from 'node:buffer'
-import { brotliDecompressSync, constants } from 'node:zlib'
-
 /** How much is looked at, in bytes or characters. Each line of a stream may be refused, so this costs little. */
 const HEAD_BYTES = 1024
 const HEAD_LENGTH = 256
@@ -49,33 +46,28 @@ export function lookOfBytes(bytes: Buffer): Look | undefined {
 
 /** Which format bytes that are not UTF-8 seem to have, by their beginning, and what to do; undefined if it is not clear. */
 export function formatHint(bytes: Buffer): string | undefined {
-  const look = lookOfBytes(bytes) ?? (isBrotli(bytes) ? BROTLI : undefined)
+  const look = lookOfBytes(bytes)
   return look === undefined ? undefined : sentence(look)
 }
 
-/** What to do about bytes that are text, but not in UTF-8; undefined if they are no text. */
-export function encodingHint(bytes: Buffer): string | undefined {
-  const isText = !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
-  return isText
+/** What to do about bytes without a known beginning that are not UTF-8: text in another encoding, or no text. */
+export function encodingHint(bytes: Buffer): string {
+  return isText(bytes)
     ? 'It looks like text in another encoding, such as Windows-1252. Convert it to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)'
-    : undefined
+    : NO_TEXT
 }
 
-const BROTLI = { name: 'brotli', advice: send('br') }
+/** brotli has no magic number, and trying to inflate it can take seconds. */
+const NO_TEXT =
+  'It is not text. If it is compressed with brotli, send it with Content-Encoding: br. Convert MessagePack, CBOR or Protobuf to JSON. Send other bytes as data_base64 in a record'
+
+/** JSON begins with a character of ASCII. The first byte of a map or an array in MessagePack or CBOR is above. */
+const isText = (bytes: Buffer) =>
+  (bytes[0] as number) < 0x80 &&
+  !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
 
 /** Without the last full stop. */
 const sentence = ({ name, advice }: Look) => `It looks like ${name}. ${advice}`
-
-/** brotli has no magic number. Random bytes can often be inflated, but not to JSON. */
-function isBrotli(bytes: Buffer): boolean {
-  try {
-    const head = bytes.subarray(0, HEAD_BYTES)
-    const text = brotliDecompressSync(head, { finishFlush: constants.BROTLI_OPERATION_FLUSH })
-    return /^\s*[[{]/.test(text.toString('latin1', 0, 64)) && isUtf8(text.subarray(0, 1))
-  } catch {
-    return false
-  }
-}
 
 /** Formats that are text. */
 const TEXTS: [pattern: RegExp, name: string, advice: string][] = [
