@@ -473,7 +473,7 @@ const RECORDS: Case[] = [
     {},
     'invalid_value',
     '/data_base64',
-    /Character 1 is "-", as in base64url: write \+ for -/,
+    /Character 1 is "-" \(U\+002D\), as in base64url: write \+ for -/,
   ],
   [
     'base64 with line breaks',

@@ -33,30 +33,7 @@ const post = (payload: string | Buffer | object, headers: Record<string, string>
 })
 
 /** Long runs of what a pattern may stumble over. */
-const UNITS = [
-  ' ',
-  '\t',
-  '\n',
-  '"',
-  "'",
-  '\\',
-  '[',
-  '{',
-  '[{',
-  '%',
-  '-',
-  '=',
-  '0',
-  '0.',
-  ',',
-  ', ',
-  'a=',
-  ':',
-  'x:',
-  '/',
-  '\u00e9',
-  '\u{1f980}',
-]
+const UNITS = [...' \t\n"\'\\[{%-=0,:/\u00e9\u{1f980}', '[{', '0.', ', ', 'a=', 'x:']
 const run = (unit: string, bytes: number) => unit.repeat(bytes / Buffer.byteLength(unit))
 
 /** The processor time of the main thread, in microseconds: the least of some tries. */
