@@ -19,6 +19,13 @@ export interface RecordFilter {
   receivedUntil?: string | undefined
   /** JSON text that the data must contain (jsonb's @>). */
   data?: string | undefined
+  jsonpath?: Jsonpath | undefined
+}
+
+/** A jsonpath of PostgreSQL. A condition must be true of the data; a path must lead to something in it. */
+export interface Jsonpath {
+  kind: 'condition' | 'path'
+  text: string
 }
 
 /** A limit in the feed. No new row will appear before it. */
@@ -54,6 +61,7 @@ export function isListed({ filter: f, order, after, until }: Listing): RawBuilde
   add(f.receivedFrom, sql`received_at >= ${f.receivedFrom}::timestamptz`)
   add(f.receivedUntil, sql`received_at < ${f.receivedUntil}::timestamptz`)
   add(f.data, sql`data::jsonb @> ${f.data}::jsonb`)
+  if (f.jsonpath !== undefined) all.push(satisfies(f.jsonpath))
   if (after !== undefined) {
     const operator = order === 'asc' ? sql`>` : sql`<`
     all.push(sql`(epoch, xid, n) ${operator} (${after.epoch}::integer, ${after.xid}::xid8, ${after.n}::bigint)`)
@@ -62,6 +70,10 @@ export function isListed({ filter: f, order, after, until }: Listing): RawBuilde
     all.push(until === undefined ? settled : sql`(epoch, xid) < (${until.epoch}::integer, ${until.xid}::xid8)`)
   return sql.join(all, sql` AND `)
 }
+
+/** Neither operator fails for data with another structure: it does not match. */
+const satisfies = ({ kind, text }: Jsonpath) =>
+  kind === 'condition' ? sql`data::jsonb @@ ${text}::jsonpath` : sql`data::jsonb @? ${text}::jsonpath`
 
 /**
  * ORDER BY for feed order, or its reverse.

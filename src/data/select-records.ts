@@ -3,8 +3,9 @@ import type { Position } from '../lib/cursor.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database, Tables } from '../postgres/tables.ts'
 import { inFeedOrder, isListed, type Listing } from './listing.ts'
+import { output, type Parts, size, WHOLE } from './record-parts.ts'
 
-/** A record of the table. Times, 64-bit numbers and JSON are PostgreSQL's text. */
+/** A record of the table, or what was read of it (Parts). Times, 64-bit numbers and JSON are PostgreSQL's text. */
 export type StoredRecord = Omit<Selectable<Tables['sluice.records']>, 'data_bytes'> & {
   data_base64: string | null
 }
@@ -13,13 +14,11 @@ interface PageRequest extends Listing {
   limit: number
   /** The page ends before a record with which it would exceed this size. It has at least one record. */
   maxBytes: number
+  /** Absent: the whole record. */
+  parts?: Parts | undefined
 }
 
 const COLUMNS = sql`epoch, xid, n, received_at, "time", source, id, type, subject, dataschema, datacontenttype, extensions, data, data_bytes`
-
-/** `data` and times are returned as text, bytes as base64 without the line breaks that encode() inserts. */
-const OUTPUT = sql`epoch, xid::text AS xid, n::text AS n, received_at, "time", source, id, type, subject, dataschema, datacontenttype,
-  extensions, data::text AS data, translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64`
 
 /** @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectRecord(
@@ -29,25 +28,12 @@ export async function selectRecord(
   signal?: AbortSignal,
 ): Promise<StoredRecord | undefined> {
   let record: StoredRecord | undefined
-  const query = sql<StoredRecord>`SELECT ${OUTPUT} FROM sluice.records WHERE source = ${source} AND id = ${id}`
+  const query = sql<StoredRecord>`SELECT ${output(WHOLE)} FROM sluice.records WHERE source = ${source} AND id = ${id}`
   await readRows(db, query, signal, (row) => {
     record = row
   })
   return record
 }
-
-/**
- * The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. The media type and
- * the schema contain hardly anything that JSON escapes, unlike a subject.
- */
-const SIZE = sql`512 + octet_length(source) + octet_length(id) + octet_length(type)
-  + coalesce(octet_length(to_json(subject)::text), 0)
-  + ${sql.join(
-    ['dataschema', 'datacontenttype', 'extensions', 'data'].map(
-      (column) => sql`coalesce(octet_length(${sql.ref(column)}::text), 0)`,
-    ),
-    sql` + `,
-  )} + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`
 
 /**
  * Reads a page in feed order, or in reverse. The query looks for one record more than the limit: `more` says whether there is
@@ -63,14 +49,14 @@ export async function selectPage(
   signal: AbortSignal,
   onRow: (record: StoredRecord, pageBytes: number) => void,
 ): Promise<{ last: Position | undefined; more: boolean }> {
-  const { limit, maxBytes } = page
+  const { limit, maxBytes, parts = WHOLE } = page
   const ordered = (of: 'records' | 'candidates' | 'measured') => inFeedOrder(of, page.order)
   // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here
   // and in the server, and not a thousand times the largest record.
   const query = sql<StoredRecord & { found: number; page_bytes: number }>`
-    SELECT ${OUTPUT}, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
+    SELECT ${output(parts)}, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
     FROM (
-      SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${SIZE}) OVER running AS bytes
+      SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${size(parts)}) OVER running AS bytes
       FROM (
         SELECT ${COLUMNS} FROM sluice.records WHERE ${isListed(page)}
         ${ordered('records')} LIMIT ${limit + 1}

@@ -6,11 +6,13 @@ import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { readCursor, readFilter, readLimit } from './filter.ts'
+import { type Field, partsOf, readFields } from './fields.ts'
+import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
 import { retryDuringOutage } from './retry.ts'
+import { cellReader, jsonWriter } from './write-fields.ts'
 import { cursorOf, timeOf, writeRecord } from './write-record.ts'
 
 /** The size of a page. Two pages are in memory: one is being sent while the next is fetched. */
@@ -21,6 +23,11 @@ const PAGE_BYTES = 1024 * 1024
 export const EXPORT_BYTES = 2.5 * PAGE_BYTES
 
 export interface ExportFormat {
+  /** Prepares to write these fields of each record. Absent: all. */
+  open(fields: readonly Field[] | undefined): Lines
+}
+
+interface Lines {
   /** Text before the first record. */
   head: string
   /** A record, with its line end. */
@@ -29,16 +36,24 @@ export interface ExportFormat {
 
 /** application/x-ndjson. It can be posted back unchanged; then all records are duplicates. */
 export const NDJSON: ExportFormat = {
-  head: '',
-  // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot
-  // contain them.
-  write: (record) => `${writeRecord(record).replaceAll(/[\r\n]/g, ' ')}\n`,
+  open(fields) {
+    const write = fields === undefined ? writeRecord : jsonWriter(fields)
+    // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot
+    // contain them.
+    return { head: '', write: (record) => `${write(record).replaceAll(/[\r\n]/g, ' ')}\n` }
+  },
 }
 
-/** text/csv (RFC 4180), with a header; `data` and `extensions` are JSON. */
+/** text/csv (RFC 4180), with a header. `data` and `extensions` are JSON; with fields, strings within them have no quotes. */
 export const CSV: ExportFormat = {
-  head: `${CSV_COLUMNS.join()}\r\n`,
-  write: (record) => stringify([toRow(record)], CSV_OPTIONS),
+  open(fields) {
+    const toLine = (cells: readonly (string | null)[]) => stringify([cells], CSV_OPTIONS)
+    const toCells = fields === undefined ? toRow : cellReader(fields)
+    return {
+      head: toLine(fields?.map(({ name }) => name) ?? CSV_COLUMNS),
+      write: (record) => toLine(toCells(record)),
+    }
+  },
 }
 
 const CSV_OPTIONS: Options = {
@@ -60,12 +75,15 @@ const CSV_OPTIONS: Options = {
 export async function openExport(
   reader: Reader,
   query: ListQuery,
-  { head, write }: ExportFormat,
+  format: ExportFormat,
   holdMs: number,
 ): Promise<AsyncIterable<Buffer>> {
   const { db, key, signal } = reader
   const order = query.order ?? 'desc'
   if (query.count === true) refuseParameter('count', 'works only for a page: request application/json')
+  const fields = query.fields === undefined ? undefined : readFields(query.fields)
+  const parts = fields && partsOf(fields)
+  const { head, write } = format.open(fields)
   let left = query.limit === undefined ? Number.POSITIVE_INFINITY : readLimit(query.limit)
   const listing: Listing = {
     filter: readFilter(query, key),
@@ -80,7 +98,7 @@ export async function openExport(
     text.add(head)
     let count = 0
     let epoch: number | undefined
-    const page = { ...listing, limit: Math.min(left, PAGE_ROWS), maxBytes: PAGE_BYTES }
+    const page = { ...listing, limit: Math.min(left, PAGE_ROWS), maxBytes: PAGE_BYTES, parts }
     const { last, more } = await selectPage(db, page, signal, (record, pageBytes) => {
       epoch ??= record.epoch
       text.reserve(head.length + pageBytes)
@@ -89,7 +107,7 @@ export async function openExport(
     })
     return { body: text.finish(), count, epoch, last, more }
   }
-  const first = await inTurn(reader, () => fetch(head))
+  const first = await inTurn(reader, () => fetch(head)).catch(explainJsonpath(query))
   if (order === 'asc') await refuseInvalidCursor(listing.after, first.epoch, reader)
 
   // Bound to this request's context, which has its trace. A generator runs in the context of its reader: on a connection with

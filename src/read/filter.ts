@@ -5,7 +5,9 @@ import { MAX_DEPTH } from '../lib/json/extent.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
 import { parseTime } from '../lib/rfc3339.ts'
 import { timeHint } from '../lib/time-hint.ts'
+import { sqlstateOf } from '../postgres/sqlstate.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
+import { readJsonpath } from './jsonpath.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 
 /** Reads the filter, and checks what the schema of the query cannot check. @throws Problem invalid_query */
@@ -22,6 +24,7 @@ export function readFilter(query: ListQuery, key: Key): RecordFilter {
     receivedFrom: time('receivedFrom', query.receivedFrom),
     receivedUntil: time('receivedUntil', query.receivedUntil),
     data: json('data', query.data),
+    jsonpath: query.jsonpath === undefined ? undefined : readJsonpath(query.jsonpath),
   }
 }
 
@@ -70,3 +73,14 @@ function json(name: string, value: string | undefined): string | undefined {
     refuseParameter(name, `contains a value that no record can contain. ${walk.unstorable.detail}`)
   return value
 }
+
+/** Only PostgreSQL knows whether a pattern is valid (2201B) and a number is in range (22003). 42601: the rest of the syntax. */
+const WRONG_JSONPATH = /^(?:2201B|22003|42601)$/
+
+/** For catch: rejects with Problem invalid_query if PostgreSQL refuses the jsonpath of the query, otherwise with the same error. */
+export const explainJsonpath =
+  ({ jsonpath }: ListQuery) =>
+  (error: unknown): never => {
+    if (jsonpath === undefined || !WRONG_JSONPATH.test(sqlstateOf(error) ?? '')) throw error
+    return refuseParameter('jsonpath', `is not one that PostgreSQL can use: ${(error as Error).message}`)
+  }

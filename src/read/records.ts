@@ -7,11 +7,13 @@ import { encodeCursor } from '../lib/cursor.ts'
 import { Problem } from '../problems.ts'
 import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidCursor } from './check-cursor.ts'
-import { readCursor, readFilter, readLimit } from './filter.ts'
+import { partsOf, readFields } from './fields.ts'
+import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { payloadOf, payloadType } from './payload.ts'
 import { inTurn, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
+import { jsonWriter } from './write-fields.ts'
 import { writeCloudEvent, writeRecord } from './write-record.ts'
 
 /** The form of a record in a response. */
@@ -101,19 +103,24 @@ export async function readPage(
   }
   const limit = readLimit(query.limit)
   if (shape === 'cloudevent' && query.count === true) refuseParameter('count', 'is not possible with CloudEvents')
+  if (shape === 'cloudevent' && query.fields !== undefined)
+    refuseParameter('fields', 'is not possible with CloudEvents')
+  const fields = query.fields === undefined ? undefined : readFields(query.fields)
+  const write = fields === undefined ? writers[shape] : jsonWriter(fields)
   const text = new ReservedText(reserve)
   let separator = shape === 'record' ? '{"records":[' : '['
   let first: number | undefined
-  const page = { ...listing, limit, maxBytes }
+  const page = { ...listing, limit, maxBytes, parts: fields && partsOf(fields) }
   const { last, more } = await inTurn(reader, () =>
     selectPage(db, page, signal, (record, pageBytes) => {
       first ??= record.epoch
-      text.reserve(pageBytes + ENDS_BYTES)
+      // With fields, most of what is read may not be written. The text grows while it is written.
+      if (fields === undefined) text.reserve(pageBytes + ENDS_BYTES)
       text.add(separator)
-      text.add(writers[shape](record))
+      text.add(write(record))
       separator = ','
     }),
-  )
+  ).catch(explainJsonpath(query))
   if (listing.order === 'asc') await refuseInvalidCursor(listing.after, first, reader)
   const count = query.count === true ? await inTurn(reader, () => countRecords(db, all(listing), signal)) : undefined
   const next = more && last !== undefined ? encodeCursor(last) : null

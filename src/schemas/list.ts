@@ -24,6 +24,20 @@ export const ListQuerySchema = Type.Object(
         description: 'JSON that the data must contain, in the sense of PostgreSQL\'s `@>`, such as `{"total":12.5}`',
       }),
     ),
+    jsonpath: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description:
+          "A condition in PostgreSQL's SQL/JSON path language that must be true of the data, such as `$.total > 10`, or a path to something that the data must contain, such as `$.items[*] ? (@.price > 10)`",
+      }),
+    ),
+    fields: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description:
+          'Return only these members of each record, in this order, such as `source,id,data.total,extensions.batch`. Those of the data are in `data`, those of the extension attributes in `extensions`; what a record does not have is null. In CSV, each is a column',
+      }),
+    ),
     count: Type.Optional(
       Type.Boolean({ description: 'On a page: also return the number of all records in the selection' }),
     ),

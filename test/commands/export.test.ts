@@ -63,7 +63,7 @@ t.test('without --output, the records go to stdout and the summary to stderr', a
 
 t.test('every filter of GET /v1/records is an option', async (t) => {
   const help = await exported(t, { url: 'http://127.0.0.1:1', key: 'k' }, ['--help'])
-  const { count, ...filters } = ListQuerySchema.properties
+  const { count, fields, ...filters } = ListQuerySchema.properties
   for (const name of Object.keys(filters)) {
     t.match(help.stdout, `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `)
   }
@@ -82,6 +82,7 @@ t.test('every filter of GET /v1/records is an option', async (t) => {
     ],
     [['--time-from', '2026-01-31T00:00:00Z', '--time-until', '2026-02-01T00:00:00Z'], ['2']],
     [['--data', '{"total":12.5}'], ['1']],
+    [['--jsonpath', '$.total > 12'], ['1']],
     [['--id', 'none'], []],
   ] as const) {
     const { code, stdout } = await exported(t, server, args)
@@ -95,6 +96,38 @@ t.test('every filter of GET /v1/records is an option', async (t) => {
       args.join(' '),
     )
   }
+})
+
+t.test('--columns writes CSV with these columns, or NDJSON with these members', async (t) => {
+  const args = ['--source', 'shop', '--order', 'asc', '--columns', 'data.total, id,data.n,type']
+  const csv = [
+    'data.total,id,data.n,type',
+    '12.50,1,12345678901234567890,order.placed',
+    ',2,,order.placed',
+    ',3,,order.paid',
+    ',4,,order.paid',
+    '',
+  ].join('\r\n')
+  const folder = t.testdir()
+  const file = (name: string) => join(folder, name)
+  for (const more of [[], ['--format', 'csv'], ['--output', file('a.csv')], ['--output', file('b.tmp')]]) {
+    const { code, stdout, stderr } = await exported(t, server, [...args, ...more])
+    t.equal(code, 0, stderr)
+    t.equal(more[0] === '--output' ? await readFile(more[1] as string, 'utf8') : stdout, csv, more.join(' '))
+  }
+  const first = '{"data":{"total":12.50,"n":12345678901234567890},"id":"1","type":"order.placed"}\n'
+  for (const more of [
+    ['--format', 'ndjson'],
+    ['--output', file('c.ndjson.gz')],
+  ]) {
+    const { code, stdout } = await exported(t, server, [...args, ...more, '--limit', '1'])
+    t.equal(code, 0)
+    t.equal(stdout || gunzipSync(await readFile(file('c.ndjson.gz'))).toString(), first, more.join(' '))
+  }
+  t.match(await exported(t, server, ['--columns', 'total']), {
+    code: 1,
+    stderr: /^sluice: fields contains "total", which is not a field\. A member of the data is data\.total/,
+  })
 })
 
 t.test('if the stream breaks off, the export fails, an old file is kept and no new one is left', async (t) => {

@@ -22,6 +22,7 @@ const SOURCES = {
   caddy: 'https://caddyserver.com, or the package caddy',
   'systemd-analyze': 'the package systemd',
   '/usr/sbin/logrotate': 'the package logrotate',
+  psql: 'the package postgresql-client',
   openssl: 'the package openssl',
   curl: 'the package curl',
   python3: 'the package python3',

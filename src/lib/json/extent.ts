@@ -94,7 +94,7 @@ function skipValue(text: string, at: number, limit: number): number {
 }
 
 /** The index after the string that begins at `at`; `limit` + 1 if the string does not end before `limit`. */
-function skipString(text: string, at: number, limit = text.length): number {
+export function skipString(text: string, at: number, limit = text.length): number {
   for (let end = text.indexOf('"', at + 1); ; end = text.indexOf('"', end + 1)) {
     if (end === -1 || end >= limit) return limit + 1
     let slashes = 0

@@ -1,0 +1,41 @@
+import { type RawBuilder, sql } from 'kysely'
+
+/** What to read of each record besides its identity, its type, its times and its position. */
+export interface Parts {
+  columns: readonly PartColumn[]
+  /** How many bytes are written around the values of each record, if these are more than the names of the columns. */
+  frame: number
+}
+
+export type PartColumn = keyof typeof COLUMNS
+
+/** The columns without a small limit. How to read them, and their size as JSON. */
+const COLUMNS = {
+  subject: { output: sql`subject`, size: sql`octet_length(to_json(subject)::text)` },
+  dataschema: { output: sql`dataschema`, size: sql`octet_length(dataschema)` },
+  datacontenttype: { output: sql`datacontenttype`, size: sql`octet_length(datacontenttype)` },
+  extensions: { output: sql`extensions`, size: sql`octet_length(extensions::text)` },
+  data: { output: sql`data::text AS data`, size: sql`octet_length(data::text)` },
+  // Without the line breaks that encode() inserts.
+  data_base64: {
+    output: sql`translate(encode(data_bytes, 'base64'), E'\n', '') AS data_base64`,
+    size: sql`(octet_length(data_bytes) + 2) / 3 * 4`,
+  },
+}
+
+export const WHOLE: Parts = { columns: Object.keys(COLUMNS) as PartColumn[], frame: 0 }
+
+/** The select list. Times are returned as text. */
+export function output({ columns }: Parts): RawBuilder<unknown> {
+  const always = sql`epoch, xid::text AS xid, n::text AS n, received_at, "time", source, id, type`
+  return sql.join([always, ...columns.map((column) => COLUMNS[column].output)])
+}
+
+/**
+ * The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. The media type and
+ * the schema contain hardly anything that JSON escapes, unlike a subject.
+ */
+export function size({ columns, frame }: Parts): RawBuilder<unknown> {
+  const always = sql`${sql.lit(512 + frame)} + octet_length(source) + octet_length(id) + octet_length(type)`
+  return sql.join([always, ...columns.map((column) => sql`coalesce(${COLUMNS[column].size}, 0)`)], sql` + `)
+}
