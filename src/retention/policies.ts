@@ -33,8 +33,8 @@ export function parsePolicies(text: string, name: string): Policy[] {
 }
 
 function parseJson(text: string, name: string): unknown {
-  const fault = jsonFault(walkAtOnce(text), text, 'value')
-  if (fault !== undefined) throw new Error(fault.detail.replace('The value', name).replace(/\.$/, ''))
+  const fault = jsonFault(walkAtOnce(text), text, { file: name })
+  if (fault !== undefined) throw new Error(fault.detail.replace(/\.$/, ''))
   return JSON.parse(text)
 }
 

@@ -94,8 +94,20 @@ const QUERIES: [query: string, pointer: string, advice: RegExp, code?: ProblemCo
   ['timeFrom=1735689600', 'timeFrom', /it is 2025-01-01T00:00:00Z/],
   ['timeFrom=2026-01-31T12:00:00', 'timeFrom', /no UTC offset: if it is in UTC, write 2026-01-31T12:00:00Z/],
   ['timeFrom=2026-01-31T12:00:00+01:00', 'timeFrom', /\+ must be written as %2B/],
-  ['data={total:5}', 'data', /name needs double quotes/],
-  ['jsonpath=total', 'jsonpath', /An example is \$\.total > 10/],
+  [
+    'data={total:5}',
+    'data',
+    /^data is not JSON: the error .* name needs double quotes\. Encode .*curl -G --data-urlencode/,
+  ],
+  ["data={'total':5}", 'data', /not single ones\. Encode the parameter: curl -G/],
+  ['data="total":5', 'data', /with the quotes, or .*with the braces\. Encode the parameter: curl -G/],
+  ['data={"total":5', 'data', /too early\. A quote or a bracket is not closed\. Encode/],
+  ...['shop', "'shop'", 'a,b,c', '@file.json', 'a=1'].map((text): (typeof QUERIES)[number] => [
+    `data=${text}`,
+    'data',
+    /"shop", with the quotes.*\. Encode the parameter: (?!.*FILE)/,
+  ]),
+  ['jsonpath=total', 'jsonpath', /write a path, such as \$\.total/],
   ['fields=total', 'fields', /data\.total/],
   ['fields=Source', 'fields', /Did you mean source\?/],
 ]

@@ -146,10 +146,12 @@ const HEADERS: [name: string, request: Request][] = [
       post('x', { 'content-type': 'text/plain', 'ce-id': '1', 'ce-source': `${long}\u00e9` }),
     ],
     [`${name}, as Accept`, { ...get(''), headers: { accept: `a/${long}x` } }],
-    ...['timeFrom', 'cursor', 'limit', 'order', 'data', 'x'].map((parameter): [string, Request] => [
-      `${name}, as the parameter ${parameter}`,
-      get(`${parameter}=${encodeURIComponent(run(unit, HEADER / 3))}x`),
-    ]),
+    ...['timeFrom', 'cursor', 'limit', 'order', 'data', 'jsonpath', 'fields', 'x'].map(
+      (parameter): [string, Request] => [
+        `${name}, as the parameter ${parameter}`,
+        get(`${parameter}=${encodeURIComponent(run(unit, HEADER / 3))}x`),
+      ],
+    ),
   ] satisfies [string, Request][]
 })
 HEADERS.push(

@@ -18,8 +18,10 @@ const WORDS: Record<string, string> = {
  * What is probably wrong where a text stops being JSON, as a sentence; undefined if it is not clear. It repeats nothing of the text
  * but the one character, because the text may be a payload.
  * @param index of the first character that is not valid
+ * @param quotes what to do if quotes are missing or wrong, as a sentence without a full stop
  */
-export function syntaxHint(text: string, index: number): string | undefined {
+export function syntaxHint(text: string, index: number, quotes: string | undefined): string | undefined {
+  const more = quotes === undefined ? '' : `. ${quotes}`
   const before = text.slice(Math.max(0, index - NEAR), index)
   const after = text.slice(index, index + NEAR)
   const character = String.fromCodePoint(text.codePointAt(index) ?? 0)
@@ -31,12 +33,11 @@ export function syntaxHint(text: string, index: number): string | undefined {
   if (after.startsWith('object Object')) return 'A JavaScript object was turned into text: use JSON.stringify'
   if (Object.hasOwn(WORDS, word)) return WORDS[word]
   if (/^[}\]]/.test(after) && previous === ',') return 'The comma before it is one too many'
-  if (after.startsWith("'")) return `JSON has double quotes, not single ones. ${SHELLS}`
+  if (after.startsWith("'")) return `JSON has double quotes, not single ones${more}`
   if (/^[\u2018-\u201f\u00ab\u00bb]/.test(after)) return `${characterName(character)} is no quote of JSON: write "`
   if (/^(?:\/[/*]|#)/.test(after)) return 'JSON has no comments'
-  if ((previous === '{' || previous === ',') && /^[\w$.-]+\s*:/.test(after))
-    return `A name needs double quotes. ${SHELLS}`
-  if (previous === ':' && /^[A-Za-z]/.test(after)) return `Text needs double quotes. ${SHELLS}`
+  if ((previous === '{' || previous === ',') && /^[\w$.-]+\s*:/.test(after)) return `A name needs double quotes${more}`
+  if (previous === ':' && /^[A-Za-z]/.test(after)) return `Text needs double quotes${more}`
   if (/^[,}\]]/.test(after) && previous === ':') return 'The value is missing'
   if (character === ';') return 'Members are separated by a comma'
   if (character === '=') return 'A name and its value are separated by a colon'
@@ -57,5 +58,3 @@ export function syntaxHint(text: string, index: number): string | undefined {
     return 'A comma or a colon is missing before it, or a quote within a string needs a backslash'
   return undefined
 }
-
-const SHELLS = 'cmd.exe and PowerShell remove or keep quotes: there, send a file (curl --data-binary @FILE)'
