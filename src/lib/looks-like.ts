@@ -81,10 +81,20 @@ const TEXTS: [pattern: RegExp, name: string, advice: string][] = [
   [/^'/, 'text in single quotes', 'cmd.exe does not remove them: send a file (curl --data-binary @FILE)'],
   [/^%7b|^%5b|^%22/i, 'percent-encoded text', 'Send it without encoding'],
   [/^(?:data|event|id): ?/, 'server-sent events', 'Send only what follows data:'],
+  [
+    /^(?:\$[({]|`|\$\w+\s*$|%\w+%\s*$)/,
+    'a variable or a command that the shell did not replace',
+    'A shell replaces them within double quotes, not within single ones',
+  ],
   [/^[\w$.]+\(/, 'JSONP or a program', 'Send only the JSON within the parentheses'],
   [/^(?:undefined|null|None|NaN)\s*$/, 'the text of an empty variable', 'Send a record'],
-  [/^\$[{(\w]/, 'a variable that the shell did not replace', 'Within single quotes, a shell replaces nothing'],
   [/^"\s*\\?[[{]|^"\\"/, 'JSON within a JSON string', 'It was encoded twice: send the text itself'],
+  // Words have neither capitals nor digits in the middle.
+  [
+    /^(?=\S*[a-z])(?=\S*[A-Z])(?=\S*[\d+/=])[A-Za-z\d+/]{16,}={0,2}(?:\s|$)/,
+    'base64',
+    'Decode it, and send the content itself',
+  ],
   [/^[\w.%+~[\]-]+=/, 'a form (application/x-www-form-urlencoded)', 'Send a JSON object'],
   [
     /^[^\n,;\t{}[\]]*([,;\t])(?! )[^\n{}[\]]*(?:\1|\n[^\n]*\1)/,
