@@ -53,6 +53,15 @@ t.test('what people write in JSON by hand is named', async (t) => {
     t.throws(() => parsePolicies(text, 'p.json'), { message: hint }, text)
 })
 
+t.test('a size in another form is refused with the size that was probably meant', async (t) => {
+  for (const [maxBytes, meant] of [
+    ['500mb', '500MB'],
+    ['10Gi', '10GiB'],
+    ['64M', '64MB or 64MiB'],
+  ] as const)
+    t.throws(() => parsePolicies(JSON.stringify([{ maxBytes }]), 'p.json'), { message: new RegExp(`: use ${meant}$`) })
+})
+
 // Nothing is guessed, because a wrong guess deletes records that cannot be restored.
 t.test('an invalid policy is refused with the file, the location and what is allowed', async (t) => {
   const unit = 'a whole number and a unit, s, m, h, d or w: 30d'
