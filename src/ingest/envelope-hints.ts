@@ -142,10 +142,11 @@ const quotesHint = (value: unknown) =>
 function describeText(name: string, text: string, schema: TSchema): string {
   const format = schema.format as TextFormat
   const rule = `${name} must be ${FORMATS[format].says}`
-  if (text === '' && format !== 'sluice-base64') return `${rule}, but is empty. Omit it, or give it a value.`
+  if (text === '' && format !== 'sluice-base64')
+    return `${rule}, but is empty. ${MEANINGS[name] ?? 'Omit it, or give it a value.'}`
   const max = MAX_BYTES[name as keyof typeof MAX_BYTES]
   const bytes = max === undefined ? 0 : Buffer.byteLength(text)
-  if (bytes > max) return `${rule}, but has ${bytes} bytes. Shorten it, or put it into data.`
+  if (bytes > max) return `${rule}, but has ${bytes} bytes. Shorten it; data may have the full text.`
   const why = WHY[format]?.(text)
   return why === undefined ? `${rule}.` : `${rule}. ${why}`
 }

@@ -11,7 +11,7 @@ export function uriFault(text: string): string | undefined {
   if (forbidden !== null) return encodeAt(text, forbidden.index, forbidden[0])
   const [, beforeColon] = /^([^/?#]*?):/.exec(text) ?? []
   if (beforeColon !== undefined && !SCHEME.test(beforeColon))
-    return 'What is before the first ":" must be a scheme: a letter, and then letters, digits, "+", "-" or ".". Otherwise write ./ before it, or %3A for ":".'
+    return 'The text before its first ":" counts as the scheme of a URI, which begins with a letter and has only letters, digits, "+", "-" and ".". If it is no scheme, write %3A for ":".'
   const bracket = text.search(/[[\]]/)
   if (bracket !== -1) return encodeAt(text, bracket, text.charAt(bracket))
   const second = text.indexOf('#', text.indexOf('#') + 1)

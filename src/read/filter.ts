@@ -37,7 +37,11 @@ export function readLimit(limit = DEFAULT_LIMIT): number {
 export function readCursor(cursor: string | undefined): Position | undefined {
   if (cursor === undefined) return undefined
   if (cursor === 'null' || cursor === 'undefined')
-    refuseParameter('cursor', `is ${cursor}: the last page has no next. Omit it on the first page`, 'invalid_cursor')
+    refuseParameter(
+      'cursor',
+      `is ${cursor}: the last page has no next page. To read the first page, omit cursor`,
+      'invalid_cursor',
+    )
   return (
     decodeCursor(cursor) ??
     refuseParameter(

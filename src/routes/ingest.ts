@@ -151,9 +151,9 @@ export default routes
 /** What to do about a body that is too large. */
 const TOO_LARGE = {
   batch:
-    'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit in total. The setting for other bodies is MAX_BATCH_BYTES.',
+    'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit in total. The limit of other bodies is the setting MAX_BATCH_BYTES.',
   record:
-    'It is a single record, for which the setting is MAX_RECORD_BYTES. Keep large content elsewhere, and its URL in data.',
+    'It is a single record, whose limit is the setting MAX_RECORD_BYTES. Keep large content elsewhere, and its URL in data.',
 }
 
 const METHODS = ['GET', 'HEAD', 'OPTIONS', 'POST']

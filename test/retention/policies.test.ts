@@ -46,8 +46,8 @@ t.test('text that is not JSON is refused with the line and column', async (t) =>
 
 t.test('what people write in JSON by hand is named', async (t) => {
   for (const [text, hint] of [
-    ['[{"maxAge": "1d"},]', /The comma before it is one too many$/],
-    ['[ // old clicks\n]', /JSON has no comments$/],
+    ['[{"maxAge": "1d"},]', /Remove the comma before it$/],
+    ['[ // old clicks\n]', /JSON has no comments: remove it$/],
     ['maxAge: 1d', /It looks like YAML\. Convert it to JSON$/],
   ] as const)
     t.throws(() => parsePolicies(text, 'p.json'), { message: hint }, text)

@@ -271,7 +271,7 @@ const SYNTAX: Case[] = [
   ['Python', record('"data":[None]'), {}, 'invalid_json', undefined, /it is null/],
   ['True', record('"data":True'), {}, 'invalid_json', undefined, /it is true, in lower case/],
   ['a comment', '{ // x\n}', {}, 'invalid_json', undefined, /no comments/],
-  ['a comma at the end', '{"a":1,}', {}, 'invalid_json', undefined, /comma before it is one too many/],
+  ['a comma at the end', '{"a":1,}', {}, 'invalid_json', undefined, /Remove the comma before it/],
   [
     'single quotes',
     "{'source':'s'}",
@@ -319,7 +319,7 @@ const SYNTAX: Case[] = [
     undefined,
     /ends within a character: send all/,
   ],
-  ['no break space', '{\u00a0"a":1}', {}, 'invalid_json', undefined, /U\+00A0, which is no white space/],
+  ['no break space', '{\u00a0"a":1}', {}, 'invalid_json', undefined, /U\+00A0, which is not white space/],
 ]
 
 // One record.
@@ -461,7 +461,7 @@ const RECORDS: Case[] = [
     {},
     'invalid_time',
     '/time',
-    /such as 2026-01-31T12:00:00Z\.$/,
+    /There is no such date\.$/,
   ],
   [
     'a space in source',
@@ -486,10 +486,18 @@ const RECORDS: Case[] = [
     {},
     'invalid_value',
     '/source',
-    /before the first ":" must be a scheme/,
+    /before its first ":" .* If it is no scheme, write %3A/,
   ],
   ['two fragments', '{"source":"a#b#c","type":"t"}', {}, 'invalid_value', '/source', /Character 4 is "#".*%23/],
-  ['no source', '{"source":"","type":"t"}', {}, 'invalid_value', '/source', /is empty/],
+  [
+    'no source',
+    '{"source":"","type":"t"}',
+    {},
+    'invalid_value',
+    '/source',
+    /is empty\. It says where the record comes from/,
+  ],
+  ['no subject', record('"subject":""'), {}, 'invalid_value', '/subject', /is empty\. Omit it, or give it a value/],
   ['a long source', `{"source":"${'s'.repeat(600)}","type":"t"}`, {}, 'invalid_value', '/source', /has 600 bytes/],
   [
     'a relative schema',
@@ -626,7 +634,7 @@ const RECORDS: Case[] = [
   ['a page with more', '{"records":[],"total":1}', {}, 'wrong_type', undefined, /Send only the array in records/],
   ['a number as a record', '[5]', {}, 'rejected', '', /Index 0: .*object, but this is a number/],
   ['a record in a string', JSON.stringify([RECORD]), {}, 'rejected', '', /this is a string\. .*encoded twice/],
-  ['an array in an array', '[[]]', {}, 'rejected', '', /this is an array/],
+  ['an array in an array', '[[]]', {}, 'rejected', '', /this is an array\. If it has records, remove the brackets/],
   ['a line that is a number', '5', LINES, 'rejected', undefined, /Line 1: .*but this is a number/],
 ]
 

@@ -117,7 +117,7 @@ function subjectOf(place: Place): string {
 /** The text of a parameter is too short to be a file, and what to do about a file would mislead. */
 const formatOf = (text: string, place: Place) => (kindOf(place) === 'parameter' ? undefined : textHint(text))
 
-const SHELLS = 'cmd.exe and PowerShell remove or keep quotes: there, send a file (curl --data-binary @FILE)'
+const SHELLS = 'In cmd.exe and PowerShell, quotes are often lost: send a file (curl --data-binary @FILE)'
 const ENCODE = 'Encode the parameter: curl -G --data-urlencode \'data={"total":12.5}\''
 
 /**
@@ -157,7 +157,7 @@ const ADVICE = {
   },
   // curl removes braces from a URL: {"a":1} arrives as "a":1.
   parameter: {
-    start: `It is such as "shop", with the quotes, or {"total":12.5}, with the braces. ${ENCODE}`,
+    start: `Write text with its quotes, such as "shop", and an object with its braces. ${ENCODE}`,
     end: `A quote or a bracket is not closed. ${ENCODE}`,
     second: `Nothing may follow the end of the value. ${ENCODE}`,
     after: `Nothing may follow the end of the value. ${ENCODE}`,
