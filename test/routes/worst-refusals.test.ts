@@ -75,17 +75,19 @@ function isCheap(t: Test, name: string, actual: number, size: keyof typeof accep
 /** Bodies of about the size `body`. */
 const BODIES: [name: string, request: Request][] = UNITS.flatMap((unit) => {
   const long = run(unit, BODY)
+  // One line. Thousands of lines are in worst-formats.test.ts.
+  const line = unit === '\n' ? '' : long
   const name = JSON.stringify(unit)
   const record = (members: object) => post({ ...RECORD, ...members })
   return [
     [`${name}, as JSON`, post(`${long}x`)],
     [`${name}, within JSON`, post(`{"source":"s"${long}x`)],
     [`${name}, at the end of JSON`, post(`${JSON.stringify(RECORD)}${long}x`)],
-    [`${name}, as a line`, post(`${long}x`, LINES)],
+    [`${name}, as a line`, post(`${line}x`, LINES)],
     [`${name}, before a byte that is not UTF-8`, post(Buffer.concat([Buffer.from(long), Buffer.of(0xff)]))],
     [
       `${name}, after a byte that is not UTF-8, as a line`,
-      post(Buffer.concat([Buffer.of(0xff), Buffer.from(long)]), LINES),
+      post(Buffer.concat([Buffer.of(0xff), Buffer.from(line)]), LINES),
     ],
     [`${name}, as the end of a page`, post(`{"records":[]${long}x`)],
     [`${name}, as the name of a member`, record({ [`A${long}`]: 1 })],
@@ -93,6 +95,7 @@ const BODIES: [name: string, request: Request][] = UNITS.flatMap((unit) => {
       (attribute): [string, Request] => [`${name}, as ${attribute}`, record({ [attribute]: `${long}\u0007` })],
     ),
     [`${name}, as a time after a date`, record({ time: `2026-01-31${long}x` })],
+    [`${name}, as a key`, { ...post({ [long]: 1, name: long, expiresAt: long }), url: '/v1/keys' }],
     [`${name}, as a media type`, record({ datacontenttype: `a/b;${long}x` })],
   ] satisfies [string, Request][]
 })
@@ -145,6 +148,13 @@ const HEADERS: [name: string, request: Request][] = [
       `${name}, as a header of an event`,
       post('x', { 'content-type': 'text/plain', 'ce-id': '1', 'ce-source': `${long}\u00e9` }),
     ],
+    ...['prefer', 'traceparent', 'expect', 'host'].map((header): [string, Request] => [
+      `${name}, as ${header}`,
+      post('x', { ...JSON_TYPE, [header]: `${long}x` }),
+    ]),
+    [`${name}, in the path`, { method: 'GET', url: `/v1/recards/${encodeURIComponent(run(unit, HEADER / 3))}` }],
+    [`${name}, as a path`, { method: 'GET', url: `/${run(unit, HEADER).replaceAll(/[^\w./:=-]/g, 'r')}` }],
+    [`${name}, as Accept-Encoding`, { ...get('x'), headers: { 'accept-encoding': `${long}x` } }],
     [`${name}, as Accept`, { ...get(''), headers: { accept: `a/${long}x` } }],
     ...['timeFrom', 'cursor', 'limit', 'order', 'data', 'jsonpath', 'fields', 'x'].map(
       (parameter): [string, Request] => [
@@ -155,6 +165,7 @@ const HEADERS: [name: string, request: Request][] = [
   ] satisfies [string, Request][]
 })
 HEADERS.push(
+  ['a path of segments that are nearly right', { method: 'GET', url: `/${run('recordz/', HEADER)}` }],
   [
     'parameters with names that are nearly right',
     { method: 'GET', url: `/v1/records?${Array.from({ length: 1500 }, (_, n) => `limi${n}`).join('=1&')}` },
