@@ -61,9 +61,9 @@ export function encodingHint(bytes: Buffer): string {
 const NO_TEXT =
   'It is not text. If it is compressed with brotli, send it with Content-Encoding: br. Convert MessagePack, CBOR or Protobuf to JSON. Send other bytes as data_base64 in a record'
 
-/** JSON begins with a character of ASCII. The first byte of a map or an array in MessagePack or CBOR is above. */
+/** Small maps and arrays of MessagePack and CBOR begin with 0x80 to 0xbf, where Windows-1252 has only signs, and may have no control characters. */
 const isText = (bytes: Buffer) =>
-  (bytes[0] as number) < 0x80 &&
+  ((bytes[0] as number) & 0xc0) !== 0x80 &&
   !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
 
 /** Without the last full stop. */

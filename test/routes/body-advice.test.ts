@@ -67,6 +67,14 @@ const BYTES: Case[] = [
     undefined,
     /iconv -f WINDOWS-1252 -t UTF-8/,
   ],
+  [
+    'Windows-1252 that begins with a letter',
+    Buffer.from('\xdcberschrift,Wert', 'latin1'),
+    {},
+    'invalid_utf8',
+    undefined,
+    /iconv -f WINDOWS-1252/,
+  ],
   ['gzip as lines', gzipSync(RECORD), LINES, 'rejected', undefined, /Line 1: .*Send it with Content-Encoding: gzip/],
   [
     'Latin-1 in a line',

@@ -6,7 +6,7 @@ import { exchange, head, listen } from '../helpers/socket.ts'
 // To explain a refusal, Sluice looks at what the client sent. A hint that inflated the beginning of a body blocked the process for three
 // seconds, for 203 bytes; a regular expression did so for two, for 60,000 blanks and without a key. So processor time is compared with
 // that of a request of the same size that is accepted. In this process, a refusal costs up to three times as much; patterns that
-// are not linear cost hundreds of times as much.
+// are not linear cost dozens or hundreds of times as much.
 const FACTOR = 15
 const TRIES = 3
 /** In bytes. Headers may have 16 KiB. */
