@@ -1,5 +1,5 @@
 import t from 'tap'
-import { originOf } from '../../src/plugins/client-errors/parse-problem.ts'
+import { originOf } from '../../../src/plugins/client-errors/parse-problem.ts'
 
 t.test('the origin of a request that is not valid HTTP is found in its bytes', async (t) => {
   const packets: [packet: string | undefined, origin: string | undefined][] = [
