@@ -13,9 +13,11 @@ BEGIN
       ('sluice_api',         'GRANT EXECUTE ON FUNCTION sluice.current_epoch(integer, xid8) TO sluice_api'),
       ('sluice_api',         'GRANT USAGE ON SCHEMA sluice TO sluice_api'),
       ('sluice_api',         'GRANT SELECT ON ALL TABLES IN SCHEMA sluice TO sluice_api'),
-      -- No UPDATE or DELETE on records: the API cannot undo what it has acknowledged.
-      ('sluice_api',         'GRANT INSERT ON sluice.records TO sluice_api'),
-      -- For /v1/keys: it creates and revokes keys. src/README.md says how to forbid that.
+      -- No UPDATE or DELETE on records: the API cannot undo what it has acknowledged. Without xid and received_at, which have
+      -- defaults, it cannot store a record in the past of consumers, or at a false time.
+      ('sluice_api',         'GRANT INSERT (epoch, n, source, id, type, subject, "time", dataschema, datacontenttype, extensions, data,
+                                            data_bytes) ON sluice.records TO sluice_api'),
+      -- For /v1/keys: it creates and revokes keys. scripts/without-kubernetes.md, "Roles", says how to forbid that.
       ('sluice_api',         'GRANT INSERT, UPDATE (revoked_at) ON sluice.keys TO sluice_api'),
       ('sluice_maintenance', 'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_maintenance'),
       ('sluice_maintenance', 'GRANT USAGE ON SCHEMA sluice TO sluice_maintenance'),

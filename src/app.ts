@@ -11,6 +11,7 @@ import type { Logger } from 'pino'
 import { type Config, ConfigSchema } from './config.ts'
 import { removePrefix } from './lib/path-prefix.ts'
 import accessLog, { logRequest, requestId } from './plugins/access-log.ts'
+import addresses from './plugins/addresses.ts'
 import bodies from './plugins/bodies.ts'
 import clientErrors from './plugins/client-errors.ts'
 import closing from './plugins/closing.ts'
@@ -73,7 +74,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
       // Without hooks, the request does not wait in plugins/fair-turns.ts. Closing its connection slows a flood down instead:
       // libuv accepts one new connection per iteration of the event loop.
       reply.headers({ 'x-request-id': request.id, connection: 'close', ...app.corsHeaders?.(request.headers.origin) })
-      sendProblem(toProblem(error), request, reply)
+      if (!app.answerPreflight?.(request, reply)) sendProblem(toProblem(error), request, reply)
       logRequest(request, reply)
       app.measureRequest(request, reply)
     },
@@ -118,6 +119,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(records)
   await app.register(keyRoutes)
   app.answerOtherMethods()
+  await app.register(addresses)
   return app
 }
 

@@ -104,7 +104,11 @@ export const ConfigSchema = Type.Object({
     description:
       'How long `migrate`, `bootstrap`, `epoch begin`, `maintain` and `backups` try to reach the database or the object storage before they fail',
   }),
-  HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
+  HOST: Type.String({
+    default: '127.0.0.1',
+    minLength: 1,
+    description: 'Address to listen on; localhost means 127.0.0.1 and ::1',
+  }),
   PORT: Type.Integer({
     default: 3000,
     minimum: 0,
@@ -310,7 +314,7 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
   }
   for (const name of ['DATABASE_URL', 'DATABASE_READ_URL'] as const) {
     try {
-      if (config[name] !== undefined) config[name] = checkDatabaseUrl(config[name])
+      if (config[name] !== undefined) config[name] = checkDatabaseUrl(config[name], env)
     } catch (error) {
       if (!(error instanceof DatabaseUrlError)) throw error
       throw new ConfigError(`${name} ${error.message}`)

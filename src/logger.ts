@@ -34,6 +34,12 @@ export function createLogger(level: string, stream: DestinationStream = destinat
   return logger
 }
 
+/** Calls `listener` at the end of the process if its last lines could not be written. */
+export function onLostLines(logger: Logger, listener: (reason: Error) => void): void {
+  const stream = streams.get(logger)
+  if (stream instanceof Stdout) stream.onLost = listener
+}
+
 /** Ends the process after its last line is written. */
 export function exit(logger: Logger, code: number): void {
   // If the reader of stdout stalls, the exit would wait forever.
@@ -92,12 +98,16 @@ const BUFFER_MS = 500
 class Stdout implements DestinationStream {
   readonly #target = new LineWriter(1, { maxBytes: MAX_WAITING_BYTES, onDropped: (lines) => this.#onDropped(lines) })
   #onDropped = (_lines: number) => {}
+  onLost = (_reason: Error) => {}
   #lines = ''
   #timer: NodeJS.Timeout | undefined
 
   constructor() {
     // The last lines are written synchronously: an asynchronous write would not end before the process.
-    process.once('exit', () => this.#target.end(this.#lines))
+    process.once('exit', () => {
+      const reason = this.#target.end(this.#lines)
+      if (reason !== undefined) this.onLost(reason)
+    })
   }
 
   write(line: string): void {

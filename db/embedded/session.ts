@@ -8,6 +8,9 @@ import { Pool } from 'pg'
 export function openSession(url: string, onLost: () => unknown = () => {}): Kysely<unknown> {
   const pool = new Pool({
     connectionString: url,
+    // Otherwise the driver would read PGSSLMODE and PGSSLNEGOTIATION, which are for other servers.
+    ssl: false,
+    sslnegotiation: 'postgres',
     max: 1,
     idleTimeoutMillis: 0,
     allowExitOnIdle: true,

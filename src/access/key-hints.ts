@@ -43,8 +43,9 @@ function malformation(header: string): string {
   return key === header ? 'The word Bearer before the key is missing.' : 'The key contains a character that no key has.'
 }
 
-/** The form of a key that Sluice made: see generateKey. */
+/** The form of a key that Sluice made: see generateKey. The first key (SLUICE_BOOTSTRAP_KEY) has any form and length. */
 const OWN_KEY = /^sluice_[0-9a-f]{12}_[\w-]{43}$/
+const OWN_KEY_BEGIN = /^sluice_[0-9a-f]{12}_/
 const OWN_KEY_LENGTH = 63
 
 /** Why a key may be unknown, as a sentence, by its form alone. */
@@ -56,9 +57,11 @@ export function unknownKeyHint(token: string): string {
   if (!token.startsWith('sluice_')) return 'Keys from "sluice keys create" begin with sluice_.'
   if (OWN_KEY.test(token))
     return 'It may belong to another server or database. "sluice keys list" shows the ids of all keys.'
-  return token.length === OWN_KEY_LENGTH
-    ? 'It has a wrong character: copy it again.'
-    : `It has ${token.length} characters instead of ${OWN_KEY_LENGTH}: copy all of it.`
+  const isOwn = OWN_KEY_BEGIN.test(token)
+  if (isOwn && token.length === OWN_KEY_LENGTH) return 'It has a wrong character: copy it again.'
+  if (isOwn && token.length < OWN_KEY_LENGTH)
+    return `It has ${token.length} characters instead of ${OWN_KEY_LENGTH}: copy all of it.`
+  return 'It may be copied incorrectly, or belong to another server or database. "sluice keys list" shows the ids of all keys.'
 }
 
 /** The id within a key that someone sent or typed in place of its id. Messages must not repeat the key. */

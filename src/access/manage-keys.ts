@@ -46,7 +46,7 @@ export function revokeKey(db: Database, id: string): Promise<boolean> {
   return setRevoked(db, id).catch(explainRefusal)
 }
 
-/** An operator may take the right to change keys from the role of the API: src/README.md, "Roles". */
+/** An operator may take the privilege to change keys from the role of the API: scripts/without-kubernetes.md, "Roles". */
 function explainRefusal(error: unknown): never {
   if (sqlstateOf(error) !== '42501') throw error
   const detail =

@@ -1,9 +1,9 @@
 import { isUtf8 } from 'node:buffer'
 import { type Options, parse } from 'csv-parse/sync'
-import { checkHeaderLines, isExport, planHeader, readSeparator } from './csv-header.ts'
-import { normalizeLineEnds } from './csv-line-ends.ts'
-import { planRecords, type ToRecord } from './csv-mapping.ts'
-import { type CsvRow, RowCutter } from './csv-rows.ts'
+import { checkHeaderLines, isExport, planHeader, readSeparator } from './csv/header.ts'
+import { normalizeLineEnds } from './csv/line-ends.ts'
+import { planRecords, type ToRecord } from './csv/mapping.ts'
+import { type CsvRow, RowCutter } from './csv/rows.ts'
 import { cutLines, type FileFormat, type InputLine, NOT_UTF8 } from './lines.ts'
 import type { Cell, Mapping } from './mapping.ts'
 

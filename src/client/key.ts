@@ -45,7 +45,7 @@ function databaseUrl(): string | undefined {
   const { DATABASE_URL } = process.env
   if (DATABASE_URL === undefined || DATABASE_URL === '') return undefined
   try {
-    return checkDatabaseUrl(DATABASE_URL)
+    return checkDatabaseUrl(DATABASE_URL, process.env)
   } catch (error) {
     throw new Error(`DATABASE_URL ${(error as Error).message}`)
   }

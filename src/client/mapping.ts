@@ -10,7 +10,7 @@ export interface Mapping {
   /** CSV: columns whose cells are JSON, or numbers. Other cells are text. */
   json: ReadonlySet<string>
   numbers?: ReadonlySet<string>
-  /** CSV: the decimal sign of numbers. */
+  /** CSV: the decimal separator of numbers. */
   decimal?: Decimal
   /** CSV: cells with one of these texts have no value. */
   nulls?: ReadonlySet<string>

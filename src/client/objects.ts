@@ -1,7 +1,7 @@
 import { type FileFormat, type InputLine, NDJSON, type Piece } from './lines.ts'
 import type { Mapping } from './mapping.ts'
-import { checkObjects } from './object-check.ts'
-import { planObjects } from './object-mapping.ts'
+import { checkObjects } from './objects/check.ts'
+import { planObjects } from './objects/mapping.ts'
 
 /** A member that none of these objects has is a mistake, not an exception. As many as a request has. */
 const SAMPLE_LINES = 1000

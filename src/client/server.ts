@@ -71,7 +71,10 @@ function adviceFor(code = '', url: string): string {
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG')
     return `It speaks plain HTTP: --url ${url.replace('https:', 'http:')}`
   if (/CERT|SIGNATURE/.test(code)) return 'Set NODE_EXTRA_CA_CERTS to a file with the certificate of its authority'
-  return 'Run npm start in another terminal, or specify a server with --url'
+  const isLocal = /^(?:localhost|127[.\d]*|\[::1\])$/.test(new URL(url).hostname)
+  return isLocal
+    ? 'Run npm start in another terminal, or specify a server with --url'
+    : 'Start it, or specify another server with --url'
 }
 
 /**
@@ -101,7 +104,9 @@ export async function readText(response: Response, url: string): Promise<string>
 }
 
 export function notSluiceError(url: string, what: string): Error {
-  return new Error(`${url} answered ${what}, which is not a response of Sluice. Is it another server?`)
+  return new Error(
+    `${url} answered ${what}, which is not a response of Sluice. Specify another server with --url. If Sluice is below a path, add it to --url`,
+  )
 }
 
 /** Statuses of a proxy that cannot reach the server behind it (RFC 9110), or that limits the rate (RFC 6585). */

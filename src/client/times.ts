@@ -1,6 +1,6 @@
 import { quoted } from '../lib/printable.ts'
 import { parseTime } from '../lib/rfc3339.ts'
-import { type Clock, compilePattern, suggestPattern } from './time-patterns.ts'
+import { type Clock, compilePattern, suggestPattern } from './times/patterns.ts'
 
 /** Converts the text of a time to RFC 3339, or says why it cannot. */
 export type TimeReader = (text: string) => { time: string } | { reason: string }
@@ -15,7 +15,7 @@ export const TIME_FORMATS = ['iso', ...Object.keys(UNITS)]
 
 /**
  * @param format a name of TIME_FORMATS, or a pattern such as DD.MM.YYYY HH:mm
- * @param toUtc for times without an offset from UTC. Without it, they are refused, but a date alone is midnight UTC
+ * @param toUtc for times without an offset from UTC. Without it, they are rejected, but a date alone is midnight UTC
  * @throws Error with a sentence if the pattern is invalid
  */
 export function timeReader(format: string, toUtc: ToUtc | undefined): TimeReader {

@@ -3,13 +3,13 @@ import { downloadBackup, listBackups, uploadBackups } from '../backups/copies.ts
 import { type Config, loadConfig } from '../config.ts'
 import { recordJobRun } from '../data/jobs.ts'
 import { printable } from '../lib/printable.ts'
-import { createLogger } from '../logger.ts'
+import { openCommandLog } from './command-log.ts'
 import { withConnection } from './database.ts'
 
 /** `sluice backups upload`: also records the result of the run in the database of DATABASE_URL, if it is set. */
 export async function runUpload(folder: string): Promise<void> {
   const config = loadConfig()
-  const logger = createLogger(config.LOG_LEVEL)
+  const logger = openCommandLog(config.LOG_LEVEL)
   const begun = performance.now()
   const report = async (succeeded: boolean, figures: Record<string, number>) => {
     const seconds = (performance.now() - begun) / 1000

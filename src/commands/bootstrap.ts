@@ -1,7 +1,7 @@
 import { ensureBootstrapKey } from '../access/manage-keys.ts'
 import { type Config, loadConfig } from '../config.ts'
-import { createLogger } from '../logger.ts'
 import { ensureDatabase, ensureRoles, type RoleName, roleNames } from '../postgres/roles.ts'
+import { openCommandLog } from './command-log.ts'
 import { withConnection } from './database.ts'
 
 /** The environment of a process: names and values, as in process.env. */
@@ -14,7 +14,7 @@ type Environment = Record<string, string | undefined>
  */
 export async function runBootstrap({ key }: { key: boolean }, env: Environment = process.env): Promise<void> {
   const config = loadConfig(env)
-  const logger = createLogger(config.LOG_LEVEL)
+  const logger = openCommandLog(config.LOG_LEVEL)
   if (key) {
     await withConnection(
       urlOf(config).href,

@@ -2,7 +2,7 @@ import { loadConfig } from '../config.ts'
 import { beginEpoch, MAX_EPOCH } from '../data/epochs.ts'
 import { decodeCursor } from '../lib/cursor.ts'
 import { quoted } from '../lib/quoted.ts'
-import { createLogger } from '../logger.ts'
+import { openCommandLog } from './command-log.ts'
 import { openDatabase, withConnection } from './database.ts'
 
 /** `sluice epoch begin`. DATABASE_URL must be the owner's. */
@@ -12,7 +12,7 @@ export async function runBegin({ after }: { after?: string }): Promise<void> {
   const database = await openDatabase(config)
   try {
     const epoch = await withConnection(database.owner, (db) => beginEpoch(db, last), config.CONNECT_WAIT_SECONDS)
-    createLogger(config.LOG_LEVEL).info({ epoch }, 'a new epoch has begun: new records sort after all earlier ones')
+    openCommandLog(config.LOG_LEVEL).info({ epoch }, 'a new epoch has begun: new records sort after all earlier ones')
   } finally {
     await database.release()
   }

@@ -63,7 +63,9 @@ export async function listKeys({ json }: { json?: boolean }): Promise<void> {
 export async function revoke(id: string): Promise<void> {
   const inner = idInKey(id)
   if (inner !== undefined)
-    throw new Error(`This is a key, not its id, and your shell may keep it. To revoke it: sluice keys revoke ${inner}`)
+    throw new Error(
+      `This is a key, not its id, and your shell history may contain it. To revoke it: sluice keys revoke ${inner}`,
+    )
   const found = await withDatabase((db) => revokeKey(db, id))
   // A longer text may be a key, which must not be repeated.
   const shown = id.length <= 24 ? `key ${id}` : 'key with this id'

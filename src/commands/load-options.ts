@@ -132,7 +132,7 @@ async function readTimeFormat(
   }
   try {
     // Loaded only if needed: it has the rules of calendars.
-    const zone = timeZone === undefined ? undefined : (await import('../client/time-zone.ts')).timeZone(timeZone)
+    const zone = timeZone === undefined ? undefined : (await import('../client/times/zone.ts')).timeZone(timeZone)
     return timeReader(timeFormat, zone)
   } catch (error) {
     problems.push((error as Error).message)

@@ -6,7 +6,7 @@ import { urlOption } from '../client/server.ts'
 import { storeInputs } from '../client/store-inputs.ts'
 import { toTable } from '../client/table.ts'
 import { Tally } from '../client/tally.ts'
-import { TOKEN_HELP } from '../client/time-patterns.ts'
+import { TOKEN_HELP } from '../client/times/patterns.ts'
 import { explain } from '../lib/explain.ts'
 import { printable } from '../lib/printable.ts'
 import { prepareLoad } from './load-checks.ts'
@@ -24,16 +24,18 @@ The file name decides the format, unless --format does. .gz or .zst may follow (
           ends the run
   tsv     the same, with tabs between the cells
 
-Objects are records, with source and type, unless --map is used, or --set of source or type. Then they are data, like
-rows of CSV: the columns or members source, type, id, time, subject, dataschema and datacontenttype are these
-attributes, unless --map or --set says otherwise, and every other one is a member of data. Files of sluice export need
-no options. --set of another name adds an attribute to all records: with --set batch=NAME, the load can be undone.
+By default, each object is a record with source and type. With --map, or with --set of source or type, each object
+becomes data, like a row of CSV: the columns or members source, type, id, time, subject, dataschema and datacontenttype
+are these attributes, unless --map or --set says otherwise, and every other one is a member of data. Files of sluice
+export need no options. --set of another name adds an attribute to all records: with --set batch=NAME, the load can be undone.
 
 A time must be RFC 3339 (2026-01-31T12:00:00Z), unless --time-format says how it is written:
-  iso      2012-01-01, 2012-01-01 12:00:00+00, 20120101T120000Z and so on. A date alone is midnight UTC
+  iso      2012-01-01, 2012-01-01 12:00:00+00, 20120101T120000Z, and other forms of ISO 8601. A date alone is midnight
+           UTC
   seconds, milliseconds, microseconds, nanoseconds
            a number since 1970, also with a fraction
-  pattern  such as 'DD.MM.YYYY HH:mm', of ${TOKEN_HELP}
+  pattern  such as 'DD.MM.YYYY HH:mm', of
+           ${TOKEN_HELP}
 A date with a time of day but without an offset from UTC needs --time-zone, such as Europe/Berlin or UTC.
 
 Loading the same input again stores nothing twice. Records are identified by (source, id). A record without an id gets
@@ -65,7 +67,7 @@ export function defineLoad(command: Command): void {
     .option('--time-format <format>', 'how the attribute time is written; see below')
     .option('--time-zone <name>', 'time zone of times without an offset from UTC, such as Europe/Berlin')
     .option('--number <column>', 'CSV: the cells of this column are numbers, also .5 and +1; repeatable', add)
-    .option('--decimal <sign>', 'CSV: the decimal sign of --number; default: a point')
+    .option('--decimal <separator>', 'CSV: the decimal separator of --number; default: a point')
     .option('--json <column>', 'CSV: the cells of this column are JSON; repeatable', add)
     .option('--null <text>', 'CSV: cells with exactly this text have no value, such as N/A; repeatable', add)
     .option('--delimiter <character>', 'CSV: the character between cells, or the word tab; default: a comma')

@@ -5,13 +5,13 @@ import { recordJobRun } from '../data/jobs.ts'
 import { beginRetention, selectRights } from '../data/maintenance.ts'
 import { vacuumRecords } from '../data/vacuum.ts'
 import { printable } from '../lib/printable.ts'
-import { createLogger } from '../logger.ts'
 import { awaitDatabase } from '../postgres/await-database.ts'
 import { connect } from '../postgres/connect.ts'
 import { classifyFailure } from '../postgres/sqlstate.ts'
 import type { Database } from '../postgres/tables.ts'
 import { DeletedTotals, retain } from '../retention/apply-policies.ts'
 import { type Policy, parsePolicies } from '../retention/policies.ts'
+import { openCommandLog } from './command-log.ts'
 import { openDatabase } from './database.ts'
 import { onSignals } from './signals.ts'
 
@@ -29,7 +29,7 @@ const STATEMENT_TIMEOUT_MS = 10_000
  */
 export async function runMaintain({ policies: file, dryRun }: Options): Promise<void> {
   const config = loadConfig()
-  const logger = createLogger(config.LOG_LEVEL)
+  const logger = openCommandLog(config.LOG_LEVEL, { isResult: dryRun })
   const policies = await readPolicies(file ?? config.RETENTION_POLICIES)
   if (policies.length === 0) logger.info('there are no policies: nothing is deleted')
 

@@ -54,13 +54,13 @@ async function prepare(config: Config, logger: Logger, database: DatabaseUrls): 
 
 /** Metrics first, so that they are available while the API waits for something. */
 async function listen(app: FastifyInstance, { HOST: host, PORT, METRICS_PORT }: Config): Promise<void> {
-  const listenTextResolver = (address: string) => `Metrics at ${address}/metrics`
-  await app.metricsServer.listen({ host, port: METRICS_PORT, listenTextResolver }).catch((error) => {
+  const describe = (address: string) => `Metrics at ${address}/metrics`
+  await app.metricsServer.listenOn(host, METRICS_PORT, describe).catch((error) => {
     // The program that uses this port probably uses the other one as well.
     const others = `other ports: PORT=${PORT + 1} METRICS_PORT=${METRICS_PORT + 1}`
     throw new Error(listenProblem(error, host, 'METRICS_PORT', METRICS_PORT, others), { cause: undefined })
   })
-  await app.listen({ host, port: PORT }).catch((error) => {
+  await app.listenOn(host, PORT).catch((error) => {
     throw new Error(listenProblem(error, host, 'PORT', PORT, `another port: PORT=${PORT + 1}`), { cause: undefined })
   })
 }

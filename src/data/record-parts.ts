@@ -13,7 +13,7 @@ export type PartColumn = keyof typeof COLUMNS
 const COLUMNS = {
   subject: { output: sql`subject`, size: sql`octet_length(to_json(subject)::text)` },
   dataschema: { output: sql`dataschema`, size: sql`octet_length(dataschema)` },
-  datacontenttype: { output: sql`datacontenttype`, size: sql`octet_length(datacontenttype)` },
+  datacontenttype: { output: sql`datacontenttype`, size: sql`octet_length(to_json(datacontenttype)::text)` },
   extensions: { output: sql`extensions`, size: sql`octet_length(extensions::text)` },
   data: { output: sql`data::text AS data`, size: sql`octet_length(data::text)` },
   // Without the line breaks that encode() inserts.
@@ -32,10 +32,10 @@ export function output({ columns }: Parts): RawBuilder<unknown> {
 }
 
 /**
- * The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. The media type and
- * the schema contain hardly anything that JSON escapes, unlike a subject.
+ * The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. The source and the
+ * schema are URIs, which have no character that JSON escapes.
  */
 export function size({ columns, frame }: Parts): RawBuilder<unknown> {
-  const always = sql`${sql.lit(512 + frame)} + octet_length(source) + octet_length(id) + octet_length(type)`
+  const always = sql`${sql.lit(512 + frame)} + octet_length(source) + octet_length(to_json(id)::text) + octet_length(to_json(type)::text)`
   return sql.join([always, ...columns.map((column) => sql`coalesce(${COLUMNS[column].size}, 0)`)], sql` + `)
 }

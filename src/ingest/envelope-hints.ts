@@ -3,9 +3,9 @@ import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import { nearest } from '../lib/nearest.ts'
 import { characterAt, quoted } from '../lib/quoted.ts'
 import { timeHint } from '../lib/time-hint.ts'
-import { uriFault } from '../lib/uri-fault.ts'
 import { FORBIDDEN, FORMATS, MAX_BYTES, type TextFormat } from '../schemas/formats.ts'
 import { RecordInputSchema } from '../schemas/record.ts'
+import { uriFault } from './uri-fault.ts'
 
 type Attribute = keyof typeof RecordInputSchema.properties
 

@@ -1,4 +1,5 @@
 import { accessSync, constants } from 'node:fs'
+import { addDefaults, unsupportedVariable } from './libpq-variables.ts'
 
 /** Parameters of a URL that the driver, or postgres/connect.ts, acts on. A misspelt sslmode would connect without encryption. */
 const PARAMETERS = [
@@ -52,10 +53,11 @@ export const schemeHint = (text: string): string | undefined => HABITS.find(([wr
  * new connection. No message quotes the user, the password or the host: a password with an unencoded character ends early, and the
  * rest of it would pass for one of them.
  * @param text begins with postgres:// or postgresql://
- * @returns the same URL, in a form that `new URL` reads as well
+ * @param env the variables of libpq give defaults for what the URL does not say
+ * @returns the same URL with these defaults, in a form that `new URL` reads as well
  * @throws DatabaseUrlError
  */
-export function checkDatabaseUrl(text: string): string {
+export function checkDatabaseUrl(text: string, env: Record<string, string | undefined>): string {
   if (/\s/.test(text)) {
     fail('contains white space, perhaps a line break at its end. Remove it; write a space in a password as %20')
   }
@@ -86,8 +88,19 @@ export function checkDatabaseUrl(text: string): string {
   if (!URL.canParse(url)) {
     fail(`is a value that is not shown here, but must be ${FORM}. ${hostHint(host)}`)
   }
-  checkParameters(new URL(url).searchParams)
-  return url
+  const parsed = new URL(url)
+  for (const name of parsed.searchParams.keys()) {
+    if (!PARAMETERS.includes(name))
+      fail(`has the unknown parameter ${JSON.stringify(name)}. The parameters are ${PARAMETERS.join(', ')}`)
+  }
+  checkTls(parsed.searchParams, addDefaults(parsed, env))
+  const variable = unsupportedVariable(env)
+  if (variable !== undefined) {
+    fail(
+      `cannot be used while ${variable} is set to ${JSON.stringify(env[variable])}: Sluice does not support it, and would connect less securely than it asks for. Unset it. sslmode=verify-full encrypts the connection and checks the server`,
+    )
+  }
+  return parsed.href
 }
 
 /** Why a host and its port are not valid. */
@@ -99,19 +112,30 @@ function hostHint(host: string): string {
   return 'The port must be a number up to 65535'
 }
 
-function checkParameters(parameters: URLSearchParams): void {
-  for (const name of parameters.keys()) {
-    if (!PARAMETERS.includes(name))
-      fail(`has the unknown parameter ${JSON.stringify(name)}. The parameters are ${PARAMETERS.join(', ')}`)
-  }
+/** @param variables where parameters come from that are not in the URL */
+function checkTls(parameters: URLSearchParams, variables: Map<string, string>): void {
+  const shown = (name: string) =>
+    `${name}=${parameters.get(name)}${variables.has(name) ? ` (from ${variables.get(name)})` : ''}`
   const mode = parameters.get('sslmode')
   if (mode !== null && !SSL_MODES.includes(mode)) {
     const fallback =
       mode === 'prefer' || mode === 'allow' ? ' (Sluice does not fall back to an unencrypted connection.)' : ''
-    fail(`has sslmode=${mode}. The values are ${SSL_MODES.join(', ')}.${fallback}`)
+    fail(`has ${shown('sslmode')}. The values are ${SSL_MODES.join(', ')}.${fallback}`)
+  }
+  const negotiation = parameters.get('sslnegotiation')
+  if (negotiation !== null && negotiation !== 'postgres' && negotiation !== 'direct') {
+    fail(`has ${shown('sslnegotiation')}. The values are postgres, direct`)
+  }
+  if (negotiation === 'direct' && mode === 'disable') {
+    fail(`has ${shown('sslnegotiation')}, which needs TLS, but also ${shown('sslmode')}. Use sslmode=verify-full`)
+  }
+  if (parameters.get('sslrootcert') === 'system') {
+    fail(
+      `has ${shown('sslrootcert')}. Leave it out: sslmode=verify-full uses the authorities that Node.js trusts, and with NODE_USE_SYSTEM_CA=1 those of the system`,
+    )
   }
   if (mode === 'verify-ca' && !parameters.has('sslrootcert')) {
-    fail('has sslmode=verify-ca, but not the file of the authority: add sslrootcert=FILE, or use sslmode=verify-full')
+    fail(`has ${shown('sslmode')}, but not the file of the authority: add sslrootcert=FILE, or use sslmode=verify-full`)
   }
   for (const name of ['sslrootcert', 'sslcert', 'sslkey']) {
     const file = parameters.get(name)
@@ -119,7 +143,7 @@ function checkParameters(parameters: URLSearchParams): void {
     try {
       accessSync(file, constants.R_OK)
     } catch (error) {
-      fail(`has ${name}=${file}, but that file cannot be read (${(error as NodeJS.ErrnoException).code})`)
+      fail(`has ${shown(name)}, but that file cannot be read (${(error as NodeJS.ErrnoException).code})`)
     }
   }
 }

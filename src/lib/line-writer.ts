@@ -54,8 +54,11 @@ export class LineWriter {
     this.#next()
   }
 
-  /** For the end of the process: writes what waits, and then `lines`, as far as possible. */
-  end(lines: string): void {
+  /**
+   * For the end of the process: writes what waits, and then `lines`, as far as possible.
+   * @returns why lines are lost, unless nobody reads them
+   */
+  end(lines: string): Error | undefined {
     if (this.#isGone) return
     // That one ends by itself.
     if (this.#isWriting) this.#chunks.shift()
@@ -64,7 +67,8 @@ export class LineWriter {
       try {
         this.#advance(writeSync(this.#fd, this.#chunks[0]))
       } catch (error) {
-        if (!isBusy(error) || performance.now() > giveUp) return
+        if ((error as NodeJS.ErrnoException).code === 'EPIPE') return
+        if (!isBusy(error) || performance.now() > giveUp) return error as Error
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BUSY_MS)
       }
     }

@@ -104,7 +104,7 @@ const TEXTS: [pattern: RegExp, name: string, advice: string][] = [
   [/^(?:---\s*\n|[\w.-]+:\s)/, 'YAML', 'Convert it to JSON'],
 ]
 
-/** What a text that is not the expected JSON seems to be, and what to do, as sentences without the last point; undefined if it is not clear. */
+/** What a text that is not the expected JSON seems to be, and what to do, as sentences without the final full stop; undefined if it is not clear. */
 export function textHint(text: string): string | undefined {
   const head = text.slice(0, HEAD_LENGTH).trimStart()
   const look = lookOfBytes(Buffer.from(head.slice(0, 16)))

@@ -21,7 +21,7 @@ export function nearest<T extends string>(
   )
 }
 
-/** Whether one word is probably a slip of the other: at most a third of its letters differ. */
+/** Whether one word is probably a misspelling of the other: at most a third of its letters differ. */
 export function isNear(one: string, other: string): boolean {
   const most = Math.min(one.length, other.length) / 3
   if (one.length > MAX_LENGTH || Math.abs(one.length - other.length) > most) return false
@@ -34,7 +34,7 @@ export function didYouMean(...names: Parameters<typeof nearest>): string {
   return found === undefined ? '' : ` Did you mean ${found}?`
 }
 
-/** Of the known names, which are few and fixed. Thousands of records may be refused for the same slip. */
+/** Of the known names, which are few and fixed. Thousands of records may be refused for the same misspelling. */
 const plainNames = new Map<string, string>()
 
 function plainOf(known: string): string {

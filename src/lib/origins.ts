@@ -17,6 +17,8 @@ export function parseOrigins(text: string): '*' | ReadonlySet<string> {
 function check(origin: string): void {
   if (origin === '') throw new Error('has an empty entry, but must be origins like https://app.example.com, or *')
   const refuse = (why: string) => new Error(`has ${JSON.stringify(hideUser(origin))}, but ${why}`)
+  if (/[;\s]/.test(origin)) throw refuse('origins are separated by commas')
+  if (/^file:/i.test(origin)) throw refuse('a page from a file has the origin null. Serve it over HTTP, or use *')
   if (origin === '*') throw refuse('it allows every origin, so it must be alone')
   if (origin === 'null') throw refuse('every page in a sandbox has this origin. To allow it, use *')
   if (origin.includes('*')) throw refuse('* cannot be a part of an origin. List each origin')

@@ -4,7 +4,7 @@ const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/gu
 const SHORT: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
 /**
- * Escapes what a terminal would obey instead of showing it, as in JSON. Texts from files, servers and databases are printed with this:
+ * Escapes what a terminal would interpret instead of showing it, as in JSON. Texts from files, servers and databases are printed with this:
  * a name such as `\u001b[2J` would clear the screen.
  */
 export function printable(text: string): string {

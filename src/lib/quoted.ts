@@ -1,7 +1,7 @@
 /** In characters. */
 const MAX_LENGTH = 60
 
-/** A text of a client for a message: in quotes, cut, and with nothing that a terminal would obey or hide. */
+/** A text of a client for a message: in quotes, truncated, and with nothing that a terminal would interpret or hide. */
 export function quoted(text: string): string {
   const start = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - 1)}…` : text
   return JSON.stringify(start).replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, asEscape)

@@ -24,7 +24,7 @@ const WITHOUT_PATH: Record<string, string> = {
   ENOMEM: 'There is no memory left: stop other programs, or raise the limit of this one',
 }
 
-/** What to do about an error of the operating system, as a sentence without a full stop; undefined if it is none, or not clear. */
+/** What to do about an error of the operating system, as a sentence without a full stop; undefined if it is another one, or not clear. */
 export function systemAdvice({ code = '', path }: NodeJS.ErrnoException): string | undefined {
   return WITHOUT_PATH[code] ?? (path === undefined ? undefined : ADVICE[code])
 }

@@ -70,7 +70,10 @@ export default fp(
       ...forReading,
       name: 'sluice-list',
       connections: config.READ_CONNECTIONS,
-      url: config.DATABASE_READ_URL ?? url,
+      ...(config.DATABASE_READ_URL !== undefined && {
+        url: config.DATABASE_READ_URL,
+        setting: 'DATABASE_READ_URL',
+      }),
     })
     const pools = { write, read, keys, list }
     const refusal = 'All connections for reading are in use. Try again later.'

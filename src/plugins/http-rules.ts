@@ -56,7 +56,9 @@ function checkRequest(request: IncomingMessage): void {
   if (expect !== undefined && httpVersionMinor > 0 && expect.trim().toLowerCase() !== '100-continue')
     throw new Problem('expectation_failed', 'The only supported expectation is 100-continue. Omit the header Expect.')
   const query = url.indexOf('?')
-  if (query !== -1) checkQuery(url.slice(query + 1))
+  // OPTIONS does not read its query: a browser sends it before the request, with the same URL, and the page must be able to read why
+  // that one is refused.
+  if (query !== -1 && request.method !== 'OPTIONS') checkQuery(url.slice(query + 1))
 }
 
 /** RFC 9112, section 3.2. `headers` has only the first of several, so this reads the raw headers. */

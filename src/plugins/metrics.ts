@@ -6,6 +6,7 @@ import { noCounts } from '../ingest/results.ts'
 import { VERSION } from '../lib/version.ts'
 import type { Counts } from '../schemas/results.ts'
 import accessLog, { requestId } from './access-log.ts'
+import addresses from './addresses.ts'
 import bodies from './bodies.ts'
 import clientErrors from './client-errors.ts'
 import httpRules from './http-rules.ts'
@@ -87,6 +88,7 @@ async function buildServer(registry: Registry, { log }: FastifyInstance, config:
     reply.type(registry.contentType).send(await registry.metrics()),
   )
   server.answerOtherMethods()
+  await server.register(addresses)
   return server
 }
 

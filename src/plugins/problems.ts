@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { before } from '../lib/before.ts'
+import { publicPath } from '../lib/path-prefix.ts'
 import { waitForTurn } from '../lib/turns.ts'
 import { classifyFailure, sqlstateOf } from '../postgres/sqlstate.ts'
 import { PROBLEMS, Problem, type ProblemCode } from '../problems.ts'
@@ -41,7 +41,7 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   request.server.pauseWithoutKey?.(request, reply)
   // The client may or may not send the body now: what arrives next could be the body or another request.
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
-  const instance = `${request.server.pathPrefix ?? ''}${before(request.url, '?')}`
+  const instance = publicPath(request.server.pathPrefix, request.originalUrl)
   const document = JSON.stringify(problem.toDocument(instance, request.id))
   reply.code(problem.status).headers(problem.headers).type(PROBLEM_TYPE)
   if (document.length < LARGE) void reply.send(document)

@@ -2,8 +2,9 @@ import { METHODS } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { before } from '../lib/before.ts'
-import { nearestPath } from '../lib/nearest-path.ts'
+import { publicPath } from '../lib/path-prefix.ts'
 import { Problem } from '../problems.ts'
+import { nearestPath } from './unmatched/nearest-path.ts'
 
 /** What follows a CONNECT is not HTTP: see client-errors.ts. */
 const ANSWERED = METHODS.filter((method) => method !== 'CONNECT').sort()
@@ -38,14 +39,18 @@ export default fp(
     app.addHook('onRoute', ({ url }) => void urls.add(url))
     let paths: string[] = []
     let allMethods = ''
+    /** Writes the prefix before every path in a text. */
+    const below = (text: string) => text.replaceAll(/(?<= )\/(?=\w)/g, `${app.pathPrefix ?? ''}/`)
 
-    app.decorate('routeNotFound', ({ url }) => {
-      const { pathPrefix = '' } = app
+    app.decorate('routeNotFound', (request) => {
+      const { url } = request
       const path = before(url, '?')
       const more = path === '/metrics' ? ` ${METRICS}` : path.startsWith('/v1/records/') ? ` ${ONE_RECORD}` : ''
-      const detail =
-        hint ?? `Did you mean ${pathPrefix}${nearestPath(path, paths)}?${more} ${pathPrefix}/docs lists all paths.`
-      return new Problem('route_not_found', `There is no path ${shown(pathPrefix + path)}. ${detail}`)
+      const detail = hint ?? below(`Did you mean ${nearestPath(path, paths)}?${more} /docs lists all paths.`)
+      return new Problem(
+        'route_not_found',
+        `There is no path ${shown(publicPath(app.pathPrefix, request.originalUrl))}. ${detail}`,
+      )
     })
     app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
       if (request.method === 'OPTIONS' && request.url === '*') return describeServer(reply)
@@ -80,7 +85,7 @@ export default fp(
           const isHandshake = headers['webhook-request-origin'] !== undefined
           if (method === 'OPTIONS' && !isHandshake) return void reply.code(204).header('allow', allow).send()
           const [, instead = ''] = INSTEAD.find(([prefix]) => url.startsWith(prefix)) ?? []
-          throw new Problem('method_not_allowed', `Allowed methods: ${allow}.${instead}`, { headers: { allow } })
+          throw new Problem('method_not_allowed', `Allowed methods: ${allow}.${below(instead)}`, { headers: { allow } })
         },
         handler: () => undefined,
       })

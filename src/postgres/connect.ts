@@ -14,6 +14,8 @@ import { requireVersion, UnsupportedServerError } from './unsupported.ts'
 
 export interface ConnectOptions {
   url: string
+  /** The name of the setting with the URL, for messages. Default: DATABASE_URL. */
+  setting?: string
   /** Shown in pg_stat_activity. */
   name: string
   /** Maximum number of connections. */
@@ -138,7 +140,7 @@ class Pool extends pg.Pool {
   #worked = false
 
   constructor(options: ConnectOptions) {
-    const { url, name, connections, statementTimeoutMs, prepare = false, watched } = options
+    const { url, setting = 'DATABASE_URL', name, connections, statementTimeoutMs, prepare = false, watched } = options
     const connectionString = driverUrl(url)
     const config = {
       connectionString,
@@ -156,11 +158,11 @@ class Pool extends pg.Pool {
     // pool until TCP gives up, and some pools have only one connection.
     super(withSetUp(config, (client) => within(CONNECT_TIMEOUT_MS, setUp(client as ConfirmingClient))))
     async function setUp(client: ConfirmingClient): Promise<void> {
-      requireVersion(client.serverVersion, addressOf(client))
+      requireVersion(client.serverVersion, addressOf(client), setting)
       const direct = await client.query(setUpStatement(statementTimeoutMs, prepare, processIdOf(client)))
       if (direct.rowCount === 1) return
       // A pooler in between reports its own process ids.
-      await requireSessionPooling(client, connectionString)
+      await requireSessionPooling(client, connectionString, setting)
       await client.query(setUpStatement(statementTimeoutMs, prepare))
     }
     const onError = (error: Error) => {
@@ -183,7 +185,7 @@ class Pool extends pg.Pool {
 
   /** Throws NotConnectedError, which distinguishes "never sent" from "sent, and then the connection broke". */
   override async connect(): Promise<pg.PoolClient> {
-    const { connections, loginMs = CONNECT_TIMEOUT_MS, onUnsupported } = this.#options
+    const { url, setting = 'DATABASE_URL', connections, loginMs = CONNECT_TIMEOUT_MS, onUnsupported } = this.#options
     const logsIn = this.idleCount === 0 && this.totalCount < connections
     const connecting = super.connect()
     try {
@@ -197,7 +199,7 @@ class Pool extends pg.Pool {
         () => {},
       )
       if (error instanceof UnsupportedServerError && !this.#worked) onUnsupported?.(error)
-      throw new NotConnectedError(describeLoginFailure(error), { cause: error })
+      throw new NotConnectedError(describeLoginFailure(error, setting, url), { cause: error })
     }
   }
 }
@@ -205,12 +207,23 @@ class Pool extends pg.Pool {
 /** URL parameters that the driver would send at the login. A pooler refuses them, and Sluice sets its own values. */
 const SESSION_PARAMETERS = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
 
+/** Parameters for TLS. If a URL has none of them, the driver would read variables of libpq, but not all values of them. */
+const TLS_PARAMETERS = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation']
+
 /** The URL for the driver. Its `sslmode` means what it means for psql, unless it is the driver's own `no-verify`. */
 function driverUrl(url: string): string {
   const parsed = new URL(url)
-  for (const name of SESSION_PARAMETERS) parsed.searchParams.delete(name)
-  const mode = parsed.searchParams.get('sslmode')
-  if (mode !== null && mode !== 'no-verify') parsed.searchParams.set('uselibpqcompat', 'true')
+  const { searchParams: parameters } = parsed
+  for (const name of SESSION_PARAMETERS) parameters.delete(name)
+  // As in libpq: there is no TLS on a Unix socket.
+  const isSocket = (parameters.get('host') ?? decodeURIComponent(parsed.hostname)).startsWith('/')
+  if (isSocket || !TLS_PARAMETERS.some((name) => parameters.has(name))) {
+    for (const name of TLS_PARAMETERS) parameters.delete(name)
+    parameters.set('sslmode', 'disable')
+    parameters.set('sslnegotiation', 'postgres')
+  }
+  const mode = parameters.get('sslmode')
+  if (mode !== null && mode !== 'no-verify') parameters.set('uselibpqcompat', 'true')
   return parsed.href
 }
 

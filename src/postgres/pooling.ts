@@ -21,12 +21,13 @@ const checks = new Map<string, Promise<void>>()
  * the time limits, on prepared statements and on locks. To send the settings with each transaction instead would cost every flush
  * more statements. The result is kept until `forgetPooling`.
  * @param client logged in through a pooler
+ * @param setting the name of the setting with the URL, for the message
  * @throws UnsupportedServerError, and what the driver throws
  */
-export function requireSessionPooling(client: pg.ClientBase, connectionString: string): Promise<void> {
+export function requireSessionPooling(client: pg.ClientBase, connectionString: string, setting: string): Promise<void> {
   let check = checks.get(connectionString)
   if (check === undefined) {
-    check = compareBackends(client, connectionString)
+    check = compareBackends(client, connectionString, setting)
     checks.set(connectionString, check)
     check.catch(() => checks.delete(connectionString))
   }
@@ -37,7 +38,7 @@ export function requireSessionPooling(client: pg.ClientBase, connectionString: s
 export const forgetPooling = (connectionString: string): void => void checks.delete(connectionString)
 
 /** A second client must never get the backend of the first one, and the first one must keep its backend. */
-async function compareBackends(client: pg.ClientBase, connectionString: string): Promise<void> {
+async function compareBackends(client: pg.ClientBase, connectionString: string, setting: string): Promise<void> {
   const other = new pg.Client({ connectionString, application_name: 'sluice-check', connectionTimeoutMillis: CHECK_MS })
   other.on('error', () => {})
   try {
@@ -50,14 +51,14 @@ async function compareBackends(client: pg.ClientBase, connectionString: string):
     await other.connect()
     const own = await backendOf(client)
     for (let round = 0; round < ROUNDS; round++) {
-      if ((await backendOf(other)) === own) refuse()
+      if ((await backendOf(other)) === own) refuse(setting)
       // In a transaction, the other client keeps its backend from the first one.
       await other.query('BEGIN').catch((error) => {
         // Statement pooling refuses it.
-        if (error instanceof pg.DatabaseError) refuse()
+        if (error instanceof pg.DatabaseError) refuse(setting)
         throw error
       })
-      if ((await backendOf(other)) === own || (await backendOf(client)) !== own) refuse()
+      if ((await backendOf(other)) === own || (await backendOf(client)) !== own) refuse(setting)
       await other.query('COMMIT')
     }
   }
@@ -68,8 +69,8 @@ async function backendOf(client: pg.ClientBase): Promise<number> {
   return (rows[0] as { pid: number }).pid
 }
 
-function refuse(): never {
+function refuse(setting: string): never {
   throw new UnsupportedServerError(
-    'The pooler in DATABASE_URL shares connections between clients, but Sluice needs a connection for its whole session. Set pool_mode = session for this database in pgbouncer.ini, or connect to PostgreSQL directly',
+    `The pooler in ${setting} shares connections between clients, but Sluice needs a connection for its whole session. Set pool_mode = session for this database in pgbouncer.ini, or connect to PostgreSQL directly`,
   )
 }

@@ -51,7 +51,7 @@ export async function readRecord(
   const record = `${source}${id}`.includes('\0')
     ? undefined
     : await inTurn(reader, () => selectRecord(db, source, id, signal))
-  if (record === undefined) throw new Problem('not_found', id === '' ? NO_ID : NOT_STORED)
+  if (record === undefined) throw new Problem('not_found', NOT_STORED)
   const own = payloadType(record)
   const type = choose([...Object.keys(RECORD_TYPES), essence(own)])
   const shape = RECORD_TYPES[type]
@@ -66,7 +66,6 @@ export async function readRecord(
 
 const NOT_STORED =
   'No record with this source and id is stored. Both are compared exactly, including upper and lower case.'
-const NO_ID = 'The path has no id. GET /v1/records?source=… lists the records of a source.'
 
 const essence = (type: string) => before(type, ';').trim().toLowerCase()
 

@@ -44,7 +44,7 @@ function findContradictions(policy: PolicyInput, index: number): string[] {
   const faults: string[] = []
   if (maxAge === undefined && maxCount === undefined && maxBytes === undefined)
     faults.push(`/${index} has no limit: it needs maxAge, maxCount or maxBytes`)
-  // Probably a slip, and nothing could undo it.
+  // Probably a mistake, and nothing could undo it.
   if (maxCount === 0 && [type, typePrefix, source, sourcePrefix, extensions].every((one) => one === undefined))
     faults.push(`/${index} would delete every record: with maxCount 0, select records, for example by source`)
   if (type !== undefined && typePrefix !== undefined)

@@ -167,7 +167,7 @@ function checkHeaders(request: FastifyRequest, _reply: FastifyReply, done: (erro
     if (request.format === 'lines' && readPrefer(request.headers.prefer).strict) {
       throw new Problem(
         'invalid_header',
-        'handling=strict is not possible for lines, because they are committed while they arrive. Send an array with Content-Type: application/json, or omit it.',
+        'handling=strict is not possible for lines, because they are committed while they arrive. Send an array with Content-Type: application/json, or omit handling=strict.',
       )
     }
   } catch (error) {

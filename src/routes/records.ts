@@ -4,6 +4,7 @@ import type { Static } from '@sinclair/typebox'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { Gauge } from 'prom-client'
 import type { Key } from '../access/key.ts'
+import { Problem } from '../problems.ts'
 import { CSV, EXPORT_BYTES, NDJSON, openExport } from '../read/export.ts'
 import { readPage, readRecord } from '../read/records.ts'
 import { IdentitySchema, type ListQuery, ListQuerySchema, PageSchema } from '../schemas/list.ts'
@@ -24,6 +25,11 @@ const DOWNLOAD = {
   'content-security-policy': 'sandbox',
   'x-content-type-options': 'nosniff',
 }
+
+/** Proxies respond with 502 if the headers of a response do not fit into a buffer: 4 or 8 KiB in nginx (proxy_buffer_size). */
+const MAX_LINK_BYTES = 2_048
+
+const LINK = `\`rel="next"\`: the next page. Absent if it would be longer than ${MAX_LINK_BYTES} bytes; \`next\` in the body says the same.`
 
 type Identity = Static<typeof IdentitySchema>
 
@@ -46,7 +52,7 @@ const routes: FastifyPluginAsync = async (app) => {
         'that is generated from it would then have one type for all of them.)',
       querystring: ListQuerySchema,
       response: {
-        200: json(PageSchema, 'A page', { Link: text('`rel="next"`: the next page') }),
+        200: json(PageSchema, 'A page', { Link: text(LINK) }),
         ...refusals(),
       },
     },
@@ -72,7 +78,11 @@ const routes: FastifyPluginAsync = async (app) => {
       const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, reserve)
       checkAgain(request)
       if (body.length > COMPRESSED_AT_ONCE) reserve(body.buffer.byteLength + compressorBytes(request))
-      if (next !== null) reply.header('link', `<${nextUrl(request, next)}>; rel="next"`)
+      if (next !== null) {
+        const link = `<${nextUrl(request, next)}>; rel="next"`
+        // CloudEvents have no other place for the cursor.
+        if (link.length <= MAX_LINK_BYTES || shape === 'cloudevent') reply.header('link', link)
+      }
       return reply.type(shape === 'record' ? `${type}; charset=utf-8` : type).send(encodable(body, allowsIdentity))
     }),
   })
@@ -96,6 +106,7 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest: app.requireScope('read'),
     handler: whileReading<{ Params: Identity }>(async (request, reply, { signal, reserve }) => {
       const { source, id } = request.params
+      if (id === '') throw new Problem('not_found', noId(app.pathPrefix))
       reply.header('vary', VARY)
       // Compressing a single record takes longer than sending it.
       const allowsIdentity = negotiateEncoding(request, 'identity')
@@ -112,6 +123,8 @@ const routes: FastifyPluginAsync = async (app) => {
 }
 
 export default routes
+
+const noId = (prefix = '') => `The path has no id. GET ${prefix}/v1/records?source=… lists the records of a source.`
 
 /** The library compresses a stream of any length, but not a short text. */
 const encodable = (body: Buffer, allowsIdentity: boolean) => (allowsIdentity ? body : Readable.from([body]))

@@ -139,7 +139,7 @@ t.test('a row of CSV that is longer than any record ends the input, however shor
     await t.rejects(read(csv(',', plain), Buffer.from(text), 256 * 1024), { message: new RegExp(`^${sentence}`) })
 })
 
-/** Each record, or why it is none, with its line. */
+/** Each record, or why it is not one, with its line. */
 async function read(format: FileFormat, bytes: Buffer, size: number): Promise<[number, string][]> {
   const lines = await readLines(format, bytes, size)
   return lines.map(({ number, record, reason }) => [number, reason ?? String(record)])

@@ -1,8 +1,8 @@
 import t from 'tap'
-import { timeZone } from '../../src/client/time-zone.ts'
+import { timeZone } from '../../src/client/times/zone.ts'
 import { suggestTimeFormat, timeReader } from '../../src/client/times.ts'
 
-/** Reads a time, or says why it is none. */
+/** Reads a time, or says why it is not one. */
 function read(format: string, text: string, zone?: string): string {
   const result = timeReader(format, zone === undefined ? undefined : timeZone(zone))(text)
   return 'time' in result ? result.time : result.reason
@@ -105,7 +105,7 @@ t.test('an option is suggested only if it would read the time', (t) => {
 
 t.test('an invalid pattern or time zone is refused with the tokens that exist', (t) => {
   for (const [pattern, message] of [
-    ['yyyy-MM-dd', /^yyyy-MM-dd is not a pattern of a time: yyyydd in it is not a token\. The tokens are YYYY/],
+    ['yyyy-MM-dd', /^--time-format yyyy-MM-dd: yyyydd is not a token\. The tokens are YYYY/],
     ['%Y-%m-%d', /is not a token/],
     ['YYYY', /it needs a year, a month and a day/],
     ['YYYY-MM-DD DD', /a token occurs twice/],

@@ -211,7 +211,11 @@ t.test('a 503 is retried, and a permanent error is reported in one sentence', as
     [[], 'sluice: The API key is not known.', { ...server, key: 'sluice_unknown' }],
     [[], /^sluice: .*scope.*read/, { ...server, key: ingestOnly.token }],
     [[], 'sluice: No server responds at http://127.0.0.1:1 (', { url: 'http://127.0.0.1:1', key: 'k' }],
-    [[], 'which is not a response of Sluice. Is it another server?', { url, key: 'k' }],
+    [
+      [],
+      'which is not a response of Sluice. Specify another server with --url. If Sluice is below a path, add it to --url',
+      { url, key: 'k' },
+    ],
     [['--output', join(folder, 'no', 'where')], /no\/where cannot be written: ENOENT/],
     [['--output', folder], `sluice: ${folder} is a folder; specify a file.`],
   ]

@@ -178,7 +178,7 @@ t.test('control characters in names and values are escaped', async (t) => {
     const { stderr } = await load(t, server, ['-', '--format', format, ...options], content)
     t.match(stderr, /\\u0007\\u009b31m|must be|No field/)
     // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what must not be printed
-    t.notMatch(stderr, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/, 'nothing that a terminal obeys')
+    t.notMatch(stderr, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/, 'nothing that a terminal interprets')
   })
   const url = await startStub(t, (_request, response) => sendProblem(response, 401, { detail: evil, retryable: false }))
   for (const [target, file] of [

@@ -41,8 +41,8 @@ export interface Cluster extends TestDatabase {
 }
 
 /** Starts a server with the roles and an empty database, like a new cluster before its migration. */
-export async function newCluster(t: Test): Promise<Cluster> {
-  const server = await openOwnServer(t)
+export async function newCluster(t: Test, settings: Record<string, string> = {}): Promise<Cluster> {
+  const server = await openOwnServer(t, settings)
   const { binaries, user } = await prepareHome(server.folder)
   let databases = 0
   const root = connect(server.superUrl)

@@ -14,7 +14,9 @@ export function jsonText({ unstorable = false, maxDepth = 5 } = {}): fc.Arbitrar
     .map((characters) => `"${characters.join('')}"`)
     // Two adjacent escapes can form or break a surrogate pair.
     .filter((text) => unstorable || JSON.parse(text).isWellFormed())
-  const name = fc.oneof(string, fc.constantFrom('"a"', '"data"', '"__proto__"', '""', '"a/b~"'))
+  // JSON.parse, with which tests compare, reads some names wrongly after it has seen a name with a backslash (nodejs/node#63785).
+  const plain = string.filter((text) => !JSON.parse(text).includes('\\'))
+  const name = fc.oneof(plain, fc.constantFrom('"a"', '"data"', '"__proto__"', '""', '"a/b~"'))
   const scalar = fc.oneof(string, number(unstorable), fc.constantFrom('true', 'false', 'null'))
 
   const padded = (value: fc.Arbitrary<string>) => fc.tuple(space, value, space).map((parts) => parts.join(''))

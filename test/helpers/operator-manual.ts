@@ -10,7 +10,7 @@ export const manual = await readFile(join(repository, 'scripts/without-kubernete
 /** The configuration files of the manual, by path: the first path in the paragraph before a block. */
 const files = new Map(
   [...manual.matchAll(/^((?:[^\n]+\n)+)\n```(?!sh\n|sql\n)\w+\n(.*?)^```$/gms)].map(([, paragraph = '', text = '']) => [
-    /`(\/etc\/[^`]+)`/.exec(paragraph)?.[1] ?? '',
+    /`(\/(?:etc|usr\/local)\/[^`]+)`/.exec(paragraph)?.[1] ?? '',
     text,
   ]),
 )

@@ -52,7 +52,14 @@ export async function startProxy(t: Test, program: Program, ports: [number, numb
   t.teardown(() => agent.destroy())
   const send: RunningProxy['send'] = async (method, path, headers = {}, body = '') => {
     const length = typeof body === 'string' ? { 'content-length': String(Buffer.byteLength(body)) } : {}
-    const options = { host: '127.0.0.1', port, method, path, agent, headers: { host: NAME, ...length, ...headers } }
+    const options = {
+      host: '127.0.0.1',
+      port,
+      method,
+      path,
+      agent,
+      headers: { host: `${NAME}:${port}`, ...length, ...headers },
+    }
     const outgoing = request(options)
     if (typeof body === 'string') outgoing.end(body)
     else body.pipe(outgoing)
@@ -111,7 +118,13 @@ const START: Record<Program, (setup: Setup) => Promise<ChildProcess>> = {
     const config = join(folder, 'Caddyfile')
     await put(
       config,
-      options + adapt(file('/etc/caddy/Caddyfile'), { ...servers, [`${NAME} {\n`]: site, ...QUICK.caddy }),
+      options +
+        adapt(file('/etc/caddy/Caddyfile'), {
+          ...servers,
+          [`${NAME} {\n`]: site,
+          '/var/log/caddy/sluice.log': join(folder, 'access.log'),
+          ...QUICK.caddy,
+        }),
     )
     const env = { PATH: process.env.PATH, HOME: folder }
     execFileSync('caddy', ['validate', '--config', config], { env, stdio: 'pipe' })

@@ -47,7 +47,9 @@ t.test('no block of commands in any manual has comments', async (t) => {
     'src/README.md',
     'src/read/README.md',
     'src/retention/README.md',
+    'src/client/README.md',
     'scripts/README.md',
+    'scripts/without-kubernetes.md',
     '.github/CONTRIBUTING.md',
   ]) {
     for (const { text } of blocksOf(readFileSync(new URL(file, repository), 'utf8'))) t.notMatch(text, COMMENT, file)

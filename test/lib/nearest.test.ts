@@ -3,7 +3,7 @@ import { didYouMean, nearest } from '../../src/lib/nearest.ts'
 
 const KNOWN = ['source', 'sourcePrefix', 'id', 'timeFrom', 'limit'] as const
 
-t.test('the nearest name ignores case and separators, and allows a slip in each three letters', (t) => {
+t.test('the nearest name ignores case and separators, and allows one wrong letter in three', (t) => {
   for (const [given, expected] of [
     ['limt', 'limit'],
     ['LIMIT', 'limit'],

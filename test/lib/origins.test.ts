@@ -23,7 +23,10 @@ t.test('what a browser would never send is an error that says what to write', as
     ['*, https://app.example.com', /it must be alone$/],
     ['null', /To allow it, use \*$/],
     ['https://a.example,', /has an empty entry/],
-    ['https://a.example https://b.example', /has "https:\/\/a\.example https:\/\/b\.example", but/],
+    ['https://a.example https://b.example', /b\.example", but origins are separated by commas$/],
+    ['https://a.example;https://b.example', /b\.example", but origins are separated by commas$/],
+    ['file://', /has the origin null\. Serve it over HTTP, or use \*$/],
+    ['file:///home/page.html', /has the origin null/],
     ['app://host/path', /only a scheme, a host and perhaps a port$/],
   ]
   for (const [text, message] of wrong) t.throws(() => parseOrigins(text), { message }, text)

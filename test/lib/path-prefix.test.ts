@@ -1,5 +1,5 @@
 import t from 'tap'
-import { removePrefix } from '../../src/lib/path-prefix.ts'
+import { publicPath, removePrefix } from '../../src/lib/path-prefix.ts'
 
 t.test('the prefix is removed from targets below it, and only from those', async (t) => {
   const targets: [target: string, rest: string][] = [
@@ -15,4 +15,23 @@ t.test('the prefix is removed from targets below it, and only from those', async
     ['*', '*'],
   ]
   for (const [target, rest] of targets) t.equal(removePrefix('/ingest', target), rest, target)
+})
+
+t.test('the path of a request has the prefix once, whether or not the proxy has removed it', async (t) => {
+  const targets: [target: string, path: string][] = [
+    ['/ingest/v1/records?limit=1', '/ingest/v1/records'],
+    ['/v1/records?x=/ingest', '/ingest/v1/records'],
+    ['/ingest', '/ingest'],
+    ['/ingest?x', '/ingest'],
+    ['/', '/ingest/'],
+    ['/ingest;x', '/ingest;x'],
+    ['/ingestion', '/ingestion'],
+    ['/%69nge%73t/v1/%zz', '/%69nge%73t/v1/%zz'],
+    ['/%zz', '/ingest/%zz'],
+    ['*', '*'],
+  ]
+  for (const [target, path] of targets) {
+    t.equal(publicPath('/ingest', target), path, target)
+    t.equal(publicPath(undefined, target), target.replace(/\?.*/, ''), target)
+  }
 })

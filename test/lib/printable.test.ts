@@ -1,7 +1,7 @@
 import t from 'tap'
 import { printable, quoted } from '../../src/lib/printable.ts'
 
-t.test('what a terminal would obey is escaped, and everything else stays', (t) => {
+t.test('what a terminal would interpret is escaped, and everything else stays', (t) => {
   for (const [text, shown] of [
     ['\x1b[2J', '\\u001b[2J'],
     ['a\nb\r\tc\0', 'a\\nb\\r\\tc\\u0000'],

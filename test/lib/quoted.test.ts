@@ -1,7 +1,7 @@
 import t from 'tap'
 import { characterAt, characterName, quoted } from '../../src/lib/quoted.ts'
 
-t.test('a quoted text is one short line that no terminal obeys', (t) => {
+t.test('a quoted text is one short line without anything that a terminal interprets', (t) => {
   for (const [text, expected] of [
     ['caf\u00e9', '"caf\u00e9"'],
     ['a"b\n', '"a\\"b\\n"'],

@@ -68,7 +68,7 @@ t.test('the proxies wait longer than Sluice does, and close idle connections bef
 t.test('every setting in the manual exists', async (t) => {
   const others = [
     ...roleNames.map((role) => `${role.toUpperCase()}_PASSWORD`),
-    ...['PGPASSWORD', 'BACKUPS', 'KEEP', 'KEEP_DAYS', 'SCRATCH', 'PATH', 'SERVER', 'NODE'],
+    ...['PGPASSWORD', 'BACKUPS', 'KEEP', 'KEEP_DAYS', 'SCRATCH', 'PATH', 'ROLES', 'SUPERUSER', 'NEW', 'ON_ERROR_STOP'],
   ]
   const named = manual.matchAll(/(?<![\w$/*])([A-Z][A-Z_]{2,})=|`([A-Z]+_[A-Z_]+)`|\b([A-Z]+_SECONDS)\b/g)
   const names = new Set([...named].map(([, assigned, quoted, seconds]) => assigned ?? quoted ?? (seconds as string)))

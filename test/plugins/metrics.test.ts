@@ -241,10 +241,10 @@ t.test('the metrics have an outage during and after it, and keep the figures of 
   await recordJobRun(owner as never, { ...run, job: 'backup', figures: { bytes: 4096, kept: 7 } })
   await owner.destroy()
   await post(record(1))
-  const before = await scrape(app)
+  const before = await scrapeUntil(app, ({ value }) => value('sluice_backup_size_bytes') === 4096)
   t.equal(before.value('sluice_outage'), 0)
-  t.equal(before.value('sluice_outages_total'), 0)
-  t.equal(before.value('sluice_backup_size_bytes'), 4096)
+  // Not 0 on a busy machine: a login that takes longer than a second is a short outage.
+  const outages = before.value('sluice_outages_total') as number
 
   // Connected to another database, because this one must refuse connections.
   const root = connect(Object.assign(new URL(superUrl), { pathname: '/postgres' }).href)
@@ -256,7 +256,7 @@ t.test('the metrics have an outage during and after it, and keep the figures of 
     const now = await scrape(app)
     return now.value('sluice_outage') === 1 && now.value('sluice_flushes', { state: 'holding' }) === 1 && now
   })
-  t.equal(during.value('sluice_outages_total'), 1)
+  t.equal(during.value('sluice_outages_total'), outages + 1)
   t.ok((during.value('sluice_flush_retries_total') as number) >= 1)
   t.ok((during.value('sluice_outage_seconds_total') as number) > 0)
   t.equal(during.value('sluice_backup_size_bytes'), 4096)
@@ -270,7 +270,7 @@ t.test('the metrics have an outage during and after it, and keep the figures of 
   t.equal((await answer).status, 201)
   const after = await scrape(app)
   t.equal(after.value('sluice_outage'), 0)
-  t.equal(after.value('sluice_outages_total'), 1)
+  t.equal(after.value('sluice_outages_total'), outages + 1)
   const seconds = after.value('sluice_outage_seconds_total') as number
   t.ok(seconds >= (during.value('sluice_outage_seconds_total') as number))
   t.equal((await scrape(app)).value('sluice_outage_seconds_total'), seconds, 'it grows no longer')
@@ -286,15 +286,16 @@ t.test('the metrics have the last run, the last success and the figures of jobs 
     samples.filter(({ name }) => /^sluice_(job|backup|restore_drill|retention)_/.test(name))
   t.same(jobs((await scrape(app)).samples), [], 'no samples before the first run')
 
+  const begin = Math.floor(Date.now() / 1000)
   const run = { succeeded: true, seconds: 2.5, figures: {}, totals: {} }
   await recordJobRun(db, { ...run, job: 'backup', figures: { bytes: 1000, kept: 3 } })
   await recordJobRun(db, { ...run, job: 'backup', succeeded: false })
   await recordJobRun(db, { ...run, job: 'restore_drill', figures: { backup_age_seconds: 60, records: 5 } })
   for (let n = 0; n < 2; n++)
     await recordJobRun(db, { ...run, job: 'retention', totals: { removed_records: 10, removed_bytes: 900 } })
-  const { value } = await scrape(app)
+  const { value } = await scrapeUntil(app, ({ value }) => value('sluice_retention_removed_records_total') === 20)
   const now = Date.now() / 1000
-  const near = (time: number | undefined) => t.ok(Math.abs((time ?? 0) - now) < 60, `${time} is seconds since 1970`)
+  const near = (time = 0) => t.ok(time >= begin && time <= now, `${time} is seconds since 1970`)
   near(value('sluice_job_last_run_timestamp_seconds', { job_name: 'backup' }))
   near(value('sluice_job_last_success_timestamp_seconds', { job_name: 'backup' }))
   t.equal(value('sluice_job_last_run_succeeded', { job_name: 'backup' }), 0)
@@ -303,7 +304,6 @@ t.test('the metrics have the last run, the last success and the figures of jobs 
   t.equal(value('sluice_backup_size_bytes'), undefined, 'the last run made no backup')
   t.equal(value('sluice_restore_drill_backup_age_seconds'), 60)
   t.equal(value('sluice_restore_drill_records'), 5)
-  t.equal(value('sluice_retention_removed_records_total'), 20)
   t.equal(value('sluice_retention_removed_bytes_total'), 1800)
 })
 
@@ -365,3 +365,10 @@ t.test('the metrics have the build, the process, the event loop and the readines
 })
 
 const whenReady = (app: FastifyInstance) => until('/readyz', () => app.readiness.ready)
+
+/** A scrape waits for the figures of jobs only half a second, which a busy machine exceeds. */
+const scrapeUntil = (app: FastifyInstance, is: (now: Awaited<ReturnType<typeof scrape>>) => boolean) =>
+  until('the figures of jobs', async () => {
+    const now = await scrape(app)
+    return is(now) && now
+  })

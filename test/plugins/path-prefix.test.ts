@@ -46,6 +46,18 @@ for (const [name, base] of [
     })
     t.match((await request('GET', '/v1/records/%zz/1')).json, { status: 400, instance: `${PREFIX}/v1/records/%zz/1` })
     t.match((await request('DELETE', '/v1/keys/x')).json.detail, `GET ${PREFIX}/v1/keys`)
+    const advice: [method: string, path: string, detail: string][] = [
+      ['DELETE', '/v1/records', `. POST ${PREFIX}/v1/records stores`],
+      ['PUT', '/v1/keys/x', `. POST ${PREFIX}/v1/keys creates a key, DELETE ${PREFIX}/v1/keys/{id} revokes`],
+      ['GET', '/v1/records/s', `A record is at ${PREFIX}/v1/records/{source}/{id}`],
+      ['GET', '/v1/records/a/b/c', `A record is at ${PREFIX}/v1/records/{source}/{id}`],
+      ['GET', '/v1/records/s/', `GET ${PREFIX}/v1/records?source=`],
+    ]
+    for (const [method, path, expected] of advice) {
+      const { json } = await request(method, path)
+      t.match(json.detail, expected, `${method} ${path}`)
+      t.notMatch(json.detail, /(?<![\w-])\/(?:v1|docs)/, 'no path without the prefix')
+    }
     t.match(await request('OPTIONS', '/v1/records'), { status: 200, headers: { allow: 'GET, HEAD, OPTIONS, POST' } })
     t.equal((await request('GET', '/healthz')).status, 200)
   })
@@ -55,6 +67,8 @@ t.test('the prefix alone leads to the page, as / does; a path that only begins l
   t.match(await exchange(port, head('GET', PREFIX)), { status: 302, headers: { location: `${PREFIX}/docs/` } })
   t.equal((await exchange(port, head('GET', `${PREFIX}ion/v1/records`))).json.code, 'route_not_found')
   t.equal((await exchange(port, head('OPTIONS', '*'))).status, 204)
+  for (const path of [`${PREFIX};x`, '/%61pi/in-gest/v1/records', '*'])
+    t.equal((await exchange(port, head('GET', path))).json.instance, path, 'the path is what the client sent')
   t.equal(
     (await exchange(port, head('GET', `http://sluice${PREFIX}/healthz`))).status,
     200,

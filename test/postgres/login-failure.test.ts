@@ -9,8 +9,8 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
 /** The message of a failed login. */
-async function failureOf(url: string): Promise<string> {
-  const db = connect({ url, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} })
+async function failureOf(url: string, setting = 'DATABASE_URL'): Promise<string> {
+  const db = connect({ url, setting, name: 'test', connections: 1, statementTimeoutMs: 0, onError: () => {} })
   const failing = sql`SELECT 1`.execute(db).then(
     () => 'it works',
     (error: Error) => error.message,
@@ -49,6 +49,47 @@ t.test('a failed login says what happened and what to do', async (t) => {
     t.match(failure, message)
     t.notMatch(failure, 'wrong-secret')
   }
+})
+
+t.test('the message names the setting with the wrong value', async (t) => {
+  const { apiUrl } = await createDatabase(t)
+  const change = (changes: Partial<URL>) => Object.assign(new URL(apiUrl), changes).href
+  t.match(
+    await failureOf(change({ password: 'wrong-secret' }), 'DATABASE_READ_URL'),
+    /\. Correct the user or the password in DATABASE_READ_URL$/,
+  )
+  t.match(
+    await failureOf(change({ pathname: '/missing' }), 'DATABASE_READ_URL'),
+    /\. Create the database .*, or correct its name in DATABASE_READ_URL$/,
+  )
+  const bare = change({ password: '' })
+  process.env.PGPASSFILE = '/nowhere'
+  t.teardown(() => {
+    delete process.env.PGPASSWORD
+    delete process.env.PGPASSFILE
+  })
+  const asksFor =
+    /^no connection to PostgreSQL: it asks for a password, and DATABASE_URL has none\. Add it there, in PGPASSWORD or the password file/
+  t.match(await failureOf(bare), asksFor)
+  process.env.PGPASSWORD = ''
+  t.match(await failureOf(bare), asksFor)
+  process.env.PGPASSWORD = 'wrong-secret'
+  const failure = await failureOf(bare)
+  t.match(
+    failure,
+    /DATABASE_URL has no password, so it comes from PGPASSWORD or the password file \(PGPASSFILE, ~\/\.pgpass\)/,
+  )
+  t.notMatch(failure, 'wrong-secret')
+  t.match(await failureOf(`${bare}?password=wrong`), 'Correct the user or the password in DATABASE_URL')
+})
+
+t.test('a server without its standby logs which URL is wrong', async (t) => {
+  const database = await createDatabase(t)
+  const url = Object.assign(new URL(database.apiUrl), { password: 'wrong-secret' }).href
+  const { app, logs } = await createApp(t, { DATABASE_READ_URL: url }, database)
+  await app.ready()
+  const line = await until('the line', () => logs.find(({ msg }) => msg === 'lists and exports do not work yet'))
+  t.match(line, { err: { message: /Correct the user or the password in DATABASE_READ_URL/ } })
 })
 
 t.test('a server that waits for its database logs why', async (t) => {

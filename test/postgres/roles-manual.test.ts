@@ -2,13 +2,14 @@ import { readFile } from 'node:fs/promises'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { roleNames } from '../../src/postgres/roles.ts'
+import { TUPLE_COLUMNS } from '../../src/postgres/tuple.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
 import { isProblem } from '../helpers/problem.ts'
 
 const read = (path: string) => readFile(new URL(`../../${path}`, import.meta.url), 'utf8')
 const manual = await read('scripts/without-kubernetes.md')
-const chapter = manual.slice(manual.indexOf('## Roles'), manual.indexOf('## Services'))
+const section = manual.slice(manual.indexOf('## Roles'), manual.indexOf('## Services'))
 
 /** `INSERT keys`, `UPDATE(revoked_at) keys`, … for each role. */
 type Privileges = Record<string, string[]>
@@ -18,15 +19,18 @@ t.test("the manual's table has exactly the privileges that each role has", async
   const granted: Privileges = {}
   for (const [, privileges = '', object = '', role = ''] of schema.matchAll(/^GRANT (.*) ON (.*) TO (\w+);$/gm)) {
     if (object.startsWith('SCHEMA')) continue
-    const [, name, column] = /sluice\.(\w+)(?: \((\w+)\))?/.exec(object) ?? []
+    const [, name, column] = /sluice\.(\w+)(?: \("?(\w+)"?\))?/.exec(object) ?? []
     for (const privilege of privileges.split(', '))
       granted[role] = [...(granted[role] ?? []), `${privilege}${column ? `(${column})` : ''} ${name}`]
   }
+  const columns = (granted.sluice_api ?? []).flatMap((text) => /^INSERT\((\w+)\) records$/.exec(text)?.[1] ?? [])
+  t.same(columns.sort(), TUPLE_COLUMNS.replaceAll('"', '').split(', ').sort(), 'the columns that the API writes')
+  granted.sluice_api = ['INSERT records', ...(granted.sluice_api ?? []).filter((text) => !text.startsWith('INSERT('))]
   const tables = [...schema.matchAll(/^CREATE TABLE sluice\.(\w+)/gm)].map(([, name]) => name as string)
   t.ok(tables.length >= 5)
 
   const documented: Privileges = {}
-  for (const [, role = '', cell = ''] of chapter.matchAll(/^\| `(sluice_\w+)` \| .*? \| (.*?) \|/gm)) {
+  for (const [, role = '', cell = ''] of section.matchAll(/^\| `(sluice_\w+)` \| .*? \| (.*?) \|/gm)) {
     documented[role] = [
       ...cell.matchAll(/((?:`[A-Z][^`]*`(?:, )?)+) on (every table|(?:`[a-z]\w*`(?:, )?)+)/g),
     ].flatMap(([, privileges = '', objects = '']) =>
@@ -42,6 +46,22 @@ t.test("the manual's table has exactly the privileges that each role has", async
 
 const namesIn = (text: string) => [...text.matchAll(/`([^`]+)`/g)].map(([, name]) => name as string)
 
+t.test('the API can set neither the position nor the time of receipt of a record', async (t) => {
+  const { database } = await createApp(t)
+  const api = connect(database.apiUrl)
+  t.teardown(() => api.destroy())
+  const insert = (column: string, value: string) =>
+    sql.raw(
+      `INSERT INTO sluice.records (epoch, n, source, id, type, ${column}) VALUES (1, 1, 's', '${column}', 't', ${value})`,
+    )
+  await t.resolves(insert('subject', "'x'").execute(api))
+  for (const [column, value] of [
+    ['xid', "'1'"],
+    ['received_at', "'2020-01-01'"],
+  ] as const)
+    await t.rejects(insert(column, value).execute(api), { code: '42501' }, column)
+})
+
 t.test('an operator can take the management of keys from the API, and give it back', async (t) => {
   const { app, key, post, database, makeKey } = await createApp(t)
   const { id } = await makeKey()
@@ -49,7 +69,7 @@ t.test('an operator can take the management of keys from the API, and give it ba
   const create = () =>
     app.inject({ method: 'POST', url: '/v1/keys', headers, payload: '{"name":"shop","scopes":["ingest"]}' })
   const revoke = () => app.inject({ method: 'DELETE', url: `/v1/keys/${id}`, headers })
-  const [statement = ''] = /^REVOKE .* ON sluice\.keys FROM sluice_api;$/m.exec(chapter) ?? []
+  const [statement = ''] = /^REVOKE .* ON sluice\.keys FROM sluice_api;$/m.exec(section) ?? []
   t.ok(statement, 'the manual has the statement')
 
   await asOwner(t, database.ownerUrl, statement)

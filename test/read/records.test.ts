@@ -178,3 +178,26 @@ t.test('a page ends before its payload exceeds MAX_PAGE_BYTES, but has at least 
   }
   t.same(sizes, [['1', '2'], ['3', '4'], ['5'], ['6', '7']])
 })
+
+// A page grew beyond the memory that was reserved for it, and was refused.
+t.test('what JSON escapes counts toward MAX_PAGE_BYTES', async (t) => {
+  const { post, get } = await createApp(t, { MAX_PAGE_BYTES: '10000' })
+  const quotes = '"'.repeat(250)
+  for (const [type, record] of [
+    ['media', { datacontenttype: `text/plain; x="${'\\"'.repeat(1000)}"` }],
+    ['control', { datacontenttype: `text/plain; x="${'\u0001'.repeat(800)}"` }],
+    ['subject', { subject: '\\'.repeat(2000) }],
+    ['extension', { note: '"'.repeat(2000) }],
+    [quotes, {}],
+  ] as const) {
+    const records = numbers(1, 12).map((id) => ({
+      source: `escaped/${encodeURIComponent(type).slice(0, 9)}`,
+      type,
+      id: `${id}${quotes}`,
+      ...record,
+    }))
+    t.equal((await post(records)).status, 201)
+    const page = await get(`/v1/records?type=${encodeURIComponent(type)}`)
+    t.ok(page.json.next !== null && page.text.length > 4_000 && page.text.length <= 10_000, `${page.text.length} bytes`)
+  }
+})

@@ -72,8 +72,8 @@ for (const [name, body, headers] of [
   })
 }
 
-// One key may have 570 streams open, and each of them could hold 4 MiB of refused lines.
-t.test('the refused lines that a stream will report count while it is open', async (t) => {
+// One key may have 570 streams open, and each of them could hold 4 MiB of rejected lines.
+t.test('the rejected lines that a stream will report count while it is open', async (t) => {
   const before = app.recordCounts.rejected
   const socket = open(port, '127.0.0.1')
   t.teardown(() => socket.destroy())

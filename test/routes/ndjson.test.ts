@@ -97,7 +97,7 @@ t.test('a line that is too long is refused with its number, and its neighbours a
   t.match(answer.json, { counts: { created: 2, rejected: 1 }, rejections: [{ line: 2, code: 'record_too_large' }] })
 })
 
-t.test('if all lines are refused, the response is a problem with the report', async (t) => {
+t.test('if all lines are rejected, the response is a problem with the report', async (t) => {
   const answer = await post('{}\n5\n{"source":"none","type":"t","id":5}', NDJSON)
   isProblem(t, answer, 'rejected')
   t.match(answer.json, {

@@ -11,6 +11,8 @@ await post([
   { source: 'p', type: 't', id: 'none', data_base64: '' },
   { source: 'p', type: 't', id: 'xml', datacontenttype: 'Text/XML; charset=utf-8', data: '<a>\u00e9</a>' },
   { source: 'p', type: 't', id: 'odd', datacontenttype: 'text/plain; x="\u{1f980}"', data: 'text' },
+  { source: 'p', type: 't', id: 'long', datacontenttype: `text/plain; x="${'y'.repeat(60_000)}"`, data: 'text' },
+  { source: 'p', type: 't', id: 'longer', datacontenttype: `text/${'y'.repeat(60_000)}`, data: 'text' },
   { source: 'p', type: 't', id: 'csv', datacontenttype: 'text/csv', data: { not: 'text' } },
   { source: 'p', type: 't', id: 'suffix', datacontenttype: 'application/problem+json', data: 'a JSON string' },
   { source: 'p', type: 't', id: 'json', data: { a: 1 } },
@@ -26,6 +28,9 @@ t.test('with its own media type in Accept, a record is its payload alone', async
     ['none', 'application/octet-stream', 'application/octet-stream', Buffer.alloc(0)],
     ['xml', 'text/xml', 'Text/XML; charset=utf-8', Buffer.from('<a>\u00e9</a>')],
     ['odd', 'text/plain', 'text/plain', Buffer.from('text')],
+    // Neither clients nor proxies accept a header of this size.
+    ['long', 'text/plain', 'text/plain', Buffer.from('text')],
+    ['longer', 'application/octet-stream', 'application/octet-stream', Buffer.from('text')],
     ['csv', 'text/csv', 'text/csv', Buffer.from('{"not":"text"}')],
     ['suffix', 'application/problem+json', 'application/problem+json', Buffer.from('"a JSON string"')],
   ] as const) {

@@ -46,6 +46,12 @@ const KEYS: [name: string, headers: Record<string, string>, advice: RegExp][] = 
     bearer(`sluice_${'0'.repeat(12)}_${'a'.repeat(43)}`),
     /another server or database\. "sluice keys list"/,
   ],
+  [
+    'the first key of another server',
+    bearer(`sluice_${'0'.repeat(64)}`),
+    /copied incorrectly, or belong to another server/,
+  ],
+  ['a key with more at its end', bearer(`${key}x`), /copied incorrectly/],
   ['a wrong character', bearer(key.replace(/.$/, '.')), /wrong character: copy it again/],
   ['a JWT', bearer('eyJhbGciOiJIUzI1NiJ9.e30.x'), /JWT.*"sluice keys create"/],
   ['another token', bearer('0123456789abcdef0123'), /begin with sluice_/],
@@ -57,6 +63,7 @@ t.test('a refusal of a key says what is wrong with the header, and repeats nothi
     const answer = await call({ method: 'POST', url: '/v1/records', headers, payload: RECORD })
     isProblem(t, answer, 'unauthorized', { name })
     t.match(answer.json.detail, advice, name)
+    t.equal(/instead of 63/.test(answer.text), name === 'a part of the key', `${name}: the length`)
     for (const secret of [key.slice(-20), key.slice(0, 30), expired.slice(-20), btoa(`:${key}`)])
       t.notOk(answer.text.includes(secret), `${name}: no secret in the response`)
   }
@@ -166,12 +173,7 @@ const REQUESTS: [name: string, request: InjectOptions, code: ProblemCode, advice
     'route_not_found',
     /Did you mean \/v1\/records\?/,
   ],
-  [
-    'a slip in the path',
-    { url: '/v1/recrods', headers: bearer(key) },
-    'route_not_found',
-    /Did you mean \/v1\/records\?/,
-  ],
+  ['a misspelt path', { url: '/v1/recrods', headers: bearer(key) }, 'route_not_found', /Did you mean \/v1\/records\?/],
   ['a long path', { url: `/${'x'.repeat(5000)}` }, 'route_not_found', /^.{1,400}$/],
   [
     'PUT',

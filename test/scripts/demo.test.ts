@@ -73,7 +73,10 @@ t.test('a 503 and a broken connection are retried, and nothing is stored twice',
 t.test('an unknown key and an unreachable server are reported in one sentence', async (t) => {
   const server = await createApp(t)
   const url = await server.app.listen({ port: 0 })
-  t.match(await runDemo(url, 'sluice_unknown'), { code: 1, output: /^demo: The API key is not known\.$/m })
+  t.match(await runDemo(url, 'sluice_unknown'), {
+    code: 1,
+    output: /^demo: The API key is not known\. It may be copied incorrectly.*$/m,
+  })
   await server.app.close()
   t.match(await runDemo(url, server.key), {
     code: 1,

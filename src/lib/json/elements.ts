@@ -38,9 +38,12 @@ export function parseElement(text: string, start: number): Element | undefined {
   if (extent === undefined) return undefined
   try {
     const value = JSON.parse(text.slice(start, extent.end))
-    const isRepeated = extent.members !== Object.keys(value).length
+    const names = Object.keys(value)
+    const isRepeated = extent.members !== names.length
     const isEscapedData = extent.dataEnd === 0 && Object.hasOwn(value, 'data')
-    return isRepeated || isEscapedData ? undefined : { value, extent }
+    // After other objects, V8 may read a name with escapes as its first characters (nodejs/node#63785).
+    const isDoubtful = names.some((name) => name.includes('\\'))
+    return isRepeated || isEscapedData || isDoubtful ? undefined : { value, extent }
   } catch {
     return undefined
   }
@@ -51,8 +54,8 @@ export function outlineElement(text: string, start: number, walk: JsonWalk): Ele
   const extent = { start, end: walk.end, dataStart: 0, dataEnd: 0, members: walk.memberCount }
   const unusual: Unusual = { tooDeep: false, repeated: undefined, fractional: undefined, unstorable: walk.unstorable }
   const names = new Set<string>()
-  const outline: string[] = []
-  for (const { nameStart, nameEnd, valueStart, valueEnd, depth } of walk.members) {
+  const members: [string, unknown][] = []
+  for (const { nameStart, valueStart, valueEnd, depth } of walk.members) {
     const name = nameAt(text, nameStart)
     if (names.has(name)) unusual.repeated ??= name
     names.add(name)
@@ -61,10 +64,10 @@ export function outlineElement(text: string, start: number, walk: JsonWalk): Ele
       extent.dataEnd = valueEnd
       unusual.tooDeep ||= depth > MAX_DEPTH
     } else if (isFractional(text, valueStart, valueEnd)) unusual.fractional = name
-    const value = name === 'data' ? 'null' : depth > 0 ? '[]' : text.slice(valueStart, valueEnd)
-    outline.push(`${text.slice(nameStart, nameEnd)}:${value}`)
+    const value = name === 'data' ? null : depth > 0 ? [] : JSON.parse(text.slice(valueStart, valueEnd))
+    members.push([name, value])
   }
-  return { value: text.charAt(start) === '{' ? JSON.parse(`{${outline.join()}}`) : null, extent, unusual }
+  return { value: text.charAt(start) === '{' ? Object.fromEntries(members) : null, extent, unusual }
 }
 
 /** The first repeated member name of a short JSON text; undefined if there is none, or the text is not an object. */

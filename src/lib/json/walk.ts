@@ -4,7 +4,6 @@ import { checkNumber, checkString, pointerToken, type Unstorable } from './unsto
 /** A member of the outermost object, as indexes into the text. */
 interface Member {
   nameStart: number
-  nameEnd: number
   valueStart: number
   valueEnd: number
   /** Nesting depth of its value. */
@@ -112,14 +111,13 @@ export class JsonWalk {
   }
 
   #takeColon(nameStart: number): void {
-    const nameEnd = this.#at
-    const colon = skipSpace(this.#text, nameEnd)
+    const colon = skipSpace(this.#text, this.#at)
     if (this.#text.charCodeAt(colon) !== COLON) return void this.#fail(colon)
     this.#at = colon + 1
     this.#due = VALUE
     if (this.#open.length > 1) return
     this.memberCount++
-    this.#member = { nameStart, nameEnd, valueStart: skipSpace(this.#text, colon + 1), valueEnd: 0, depth: 0 }
+    this.#member = { nameStart, valueStart: skipSpace(this.#text, colon + 1), valueEnd: 0, depth: 0 }
   }
 
   #takeValue(code: number, until: number): void {

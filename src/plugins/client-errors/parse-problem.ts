@@ -64,11 +64,11 @@ function tooLarge(packet: Buffer, position: number): Problem {
   if (/^[^\s:]+ \S*$/.test(line) || (packet[position] === 0x20 && !line.endsWith(':')))
     return new Problem(
       'uri_too_long',
-      'The path and query are too long: with the headers, they may have 16 KiB. Use fewer or shorter filters.',
+      'The path and query are too long: with the headers, they may be at most 16 KiB. Use fewer or shorter filters.',
     )
   return new Problem(
     'headers_too_large',
-    'The request line and the headers are too large: together they may have 16 KiB. Send a CloudEvent with long attributes in structured mode.',
+    'The request line and the headers are too large: they may be at most 16 KiB together. Send a CloudEvent with long attributes in structured mode.',
   )
 }
 

@@ -59,6 +59,19 @@ t.test('a record that is parsed at once is storable', (t) => {
   t.end()
 })
 
+// nodejs/node#63785: once a parsed object had a name such as \u, V8 reads the name \u0062 as \u in objects that begin alike. One
+// sender's record made those of others fail.
+t.test('a name with escapes is right, whatever was parsed before', (t) => {
+  const text = '{"first":1,"\\u0062":2,"d\\u0061ta":3}'
+  for (const name of ['\\', 'd\\u0']) JSON.parse(JSON.stringify({ first: 1, [name]: 1 }))
+  for (const name of ['\\', 'b']) JSON.parse(JSON.stringify({ first: 1, [name]: 1, 'd\\u0': 1 }))
+  t.equal(parseElement(text, 0), undefined, 'it is not parsed at once')
+  t.match(outline(text), { value: { first: 1, b: 2, data: null }, unusual: { repeated: undefined } })
+  t.equal(outline('{"first":1,"\\u0062":2,"b":3}').unusual?.repeated, 'b')
+  t.same(Object.keys(outline('{"first":1,"\\"":2,"__proto__":3}').value as object), ['first', '"', '__proto__'])
+  t.end()
+})
+
 t.test('only a number that may be out of range is not plain', (t) => {
   const digits = '9'.repeat(4090)
   for (const number of [`${digits}e99999`, `0.${digits.slice(4)}e-9999`, `-${digits}.1`])

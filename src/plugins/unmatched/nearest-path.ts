@@ -1,4 +1,8 @@
-import { isNear } from './nearest.ts'
+import { isNear } from '../../lib/nearest.ts'
+
+/** What is compared of a path. Anyone can send a long one, without a key, and its end says nothing about its beginning. */
+const MAX_LENGTH = 200
+const MAX_SEGMENTS = 8
 
 /**
  * The path that a client probably meant: the one with most segments in common. `/records`, `/api/v1/record` and `/v2/Recrods/` are
@@ -15,4 +19,5 @@ export function nearestPath(path: string, paths: readonly string[]): string {
   return nearest.replaceAll(/:(\w+)/g, '{$1}')
 }
 
-const segmentsOf = (path: string) => path.toLowerCase().split('/').filter(Boolean)
+const segmentsOf = (path: string) =>
+  path.slice(0, MAX_LENGTH).toLowerCase().split('/').filter(Boolean).slice(0, MAX_SEGMENTS)

@@ -1,4 +1,4 @@
-import { MAX_LINE_BYTES } from './lines.ts'
+import { MAX_LINE_BYTES } from '../lines.ts'
 
 const [NEWLINE, RETURN] = [0x0a, 0x0d]
 

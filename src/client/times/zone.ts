@@ -1,5 +1,5 @@
 import { Temporal } from 'temporal-polyfill'
-import type { ToUtc } from './times.ts'
+import type { ToUtc } from '../times.ts'
 
 /** @throws Error with a sentence if there is no such time zone */
 export function timeZone(name: string): ToUtc {

@@ -1,5 +1,5 @@
-import { hasOddQuotes, scanLine } from './csv-quotes.ts'
-import { isBlank, MAX_LINE_BYTES } from './lines.ts'
+import { isBlank, MAX_LINE_BYTES } from '../lines.ts'
+import { hasOddQuotes, scanLine } from './quotes.ts'
 
 const [QUOTE, RETURN] = [0x22, 0x0d]
 const NEWLINE = Buffer.from('\n')
@@ -11,7 +11,7 @@ export interface CsvRow {
   original: Buffer
   /** Whether a cell without quotes contains one. */
   hasStray: boolean
-  /** Why it is refused, as a sentence. */
+  /** Why it is rejected, as a sentence. */
   fault: string | undefined
 }
 
@@ -26,7 +26,7 @@ const NEVER_CLOSED = 'A quote that opens in it is never closed.'
  * row has other bytes if they are not UTF-8.
  *
  * A wrong quote must not swallow the rows after it. Once a fault is found, the row continues while the number of its quotes is odd.
- * If most of its lines from the second one on are rows when they are read alone, then only its first line is refused.
+ * If most of its lines from the second one on are rows when they are read alone, then only its first line is rejected.
  */
 export class RowCutter {
   /** Both are known when the header has been read. */
@@ -96,8 +96,8 @@ export class RowCutter {
     const [first = Buffer.alloc(0), ...others] = this.#lines
     const fault = this.#firstFault ?? NEVER_CLOSED
     this.#reset()
-    const refused = { number: ++this.reached, original: withoutReturn(first), hasStray: false, fault }
-    return [refused, ...others.flatMap((line) => this.push(line))]
+    const rejected = { number: ++this.reached, original: withoutReturn(first), hasStray: false, fault }
+    return [rejected, ...others.flatMap((line) => this.push(line))]
   }
 
   #reset(): void {

@@ -1,4 +1,4 @@
-import { characterAt } from './quoted.ts'
+import { characterAt } from '../lib/quoted.ts'
 
 /** A character that no URI-reference contains, or a `%` without two hexadecimal digits (RFC 3986, appendix A). */
 const FORBIDDEN = /[^\w.~!$&'()*+,;=:@/?#[\]%-]|%(?![\da-fA-F]{2})/u

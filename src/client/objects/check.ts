@@ -1,8 +1,8 @@
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../../lib/printable.ts'
+import type { InputLine } from '../lines.ts'
+import { attributesOf, findCaseFault, type Mapping, makeUnfit, shell, Unfit } from '../mapping.ts'
 import { type ObjectMember, readObject, valueAt } from './json-object.ts'
-import type { InputLine } from './lines.ts'
-import { attributesOf, findCaseFault, type Mapping, makeUnfit, shell, Unfit } from './mapping.ts'
-import { isOfData } from './object-mapping.ts'
+import { isOfData } from './mapping.ts'
 
 /**
  * Checks the first objects of an input.

@@ -8,7 +8,7 @@ interface Scan {
   cells: number
   /** Whether a cell without quotes contains one. It is text: RFC 4180 opens a cell only at its start. */
   hasStray: boolean
-  /** Why the row of the line is refused, as a sentence. */
+  /** Why the row of the line is rejected, as a sentence. */
   fault: string | undefined
 }
 

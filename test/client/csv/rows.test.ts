@@ -1,11 +1,11 @@
 import t from 'tap'
-import { csv } from '../../src/client/csv.ts'
-import { timeReader } from '../../src/client/times.ts'
-import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
+import { csv } from '../../../src/client/csv.ts'
+import { timeReader } from '../../../src/client/times.ts'
+import { CSV_COLUMNS } from '../../../src/schemas/csv.ts'
 
 interface Found {
   number: number
-  /** The cells of a record, or why it is none. */
+  /** The cells of a record, or why it is not a record. */
   is: unknown
   original: string
 }
@@ -56,7 +56,7 @@ t.test('one bad row harms one row', async (t) => {
     ['a,b\n"1,x\n"2","y"\n"3","z\nw"\n', [2, NEVER_CLOSED], [3, ['2', 'y']], [4, ['3', 'z\nw']]],
     ['a,b\n1,"x\n2,"y\n3,z\n', [2, NEVER_CLOSED], [3, NEVER_CLOSED], [4, ['3', 'z']]],
     ['a,b\r\n1,"x\r\n2,y\r\n3,"z"\r\n', [2, NEVER_CLOSED], [3, ['2', 'y']], [4, ['3', 'z']]],
-    // The lines after it are no rows, so they may be part of the cell.
+    // The lines after it are not rows, so they may be part of the cell.
     ['a,b\n1,"x\nof two "y" lines"\n2,z\n', [2, TEXT_AFTER_QUOTE], [4, ['2', 'z']]],
     // Valid rows.
     ['a,b\n"1","x\n2,""y"""\n3,""\n', [2, ['1', 'x\n2,"y"']], [4, ['3', '']]],
@@ -69,7 +69,7 @@ t.test('one bad row harms one row', async (t) => {
   }
 })
 
-t.test('a refused row keeps its bytes', async (t) => {
+t.test('a rejected row keeps its bytes', async (t) => {
   const [bad, good] = await read('a,b\r\n1,"x\r\n2,y\r\n3,"z"\r\n')
   t.equal(bad?.original, '1,"x')
   t.equal(good?.original, '2,y')

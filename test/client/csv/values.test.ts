@@ -1,6 +1,6 @@
 import t from 'tap'
-import { cellReader } from '../../src/client/csv-values.ts'
-import type { Decimal } from '../../src/client/mapping.ts'
+import { cellReader } from '../../../src/client/csv/values.ts'
+import type { Decimal } from '../../../src/client/mapping.ts'
 
 interface Options {
   json?: boolean
@@ -49,10 +49,10 @@ t.test('what is not clearly a number is refused, with what to type', (t) => {
   for (const [cell, reason, options] of [
     [
       '1,50',
-      '"1,50" in the column "n" is not a number. If its decimal sign is ,, use --decimal ,. If , separates thousands, remove it, or omit --number n to keep it as text.',
+      '"1,50" in the column "n" is not a number. If its decimal separator is ,, use --decimal ,. If , separates thousands, remove it, or omit --number n to keep it as text.',
     ],
     ['1,234', /use --decimal ,\. If , separates thousands, remove it/],
-    ['1.50', /^"1\.50" .* If its decimal sign is \., use --decimal \./, { decimal: ',' }],
+    ['1.50', /^"1\.50" .* If its decimal separator is \., use --decimal \./, { decimal: ',' }],
     ['1.234,50', /Remove what separates its thousands/, { decimal: ',' }],
     ['1,234.50', /Remove what separates its thousands/],
     ['1 234', /Remove what separates its thousands/],

@@ -1,17 +1,17 @@
 import t from 'tap'
-import { csv } from '../../src/client/csv.ts'
-import { normalizeLineEnds } from '../../src/client/csv-line-ends.ts'
-import { checkEncoding } from '../../src/client/encoding.ts'
-import { MAX_LINE_BYTES } from '../../src/client/lines.ts'
-import type { Mapping } from '../../src/client/mapping.ts'
-import { CSV_COLUMNS } from '../../src/schemas/csv.ts'
+import { normalizeLineEnds } from '../../../src/client/csv/line-ends.ts'
+import { csv } from '../../../src/client/csv.ts'
+import { checkEncoding } from '../../../src/client/encoding.ts'
+import { MAX_LINE_BYTES } from '../../../src/client/lines.ts'
+import type { Mapping } from '../../../src/client/mapping.ts'
+import { CSV_COLUMNS } from '../../../src/schemas/csv.ts'
 
 type Options = { map?: Record<string, string>; set?: Record<string, string>; json?: string[]; delimiter?: string }
 
 /** Both attributes that every record needs. */
 const SET = { source: 's', type: 't' }
 
-/** The records of a text, or why one is none. The text is read in blocks of this many bytes. */
+/** The records of a text, or why one is rejected. The text is read in blocks of this many bytes. */
 async function read(text: string | Buffer, options: Options = { set: SET }, size = 1): Promise<string[]> {
   const { map = {}, set = {}, json = [], delimiter = ',' } = options
   const mapping: Mapping = { map: new Map(Object.entries(map)), set: new Map(Object.entries(set)), json: new Set(json) }

@@ -1,8 +1,8 @@
 import t from 'tap'
-import { JSON_VALUES } from '../../src/client/json.ts'
-import { NDJSON } from '../../src/client/lines.ts'
-import { objects } from '../../src/client/objects.ts'
-import { timeReader } from '../../src/client/times.ts'
+import { JSON_VALUES } from '../../../src/client/json.ts'
+import { NDJSON } from '../../../src/client/lines.ts'
+import { objects } from '../../../src/client/objects.ts'
+import { timeReader } from '../../../src/client/times.ts'
 
 interface Options {
   map?: Record<string, string>
@@ -10,7 +10,7 @@ interface Options {
   time?: string
 }
 
-/** The records of a text, or why an object is none. */
+/** The records of a text, or why an object is not one. */
 async function read(text: string | Buffer, { map = {}, set = {}, time }: Options, size = 7): Promise<string[]> {
   const mapping = {
     map: new Map(Object.entries(map)),

@@ -1,6 +1,6 @@
-import { nameAt, skipSpace } from '../lib/json/extent.ts'
-import { notJson } from '../lib/json/parse.ts'
-import { JsonWalk, MAX_DEPTH_WALKED } from '../lib/json/walk.ts'
+import { nameAt, skipSpace } from '../../lib/json/extent.ts'
+import { notJson } from '../../lib/json/parse.ts'
+import { JsonWalk, MAX_DEPTH_WALKED } from '../../lib/json/walk.ts'
 
 /** A member of an object, as in the text: nothing is parsed, so that numbers keep their digits. */
 export interface ObjectMember {
@@ -10,7 +10,7 @@ export interface ObjectMember {
   value: string
 }
 
-/** The members of an object, also repeated ones; or why the text is no object, as a sentence. */
+/** The members of an object, also repeated ones; or why the text is not an object, as a sentence. */
 export function readObject(text: string): { members: ObjectMember[] } | { reason: string } {
   const walk = new JsonWalk(text, 0, Number.POSITIVE_INFINITY)
   walk.run(text.length + 1)

@@ -1,7 +1,7 @@
-import { quoted } from '../lib/printable.ts'
-import { cellReader, type ReadCell, readJson } from './csv-values.ts'
-import { attributesOf, type Cell, constantsOf, type Mapping, makeUnfit, member, PAYLOADS } from './mapping.ts'
-import { planObjects } from './object-mapping.ts'
+import { quoted } from '../../lib/printable.ts'
+import { attributesOf, type Cell, constantsOf, type Mapping, makeUnfit, member, PAYLOADS } from '../mapping.ts'
+import { planObjects } from '../objects/mapping.ts'
+import { cellReader, type ReadCell, readJson } from './values.ts'
 
 /** Converts a row of CSV into a record in JSON, or says why it cannot. */
 export type ToRecord = (cells: readonly Cell[]) => { record: string } | { reason: string }

@@ -1,7 +1,7 @@
-import { quoted } from '../lib/printable.ts'
-import { CSV_COLUMNS } from '../schemas/csv.ts'
-import { findCaseFault, type Mapping, Unfit } from './mapping.ts'
-import { isOfData } from './object-mapping.ts'
+import { quoted } from '../../lib/printable.ts'
+import { CSV_COLUMNS } from '../../schemas/csv.ts'
+import { findCaseFault, type Mapping, Unfit } from '../mapping.ts'
+import { isOfData } from '../objects/mapping.ts'
 
 /** The characters that programs write between cells. */
 const DELIMITERS = [',', ';', '\t', '|']

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { uriFault } from '../../src/lib/uri-fault.ts'
+import { uriFault } from '../../src/ingest/uri-fault.ts'
 
 t.test('the first character that a URI-reference cannot contain is named, and how to write it', async (t) => {
   for (const [text, expected] of [

@@ -1,5 +1,5 @@
-import { quoted } from '../lib/printable.ts'
-import { type Cell, type Decimal, type Mapping, shell } from './mapping.ts'
+import { quoted } from '../../lib/printable.ts'
+import { type Cell, type Decimal, type Mapping, shell } from '../mapping.ts'
 
 interface Column {
   name: string
@@ -68,7 +68,7 @@ function suggestForNumber(text: string, name: string, decimal: Decimal): string 
   if (isNoValue(text)) return noValue(text)
   if (/^[+-]?0\d/.test(text)) return `It begins with 0, so it may be a code: ${asText}`
   if (toNumber(text, other) !== undefined)
-    return `If its decimal sign is ${other}, use --decimal ${other}. If ${other} separates thousands, remove it, or ${asText}`
+    return `If its decimal separator is ${other}, use --decimal ${other}. If ${other} separates thousands, remove it, or ${asText}`
   return /^[+-]?\d{1,3}(?:[., '\u2019\u00a0\u202f]\d{3})+(?:[.,]\d+)?$/.test(text)
     ? `Remove what separates its thousands, or ${asText}`
     : `Correct it, or ${asText}`

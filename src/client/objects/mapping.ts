@@ -1,20 +1,20 @@
 import { isUtf8 } from 'node:buffer'
-import { quoted } from '../lib/printable.ts'
+import { quoted } from '../../lib/printable.ts'
+import { NOT_UTF8 } from '../lines.ts'
+import { ATTRIBUTES, attributesOf, constantsOf, type Mapping, member, PAYLOADS } from '../mapping.ts'
 import { type ObjectMember, RepeatedName, readObject, valueAt } from './json-object.ts'
-import { NOT_UTF8 } from './lines.ts'
-import { ATTRIBUTES, attributesOf, constantsOf, type Mapping, member, PAYLOADS } from './mapping.ts'
 
-/** A record as JSON, or why there is none. */
+/** A record as JSON, or why the object cannot become one. */
 type Made = { record: string } | { reason: string }
 
 /** Converts an object of a file into a record. */
-export type ToRecord = (object: Buffer) => Made
+type MakeRecord = (object: Buffer) => Made
 
 /** Whether the objects of a file are data. Otherwise they are records, with all their attributes. */
 export const isOfData = ({ map, set }: Mapping) => map.size > 0 || set.has('source') || set.has('type')
 
 /** Plans how objects become records; undefined: they are sent as they are. */
-export function planObjects(mapping: Mapping): ToRecord | undefined {
+export function planObjects(mapping: Mapping): MakeRecord | undefined {
   if (!isOfData(mapping) && mapping.set.size === 0 && mapping.readTime === undefined) return undefined
   const make = isOfData(mapping) ? fromData(mapping) : fromRecord(mapping)
   return (object) => {
@@ -44,7 +44,7 @@ function fromRecord(mapping: Mapping): (members: readonly ObjectMember[]) => Mad
   }
 }
 
-/** Makes records of objects that are none: some members are attributes, all others are members of data. */
+/** Makes records of objects that are not records: some members are attributes, all others are members of data. */
 function fromData(mapping: Mapping): (members: readonly ObjectMember[]) => Made {
   const { map, set } = mapping
   const attributes = attributesOf(mapping)

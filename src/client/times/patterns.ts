@@ -1,3 +1,5 @@
+import { shell } from '../mapping.ts'
+
 /** A time as it was written, in the form of RFC 3339. */
 export interface Clock {
   local: string
@@ -9,7 +11,7 @@ export interface Clock {
 
 const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec']
 
-/** The tokens of a pattern, as in Day.js, Moment and Luxon's successors. Longer ones come first. */
+/** The tokens of a pattern, as in Day.js and Moment. Longer ones come first. */
 const TOKENS: Record<string, string> = {
   YYYY: String.raw`(?<year>\d{4})`,
   MMM: `(?<name>${MONTHS.join('|')})`,
@@ -44,7 +46,7 @@ export function compilePattern(pattern: string): (text: string) => Clock | undef
   const has = (kind: string) => kinds.includes(kind)
   const fault =
     unknown.length > 0
-      ? `${unknown.join('')} in it is not a token`
+      ? `${unknown.join('')} is not a token`
       : !has('year') || !has('day') || !(has('month') || has('name'))
         ? 'it needs a year, a month and a day'
         : new Set(kinds).size < kinds.length
@@ -56,8 +58,7 @@ export function compilePattern(pattern: string): (text: string) => Clock | undef
                 (has('fraction') && !has('second'))
               ? 'a part of the time of day is missing'
               : undefined
-  if (fault !== undefined)
-    throw new Error(`${pattern} is not a pattern of a time: ${fault}. The tokens are ${TOKEN_HELP}`)
+  if (fault !== undefined) throw new Error(`--time-format ${shell(pattern)}: ${fault}. The tokens are ${TOKEN_HELP}`)
   const expression = new RegExp(`^${names.map((name) => TOKENS[name] ?? escaped(name)).join('')}$`, 'i')
   return (text) => {
     const groups = expression.exec(text)?.groups
@@ -78,7 +79,7 @@ function toClock(groups: Record<string, string | undefined>, hasHour: boolean): 
   return { local, zone: zone?.replace(/^z$/, 'Z').replace(/(\d\d)(\d\d)$/, '$1:$2'), isDate: !hasHour }
 }
 
-/** The option for times in common spellings, as a sentence; undefined: it is none of them. */
+/** The option for times in common spellings, as a sentence; undefined if it is not one of them. */
 export function suggestPattern(text: string): string | undefined {
   if (/^\d\d\/[A-Z]{3}\/\d{4}(?::\d\d){3} [+-]\d{4}$/i.test(text)) return "Use --time-format 'DD/MMM/YYYY:HH:mm:ss Z'."
   if (/^(?:19|20)\d{6}$/.test(text)) return 'Use --time-format YYYYMMDD if it is a date.'
