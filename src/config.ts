@@ -1,9 +1,10 @@
 import { type Static, type TProperties, type TSchema, Type } from '@sinclair/typebox'
 import envSchema from 'env-schema'
-import { checkDatabaseUrl, DatabaseUrlError } from './lib/database-url.ts'
+import { checkDatabaseUrl, DatabaseUrlError, schemeHint } from './lib/database-url.ts'
+import { hideUser } from './lib/hide-user.ts'
 import { nearest } from './lib/nearest.ts'
 import { parseOrigins } from './lib/origins.ts'
-import { parseSize } from './lib/size.ts'
+import { nearSizes, parseSize } from './lib/size.ts'
 
 const MiB = 1024 * 1024
 
@@ -337,19 +338,36 @@ export function loadConfig(env: Record<string, string | undefined> = process.env
   return config
 }
 
-function complaint(name: string, value: string | undefined): string {
-  const schema = (ConfigSchema.properties as TProperties)[name]
-  const held = SECRET.has(name) ? 'a value that is not shown here' : JSON.stringify(value)
-  return `${name} is ${held}, but must be ${allowed(schema as TSchema)}${instead(schema as TSchema, value)}`
+function complaint(name: string, value = ''): string {
+  const schema = (ConfigSchema.properties as TProperties)[name] as TSchema
+  const held = SECRET.has(name) ? 'a value that is not shown here' : JSON.stringify(hideUser(value))
+  const hint = name.startsWith('DATABASE_') ? schemeHint(value) : SECRET.has(name) ? quotesHint(value) : undefined
+  return `${name} is ${held}, but must be ${allowed(schema)}${hint === undefined ? instead(schema, value) : `. ${hint}`}`
 }
 
+/** Docker, for one, takes the quotes in a file of settings as a part of the value. */
+const quotesHint = (value: string) => (/^["']/.test(value) ? 'Remove the quotes around it' : undefined)
+
 /** The allowed value that was probably meant, as the end of a sentence. */
-function instead({ anyOf = [] }: TSchema, value = ''): string {
-  const meant = nearest(
-    value,
-    anyOf.map((choice: TSchema) => choice.const),
-  )
+function instead(schema: TSchema, value: string): string {
+  const meant = near(schema, value)
   return meant === undefined ? '' : `: use ${meant}`
+}
+
+function near({ anyOf, title, type, minimum, maximum }: TSchema, value: string): string | undefined {
+  if (anyOf !== undefined)
+    return nearest(
+      value,
+      anyOf.map((choice: TSchema) => choice.const),
+    )
+  if (title === SIZE_TITLE) {
+    const sizes = nearSizes(value).filter((size) => (parseSize(size) ?? 0) >= minimum)
+    return sizes.length === 0 ? undefined : sizes.join(' or ')
+  }
+  // Other programs take a unit.
+  const [, number] = /^\s*["']?(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds?)?["']?\s*$/i.exec(value) ?? []
+  const fits = Number(number) >= minimum && Number(number) <= (maximum ?? Number.POSITIVE_INFINITY)
+  return fits && (type === 'number' || Number.isInteger(Number(number))) ? number : undefined
 }
 
 /** The values that a setting allows, in words. */

@@ -67,8 +67,8 @@ t.test('the error for an invalid setting has its name, its value and the allowed
     ['LOG_LEVEL', 'wrn', 'one of trace, debug, info, warn, error, fatal, silent: use warn'],
     ['OTEL_SDK_DISABLED', '1', 'one of true, false'],
     ['MAX_RECORD_BYTES', '1023', SIZE],
-    ['MAX_RECORD_BYTES', '1Mi', SIZE],
-    ['MAX_RECORD_BYTES', '1mb', SIZE],
+    ['MAX_RECORD_BYTES', '1Mi', `${SIZE}: use 1MiB`],
+    ['MAX_RECORD_BYTES', '1mb', `${SIZE}: use 1MB`],
     ['MAX_RECORD_BYTES', '1kB', SIZE],
     ['MAX_BATCH_BYTES', '1024.5', SIZE],
     ['MAX_BATCH_RECORDS', '0', 'a whole number from 1 to 500000'],
@@ -90,8 +90,14 @@ t.test('the error for an invalid setting has its name, its value and the allowed
     ['SHED_INGEST_SECONDS', '0', 'a number from 0.01 to 60'],
     ['SHED_READ_SECONDS', '61', 'a number from 0.01 to 60'],
     ['KEY_RECORDS_PER_SECOND', '0', 'a whole number from 1 to 1000000'],
-    ['STORAGE_BUDGET', '1Gi', SIZE],
+    ['STORAGE_BUDGET', '1Gi', `${SIZE}: use 1GiB`],
+    ['STORAGE_BUDGET', '10 GB', `${SIZE}: use 10GB`],
+    ['STORAGE_BUDGET', '64M', `${SIZE}: use 64MB or 64MiB`],
     ['STALL_SECONDS', '61', 'a whole number from 1 to 60'],
+    ['STALL_SECONDS', '30s', 'a whole number from 1 to 60: use 30'],
+    ['STALL_SECONDS', '90s', 'a whole number from 1 to 60'],
+    ['FLUSH_CONCURRENCY', '2.5', 'a whole number from 1 to 64'],
+    ['SHED_READ_SECONDS', '2.5 s', 'a number from 0.01 to 60: use 2.5'],
     ['OUTAGE_HOLD_SECONDS', '-0.1', 'a number from 0 to 3600'],
     ['READ_CONNECTIONS', '0', 'a whole number from 1 to 100'],
     ['READ_TIMEOUT_SECONDS', '0.5', 'a number from 1 to 3600'],
@@ -112,6 +118,21 @@ t.test('the error for an invalid secret does not contain it', async (t) => {
     t.match(message, new RegExp(`^${name} is a value that is not shown here, but must be `), name)
     t.notMatch(message, 'hush', name)
   }
+})
+
+/** Every setting that an operator may take for another one. */
+t.test('no message contains the password of a URL, whichever setting has it', async (t) => {
+  const url = 'https://user:hush@s3.example.com/old*'
+  for (const name of Object.keys(ConfigSchema.properties)) {
+    for (const value of [url, `"${url}"`, url.replace('https://', ''), url.replace('https', 'postgres')])
+      t.notMatch(errorOf({ [name]: value }), 'hush', `${name}: ${value}`)
+  }
+  t.match(errorOf({ BACKUP_BUCKET_URL: url }), /^BACKUP_BUCKET_URL is "https:\/\/…@s3\.example\.com\/old\*", but/)
+  t.match(
+    errorOf({ CORS_ORIGINS: 'https://user:hush@a.example' }),
+    /has "https:\/\/…@a\.example", but .* https:\/\/a\.example$/,
+  )
+  t.match(errorOf({ SLUICE_BOOTSTRAP_KEY: '"hush"' }), /\. Remove the quotes around it$/)
 })
 
 t.test('several invalid settings are reported at once, one per line', async (t) => {

@@ -1,16 +1,18 @@
 import type { TSchema } from '@sinclair/typebox'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import { nearest } from '../lib/nearest.ts'
-import { characterName, quoted } from '../lib/quoted.ts'
+import { characterAt, quoted } from '../lib/quoted.ts'
 import { timeHint } from '../lib/time-hint.ts'
 import { FORBIDDEN, FORMATS, MAX_BYTES, type TextFormat } from '../schemas/formats.ts'
 import { RecordInputSchema } from '../schemas/record.ts'
 import { uriFault } from './uri-fault.ts'
 
-const ATTRIBUTES = Object.keys(RecordInputSchema.properties) as (keyof typeof RecordInputSchema.properties)[]
+type Attribute = keyof typeof RecordInputSchema.properties
+
+const ATTRIBUTES = Object.keys(RecordInputSchema.properties) as Attribute[]
 
 /** What other systems call the attributes. */
-const ALIASES: Record<string, (typeof ATTRIBUTES)[number]> = {
+const ALIASES: Record<string, Attribute> = {
   origin: 'source',
   producer: 'source',
   service: 'source',
@@ -43,7 +45,19 @@ const ALIASES: Record<string, (typeof ATTRIBUTES)[number]> = {
 }
 
 /** The attribute that a member of a record probably means. */
-const attributeNear = (name: string) => nearest(name, ATTRIBUTES, ALIASES)
+function attributeNear(name: string): Attribute | undefined {
+  if (near.has(name)) return near.get(name)
+  const attribute = nearest(name, ATTRIBUTES, ALIASES)
+  if (near.size === MAX_NEAR) near.clear()
+  if (name.length <= MAX_NEAR_LENGTH) near.set(name, attribute)
+  return attribute
+}
+
+/** Thousands of records may be refused for the same names, and comparing names takes longer than all other checks. */
+const near = new Map<string, Attribute | undefined>()
+const MAX_NEAR = 1000
+/** In characters. Longer names are compared only in part. */
+const MAX_NEAR_LENGTH = 40
 
 /** What to do about a member whose name no attribute can have, as a sentence. */
 export function nameHint(name: string): string {
@@ -128,19 +142,18 @@ const quotesHint = (value: unknown) =>
 function describeText(name: string, text: string, schema: TSchema): string {
   const format = schema.format as TextFormat
   const rule = `${name} must be ${FORMATS[format].says}`
-  if (text === '' && format !== 'sluice-base64') return `${rule}, but is empty. Omit it, or give it a value.`
+  if (text === '' && format !== 'sluice-base64')
+    return `${rule}, but is empty. ${MEANINGS[name] ?? 'Omit it, or give it a value.'}`
   const max = MAX_BYTES[name as keyof typeof MAX_BYTES]
   const bytes = max === undefined ? 0 : Buffer.byteLength(text)
-  if (bytes > max) return `${rule}, but has ${bytes} bytes. Shorten it, or put it into data.`
+  if (bytes > max) return `${rule}, but has ${bytes} bytes. Shorten it; data may have the full text.`
   const why = WHY[format]?.(text)
   return why === undefined ? `${rule}.` : `${rule}. ${why}`
 }
 
 const forbidden = (text: string) => {
-  const [found] = FORBIDDEN.exec(text) ?? []
-  if (found === undefined) return undefined
-  const index = Array.from(text.slice(0, text.indexOf(found))).length
-  return `Character ${index + 1} is ${characterName(found)}. Remove it, or put the text into data.`
+  const index = text.search(FORBIDDEN)
+  return index === -1 ? undefined : `${characterAt(text, index)}. Remove it, or put the text into data.`
 }
 
 const WHY: Partial<Record<TextFormat, (text: string) => string | undefined>> = {
@@ -158,9 +171,9 @@ function base64Fault(text: string): string {
   const at = text.search(/[^A-Za-z0-9+/=]/)
   const found = text.charAt(at)
   if (found === '-' || found === '_')
-    return `Character ${at + 1} is "${found}", as in base64url: write + for -, / for _, and = at the end.`
-  if (/\s/.test(found)) return `Character ${at + 1} is ${characterName(found)}. Remove all white space (base64 -w0).`
-  if (at !== -1) return `Character ${at + 1} is ${characterName(found)}.`
+    return `${characterAt(text, at)}, as in base64url: write + for -, / for _, and = at the end.`
+  if (/\s/.test(found)) return `${characterAt(text, at)}. Remove all white space (base64 -w0).`
+  if (at !== -1) return `${characterAt(text, at)}.`
   if (text.length % 4 !== 0) return 'Its length must be a multiple of 4. Add = at the end.'
   return 'Its end is wrong: = may only be at the end, and the unused bits before it must be zero.'
 }

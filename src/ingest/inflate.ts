@@ -112,7 +112,7 @@ class Inflation extends Inflater {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    super._destroy(error === null ? null : toInflateProblem(error, this.#encoding, this.#head), done)
+    super._destroy(error && toInflateProblem(error, this.#encoding, this.#head, this.#frames > 1), done)
   }
 
   protected override onNextFrame(): void {

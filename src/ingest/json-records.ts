@@ -104,6 +104,9 @@ function otherTop(text: string, found: 'array' | 'object' | 'neither'): string {
 
 const WITH_DATA = '{"source":"shop","type":"order.placed","data":…}'
 
+/** What to do about an array in place of a record. */
+const BRACKETS = 'If it has records, remove the brackets around them; otherwise put it into data'
+
 const kindAt = (text: string, start: number) =>
   ({ '"': 'a string', '[': 'an array', n: 'null', t: 'true', f: 'false' })[text.charAt(start)] ?? 'a number'
 
@@ -154,7 +157,7 @@ async function forEachElement(
 }
 
 const MORE_RECORDS =
-  'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit. The setting is MAX_BATCH_RECORDS.'
+  'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit. The limit of a batch is the setting MAX_BATCH_RECORDS.'
 
 /** For a value that parseElement does not take. @throws Problem invalid_json, too_deep */
 function walkElement(text: string, start: number, owner: string): Element | Promise<Element> {
@@ -255,8 +258,10 @@ function checkRecord(
     }
   }
   if (text.charAt(extent.start) !== '{') {
-    const advice = textHint(text.slice(extent.start, extent.end)) ?? `Put it into data: ${WITH_DATA}`
-    const detail = `A record must be a JSON object, but this is ${kindAt(text, extent.start)}. ${advice}.`
+    const kind = kindAt(text, extent.start)
+    const asData = `${kind === 'an array' ? BRACKETS : 'Put it into data'}: ${WITH_DATA}`
+    const advice = textHint(text.slice(extent.start, extent.end)) ?? asData
+    const detail = `A record must be a JSON object, but this is ${kind}. ${advice}.`
     return { index, pointer: '', code: 'wrong_type', detail }
   }
   const row = readEnvelope(value, index, defaults)

@@ -15,4 +15,8 @@ const HINTS: [pattern: RegExp, hint: string][] = [
   [/octet-stream/, 'JSON needs Content-Type: application/json.'],
 ]
 
-export const mediaTypeHint = (essence: string): string => HINTS.find(([pattern]) => pattern.test(essence))?.[1] ?? ''
+/** In characters. The patterns are slow on long text, and no media type is as long. */
+const MAX_LENGTH = 100
+
+export const mediaTypeHint = (essence: string): string =>
+  HINTS.find(([pattern]) => pattern.test(essence.slice(0, MAX_LENGTH)))?.[1] ?? ''

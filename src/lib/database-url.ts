@@ -30,6 +30,24 @@ export class DatabaseUrlError extends Error {
   override name = 'DatabaseUrlError'
 }
 
+/** What people set instead of the URL, and what to do. */
+const HABITS: [written: RegExp, instead: string][] = [
+  [/^\s*["'`\u2018-\u201f]/, 'Remove the quotes around it'],
+  [/^\s/, 'Remove the white space at its beginning'],
+  [/^jdbc:/i, 'Remove jdbc: at its beginning, and write the user and the password before the host'],
+  [/^postgres(?:ql)?\+\w+:/i, 'Remove the plus sign and the name of the driver from its scheme'],
+  [/^[A-Z_]+=/, 'Remove the name of the setting from its value'],
+  [/^psql\s/, 'Remove psql at its beginning'],
+  [/^(?:host|hostaddr|user|dbname|port)\s*=/, 'Write host, user and dbname as a URL'],
+  [/^\$[{(\w]/, 'It is a variable that nothing replaced'],
+  [/^(?:mysql|mariadb|mongodb|mssql|sqlserver|oracle|sqlite|file|redis)\b.*:/i, 'Sluice needs PostgreSQL'],
+  [/^POSTGRES(?:QL)?:/i, 'Write its scheme in lower case, with two slashes after the colon'],
+  [/^[^/]+@|^[\w.-]+(?::\d+)?\//, 'Write postgres:// at its beginning'],
+]
+
+/** What to do about a value that does not begin as a URL of PostgreSQL does, as a sentence without a full stop; undefined if it is not clear. */
+export const schemeHint = (text: string): string | undefined => HABITS.find(([written]) => written.test(text))?.[1]
+
 /**
  * Checks the URL of a database before anything connects: the driver ignores what it does not know, and reports the rest at each
  * new connection. No message quotes the user, the password or the host: a password with an unencoded character ends early, and the
@@ -68,7 +86,7 @@ export function checkDatabaseUrl(text: string, env: Record<string, string | unde
     fail(`has no host. It must be ${FORM}`)
   }
   if (!URL.canParse(url)) {
-    fail(`is a value that is not shown here, but must be ${FORM}. The port must be a number up to 65535`)
+    fail(`is a value that is not shown here, but must be ${FORM}. ${hostHint(host)}`)
   }
   const parsed = new URL(url)
   for (const name of parsed.searchParams.keys()) {
@@ -83,6 +101,15 @@ export function checkDatabaseUrl(text: string, env: Record<string, string | unde
     )
   }
   return parsed.href
+}
+
+/** Why a host and its port are not valid. */
+function hostHint(host: string): string {
+  if (host.startsWith('[') && !host.includes(']')) return 'A ] is missing after the IPv6 address'
+  if (host.startsWith('[') || host.split(':').length > 2)
+    return 'An IPv6 address is written in brackets, such as [::1]:5432'
+  if (/[^\w.:%~-]/.test(host)) return 'The host has a character that no host has'
+  return 'The port must be a number up to 65535'
 }
 
 /** @param variables where parameters come from that are not in the URL */

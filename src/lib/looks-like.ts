@@ -1,6 +1,3 @@
-import { isUtf8 } from 'node:buffer'
-import { brotliDecompressSync, constants } from 'node:zlib'
-
 /** How much is looked at, in bytes or characters. Each line of a stream may be refused, so this costs little. */
 const HEAD_BYTES = 1024
 const HEAD_LENGTH = 256
@@ -26,7 +23,7 @@ const MAGIC: [start: RegExp, name: string, advice: string, forFile: string][] = 
   [/^ffd8ff/, 'a JPEG image', AS_BYTES, NO_RECORDS],
   [/^47494638/, 'a GIF image', AS_BYTES, NO_RECORDS],
   [/^fd377a585a/, 'xz', PACKED, 'Use: xzcat FILE | sluice load - …'],
-  [/^425a683[1-9](?:31415926|17724538)/, 'bzip2', PACKED, 'Use: bzcat FILE | sluice load - …'],
+  [/^425a683[1-9]/, 'bzip2', PACKED, 'Use: bzcat FILE | sluice load - …'],
   [/^04224d18/, 'lz4', PACKED, 'Use: lz4cat FILE | sluice load - …'],
   [/^4f626a01/, 'Avro', UNPACK, 'Convert it to NDJSON, such as with avro-tools tojson'],
   [/^50415231(?!0[9ad]|[2-7])/, 'Parquet', UNPACK, `Convert it: duckdb -c "COPY (FROM 'FILE') TO 'FILE.csv'"`],
@@ -48,18 +45,19 @@ interface Look {
 
 /** What a file is by its first bytes, if it cannot be text in UTF-8, and what to do. */
 export function lookOfFile(start: Buffer): Look | undefined {
-  const [, name, , advice] = findMagic(start) ?? []
+  const [, name, , advice] = findMagic(start, MAGIC_BYTES) ?? []
   return name === undefined || advice === undefined ? undefined : { name, advice }
 }
 
-function findMagic(bytes: Buffer) {
-  const start = bytes.toString('hex', 0, MAGIC_BYTES)
+function findMagic(bytes: Buffer, length: number) {
+  const start = bytes.toString('hex', 0, length)
   return MAGIC.find(([magic]) => magic.test(start))
 }
 
 /** What the bytes seem to be, by their beginning; undefined if they may be text in UTF-8. */
 export function lookOfBytes(bytes: Buffer): Look | undefined {
-  const [, name, advice] = findMagic(bytes) ?? []
+  // Thousands of lines may be refused, and only tar archives need more.
+  const [, name, advice] = findMagic(bytes, 16) ?? []
   if (name !== undefined && advice !== undefined) return { name, advice }
   // RFC 1950, section 2.2: the method deflate, and a checksum of the header.
   const isZlib = bytes.length > 2 && ((bytes[0] as number) & 0x8f) === 8 && bytes.readUInt16BE(0) % 31 === 0
@@ -69,33 +67,28 @@ export function lookOfBytes(bytes: Buffer): Look | undefined {
 
 /** Which format bytes that are not UTF-8 seem to have, by their beginning, and what to do; undefined if it is not clear. */
 export function formatHint(bytes: Buffer): string | undefined {
-  const look = lookOfBytes(bytes) ?? (isBrotli(bytes) ? BROTLI : undefined)
+  const look = lookOfBytes(bytes)
   return look === undefined ? undefined : sentence(look)
 }
 
-/** What to do about bytes that are text, but not in UTF-8; undefined if they are not text. */
-export function encodingHint(bytes: Buffer): string | undefined {
-  const isText = !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
-  return isText
+/** What to do about bytes without a known beginning that are not UTF-8: text in another encoding, or no text. */
+export function encodingHint(bytes: Buffer): string {
+  return isText(bytes)
     ? 'It looks like text in another encoding, such as Windows-1252. Convert it to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)'
-    : undefined
+    : NO_TEXT
 }
 
-const BROTLI = { name: 'brotli', advice: send('br') }
+/** brotli has no magic number, and trying to inflate it can take seconds. */
+const NO_TEXT =
+  'It is not text. If it is compressed with brotli, send it with Content-Encoding: br. Convert MessagePack, CBOR or Protobuf to JSON. Send other bytes as data_base64 in a record'
+
+/** Small maps and arrays of MessagePack and CBOR begin with 0x80 to 0xbf, where Windows-1252 has only signs, and may have no control characters. */
+const isText = (bytes: Buffer) =>
+  ((bytes[0] as number) & 0xc0) !== 0x80 &&
+  !bytes.subarray(0, HEAD_BYTES).some((byte) => byte < 0x20 && byte !== 9 && byte !== 10 && byte !== 13)
 
 /** Without the last full stop. */
 const sentence = ({ name, advice }: Look) => `It looks like ${name}. ${advice}`
-
-/** brotli has no magic number. Random bytes can often be inflated, but not to JSON. */
-function isBrotli(bytes: Buffer): boolean {
-  try {
-    const head = bytes.subarray(0, HEAD_BYTES)
-    const text = brotliDecompressSync(head, { finishFlush: constants.BROTLI_OPERATION_FLUSH })
-    return /^\s*[[{]/.test(text.toString('latin1', 0, 64)) && isUtf8(text.subarray(0, 1))
-  } catch {
-    return false
-  }
-}
 
 /** Formats that are text, and what to do: with a body of a request, and, if it is common, with a file of `sluice load`. */
 const TEXTS: [pattern: RegExp, name: string, advice: string, forFile?: string][] = [
@@ -114,10 +107,20 @@ const TEXTS: [pattern: RegExp, name: string, advice: string, forFile?: string][]
   [/^'/, 'text in single quotes', 'cmd.exe does not remove them: send a file (curl --data-binary @FILE)'],
   [/^%7b|^%5b|^%22/i, 'percent-encoded text', 'Send it without encoding'],
   [/^(?:data|event|id): ?/, 'server-sent events', 'Send only what follows data:'],
+  [
+    /^(?:\$[({]|`|\$\w+\s*$|%\w+%\s*$)/,
+    'a variable or a command that the shell did not replace',
+    'A shell replaces them within double quotes, not within single ones',
+  ],
   [/^[\w$.]+\(/, 'JSONP or a program', 'Send only the JSON within the parentheses'],
   [/^(?:undefined|null|None|NaN)\s*$/, 'the text of an empty variable', 'Send a record'],
-  [/^\$[{(\w]/, 'a variable that the shell did not replace', 'Within single quotes, a shell replaces nothing'],
   [/^"\s*\\?[[{]|^"\\"/, 'JSON within a JSON string', 'It was encoded twice: send the text itself'],
+  // Words have neither capitals nor digits in the middle.
+  [
+    /^(?=\S*[a-z])(?=\S*[A-Z])(?=\S*[\d+/=])[A-Za-z\d+/]{16,}={0,2}(?:\s|$)/,
+    'base64',
+    'Decode it, and send the content itself',
+  ],
   [/^[\w.%+~[\]-]+=/, 'a form (application/x-www-form-urlencoded)', 'Send a JSON object'],
   [
     /^[^\n,;\t{}[\]]*([,;\t])(?! )[^\n{}[\]]*(?:\1|\n[^\n]*\1)/,

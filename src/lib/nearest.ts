@@ -5,16 +5,20 @@ const MAX_LENGTH = 40
 
 /**
  * The known name that was probably meant. Letter case and separators do not count: `event_type` is near to `eventType`.
- * @param aliases other words for some of the names, in lower case and without separators
+ * @param aliases other words for some of the names, in lower case and without separators. Those for names that are not known are ignored
  */
 export function nearest<T extends string>(
   name: string,
   known: readonly T[],
-  aliases: Readonly<Record<string, T>> = {},
+  aliases: Readonly<Record<string, string>> = {},
 ): T | undefined {
   const given = plain(name)
-  if (Object.hasOwn(aliases, given)) return aliases[given]
-  return known.find((one) => plainOf(one) === given) ?? known.find((one) => isNear(given, plainOf(one)))
+  const meant = Object.hasOwn(aliases, given) ? aliases[given] : undefined
+  return (
+    known.find((one) => one === meant) ??
+    known.find((one) => plainOf(one) === given) ??
+    known.find((one) => isNear(given, plainOf(one)))
+  )
 }
 
 /** Whether one word is probably a misspelling of the other: at most a third of its letters differ. */

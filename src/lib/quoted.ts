@@ -20,6 +20,15 @@ export function characterName(character: string): string {
   return /^[\p{C}\p{Z}]$/u.test(character) ? number : `${character === '"' ? "'\"'" : `"${character}"`} (${number})`
 }
 
+/** The beginning of a sentence about the character at an index: `Character 5 is "ü" (U+00FC)`. */
+export function characterAt(text: string, index: number): string {
+  let number = 1
+  for (let at = 0; at < index; at += codePoint(text, at) > 0xffff ? 2 : 1) number++
+  return `Character ${number} is ${characterName(String.fromCodePoint(codePoint(text, index)))}`
+}
+
+const codePoint = (text: string, at: number) => text.codePointAt(at) ?? 0
+
 const NAMES: Record<string, string> = {
   ' ': 'a space',
   '\t': 'a tab',

@@ -10,6 +10,20 @@ export function parseSize(text: string): number | undefined {
   return unit === undefined ? undefined : Math.floor(Number(number) * MULTIPLES[unit as Unit])
 }
 
+/** What people write for sizes: `1mb`, `10Gi`, `1,5 GB`, `64M`. */
+const NEAR_SIZE = /^\s*(\d+(?:[.,]\d+)?)\s*([kmgt])(i?)(b?)(?:ytes?)?\s*$/i
+
+/** The sizes that were probably meant by a text that is none: two if it is not clear whether it counts in thousands or in 1024. */
+export function nearSizes(text: string): string[] {
+  const [, digits = '', letter = '', i, b] = NEAR_SIZE.exec(text) ?? []
+  const number = digits.replace(',', '.')
+  const prefix = letter.toUpperCase()
+  const decimal = `${number}${prefix === 'K' ? 'k' : prefix}B`
+  const binary = `${number}${prefix}iB`
+  const meant = i ? [binary] : b ? [decimal] : [decimal, binary]
+  return meant.filter((size) => size !== text && parseSize(size) !== undefined)
+}
+
 /** Bytes with the largest unit that divides them: 67108864 → `64MiB`. */
 export function formatSize(bytes: number): string {
   const unit = (['TiB', 'GiB', 'MiB', 'KiB'] as const).find((name) => bytes % MULTIPLES[name] === 0) ?? 'B'

@@ -18,7 +18,8 @@ export function timeHint(value: string | number): string {
     const [, year, , month, day, hour = '00', minute = '00', second = '00', fraction, utc, offset, minutes = '00'] =
       parts
     const date = `${year}-${month}-${day}`
-    if (!isDate(date)) return ''
+    // With a time of day, the problem itself says so.
+    if (!isDate(date)) return parts[5] === undefined ? ' There is no such date.' : ''
     const zone = offset === undefined ? 'Z' : `${offset}:${minutes}`
     const time = `${date}T${hour}:${minute}:${second}${fraction === undefined ? '' : `.${fraction}`}${zone}`
     if (time === text.toUpperCase()) return ''

@@ -21,7 +21,7 @@ export default fp(
 
     app.decorate('onClientError', (error: ParseError, socket) => {
       if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) return void socket.destroy()
-      refuse(socket, toParseProblem(error), undefined, originOf(error))
+      refuse(socket, toParseProblem(error), undefined, app.corsHeaders && originOf(error))
     })
     // Without a listener, Node.js closes the connection without a response.
     app.server.on('connect', ({ socket }: IncomingMessage) => {

@@ -8,7 +8,7 @@ import { timeHint } from '../lib/time-hint.ts'
 import { sqlstateOf } from '../postgres/sqlstate.ts'
 import { DEFAULT_LIMIT, type ListQuery, MAX_LIMIT } from '../schemas/list.ts'
 import { readJsonpath } from './jsonpath.ts'
-import { refuseParameter } from './refuse-parameter.ts'
+import { invalidParameter, refuseParameter } from './refuse-parameter.ts'
 
 /** Reads the filter, and checks what the schema of the query cannot check. @throws Problem invalid_query */
 export function readFilter(query: ListQuery, key: Key): RecordFilter {
@@ -37,7 +37,11 @@ export function readLimit(limit = DEFAULT_LIMIT): number {
 export function readCursor(cursor: string | undefined): Position | undefined {
   if (cursor === undefined) return undefined
   if (cursor === 'null' || cursor === 'undefined')
-    refuseParameter('cursor', `is ${cursor}: the last page has no next. Omit it on the first page`, 'invalid_cursor')
+    refuseParameter(
+      'cursor',
+      `is ${cursor}: the last page has no next page. To read the first page, omit cursor`,
+      'invalid_cursor',
+    )
   return (
     decodeCursor(cursor) ??
     refuseParameter(
@@ -65,8 +69,8 @@ function time(name: string, value: string | undefined): string | undefined {
 function json(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const walk = walkAtOnce(value)
-  const fault = jsonFault(walk, value, 'value')
-  if (fault !== undefined) refuseParameter(name, `is not JSON: ${fault.detail.replace('The value is not JSON: ', '')}`)
+  const fault = jsonFault(walk, value, { parameter: name })
+  if (fault !== undefined) throw invalidParameter(name, fault.detail)
   if (walk.deepest > MAX_DEPTH)
     refuseParameter(name, `is nested more than ${MAX_DEPTH} levels deep, which is deeper than any record can be`)
   if (walk.unstorable !== undefined)

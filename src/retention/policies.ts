@@ -3,7 +3,7 @@ import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
 import type { Selection } from '../data/deletable.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
 import { nearest } from '../lib/nearest.ts'
-import { parseSize } from '../lib/size.ts'
+import { nearSizes, parseSize } from '../lib/size.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
 
@@ -33,8 +33,8 @@ export function parsePolicies(text: string, name: string): Policy[] {
 }
 
 function parseJson(text: string, name: string): unknown {
-  const fault = jsonFault(walkAtOnce(text), text, 'value')
-  if (fault !== undefined) throw new Error(fault.detail.replace('The value', name).replace(/\.$/, ''))
+  const fault = jsonFault(walkAtOnce(text), text, { file: name })
+  if (fault !== undefined) throw new Error(fault.detail.replace(/\.$/, ''))
   return JSON.parse(text)
 }
 
@@ -74,7 +74,9 @@ function describe(errors: ValueError[]): string[] {
       return `${here} is unknown: a policy has ${FIELDS.join(', ')}${question(path)}`
     const allowed =
       schema.title ?? FORMATS[schema.format as TextFormat]?.says ?? (path === '' ? 'an array of policies' : 'an object')
-    return `${here} is ${JSON.stringify(value)}, but must be ${allowed}`
+    const sizes = path.endsWith('/maxBytes') ? nearSizes(String(value)) : []
+    const instead = sizes.length === 0 ? '' : `: use ${sizes.join(' or ')}`
+    return `${here} is ${JSON.stringify(value)}, but must be ${allowed}${instead}`
   })
 }
 

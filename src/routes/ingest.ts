@@ -27,6 +27,13 @@ const routes: FastifyPluginAsync = async (app) => {
     maxBatchBytes: config.MAX_BATCH_BYTES,
     maxBatchRecords: config.MAX_BATCH_RECORDS,
   }
+  const batchLimits = { ...limits, advice: TOO_LARGE }
+  // In binary mode, the body is the data of one record.
+  const recordLimits = {
+    ...limits,
+    maxBatchBytes: limits.maxRecordBytes,
+    advice: { ...TOO_LARGE, batch: TOO_LARGE.record },
+  }
   const totals = app.recordCounts
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
@@ -56,16 +63,10 @@ const routes: FastifyPluginAsync = async (app) => {
     // The memory of the response is reserved together with that of the records: after the commit, the request cannot be refused.
     let held = 0
     const { format, encoding } = request
-    // In binary mode, the body is the data of one record.
-    const isRecord = format === 'binary'
-    const maxBatchBytes = isRecord ? limits.maxRecordBytes : limits.maxBatchBytes
-    const advice = { ...TOO_LARGE, ...(isRecord ? { batch: TOO_LARGE.record } : {}) }
+    const bodyLimits = format === 'binary' ? recordLimits : batchLimits
     try {
       // No variable holds the body, so it can be collected while the records wait.
-      const batch = await readContent(
-        request,
-        await receiveBody(request, reply, encoding, { ...limits, maxBatchBytes, advice }, reserve),
-      )
+      const batch = await readContent(request, await receiveBody(request, reply, encoding, bodyLimits, reserve))
       bytes = batch.bytes
       const admit: IngestRequest['admit'] = (records) => {
         const needed = batch.textBytes + recordsBytes(records)
@@ -150,9 +151,9 @@ export default routes
 /** What to do about a body that is too large. */
 const TOO_LARGE = {
   batch:
-    'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit in total. The setting for other bodies is MAX_BATCH_BYTES.',
+    'Split it, or send one record per line with Content-Type: application/x-ndjson, which has no limit in total. The limit of other bodies is the setting MAX_BATCH_BYTES.',
   record:
-    'It is a single record, for which the setting is MAX_RECORD_BYTES. Keep large content elsewhere, and its URL in data.',
+    'It is a single record, whose limit is the setting MAX_RECORD_BYTES. Keep large content elsewhere, and its URL in data.',
 }
 
 const METHODS = ['GET', 'HEAD', 'OPTIONS', 'POST']

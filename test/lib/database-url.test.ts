@@ -83,3 +83,36 @@ t.test('what else cannot work is refused with a reason', async (t) => {
     t.equal(refusalOf(`postgres://db/sluice?${query}`), 'no error')
   }
 })
+
+t.test('a value that is no URL of PostgreSQL gets the advice that fits, and is not shown', async (t) => {
+  for (const [value, advice] of [
+    ['postgres://u:hush@[::1/db', 'A ] is missing after the IPv6 address'],
+    ['postgres://u:hush@::1:5432/db', 'An IPv6 address is written in brackets, such as [::1]:5432'],
+    ['postgres://u:hush@d<b/db', 'The host has a character that no host has'],
+    ['postgres://u:hush@db:x/db', 'The port must be a number up to 65535'],
+    ['"postgres://u:hush@db/x"', 'Remove the quotes around it'],
+    [' postgres://u:hush@db/x', 'Remove the white space at its beginning'],
+    [
+      'jdbc:postgresql://db/x?password=hush',
+      'Remove jdbc: at its beginning, and write the user and the password before the host',
+    ],
+    ['postgresql+psycopg2://u:hush@db/x', 'Remove the plus sign and the name of the driver from its scheme'],
+    ['DATABASE_URL=postgres://u:hush@db/x', 'Remove the name of the setting from its value'],
+    ['psql postgres://u:hush@db/x', 'Remove psql at its beginning'],
+    ['host=db password=hush', 'Write host, user and dbname as a URL'],
+    [`\${DATABASE_URL}`, 'It is a variable that nothing replaced'],
+    ['mysql://u:hush@db/x', 'Sluice needs PostgreSQL'],
+    ['POSTGRES://u:hush@db/x', 'Write its scheme in lower case, with two slashes after the colon'],
+    ['postgres:u:hush@db/x', 'Write its scheme in lower case, with two slashes after the colon'],
+    ['u:hush@db/x', 'Write postgres:// at its beginning'],
+    ['db:5432/x', 'Write postgres:// at its beginning'],
+  ] as const) {
+    const message = refusalOf(value)
+    t.equal(
+      message,
+      `DATABASE_URL is a value that is not shown here, but must be a URL like postgres://user:password@host:5432/database. ${advice}`,
+      value,
+    )
+    t.notMatch(message, 'hush', value)
+  }
+})

@@ -1,5 +1,8 @@
+import { once } from 'node:events'
 import { chmod, mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
+import { connect } from 'node:tls'
 import t from 'tap'
 import { explain } from '../../src/lib/explain.ts'
 
@@ -34,4 +37,20 @@ t.test('other errors, such as those of connections, get no such advice', (t) => 
   const socket = Object.assign(new Error('permission denied'), { code: 'EACCES' })
   t.equal(explain(socket), 'permission denied')
   t.end()
+})
+
+t.test('of an error of OpenSSL, only the reason is shown', async (t) => {
+  const server = createServer((socket) =>
+    socket.on('error', () => {}).once('data', () => socket.end('HTTP/1.1 400 Bad\r\n\r\n')),
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const [error] = await once(connect((server.address() as AddressInfo).port, '127.0.0.1'), 'error').catch((error) => [
+    error,
+  ])
+  t.equal(
+    explain(new Error('no connection', { cause: error })),
+    'no connection: wrong version number (OpenSSL, SSL routines)',
+  )
 })

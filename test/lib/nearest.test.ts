@@ -15,13 +15,20 @@ t.test('the nearest name ignores case and separators, and allows one wrong lette
     ['ID', 'id'],
     ['since', 'timeFrom'],
     ['SINCE', 'timeFrom'],
+    // An alias for a name that is not known is ignored.
+    ['query', undefined],
+    ['ids', undefined],
     ['constructor', undefined],
     ['x', undefined],
     ['', undefined],
     ['subject', undefined],
     ['limit'.repeat(100_000), undefined],
   ] as const)
-    t.equal(nearest(given, KNOWN, { since: 'timeFrom' }), expected, given.slice(0, 20))
+    t.equal(
+      nearest(given, KNOWN, { since: 'timeFrom', ids: 'jsonpath', query: 'jsonpath' }),
+      expected,
+      given.slice(0, 20),
+    )
   t.equal(didYouMean('limt', KNOWN), ' Did you mean limit?')
   t.equal(didYouMean('xyzzy', KNOWN), '')
   t.end()

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { characterName, quoted } from '../../src/lib/quoted.ts'
+import { characterAt, characterName, quoted } from '../../src/lib/quoted.ts'
 
 t.test('a quoted text is one short line without anything that a terminal interprets', (t) => {
   for (const [text, expected] of [
@@ -27,5 +27,16 @@ t.test('a character is named by what can be seen, or by its number', (t) => {
     ['"', "'\"' (U+0022)"],
   ] as const)
     t.equal(characterName(character), expected)
+  t.end()
+})
+
+t.test('the number of a character counts characters, not UTF-16 units', (t) => {
+  for (const [text, index, expected] of [
+    [' ', 0, 'Character 1 is a space'],
+    ['\u{1f980}\u00e9\n', 3, 'Character 3 is a line break'],
+    ['a\u{1f980}b', 1, 'Character 2 is "\u{1f980}" (U+1F980)'],
+    ['\ud83ea\udd80', 2, 'Character 3 is U+DD80'],
+  ] as const)
+    t.equal(characterAt(text, index), expected)
   t.end()
 })

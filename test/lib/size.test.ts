@@ -1,5 +1,5 @@
 import t from 'tap'
-import { formatSize, parseSize } from '../../src/lib/size.ts'
+import { formatSize, nearSizes, parseSize } from '../../src/lib/size.ts'
 
 t.test('a size is a number and a unit', async (t) => {
   for (const [text, bytes] of [
@@ -27,4 +27,21 @@ t.test('a number of bytes is written with the largest unit that divides it', asy
     [1, '1B'],
   ] as const)
     t.equal(formatSize(bytes), text)
+})
+
+t.test('a size with another unit, or written in another way, is near to one or two', async (t) => {
+  for (const [text, sizes] of [
+    ['1mb', ['1MB']],
+    ['10Gi', ['10GiB']],
+    ['10gib', ['10GiB']],
+    ['64KB', ['64kB']],
+    ['64k', ['64kB', '64KiB']],
+    ['1,5 GB', ['1.5GB']],
+    ['2 megabytes', []],
+    ['0.5GB', []],
+    ['12', []],
+    ['1MB', []],
+    ['', []],
+  ] as const)
+    t.strictSame(nearSizes(text), sizes, text)
 })

@@ -46,11 +46,20 @@ t.test('text that is not JSON is refused with the line and column', async (t) =>
 
 t.test('what people write in JSON by hand is named', async (t) => {
   for (const [text, hint] of [
-    ['[{"maxAge": "1d"},]', /The comma before it is one too many$/],
-    ['[ // old clicks\n]', /JSON has no comments$/],
+    ['[{"maxAge": "1d"},]', /Remove the comma before it$/],
+    ['[ // old clicks\n]', /JSON has no comments: remove it$/],
     ['maxAge: 1d', /It looks like YAML\. Convert it to JSON$/],
   ] as const)
     t.throws(() => parsePolicies(text, 'p.json'), { message: hint }, text)
+})
+
+t.test('a size in another form is refused with the size that was probably meant', async (t) => {
+  for (const [maxBytes, meant] of [
+    ['500mb', '500MB'],
+    ['10Gi', '10GiB'],
+    ['64M', '64MB or 64MiB'],
+  ] as const)
+    t.throws(() => parsePolicies(JSON.stringify([{ maxBytes }]), 'p.json'), { message: new RegExp(`: use ${meant}$`) })
 })
 
 // Nothing is guessed, because a wrong guess deletes records that cannot be restored.

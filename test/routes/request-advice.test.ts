@@ -82,6 +82,8 @@ const QUERIES: [query: string, pointer: string, advice: RegExp, code?: ProblemCo
   ['page_size=5', 'page_size', /Did you mean limit\?/],
   ['offset=5', 'offset', /Did you mean cursor\?/],
   ['sort=asc', 'sort', /Did you mean order\?/],
+  ['select=a', 'select', /Did you mean fields\?/],
+  ['q=a', 'q', /Did you mean jsonpath\?/],
   ['xyzzy=1', 'xyzzy', /does not exist\. The parameters are/],
   ['%1B%5B2J=1', '\u001b[2J', /"\\u001b\[2J" does not exist/],
   ['limit=0', 'limit', /whole number from 1 to 1000\. It is "0"/],
@@ -95,17 +97,39 @@ const QUERIES: [query: string, pointer: string, advice: RegExp, code?: ProblemCo
   ['count=yes', 'count', /true or false\. It is "yes"/],
   ['type=a&type=b', 'type', /occurs 2 times, but may occur only once/],
   ['source=', 'source', /source is empty\. Give it a value, or omit it/],
-  ['cursor=null', 'cursor', /the last page has no next\. Omit it/, 'invalid_cursor'],
+  ['cursor=null', 'cursor', /the last page has no next page\. To read the first page, omit cursor/, 'invalid_cursor'],
   ['cursor=abc', 'cursor', /Use the value of next/, 'invalid_cursor'],
   ['timeFrom=2026-01-31', 'timeFrom', /write 2026-01-31T00:00:00Z/],
   ['timeFrom=1735689600', 'timeFrom', /it is 2025-01-01T00:00:00Z/],
   ['timeFrom=2026-01-31T12:00:00', 'timeFrom', /no UTC offset: if it is in UTC, write 2026-01-31T12:00:00Z/],
   ['timeFrom=2026-01-31T12:00:00+01:00', 'timeFrom', /\+ must be written as %2B/],
-  ['data={total:5}', 'data', /name needs double quotes/],
+  [
+    'data={total:5}',
+    'data',
+    /^data is not JSON: the error .* name needs double quotes\. Encode .*curl -G --data-urlencode/,
+  ],
+  ["data={'total':5}", 'data', /not single ones\. Encode the parameter: curl -G/],
+  ['data="total":5', 'data', /with its quotes, .*with its braces\. Encode the parameter: curl -G/],
+  ['data={"total":5', 'data', /too early\. A quote or a bracket is not closed\. Encode/],
+  ...['shop', "'shop'", 'a,b,c', '@file.json', 'a=1'].map((text): (typeof QUERIES)[number] => [
+    `data=${text}`,
+    'data',
+    /with its quotes, such as "shop".*\. Encode the parameter: (?!.*FILE)/,
+  ]),
   ['jsonpath=total', 'jsonpath', /write a path, such as \$\.total/],
   ['fields=total', 'fields', /data\.total/],
   ['fields=Source', 'fields', /Did you mean source\?/],
 ]
+
+t.test('a date that does not exist is called so once', async (t) => {
+  for (const [time, said] of [
+    ['2026-02-30', 'must be an RFC 3339 time such as 2026-01-31T12:00:00Z. There is no such date.'],
+    ['2026-02-30T12:00:00Z', 'has a date that does not exist.'],
+  ] as const) {
+    const { json } = await call({ url: `/v1/records?timeFrom=${time}`, headers: bearer(key) })
+    t.equal(json.detail, `timeFrom ${said}`)
+  }
+})
 
 t.test('a refusal of a query names the parameter, what is allowed, and the nearest name', async (t) => {
   for (const [query, pointer, advice, code = 'invalid_query'] of QUERIES) {

@@ -61,8 +61,11 @@ export function throwFault(fault: JsonFault | undefined): void {
   if (fault !== undefined) throw new Problem(fault.code, fault.detail)
 }
 
-/** What a text is: the number of a line in its stream, a whole body, a record of a file whose line is said elsewhere, or another value. */
-type Place = number | 'body' | 'record' | 'value'
+/**
+ * What a text is: the number of a line in its stream, a whole body, a record of a file (whose line is
+ * said elsewhere), a file, or a parameter of a query. The names of the last two are for messages.
+ */
+type Place = number | 'body' | 'record' | { file: string } | { parameter: string }
 
 export const jsonFault = (walk: JsonWalk, text: string, place: Place = 'body'): JsonFault | undefined =>
   faultInside(walk, text, place) ?? faultAfter(walk.end, text, place)
@@ -71,14 +74,14 @@ export const jsonFault = (walk: JsonWalk, text: string, place: Place = 'body'): 
 export function faultInside(walk: JsonWalk, text: string, place: Place = 'body'): JsonFault | undefined {
   if (walk.fault !== undefined) return notJson(text, walk.fault, place)
   if (walk.deepest <= MAX_DEPTH_WALKED) return undefined
-  return { code: 'too_deep', detail: `The ${nameOf(place)} is nested more than ${MAX_DEPTH_WALKED} levels deep.` }
+  return { code: 'too_deep', detail: `${subjectOf(place)} is nested more than ${MAX_DEPTH_WALKED} levels deep.` }
 }
 
 /** The fault if anything other than white space follows the value. */
 export function faultAfter(end: number, text: string, place: Place = 'body'): JsonFault | undefined {
   const next = skipSpace(text, end)
   if (next === text.length) return undefined
-  const { second, after } = ADVICE[nameOf(place)]
+  const { second, after } = ADVICE[kindOf(place)]
   return notJson(text, next, place, /[{[]/.test(text.charAt(next)) ? second : after)
 }
 
@@ -87,26 +90,42 @@ export function faultAfter(end: number, text: string, place: Place = 'body'): Js
  * @param hint what is wrong there, if it is known
  */
 export function notJson(text: string, index: number, place: Place = 'body', hint?: string): JsonFault {
-  const name = nameOf(place)
-  const { start, end } = ADVICE[name]
+  const { start, end, quotes } = ADVICE[kindOf(place)]
   const isEnd = index >= text.length
   const where = isEnd
     ? 'it ends too early'
     : `the error is at ${place === 'record' ? `character ${index + 1} of it` : lineAndColumn(text, index, place)}`
   // In UTF-16, every second byte is zero.
   const isAlmostJson = /^\s*[[{](?!\0)/.test(text)
-  const advice = isAlmostJson ? (hint ?? (isEnd ? end : syntaxHint(text, index))) : (textHint(text) ?? start)
+  const advice = isAlmostJson
+    ? (hint ?? (isEnd ? end : syntaxHint(text, index, quotes)))
+    : (formatOf(text, place) ?? start)
   return {
     code: 'invalid_json',
-    detail: `The ${name} is not JSON: ${where}.${advice === undefined ? '' : ` ${advice}.`}`,
+    detail: `${subjectOf(place)} is not JSON: ${where}.${advice === undefined ? '' : ` ${advice}.`}`,
   }
 }
 
-const nameOf = (place: Place) => (typeof place === 'number' ? 'line' : place)
+function kindOf(place: Place): keyof typeof ADVICE {
+  if (typeof place === 'number') return 'line'
+  return typeof place === 'string' ? place : 'file' in place ? 'file' : 'parameter'
+}
+
+function subjectOf(place: Place): string {
+  if (typeof place !== 'object') return `The ${kindOf(place)}`
+  return 'file' in place ? place.file : place.parameter
+}
+
+/** A parameter or one record is too short to be a file, and what to do about a body would mislead. */
+const formatOf = (text: string, place: Place) =>
+  ['parameter', 'record'].includes(kindOf(place)) ? undefined : textHint(text)
+
+const SHELLS = 'In cmd.exe and PowerShell, quotes are often lost: send a file (curl --data-binary @FILE)'
+const ENCODE = 'Encode the parameter: curl -G --data-urlencode \'data={"total":12.5}\''
 
 /**
- * What to do, by place: if the text does not begin like JSON, if it ends too early, if another object or array follows, and if
- * something else follows.
+ * What to do, by place: if the text does not begin like JSON, if it ends too early, if another object or array follows, if
+ * something else follows, and if quotes are missing.
  */
 const ADVICE = {
   body: {
@@ -115,6 +134,7 @@ const ADVICE = {
     second:
       'Another value begins there. Send one record per line with Content-Type: application/x-ndjson (a file with curl --data-binary, because -d removes its line breaks), or send an array',
     after: 'Nothing may follow the end of the value',
+    quotes: SHELLS,
   },
   line: {
     start: 'Each line must be a JSON object, such as {"source":"shop","type":"order.placed"}',
@@ -122,18 +142,29 @@ const ADVICE = {
     second:
       'Another value begins there. Each record needs its own line (send a file with curl --data-binary, because -d removes its line breaks)',
     after: 'Nothing may follow the record, not even a comma',
+    quotes: SHELLS,
   },
   record: {
     start: 'A record must be a JSON object, such as {"number":7,"total":12.5}',
     end: 'A quote or a bracket is not closed. If a record or an array takes several lines, use --format json',
     second: 'Another value begins there. Begin a line for each record, or use --format json',
     after: 'Nothing may follow the end of the record, not even a comma',
+    quotes: undefined,
   },
-  value: {
-    start: 'Text needs double quotes, such as "shop"; an object is such as {"total":12.5}',
+  file: {
+    start: 'JSON begins with { or [',
     end: 'A quote or a bracket is not closed',
     second: 'Nothing may follow the end of the value',
     after: 'Nothing may follow the end of the value',
+    quotes: undefined,
+  },
+  // curl removes braces from a URL: {"a":1} arrives as "a":1.
+  parameter: {
+    start: `Write text with its quotes, such as "shop", and an object with its braces. ${ENCODE}`,
+    end: `A quote or a bracket is not closed. ${ENCODE}`,
+    second: `Nothing may follow the end of the value. ${ENCODE}`,
+    after: `Nothing may follow the end of the value. ${ENCODE}`,
+    quotes: ENCODE,
   },
 }
 

@@ -19,9 +19,15 @@ const MAX_METHOD_LENGTH = 32
 /** The content type of a TLS handshake, and the major version of its record (RFC 8446, section 5.1). */
 const TLS = Buffer.of(0x16, 0x03)
 
+const ORIGIN = '\norigin:'
+
 /** The header Origin, if it is in the bytes that were read: a page should be able to read that its URL is too long. */
-export const originOf = ({ rawPacket }: ParseError): string | undefined =>
-  /^origin:[ \t]*(\S*)[ \t]*\r$/im.exec(rawPacket?.toString('latin1') ?? '')?.[1]
+export function originOf({ rawPacket }: ParseError): string | undefined {
+  const text = rawPacket?.toString('latin1') ?? ''
+  const start = text.toLowerCase().indexOf(ORIGIN)
+  const end = text.indexOf('\r', start)
+  return start === -1 || end === -1 ? undefined : text.slice(start + ORIGIN.length, end).trim()
+}
 
 /** Translates an error of Node's HTTP parser into a problem. */
 export function toParseProblem(error: ParseError): Problem {

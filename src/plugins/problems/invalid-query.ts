@@ -1,5 +1,5 @@
 import type { FastifyError } from 'fastify'
-import { nearest } from '../../lib/nearest.ts'
+import { didYouMean, nearest } from '../../lib/nearest.ts'
 import { quoted } from '../../lib/quoted.ts'
 import { type Fault, Problem } from '../../problems.ts'
 
@@ -73,9 +73,7 @@ function describe(name: string, error: ValidationError, choices: unknown[]): str
   if (keyword === 'anyOf') {
     const known = choices.map(String)
     const meant = nearest(String(data), known, ALIASES)
-    const instead = known.includes(meant ?? '')
-      ? `Write ${meant} for ${quoted(String(data))}`
-      : `It is ${quoted(String(data))}`
+    const instead = meant === undefined ? `It is ${quoted(String(data))}` : `Write ${meant} for ${quoted(String(data))}`
     return `${name} must be one of ${known.join(', ')}. ${instead}.`
   }
   const { type, minimum, maximum } = parentSchema
@@ -86,8 +84,7 @@ function describe(name: string, error: ValidationError, choices: unknown[]): str
 }
 
 function unknownParameter(name: string, known: string[]): string {
-  const meant = nearest(name, known, ALIASES)
-  const question = meant !== undefined && known.includes(meant) ? ` Did you mean ${meant}?` : ''
+  const question = didYouMean(name, known, ALIASES)
   const shown = /^[\w.-]{1,60}$/.test(name) ? name : quoted(name)
   return `The parameter ${shown} does not exist.${question} The parameters are ${known.join(', ')}.`
 }

@@ -78,7 +78,7 @@ t.test('an object that is a record, or is not alone, may contain arrays of objec
 t.test('a file without any object that can be read is refused, with what is wrong with the first one', async (t) => {
   const broken = 'its first object cannot be read. The record is not JSON: the error is at character'
   for (const [text, message, isLines] of [
-    ['{"a":1,}', `${broken} 8 of it. The comma before it is one too many.`],
+    ['{"a":1,}', `${broken} 8 of it. Remove the comma before it.`],
     ['[{"a":NaN}]', `${broken} 6 of it. JSON has no NaN: use null, or leave the member out.`],
     ['{"a":1}{"a":2}', `${broken} 8 of it. Another value begins there. Begin a line for each record, or use --format json.`, true],
     ['{"a":1},\n', `${broken} 8 of it. Nothing may follow the end of the record, not even a comma.`, true],

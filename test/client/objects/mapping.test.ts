@@ -98,7 +98,7 @@ t.test('an object that does not fit is refused alone, with what is wrong', async
     ['[1]', 'It is not a JSON object.'],
     [
       '{"n":01}',
-      'The record is not JSON: the error is at character 7 of it. A number has no leading zeros: without them, or in double quotes.',
+      'The record is not JSON: the error is at character 7 of it. A number has no leading zeros: remove them, or write it in double quotes.',
     ],
     [
       '{"n":1} x',

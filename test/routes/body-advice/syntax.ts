@@ -1,4 +1,4 @@
-import { type Case, LINES, record } from './case.ts'
+import { type Case, LINES, RECORD, record } from './case.ts'
 
 /** JSON that is nearly right. */
 export const SYNTAX: Case[] = [
@@ -8,7 +8,7 @@ export const SYNTAX: Case[] = [
   ['Python', record('"data":[None]'), {}, 'invalid_json', undefined, /it is null/],
   ['True', record('"data":True'), {}, 'invalid_json', undefined, /it is true, in lower case/],
   ['a comment', '{ // x\n}', {}, 'invalid_json', undefined, /no comments/],
-  ['a comma at the end', '{"a":1,}', {}, 'invalid_json', undefined, /comma before it is one too many/],
+  ['a comma at the end', '{"a":1,}', {}, 'invalid_json', undefined, /Remove the comma before it/],
   [
     'single quotes',
     "{'source':'s'}",
@@ -37,6 +37,13 @@ export const SYNTAX: Case[] = [
   ['plain text as a line', 'hello', LINES, 'rejected', undefined, /Each line must be a JSON object, such as/],
   ['a comma between lines', `${record('"id":"1"')},`, LINES, 'rejected', undefined, /not even a comma/],
   ['quotes of cmd.exe', "'{}'", {}, 'invalid_json', undefined, /cmd\.exe does not remove them.*--data-binary @FILE/],
+  ...['$(cat record.json)', `\${BODY}`, '$BODY', '`cat record.json`', '%BODY%'].map(
+    (text): Case => [text, text, {}, 'invalid_json', undefined, /shell did not replace.*within double quotes/],
+  ),
+  ['JSONP', 'callback({"a":1})', {}, 'invalid_json', undefined, /only the JSON within the parentheses/],
+  ['base64', btoa(RECORD), {}, 'invalid_json', undefined, /looks like base64\. Decode it/],
+  ['base64 without padding', btoa(`${RECORD}  `), LINES, 'rejected', undefined, /looks like base64\. Decode it/],
+  ['a word', 'internationalization', {}, 'invalid_json', undefined, /JSON begins with/],
   ['an empty variable', 'undefined', {}, 'invalid_json', undefined, /empty variable/],
   ['null', 'null', {}, 'wrong_type', undefined, /empty variable/],
   ['percent-encoding', '%7B%22a%22%3A1%7D', {}, 'invalid_json', undefined, /without encoding/],
