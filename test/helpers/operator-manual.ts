@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -7,13 +7,23 @@ export const repository = fileURLToPath(new URL('../..', import.meta.url)).slice
 /** The manual for operators without Kubernetes. Tests run its files and commands. */
 export const manual = await readFile(join(repository, 'scripts/without-kubernetes.md'), 'utf8')
 
-/** The configuration files of the manual, by path: the first path in the paragraph before a block. */
-const files = new Map(
-  [...manual.matchAll(/^((?:[^\n]+\n)+)\n```(?!sh\n|sql\n)\w+\n(.*?)^```$/gms)].map(([, paragraph = '', text = '']) => [
-    /`(\/(?:etc|usr\/local)\/[^`]+)`/.exec(paragraph)?.[1] ?? '',
-    text,
-  ]),
+const LINUX = join(repository, 'scripts/linux')
+
+/** Short files that the manual shows, by path: the first path in the paragraph before a block. */
+const shown = [...manual.matchAll(/^((?:[^\n]+\n)+)\n```(?!sh\n|sql\n)\w+\n(.*?)^```$/gms)].map(
+  ([, paragraph = '', text = '']) => [/`(\/(?:etc|usr\/local)\/[^`]+)`/.exec(paragraph)?.[1] ?? '', text] as const,
 )
+
+/** The files that the manual says to copy. */
+const copied = (await readdir(LINUX, { recursive: true, withFileTypes: true }))
+  .filter((entry) => entry.isFile())
+  .map(({ parentPath, name }) => join(parentPath, name))
+
+/** All configuration files, by their path on the server. */
+const files = new Map([
+  ...shown,
+  ...(await Promise.all(copied.map(async (path) => [path.slice(LINUX.length), await readFile(path, 'utf8')] as const))),
+])
 
 /** The blocks of shell commands below a heading. */
 export function commands(heading: string): string[] {
@@ -33,10 +43,10 @@ export function adapt(text: string, replacements: Record<string, string>): strin
   return adapted
 }
 
-/** A configuration file of the manual. */
+/** A configuration file. */
 export function file(path: string): string {
   const text = files.get(path)
-  if (text === undefined) throw new Error(`the manual has no file ${path}`)
+  if (text === undefined) throw new Error(`neither the manual nor scripts/linux has ${path}`)
   return text
 }
 

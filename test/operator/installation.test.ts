@@ -121,7 +121,7 @@ const parseLines = (text: string) =>
 t.test('an upgrade stops at the first step that fails', { skip }, async (t) => {
   for (const [failing, calls] of [
     ['node', []],
-    ['curl', ['restart sluice-api@3000']],
+    ['curl', ['daemon-reload', 'restart sluice-api@3000']],
   ] as const) {
     const folder = join(root, failing)
     const link = join(folder, 'sluice')
@@ -129,7 +129,11 @@ t.test('an upgrade stops at the first step that fails', { skip }, async (t) => {
     await symlink(join(folder, 'old'), link)
     await put(join(folder, 'new/node_modules/node/bin/node'), `#!/bin/sh\nexit ${failing === 'node' ? 1 : 0}\n`)
     await chmod(join(folder, 'new/node_modules/node/bin/node'), 0o755)
+    const unit = 'scripts/linux/etc/systemd/system/x.service'
+    await put(join(folder, 'new', unit), '')
     const block = adapt(commands('Upgrade')[0] as string, {
+      '/opt/sluice/scripts': `${link}/scripts`,
+      ' /etc/\n': ` ${folder}/\n`,
       '/opt/sluice-0.2.0': join(folder, 'new'),
       '/opt/sluice\n': `${link}\n`,
       '    curl ': failing === 'curl' ? '    false ' : '    true ',

@@ -54,6 +54,9 @@ t.test(
     t.teardown(() => rm(folder, { recursive: true }))
     await put(join(folder, 'owner.env'), `DATABASE_URL='${ownerUrl}'\n`)
     const block = adapt(commands('Upgrade')[0] as string, {
+      '/opt/sluice/scripts': `${repository}/scripts`,
+      ' /etc/\n': ` ${folder}/\n`,
+      'systemctl daemon-reload': 'true',
       '/opt/sluice-0.2.0': repository,
       '/opt/sluice\n': `${folder}/sluice\n`,
       '/etc/sluice/': `${folder}/`,
