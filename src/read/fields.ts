@@ -1,6 +1,7 @@
 import type { PartColumn, Parts } from '../data/record-parts.ts'
 import { nearest } from '../lib/nearest.ts'
 import { quoted } from '../lib/quoted.ts'
+import { CSV_COLUMNS } from '../schemas/csv.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 
 export const MAX_FIELDS = 100
@@ -8,21 +9,7 @@ export const MAX_FIELDS = 100
 export const MAX_FIELDS_LENGTH = 4096
 
 /** The members of a record, as they are called in CSV. */
-const ROOTS = [
-  'specversion',
-  'source',
-  'id',
-  'type',
-  'time',
-  'subject',
-  'dataschema',
-  'datacontenttype',
-  'extensions',
-  'data',
-  'data_base64',
-  'receivedAt',
-  'cursor',
-] as const
+const ROOTS = ['specversion', ...CSV_COLUMNS] as const
 
 /** One field of a response: a member of the record, or a value within its data or its extension attributes. */
 export interface Field {

@@ -12,4 +12,4 @@ export const CSV_COLUMNS = [
   'data_base64',
   'receivedAt',
   'cursor',
-]
+] as const

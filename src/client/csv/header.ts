@@ -135,7 +135,8 @@ const isData = (name: string) => /^\d{4}-\d\d-\d\d[T ]\d\d:|^[+-]?\d+[.,]\d+$/.t
  */
 export function isExport(names: readonly string[], mapping: Mapping): boolean {
   const special = EXPORT_ONLY.filter((name) => names.includes(name)).length
-  const added = names.filter((name) => !CSV_COLUMNS.includes(name))
+  const columns: readonly string[] = CSV_COLUMNS
+  const added = names.filter((name) => !columns.includes(name))
   if (added.length > 0) {
     if (special < 2) return false
     throw new Error(`it has the columns of an export, and also ${added.map(quoted).join(', ')}. Remove these`)
