@@ -8,7 +8,7 @@ import { MAX_DEPTH } from '../src/lib/json/extent.ts'
 import { MAX_DIGITS_AFTER_POINT, MAX_DIGITS_BEFORE_POINT } from '../src/lib/json/unstorable.ts'
 import { MAX_PREFIX_BYTES } from '../src/lib/source-prefix.ts'
 import { PROBLEMS } from '../src/problems.ts'
-import { MAX_FIELDS, MAX_FIELDS_LENGTH } from '../src/read/fields.ts'
+import { MAX_FIELD_STEPS, MAX_FIELDS, MAX_FIELDS_LENGTH } from '../src/read/fields.ts'
 import { MAX_CONDITIONS, MAX_CONDITIONS_BELOW, MAX_JSONPATH } from '../src/read/jsonpath.ts'
 import { MAX_STEPS } from '../src/read/jsonpath-steps.ts'
 import { MAX_PATTERN, MAX_PATTERN_SIZE } from '../src/read/like-regex.ts'
@@ -39,7 +39,7 @@ const ROWS: Record<string, number[]> = {
   'records on a page': [MAX_LIMIT],
   '`jsonpath`': [MAX_JSONPATH, MAX_CONDITIONS, MAX_CONDITIONS_BELOW, MAX_STEPS],
   'a pattern of `like_regex`': [MAX_PATTERN, MAX_PATTERN_SIZE],
-  '`fields`': [MAX_FIELDS, MAX_FIELDS_LENGTH],
+  '`fields`': [MAX_FIELDS, MAX_FIELDS_LENGTH, MAX_FIELD_STEPS],
   'rejected lines': [MAX_REJECTIONS],
   'an API key': [
     name.maxLength as number,

@@ -7,6 +7,8 @@ import { refuseParameter } from './refuse-parameter.ts'
 export const MAX_FIELDS = 100
 /** In characters. */
 export const MAX_FIELDS_LENGTH = 4096
+/** A record that lacks the field is written as deep as its path. */
+export const MAX_FIELD_STEPS = 32
 
 /** The members of a record, as they are called in CSV. */
 const ROOTS = ['specversion', ...CSV_COLUMNS] as const
@@ -72,6 +74,11 @@ function readField(written: string): Field {
   }
   if (path.length > 0 && root !== 'data' && root !== 'extensions')
     refuseParameter('fields', `contains ${quoted(name)}, but only data and extensions have members`)
+  if (path.length >= MAX_FIELD_STEPS)
+    refuseParameter(
+      'fields',
+      `contains a name of ${path.length + 1} steps, and at most ${MAX_FIELD_STEPS} are possible`,
+    )
   if (path.length > 1 && root === 'extensions')
     refuseParameter('fields', `contains ${quoted(name)}, but extension attributes have no members`)
   return { name, root, path }

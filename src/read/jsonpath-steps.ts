@@ -19,29 +19,37 @@ export interface StepRules {
   isBelow: boolean
   /** In a filter, where paths begin with `@`. */
   inFilter: boolean
+  /** Whether the last step was a method. */
+  isMethod: boolean
   /** Reads a filter, after its question mark. */
   readFilter(): void
+  /** Counts what takes memory for each item. */
+  count(): void
 }
 
 /** Reads a path: `$` or `@`, and its steps. @throws Problem invalid_query */
 export function readSteps(text: JsonpathText, rules: StepRules): void {
-  const { inFilter, isBelow } = rules
+  const { inFilter, isBelow, isMethod } = rules
   const start = text.at
   if (text.match(VARIABLE))
     text.refuse('variables do not exist. Write the value instead, and $.name for a member', start)
   if (!text.take(inFilter ? '@' : '$')) text.refuse(noStart(text, inFilter))
+  rules.isMethod = false
   while (readStep(text, rules));
   rules.isBelow = isBelow
+  rules.isMethod = isMethod
 }
 
 function readStep(text: JsonpathText, rules: StepRules): boolean {
   const start = text.at
+  const isAfterMethod = rules.isMethod
   if (text.take('?')) {
     if (rules.inFilter) text.refuse('a filter cannot contain a filter. Join the conditions with &&', start)
     rules.readFilter()
-  } else if (text.take('[')) readIndex(text)
+  } else if (text.take('[')) readIndex(text, rules)
   else if (text.take('.')) readMember(text, rules, start)
   else return false
+  if (isAfterMethod) text.refuse('nothing may follow .size(), .type() or .number()', start)
   // `[…]` and `.*` can stay at an item, or be reached from each of its ancestors. By names, an item is reached from at most two.
   if (rules.isBelow && text.since(start).match(/^\[|^\.\s*\*(?!\*)/))
     text.refuse('after .**, only names are possible. It also finds the items of arrays', start)
@@ -63,11 +71,15 @@ function readMember(text: JsonpathText, rules: StepRules, start: number): void {
     if (!METHODS.includes(name))
       text.refuse(`.${name}() is not possible. Possible are .size(), .type() and .number()`, start)
     text.expect(')', `write .${name}()`)
+    rules.isMethod = true
+    rules.count()
   }
 }
 
-function readIndex(text: JsonpathText): void {
+function readIndex(text: JsonpathText, rules: StepRules): void {
   if (text.sees('"')) text.refuse('write a member as ."name"')
-  const isRead = text.take('*') || text.takeWord('last') || text.match(INDEX)
+  const isAll = text.take('*')
+  const isRead = isAll || text.takeWord('last') || text.match(INDEX)
   if (!isRead || !text.take(']')) text.refuse('write [0] or another position, [last] or [*]')
+  if (!isAll) rules.count()
 }

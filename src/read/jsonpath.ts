@@ -7,8 +7,8 @@ import { checkPattern } from './like-regex.ts'
 /** In characters, so that everything below is small too. */
 export const MAX_JSONPATH = 1024
 /**
- * Each condition takes PostgreSQL about 80 bytes for each item that it looks at, until the record is done. `.**` looks at an item up
- * to four times.
+ * Each condition, each position in an array and each method takes PostgreSQL about 80 bytes for each item that it looks at, until the
+ * record is done. `.**` looks at an item up to four times.
  */
 export const MAX_CONDITIONS = 4
 export const MAX_CONDITIONS_BELOW = 2
@@ -35,7 +35,15 @@ export function readJsonpath(written: string): Jsonpath {
   const text: JsonpathText = new JsonpathText(written)
   if (written.length > MAX_JSONPATH)
     text.refuse(`at most ${MAX_JSONPATH.toLocaleString('en')} characters are possible`, MAX_JSONPATH)
-  const rules: StepRules = { steps: 0, hasBelow: false, isBelow: false, inFilter: false, readFilter }
+  const rules: StepRules = {
+    steps: 0,
+    hasBelow: false,
+    isBelow: false,
+    inFilter: false,
+    isMethod: false,
+    readFilter,
+    count,
+  }
   let conditions = 0
 
   if (text.takeWord('strict')) text.refuse('strict mode is not possible. Leave the word out', 0)
@@ -43,7 +51,7 @@ export function readJsonpath(written: string): Jsonpath {
   const kind = readAny()
   if (!text.isAtEnd()) text.refuse(notOperator(text))
   if (rules.hasBelow && conditions > MAX_CONDITIONS_BELOW)
-    text.refuse(`with .**, at most ${MAX_CONDITIONS_BELOW} conditions are possible. ${FEWER}`, 0)
+    text.refuse(`with .**, at most ${MAX_CONDITIONS_BELOW} conditions, positions and methods are possible. ${FEWER}`, 0)
   return { kind, text: written }
 
   /** Conditions with || between them, or a path. */
@@ -150,7 +158,8 @@ export function readJsonpath(written: string): Jsonpath {
   }
 
   function count(): void {
-    if (++conditions > MAX_CONDITIONS) text.refuse(`at most ${MAX_CONDITIONS} conditions are possible. ${FEWER}`)
+    if (++conditions > MAX_CONDITIONS)
+      text.refuse(`at most ${MAX_CONDITIONS} conditions, positions and methods are possible. ${FEWER}`)
   }
 
   function refusePath(start: number): never {

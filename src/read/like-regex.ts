@@ -20,6 +20,8 @@ export function checkPattern(pattern: string): string | undefined {
   if (pattern.startsWith('***')) return 'a pattern cannot begin with ***'
   const [plain, escapes] = [pattern.replaceAll(ESCAPE, ''), pattern.match(ESCAPE) ?? []]
   if (/\(\?(?!:)/.test(plain)) return 'a pattern cannot have (?, except (?:…)'
+  // It would take the next character with it, even an opening bracket.
+  if (escapes.some((one) => one === '\\c')) return 'a pattern cannot have \\c. Write a control character as \\x07'
   if (escapes.some((one) => /[1-9]/.test(one))) return 'a pattern cannot have back-references, such as \\1'
   // The size of each open group, then of what is outside, and of the last thing in it, to which a repetition applies.
   const sizes = [0]

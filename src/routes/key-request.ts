@@ -1,6 +1,6 @@
 import { Value, ValueErrorType } from '@sinclair/typebox/value'
 import type { KeyRequest } from '../access/manage-keys.ts'
-import { findRepeatedName } from '../lib/json/elements.ts'
+import { findRepeatedName, parseOutermost } from '../lib/json/elements.ts'
 import { parseJson } from '../lib/json/parse.ts'
 import { pointerToken } from '../lib/json/unstorable.ts'
 import { didYouMean } from '../lib/nearest.ts'
@@ -37,7 +37,7 @@ const EXPECTED: [pointer: RegExp, expected: string][] = [
  * @throws Problem invalid_json, too_deep; invalid_body, with an error for each wrong field
  */
 export function readKeyRequest(text: string): KeyRequest {
-  const body = parseJson(text)
+  const body = parseOutermost(parseJson(text), text)
   const repeated = findRepeatedName(text)
   if (repeated !== undefined) {
     const pointer = `/${pointerToken(repeated)}`.slice(0, MAX_NAME_LENGTH)

@@ -4,7 +4,7 @@ import type { Key } from '../../src/access/key.ts'
 import { FairSemaphore } from '../../src/lib/fair-semaphore.ts'
 import { connect as open } from '../../src/postgres/connect.ts'
 import { CSV as CSV_FORMAT, NDJSON, openExport } from '../../src/read/export.ts'
-import { MAX_FIELDS, MAX_FIELDS_LENGTH } from '../../src/read/fields.ts'
+import { MAX_FIELD_STEPS, MAX_FIELDS, MAX_FIELDS_LENGTH } from '../../src/read/fields.ts'
 import type { Reader } from '../../src/read/reader.ts'
 import { readPage } from '../../src/read/records.ts'
 import { createApp } from '../helpers/app.ts'
@@ -123,6 +123,7 @@ t.test('what is not a field, or is one twice, is refused, and the message says w
     ['data."\\u0000"', /no record can contain/],
     ['data.*', /write the name of each member\. A member called \* is written "\*"/],
     [`${many},id`, /at most 100 names\. It has 101/],
+    [`data${'.a'.repeat(MAX_FIELD_STEPS)}`, /a name of 33 steps, and at most 32/],
     [`data.${'x'.repeat(MAX_FIELDS_LENGTH)}`, /at most 4,096 characters\. It has 4,101/],
     // These once let one response be many times as large as its records.
     ['id,time,id', /contains id twice/],

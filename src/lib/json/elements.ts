@@ -70,6 +70,23 @@ export function outlineElement(text: string, start: number, walk: JsonWalk): Ele
   return { value: text.charAt(start) === '{' ? Object.fromEntries(members) : null, extent, unusual }
 }
 
+/**
+ * The value of a short JSON text that `parsed` was parsed from, with the right names of its members: V8 may have read names with escapes
+ * wrongly (nodejs/node#63785). Names further inside are not checked.
+ */
+export function parseOutermost(parsed: unknown, text: string): unknown {
+  if (!Object.keys(parsed ?? {}).some((name) => name.includes('\\'))) return parsed
+  const { members, memberCount } = walkAtOnce(text)
+  // Of more members, most are unknown ones.
+  if (Array.isArray(parsed) || memberCount > members.length) return parsed
+  return Object.fromEntries(
+    members.map(({ nameStart, valueStart, valueEnd }) => [
+      nameAt(text, nameStart),
+      JSON.parse(text.slice(valueStart, valueEnd)),
+    ]),
+  )
+}
+
 /** The first repeated member name of a short JSON text; undefined if there is none, or the text is not an object. */
 export function findRepeatedName(text: string): string | undefined {
   const start = skipSpace(text, 0)

@@ -9,17 +9,24 @@ export type Wanted = number | Map<string, Wanted>
  * @param values gets the text of each value that is found; null: it was not found
  */
 export function pick(text: string, wanted: Wanted, values: (string | null)[]): void {
-  readValue(text, skipSpace(text, 0), wanted, values)
+  readValue(text, skipSpace(text, 0), wanted, { values, entered: new Set() })
+}
+
+interface Result {
+  values: (string | null)[]
+  /** What may have values, or may have been entered further inside. */
+  entered: Set<Wanted>
 }
 
 /** @returns the index after the value that begins at `at` */
-function readValue(text: string, at: number, wanted: Wanted, values: (string | null)[]): number {
+function readValue(text: string, at: number, wanted: Wanted, result: Result): number {
   if (typeof wanted === 'number') {
     const end = skipValue(text, at)
-    values[wanted] = text.slice(at, end)
+    result.values[wanted] = text.slice(at, end)
     return end
   }
-  forget(wanted, values)
+  forget(wanted, result)
+  result.entered.add(wanted)
   const isObject = text.charAt(at) === '{'
   if (!isObject && text.charAt(at) !== '[') return skipValue(text, at)
   at = skipSpace(text, at + 1)
@@ -27,16 +34,19 @@ function readValue(text: string, at: number, wanted: Wanted, values: (string | n
     const name = isObject ? nameAt(text, at) : String(position)
     if (isObject) at = skipSpace(text, skipSpace(text, skipString(text, at)) + 1) // over the colon
     const inner = wanted.get(name)
-    at = skipSpace(text, inner === undefined ? skipValue(text, at) : readValue(text, at, inner, values))
+    at = skipSpace(text, inner === undefined ? skipValue(text, at) : readValue(text, at, inner, result))
     if (text.charAt(at) === ',') at = skipSpace(text, at + 1)
   }
   return at + 1
 }
 
-/** Removes what an earlier member with the same name contained. */
-function forget(wanted: Wanted, values: (string | null)[]): void {
-  if (typeof wanted === 'number') values[wanted] = null
-  else for (const inner of wanted.values()) forget(inner, values)
+/**
+ * Removes what an earlier member with the same name contained. It visits only what was entered: a name may be repeated a hundred thousand
+ * times, and what is wanted below it may have thousands of steps.
+ */
+function forget(wanted: Wanted, result: Result): void {
+  if (typeof wanted === 'number') result.values[wanted] = null
+  else if (result.entered.delete(wanted)) for (const inner of wanted.values()) forget(inner, result)
 }
 
 const STRING_OR_BRACKET = /["[\]{}]/g

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { outlineElement, parseElement } from '../../../src/lib/json/elements.ts'
+import { outlineElement, parseElement, parseOutermost } from '../../../src/lib/json/elements.ts'
 import { findExtent, MAX_DEPTH } from '../../../src/lib/json/extent.ts'
 import { walkAtOnce } from '../../../src/lib/json/parse.ts'
 import { jsonText } from '../../helpers/json-text.ts'
@@ -69,6 +69,9 @@ t.test('a name with escapes is right, whatever was parsed before', (t) => {
   t.match(outline(text), { value: { first: 1, b: 2, data: null }, unusual: { repeated: undefined } })
   t.equal(outline('{"first":1,"\\u0062":2,"b":3}').unusual?.repeated, 'b')
   t.same(Object.keys(outline('{"first":1,"\\"":2,"__proto__":3}').value as object), ['first', '"', '__proto__'])
+  t.same(parseOutermost(JSON.parse(text), text), { first: 1, b: 2, data: 3 })
+  for (const other of ['["\\\\"]', '"\\\\"', 'null', '{"a":"\\\\"}', '{"\\\\":[1]}'])
+    t.same(parseOutermost(JSON.parse(other), other), JSON.parse(other))
   t.end()
 })
 

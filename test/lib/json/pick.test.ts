@@ -87,3 +87,26 @@ t.test('many wanted values take hardly longer than one', (t) => {
   t.ok(many < 8 * one, `${many} ms instead of ${one} ms`)
   t.end()
 })
+
+// What is wanted below a name was forgotten each time that the name was repeated: 27 seconds for a page.
+t.test('long paths into repeated names take hardly longer than short ones', (t) => {
+  const repeat = (member: string) => `{${Array(100_000).fill(member).join()}}`
+  const time = (text: string, steps: number) => {
+    const path = Array(steps).fill('a')
+    const times = Array.from({ length: 3 }, () => {
+      const start = performance.now()
+      picked(text, path)
+      return performance.now() - start
+    })
+    return Math.min(...times)
+  }
+  for (const member of ['"a":0', '"a":{"a":0}', '"a":{"a":0,"a":{}}']) {
+    const text = repeat(member)
+    const [short, long] = [time(text, 3), time(text, 2000)]
+    t.comment(`${member}: ${short.toFixed(1)} ms, ${long.toFixed(1)} ms`)
+    t.ok(long < 8 * short, `${long} ms instead of ${short} ms`)
+  }
+  t.same(picked('{"a":{"b":1,"c":2},"a":{"c":{"d":3}},"a":{"b":4}}', ['a', 'b'], ['a', 'c'], ['x']), ['4', null, null])
+  t.same(picked('{"a":{"b":{"c":1}},"a":0}', ['a', 'b', 'c']), [null])
+  t.end()
+})
