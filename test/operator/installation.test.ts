@@ -12,6 +12,7 @@ import { connect } from '../helpers/connect.ts'
 import { credentials, startObjectStorage } from '../helpers/object-storage.ts'
 import { adapt, commands, file, put, repository } from '../helpers/operator-manual.ts'
 import { missing, skipWithout } from '../helpers/skipping.ts'
+import { UNSHED } from '../helpers/unshed.ts'
 
 type Environment = Record<string, string>
 
@@ -150,11 +151,11 @@ t.test(
   async (t) => {
     const { SLUICE_BOOTSTRAP_KEY: key } = await envOf('owner')
     const settings = parseEnv(file('/etc/sluice/settings.env')) as Environment
-    const env = { ...settings, ...(await envOf('api')), PORT: '0', METRICS_PORT: '0', DRAIN_SECONDS: '0' }
+    const env = { ...settings, ...(await envOf('api')), ...UNSHED, PORT: '0', METRICS_PORT: '0', DRAIN_SECONDS: '0' }
     const child = start('/etc/systemd/system/sluice-api@.service', env)
     t.teardown(() => void child.kill('SIGKILL'))
+    let log = ''
     const url = await new Promise<string>((resolve, reject) => {
-      let log = ''
       child.stdout.setEncoding('utf8').on('data', (text) => {
         log += text
         const [, found] = /Server listening at (http:[^"]+)/.exec(log) ?? []
@@ -171,7 +172,7 @@ t.test(
       t.equal(response.status, 201, await response.text())
     }
     child.kill('SIGTERM')
-    t.same(await once(child, 'exit'), [0, null])
+    t.same(await once(child, 'exit'), [0, null], log)
 
     const policies = join(root, 'policies.json')
     await writeFile(policies, '[{ "type": "old", "maxCount": 0 }]')
