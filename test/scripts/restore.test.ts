@@ -43,7 +43,7 @@ t.test('restore.sh with DATABASE_URL', { skip: withoutBackup }, async (t) => {
     t.match(restore({ BACKUPS, DATABASE_URL: ownerUrl }, name), { status: 0, output: /restored sluice-/ })
     t.same(await pendingMigrations(db), [])
     t.same((await sql`SELECT count(*)::integer AS n FROM sluice.records`.execute(db)).rows, [{ n: 7 }])
-    const canInsert = sql`SELECT has_table_privilege('sluice_api', 'sluice.records', 'INSERT') AS can_insert`
+    const canInsert = sql`SELECT has_any_column_privilege('sluice_api', 'sluice.records', 'INSERT') AS can_insert`
     t.same((await canInsert.execute(db)).rows, [{ can_insert: true }])
 
     t.match(restore({ BACKUPS, DATABASE_URL: ownerUrl }, name), { status: 1, output: /is in use: 7 rows/ })
