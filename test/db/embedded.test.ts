@@ -32,7 +32,9 @@ t.test('after a restart, the data, the port and the passwords are the same', asy
 t.test('variables for other servers do not reach it', async (t) => {
   const env = { PGOPTIONS: '-c no_such_setting=1', PGREPLICATION: 'true' }
   Object.assign(process.env, env)
-  t.teardown(() => Object.keys(env).forEach((name) => delete process.env[name]))
+  t.teardown(() => {
+    for (const name of Object.keys(env)) delete process.env[name]
+  })
   const server = await reopen(t)
   t.same(await select(server.apiUrl, 'SELECT 1 AS one'), [{ one: 1 }])
 })
