@@ -123,7 +123,7 @@ t.test('what is not possible is refused, and the message says where and what to 
     ['$.a + 1 > 2', /character 5 .*arithmetic/],
     ['$.e-mail == "x"', /\$\."e-mail"/],
     ['$limit', /variables do not exist/],
-    ['$["a"] == 1', /write a member as \."name"/],
+    ['$["a"] == 1', /write a member as \."a"/],
     ['$.a == [1]', /parameter data/],
     // What is cut off, or too much.
     ['', /empty/],
