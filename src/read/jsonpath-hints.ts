@@ -8,18 +8,24 @@ type Habits = [written: RegExp, instead: string][]
 
 /** What people write in other languages, and what to write instead. */
 const HABITS: Habits = [
-  [/^=[<>]/, 'write >= or <='],
+  [/^(?:=[<>]|[\u2260\u2264\u2265])/, 'write >=, <= or !='],
+  [/^(?:=?~|like\b|ilike\b|contains\b|matches\b)/i, 'write like_regex "pattern" or starts with "text"'],
+  [/^(?:starts|begins)_?with\b/i, 'write starts with "text"'],
   [/^=(?!=)/, 'write == to compare'],
   [/^(?:&|and\b)/i, 'write && for and'],
   [/^(?:\||or\b)/i, 'write || for or'],
   [/^not\b/i, 'write ! for not, as in !($.a == 1)'],
   [/^is\s+(?:not\s+)?null\b/i, 'write == null or != null'],
-  [/^(?:~|like\b|ilike\b|contains\b)/i, 'write like_regex "pattern" or starts with "text"'],
+  [/^is\s+(?:not\s+)?(?:true|false)\b/i, 'write == true or != true'],
+  [/^exists\b/i, 'write exists($.a)'],
   [/^in\b/i, 'write $.a == 1 || $.a == 2, or for texts like_regex "^(x|y)$"'],
   [/^between\b/i, 'join two comparisons with &&, as in $.a >= 100 && $.a <= 200'],
   [/^[<>!=]=?/, 'this is a second comparison. Join two with &&, as in $.a > 100 && $.a < 200'],
   [/^(?:eq|ne|gt|ge|lt|le)\b/i, 'write ==, !=, >, >=, < or <='],
   [/^[-/.]\d\d?[-/.]\d|^:\d\d/, 'put a date or a time in double quotes, as in "2026-01-31"'],
+  [/^,\d/, 'write a number with a decimal point and without other separators'],
+  [/^::/, 'casts are not possible. A number that is stored as text is $.a.number()'],
+  [/^->/, 'write a member as $.name'],
   [
     /^[-+*/%]/,
     'arithmetic is not possible. A name with such a character is written in double quotes, as in $."e-mail"',
@@ -30,6 +36,7 @@ const HABITS: Habits = [
 const ANYWHERE: Habits = [
   [/^%[\da-f]{2}/i, 'it is percent-encoded twice. Encode it once'],
   [/^&(?:[a-z]+|#\w+);/i, 'it is encoded for HTML. Write >, <, & and " as they are'],
+  [/^[\p{Z}\p{Cf}]/u, 'this is an invisible character or an unusual space. Remove it, or write a plain space'],
   [/^['`\u2018-\u201f\u00ab\u00bb]/, 'write text in straight double quotes: "text"'],
 ]
 
@@ -64,14 +71,16 @@ export function noStart(text: JsonpathText, inFilter: boolean): string {
   const begin = inFilter ? '@' : '$'
   if (text.isAtEnd()) return 'something is missing here'
   if (/^['`\u2018-\u201f]\s*[$@]/.test(rest)) return 'remove the quotes around it'
+  if (/^jsonpath\s*=/.test(rest)) return 'remove jsonpath= at its beginning'
+  if (/^[<>=!]/.test(rest)) return `write the path again, as in ${begin}.a > 10 && ${begin}.a < 20`
   if (text.sees('(')) return 'parentheses are for conditions only'
   if (text.sees('$')) return 'in a filter, a path begins with @, the item that is looked at, and $ is not possible'
   if (text.sees('@')) return 'a path begins with $, the data; @ is only possible in a filter'
   const [, data, word] = /^(data(?![\p{L}\p{N}_])\s*)?\.?\s*([\p{L}_][\p{L}\p{N}_]*)?/u.exec(rest) ?? []
   if (data !== undefined && !inFilter) return `$ is the data: write $${word === undefined ? '' : `.${word}`}`
   return (
-    ((word === 'not' || word === undefined) && find(ANYWHERE, text)) ||
-    (word === 'not' && habit(text)) ||
+    (word === undefined && find(ANYWHERE, text)) ||
+    (word?.toLowerCase() === 'not' && habit(text)) ||
     `write a path, such as ${begin}.${word ?? 'name'}`
   )
 }
@@ -81,7 +90,7 @@ export function noName(text: JsonpathText): string {
   const rest = text.rest()
   const [, below] = /^\.\s*([\p{L}_][\p{L}\p{N}_]*)/u.exec(rest) ?? []
   if (below !== undefined) return `write .**.${below} for a member at any depth`
-  const [position] = /^\d+/.exec(rest) ?? []
+  const [position] = /^\d+(?![\p{L}\p{N}_])/u.exec(rest) ?? []
   if (position !== undefined) return `write [${position}] for a position, without the dot`
   if (text.sees('[')) return 'remove the dot before the bracket'
   return (
