@@ -44,6 +44,8 @@ export async function openEmbedded(
   provision: Provision,
   { settings = {} }: EmbeddedOptions = {},
 ): Promise<Embedded> {
+  // The driver would read them for each connection whose URL does not have them, but they are for other servers.
+  for (const name of ['PGOPTIONS', 'PGREPLICATION']) delete process.env[name]
   const { home, passwordOf } = await prepare(resolve(folder))
   const url = (port: number, role: string, database: string) =>
     `postgres://${role}:${passwordOf(role)}@127.0.0.1:${port}/${database}`

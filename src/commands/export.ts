@@ -5,7 +5,7 @@ import { findKey } from '../client/key.ts'
 import { type Output, openOutput } from '../client/output.ts'
 import { type Progress, showProgress } from '../client/progress.ts'
 import { retry } from '../client/retry.ts'
-import { checkReachable, notSluiceError, type Server, send, urlOption } from '../client/server.ts'
+import { checkReachable, notSluiceError, Refused, type Server, send, urlOption } from '../client/server.ts'
 import { forTerminal } from '../client/terminal.ts'
 import { explain } from '../lib/explain.ts'
 import type { ListQuery } from '../schemas/list.ts'
@@ -44,6 +44,12 @@ const PARAMETERS: Record<keyof Query, readonly [placeholder: string, description
 }
 const NAMES = Object.keys(PARAMETERS) as (keyof Query)[]
 
+/** Parameters that are no options. */
+const NO_OPTIONS = {
+  fields: 'Write --columns, which takes the same names.',
+  count: 'An export has all records, and says how many of them it wrote as NDJSON.',
+}
+
 const HELP = `
 The API key is SLUICE_KEY, or else the key that npm start created. It needs the scope read.
 
@@ -69,9 +75,12 @@ export function defineExport(command: Command): void {
   command.option('--output <file>', 'write to this file instead of stdout')
   command.option('--columns <names>', 'write CSV with only these columns, such as source,id,time,data.total')
   for (const name of NAMES) {
-    const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
     const [placeholder, description] = PARAMETERS[name]
-    command.option(`--${flag} <${placeholder}>`, description)
+    command.option(`${optionOf(name)} <${placeholder}>`, description)
+  }
+  for (const [name, instead] of Object.entries(NO_OPTIONS)) {
+    command.addOption(new Option(`--${name} [value]`).hideHelp())
+    command.on(`option:${name}`, () => command.error(`error: unknown option '--${name}'. ${instead}`))
   }
   command.addHelpText('after', HELP).action(runExport)
 }
@@ -150,11 +159,22 @@ async function request(
   const response = await retry(() => send(server, `/v1/records?${query}`, { headers, signal: stop }), {
     stop,
     onWait: (text) => progress?.note(text),
-  })
+  }).catch(nameOption)
   if (response.body === null || !response.headers.get('content-type')?.startsWith(MEDIA_TYPES[format]))
     throw notSluiceError(server.url, `${response.status} ${response.headers.get('content-type')}`)
   return response.body as unknown as ReadableStream<Uint8Array>
 }
+
+/** Rejects with the same error. Its message names the option instead of the parameter. */
+function nameOption(error: unknown): never {
+  if (!(error instanceof Refused)) throw error
+  const name = [...NAMES, 'fields'].find((one) => error.message.startsWith(`${one} `))
+  if (name !== undefined) error.message = `${optionOf(name)}${error.message.slice(name.length)}`
+  throw error
+}
+
+const optionOf = (name: string) =>
+  name === 'fields' ? '--columns' : `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 function formatByName(path = '', columns?: string): ExportFormat {
   const { name } = readName(path.toLowerCase())

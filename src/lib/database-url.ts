@@ -1,5 +1,5 @@
 import { accessSync, constants } from 'node:fs'
-import { addDefaults, unsupportedVariable } from './libpq-variables.ts'
+import { addDefaults, isSocket, unsupportedVariable } from './libpq-variables.ts'
 
 /** Parameters of a URL that the driver, or postgres/connect.ts, acts on. A misspelt sslmode would connect without encryption. */
 const PARAMETERS = [
@@ -24,6 +24,8 @@ const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full', 'no-verify'
 
 const FORM = 'a URL like postgres://user:password@host:5432/database'
 const ENCODED = '@ as %40, # as %23, / as %2F, ? as %3F, % as %25, a space as %20'
+
+const ONE_HOST = 'Use one host, such as an address that always leads to the primary'
 
 /** A URL of a database is wrong. The message continues a sentence that begins with the setting's name, and quotes no secret. */
 export class DatabaseUrlError extends Error {
@@ -79,10 +81,10 @@ export function checkDatabaseUrl(text: string, env: Record<string, string | unde
   }
 
   const host = authority.slice(at + 1)
-  if (host.includes(',')) fail('names several hosts. Use one host, such as an address that always leads to the primary')
+  if (host.includes(',')) fail(`names several hosts. ${ONE_HOST}`)
   // libpq allows a user without a host, for a Unix socket: postgres://user@/database?host=/run/postgresql.
   const url = host === '' && at !== -1 ? `${scheme}${authority}localhost${path}${text.slice(text.indexOf('?'))}` : text
-  if (host === '' && at !== -1 && !/(?:^|&)host=./.test(query)) {
+  if (host === '' && at !== -1 && !/(?:^|&)host=./.test(query) && !env.PGHOST) {
     fail(`has no host. It must be ${FORM}`)
   }
   if (!URL.canParse(url)) {
@@ -93,11 +95,15 @@ export function checkDatabaseUrl(text: string, env: Record<string, string | unde
     if (!PARAMETERS.includes(name))
       fail(`has the unknown parameter ${JSON.stringify(name)}. The parameters are ${PARAMETERS.join(', ')}`)
   }
-  checkTls(parsed.searchParams, addDefaults(parsed, env))
+  const variables = addDefaults(parsed, env, host !== '')
+  const shown: Shown = (name) =>
+    `${name}=${parsed.searchParams.get(name)}${variables.has(name) ? ` (from ${variables.get(name)})` : ''}`
+  checkAddress(parsed.searchParams, shown)
+  if (!isSocket(parsed)) checkTls(parsed.searchParams, shown)
   const variable = unsupportedVariable(env)
   if (variable !== undefined) {
     fail(
-      `cannot be used while ${variable} is set to ${JSON.stringify(env[variable])}: Sluice does not support it, and would connect less securely than it asks for. Unset it. sslmode=verify-full encrypts the connection and checks the server`,
+      `cannot be used while ${variable.name} is set to ${JSON.stringify(env[variable.name])}, which Sluice does not support. Unset it. ${variable.instead}`,
     )
   }
   return parsed.href
@@ -112,10 +118,17 @@ function hostHint(host: string): string {
   return 'The port must be a number up to 65535'
 }
 
-/** @param variables where parameters come from that are not in the URL */
-function checkTls(parameters: URLSearchParams, variables: Map<string, string>): void {
-  const shown = (name: string) =>
-    `${name}=${parameters.get(name)}${variables.has(name) ? ` (from ${variables.get(name)})` : ''}`
+/** A parameter and its value, and the variable that it comes from if it is not in the URL. */
+type Shown = (name: string) => string
+
+function checkAddress(parameters: URLSearchParams, shown: Shown): void {
+  if (parameters.get('host')?.includes(',')) fail(`has ${shown('host')}, which are several hosts. ${ONE_HOST}`)
+  const port = parameters.get('port') ?? '5432'
+  if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535)
+    fail(`has ${shown('port')}, but it must be one number from 1 to 65535`)
+}
+
+function checkTls(parameters: URLSearchParams, shown: Shown): void {
   const mode = parameters.get('sslmode')
   if (mode !== null && !SSL_MODES.includes(mode)) {
     const fallback =

@@ -23,27 +23,29 @@ export default fp(
       await app.listenOnAll([...new Set(found)], port, describe)
     })
 
-    app.decorate('listenOnAll', async ([first, ...rest], port, describe = (url) => `Server listening at ${url}`) => {
+    app.decorate('listenOnAll', async (hosts, port, describe = (url) => `Server listening at ${url}`) => {
       const { server } = app
-      await app.listen({ host: first as string, port, listenTextResolver: describe })
+      for (const [at, host] of hosts.entries()) {
+        try {
+          if (server.listening) await forward(host, (server.address() as AddressInfo).port, describe)
+          else await app.listen({ host, port, listenTextResolver: describe })
+        } catch (error) {
+          const isNeeded = !server.listening && at === hosts.length - 1
+          if (isNeeded || !ABSENT.has((error as NodeJS.ErrnoException).code ?? '')) throw error
+        }
+      }
       // Each address counts its own connections: see connections.ts.
-      if (server.maxConnections) server.maxConnections = Math.floor(server.maxConnections / (rest.length + 1))
-      for (const host of rest) await forward(host, (server.address() as AddressInfo).port, describe)
+      const share = Math.floor((server.maxConnections ?? 0) / (others.length + 1))
+      if (share > 0) for (const one of [server, ...others]) one.maxConnections = share
     })
 
     async function forward(host: string, port: number, describe: (url: string) => string): Promise<void> {
       const { server } = app
       // The options of Node's HTTP server.
       const other = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => server.emit('connection', socket))
-      other.maxConnections = server.maxConnections
       other.on('drop', () => server.emit('drop'))
       other.listen({ host, port })
-      try {
-        await once(other, 'listening')
-      } catch (error) {
-        if (ABSENT.has((error as NodeJS.ErrnoException).code ?? '')) return
-        throw error
-      }
+      await once(other, 'listening')
       others.push(other)
       app.log.info(describe(`http://${isIPv6(host) ? `[${host}]` : host}:${port}`))
     }
@@ -61,7 +63,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Like `listen`, on all addresses of `localhost`. @param describe the line in the log for an address */
     listenOn(host: string, port: number, describe?: (url: string) => string): Promise<void>
-    /** The same for a list of addresses. */
+    /** The same for a list of addresses. This machine must have one of them. */
     listenOnAll(addresses: string[], port: number, describe?: (url: string) => string): Promise<void>
   }
 }

@@ -26,7 +26,8 @@ interface Upload {
 /**
  * Ends connections while the server closes. Requests in flight have CLOSE_SECONDS. Then uploads that still run get 503, and
  * after a few more seconds all other connections are cut off. The server does not wait for idle uploads: a stream of lines
- * whose sender has nothing to send could last forever, and would keep the process alive for CLOSE_SECONDS each time.
+ * whose sender has nothing to send could last forever, and would keep the process alive for CLOSE_SECONDS each time. Nor does it
+ * wait longer than a second for the first byte of a connection.
  */
 export default fp(
   async function closing(app: FastifyInstance) {
@@ -34,6 +35,7 @@ export default fp(
     const timers: NodeJS.Timeout[] = []
     const sockets = new Set<Socket>()
     const uploads = new Set<Upload>()
+    let checks = 0
     app.server.on('connection', (socket: Socket) => {
       sockets.add(socket)
       socket.once('close', () => sockets.delete(socket))
@@ -58,6 +60,8 @@ export default fp(
       // Fastify closes idle connections only once, when the server begins to close. One that was busy then would stay open
       // for 72 seconds after its response (Fastify, keepAliveTimeout).
       app.server.closeIdleConnections()
+      // Browsers open connections in advance. For Node.js, one that has never sent a request is not idle.
+      if (++checks > IDLE_CHECKS) for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
       for (const upload of uploads) {
         const { body, end } = upload
         const { bytesRead } = body.socket

@@ -74,7 +74,10 @@ export function toProblem(error: FastifyError, method = 'GET'): Problem {
   const { kind, written } = classifyFailure(error)
   const outcome = method === 'GET' || method === 'HEAD' || written === 'no' ? 'not_written' : 'unknown'
   if (sqlstateOf(error) === '57014') {
-    const hint = method === 'GET' || method === 'HEAD' ? 'Use a narrower range or fewer filters.' : 'Try again later.'
+    const hint =
+      method === 'GET' || method === 'HEAD'
+        ? 'If it is a list, add a filter, such as a source, a type or a range of times, and leave out count=true.'
+        : 'Try again later.'
     const detail = `The query was cancelled, most likely because it took longer than READ_TIMEOUT_SECONDS. ${hint}`
     return new Problem('query_timeout', detail, { outcome, cause: error })
   }

@@ -1,5 +1,6 @@
 import { Kysely, type LogEvent, PostgresDialect, sql } from 'kysely'
 import pg from 'pg'
+import { isSocket } from '../lib/libpq-variables.ts'
 import { within } from '../lib/within.ts'
 import { bindInPlace } from './bind.ts'
 import { closeWhenDead } from './dead-connections.ts'
@@ -215,9 +216,7 @@ function driverUrl(url: string): string {
   const parsed = new URL(url)
   const { searchParams: parameters } = parsed
   for (const name of SESSION_PARAMETERS) parameters.delete(name)
-  // As in libpq: there is no TLS on a Unix socket.
-  const isSocket = (parameters.get('host') ?? decodeURIComponent(parsed.hostname)).startsWith('/')
-  if (isSocket || !TLS_PARAMETERS.some((name) => parameters.has(name))) {
+  if (isSocket(parsed) || !TLS_PARAMETERS.some((name) => parameters.has(name))) {
     for (const name of TLS_PARAMETERS) parameters.delete(name)
     parameters.set('sslmode', 'disable')
     parameters.set('sslnegotiation', 'postgres')

@@ -2,6 +2,7 @@ import type { PartColumn, Parts } from '../data/record-parts.ts'
 import { nearest } from '../lib/nearest.ts'
 import { quoted } from '../lib/quoted.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
+import { fieldHint, shownField } from './field-hints.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 
 export const MAX_FIELDS = 100
@@ -22,9 +23,11 @@ export interface Field {
   path: string[]
 }
 
-/** A step of a path. With a dot, a comma or a quote in it, it is written as a string in JSON. */
-const STEP = /\s*"(?:[^"\\]|\\.)*"\s*|[^.,"]+/.source
+/** A step of a path. With a dot, a comma, a quote or a bracket in it, it is written as a string in JSON. */
+const STEP = /\s*"(?:[^"\\]|\\.)*"\s*|[^.,"'[\]]+/.source
 const FIELD = new RegExp(`(${STEP}(?:\\.(?:${STEP}))*)(,|$)`, 'sy')
+/** As much of a field as can be read. */
+const BEGINNING = new RegExp(`(?:(?:${STEP})\\.)*(?:${STEP})?`, 'sy')
 const STEPS = new RegExp(STEP, 'gs')
 
 /**
@@ -42,11 +45,7 @@ export function readFields(written: string): Field[] {
   for (let at = 0, isLast = false; !isLast; ) {
     FIELD.lastIndex = at
     const [whole, name, end] = FIELD.exec(written) ?? []
-    if (whole === undefined || name === undefined)
-      return refuseParameter(
-        'fields',
-        `cannot be read at ${placeOf(written, at)}: write names with a comma between them, such as id,data.total`,
-      )
+    if (whole === undefined || name === undefined) return refuseUnreadable(written, at)
     fields.push(readField(name))
     at += whole.length
     isLast = end === ''
@@ -57,8 +56,20 @@ export function readFields(written: string): Field[] {
   return fields
 }
 
-const placeOf = (text: string, at: number) =>
-  at >= text.length ? 'its end' : `character ${at + 1} (${quoted(text.slice(at))})`
+/** @param start of the field */
+function refuseUnreadable(written: string, start: number): never {
+  BEGINNING.lastIndex = start
+  const at = start + (BEGINNING.exec(written)?.[0].length ?? 0)
+  const rest = written.slice(at)
+  const place = rest === '' ? 'its end' : `character ${at + 1} (${quoted(rest)})`
+  const hint =
+    fieldHint(written.slice(start), ROOTS) ||
+    (/^["'[\]]/.test(rest) ? ' A name with quotes or brackets is written as in JSON, such as data."e.mail".' : '')
+  return refuseParameter(
+    'fields',
+    `cannot be read at ${place}: write names with a comma between them, such as id,data.total.${hint}`,
+  )
+}
 
 function readField(written: string): Field {
   const steps = (written.match(STEPS) ?? []).map(readStep)
@@ -66,10 +77,12 @@ function readField(written: string): Field {
   const [root = '', ...path] = steps
   if (!isRoot(root)) {
     const meant = nearest(root, ROOTS)
-    const question = meant === undefined ? '' : ` Did you mean ${meant}?`
+    const hint =
+      fieldHint(written, ROOTS) ||
+      `${meant === undefined ? '' : ` Did you mean ${meant}?`} A member of the data is data.${shownField(name)}, an extension attribute is extensions.${shownField(name)}.`
     return refuseParameter(
       'fields',
-      `contains ${quoted(name)}, which is not a field.${question} A member of the data is data.${name}, an extension attribute is extensions.${name}. The fields are ${ROOTS.join(', ')}`,
+      `contains ${quoted(name)}, which is not a field.${hint} The fields are ${ROOTS.join(', ')}`,
     )
   }
   if (path.length > 0 && root !== 'data' && root !== 'extensions')
@@ -105,19 +118,22 @@ function unquote(step: string): string {
   try {
     return JSON.parse(step)
   } catch {
-    return refuseParameter('fields', `contains ${step}, which is not a string in JSON`)
+    return refuseParameter('fields', `contains ${shownField(step)}, which is not a string in JSON`)
   }
 }
 
-const quoteStep = (name: string) => (/^[^.,"\\\s*\p{C}]+$/u.test(name) ? name : JSON.stringify(name))
+const quoteStep = (name: string) => (/^[^.,"'[\]\\\s*\p{C}]+$/u.test(name) ? name : JSON.stringify(name))
 
 function refuseOverlaps(fields: readonly Field[]): void {
   for (const [at, one] of fields.entries())
     for (const other of fields.slice(0, at)) {
       const [outer, inner] = one.path.length < other.path.length ? [one, other] : [other, one]
       if (outer.root !== inner.root || outer.path.some((step, n) => step !== inner.path[n])) continue
-      if (outer.path.length === inner.path.length) refuseParameter('fields', `contains ${inner.name} twice`)
-      refuseParameter('fields', `contains ${outer.name} and ${inner.name}, which is part of it. Remove one of them`)
+      if (outer.path.length === inner.path.length) refuseParameter('fields', `contains ${shownField(inner.name)} twice`)
+      refuseParameter(
+        'fields',
+        `contains ${shownField(outer.name)} and ${shownField(inner.name)}, which is part of it. Remove one of them`,
+      )
     }
 }
 

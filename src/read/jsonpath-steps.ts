@@ -1,4 +1,4 @@
-import { noStart } from './jsonpath-hints.ts'
+import { noIndex, noName, noStart } from './jsonpath-hints.ts'
 import type { JsonpathText } from './jsonpath-text.ts'
 
 /** Each step takes time for every item. */
@@ -65,8 +65,7 @@ function readMember(text: JsonpathText, rules: StepRules, start: number): void {
     rules.isBelow = true
   } else if (!text.take('*') && text.string() === undefined) {
     const name = text.read(NAME)
-    if (name === undefined)
-      text.refuse('write a name, or *. A name with other characters is written in double quotes: $."e-mail"')
+    if (name === undefined) text.refuse(noName(text))
     if (!text.take('(')) return
     if (!METHODS.includes(name))
       text.refuse(`.${name}() is not possible. Possible are .size(), .type() and .number()`, start)
@@ -77,9 +76,8 @@ function readMember(text: JsonpathText, rules: StepRules, start: number): void {
 }
 
 function readIndex(text: JsonpathText, rules: StepRules): void {
-  if (text.sees('"')) text.refuse('write a member as ."name"')
   const isAll = text.take('*')
   const isRead = isAll || text.takeWord('last') || text.match(INDEX)
-  if (!isRead || !text.take(']')) text.refuse('write [0] or another position, [last] or [*]')
+  if (!isRead || !text.take(']')) text.refuse(noIndex(text))
   if (!isAll) rules.count()
 }

@@ -1,5 +1,5 @@
 import type { Jsonpath } from '../data/listing.ts'
-import { LITERAL, notLiteral, notOperator } from './jsonpath-hints.ts'
+import { LITERAL, notExists, notLiteral, notOperator } from './jsonpath-hints.ts'
 import { readSteps, type StepRules } from './jsonpath-steps.ts'
 import { JsonpathText } from './jsonpath-text.ts'
 import { checkPattern } from './like-regex.ts'
@@ -99,7 +99,7 @@ export function readJsonpath(written: string): Jsonpath {
     text.expect('(', 'after exists, write a path in parentheses: exists($.a)')
     count()
     readPath()
-    text.expect(')', 'a ) is missing after the path')
+    text.expect(')', notExists(text, rules.inFilter))
     return 'condition'
   }
 

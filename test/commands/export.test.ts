@@ -126,8 +126,24 @@ t.test('--columns writes CSV with these columns, or NDJSON with these members', 
   }
   t.match(await exported(t, server, ['--columns', 'total']), {
     code: 1,
-    stderr: /^sluice: fields contains "total", which is not a field\. A member of the data is data\.total/,
+    stderr: /^sluice: --columns contains "total", which is not a field\. A member of the data is data\.total/,
   })
+})
+
+t.test('a refusal names the option, and an option that does not exist leads to the one that does', async (t) => {
+  for (const [args, message] of [
+    [['--columns='], 'sluice: --columns is empty.'],
+    [['--jsonpath', 'data.total > 1'], 'sluice: --jsonpath is wrong at character 1'],
+    [['--time-from', 'x'], 'sluice: --time-from must'],
+    [['--source-prefix='], 'sluice: --source-prefix is empty.'],
+    [['--fields', 'id'], "error: unknown option '--fields'. Write --columns"],
+    [['--count'], "error: unknown option '--count'. An export has all records"],
+    [['--count=true'], "error: unknown option '--count'."],
+  ] as [string[], string][]) {
+    const { code, stderr } = await exported(t, server, args)
+    t.equal(code, 1)
+    t.ok(stderr.startsWith(message), `${args}: ${stderr}`)
+  }
 })
 
 t.test('if the stream breaks off, the export fails, an old file is kept and no new one is left', async (t) => {
@@ -206,7 +222,7 @@ t.test('a 503 is retried, and a permanent error is reported in one sentence', as
   const ingestOnly = await server.makeKey({ scopes: ['ingest'] })
   const folder = t.testdir()
   const wrong: [string[], string | RegExp, Target?][] = [
-    [['--time-from', 'yesterday'], 'sluice: timeFrom '],
+    [['--time-from', 'yesterday'], 'sluice: --time-from '],
     [['--limit', 'many'], /^sluice: .*limit/],
     [[], 'sluice: The API key is not known.', { ...server, key: 'sluice_unknown' }],
     [[], /^sluice: .*scope.*read/, { ...server, key: ingestOnly.token }],

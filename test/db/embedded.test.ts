@@ -28,6 +28,17 @@ t.test('after a restart, the data, the port and the passwords are the same', asy
   t.same(await select(second.ownerUrl, 'TABLE kept'), [{ answer: 42 }])
 })
 
+// The driver reads them for every connection.
+t.test('variables for other servers do not reach it', async (t) => {
+  const env = { PGOPTIONS: '-c no_such_setting=1', PGREPLICATION: 'true' }
+  Object.assign(process.env, env)
+  t.teardown(() => {
+    for (const name of Object.keys(env)) delete process.env[name]
+  })
+  const server = await reopen(t)
+  t.same(await select(server.apiUrl, 'SELECT 1 AS one'), [{ one: 1 }])
+})
+
 t.test('with a separate server', async (t) => {
   const server = await openOwnServer(t)
 

@@ -88,6 +88,28 @@ t.test('idle uploads get a response soon after the server begins to close', asyn
   t.equal(app.ingestMemory.used, 0)
 })
 
+// Browsers open connections in advance. The process stayed for CLOSE_SECONDS and five more.
+t.test('a connection that never sends anything does not keep the server from closing', async (t) => {
+  const { app, port, key } = await start(t, { CLOSE_SECONDS: '600' })
+  const taken: Socket[] = []
+  app.server.on('connection', (socket) => taken.push(socket))
+  const silent = open(port, '127.0.0.1')
+  const late = open(port, '127.0.0.1')
+  t.teardown(() => [silent, late].forEach((socket) => void socket.destroy()))
+  await until('both connections', () => taken.length === 2)
+  const ended = once(silent, 'close')
+  const { closed } = await close(t, app)
+  mock.timers.tick(10 * LOOK_MS)
+  const body = '{"source":"late","type":"t"}'
+  const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', 'Content-Length': '28' }
+  const answer = once(late, 'data')
+  late.write(head('POST', '/v1/records', headers) + body)
+  t.match(String(await answer), /^HTTP\/1\.1 201 /, 'a request that was on its way is still served')
+  mock.timers.tick(20 * LOOK_MS)
+  t.same(await ended, [false])
+  await closed
+})
+
 t.test('an active upload is not ended before CLOSE_SECONDS', async (t) => {
   const { app, begin, countOf } = await start(t, { CLOSE_SECONDS: '600' })
   const taken = once(app.server, 'connection') as Promise<[Socket]>

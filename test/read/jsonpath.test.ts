@@ -75,6 +75,17 @@ t.test('a jsonpath selects by a condition, or by a path to something that must e
     t.equal(await select(path), expected, path)
 })
 
+t.test('number() fails on other texts, for the whole comparison or for one item of a filter', async (t) => {
+  const data = '{"items":[{"d":"300"},{"d":"n/a"}]}'
+  for (const [path, expected] of [
+    ['$.items[*].d.number() > 100', null],
+    ['exists($.items[*] ? (@.d.number() > 100))', true],
+  ]) {
+    const { rows } = await sql`SELECT ${data}::jsonb @@ ${path}::jsonpath AS found`.execute(db)
+    t.same(rows, [{ found: expected }], String(path))
+  }
+})
+
 t.test('exports take a jsonpath too', async (t) => {
   const { text } = await get(at('$.delay > 100'), { accept: 'text/csv' })
   t.same(text.match(/^j,\d/gm), ['j,0', 'j,3', 'j,4'])
@@ -131,7 +142,7 @@ t.test('what is not possible is refused, and the message says where and what to 
     ['$.a + 1 > 2', /character 5 .*arithmetic/],
     ['$.e-mail == "x"', /\$\."e-mail"/],
     ['$limit', /variables do not exist/],
-    ['$["a"] == 1', /write a member as \."name"/],
+    ['$["a"] == 1', /write a member as \."a"/],
     ['$.a == [1]', /parameter data/],
     // What is cut off, or too much.
     ['', /empty/],
