@@ -283,7 +283,13 @@ async function dropAside(): Promise<void> {
 function start(unit: string, env: Environment, replacements: Record<string, string> = {}) {
   const [, line = ''] = /^ExecStart=(.*)$/m.exec(file(unit)) ?? []
   const [program = '', ...args] = adapt(places(line), replacements).split(' ')
-  return spawn(program, args, { env, cwd: '/', stdio: ['ignore', 'pipe', 'inherit'], ...user })
+  // The test runner adds its own code to Node.js, which would write to a folder that this user must not change.
+  return spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', program, ...args], {
+    env,
+    cwd: '/',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    ...user,
+  })
 }
 
 /**
