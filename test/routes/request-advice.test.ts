@@ -118,7 +118,7 @@ const QUERIES: [query: string, pointer: string, advice: RegExp, code?: ProblemCo
   ]),
   ['jsonpath=total', 'jsonpath', /write a path, such as \$\.total/],
   ['fields=total', 'fields', /data\.total/],
-  ['fields=Source', 'fields', /Did you mean source\?/],
+  ['fields=Source', 'fields', /Write source\./],
 ]
 
 t.test('a date that does not exist is called so once', async (t) => {
