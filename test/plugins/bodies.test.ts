@@ -15,7 +15,7 @@ import { head, listen } from '../helpers/socket.ts'
 import { until, untilStable } from '../helpers/until.ts'
 
 const MiB = 1024 * 1024
-const { app, key, makeKey, database } = await createApp(t)
+const { app, key, makeKey, database } = await createApp(t, { STALL_SECONDS: '10' })
 const ports = { api: await listen(app), metrics: await listen(app.metricsServer) }
 /** The server's side of each connection. */
 const connections: Socket[] = []
