@@ -3,7 +3,7 @@ export const EPOCH_UNITS = { seconds: 0, milliseconds: 3, microseconds: 6, nanos
 
 export type EpochUnit = keyof typeof EPOCH_UNITS
 
-/** The unit of a number with so many digits before its point, for the years 1973 to 2286. */
+/** The unit of a number, by how many digits it has before its decimal point. Right for the years 1973 to 2286. */
 const UNIT_OF_DIGITS: Record<number, EpochUnit> = {
   9: 'seconds',
   10: 'seconds',

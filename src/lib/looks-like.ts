@@ -35,7 +35,7 @@ const MAGIC: [start: RegExp, name: string, advice: string, forFile: string][] = 
   [/^.{514}7573746172/, 'a tar archive', UNPACK, 'Use: tar -xOf FILE | sluice load - …'],
 ] // biome-ignore format: a table
 
-/** So many first bytes decide. */
+/** How many bytes of a file are needed to recognise it. */
 export const MAGIC_BYTES = 262
 
 interface Look {

@@ -15,7 +15,7 @@ export interface CsvRow {
   fault: string | undefined
 }
 
-/** After so many lines, a power of two, it is clear whether they are rows. */
+/** How many lines it takes to see whether they are rows. Checked again each time that their number has doubled. */
 const ENOUGH_LINES = 8
 const MOST = 0.75
 
