@@ -241,6 +241,21 @@ class ConfirmingClient extends pg.Client {
     })
   }
 
+  /**
+   * Closes the connection of a failed login, which the driver leaves open if the server asks for a password and there is none. For
+   * a minute (authentication_timeout), CREATE DATABASE and DROP DATABASE of everybody would wait for that connection.
+   */
+  override connect(): Promise<pg.Client>
+  override connect(callback: (error: Error) => void): void
+  override connect(callback?: (error: Error) => void): Promise<pg.Client> | undefined {
+    if (callback === undefined) return super.connect()
+    super.connect((error: Error) => {
+      if (error) connectionOf(this).stream.destroy()
+      callback(error)
+    })
+    return undefined
+  }
+
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
   override query(query: any, values?: any): any {
     // Queries with a `submit` method: copy-in.ts calls `confirmed` itself, read-rows.ts only reads.

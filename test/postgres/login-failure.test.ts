@@ -83,6 +83,27 @@ t.test('the message names the setting with the wrong value', async (t) => {
   t.match(await failureOf(`${bare}?password=wrong`), 'Correct the user or the password in DATABASE_URL')
 })
 
+t.test('the connection of a failed login is closed', async (t) => {
+  // PostgreSQL would close it as well, but only after a minute. This server never does.
+  const server = createServer((socket) => {
+    const messages = [...SCRAM]
+    socket.on('data', () => socket.write(messages.shift() ?? ''))
+  }).listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const connection = once(server, 'connection')
+  const { port } = server.address() as AddressInfo
+  t.match(await failureOf(`postgres://sluice_api@127.0.0.1:${port}/sluice?sslmode=disable`), /it asks for a password/)
+  const [socket] = await connection
+  if (!socket.closed) await once(socket, 'close')
+})
+
+/**
+ * AuthenticationSASL and AuthenticationSASLContinue, after which the client needs the password:
+ * https://www.postgresql.org/docs/18/protocol-message-formats.html
+ */
+const SCRAM = ['R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0', 'R\0\0\0\x0b\0\0\0\x0br=1']
+
 t.test('a server without its standby logs which URL is wrong', async (t) => {
   const database = await createDatabase(t)
   const url = Object.assign(new URL(database.apiUrl), { password: 'wrong-secret' }).href
