@@ -21,7 +21,7 @@ const groups: Manifest[] = parse(read('k8s/components/monitoring/alerts.yaml'), 
 const rules = groups.flatMap(({ rules }) => rules)
 const alerts = rules.filter(({ alert }) => alert !== undefined)
 const dashboard = JSON.parse(read('k8s/components/monitoring/dashboard.json'))
-const unitTests = read('test/k8s/alerts.promtool.yaml')
+const unitTests = ['alerts.promtool.yaml', 'alerts-of-days.promtool.yaml']
 
 /** The labels that Prometheus and its operator add. */
 const TARGET_LABELS = ['job', 'instance', 'namespace', 'pod']
@@ -84,12 +84,15 @@ t.test('the rules are valid, and pass their unit tests', { skip: missing('promto
     rules: rules.map(({ annotations, ...rule }: Manifest) => rule),
   }))
   writeFileSync(join(folder, 'rules.yaml'), stringify({ groups: bare }))
-  writeFileSync(join(folder, 'alerts.promtool.yaml'), unitTests)
-  t.match(promtool('test', 'rules', 'alerts.promtool.yaml'), 'SUCCESS')
+  for (const file of unitTests) {
+    writeFileSync(join(folder, file), read(`test/k8s/${file}`))
+    t.match(promtool('test', 'rules', file), 'SUCCESS')
+  }
 })
 
 t.test('each alert has a test that fires, one that does not, a summary, and a line in the runbook', async (t) => {
-  const cases = parse(unitTests).tests.flatMap((test: Manifest) => test.alert_rule_test)
+  const tests = unitTests.flatMap((file) => parse(read(`test/k8s/${file}`)).tests)
+  const cases = tests.flatMap((test: Manifest) => test.alert_rule_test)
   const runbook = read('k8s/components/monitoring/README.md')
     .split(/^## /m)
     .find((section) => section.startsWith('Runbook\n'))
