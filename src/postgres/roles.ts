@@ -46,15 +46,10 @@ export async function provision<DB>(db: Kysely<DB>, passwordOf: (role: RoleName)
 }
 
 /**
- * Creates the database as a copy of `template` unless it exists, and lets only the roles above connect to it. Text sorts by code
- * point on every machine: the locale of an operating system can change with an update, which breaks indexes.
+ * Creates the database unless it exists, and lets only the roles above connect to it. Text sorts by code point on every machine: the
+ * locale of an operating system can change with an update, which breaks indexes.
  */
-export async function ensureDatabase<DB>(
-  db: Kysely<DB>,
-  name: string,
-  owner: RoleName,
-  template = 'template0',
-): Promise<void> {
+export async function ensureDatabase<DB>(db: Kysely<DB>, name: string, owner: RoleName): Promise<void> {
   await db.connection().execute(async (session) => {
     // A session lock, because CREATE DATABASE cannot run in a transaction.
     await sql`SELECT pg_advisory_lock(${PROVISIONING})`.execute(session)
@@ -62,7 +57,7 @@ export async function ensureDatabase<DB>(
       const { rows } = await sql`SELECT FROM pg_database WHERE datname = ${name}`.execute(session)
       if (rows.length === 0) {
         await sql`
-          CREATE DATABASE ${sql.id(name)} OWNER ${sql.id(owner)} TEMPLATE ${sql.id(template)}
+          CREATE DATABASE ${sql.id(name)} OWNER ${sql.id(owner)} TEMPLATE template0
             ENCODING 'UTF8' LOCALE_PROVIDER libc LOCALE 'C'`.execute(session)
       }
       await sql`ALTER DATABASE ${sql.id(name)} OWNER TO ${sql.id(owner)}`.execute(session)
