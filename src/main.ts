@@ -47,7 +47,7 @@ program
   )
   .option(
     '--after <cursor>',
-    'a cursor that was refused with 409 cursor_ahead; without it, the feed jumps half a year ahead',
+    'a cursor that was refused with 409 offset_ahead; without it, the feed jumps half a year ahead',
   )
   .action(async (options) => (await import('./commands/epoch.ts')).runBegin(options))
 

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { withConnection } from '../../src/commands/database.ts'
-import { encodeCursor } from '../../src/lib/cursor.ts'
+import { encodeOffset } from '../../src/lib/offset.ts'
 import { type Fields, recognise, type Stored } from './stored.ts'
 
 interface StoredRow extends Record<Exclude<keyof Fields, 'extensions'>, string | null> {
@@ -22,6 +22,6 @@ export async function rowsOf(url: string, source: string): Promise<Stored[]> {
   return rows.map(({ epoch, xid, n, extensions, ...fields }) => {
     const there = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null))
     const whole = { ...there, extensions: extensions === null ? {} : JSON.parse(extensions) } as unknown as Fields
-    return recognise(whole, encodeCursor({ epoch, xid, n: Number(n) }))
+    return recognise(whole, encodeOffset({ epoch, xid, n: Number(n) }))
   })
 }

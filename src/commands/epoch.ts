@@ -1,6 +1,6 @@
 import { loadConfig } from '../config.ts'
 import { beginEpoch, MAX_EPOCH } from '../data/epochs.ts'
-import { decodeCursor } from '../lib/cursor.ts'
+import { decodeOffset } from '../lib/offset.ts'
 import { quoted } from '../lib/quoted.ts'
 import { openCommandLog } from './command-log.ts'
 import { openDatabase, withConnection } from './database.ts'
@@ -19,15 +19,15 @@ export async function runBegin({ after }: { after?: string }): Promise<void> {
 }
 
 function readEpoch(cursor: string): number {
-  const position = decodeCursor(cursor)
+  const position = decodeOffset(cursor)
   if (position === undefined)
     throw new Error(
-      `--after ${quoted(cursor)} is not a cursor, or was damaged: copy it from the request that got 409 cursor_ahead`,
+      `--after ${quoted(cursor)} is not a cursor, or was damaged: copy it from the request that got 409 offset_ahead`,
     )
   // Anyone can forge a cursor. A very high epoch would leave none for later starts of the database.
   if (position.epoch >= MAX_EPOCH)
     throw new Error(
-      `--after ${quoted(cursor)} is not a cursor from this service: copy it from the request that got 409 cursor_ahead`,
+      `--after ${quoted(cursor)} is not a cursor from this service: copy it from the request that got 409 offset_ahead`,
     )
   return position.epoch
 }

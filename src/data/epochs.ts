@@ -49,13 +49,13 @@ export async function beginEpoch(db: Database, after: number | undefined): Promi
  * - lost: the position was assigned before the database was set back, and records were stored since then that sort before it.
  * - undefined: all records that are stored after the consumer read this position sort after it.
  */
-type CursorState = 'ahead' | 'lost' | undefined
+type OffsetState = 'ahead' | 'lost' | undefined
 
 /**
  * Whether a consumer can continue from the position of its cursor.
  * @param db the primary, which begins the epoch of its own start if no other session has; or a standby, which may lag behind
  */
-export async function cursorStateOf(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<CursorState> {
+export async function offsetStateOf(db: Database, { epoch, xid }: Seen, primary: boolean): Promise<OffsetState> {
   // The transaction id comes first: during a failover this server may still be a standby. Then it fails with 25006 ("try
   // again"), while current_epoch() would fail with 55000, which looks like a bug.
   const latest = primary

@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely'
-import type { Position } from '../lib/cursor.ts'
+import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database } from '../postgres/tables.ts'
 import { isAllowed } from './allowed-sources.ts'

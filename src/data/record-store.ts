@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { sql } from 'kysely'
-import type { Position } from '../lib/cursor.ts'
+import type { Position } from '../lib/offset.ts'
 import type { Row, Rows } from '../postgres/row.ts'
 import { AfterCommitError, classifyFailure, sqlstateOf } from '../postgres/sqlstate.ts'
 import type { Database } from '../postgres/tables.ts'

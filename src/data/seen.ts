@@ -1,4 +1,4 @@
-import type { Position } from '../lib/cursor.ts'
+import type { Position } from '../lib/offset.ts'
 
 /**
  * The latest transaction that this process knows of: in this epoch, PostgreSQL has assigned transaction ids up to this one. A

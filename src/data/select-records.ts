@@ -1,5 +1,5 @@
 import { type Selectable, sql } from 'kysely'
-import type { Position } from '../lib/cursor.ts'
+import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database, Tables } from '../postgres/tables.ts'
 import { inFeedOrder, isListed, type Listing } from './listing.ts'

@@ -1,8 +1,8 @@
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { type ValueError, ValueErrorType } from '@sinclair/typebox/errors'
-import { decodeCursor } from '../lib/cursor.ts'
 import { pointerToken } from '../lib/json/unstorable.ts'
+import { decodeOffset } from '../lib/offset.ts'
 import { quoted } from '../lib/quoted.ts'
 import { parseTime } from '../lib/rfc3339.ts'
 import { timeHint } from '../lib/time-hint.ts'
@@ -25,7 +25,7 @@ const ADDED_BY_SERVER: ReadonlySet<string> = new Set(['receivedAt', 'cursor'])
 
 /** Whether the record was read from Sluice, as its cursor shows: a cursor has a checksum. */
 export const wasRead = ({ cursor }: Record<string, unknown>): boolean =>
-  typeof cursor === 'string' && decodeCursor(cursor) !== undefined
+  typeof cursor === 'string' && decodeOffset(cursor) !== undefined
 
 /** What the request specifies for all its records. */
 export interface Defaults {

@@ -1,5 +1,5 @@
 import type { RowOutcome } from '../data/record-store.ts'
-import { encodeCursor } from '../lib/cursor.ts'
+import { encodeOffset } from '../lib/offset.ts'
 import { isTurnOver, waitForTurn } from '../lib/turns.ts'
 import type { Row } from '../postgres/row.ts'
 import { type Fault, PROBLEMS, Problem, type ProblemCode } from '../problems.ts'
@@ -22,7 +22,7 @@ export function joinResults(records: readonly (Row | Fault)[], outcomes: readonl
 
 function toResult(row: Row, index: number, outcome: RowOutcome): Result {
   if (outcome.status === 'rejected') return { row, status: 'rejected', error: { index, ...rowFault(outcome) } }
-  const cursor = encodeCursor(outcome.position)
+  const cursor = encodeOffset(outcome.position)
   if (outcome.status === 'conflict') return { row, status: 'conflict', error: { index, ...rowFault(outcome) }, cursor }
   return { row, status: outcome.status, cursor }
 }

@@ -5,7 +5,7 @@ import { type StoredRecord, selectPage } from '../data/select-records.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { CSV_COLUMNS } from '../schemas/csv.ts'
 import type { ListQuery } from '../schemas/list.ts'
-import { refuseInvalidCursor } from './check-cursor.ts'
+import { refuseInvalidOffset } from './check-offset.ts'
 import { type Field, partsOf, readFields } from './fields.ts'
 import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
@@ -70,7 +70,7 @@ const CSV_OPTIONS: Options = {
  * reads, and the export can continue after an outage. Each page waits for its turn like a page of a list.
  * @param holdMs how long it waits for the database in an outage, once it has begun
  * @returns when the first page has been read, so that earlier errors still get a response of their own
- * @throws Problem invalid_query, invalid_cursor, cursor_ahead, overloaded; the reason of the reader's signal
+ * @throws Problem invalid_query, invalid_offset, offset_ahead, overloaded; the reason of the reader's signal
  */
 export async function openExport(
   reader: Reader,
@@ -108,7 +108,7 @@ export async function openExport(
     return { body: text.finish(), count, epoch, last, more }
   }
   const first = await inTurn(reader, () => fetch(head)).catch(explainJsonpath(query))
-  if (order === 'asc') await refuseInvalidCursor(listing.after, first.epoch, reader)
+  if (order === 'asc') await refuseInvalidOffset(listing.after, first.epoch, reader)
 
   // Bound to this request's context, which has its trace. A generator runs in the context of its reader: on a connection with
   // several requests, Node.js reads the response of one in the context of another.

@@ -1,8 +1,8 @@
 import type { Key } from '../access/key.ts'
 import type { RecordFilter } from '../data/listing.ts'
-import { decodeCursor, type Position } from '../lib/cursor.ts'
 import { MAX_DEPTH } from '../lib/json/extent.ts'
 import { jsonFault, walkAtOnce } from '../lib/json/parse.ts'
+import { decodeOffset, type Position } from '../lib/offset.ts'
 import { parseTime } from '../lib/rfc3339.ts'
 import { timeHint } from '../lib/time-hint.ts'
 import { sqlstateOf } from '../postgres/sqlstate.ts'
@@ -33,21 +33,21 @@ export function readLimit(limit = DEFAULT_LIMIT): number {
   return Number.isFinite(limit) ? limit : refuseParameter('limit', `must be a number from 1 to ${MAX_LIMIT}`)
 }
 
-/** @throws Problem invalid_cursor */
+/** @throws Problem invalid_offset */
 export function readCursor(cursor: string | undefined): Position | undefined {
   if (cursor === undefined) return undefined
   if (cursor === 'null' || cursor === 'undefined')
     refuseParameter(
       'cursor',
       `is ${cursor}: the last page has no next page. To read the first page, omit cursor`,
-      'invalid_cursor',
+      'invalid_offset',
     )
   return (
-    decodeCursor(cursor) ??
+    decodeOffset(cursor) ??
     refuseParameter(
       'cursor',
       'is not a cursor of this service, or was damaged. Use the value of next, or start without a cursor',
-      'invalid_cursor',
+      'invalid_offset',
     )
   )
 }

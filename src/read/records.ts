@@ -3,10 +3,10 @@ import { countRecords } from '../data/count-records.ts'
 import type { Listing } from '../data/listing.ts'
 import { type StoredRecord, selectPage, selectRecord } from '../data/select-records.ts'
 import { before } from '../lib/before.ts'
-import { encodeCursor } from '../lib/cursor.ts'
+import { encodeOffset } from '../lib/offset.ts'
 import { Problem } from '../problems.ts'
 import type { ListQuery } from '../schemas/list.ts'
-import { refuseInvalidCursor } from './check-cursor.ts'
+import { refuseInvalidOffset } from './check-offset.ts'
 import { partsOf, readFields } from './fields.ts'
 import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
 import { payloadOf, payloadType } from './payload.ts'
@@ -84,7 +84,7 @@ export interface Page {
 /**
  * Reads a page of records. Each record is written to the page as it arrives, so a page that is being built takes little more
  * memory than the finished one. This memory is reserved when the first record arrives.
- * @throws Problem invalid_query, invalid_cursor, cursor_ahead, overloaded; the reason of the reader's signal
+ * @throws Problem invalid_query, invalid_offset, offset_ahead, overloaded; the reason of the reader's signal
  */
 export async function readPage(
   reader: Reader,
@@ -120,9 +120,9 @@ export async function readPage(
       separator = ','
     }),
   ).catch(explainJsonpath(query))
-  if (listing.order === 'asc') await refuseInvalidCursor(listing.after, first, reader)
+  if (listing.order === 'asc') await refuseInvalidOffset(listing.after, first, reader)
   const count = query.count === true ? await inTurn(reader, () => countRecords(db, all(listing), signal)) : undefined
-  const next = more && last !== undefined ? encodeCursor(last) : null
+  const next = more && last !== undefined ? encodeOffset(last) : null
   if (last === undefined) text.add(separator)
   const counted = count === undefined ? '' : `,"count":${count}`
   text.add(shape === 'record' ? `],"next":${JSON.stringify(next)}${counted}}` : ']')

@@ -1,5 +1,5 @@
 import type { StoredRecord } from '../data/select-records.ts'
-import { encodeCursor } from '../lib/cursor.ts'
+import { encodeOffset } from '../lib/offset.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 
 /**
@@ -31,4 +31,4 @@ function openEvent(record: StoredRecord): string {
 /** The time that the client sent, or else the time of receipt. */
 export const timeOf = ({ time, received_at }: StoredRecord): string => toRfc3339(time ?? received_at)
 
-export const cursorOf = ({ epoch, xid, n }: StoredRecord): string => encodeCursor({ epoch, xid, n: Number(n) })
+export const cursorOf = ({ epoch, xid, n }: StoredRecord): string => encodeOffset({ epoch, xid, n: Number(n) })

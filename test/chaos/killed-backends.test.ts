@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import t from 'tap'
-import { decodeCursor } from '../../src/lib/cursor.ts'
+import { decodeOffset } from '../../src/lib/offset.ts'
 import { createApp } from '../helpers/app.ts'
 import { turn } from '../helpers/clock.ts'
 import { connect } from '../helpers/connect.ts'
@@ -86,7 +86,7 @@ t.test('while backends are killed, requests get 2xx, each record is stored once,
     const results = acknowledged.get(id) ?? []
     const position = { epoch, xid, n: Number(n) }
     if (results.filter(({ status }) => status === 'created').length !== 1) t.fail(`${id}: ${JSON.stringify(results)}`)
-    for (const { cursor } of results) if (!same(decodeCursor(cursor), position)) t.fail(`${id} has another cursor`)
+    for (const { cursor } of results) if (!same(decodeOffset(cursor), position)) t.fail(`${id} has another cursor`)
   }
 })
 
@@ -230,7 +230,7 @@ t.test('the database refuses a record of a batch', async (t) => {
     )
     for (const source of ['u', 'v', 'x', 'y', 'z']) t.same(await stored(source), ['a', 'b', 'c', 'd', 'e'])
     t.same(await stored('w'), ['a', 'b', 'd', 'e'])
-    const transactions = responses.map((response) => decodeCursor(response.json().results[4].cursor)?.xid)
+    const transactions = responses.map((response) => decodeOffset(response.json().results[4].cursor)?.xid)
     t.ok(new Set(transactions).size < responses.length, 'they shared transactions')
   })
 })

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { sql } from 'kysely'
 import t from 'tap'
 import { dumpSchema } from '../../scripts/dump-schema.ts'
-import { decodeCursor } from '../../src/lib/cursor.ts'
+import { decodeOffset } from '../../src/lib/offset.ts'
 import { migrate } from '../../src/postgres/migrate.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { makeFolder, newCluster, runScript, withoutBackup } from '../helpers/backup.ts'
@@ -85,7 +85,7 @@ t.test('after the loss of the server, ingestion continues on a restored backup',
       'the same for a consumer that had read everything',
     )
 
-    const [last, first] = [now[21], now[22]].map((record) => decodeCursor(record?.cursor as string))
+    const [last, first] = [now[21], now[22]].map((record) => decodeOffset(record?.cursor as string))
     t.ok(BigInt(last?.xid as string) > BigInt(first?.xid as string), 'although the transaction ids started over')
   })
 })

@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { openPostgres } from '../../scripts/durability/postgres.ts'
-import { decodeCursor } from '../../src/lib/cursor.ts'
+import { decodeOffset } from '../../src/lib/offset.ts'
 import { migrate } from '../../src/postgres/migrate.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { runCommand } from '../helpers/command.ts'
@@ -151,7 +151,7 @@ t.test('an instance that has seen a lost epoch begins a higher one, and lost cur
   // An instance that has seen nothing begins the epoch of this start, by the clock.
   const other = await start()
   await store(other, '6')
-  t.ok((decodeCursor(cursor)?.epoch as number) > (decodeCursor((await follow(other)).cursor)?.epoch as number))
+  t.ok((decodeOffset(cursor)?.epoch as number) > (decodeOffset((await follow(other)).cursor)?.epoch as number))
 
   await store(api, '7', '8')
   await store(other, '9')
@@ -160,7 +160,7 @@ t.test('an instance that has seen a lost epoch begins a higher one, and lost cur
     for (const accept of ['application/json', 'application/x-ndjson']) {
       const refused = await get(`/v1/records?order=asc&cursor=${cursor}`, { accept })
       t.equal(refused.status, 409)
-      t.match(JSON.parse(refused.text), { code: 'cursor_ahead', detail: /list with order=asc and receivedFrom/ })
+      t.match(JSON.parse(refused.text), { code: 'offset_ahead', detail: /list with order=asc and receivedFrom/ })
     }
   }
   const fromStart = await follow(other)
@@ -188,18 +188,18 @@ t.test('a cursor ahead of the clock is refused; "sluice epoch begin --after" goe
   for (const accept of ['application/json', 'application/x-ndjson']) {
     const refused = await now.get(`/v1/records?order=asc&cursor=${cursor}`, { accept })
     t.equal(refused.status, 409)
-    t.match(JSON.parse(refused.text), { code: 'cursor_ahead', retryable: false, detail: /sluice epoch begin --after/ })
+    t.match(JSON.parse(refused.text), { code: 'offset_ahead', retryable: false, detail: /sluice epoch begin --after/ })
   }
   // The next start begins an empty epoch, so the epoch of record 4 is no longer the latest.
   await restart()
   t.equal((await now.get(`/v1/records?order=asc&cursor=${cursor}`)).status, 409)
   const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
   t.equal(await command.exit, 0, command.stderr())
-  t.match(command.logs(), [{ level: 'info', epoch: (decodeCursor(cursor)?.epoch as number) + 1 }])
+  t.match(command.logs(), [{ level: 'info', epoch: (decodeOffset(cursor)?.epoch as number) + 1 }])
   await store(now, '5', '6')
   // Another consumer with a lost cursor continues only now. It would never get 4.
   const { status, json } = await now.get(`/v1/records?order=asc&cursor=${cursor}`)
-  t.match({ status, json }, { status: 409, json: { code: 'cursor_ahead', detail: /receivedFrom/ } })
+  t.match({ status, json }, { status: 409, json: { code: 'offset_ahead', detail: /receivedFrom/ } })
   const { cursor: next, ids } = await follow(now)
   t.same(ids, ['1', '4', '5', '6'])
   await store(now, '7')
@@ -249,8 +249,8 @@ t.test('a restart begins an epoch and keeps the order; a migration begins none',
   await store(api, '2')
   const after = await follow(api, before.cursor)
   t.same(after.ids, ['2'])
-  const epoch = decodeCursor(after.cursor)?.epoch as number
-  t.ok(epoch > (decodeCursor(before.cursor)?.epoch as number))
+  const epoch = decodeOffset(after.cursor)?.epoch as number
+  t.ok(epoch > (decodeOffset(before.cursor)?.epoch as number))
 
   // The schema of an older version, whose instances are still writing.
   await root(`
@@ -261,5 +261,5 @@ t.test('a restart begins an epoch and keeps the order; a migration begins none',
   const db = connect(ownerUrl)
   await migrate(db).finally(() => db.destroy())
   await store(api, '3')
-  t.equal(decodeCursor((await follow(api, after.cursor)).cursor)?.epoch, epoch)
+  t.equal(decodeOffset((await follow(api, after.cursor)).cursor)?.epoch, epoch)
 })

@@ -2,11 +2,11 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { openWithStandby } from '../../scripts/durability/standby.ts'
 import { copyRecords } from '../../src/data/copy-records.ts'
-import { cursorStateOf } from '../../src/data/epochs.ts'
+import { offsetStateOf } from '../../src/data/epochs.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import { selectHorizon } from '../../src/data/listing.ts'
 import { createRecordStore } from '../../src/data/record-store.ts'
-import { decodeCursor, encodeCursor, type Position } from '../../src/lib/cursor.ts'
+import { decodeOffset, encodeOffset, type Position } from '../../src/lib/offset.ts'
 import { connect as open } from '../../src/postgres/connect.ts'
 import { classifyFailure } from '../../src/postgres/sqlstate.ts'
 import { createApp } from '../helpers/app.ts'
@@ -80,9 +80,9 @@ t.test('a list from a standby that lags behind the cursor is empty', async (t) =
   const { json } = await post({ source: 'lagging', type: 't', id: '2' })
   const response = await get(`${path}&cursor=${json.results[0].cursor}`)
   t.match(response, { status: 200, json: { records: [] } })
-  const { epoch } = decodeCursor(json.results[0].cursor) as Position
-  const ahead = encodeCursor({ epoch: epoch + 1, xid: '1', n: 1 })
-  t.match(await get(`${path}&cursor=${ahead}`), { status: 409, json: { code: 'cursor_ahead' } })
+  const { epoch } = decodeOffset(json.results[0].cursor) as Position
+  const ahead = encodeOffset({ epoch: epoch + 1, xid: '1', n: 1 })
+  t.match(await get(`${path}&cursor=${ahead}`), { status: 409, json: { code: 'offset_ahead' } })
   await sql`SELECT pg_wal_replay_resume()`.execute(replica)
   t.same((await list('lagging')).page, ['1', '2'])
 })
@@ -189,7 +189,7 @@ t.test('a COPY, an INSERT and a look-up of a position on a standby fail as an ou
   for (const work of [
     () => copyRecords(db, rows, base),
     () => insertRecords(db, toColumns(rows), base),
-    () => cursorStateOf(db, { epoch: 2 ** 30, xid: '1' }, true),
+    () => offsetStateOf(db, { epoch: 2 ** 30, xid: '1' }, true),
   ]) {
     const failure = await work().catch((error) => error)
     t.match(classifyFailure(failure), { kind: 'transient', unavailable: true }, failure.message)

@@ -1,10 +1,10 @@
 import { sql } from 'kysely'
 import t from 'tap'
 import { copyRecords } from '../../src/data/copy-records.ts'
-import { beginEpoch, cursorStateOf, MAX_EPOCH } from '../../src/data/epochs.ts'
+import { beginEpoch, MAX_EPOCH, offsetStateOf } from '../../src/data/epochs.ts'
 import { insertRecords, toColumns } from '../../src/data/insert-records.ts'
 import type { Seen } from '../../src/data/seen.ts'
-import { encodeCursor } from '../../src/lib/cursor.ts'
+import { encodeOffset } from '../../src/lib/offset.ts'
 import { connect } from '../../src/postgres/connect.ts'
 import { createApp } from '../helpers/app.ts'
 import { runCommand } from '../helpers/command.ts'
@@ -116,19 +116,19 @@ t.test('positions that were lost are recognised if records were stored that sort
         { epoch: 2, xid: '1' },
         { epoch: 900_000_000, xid: '7' },
         { epoch: 900_000_001, xid: '1' },
-      ].map((position) => cursorStateOf(api, position, primary)),
+      ].map((position) => offsetStateOf(api, position, primary)),
     )
     t.same(standings, [undefined, 'lost', 'lost', 'lost', undefined])
   }
   // No record was stored in the previous epoch.
   t.equal(await currentEpoch({ epoch: 900_000_700, xid: '7' }), 900_000_701)
-  t.equal(await cursorStateOf(api, { epoch: 900_000_600, xid: '1' }, true), undefined)
+  t.equal(await offsetStateOf(api, { epoch: 900_000_600, xid: '1' }, true), undefined)
 })
 
 // A cursor has a checksum but no secret, so every reader can make one up.
 t.test('a made-up cursor cannot use up the epochs', async (t) => {
   for (const epoch of [MAX_EPOCH, 2 ** 31 - 1]) {
-    const cursor = encodeCursor({ epoch, xid: '1', n: 1 })
+    const cursor = encodeOffset({ epoch, xid: '1', n: 1 })
     const command = runCommand(t, ['epoch', 'begin', '--after', cursor], { DATABASE_URL: ownerUrl })
     t.equal(await command.exit, 1)
     t.match(command.stderr(), /not a cursor from this service/)
@@ -149,13 +149,13 @@ t.test('the reader, maintenance and backup roles may not begin an epoch', async 
 t.test('a position that was assigned is not ahead; one that was not is ahead', async (t) => {
   const assigned = await writes.insert({ epoch: 0, xid: '0' })
   for (const primary of [true, false]) {
-    t.equal(await cursorStateOf(api, assigned, primary), undefined)
-    t.equal(await cursorStateOf(api, { epoch: 1, xid: FAR }, primary), 'ahead')
-    t.equal(await cursorStateOf(api, { epoch: 2, xid: '1' }, primary), 'ahead')
+    t.equal(await offsetStateOf(api, assigned, primary), undefined)
+    t.equal(await offsetStateOf(api, { epoch: 1, xid: FAR }, primary), 'ahead')
+    t.equal(await offsetStateOf(api, { epoch: 2, xid: '1' }, primary), 'ahead')
   }
   await sql`UPDATE sluice.epochs SET server_started_at = '2026-01-01'`.execute(root)
   t.equal(
-    await cursorStateOf(api, { epoch: 1, xid: FAR }, true),
+    await offsetStateOf(api, { epoch: 1, xid: FAR }, true),
     undefined,
     'after a restart, a position of the previous epoch is not ahead',
   )
@@ -166,7 +166,7 @@ t.test('a list upwards is refused if its cursor is ahead; a list downwards is no
   await post({ source: 'shop', type: 't', id: '1' })
   const { cursor } = (await get('/v1/records')).json.records[0]
   t.match(await get(`/v1/records?order=asc&cursor=${cursor}`), { status: 200, json: { records: [], next: null } })
-  const ahead = encodeCursor({ epoch: 2 ** 31 - 1, xid: '1', n: 1 })
-  t.match(await get(`/v1/records?order=asc&cursor=${ahead}`), { status: 409, json: { code: 'cursor_ahead' } })
+  const ahead = encodeOffset({ epoch: 2 ** 31 - 1, xid: '1', n: 1 })
+  t.match(await get(`/v1/records?order=asc&cursor=${ahead}`), { status: 409, json: { code: 'offset_ahead' } })
   t.equal((await get(`/v1/records?cursor=${ahead}`)).json.records.length, 1, 'downwards, it is a cursor like any other')
 })

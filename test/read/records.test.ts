@@ -134,9 +134,9 @@ t.test('a cursor that was tampered with is refused', async (t) => {
   const cursors = ['x', '0', next.slice(1), next.slice(0, -1), `${next}A`, `${next}=`, ` ${next}`, `${next}%00`]
   for (let at = 0; at < next.length; at++) cursors.push(flipped(at))
   for (const cursor of cursors) {
-    isProblem(t, await get(`/v1/records?source=tamper&limit=1&cursor=${cursor}`), 'invalid_cursor', {
+    isProblem(t, await get(`/v1/records?source=tamper&limit=1&cursor=${cursor}`), 'invalid_offset', {
       name: cursor,
-      errors: [{ pointer: 'cursor', code: 'invalid_cursor' }],
+      errors: [{ pointer: 'cursor', code: 'invalid_offset' }],
     })
   }
 })

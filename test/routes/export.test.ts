@@ -135,7 +135,7 @@ t.test('a key with source prefixes exports only these sources', async (t) => {
 
 t.test('an invalid request gets a problem instead of a stream', async (t) => {
   for (const accept of [NDJSON, CSV]) {
-    isProblem(t, await get('/v1/records?cursor=x', accept), 'invalid_cursor')
+    isProblem(t, await get('/v1/records?cursor=x', accept), 'invalid_offset')
     isProblem(t, await get('/v1/records?timeFrom=x', accept), 'invalid_query')
     isProblem(
       t,

@@ -5,7 +5,7 @@ import { isProblem } from '../helpers/problem.ts'
 const { post, get, makeKey, app } = await createApp(t)
 const record = (id: string, more: object = {}) => ({ source: 'shop', type: 'order.placed', id, ...more })
 const UUID_V7 = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/
-const CURSOR = /^[\w-]{32}$/
+const CURSOR = /^1[\da-f]{48}$/
 
 t.test('the response to a new record is 201 with its result and its Location', async (t) => {
   const answer = await post(record('new/1'))

@@ -6,7 +6,7 @@ import { makeMessages } from '../../scripts/durability/requests.ts'
 import { type ClientResponse, readResponse } from '../../scripts/durability/responses.ts'
 import { complaintsOf, type Result } from '../../scripts/durability/run.ts'
 import { type Fields, parseExactly, recognise, recogniseShown, type Stored } from '../../scripts/durability/stored.ts'
-import { encodeCursor } from '../../src/lib/cursor.ts'
+import { encodeOffset } from '../../src/lib/offset.ts'
 
 // Each test gives the checker a run that must fail, as HTTP responses and rows of the table, and checks its complaint.
 
@@ -33,7 +33,7 @@ function find(wanted: (plan: Plan) => boolean): number {
 const numbersOf = (request: number) =>
   Array.from({ length: planOf(request).count }, (_, index) => request * SPAN + index)
 const goodOf = (request: number) => numbersOf(request).filter((number) => !isBad(request, number % SPAN))
-const cursorOf = (number: number) => encodeCursor({ epoch: 1, xid: '1', n: number })
+const cursorOf = (number: number) => encodeOffset({ epoch: 1, xid: '1', n: number })
 
 /** Each request is sent after the previous response, unless requests have the same `at`. */
 let clock = 0

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { decodeCursor } from '../../../src/lib/cursor.ts'
+import { decodeOffset } from '../../../src/lib/offset.ts'
 import type { Fault } from '../fault.ts'
 import { idOf } from '../records.ts'
 import type { ClientResponse } from '../responses.ts'
@@ -35,7 +35,7 @@ export const FAILOVER_FAULTS: Fault[] = [
       await resumed()
       await writers.acknowledged(AFTERWARDS)
       await reader.caughtUp(acknowledged(writers.responses))
-      const epochs = new Set(reader.shown.map(({ cursor }) => decodeCursor(cursor)?.epoch))
+      const epochs = new Set(reader.shown.map(({ cursor }) => decodeOffset(cursor)?.epoch))
       if (epochs.size !== 2)
         throw new Error(`The records of two primaries must be in two epochs, but they are in ${epochs.size}`)
       return undefined

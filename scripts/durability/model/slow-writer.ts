@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type RawBuilder, sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
-import { encodeCursor } from '../../../src/lib/cursor.ts'
+import { encodeOffset } from '../../../src/lib/offset.ts'
 import type { Database } from '../../../src/postgres/tables.ts'
 import { contentOf, digestOf } from './contents.ts'
 import { type Attempt, type Exchange, type History, identityOf } from './history.ts'
@@ -79,7 +79,7 @@ async function write(
   return db.transaction().execute(async (trx) => {
     const rows = attempts.map(toInsert)
     const insert = async (row: RawBuilder<PositionColumns>) =>
-      encodeCursor(toPosition((await row.execute(trx)).rows[0] as PositionColumns))
+      encodeOffset(toPosition((await row.execute(trx)).rows[0] as PositionColumns))
     const made: string[] = []
     if (beginning === 'a row') made.push(await insert(rows.shift() as RawBuilder<PositionColumns>))
     if (beginning === 'its transaction id') await sql`SELECT pg_current_xact_id()`.execute(trx)

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
-import { encodeCursor } from '../../../src/lib/cursor.ts'
+import { encodeOffset } from '../../../src/lib/offset.ts'
 import type { Postgres } from '../postgres.ts'
 import { GUILTY_TYPE } from './bad-records.ts'
 import { type Content, digestOf } from './contents.ts'
@@ -30,7 +30,7 @@ export async function readRows({ superUrl }: Postgres): Promise<StoredRow[]> {
       const content = { ...rest, extensions: extensions == null ? {} : JSON.parse(extensions) }
       return {
         identity: identityOf(source as string, id as string),
-        cursor: encodeCursor({ epoch: Number(epoch), xid: xid as string, n: Number(n) }),
+        cursor: encodeOffset({ epoch: Number(epoch), xid: xid as string, n: Number(n) }),
         digest: digestOf(content as Content, utc),
       }
     })
