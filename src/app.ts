@@ -19,6 +19,7 @@ import connections from './plugins/connections.ts'
 import cors from './plugins/cors.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
+import feed from './plugins/feed.ts'
 import httpRules from './plugins/http-rules.ts'
 import incompleteResponses from './plugins/incomplete-responses.ts'
 import jobs from './plugins/job-metrics.ts'
@@ -39,6 +40,7 @@ import tracing from './plugins/tracing.ts'
 import unmatched from './plugins/unmatched.ts'
 import settings from './plugins/unsafe-settings.ts'
 import writer from './plugins/writer.ts'
+import feedRoutes from './routes/feed.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
 import keyRoutes from './routes/keys.ts'
@@ -103,6 +105,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(readiness)
   await app.register(settings)
   await app.register(stalledWriters)
+  await app.register(feed)
   await app.register(writer)
   await app.register(keys)
   await app.register(fairTurns)
@@ -117,6 +120,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(openapiRoute)
   await app.register(ingest)
   await app.register(records)
+  await app.register(feedRoutes)
   await app.register(keyRoutes)
   app.answerOtherMethods()
   await app.register(addresses)

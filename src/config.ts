@@ -223,6 +223,12 @@ export const ConfigSchema = Type.Object({
     description:
       'Connections for lists and exports; one API key can use about half of them. Single records have their own',
   }),
+  FEED_MAX_READERS: Type.Integer({
+    default: 2000,
+    minimum: 1,
+    maximum: 100_000,
+    description: 'Maximum number of live readers of the feed; one API key can have half of them',
+  }),
   READ_TIMEOUT_SECONDS: Type.Number({
     default: 30,
     minimum: 1,

@@ -11,6 +11,8 @@ export interface RecordFilter {
   /** The source prefixes of the key (lib/source-prefix.ts); empty: all sources. */
   allowedPrefixes: readonly string[]
   type?: string | undefined
+  /** Any of these types. */
+  types?: readonly string[] | undefined
   subject?: string | undefined
   /** Times in UTC. `From` is inclusive, `Until` is exclusive. */
   timeFrom?: string | undefined
@@ -45,9 +47,24 @@ export interface Listing {
 }
 
 /** The condition that a record is listed. */
-export function isListed({ filter: f, order, after, until }: Listing): RawBuilder<boolean> {
-  const all = [sql`true`]
-  const add = (value: unknown, condition: RawBuilder<unknown>) => void (value !== undefined && all.push(condition))
+export function isListed({ filter, order, after, until }: Listing): RawBuilder<boolean> {
+  const all = [matches(filter)]
+  if (after !== undefined) all.push(order === 'asc' ? isAfter(after) : sql`${POSITION} < ${rowOf(after)}`)
+  if (order === 'asc')
+    all.push(until === undefined ? settled : sql`(epoch, xid) < (${until.epoch}::integer, ${until.xid}::xid8)`)
+  return sql.join(all, sql` AND `)
+}
+
+const POSITION = sql`(epoch, xid, n)`
+const rowOf = ({ epoch, xid, n }: Position) => sql`(${epoch}::integer, ${xid}::xid8, ${n}::bigint)`
+
+/** The condition that a record is after this position in the feed. */
+export const isAfter = (position: Position): RawBuilder<boolean> => sql`${POSITION} > ${rowOf(position)}`
+
+/** The condition that a record matches the filter. */
+export function matches(f: RecordFilter): RawBuilder<boolean> {
+  const all = [sql<boolean>`true`]
+  const add = (value: unknown, condition: RawBuilder<boolean>) => void (value !== undefined && all.push(condition))
 
   add(f.source, sql`source = ${f.source}`)
   add(f.id, sql`id = ${f.id}`)
@@ -55,6 +72,7 @@ export function isListed({ filter: f, order, after, until }: Listing): RawBuilde
   add(f.sourcePrefix, sql`source ^@ ${f.sourcePrefix}`)
   if (f.allowedPrefixes.length > 0) all.push(isAllowed(f.allowedPrefixes))
   add(f.type, sql`type = ${f.type}`)
+  add(f.types, sql`type = ANY (${f.types}::text[])`)
   add(f.subject, sql`subject = ${f.subject}`)
   add(f.timeFrom, sql`coalesce("time", received_at) >= ${f.timeFrom}::timestamptz`)
   add(f.timeUntil, sql`coalesce("time", received_at) < ${f.timeUntil}::timestamptz`)
@@ -62,17 +80,11 @@ export function isListed({ filter: f, order, after, until }: Listing): RawBuilde
   add(f.receivedUntil, sql`received_at < ${f.receivedUntil}::timestamptz`)
   add(f.data, sql`data::jsonb @> ${f.data}::jsonb`)
   if (f.jsonpath !== undefined) all.push(satisfies(f.jsonpath))
-  if (after !== undefined) {
-    const operator = order === 'asc' ? sql`>` : sql`<`
-    all.push(sql`(epoch, xid, n) ${operator} (${after.epoch}::integer, ${after.xid}::xid8, ${after.n}::bigint)`)
-  }
-  if (order === 'asc')
-    all.push(until === undefined ? settled : sql`(epoch, xid) < (${until.epoch}::integer, ${until.xid}::xid8)`)
   return sql.join(all, sql` AND `)
 }
 
 /** Neither operator fails for data with another structure: it does not match. */
-const satisfies = ({ kind, text }: Jsonpath) =>
+const satisfies = ({ kind, text }: Jsonpath): RawBuilder<boolean> =>
   kind === 'condition' ? sql`data::jsonb @@ ${text}::jsonpath` : sql`data::jsonb @? ${text}::jsonpath`
 
 /**
@@ -94,7 +106,7 @@ export function inFeedOrder(of: string, order: Listing['order']): RawBuilder<unk
  * This is sound because the snapshot is older than the rows of pg_stat_activity: if a backend is in a transaction of the snapshot
  * now, it was in this transaction, and in the same database, the whole time.
  */
-const OLDEST_RUNNING = sql`(SELECT coalesce(
+export const OLDEST_RUNNING = sql<string>`(SELECT coalesce(
   (SELECT min(running) FROM pg_snapshot_xip(pg_current_snapshot()) AS running WHERE NOT EXISTS (
     SELECT FROM pg_stat_activity WHERE backend_xid = running::xid AND datname <> current_database()
   )),
@@ -104,9 +116,9 @@ const OLDEST_RUNNING = sql`(SELECT coalesce(
 
 /**
  * Rows before every transaction that could still add a row. So no row can later appear before the cursor of a reader that follows
- * the feed. (All rows of earlier epochs are visible.)
+ * the feed. (All rows of earlier epochs are visible.) As one comparison, it is a bound for the index.
  */
-const settled = sql`(xid < ${OLDEST_RUNNING} OR epoch < (SELECT max(epoch) FROM sluice.epochs))`
+const settled = sql<boolean>`(epoch, xid) < ((SELECT coalesce(max(epoch), 0) FROM sluice.epochs), ${OLDEST_RUNNING})`
 
 /** The current end of `settled`, to use for several pages. @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectHorizon(db: Database, signal?: AbortSignal): Promise<Horizon> {

@@ -1,4 +1,4 @@
-import { type Selectable, sql } from 'kysely'
+import { type RawBuilder, type Selectable, sql } from 'kysely'
 import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database, Tables } from '../postgres/tables.ts'
@@ -10,7 +10,10 @@ export type StoredRecord = Omit<Selectable<Tables['sluice.records']>, 'data_byte
   data_base64: string | null
 }
 
-interface PageRequest extends Listing {
+interface PageRequest extends Listing, PageBounds {}
+
+interface PageBounds {
+  order: Listing['order']
   limit: number
   /** The page ends before a record with which it would exceed this size. It has at least one record. */
   maxBytes: number
@@ -49,23 +52,7 @@ export async function selectPage(
   signal: AbortSignal,
   onRow: (record: StoredRecord, pageBytes: number) => void,
 ): Promise<{ last: Position | undefined; more: boolean }> {
-  const { limit, maxBytes, parts = WHOLE } = page
-  const ordered = (of: 'records' | 'candidates' | 'measured') => inFeedOrder(of, page.order)
-  // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here
-  // and in the server, and not a thousand times the largest record.
-  const query = sql<StoredRecord & { found: number; page_bytes: number }>`
-    SELECT ${output(parts)}, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
-    FROM (
-      SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${size(parts)}) OVER running AS bytes
-      FROM (
-        SELECT ${COLUMNS} FROM sluice.records WHERE ${isListed(page)}
-        ${ordered('records')} LIMIT ${limit + 1}
-      ) AS candidates
-      WINDOW running AS (${ordered('candidates')} ROWS UNBOUNDED PRECEDING)
-    ) AS measured
-    WHERE ordinal = 1 OR (ordinal <= ${limit} AND bytes <= ${maxBytes})
-    ${ordered('measured')}
-  `
+  const query = boundedPage(page, isListed(page))
   let [count, found] = [0, 0]
   let last: Position | undefined
   await readRows(db, query, signal, (row) => {
@@ -75,4 +62,33 @@ export async function selectPage(
     last = { epoch: row.epoch, xid: row.xid, n: Number(row.n) }
   })
   return { last, more: found > count }
+}
+
+/** A row of a page. */
+export type PageRow = StoredRecord & {
+  /** How many records were found, up to one more than the limit. */
+  found: number
+  /** The approximate size of the whole page as JSON. */
+  page_bytes: number
+}
+
+/** The query of a page, in its order. @param listed the condition that a record of sluice.records is listed */
+export function boundedPage(page: PageBounds, listed: RawBuilder<boolean>): RawBuilder<PageRow> {
+  const { limit, maxBytes, parts = WHOLE } = page
+  const ordered = (of: 'records' | 'candidates' | 'measured') => inFeedOrder(of, page.order)
+  // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here
+  // and in the server, and not a thousand times the largest record.
+  return sql<PageRow>`
+    SELECT ${output(parts)}, ordinal, found::integer, (max(bytes) OVER ())::float8 AS page_bytes
+    FROM (
+      SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${size(parts)}) OVER running AS bytes
+      FROM (
+        SELECT ${COLUMNS} FROM sluice.records WHERE ${listed}
+        ${ordered('records')} LIMIT ${limit + 1}
+      ) AS candidates
+      WINDOW running AS (${ordered('candidates')} ROWS UNBOUNDED PRECEDING)
+    ) AS measured
+    WHERE ordinal = 1 OR (ordinal <= ${limit} AND bytes <= ${maxBytes})
+    ${ordered('measured')}
+  `
 }

@@ -26,6 +26,9 @@ const LOGIN_MS = 1_000
 const RECORD_CONNECTIONS = 3
 const OWN_CONNECTIONS = 1
 
+/** Connections of feed readers that are not up to date. The others need none: they have the watcher, with a connection of its own. */
+const FEED_CONNECTIONS = 3
+
 /**
  * Separate pools of connections. Slow reads cannot delay a flush, because writes have their own pool. Lists cannot delay single
  * records, and may use a standby. Reads cannot delay the refusal of a revoked key. A pool connects when it is first used.
@@ -75,11 +78,15 @@ export default fp(
         setting: 'DATABASE_READ_URL',
       }),
     })
-    const pools = { write, read, keys, list }
+    // The feed is read from the primary as well: a reader must not go back to what a standby had a moment ago.
+    const feed = connect({ ...forReading, name: 'sluice-feed', connections: FEED_CONNECTIONS })
+    const watch = connect({ ...forReading, name: 'sluice-watch', connections: 1 })
+    const pools = { write, read, keys, list, feed, watch }
     const refusal = 'All connections for reading are in use. Try again later.'
     const semaphores = {
       read: new FairSemaphore(RECORD_CONNECTIONS, refusal),
       list: new FairSemaphore(config.READ_CONNECTIONS, refusal),
+      feed: new FairSemaphore(FEED_CONNECTIONS, refusal),
     }
 
     app.decorate('db', pools)
@@ -91,7 +98,7 @@ export default fp(
         pool,
         status: () => {
           const status = poolStatus(pools[pool])
-          const waiting = pool === 'read' || pool === 'list' ? semaphores[pool].waiting : 0
+          const waiting = pool in semaphores ? semaphores[pool as keyof typeof semaphores].waiting : 0
           return { ...status, waiting: status.waiting + waiting }
         },
       })),
@@ -138,10 +145,10 @@ function registerMetrics(registry: Registry, pools: { pool: string; status: () =
 
 declare module 'fastify' {
   interface FastifyInstance {
-    db: Record<'write' | 'read' | 'keys' | 'list', Database>
+    db: Record<'write' | 'read' | 'keys' | 'list' | 'feed' | 'watch', Database>
     /** Resolves if Sluice cannot work with the database, and waiting does not help. */
     unsupportedDatabase: Promise<Error>
-    /** Share the connections for single records, and those for lists and exports, between API keys. */
-    semaphores: Record<'read' | 'list', FairSemaphore>
+    /** Share the connections for single records, those for lists and exports, and those of the feed between API keys. */
+    semaphores: Record<'read' | 'list' | 'feed', FairSemaphore>
   }
 }

@@ -16,7 +16,10 @@ export default fp(
       concurrency: config.FLUSH_CONCURRENCY,
       holdMs: config.OUTAGE_HOLD_SECONDS * 1000,
       ...(app.traces === undefined ? {} : { traces: app.traces }),
-      onFlush: events.onFlush,
+      onFlush: (flush) => {
+        events.onFlush(flush)
+        app.feed.watcher.notice()
+      },
       onRetry: events.onRetry,
       onOutage: (err) => {
         events.onOutage(err)
@@ -31,7 +34,7 @@ export default fp(
     registerQueueMetrics(app.metrics, instance, app.ingestMemory)
     app.addHook('onClose', () => instance.close())
   },
-  { name: 'writer', dependencies: ['metrics', 'database'] },
+  { name: 'writer', dependencies: ['metrics', 'database', 'feed'] },
 )
 
 declare module 'fastify' {

@@ -13,7 +13,7 @@ import { RecordSchema } from '../schemas/record.ts'
 import { json, refusals, text } from '../schemas/responses.ts'
 import { COMPRESSED_AT_ONCE, COMPRESSION, compressorBytes } from './compression.ts'
 import { negotiate, negotiateEncoding, VARY } from './negotiate.ts'
-import { whileReading } from './while-reading.ts'
+import { checkKeyAgain, logBreak, whileReading } from './while-reading.ts'
 
 const LIST_TYPES = ['application/json', ...LINE_TYPES, 'text/csv', 'application/cloudevents-batch+json'] as const
 
@@ -71,12 +71,13 @@ const routes: FastifyPluginAsync = async (app) => {
         const pages = await openExport(reader, request.query, format, config.OUTAGE_HOLD_SECONDS * 1000)
         reply.cutOffWithKey('read')
         // To send only the headers, Fastify would read the whole export at full speed.
-        const chunks = watched(request.method === 'HEAD' ? [] : pages, request, exports)
+        const logged = logBreak(request.method === 'HEAD' ? [] : pages, request, 'an export broke off')
+        const chunks = counted(logged, exports)
         return reply.type(`${type}; charset=utf-8`).send(Readable.from(chunks, { highWaterMark: 0 }))
       }
       const shape = type === 'application/json' ? 'record' : 'cloudevent'
       const { body, next } = await readPage(reader, request.query, config.MAX_PAGE_BYTES, shape, reserve)
-      checkAgain(request)
+      checkKeyAgain(request)
       if (body.length > COMPRESSED_AT_ONCE) reserve(body.buffer.byteLength + compressorBytes(request))
       if (next !== null) {
         const link = `<${nextUrl(request, next)}>; rel="next"`
@@ -114,7 +115,7 @@ const routes: FastifyPluginAsync = async (app) => {
       const reader = { db: app.db.read, primary, semaphore, key, signal }
       const choose = (types: readonly string[]) => negotiate(request, types)
       const { type, body, isPayload } = await readRecord(reader, source, id, choose, reserve)
-      checkAgain(request)
+      checkKeyAgain(request)
       if (!allowsIdentity) reserve(body.buffer.byteLength + compressorBytes(request))
       if (isPayload) reply.headers(DOWNLOAD)
       return reply.header('content-type', type).send(encodable(body, allowsIdentity))
@@ -129,24 +130,11 @@ const noId = (prefix = '') => `The path has no id. GET ${prefix}/v1/records?sour
 /** The library compresses a stream of any length, but not a short text. */
 const encodable = (body: Buffer, allowsIdentity: boolean) => (allowsIdentity ? body : Readable.from([body]))
 
-/** Reading may have taken long, so the key is checked again. @throws Problem unauthorized, forbidden, source_forbidden */
-const checkAgain = (request: FastifyRequest) => request.server.watchKey(request, 'read').throwIfAborted()
-
-/**
- * Counts an export while it is sent, and logs why it breaks off. Nothing else logs that: the status is already sent, and
- * Fastify's own request log is off (app.ts).
- */
-async function* watched(
-  chunks: AsyncIterable<Buffer> | Buffer[],
-  { id, log }: FastifyRequest,
-  inProgress: Gauge,
-): AsyncGenerator<Buffer> {
+/** Counts an export while it is sent. */
+async function* counted(chunks: AsyncIterable<Buffer>, inProgress: Gauge): AsyncGenerator<Buffer> {
   inProgress.inc()
   try {
     yield* chunks
-  } catch (err) {
-    log.warn({ requestId: id, err }, 'an export broke off')
-    throw err
   } finally {
     inProgress.dec()
   }

@@ -18,3 +18,24 @@ export function whileReading<Route extends RouteGenericInterface>(
     }
   }
 }
+
+/** Reading may have taken long, so the key is checked again. @throws Problem unauthorized, forbidden, source_forbidden */
+export const checkKeyAgain = (request: FastifyRequest): void =>
+  request.server.watchKey(request, 'read').throwIfAborted()
+
+/**
+ * Logs why a response breaks off while it is sent. Nothing else logs that: the status is already sent, and Fastify's own request
+ * log is off (app.ts).
+ */
+export async function* logBreak<T>(
+  chunks: AsyncIterable<T> | T[],
+  { id, log }: FastifyRequest,
+  what: string,
+): AsyncGenerator<T> {
+  try {
+    yield* chunks
+  } catch (err) {
+    log.warn({ requestId: id, err }, what)
+    throw err
+  }
+}

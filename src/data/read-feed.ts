@@ -1,0 +1,126 @@
+import { sql } from 'kysely'
+import type { Position } from '../lib/offset.ts'
+import { readRows } from '../postgres/read-rows.ts'
+import type { Database } from '../postgres/tables.ts'
+import { isAfter, matches, OLDEST_RUNNING, type RecordFilter } from './listing.ts'
+import { boundedPage, type PageRow, type StoredRecord } from './select-records.ts'
+
+/** Before the first record. */
+export const START: Position = { epoch: 0, xid: '0', n: 0 }
+
+/**
+ * How many records a statement examines for a filter. Without this bound, a reader whose filter matches hardly any record would
+ * wait for a statement that reads the whole table, and that READ_TIMEOUT_SECONDS cancels before the reader has moved on.
+ */
+const EXAMINED = 10_000
+
+export interface FeedRequest {
+  filter: RecordFilter
+  /** Only records after this position. */
+  after: Position
+  limit: number
+  /** The page ends before a record with which it would exceed this size. It may have one record that is larger. */
+  maxBytes: number
+}
+
+export interface FeedProgress {
+  /** Where to continue: all matching records up to here are in the page. */
+  next: Position
+  /** Whether `next` is the head. */
+  upToDate: boolean
+}
+
+interface HeadRow {
+  head_epoch: number | null
+  head_xid: string
+  head_n: string
+}
+
+interface FeedRow extends PageRow, HeadRow {
+  examined_epoch: number | null
+  examined_xid: string
+  examined_n: string
+}
+
+/** Before all records of the oldest running transaction, everything is final. */
+const HORIZON = sql`(SELECT coalesce(max(epoch), 0) AS epoch, ${OLDEST_RUNNING} AS xid FROM sluice.epochs) AS horizon`
+const SETTLED = sql<boolean>`(records.epoch, records.xid) < (horizon.epoch, horizon.xid)`
+const HEAD = sql`LATERAL (
+  SELECT epoch, xid, n FROM sluice.records WHERE ${SETTLED} ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1
+) AS head`
+const HEAD_COLUMNS = sql`head.epoch AS head_epoch, head.xid::text AS head_xid, head.n::text AS head_n`
+
+/** The position of the last record before every transaction that could still add one; START if there is none. */
+export async function selectHead(db: Database, signal: AbortSignal): Promise<Position> {
+  let head = START
+  const query = sql<HeadRow>`SELECT ${HEAD_COLUMNS} FROM ${HORIZON} LEFT JOIN ${HEAD} ON true`
+  await readRows(db, query, signal, (row) => {
+    head = headOf(row)
+  })
+  return head
+}
+
+const headOf = ({ head_epoch, head_xid, head_n }: HeadRow): Position =>
+  head_epoch === null ? START : { epoch: head_epoch, xid: head_xid, n: Number(head_n) }
+
+/**
+ * Reads a page of the feed. One statement reads the records and the head, so both come from one snapshot: between the last record
+ * of a page and the head, nothing is missing.
+ *
+ * The head is the last record before every transaction that could still add one. Positions of records do not change when other
+ * transactions run, so a reader that is up to date gets the same offset again. If retention has deleted the last records, the head
+ * stays where the reader is.
+ * @param onRow gets each record as it arrives, and the approximate size of the whole page as JSON
+ * @throws the reason of `signal`; what `onRow` throws
+ */
+export async function readFeed(
+  db: Database,
+  { filter, after, limit, maxBytes }: FeedRequest,
+  signal: AbortSignal,
+  onRow: (record: StoredRecord, pageBytes: number) => void,
+): Promise<FeedProgress> {
+  // `n` is never negative, so the second position is before all records of the oldest running transaction.
+  const listed = sql<boolean>`${matches(filter)} AND ${isAfter(after)} AND (epoch, xid, n) <= (
+    coalesce(examined.epoch, horizon.epoch), coalesce(examined.xid, horizon.xid), coalesce(examined.n, -1)
+  )`
+  const query = sql<FeedRow>`
+    SELECT page.*, ${HEAD_COLUMNS},
+           examined.epoch AS examined_epoch, examined.xid::text AS examined_xid, examined.n::text AS examined_n
+    FROM ${HORIZON}
+    LEFT JOIN ${HEAD} ON true
+    LEFT JOIN LATERAL (
+      SELECT epoch, xid, n FROM sluice.records WHERE ${isAfter(after)} AND ${SETTLED}
+      ORDER BY epoch, xid, n OFFSET ${EXAMINED - 1} LIMIT ${isFiltered(filter) ? 1 : 0}
+    ) AS examined ON true
+    LEFT JOIN LATERAL (${boundedPage({ order: 'asc', limit, maxBytes }, listed)}) AS page ON true
+    ORDER BY page.ordinal
+  `
+  let count = 0
+  let last: FeedRow | undefined
+  await readRows(db, query, signal, (row) => {
+    // Without records, the joins return one row.
+    if (row.found !== null) {
+      onRow(row, row.page_bytes)
+      count++
+    }
+    last = row
+  })
+  const row = last as unknown as FeedRow
+  if (row.found > count) return { next: { epoch: row.epoch, xid: row.xid, n: Number(row.n) }, upToDate: false }
+  if (row.examined_epoch !== null) {
+    const { examined_epoch: epoch, examined_xid: xid, examined_n: n } = row
+    return { next: { epoch, xid, n: Number(n) }, upToDate: false }
+  }
+  const head = headOf(row)
+  return { next: isBefore(head, after) ? after : head, upToDate: true }
+}
+
+const isFiltered = ({ allowedPrefixes, ...others }: RecordFilter) =>
+  allowedPrefixes.length > 0 || Object.values(others).some((value) => value !== undefined)
+
+const isBefore = (one: Position, other: Position) =>
+  one.epoch !== other.epoch
+    ? one.epoch < other.epoch
+    : one.xid !== other.xid
+      ? BigInt(one.xid) < BigInt(other.xid)
+      : one.n < other.n

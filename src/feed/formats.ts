@@ -1,0 +1,36 @@
+import { type FeedRecord, type Shape, WRITE } from './feed-record.ts'
+import type { FeedPage } from './recent-records.ts'
+
+/** A page as a JSON array. */
+export const toJson = ({ records }: FeedPage, shape: Shape): Buffer => Buffer.from(arrayOf(records, shape))
+
+const arrayOf = (records: readonly FeedRecord[], shape: Shape) => `[${records.map(WRITE[shape]).join(',')}]`
+
+/** One record per line. An empty page is an empty line, which keeps the connection open. */
+export async function* toLines(pages: AsyncIterable<FeedPage>): AsyncGenerator<Buffer> {
+  for await (const { records } of pages) {
+    const lines = records.map(WRITE.record)
+    yield Buffer.from(lines.length === 0 ? '\n' : `${lines.join('\n')}\n`)
+  }
+}
+
+/**
+ * Server-sent events (HTML Living Standard, section 9.2; Durable Streams 1.0, section 5.7): `data` with records, then `control`. Each
+ * has an id, so an EventSource continues after it. A comment keeps the connection open.
+ * @param cursor makes the cursor of a response
+ */
+export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => string): AsyncGenerator<Buffer> {
+  let last: string | undefined
+  // How long an EventSource waits before it reconnects, in milliseconds. Browsers wait for several seconds otherwise.
+  let text = 'retry: 250\n\n'
+  for await (const { records, next, upToDate } of pages) {
+    if (records.length > 0) text += event('data', next, arrayOf(records, 'record'))
+    const control = { streamNextOffset: next, streamCursor: cursor(), ...(upToDate && { upToDate }) }
+    text += next === last ? ':\n\n' : event('control', next, JSON.stringify(control))
+    yield Buffer.from(text)
+    last = next
+    text = ''
+  }
+}
+
+const event = (name: string, id: string, data: string) => `event: ${name}\nid: ${id}\ndata: ${data}\n\n`

@@ -1,0 +1,46 @@
+import type { Key } from '../access/key.ts'
+import { decodeOffset } from '../lib/offset.ts'
+import { refuseParameter } from '../read/refuse-parameter.ts'
+import type { FeedQuery } from '../schemas/feed.ts'
+import type { FeedFilter } from './feed-record.ts'
+import { START_OFFSET } from './read-page.ts'
+
+/** @throws Problem invalid_query */
+export function readFeedFilter({ source, sourcePrefix, type, subject }: FeedQuery, key: Key): FeedFilter {
+  for (const [name, value] of Object.entries({ source, sourcePrefix, type: type?.join(''), subject }))
+    if (value?.includes('\0')) refuseParameter(name, 'contains U+0000 (%00), which no record can contain. Remove it')
+  return { source, sourcePrefix, types: type, subject, allowedPrefixes: key.sourcePrefixes }
+}
+
+/**
+ * Where a reader begins (Durable Streams 1.0, section 6).
+ * @param lastEventId what a browser's EventSource sends when it reconnects. It wins, because the URL is still that of the first request
+ * @returns an offset, or `now`
+ * @throws Problem invalid_query, invalid_offset
+ */
+export function readStart({ offset, live }: FeedQuery, lastEventId: string | undefined): string {
+  const resumes = live === 'sse' && lastEventId !== undefined && lastEventId !== ''
+  if (!resumes && offset === undefined && (live === 'sse' || live === 'long-poll'))
+    refuseParameter('offset', `is missing. With live=${live}, write offset=-1 for the start, or offset=now`)
+  return resumes ? checkOffset('Last-Event-ID', lastEventId) : checkOffset('offset', offset ?? '-1')
+}
+
+function checkOffset(name: string, offset: string): string {
+  if (offset === '-1') return START_OFFSET
+  if (offset === 'now') return offset
+  if (decodeOffset(offset) !== undefined) return offset
+  return refuseParameter(
+    name,
+    'is not an offset of this service, or was damaged. Use the value of Stream-Next-Offset or the cursor of a record, -1 for the start, or now',
+    'invalid_offset',
+  )
+}
+
+/** Checks what the schema of the query cannot check. @throws Problem invalid_query */
+export function checkCombination({ live, timeout, limit }: FeedQuery, isLines: boolean): void {
+  if (live === 'true' && !isLines)
+    refuseParameter('live', 'is true, which is for lines: send Accept: application/x-ndjson, or use long-poll or sse')
+  if (timeout !== undefined && live !== 'long-poll') refuseParameter('timeout', 'is only possible with live=long-poll')
+  if (limit !== undefined && (live === 'sse' || isLines))
+    refuseParameter('limit', 'is only possible for pages and with live=long-poll')
+}

@@ -1,0 +1,55 @@
+import { type FeedProgress, readFeed, START, selectHead } from '../data/read-feed.ts'
+import { decodeOffset, encodeOffset, type Position } from '../lib/offset.ts'
+import { refuseInvalidOffset } from '../read/check-offset.ts'
+import { inTurn, type Reader } from '../read/reader.ts'
+import { type FeedFilter, toFeedRecord } from './feed-record.ts'
+import type { FeedPage, PageLimits } from './recent-records.ts'
+
+/** The offset before the first record. */
+export const START_OFFSET = encodeOffset(START)
+
+/**
+ * Reads a page of the feed from the database. The page may be empty although matching records follow: a statement examines only so
+ * many records.
+ * @param after an offset that is known to be well-formed
+ * @param reserve called with the bytes that the records take, before they are kept
+ * @throws Problem offset_ahead, overloaded; the reason of the reader's signal; what `reserve` throws
+ */
+export async function readFeedPage(
+  reader: Reader,
+  filter: FeedFilter,
+  after: string,
+  limits: PageLimits,
+  reserve: (bytes: number) => void,
+): Promise<FeedPage> {
+  const { db, signal } = reader
+  const records: FeedPage['records'] = []
+  const position = decodeOffset(after) as Position
+  let first: number | undefined
+  const { next, upToDate }: FeedProgress = await inTurn(reader, () =>
+    readFeed(db, { filter, after: position, ...limits }, signal, (record, pageBytes) => {
+      if (first === undefined) reserve(pageBytes)
+      first ??= record.epoch
+      records.push(toFeedRecord(record))
+    }),
+  )
+  if (after !== START_OFFSET) await refuseInvalidOffset(position, first, reader)
+  return { records, next: encodeOffset(next), upToDate }
+}
+
+/** How long a request looks for a record that matches, before it returns an empty page. */
+const SEARCH_MS = 2_000
+
+/** Like `readFeedPage`, but examines more records until one matches. */
+export async function readCatchUpPage(...[reader, filter, after, ...rest]: Parameters<typeof readFeedPage>) {
+  const end = performance.now() + SEARCH_MS
+  for (let at = after; ; ) {
+    const page = await readFeedPage(reader, filter, at, ...rest)
+    if (page.records.length > 0 || page.upToDate || performance.now() > end) return page
+    at = page.next
+  }
+}
+
+/** @returns the offset of the head. @throws Problem overloaded; the reason of the reader's signal */
+export const readHead = async (reader: Reader): Promise<string> =>
+  encodeOffset(await inTurn(reader, () => selectHead(reader.db, reader.signal)))

@@ -1,0 +1,72 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { readFeed, selectHead } from '../data/read-feed.ts'
+import { type FeedRecord, toFeedRecord } from '../feed/feed-record.ts'
+import { ReaderLimit } from '../feed/reader-limit.ts'
+import { type FeedSource, Watcher } from '../feed/watcher.ts'
+import { decodeOffset, encodeOffset, type Position } from '../lib/offset.ts'
+import { isValidOffset } from '../read/check-offset.ts'
+import { registerGauge } from './metrics/register.ts'
+
+/** Memory for the newest records, in characters. A reader that is further behind reads by query. */
+const RECENT_SIZE = 8 * 1024 * 1024
+/** What the watcher reads at once. */
+const BATCH = { limit: 1000, maxBytes: 1024 * 1024 }
+
+/** The watcher of the feed, and the limit on live readers. */
+export default fp(
+  async function feed(app: FastifyInstance) {
+    const { config } = app
+    const db = app.db.watch
+    const stop = new AbortController()
+    const ending = new AbortController()
+
+    const source: FeedSource = {
+      head: async () => encodeOffset(await selectHead(db, stop.signal)),
+      async read(after) {
+        const records: FeedRecord[] = []
+        const request = { filter: { allowedPrefixes: [] }, after: decodeOffset(after) as Position, ...BATCH }
+        const add = (record: Parameters<typeof toFeedRecord>[0]) => void records.push(toFeedRecord(record))
+        const { next, upToDate } = await readFeed(db, request, stop.signal, add)
+        return { records, next: encodeOffset(next), upToDate }
+      },
+      isValid: (offset) => isValidOffset(db, decodeOffset(offset) as Position),
+    }
+    const watcher = new Watcher(source, {
+      recentSize: RECENT_SIZE,
+      onError: (err) => {
+        if (!stop.signal.aborted) app.log.warn({ err }, 'the feed cannot be read; its live readers wait')
+      },
+    })
+    const readers = new ReaderLimit(config.FEED_MAX_READERS)
+    app.decorate('feed', { watcher, readers, ending: ending.signal })
+    registerGauge(app.metrics, {
+      name: 'sluice_feed_readers',
+      help: 'Live readers of the feed.',
+      read: () => readers.used,
+    })
+    registerGauge(app.metrics, {
+      name: 'sluice_feed_max_readers',
+      help: 'Maximum number of live readers of the feed.',
+      read: () => readers.max,
+    })
+    // Before the server waits for requests in flight: live readers would never end.
+    app.addHook('preClose', async () => ending.abort())
+    app.addHook('onClose', async () => {
+      watcher.close()
+      stop.abort(new Error('the server closes'))
+    })
+  },
+  { name: 'feed', dependencies: ['metrics', 'database'] },
+)
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    feed: {
+      watcher: Watcher
+      readers: ReaderLimit
+      /** Aborts when live readers must end, because the server closes. */
+      ending: AbortSignal
+    }
+  }
+}
