@@ -14,7 +14,7 @@ export const START: Position = { epoch: 0, xid: '0', n: 0 }
  */
 const EXAMINED = 10_000
 
-export interface FeedRequest {
+interface FeedRequest {
   filter: RecordFilter
   /** Only records after this position. */
   after: Position

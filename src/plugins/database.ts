@@ -1,6 +1,8 @@
+import { EventEmitter } from 'node:events'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
+import { COMMITS } from '../data/notify-commit.ts'
 import { WRITERS } from '../data/stalled-writers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { connect, type PoolStatus, poolStatus, type Query, tryConnection } from '../postgres/connect.ts'
@@ -80,7 +82,9 @@ export default fp(
     })
     // The feed is read from the primary as well: a reader must not go back to what a standby had a moment ago.
     const feed = connect({ ...forReading, name: 'sluice-feed', connections: FEED_CONNECTIONS })
-    const watch = connect({ ...forReading, name: 'sluice-watch', connections: 1 })
+    const commits = new EventEmitter<{ elsewhere: [] }>()
+    const listening = { channel: COMMITS, onNotification: () => commits.emit('elsewhere') }
+    const watch = connect({ ...forReading, name: 'sluice-watch', connections: 1, listening })
     const pools = { write, read, keys, list, feed, watch }
     const refusal = 'All connections for reading are in use. Try again later.'
     const semaphores = {
@@ -90,6 +94,7 @@ export default fp(
     }
 
     app.decorate('db', pools)
+    app.decorate('commits', commits)
     app.decorate('unsupportedDatabase', unsupported.promise)
     app.decorate('semaphores', semaphores)
     registerMetrics(
@@ -148,6 +153,8 @@ declare module 'fastify' {
     db: Record<'write' | 'read' | 'keys' | 'list' | 'feed' | 'watch', Database>
     /** Resolves if Sluice cannot work with the database, and waiting does not help. */
     unsupportedDatabase: Promise<Error>
+    /** Emits `elsewhere` when another instance has committed records, while `watch` is connected. */
+    commits: EventEmitter<{ elsewhere: [] }>
     /** Share the connections for single records, those for lists and exports, and those of the feed between API keys. */
     semaphores: Record<'read' | 'list' | 'feed', FairSemaphore>
   }

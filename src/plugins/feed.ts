@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { notifyCommit } from '../data/notify-commit.ts'
 import { readFeed, selectHead } from '../data/read-feed.ts'
 import { type FeedRecord, toFeedRecord } from '../feed/feed-record.ts'
 import { ReaderLimit } from '../feed/reader-limit.ts'
 import { type FeedSource, Watcher } from '../feed/watcher.ts'
+import { coalesce } from '../lib/coalesce.ts'
 import { decodeOffset, encodeOffset, type Position } from '../lib/offset.ts'
 import { isValidOffset } from '../read/check-offset.ts'
 import { registerGauge } from './metrics/register.ts'
@@ -12,6 +14,9 @@ import { registerGauge } from './metrics/register.ts'
 const RECENT_SIZE = 8 * 1024 * 1024
 /** What the watcher reads at once. */
 const BATCH = { limit: 1000, maxBytes: 1024 * 1024 }
+
+/** The least time between two notifications of other instances. */
+const NOTIFY_MS = 25
 
 /** The watcher of the feed, and the limit on live readers. */
 export default fp(
@@ -39,7 +44,14 @@ export default fp(
       },
     })
     const readers = new ReaderLimit(config.FEED_MAX_READERS)
-    app.decorate('feed', { watcher, readers, ending: ending.signal })
+    app.commits.on('elsewhere', () => watcher.notice())
+    // If it fails, the others notice the commit when they poll.
+    const notify = coalesce(() => notifyCommit(db).catch(() => {}), NOTIFY_MS)
+    const noteCommit = () => {
+      watcher.notice()
+      notify()
+    }
+    app.decorate('feed', { watcher, readers, noteCommit, ending: ending.signal })
     registerGauge(app.metrics, {
       name: 'sluice_feed_readers',
       help: 'Live readers of the feed.',
@@ -65,6 +77,8 @@ declare module 'fastify' {
     feed: {
       watcher: Watcher
       readers: ReaderLimit
+      /** Call it when this instance has committed records. */
+      noteCommit(): void
       /** Aborts when live readers must end, because the server closes. */
       ending: AbortSignal
     }

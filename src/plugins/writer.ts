@@ -18,7 +18,7 @@ export default fp(
       ...(app.traces === undefined ? {} : { traces: app.traces }),
       onFlush: (flush) => {
         events.onFlush(flush)
-        app.feed.watcher.notice()
+        app.feed.noteCommit()
       },
       onRetry: events.onRetry,
       onOutage: (err) => {

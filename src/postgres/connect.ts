@@ -5,6 +5,7 @@ import { within } from '../lib/within.ts'
 import { bindInPlace } from './bind.ts'
 import { closeWhenDead } from './dead-connections.ts'
 import { describeLoginFailure } from './login-failure.ts'
+import { type Listening, listen } from './notifications.ts'
 import { addressOf, connectionOf, onServerVersion, processIdOf, withSetUp } from './pg-internals.ts'
 import { forgetPooling, requireSessionPooling } from './pooling.ts'
 import { setUpStatement } from './session.ts'
@@ -29,6 +30,8 @@ export interface ConnectOptions {
   watched?: boolean
   /** How long to wait for a login, in milliseconds, if the default is too long: for code that retries. */
   loginMs?: number
+  /** Receives notifications while a connection is open. */
+  listening?: Listening
   /** Called when a connection breaks, idle or busy. */
   onError: (error: Error) => void
   /** Called if Sluice cannot work with this server, unless a connection has worked before. */
@@ -159,6 +162,10 @@ class Pool extends pg.Pool {
     // pool until TCP gives up, and some pools have only one connection.
     super(withSetUp(config, (client) => within(CONNECT_TIMEOUT_MS, setUp(client as ConfirmingClient))))
     async function setUp(client: ConfirmingClient): Promise<void> {
+      await openSession(client)
+      if (options.listening !== undefined) await listen(client, options.listening)
+    }
+    async function openSession(client: ConfirmingClient): Promise<void> {
       requireVersion(client.serverVersion, addressOf(client), setting)
       const direct = await client.query(setUpStatement(statementTimeoutMs, prepare, processIdOf(client)))
       if (direct.rowCount === 1) return

@@ -13,7 +13,7 @@ import { Problem } from '../problems.ts'
 import { readLimit } from '../read/filter.ts'
 import type { Reader } from '../read/reader.ts'
 import { retryDuringOutage } from '../read/retry.ts'
-import { FEED_SCHEMA, type FeedQuery, HEAD_SCHEMA } from '../schemas/feed.ts'
+import { FEED_SCHEMA, type FeedQuery } from '../schemas/feed.ts'
 import { MAX_LIMIT } from '../schemas/list.ts'
 import { LINE_TYPES } from '../schemas/media-types.ts'
 import { COMPRESSION, compressorBytes } from './compression.ts'
@@ -108,7 +108,7 @@ const routes: FastifyPluginAsync = async (app) => {
   })
 
   app.head('/v1/feed', {
-    schema: HEAD_SCHEMA,
+    schema: { hide: true },
     config: { shed: 'read' },
     onRequest: app.requireScope('read'),
     handler: whileReading(async (request, reply, { signal }) => {

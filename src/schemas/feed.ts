@@ -6,9 +6,9 @@ import { HEADERS, refusals, text } from './responses.ts'
 const value = (description: string) => Type.Optional(Type.String({ minLength: 1, description }))
 
 /** In seconds. */
-export const MAX_WAIT = 60
+const MAX_WAIT = 60
 
-export const FeedQuerySchema = Type.Object(
+const FeedQuerySchema = Type.Object(
   {
     offset: value(
       'Records after this offset: `Stream-Next-Offset` of the previous response, or the `cursor` of any record. `-1`, or nothing: from the start; `now`: only new records',
@@ -51,16 +51,15 @@ export type FeedQuery = Static<typeof FeedQuerySchema>
 
 const common = { tags: ['read'], security: [{ key: [] }] }
 
-const POSITION_HEADERS = { ...HEADERS, 'Stream-Next-Offset': text('The offset to continue from') }
-
 const PAGE_HEADERS = {
-  ...POSITION_HEADERS,
+  ...HEADERS,
+  'Stream-Next-Offset': text('The offset to continue from'),
   'Stream-Up-To-Date': text('`true` if this offset is the end of the feed'),
   'Stream-Cursor': text('For the parameter `cursor` of the next request'),
   ETag: text('Identifies the page'),
 }
 
-/** The schemas of GET and HEAD /v1/feed, for the OpenAPI document. */
+/** The schema of GET /v1/feed. */
 export const FEED_SCHEMA = {
   ...common,
   operationId: 'readFeed',
@@ -69,7 +68,8 @@ export const FEED_SCHEMA = {
     'The read half of the Durable Streams protocol 1.0 in JSON mode: a page of records after `offset`, and in `Stream-Next-Offset` the ' +
     'offset to continue from. No record is ever added before an offset, so a reader that follows them misses none.\n\n' +
     'With `Accept: application/cloudevents-batch+json`, the page is an array of CloudEvents. With `Accept: application/x-ndjson`, the ' +
-    'response is all records up to the head, one per line.',
+    'response is all records up to the head, one per line.\n\n' +
+    'HEAD returns the offset of the head.',
   querystring: FeedQuerySchema,
   headers: Type.Object({
     'last-event-id': Type.Optional(
@@ -87,11 +87,4 @@ export const FEED_SCHEMA = {
     304: { description: 'The page is the same as that with the ETag in `If-None-Match`', headers: PAGE_HEADERS },
     ...refusals(),
   },
-}
-
-export const HEAD_SCHEMA = {
-  ...common,
-  operationId: 'readHead',
-  summary: 'The offset of the end of the feed',
-  response: { 200: { description: 'The end of the feed', headers: POSITION_HEADERS }, ...refusals() },
 }

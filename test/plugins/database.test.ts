@@ -18,7 +18,7 @@ t.test('with DATABASE_READ_URL, lists and exports use that server, and everythin
 
 t.test('the connections of all instances that a rolling update runs at once fit into max_connections', async (t) => {
   const { value } = await scrape((await createApp(t)).app)
-  const pools = ['write', 'read', 'keys', 'list'] as const
+  const pools = ['write', 'read', 'keys', 'list', 'feed', 'watch'] as const
   const most = pools.reduce((sum, pool) => sum + (value('sluice_pool_max_connections', { pool }) as number), 0)
   const numberIn = (path: string, pattern: RegExp) =>
     Number(pattern.exec(readFileSync(new URL(`../../k8s/${path}`, import.meta.url), 'utf8'))?.[1])

@@ -57,6 +57,7 @@ t.test('the document has exactly the public routes with their methods, and all o
     'delete /v1/keys/{id}',
     'get /healthz',
     'get /readyz',
+    'get /v1/feed',
     'get /v1/keys',
     'get /v1/records',
     'get /v1/records/{source}/{id}',

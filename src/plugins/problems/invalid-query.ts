@@ -98,8 +98,7 @@ function describe(name: string, error: ValidationError, choices: unknown[]): str
   const { type, minimum, maximum } = parentSchema
   if (type === 'integer')
     return `${name} must be a whole number from ${minimum} to ${maximum}. It is ${quoted(String(data))}.`
-  if (type === 'number')
-    return `${name} must be a number from ${minimum} to ${maximum}. It is ${quoted(String(data))}.`
+  if (type === 'number') return `${name} must be a number from ${minimum} to ${maximum}. It is ${quoted(String(data))}.`
   if (type === 'boolean') return `${name} must be true or false. It is ${quoted(String(data))}.`
   return `${name} ${message}.`
 }
