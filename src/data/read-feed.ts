@@ -28,6 +28,8 @@ export interface FeedProgress {
   next: Position
   /** Whether `next` is the head. */
   upToDate: boolean
+  /** Whether the record at the position of the request is the head. Then that position is one of this database. */
+  isHead: boolean
 }
 
 interface HeadRow {
@@ -106,21 +108,19 @@ export async function readFeed(
     last = row
   })
   const row = last as unknown as FeedRow
-  if (row.found > count) return { next: { epoch: row.epoch, xid: row.xid, n: Number(row.n) }, upToDate: false }
+  if (row.found > count)
+    return { next: { epoch: row.epoch, xid: row.xid, n: Number(row.n) }, upToDate: false, isHead: false }
   if (row.examined_epoch !== null) {
     const { examined_epoch: epoch, examined_xid: xid, examined_n: n } = row
-    return { next: { epoch, xid, n: Number(n) }, upToDate: false }
+    return { next: { epoch, xid, n: Number(n) }, upToDate: false, isHead: false }
   }
   const head = headOf(row)
-  return { next: isBefore(head, after) ? after : head, upToDate: true }
+  const order = compare(head, after)
+  return { next: order < 0 ? after : head, upToDate: true, isHead: order === 0 }
 }
 
 const isFiltered = ({ allowedPrefixes, ...others }: RecordFilter) =>
   allowedPrefixes.length > 0 || Object.values(others).some((value) => value !== undefined)
 
-const isBefore = (one: Position, other: Position) =>
-  one.epoch !== other.epoch
-    ? one.epoch < other.epoch
-    : one.xid !== other.xid
-      ? BigInt(one.xid) < BigInt(other.xid)
-      : one.n < other.n
+const compare = (one: Position, other: Position) =>
+  one.epoch - other.epoch || Number(BigInt(one.xid) - BigInt(other.xid)) || one.n - other.n

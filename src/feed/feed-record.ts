@@ -37,6 +37,10 @@ export const WRITE = {
 
 export type Shape = keyof typeof WRITE
 
+/** Equal for equal filters. */
+export const nameOf = ({ source, sourcePrefix, types, subject, allowedPrefixes }: FeedFilter): string =>
+  JSON.stringify([source, sourcePrefix, types, subject, allowedPrefixes])
+
 /** Whether a record matches the filter. data/listing.ts does the same in SQL. */
 export function isMatch(filter: FeedFilter, { source, type, subject }: FeedRecord): boolean {
   return (

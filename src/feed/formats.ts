@@ -8,11 +8,10 @@ const arrayOf = (records: readonly FeedRecord[], shape: Shape) => `[${records.ma
 
 /** One record per line. An empty page is an empty line, which keeps the connection open. */
 export async function* toLines(pages: AsyncIterable<FeedPage>): AsyncGenerator<Buffer> {
-  for await (const { records } of pages) {
-    const lines = records.map(WRITE.record)
-    yield Buffer.from(lines.length === 0 ? '\n' : `${lines.join('\n')}\n`)
-  }
+  for await (const page of pages) yield linesOf(page)
 }
+
+const linesOf = shared(({ records }) => (records.length === 0 ? '\n' : `${records.map(WRITE.record).join('\n')}\n`))
 
 /**
  * Server-sent events (HTML Living Standard, section 9.2; Durable Streams 1.0, section 5.7): `data` with records, then `control`. Each
@@ -22,15 +21,27 @@ export async function* toLines(pages: AsyncIterable<FeedPage>): AsyncGenerator<B
 export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => string): AsyncGenerator<Buffer> {
   let last: string | undefined
   // How long an EventSource waits before it reconnects, in milliseconds. Browsers wait for several seconds otherwise.
-  let text = 'retry: 250\n\n'
-  for await (const { records, next, upToDate } of pages) {
-    if (records.length > 0) text += event('data', next, arrayOf(records, 'record'))
+  let begin = 'retry: 250\n\n'
+  for await (const page of pages) {
+    const { records, next, upToDate } = page
+    if (records.length > 0) yield dataOf(page)
     const control = { streamNextOffset: next, streamCursor: cursor(), ...(upToDate && { upToDate }) }
-    text += next === last ? ':\n\n' : event('control', next, JSON.stringify(control))
-    yield Buffer.from(text)
+    yield Buffer.from(begin + (next === last ? ':\n\n' : event('control', next, JSON.stringify(control))))
     last = next
-    text = ''
+    begin = ''
   }
 }
 
+const dataOf = shared(({ records, next }) => event('data', next, arrayOf(records, 'record')))
+
 const event = (name: string, id: string, data: string) => `event: ${name}\nid: ${id}\ndata: ${data}\n\n`
+
+/** Readers may share a page. Then they share its text as well. */
+function shared(write: (page: FeedPage) => string): (page: FeedPage) => Buffer {
+  const texts = new WeakMap<FeedPage, Buffer>()
+  return (page) => {
+    const text = texts.get(page) ?? Buffer.from(write(page))
+    texts.set(page, text)
+    return text
+  }
+}

@@ -26,14 +26,14 @@ export async function readFeedPage(
   const records: FeedPage['records'] = []
   const position = decodeOffset(after) as Position
   let first: number | undefined
-  const { next, upToDate }: FeedProgress = await inTurn(reader, () =>
+  const { next, upToDate, isHead }: FeedProgress = await inTurn(reader, () =>
     readFeed(db, { filter, after: position, ...limits }, signal, (record, pageBytes) => {
       if (first === undefined) reserve(pageBytes)
       first ??= record.epoch
       records.push(toFeedRecord(record))
     }),
   )
-  if (after !== START_OFFSET) await refuseInvalidOffset(position, first, reader)
+  if (after !== START_OFFSET && !isHead) await refuseInvalidOffset(position, first, reader)
   return { records, next: encodeOffset(next), upToDate }
 }
 

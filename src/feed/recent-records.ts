@@ -1,4 +1,4 @@
-import { type FeedFilter, type FeedRecord, isMatch } from './feed-record.ts'
+import { type FeedFilter, type FeedRecord, isMatch, nameOf } from './feed-record.ts'
 
 /** Part of the feed for one reader. */
 export interface FeedPage {
@@ -25,6 +25,8 @@ export class RecentRecords {
   /** All records after this offset, up to the head, are here. */
   #start = ''
   #head = ''
+  /** What was read since the last change: readers with the same filter at the same offset share a page, and its text (formats.ts). */
+  readonly #pages = new Map<string, FeedPage>()
 
   /** @param maxSize in characters. A larger record is kept until the next one arrives. */
   constructor(maxSize: number) {
@@ -42,6 +44,7 @@ export class RecentRecords {
     this.#size = 0
     this.#start = head
     this.#head = head
+    this.#pages.clear()
   }
 
   /** @param records in feed order, all those after the head. @param head the new head */
@@ -60,11 +63,19 @@ export class RecentRecords {
       this.#first = 0
     }
     this.#head = head
+    this.#pages.clear()
   }
 
   /** @returns the next page after an offset; undefined if records after it are not here */
-  read(filter: FeedFilter, after: string, { limit, maxBytes }: PageLimits): FeedPage | undefined {
+  read(filter: FeedFilter, after: string, limits: PageLimits): FeedPage | undefined {
     if (after < this.#start || after > this.#head) return undefined
+    const name = `${after} ${limits.limit} ${limits.maxBytes} ${nameOf(filter)}`
+    const page = this.#pages.get(name) ?? this.#select(filter, after, limits)
+    this.#pages.set(name, page)
+    return page
+  }
+
+  #select(filter: FeedFilter, after: string, { limit, maxBytes }: PageLimits): FeedPage {
     const records: FeedRecord[] = []
     let size = 0
     for (let at = this.#indexAfter(after); at < this.#records.length; at++) {

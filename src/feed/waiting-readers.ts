@@ -1,4 +1,4 @@
-import { type FeedFilter, type FeedRecord, isMatch } from './feed-record.ts'
+import { type FeedFilter, type FeedRecord, isMatch, nameOf } from './feed-record.ts'
 
 /** @param upTo no record up to this offset matches */
 type Wake = (upTo: string) => void
@@ -22,8 +22,8 @@ export class WaitingReaders {
    * @returns a function to call when the reader no longer waits
    */
   add(filter: FeedFilter, wake: Wake): () => void {
-    const { source, sourcePrefix, types, subject, allowedPrefixes } = filter
-    const name = JSON.stringify([source, sourcePrefix, types, subject, allowedPrefixes])
+    const { source } = filter
+    const name = nameOf(filter)
     const group = this.#groups.get(name) ?? { filter, wakes: new Set() }
     this.#groups.set(name, group)
     group.wakes.add(wake)

@@ -71,7 +71,7 @@ export default fp(
         const { id, key } = this.request
         app.log.warn(
           { requestId: id, key: key?.id, err: lost.reason },
-          'an export was cut off: its key lost the right to read it',
+          'a response was cut off: its key lost the right to read it',
         )
         this.raw.socket?.destroy()
       }
