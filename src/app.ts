@@ -20,6 +20,7 @@ import cors from './plugins/cors.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
 import feed from './plugins/feed.ts'
+import heldFeed from './plugins/held-feed.ts'
 import httpRules from './plugins/http-rules.ts'
 import incompleteResponses from './plugins/incomplete-responses.ts'
 import jobs from './plugins/job-metrics.ts'
@@ -106,6 +107,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(settings)
   await app.register(stalledWriters)
   await app.register(feed)
+  await app.register(heldFeed)
   await app.register(writer)
   await app.register(keys)
   await app.register(fairTurns)
