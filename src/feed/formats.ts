@@ -34,7 +34,7 @@ export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => st
 
 const dataOf = shared(({ records, next }) => event('data', next, arrayOf(records, 'record')))
 
-const event = (name: string, id: string, data: string) => `event: ${name}\nid: ${id}\ndata: ${data}\n\n`
+const event = (name: string, id: string, data: string) => `id:${id}\nevent: ${name}\ndata:${data}\n\n`
 
 /** Readers may share a page. Then they share its text as well. */
 function shared(write: (page: FeedPage) => string): (page: FeedPage) => Buffer {

@@ -1,7 +1,9 @@
 import type { Key } from '../access/key.ts'
+import { nearest } from '../lib/nearest.ts'
 import { decodeOffset } from '../lib/offset.ts'
-import { refuseParameter } from '../read/refuse-parameter.ts'
-import type { FeedQuery } from '../schemas/feed.ts'
+import { quoted } from '../lib/quoted.ts'
+import { invalidParameter, refuseParameter } from '../read/refuse-parameter.ts'
+import { type FeedQuery, FeedQuerySchema } from '../schemas/feed.ts'
 import type { FeedFilter } from './feed-record.ts'
 import { START_OFFSET } from './read-page.ts'
 
@@ -36,8 +38,38 @@ function checkOffset(name: string, offset: string): string {
   )
 }
 
-/** Checks what the schema of the query cannot check. @throws Problem invalid_query */
-export function checkCombination({ live, timeout, limit }: FeedQuery, isLines: boolean): void {
+const NAMES = Object.keys(FeedQuerySchema.properties)
+
+/** What other APIs call these parameters. */
+const ALIASES: Record<string, string> = {
+  from: 'offset',
+  since: 'offset',
+  start: 'offset',
+  after: 'offset',
+  position: 'offset',
+  page: 'offset',
+  next: 'offset',
+  lasteventid: 'offset',
+  prefix: 'sourcePrefix',
+  wait: 'timeout',
+  follow: 'live',
+  tail: 'live',
+  stream: 'live',
+  size: 'limit',
+}
+
+/**
+ * Unknown parameters are ignored (Durable Streams 1.0, section 9.1), but not those that look like a mistake: without its filter, a
+ * reader would get the records of all sources. Then checks what the schema of the query cannot check.
+ * @throws Problem invalid_query
+ */
+export function checkQuery(query: FeedQuery, isLines: boolean): void {
+  for (const name of Object.keys(query)) {
+    const meant = NAMES.includes(name) ? undefined : nearest(name, NAMES, ALIASES)
+    if (meant !== undefined)
+      throw invalidParameter(name, `The parameter ${quoted(name)} does not exist. Did you mean ${meant}?`)
+  }
+  const { live, timeout, limit } = query
   if (live === 'true' && !isLines)
     refuseParameter('live', 'is true, which is for lines: send Accept: application/x-ndjson, or use long-poll or sse')
   if (timeout !== undefined && live !== 'long-poll') refuseParameter('timeout', 'is only possible with live=long-poll')

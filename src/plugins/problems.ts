@@ -43,7 +43,7 @@ export function sendProblem(problem: Problem, request: FastifyRequest, reply: Fa
   if (request.headers.expect !== undefined) reply.header('connection', 'close')
   const instance = publicPath(request.server.pathPrefix, request.originalUrl)
   const document = JSON.stringify(problem.toDocument(instance, request.id))
-  reply.code(problem.status).headers(problem.headers).type(PROBLEM_TYPE)
+  reply.code(problem.status).headers(problem.headers).header('x-content-type-options', 'nosniff').type(PROBLEM_TYPE)
   if (document.length < LARGE) void reply.send(document)
   // As bytes: a string with a character outside of Latin-1 takes twice the memory while it waits behind another response.
   else void waitForTurn(request.key?.id ?? '').then(() => reply.send(Buffer.from(document)))

@@ -4,7 +4,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Key } from '../access/key.ts'
 import { catchUp, type Follower, follow, poll } from '../feed/follow.ts'
 import { toEvents, toJson, toLines } from '../feed/formats.ts'
-import { checkCombination, readFeedFilter, readStart } from '../feed/query.ts'
+import { checkQuery, readFeedFilter, readStart } from '../feed/query.ts'
 import { readCatchUpPage, readHead } from '../feed/read-page.ts'
 import type { FeedPage } from '../feed/recent-records.ts'
 import { streamCursor } from '../feed/stream-cursor.ts'
@@ -30,6 +30,13 @@ const DEFAULT_WAIT = 30
 /** A stream of events ends after about this time, and its client reconnects: Durable Streams 1.0, section 8.2. */
 const EVENTS_MS = 60_000
 
+/** Durable Streams 1.0, section 10.7. No browser should take a record for a page or a script. */
+const HEADERS = {
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  'cross-origin-resource-policy': 'same-origin',
+}
+
 type Request = FastifyRequest<{ Querystring: FeedQuery }>
 
 /** GET and HEAD /v1/feed: the read half of Durable Streams 1.0. */
@@ -50,10 +57,10 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest: app.requireScope('read'),
     handler: whileReading<{ Querystring: FeedQuery }>(async (request, reply, reading) => {
       const { query } = request
-      reply.headers({ vary: `${VARY}, authorization`, 'cache-control': 'no-store' })
+      reply.headers({ ...HEADERS, vary: `${VARY}, authorization` })
       const type = query.live === 'sse' ? 'text/event-stream' : negotiate(request, TYPES)
       const isLines = (LINE_TYPES as readonly string[]).includes(type)
-      checkCombination(query, isLines)
+      checkQuery(query, isLines)
       const allowsIdentity = negotiateEncoding(request, query.live === undefined ? 'compressed' : 'identity')
       const reader = readerOf(request, reading.signal)
       const filter = readFeedFilter(query, reader.key)
@@ -101,6 +108,7 @@ const routes: FastifyPluginAsync = async (app) => {
       }
       if (isLines)
         return sendLines(request, reply, follow({ ...follower, end: AbortSignal.any([signal, ending]) }), type)
+      reply.header('cache-control', 'no-cache, no-store')
       const end = AbortSignal.any([signal, ending, AbortSignal.timeout(EVENTS_MS)])
       const events = toEvents(follow({ ...follower, end }), () => streamCursor(query.cursor))
       return sendStream(request, reply, events, type)
@@ -113,7 +121,10 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest: app.requireScope('read'),
     handler: whileReading(async (request, reply, { signal }) => {
       const next = await readHead(readerOf(request, signal))
-      return reply.headers({ 'stream-next-offset': next, 'cache-control': 'no-store' }).type('application/json').send()
+      return reply
+        .headers({ ...HEADERS, 'stream-next-offset': next })
+        .type('application/json')
+        .send()
     }),
   })
 

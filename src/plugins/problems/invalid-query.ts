@@ -50,25 +50,6 @@ const ALIASES: Record<string, string> = {
   newest: 'desc',
 }
 
-/** Those of the feed, where they differ. */
-const FEED_ALIASES: Record<string, string> = {
-  ...ALIASES,
-  from: 'offset',
-  since: 'offset',
-  start: 'offset',
-  after: 'offset',
-  position: 'offset',
-  page: 'offset',
-  next: 'offset',
-  pagetoken: 'offset',
-  lasteventid: 'offset',
-  types: 'type',
-  wait: 'timeout',
-  follow: 'live',
-  tail: 'live',
-  stream: 'live',
-}
-
 /** The problem for query parameters that do not match the schema of the route. */
 export function invalidQuery({ validation, message }: FastifyError): Problem {
   const allowed = new Map<string, unknown[]>()
@@ -104,7 +85,7 @@ function describe(name: string, error: ValidationError, choices: unknown[]): str
 }
 
 function unknownParameter(name: string, known: string[]): string {
-  const question = didYouMean(name, known, known.includes('offset') ? FEED_ALIASES : ALIASES)
+  const question = didYouMean(name, known, ALIASES)
   const shown = /^[\w.-]{1,60}$/.test(name) ? name : quoted(name)
   return `The parameter ${shown} does not exist.${question} The parameters are ${known.join(', ')}.`
 }
