@@ -1,0 +1,151 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { isMatch } from '../../src/feed/feed-record.ts'
+import { RecentRecords, sizeOf } from '../../src/feed/recent-records.ts'
+import { makeRecord, numbersOf, offsetOf } from '../helpers/feed.ts'
+
+const ALL = { allowedPrefixes: [] }
+const MANY = { limit: 1000, maxBytes: 2 ** 30 }
+const SIZE = sizeOf(makeRecord(1))
+
+const recordsFrom = (first: number, last: number) =>
+  Array.from({ length: last - first + 1 }, (_, index) => makeRecord(first + index))
+
+/** With room for so many records, of which the ones from 1 to `last` were added. */
+function fill(last: number, room = 1000): RecentRecords {
+  const recent = new RecentRecords(room * SIZE)
+  recent.reset(offsetOf(0))
+  recent.add(recordsFrom(1, last), offsetOf(last))
+  return recent
+}
+
+t.test('before its first reset, nothing can be read', async (t) => {
+  t.equal(new RecentRecords(1000).read(ALL, offsetOf(0), MANY), undefined)
+})
+
+t.test('a page contains the records after an offset, and is up to date at the head', async (t) => {
+  const recent = fill(5)
+  const read = (after: number) => recent.read(ALL, offsetOf(after), MANY)
+  t.same(numbersOf(read(0)?.records ?? []), [1, 2, 3, 4, 5])
+  t.same(numbersOf(read(3)?.records ?? []), [4, 5])
+  for (const after of [0, 3, 5]) t.match(read(after), { next: offsetOf(5), upToDate: true })
+  t.same(read(5)?.records, [])
+})
+
+t.test('an offset between two records is a place to continue from', async (t) => {
+  const recent = new RecentRecords(1000)
+  recent.reset(offsetOf(0))
+  recent.add([makeRecord(1), makeRecord(5)], offsetOf(5))
+  t.same(numbersOf(recent.read(ALL, offsetOf(3), MANY)?.records ?? []), [5])
+})
+
+t.test('a page ends at the limit, or before a record with which it would exceed its size', async (t) => {
+  const recent = fill(5)
+  const read = (limits: object) => recent.read(ALL, offsetOf(0), { ...MANY, ...limits })
+  t.match(read({ limit: 2 }), { records: { length: 2 }, next: offsetOf(2), upToDate: false })
+  t.match(read({ limit: 5 }), { records: { length: 5 }, next: offsetOf(5), upToDate: true })
+  t.match(read({ maxBytes: 3 * SIZE }), { records: { length: 3 }, next: offsetOf(3), upToDate: false })
+  t.match(read({ maxBytes: 3 * SIZE - 1 }), { records: { length: 2 }, next: offsetOf(2), upToDate: false })
+  t.match(read({ maxBytes: 1 }), { records: { length: 1 }, next: offsetOf(1) }, 'one record, however large it is')
+})
+
+t.test('records that do not match count neither for the limit nor for the size', async (t) => {
+  const recent = new RecentRecords(2 ** 20)
+  recent.reset(offsetOf(0))
+  const records = recordsFrom(1, 9).map((record, at) => ({ ...record, source: at % 3 === 0 ? 'mine' : 'other' }))
+  recent.add(records, offsetOf(9))
+  const filter = { ...ALL, source: 'mine' }
+  const page = recent.read(filter, offsetOf(0), { limit: 3, maxBytes: 3 * SIZE })
+  t.same(numbersOf(page?.records ?? []), [1, 4, 7])
+  t.match(page, { next: offsetOf(9), upToDate: true }, 'no further match follows')
+  t.match(recent.read(filter, offsetOf(0), { ...MANY, limit: 2 }), { next: offsetOf(4), upToDate: false })
+})
+
+t.test('the oldest records make room for new ones, and a reader behind them gets no page', async (t) => {
+  const recent = fill(5, 3)
+  t.equal(recent.read(ALL, offsetOf(1), MANY), undefined)
+  t.same(numbersOf(recent.read(ALL, offsetOf(2), MANY)?.records ?? []), [3, 4, 5])
+  recent.add([makeRecord(6)], offsetOf(6))
+  t.equal(recent.read(ALL, offsetOf(2), MANY), undefined)
+  t.same(numbersOf(recent.read(ALL, offsetOf(3), MANY)?.records ?? []), [4, 5, 6])
+})
+
+t.test('a record that is larger than the room is kept until the next one arrives', async (t) => {
+  const recent = fill(2, 3)
+  recent.add([makeRecord(3, { event: `{"id":"3","data":"${'x'.repeat(5 * SIZE)}"` })], offsetOf(3))
+  t.same(numbersOf(recent.read(ALL, offsetOf(2), MANY)?.records ?? []), [3])
+  recent.add([makeRecord(4)], offsetOf(4))
+  t.equal(recent.read(ALL, offsetOf(2), MANY), undefined)
+  t.same(numbersOf(recent.read(ALL, offsetOf(3), MANY)?.records ?? []), [4])
+})
+
+t.test('a reader that is ahead of the head gets no page', async (t) => {
+  t.equal(fill(5).read(ALL, offsetOf(6), MANY), undefined)
+})
+
+t.test('the head moves without records, and a reader moves on with it', async (t) => {
+  const recent = fill(5)
+  recent.add([], offsetOf(9))
+  t.equal(recent.head, offsetOf(9))
+  t.match(recent.read(ALL, offsetOf(5), MANY), { records: [], next: offsetOf(9), upToDate: true })
+})
+
+t.test('after a reset, only what was added since then can be read', async (t) => {
+  const recent = fill(5)
+  recent.reset(offsetOf(3))
+  t.equal(recent.head, offsetOf(3))
+  t.equal(recent.read(ALL, offsetOf(2), MANY), undefined)
+  t.match(recent.read(ALL, offsetOf(3), MANY), { records: [], upToDate: true })
+  recent.add([makeRecord(4)], offsetOf(4))
+  t.same(numbersOf(recent.read(ALL, offsetOf(3), MANY)?.records ?? []), [4])
+})
+
+t.test('readers that follow pages of any size get every match once, or no page at all', async (t) => {
+  const record = fc.record({
+    source: fc.constantFrom('a', 'b'),
+    size: fc.integer({ min: 0, max: 3 * SIZE }),
+    gap: fc.integer({ min: 1, max: 3 }),
+  })
+  const commits = fc.array(fc.array(record, { maxLength: 8 }), { minLength: 1, maxLength: 12 })
+  const limits = fc.record({ limit: fc.integer({ min: 1, max: 4 }), maxBytes: fc.integer({ min: 1, max: 6 * SIZE }) })
+  const filters = fc.constantFrom(ALL, { ...ALL, source: 'a' }, { ...ALL, source: 'none' })
+  let complete = 0
+  fc.assert(
+    fc.property(commits, limits, filters, fc.integer({ min: 0, max: 20 }), (commits, limits, filter, room) => {
+      const recent = new RecentRecords(room * SIZE)
+      recent.reset(offsetOf(0))
+      const all = []
+      let n = 0
+      for (const commit of commits) {
+        const added = commit.map(({ source, size, gap }) => {
+          n += gap
+          return makeRecord(n, { source, event: `{"id":"${n}","x":"${'x'.repeat(size)}"` })
+        })
+        all.push(...added)
+        recent.add(added, offsetOf(n))
+        for (let start = 0; start <= n; start++) {
+          const rest = all.filter((record) => record.offset > offsetOf(start))
+          const fits = rest.reduce((sum, record) => sum + sizeOf(record), 0) <= room * SIZE
+          const found = []
+          for (let after = offsetOf(start); ; ) {
+            const page = recent.read(filter, after, limits)
+            if (page === undefined) {
+              if (fits) throw new Error(`${start} of ${n} is not there`)
+              break
+            }
+            found.push(...numbersOf(page.records))
+            after = page.next
+            if (!page.upToDate) continue
+            const expected = numbersOf(rest.filter((record) => isMatch(filter, record)))
+            if (String(found) !== String(expected)) throw new Error(`after ${start}: ${found}, not ${expected}`)
+            if (after !== recent.head) throw new Error(`after ${start}: it ends before the head`)
+            complete++
+            break
+          }
+        }
+      }
+    }),
+    { numRuns: 60 },
+  )
+  t.ok(complete > 100, `${complete} readers reached the head`)
+})

@@ -1,0 +1,44 @@
+import type { FeedRecord } from '../../src/feed/feed-record.ts'
+import { encodeOffset } from '../../src/lib/offset.ts'
+
+/** The offset of the record with this number; 0: the one before the first record. */
+export const offsetOf = (n: number): string => encodeOffset({ epoch: 1, xid: '1', n })
+
+/** The record with this number, in feed order. */
+export const makeRecord = (n: number, fields: Partial<FeedRecord> = {}): FeedRecord => ({
+  offset: offsetOf(n),
+  source: 's',
+  type: 't',
+  subject: null,
+  event: `{"id":"${n}"`,
+  rest: ',"cursor":""}',
+  ...fields,
+})
+
+/** The numbers of these records. */
+export const numbersOf = (records: readonly FeedRecord[]): number[] =>
+  records.map(({ event, rest }) => Number(JSON.parse(event + rest).id))
+
+/** An event of a stream. A comment has only `comment`. */
+export interface ServerSentEvent {
+  event?: string
+  id?: string
+  data?: string
+  retry?: string
+  comment?: string
+}
+
+/** Parses server-sent events. @throws if the last one is not complete, or a line has no name */
+export function parseEvents(text: string): ServerSentEvent[] {
+  const blocks = text.split('\n\n')
+  if (blocks.pop() !== '') throw new Error(`the last event is not complete: ${text.slice(-200)}`)
+  return blocks.map((block) =>
+    Object.fromEntries(
+      block.split('\n').map((line) => {
+        const [, name, value] = /^(\w*):(?: (.*))?$/s.exec(line) ?? []
+        if (name === undefined) throw new Error(`not a line of an event: ${line}`)
+        return [name === '' ? 'comment' : name, value ?? '']
+      }),
+    ),
+  )
+}
