@@ -69,10 +69,10 @@ const idsFrom = (first: number, last: number) =>
 
 t.test('an empty database has its head at the start, and a page without records', async (t) => {
   t.same(await selectHead(db, signal), START)
-  t.match(await read(), { ids: [], next: START, upToDate: true })
+  t.match(await read(), { ids: { length: 0 }, next: START, upToDate: true })
   await sql`TRUNCATE sluice.epochs`.execute(root)
   t.same(await selectHead(db, signal), START, 'before the first epoch')
-  t.match(await read({ filter: { ...ALL, source: 's' } }), { ids: [], next: START, upToDate: true })
+  t.match(await read({ filter: { ...ALL, source: 's' } }), { ids: { length: 0 }, next: START, upToDate: true })
 })
 
 t.test('pages follow one another in feed order, and only the last one ends at the head', async (t) => {
@@ -84,7 +84,7 @@ t.test('pages follow one another in feed order, and only the last one ends at th
   t.match(second, { ids: idsFrom(11, 20), upToDate: false })
   const last = await read({ limit: 10, after: second.next })
   t.match(last, { ids: idsFrom(21, 25), next: head, upToDate: true })
-  t.match(await read({ after: last.next }), { ids: [], next: head, upToDate: true })
+  t.match(await read({ after: last.next }), { ids: { length: 0 }, next: head, upToDate: true })
 })
 
 t.test('a page that ends exactly at the head is up to date', async (t) => {
@@ -156,8 +156,8 @@ for (const ending of ['commit', 'rollback'] as const) {
     t.same(await selectHead(db, signal), held.next)
     // Other transactions begin and end meanwhile: the head stays where it is.
     for (let times = 0; times < 3; times++) await store(`more ${times}`)
-    t.match(await read({ after: held.next }), { ids: [], next: held.next, upToDate: true })
-    t.match(await read({ after: held.next, filter: { ...ALL, source: 's' } }), { ids: [], next: held.next })
+    t.match(await read({ after: held.next }), { ids: { length: 0 }, next: held.next, upToDate: true })
+    t.match(await read({ after: held.next, filter: { ...ALL, source: 's' } }), { ids: { length: 0 }, next: held.next })
 
     await open[ending]().execute()
     const expected = [...(ending === 'commit' ? ['open'] : []), 'after', 'more 0', 'more 1', 'more 2']
@@ -173,9 +173,9 @@ t.test('the oldest of several open transactions holds the feed back', async (t) 
   await store('between')
   const newer = await root.startTransaction().execute()
   await store('newer', newer)
-  t.match(await read(), { ids: [], next: START, upToDate: true })
+  t.match(await read(), { ids: { length: 0 }, next: START, upToDate: true })
   await newer.commit().execute()
-  t.match(await read(), { ids: [], next: START, upToDate: true })
+  t.match(await read(), { ids: { length: 0 }, next: START, upToDate: true })
   await older.commit().execute()
   const page = await readUntil('all three', {}, (ids) => ids.length === 3)
   t.same(page.ids, ['older', 'between', 'newer'])
@@ -197,9 +197,9 @@ t.test('if retention has deleted the newest records, a reader stays where it is'
   await sql`DELETE FROM sluice.records WHERE n > 15`.execute(root)
   t.match(await selectHead(db, signal), { n: 15 })
   for (const filter of [ALL, { ...ALL, types: ['none'] }])
-    t.match(await read({ after: next, filter }), { ids: [], next, upToDate: true })
+    t.match(await read({ after: next, filter }), { ids: { length: 0 }, next, upToDate: true })
   await sql`DELETE FROM sluice.records`.execute(root)
-  t.match(await read({ after: next }), { ids: [], next, upToDate: true }, 'even if it has deleted all')
+  t.match(await read({ after: next }), { ids: { length: 0 }, next, upToDate: true }, 'even if it has deleted all')
   await store('new')
   const page = await readUntil('the new record', { after: next }, (ids) => ids.length > 0)
   t.same(page.ids, ['new'])
@@ -208,7 +208,7 @@ t.test('if retention has deleted the newest records, a reader stays where it is'
 t.test('a reader at the head whose filter matches nothing moves on with the head', async (t) => {
   await fill(20)
   const page = await read({ filter: { ...ALL, source: 'none' }, after: { ...START, n: 3 } })
-  t.match(page, { ids: [], next: { n: 20 }, upToDate: true })
+  t.match(page, { ids: { length: 0 }, next: { n: 20 }, upToDate: true })
 })
 
 // — filters —
@@ -219,10 +219,14 @@ t.test(
     await fill(2 * EXAMINED + 500)
     const filter = { ...ALL, source: 'none' }
     const first = await read({ filter })
-    t.match(first, { ids: [], next: { n: EXAMINED }, upToDate: false })
+    t.match(first, { ids: { length: 0 }, next: { n: EXAMINED }, upToDate: false })
     const second = await read({ filter, after: first.next })
-    t.match(second, { ids: [], next: { n: 2 * EXAMINED }, upToDate: false })
-    t.match(await read({ filter, after: second.next }), { ids: [], next: { n: 2 * EXAMINED + 500 }, upToDate: true })
+    t.match(second, { ids: { length: 0 }, next: { n: 2 * EXAMINED }, upToDate: false })
+    t.match(await read({ filter, after: second.next }), {
+      ids: { length: 0 },
+      next: { n: 2 * EXAMINED + 500 },
+      upToDate: true,
+    })
   },
 )
 

@@ -1,0 +1,431 @@
+import t, { type Test } from 'tap'
+import type { FeedFilter, FeedRecord } from '../../src/feed/feed-record.ts'
+import { type FeedSource, Watcher } from '../../src/feed/watcher.ts'
+import { stopClock } from '../helpers/clock.ts'
+import { makeRecord, numbersOf, offsetOf } from '../helpers/feed.ts'
+import { until } from '../helpers/until.ts'
+
+const ALL: FeedFilter = { allowedPrefixes: [] }
+const MANY = { limit: 1000, maxBytes: 2 ** 30 }
+/** How often the watcher reads if nobody reports a commit. */
+const POLL_MS = 500
+/** How long it watches after the last reader has left. */
+const LINGER_MS = 10_000
+const never = new AbortController().signal
+
+/** The feed of a database that fails, and loses its history, on demand. It begins with records 1 to 3. */
+function openFeed() {
+  let all: FeedRecord[] = [1, 2, 3].map((n) => makeRecord(n))
+  let failure: Error | undefined
+  let held: Promise<void> | undefined
+  let isValid = true
+  const calls = { head: 0, read: 0, isValid: 0 }
+  const head = () => all.at(-1)?.offset ?? offsetOf(0)
+  const call = async <T>(name: keyof typeof calls, result: () => T): Promise<T> => {
+    calls[name]++
+    // What is committed during the call is not in its snapshot.
+    const snapshot = result()
+    await held
+    if (failure !== undefined) throw failure
+    return snapshot
+  }
+  const source: FeedSource = {
+    head: () => call('head', head),
+    read: (after) =>
+      call('read', () => {
+        const rest = all.filter(({ offset }) => offset > after)
+        const records = rest.slice(0, 100)
+        const upToDate = records.length === rest.length
+        const next = records.at(-1)?.offset ?? after
+        return { records, next: upToDate && head() > next ? head() : next, upToDate }
+      }),
+    isValid: () => call('isValid', () => isValid),
+  }
+  return {
+    source,
+    calls,
+    head,
+    commit: (...added: (number | FeedRecord)[]) =>
+      void all.push(...added.map((record) => (typeof record === 'number' ? makeRecord(record) : record))),
+    fail: (error: Error | undefined = undefined) => {
+      failure = error
+    },
+    /** The database is now one with only these records. */
+    setBack(...numbers: number[]) {
+      all = numbers.map((n) => makeRecord(n))
+      isValid = false
+    },
+    /** Calls wait from now on. @returns lets them continue */
+    hold() {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      held = promise
+      return () => {
+        held = undefined
+        resolve()
+      }
+    },
+  }
+}
+
+/** A watcher that has a reader and has read the head. Time stands still. */
+async function start(t: Test, { recentSize = 2 ** 20 } = {}) {
+  const clock = stopClock(t)
+  const feed = openFeed()
+  const errors: unknown[] = []
+  const watcher = new Watcher(feed.source, { recentSize, onError: (error) => errors.push(error) })
+  t.teardown(() => stop(watcher))
+  const leave = watcher.join()
+  await until('the head', () => watcher.read(ALL, feed.head(), MANY))
+  const read = (after: number) => {
+    const page = watcher.read(ALL, offsetOf(after), MANY)
+    return page && numbersOf(page.records)
+  }
+  /** Waits in the way of a reader. `upTo` is set when it is over. */
+  const wait = (after: number, { filter = ALL, ms = 60_000, signal = never } = {}) => {
+    const waiting = { upTo: undefined as string | undefined }
+    watcher.wait(filter, offsetOf(after), ms, signal).then((upTo) => {
+      waiting.upTo = upTo
+    })
+    return waiting
+  }
+  const heads = () => feed.calls.head
+  /** Commits, and waits until the watcher has read it. */
+  const publish = async (...numbers: number[]) => {
+    feed.commit(...numbers)
+    watcher.notice()
+    await until('the records', () => watcher.read(ALL, feed.head(), MANY))
+  }
+  return { ...feed, clock, watcher, errors, leave, read, wait, heads, publish }
+}
+
+/** Lets everything happen that waits for neither time nor a commit. */
+async function settle() {
+  for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate)
+}
+
+/** A timer that is cleared after the clock was restored would break the next clock. */
+async function stop(watcher: Watcher) {
+  watcher.close()
+  await settle()
+}
+
+// — stopped and watching —
+
+t.test('without a reader it reads nothing, and the first reader makes it watch from the head', async (t) => {
+  const clock = stopClock(t)
+  const { source, calls, commit } = openFeed()
+  const watcher = new Watcher(source, { recentSize: 1000, onError: () => {} })
+  t.teardown(() => stop(watcher))
+  watcher.notice()
+  await clock.tick(60_000)
+  t.same(calls, { head: 0, read: 0, isValid: 0 })
+  t.equal(watcher.read(ALL, offsetOf(3), MANY), undefined)
+  t.equal(watcher.readers, 0)
+
+  const leave = watcher.join()
+  t.equal(watcher.readers, 1)
+  await until('the head', () => watcher.read(ALL, offsetOf(3), MANY))
+  t.match(watcher.read(ALL, offsetOf(3), MANY), { records: { length: 0 }, next: offsetOf(3), upToDate: true })
+  t.equal(watcher.read(ALL, offsetOf(2), MANY), undefined, 'what came before is only in the database')
+  commit(4)
+  watcher.notice()
+  await until('the record', () => numbersOf(watcher.read(ALL, offsetOf(3), MANY)?.records ?? [])[0] === 4)
+  leave()
+  t.equal(watcher.readers, 0)
+})
+
+t.test('a hundred readers wait, and a commit costs one read for all of them', async (t) => {
+  const { watcher, calls, wait, publish, read } = await start(t)
+  const leaves = Array.from({ length: 99 }, () => watcher.join())
+  t.equal(watcher.readers, 100)
+  const filters = [ALL, { ...ALL, source: 's' }, { ...ALL, types: ['t', 'u'] }]
+  let at = 3
+  for (let commits = 0; commits < 3; commits++) {
+    const readers = Array.from({ length: 100 }, (_, n) => wait(at, { filter: filters[n % 3] as FeedFilter }))
+    await settle()
+    const before = { ...calls }
+    await publish(at + 1)
+    await until('all readers', () => readers.every(({ upTo }) => upTo === offsetOf(at)))
+    t.same(read(at), [at + 1])
+    t.same(calls, { ...before, read: before.read + 1 })
+    at++
+  }
+  for (const leave of leaves) leave()
+  t.equal(watcher.readers, 1)
+})
+
+t.test('an idle feed costs one read per interval, however many readers wait', async (t) => {
+  const { calls, clock, wait } = await start(t)
+  const readers = Array.from({ length: 100 }, () => wait(3))
+  await settle()
+  const before = calls.read
+  for (let times = 0; times < 4; times++) {
+    await clock.tick(POLL_MS)
+    await settle()
+  }
+  t.equal(calls.read - before, 4)
+  t.ok(readers.every(({ upTo }) => upTo === undefined))
+})
+
+t.test('a commit that nobody reports is found after the interval', async (t) => {
+  const { clock, commit, wait } = await start(t)
+  const reader = wait(3)
+  await settle()
+  commit(4)
+  await clock.tick(POLL_MS - 1)
+  await settle()
+  t.equal(reader.upTo, undefined)
+  await clock.tick(1)
+  await until('the reader', () => reader.upTo)
+})
+
+t.test('a commit that is reported while the watcher reads is not lost', async (t) => {
+  const { calls, commit, hold, read, wait, watcher } = await start(t)
+  const reader = wait(3)
+  await settle()
+  const release = hold()
+  const before = calls.read
+  watcher.notice()
+  await until('the read', () => calls.read === before + 1)
+  commit(4)
+  watcher.notice()
+  watcher.notice()
+  release()
+  await until('the reader', () => reader.upTo)
+  t.same(read(3), [4])
+  t.equal(calls.read, before + 2, 'both reports together caused one read')
+})
+
+t.test('what does not fit into one read is read at once', async (t) => {
+  const { calls, commit, watcher } = await start(t)
+  await settle()
+  const before = calls.read
+  commit(...Array.from({ length: 350 }, (_, n) => n + 4))
+  watcher.notice()
+  await until('the last record', () => watcher.read(ALL, offsetOf(353), MANY))
+  t.equal(calls.read - before, 4)
+})
+
+t.test('records that no longer fit into the memory are read from the database', async (t) => {
+  const { publish, read } = await start(t, { recentSize: 100 })
+  await publish(...Array.from({ length: 50 }, (_, n) => n + 4))
+  t.equal(read(3), undefined)
+  t.same(read(52), [53])
+})
+
+t.test('after its last reader it watches for ten seconds, and then forgets everything', async (t) => {
+  const { calls, clock, commit, leave, publish, read, watcher } = await start(t)
+  await publish(4)
+  leave()
+  await clock.tick(LINGER_MS - 1)
+  await settle()
+  t.same(read(3), [4])
+  watcher.join()()
+  await clock.tick(LINGER_MS - 1)
+  await settle()
+  t.same(read(3), [4], 'a reader came and left meanwhile')
+  await clock.tick(POLL_MS)
+  await until('the end', () => read(3) === undefined)
+  t.equal(read(4), undefined)
+  const before = { ...calls }
+  await clock.tick(60_000)
+  await settle()
+  t.same(calls, before)
+
+  commit(5)
+  watcher.join()
+  await until('the new head', () => read(5))
+  t.equal(calls.head, before.head + 1)
+  t.equal(read(4), undefined)
+})
+
+t.test('after it was closed it reads nothing, also for a new reader', async (t) => {
+  const { calls, clock, read, watcher } = await start(t)
+  await settle()
+  watcher.close()
+  await until('the end', () => read(3) === undefined)
+  const before = { ...calls }
+  watcher.join()
+  watcher.notice()
+  await clock.tick(60_000)
+  await settle()
+  t.same(calls, before)
+})
+
+// — waiting —
+
+t.test('a reader waits only if it has read up to the head', async (t) => {
+  const { publish, watcher } = await start(t)
+  await publish(4)
+  t.equal(await watcher.wait(ALL, offsetOf(3), 60_000, never), offsetOf(3))
+  t.equal(await watcher.wait(ALL, offsetOf(4), 60_000, AbortSignal.abort()), offsetOf(4), 'nor if it has left')
+})
+
+t.test('a reader whose filter matches nothing moves on with the head when its wait is over', async (t) => {
+  const { clock, publish, read, wait } = await start(t)
+  const [mine, other] = [wait(3, { ms: 5_000 }), wait(3, { filter: { ...ALL, source: 'none' }, ms: 5_000 })]
+  await publish(4)
+  await publish(5)
+  t.equal(mine.upTo, offsetOf(3), 'the first match ends the wait')
+  t.equal(other.upTo, undefined)
+  await clock.tick(5_000)
+  await settle()
+  t.equal(other.upTo, offsetOf(5))
+  t.same(read(5), [])
+})
+
+t.test('a reader that is woken continues after the records that do not match', async (t) => {
+  const { commit, publish, read, wait, watcher } = await start(t)
+  const reader = wait(3, { filter: { ...ALL, types: ['rare'] } })
+  await publish(4, 5)
+  await publish(6)
+  t.equal(reader.upTo, undefined)
+  commit(makeRecord(7, { type: 'rare' }))
+  watcher.notice()
+  await until('the match', () => reader.upTo)
+  t.equal(reader.upTo, offsetOf(6))
+  t.same(read(6), [7])
+})
+
+t.test('a wait ends when its signal aborts, and the reader is where it was', async (t) => {
+  const { publish, wait } = await start(t)
+  const end = new AbortController()
+  const reader = wait(3, { filter: { ...ALL, source: 'none' }, signal: end.signal })
+  await publish(4)
+  end.abort()
+  await settle()
+  t.equal(reader.upTo, offsetOf(3))
+})
+
+t.test('a reader that is ahead of the watcher is not set back', async (t) => {
+  const { clock, commit, wait, publish } = await start(t)
+  commit(4)
+  // It has read record 4 from the database before the watcher has.
+  const [silent, woken] = [wait(4, { filter: { ...ALL, source: 'none' }, ms: 1_000 }), wait(4)]
+  await publish(5)
+  await until('the match', () => woken.upTo)
+  t.equal(woken.upTo, offsetOf(4))
+  await clock.tick(1_000)
+  await settle()
+  t.equal(silent.upTo, offsetOf(5))
+
+  const ahead = wait(9, { ms: 1_000 })
+  await clock.tick(1_000)
+  await settle()
+  t.equal(ahead.upTo, offsetOf(9))
+})
+
+// It would wait for the next record, because the watcher would never report this one.
+t.test('a record that is committed before the watcher has read its first head wakes a reader', async (t) => {
+  stopClock(t)
+  const { source, commit } = openFeed()
+  const watcher = new Watcher(source, { recentSize: 1000, onError: () => {} })
+  t.teardown(() => stop(watcher))
+  const waiting = watcher.wait(ALL, offsetOf(3), 60_000, never)
+  commit(4)
+  watcher.join()
+  t.equal(await waiting, offsetOf(3))
+  t.equal(watcher.read(ALL, offsetOf(3), MANY), undefined, 'it reads from the database')
+})
+
+// — failing —
+
+const away = new Error('the database is away')
+
+t.test('while the database is unavailable, readers wait, and its return wakes them', async (t) => {
+  const { calls, commit, errors, fail, heads, publish, read, wait, watcher } = await start(t)
+  await publish(4)
+  const headsBefore = heads()
+  fail(away)
+  watcher.notice()
+  await until('the error', () => errors.length > 0)
+  const reader = wait(4)
+  const failed = calls.read + calls.isValid
+  await until('more tries', () => calls.read + calls.isValid > failed + 2)
+  t.same(errors, [away], 'reported once')
+  t.equal(reader.upTo, undefined)
+  t.same(read(3), [4], 'the memory stays')
+
+  commit(5)
+  fail()
+  await until('the reader', () => reader.upTo)
+  t.equal(reader.upTo, offsetOf(4))
+  t.same(read(3), [4, 5], 'the memory continues')
+  t.equal(heads(), headsBefore)
+})
+
+t.test('each outage is reported once', async (t) => {
+  const { calls, errors, fail, watcher } = await start(t)
+  for (let outages = 1; outages <= 3; outages++) {
+    fail(away)
+    watcher.notice()
+    await until('the error', () => errors.length === outages)
+    const failed = calls.isValid
+    await until('another try', () => calls.isValid > failed)
+    fail()
+    const reads = calls.read
+    await until('a read', () => calls.read > reads)
+    await settle()
+  }
+  t.equal(errors.length, 3)
+})
+
+t.test('if the database was set back during an outage, nothing of the old history is shown', async (t) => {
+  const { errors, fail, publish, read, setBack, wait, watcher } = await start(t)
+  await publish(4, 5, 6)
+  const readers = [wait(6), wait(6, { filter: { ...ALL, source: 'none' } })]
+  fail(away)
+  watcher.notice()
+  await until('the error', () => errors.length > 0)
+  setBack(1, 2, 3, 4)
+  fail()
+  await until('all readers', () => readers.every(({ upTo }) => upTo !== undefined))
+  // Each reader now reads from the database, which refuses its offset.
+  t.same(
+    readers.map(({ upTo }) => upTo),
+    [offsetOf(6), offsetOf(6)],
+  )
+  t.equal(read(6), undefined)
+  t.equal(read(3), undefined)
+  t.same(read(4), [])
+  await publish(5)
+  t.same(read(4), [5])
+})
+
+t.test('if the database fails again before it can be read, the old history is not shown either', async (t) => {
+  const { calls, errors, fail, publish, read, setBack, source, watcher } = await start(t)
+  await publish(4, 5, 6)
+  fail(away)
+  watcher.notice()
+  await until('the error', () => errors.length > 0)
+  setBack(1, 2)
+  const { head } = source
+  source.head = async () => {
+    calls.head++
+    throw away
+  }
+  fail()
+  const before = calls.head
+  await until('two tries', () => calls.head >= before + 2)
+  t.equal(read(3), undefined)
+  t.equal(read(6), undefined)
+  source.head = head
+  await until('the head', () => read(2))
+  t.same(read(2), [])
+})
+
+t.test('if its first read fails, it tries again', async (t) => {
+  stopClock(t)
+  const { calls, fail, source } = openFeed()
+  const errors: unknown[] = []
+  const watcher = new Watcher(source, { recentSize: 1000, onError: (error) => errors.push(error) })
+  t.teardown(() => stop(watcher))
+  fail(away)
+  watcher.join()
+  await until('three tries', () => calls.head >= 3)
+  t.same(errors, [away])
+  t.equal(watcher.read(ALL, offsetOf(3), MANY), undefined)
+  fail()
+  await until('the head', () => watcher.read(ALL, offsetOf(3), MANY))
+  t.equal(calls.isValid, 0, 'there is no history to check')
+})
