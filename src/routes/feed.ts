@@ -86,9 +86,8 @@ const routes: FastifyPluginAsync = async (app) => {
         checkKeyAgain(request)
         describe(reply, page, query)
         if (start === 'now') return sendPage(page)
-        if (isCached(request, reply, `W/"${after}-${page.next}"`)) return reply.code(304).send()
         if (!page.upToDate) reply.header('cache-control', 'private, max-age=60, stale-while-revalidate=300')
-        return sendPage(page)
+        return isCached(request, reply, `W/"${after}-${page.next}"`) ? reply.code(304).send() : sendPage(page)
       }
 
       const live = query.live !== undefined && enter(request, reading)
