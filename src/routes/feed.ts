@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import compress from '@fastify/compress'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Key } from '../access/key.ts'
+import type { Shape } from '../feed/feed-record.ts'
 import { catchUp, type Follower, follow, poll } from '../feed/follow.ts'
 import { toEvents, toJson, toLines } from '../feed/formats.ts'
 import { checkQuery, readFeedFilter, readStart } from '../feed/query.ts'
@@ -87,7 +88,7 @@ const routes: FastifyPluginAsync = async (app) => {
         describe(reply, page, query)
         if (start === 'now') return sendPage(page)
         if (!page.upToDate) reply.header('cache-control', 'private, max-age=60, stale-while-revalidate=300')
-        return isCached(request, reply, `W/"${after}-${page.next}"`) ? reply.code(304).send() : sendPage(page)
+        return isCached(request, reply, tagOf(page, after, shape)) ? reply.code(304).send() : sendPage(page)
       }
 
       const live = query.live !== undefined && enter(request, reading)
@@ -149,6 +150,13 @@ function describe(reply: FastifyReply, { next, upToDate }: FeedPage, query: Feed
   reply.headers({ 'stream-next-offset': next, 'stream-cursor': streamCursor(query.cursor) })
   if (upToDate) reply.header('stream-up-to-date', 'true')
 }
+
+/**
+ * The same range of records is another page in another form. And a page that ended at the head may be a full page later: a client that
+ * got 304 would still have Stream-Up-To-Date.
+ */
+const tagOf = ({ next, upToDate }: FeedPage, after: string, shape: Shape) =>
+  `W/"${after}-${next}-${shape}${upToDate ? '-head' : ''}"`
 
 /** Sets the ETag, and compares it with If-None-Match (RFC 9110, section 13.1.2). */
 function isCached({ headers }: FastifyRequest, reply: FastifyReply, tag: string): boolean {
