@@ -21,6 +21,7 @@ import { COMPRESSION, compressorBytes } from './compression.ts'
 import { negotiate, negotiateEncoding, VARY } from './negotiate.ts'
 import { checkKeyAgain, logBreak, whileReading } from './while-reading.ts'
 
+const PAGE_TYPES = ['application/json', 'application/cloudevents-batch+json'] as const
 const TYPES = ['application/json', ...LINE_TYPES, 'application/cloudevents-batch+json'] as const
 
 /** In bytes. A page of the catch-up is for one request; a live reader has one page in memory while its client does not read. */
@@ -59,7 +60,8 @@ const routes: FastifyPluginAsync = async (app) => {
     handler: whileReading<{ Querystring: FeedQuery }>(async (request, reply, reading) => {
       const { query } = request
       reply.headers({ ...HEADERS, vary: `${VARY}, authorization` })
-      const type = query.live === 'sse' ? 'text/event-stream' : negotiate(request, TYPES)
+      const types = query.live === 'long-poll' ? PAGE_TYPES : TYPES
+      const type = query.live === 'sse' ? 'text/event-stream' : negotiate(request, types)
       const isLines = (LINE_TYPES as readonly string[]).includes(type)
       checkQuery(query, isLines)
       const allowsIdentity = negotiateEncoding(request, query.live === undefined ? 'compressed' : 'identity')
