@@ -95,7 +95,8 @@ const routes: FastifyPluginAsync = async (app) => {
 
       const live = query.live !== undefined && enter(request, reading)
       const after = start === 'now' ? await retryDuringOutage(() => readHead(reader), holdMs, reading.signal) : start
-      const { reserve, signal } = reading
+      const { signal } = reading
+      const reserve = (bytes: number) => reading.reserve(bytes + compressorBytes(request))
       const follower: Follower = { watcher, reader, filter, after, limits, reserve, holdMs, end: signal }
       if (live === false) return sendLines(request, reply, catchUp(follower), type)
       if (query.live === 'long-poll') {
