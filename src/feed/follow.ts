@@ -31,20 +31,23 @@ const MEMORY_PAUSE_MS = 100
 /**
  * Follows the feed: pages from memory, or from the database if the follower is further behind. When it is up to date it waits.
  * Each page is requested when the client has taken the previous one.
- * @returns pages. The first one may be empty, and each one after a silence; then only its offset is new
+ * @returns pages. The first one may be empty, and each one after a silence, or that reaches the head; then only its offset is new
  * @throws Problem offset_ahead; the reason of the reader's signal
  */
 export async function* follow(follower: Follower): AsyncGenerator<FeedPage> {
   const { watcher, filter, end, reserve } = follower
   let at = follower.after
   let spokenAt = Number.NEGATIVE_INFINITY
+  let wasUpToDate = true
   while (!end.aborted) {
     const page = await readNext(follower, at)
     at = page.next
-    if (page.records.length > 0 || performance.now() - spokenAt >= SILENCE_MS) {
+    const reachesHead = page.upToDate && !wasUpToDate
+    if (page.records.length > 0 || reachesHead || performance.now() - spokenAt >= SILENCE_MS) {
       yield page
       reserve(0)
       spokenAt = performance.now()
+      wasUpToDate = page.upToDate
     }
     if (page.upToDate && !end.aborted)
       at = await watcher.wait(filter, at, Math.max(spokenAt + SILENCE_MS - performance.now(), 0), end)

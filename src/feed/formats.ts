@@ -19,15 +19,18 @@ const linesOf = shared(({ records }) => (records.length === 0 ? '\n' : `${record
  * @param cursor makes the cursor of a response
  */
 export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => string): AsyncGenerator<Buffer> {
-  let last: string | undefined
+  let last: Pick<FeedPage, 'next' | 'upToDate'> | undefined
   // How long an EventSource waits before it reconnects, in milliseconds. Browsers wait for several seconds otherwise.
   let begin = 'retry: 250\n\n'
   for await (const page of pages) {
     const { records, next, upToDate } = page
     if (records.length > 0) yield dataOf(page)
     const control = { streamNextOffset: next, streamCursor: cursor(), ...(upToDate && { upToDate }) }
-    yield Buffer.from(begin + (next === last ? ':\n\n' : event('control', next, JSON.stringify(control))))
-    last = next
+    const isKnown = next === last?.next && upToDate === last.upToDate
+    yield Buffer.from(begin + (isKnown ? ':
+
+' : event('control', next, JSON.stringify(control))))
+    last = { next, upToDate }
     begin = ''
   }
 }

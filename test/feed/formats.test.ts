@@ -121,6 +121,13 @@ t.test('a page with nothing new is a comment', async (t) => {
   t.same(later, [':\n\n', ':\n\n'])
 })
 
+// The client learned only with the next record that it had reached the head.
+t.test('a page with the same offset that reaches the head is an event', async (t) => {
+  const [, second = '', third] = await events(page([1], false), page([], true, 1), page([], true, 1))
+  t.match(JSON.parse(parseEvents(second)[0]?.data as string), { streamNextOffset: offsetOf(1), upToDate: true })
+  t.equal(third, ':\n\n')
+})
+
 t.test('only the first page has the time to wait before reconnecting', async (t) => {
   const texts = await events(page([1]), page([2]))
   t.same(
