@@ -1,0 +1,245 @@
+import { connect as open, type Socket } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { createApp, type TestApp } from '../helpers/app.ts'
+import { connect } from '../helpers/connect.ts'
+import { parseEvents } from '../helpers/feed.ts'
+import { openClient } from '../helpers/http.ts'
+import { isProblem } from '../helpers/problem.ts'
+import { scrape } from '../helpers/scrape.ts'
+import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
+
+const server = await createApp(t, { FEED_MAX_READERS: '400' })
+const { app, database, get, key, makeKey, post } = server
+const port = await listen(app)
+const root = connect(database.superUrl)
+t.teardown(() => root.destroy())
+
+const EVENTS = '/v1/feed?live=sse&offset=now'
+const POLL = '/v1/feed?live=long-poll&timeout=60&offset=now'
+const LINES = '/v1/feed?live=true&offset=now'
+const NDJSON = { accept: 'application/x-ndjson' }
+
+const readersOf = async ({ app }: Pick<TestApp, 'app'>) => (await scrape(app)).value('sluice_feed_readers')
+
+/** Opens a live reader on its own connection, and waits until it has begun. */
+async function openReader(t: Test, path: string, { token = key, at = port, headers = {} } = {}) {
+  const answer = await openClient(t, at, token).read(path, headers)
+  const reader = { status: answer.statusCode, text: '', isOver: false, error: undefined as Error | undefined, answer }
+  answer
+    .setEncoding('utf8')
+    .on('data', (chunk) => {
+      reader.text += chunk
+    })
+    .on('error', (error) => {
+      reader.error = error
+    })
+    .on('close', () => {
+      reader.isOver = true
+    })
+  return reader
+}
+
+// — limits —
+
+t.test('a key may have half of the readers, and all keys together no more than the maximum', async (t) => {
+  const small = await createApp(t, { FEED_MAX_READERS: '4' }, database)
+  const at = await listen(small.app)
+  const tokens = await Promise.all([1, 2, 3].map(async () => (await makeKey({ scopes: ['read'] })).token))
+  const ask = (token: string | undefined) => small.get(POLL.replace('60', '0'), { authorization: `Bearer ${token}` })
+  const [first, second, third] = tokens
+  const readers = []
+  for (const token of [first, first, second]) readers.push(await openReader(t, EVENTS, { at, token: token as string }))
+  t.same(
+    readers.map(({ status }) => status),
+    [200, 200, 200],
+  )
+  for (const token of [first, second]) {
+    const refused = await ask(token)
+    isProblem(t, refused, 'overloaded')
+    t.match(refused.headers['retry-after'], /^\d+$/)
+    t.match(refused.json.detail, 'its share')
+  }
+  readers.push(await openReader(t, EVENTS, { at, token: third as string }))
+  const full = await ask(key)
+  isProblem(t, full, 'overloaded')
+  t.match(full.json.detail, /^All 4 live readers/)
+  t.equal(await readersOf(small), 4)
+  t.equal((await scrape(small.app)).value('sluice_feed_max_readers'), 4)
+  // Pages are not limited.
+  t.equal((await small.get('/v1/feed', { authorization: `Bearer ${key}` })).status, 200)
+
+  for (const { answer } of readers) answer.destroy()
+  await until('no reader', async () => (await readersOf(small)) === 0)
+  t.equal((await ask(first)).status, 204)
+})
+
+t.test('two hundred waiting readers cost no query of their own', async (t) => {
+  const readers = await Promise.all(Array.from({ length: 200 }, () => openReader(t, EVENTS)))
+  await until('the first events', () => readers.every(({ text }) => text.includes('control')))
+  t.equal(await readersOf(server), 200)
+  t.equal(app.feed.watcher.readers, 200)
+  const asked = t.capture(app.db.feed, 'getExecutor', app.db.feed.getExecutor)
+  const { rows } = await sql<{ pid: number }>`
+    SELECT pid FROM pg_stat_activity WHERE datname = ${database.name} AND application_name = 'sluice-feed'`.execute(
+    root,
+  )
+  t.ok(rows.length > 0, 'they have read from the database at their beginning')
+  for (let n = 0; n < 3; n++) {
+    await post({ source: 'two-hundred', type: 't', id: String(n) })
+    await until('all readers', () => readers.every(({ text }) => text.includes(`"id":"${n}"`)))
+  }
+  t.equal(asked().length, 0)
+  for (const { answer } of readers) answer.destroy()
+  await until('no reader', async () => (await readersOf(server)) === 0)
+})
+
+// — readers that leave —
+
+t.test('a reader that disconnects at any moment leaves nothing behind', async (t) => {
+  const socket = () => open(port, '127.0.0.1').on('error', () => {})
+  const request = (path: string) => head('GET', path, { Authorization: `Bearer ${key}` })
+  const paths = [EVENTS, POLL, `${EVENTS.replace('now', '-1')}`, '/v1/feed?live=long-poll&offset=-1']
+  const response = (socket: Socket) => new Promise((resolve) => socket.once('data', resolve))
+  let left = 0
+  /** Each begins a request and waits for its moment. */
+  const moments: ((socket: Socket, path: string) => Promise<unknown>)[] = [
+    async (socket, path) => socket.write(request(path).slice(0, -2)),
+    async (socket, path) => new Promise((resolve) => socket.write(request(path), resolve)),
+    async (socket, path) => {
+      await until('no reader', () => app.feed.readers.used === 0)
+      socket.write(request(path))
+      await Promise.race([until('it to be counted', () => app.feed.readers.used > 0), response(socket)])
+    },
+    async (socket, path) => {
+      socket.write(request(path))
+      await Promise.race([response(socket), pause(50)])
+    },
+    async (socket, path) => {
+      socket.write(request(path))
+      await post({ source: 'left', type: 't', id: String(left++) })
+    },
+    // Two on one connection: the second waits behind the first.
+    async (socket, path) => new Promise((resolve) => socket.write(request(path) + request(path), resolve)),
+  ]
+  for (const path of paths)
+    for (const moment of moments)
+      for (const leave of ['destroy', 'resetAndDestroy', 'end'] as const) {
+        const one = socket()
+        await moment(one, path)
+        one[leave]()
+        one.destroy()
+      }
+  await until('no reader', async () => (await readersOf(server)) === 0)
+  await until('no memory', () => app.responseMemory.used === 0)
+  t.equal(app.feed.watcher.readers, 0)
+})
+
+t.test('a reader that disconnects while it waits for the database leaves nothing behind', async (t) => {
+  const own = await createApp(t)
+  const at = await listen(own.app)
+  const lock = connect(own.database.superUrl)
+  t.teardown(() => lock.destroy())
+  await own.app.ready()
+  await lock.transaction().execute(async (trx) => {
+    await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(trx)
+    const sockets = [EVENTS, POLL, EVENTS.replace('now', '-1')].map((path) => {
+      const socket = open(at, '127.0.0.1').on('error', () => {})
+      socket.write(head('GET', path, { Authorization: `Bearer ${own.key}` }))
+      return socket
+    })
+    await until('the readers', () => own.app.feed.readers.used === 3)
+    for (const socket of sockets) socket.destroy()
+    await until('no reader', async () => (await readersOf(own)) === 0)
+  })
+  await until('no memory', () => own.app.responseMemory.used === 0)
+})
+
+t.test('the readers of a revoked key end within two seconds, and those of other keys stay', async (t) => {
+  const { id, token } = await makeKey({ scopes: ['read'] })
+  const readers = await Promise.all([
+    openReader(t, EVENTS, { token }),
+    openReader(t, LINES, { token, headers: NDJSON }),
+  ])
+  const other = await openReader(t, EVENTS)
+  const polled = get(POLL, { authorization: `Bearer ${token}` })
+  await until('all readers', async () => (await readersOf(server)) === 4)
+  await sql`UPDATE sluice.keys SET revoked_at = now() WHERE id = ${id}`.execute(root)
+  const started = performance.now()
+  isProblem(t, await polled, 'unauthorized')
+  await until('the end of the streams', () => readers.every(({ isOver }) => isOver))
+  // A busy machine may take longer.
+  t.ok(performance.now() - started < 3_500)
+  for (const { error } of readers) t.match(error, { code: 'ECONNRESET' })
+  t.notOk(other.isOver)
+  other.answer.destroy()
+  await until('no reader', async () => (await readersOf(server)) === 0)
+})
+
+// — the end of the server —
+
+t.test('a server that closes ends its live readers with complete responses, and accepts no more', async (t) => {
+  const own = await createApp(t, { CLOSE_SECONDS: '600' }, database)
+  const at = await listen(own.app)
+  const events = await openReader(t, EVENTS, { at, token: own.key })
+  const lines = await openReader(t, LINES, { at, token: own.key, headers: NDJSON })
+  const polled = openClient(t, at, own.key).send('GET', POLL)
+  await until('all readers', async () => (await readersOf(own)) === 3)
+  await own.post({ source: 'closing', type: 't', id: '1' })
+  await until('the record', () => events.text.includes('"closing"') && lines.text.includes('"closing"'))
+  const page = await polled
+  t.equal(page.status, 200)
+  const waiting = openClient(t, at, own.key).send('GET', `${POLL}&source=none`)
+  const late = openClient(t, at, own.key)
+  t.equal((await late.send('GET', '/healthz')).status, 200)
+  await until('it to wait', async () => (await readersOf(own)) === 3)
+
+  const started = performance.now()
+  const closed = own.app.close()
+  const last = await waiting
+  t.match(last, { status: 204, headers: { 'stream-up-to-date': 'true', 'stream-next-offset': /^1/ } })
+  await until('the end of both', () => events.isOver && lines.isOver)
+  for (const { answer, error } of [events, lines]) {
+    t.ok(answer.complete)
+    t.equal(error, undefined)
+  }
+  const parsed = parseEvents(events.text)
+  t.match(parsed.at(-1), { event: /control|^$/ })
+  t.match(lines.text, /\n$/)
+  for (const line of lines.text.split('\n')) if (line !== '') t.equal(JSON.parse(line).source, 'closing')
+  await closed
+  t.ok(performance.now() - started < 5_000, 'it does not wait for CLOSE_SECONDS')
+  t.equal(own.app.feed.readers.used, 0)
+})
+
+// — readers that do not read —
+
+t.test('readers that stop reading hold a bounded part of the memory, and are cut off', async (t) => {
+  const own = await createApp(t, { STALL_SECONDS: '2' })
+  const at = await listen(own.app)
+  const db = connect(own.database.superUrl)
+  t.teardown(() => db.destroy())
+  await sql`SELECT sluice.current_epoch()`.execute(db)
+  await sql`
+    INSERT INTO sluice.records (epoch, xid, n, source, id, type, data)
+    SELECT (SELECT max(epoch) FROM sluice.epochs), '5', n, 's', n, 't', to_json(repeat('x', 2000))
+    FROM generate_series(1, 4000) AS n`.execute(db)
+  const sockets: Socket[] = []
+  own.app.server.on('connection', (socket) => void sockets.push(socket))
+  const READERS = 4
+  for (let n = 0; n < READERS; n++) {
+    const socket = open(at, '127.0.0.1').on('error', () => {})
+    t.teardown(() => socket.destroy())
+    socket.pause().write(head('GET', EVENTS.replace('now', '-1'), { Authorization: `Bearer ${own.key}` }))
+  }
+  const used = () => own.app.responseMemory.used
+  await until('all to be stuck', () => sockets.length === READERS && sockets.every((one) => one.writableLength > 0))
+  await until('each to have a page', () => used() >= READERS * 100 * 1024)
+  t.ok(used() <= READERS * 200 * 1024, `${used()} bytes: none has more than a page`)
+  t.equal(await readersOf(own), READERS)
+  await until('the end of all', () => sockets.every(({ destroyed }) => destroyed))
+  await until('no reader', async () => (await readersOf(own)) === 0)
+  t.equal(own.app.responseMemory.used, 0)
+})
