@@ -173,12 +173,14 @@ t.test('the oldest of several open transactions holds the feed back', async (t) 
   await store('between')
   const newer = await root.startTransaction().execute()
   await store('newer', newer)
+  // A snapshot lists only running transactions that are older than one that has ended.
+  await store('last')
   t.match(await read(), { ids: { length: 0 }, next: START, upToDate: true })
   await newer.commit().execute()
   t.match(await read(), { ids: { length: 0 }, next: START, upToDate: true })
   await older.commit().execute()
-  const page = await readUntil('all three', {}, (ids) => ids.length === 3)
-  t.same(page.ids, ['older', 'between', 'newer'])
+  const page = await readUntil('all four', {}, (ids) => ids.length === 4)
+  t.same(page.ids, ['older', 'between', 'newer', 'last'])
 })
 
 t.test('an open transaction that has not written anything does not hold the feed back', async (t) => {
