@@ -20,7 +20,7 @@ export const numbersOf = (records: readonly FeedRecord[]): number[] =>
   records.map(({ event, rest }) => Number(JSON.parse(event + rest).id))
 
 /** An event of a stream. A comment has only `comment`. */
-export interface ServerSentEvent {
+interface ServerSentEvent {
   event?: string
   id?: string
   data?: string
