@@ -28,7 +28,11 @@ export default fp(async function responseMemory(app: FastifyInstance) {
     const { socket } = this.request.raw
     // The client has already disconnected: `close` will not fire, and the reservation would leak.
     if (this.raw.destroyed || socket.destroyed) return release()
+    let isTaken = false
     const onClose = () => {
+      // The connection closes its response within its own `close`, and then still calls the listener that is removed here.
+      if (isTaken) return
+      isTaken = true
       this.raw.off('close', onClose)
       socket.off('close', onClose)
       release()

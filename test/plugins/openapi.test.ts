@@ -1,10 +1,12 @@
+import { connect } from 'node:net'
 import Fastify from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { loadConfig } from '../../src/config.ts'
 import openapi from '../../src/plugins/openapi.ts'
 import responseMemory from '../../src/plugins/response-memory.ts'
 import { PROBLEMS } from '../../src/problems.ts'
 import { createApp } from '../helpers/app.ts'
+import { head, listen } from '../helpers/socket.ts'
 
 const { app, post } = await createApp(t)
 const answer = await app.inject({ url: '/openapi.json' })
@@ -177,21 +179,47 @@ t.test('/docs is a page that loads nothing from other hosts', async (t) => {
 
 // No key is needed, and each stalled reader holds the buffers of a file of more than a megabyte.
 t.test('at most 64 clients can read public files at once, and the next one can when they have finished', async (t) => {
+  const { app, finish } = await openReaders(t)
+  const readers = Array.from({ length: 64 }, () => app.inject({ url: '/' }))
+  await app.ready()
+  const refused = ['/', '/docs'].map((url) => app.inject({ url }))
+  for (const { body } of await Promise.all(refused)) t.match(body, /Too many clients are reading/)
+  finish()
+  for (const { statusCode } of await Promise.all(readers)) t.equal(statusCode, 200)
+  t.equal((await app.inject({ url: '/' })).statusCode, 200)
+})
+
+// Each reader that disconnected was counted down twice.
+t.test('clients that disconnect do not raise the limit of readers', async (t) => {
+  const { app, reading, finish } = await openReaders(t)
+  const closed = Promise.withResolvers<void>()
+  app.server.once('connection', (socket) => socket.once('close', () => setImmediate(closed.resolve)))
+  const socket = connect(await listen(app as never), '127.0.0.1')
+  socket.write(head('GET', '/'))
+  await reading
+  socket.destroy()
+  await closed.promise
+  // `then` starts the request at once.
+  const readers = Array.from({ length: 64 }, () => app.inject({ url: '/' }).then(({ statusCode }) => statusCode))
+  t.match((await app.inject({ url: '/docs' })).body, /Too many clients are reading/)
+  finish()
+  t.same(new Set(await Promise.all(readers)), new Set([200]))
+})
+
+/** A server whose only route, beside the files, waits for `finish`. `reading` resolves when its first request has begun. */
+async function openReaders(t: Test) {
   const app = Fastify()
   t.teardown(() => app.close())
   app.decorate('config', loadConfig({ DATABASE_URL: 'postgres://x/y' }))
   await app.register(responseMemory)
   await app.register(openapi)
-  const released = Promise.withResolvers<string>()
-  app.get('/', { onRequest: app.limitReaders }, () => released.promise)
-  const readers = Array.from({ length: 64 }, () => app.inject({ url: '/' }))
-  await app.ready()
-  const refused = ['/', '/docs'].map((url) => app.inject({ url }))
-  for (const { body } of await Promise.all(refused)) t.match(body, /Too many clients are reading/)
-  released.resolve('')
-  for (const { statusCode } of await Promise.all(readers)) t.equal(statusCode, 200)
-  t.equal((await app.inject({ url: '/' })).statusCode, 200)
-})
+  const [began, finished] = [Promise.withResolvers<void>(), Promise.withResolvers<string>()]
+  app.get('/', { onRequest: app.limitReaders }, () => {
+    began.resolve()
+    return finished.promise
+  })
+  return { app, reading: began.promise, finish: () => finished.resolve('') }
+}
 
 t.test('a record made of the examples in the document is stored', async (t) => {
   const { properties, required } = document.components.schemas.RecordInput as {

@@ -52,3 +52,30 @@ t.test('the memory of a response that waits behind another one is released on di
   socket.destroy()
   await until('the memory of both to be released', () => app.responseMemory.used === 0)
 })
+
+// A connection that closes also closes its response, and still calls a listener that is removed meanwhile. Then a reader of /docs was
+// counted down twice, and more than 64 were admitted.
+for (const state of ['being made', 'already destroyed', 'already closed'] as const) {
+  t.test(`a response that is ${state} is released once on disconnect`, async (t) => {
+    const app = await setUp(t)
+    const [started, closed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    let releases = 0
+    app.get('/', async (request, reply) => {
+      // After all listeners of the connection.
+      request.raw.socket.once('close', () => setImmediate(closed.resolve))
+      if (state !== 'being made') reply.raw.destroy()
+      if (state === 'already closed') await closed.promise
+      reply.onceTaken(() => releases++)
+      started.resolve()
+      await closed.promise
+      return 'too late'
+    })
+    const socket = connect(await listen(app as never), '127.0.0.1')
+    socket.on('error', () => {})
+    socket.write(head('GET', '/'))
+    await started.promise
+    socket.destroy()
+    await closed.promise
+    t.equal(releases, 1)
+  })
+}
