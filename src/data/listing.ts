@@ -61,6 +61,8 @@ const rowOf = ({ epoch, xid, n }: Position) => sql`(${epoch}::integer, ${xid}::x
 /** The condition that a record is after this position in the feed. */
 export const isAfter = (position: Position): RawBuilder<boolean> => sql`${POSITION} > ${rowOf(position)}`
 
+export const isAt = (position: Position): RawBuilder<boolean> => sql`${POSITION} = ${rowOf(position)}`
+
 /** The condition that a record matches the filter. */
 export function matches(f: RecordFilter): RawBuilder<boolean> {
   const all = [sql<boolean>`true`]

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database } from '../postgres/tables.ts'
-import { isAfter, matches, OLDEST_RUNNING, type RecordFilter } from './listing.ts'
+import { isAfter, isAt, matches, OLDEST_RUNNING, type RecordFilter } from './listing.ts'
 import { boundedPage, type PageRow, type StoredRecord } from './select-records.ts'
 
 /** Before the first record. */
@@ -14,7 +14,7 @@ export const START: Position = { epoch: 0, xid: '0', n: 0 }
  */
 const EXAMINED = 10_000
 
-interface FeedRequest {
+export interface FeedRequest {
   filter: RecordFilter
   /** Only records after this position. */
   after: Position
@@ -60,6 +60,16 @@ export async function selectHead(db: Database, signal: AbortSignal): Promise<Pos
     head = headOf(row)
   })
   return head
+}
+
+/** Whether the record at this position is stored. START counts as stored. @throws the reason of `signal` */
+export async function hasPosition(db: Database, position: Position, signal: AbortSignal): Promise<boolean> {
+  let found = position.epoch === START.epoch
+  const query = sql`SELECT FROM sluice.records WHERE ${isAt(position)}`
+  await readRows(db, query, signal, () => {
+    found = true
+  })
+  return found
 }
 
 const headOf = ({ head_epoch, head_xid, head_n }: HeadRow): Position =>

@@ -1,10 +1,5 @@
-import type { RecordFilter } from '../data/listing.ts'
 import type { StoredRecord } from '../data/select-records.ts'
-import { admits } from '../lib/source-prefix.ts'
 import { cursorOf, openEvent, serverMembers } from '../read/write-record.ts'
-
-/** What a reader of the feed may select. */
-export type FeedFilter = Pick<RecordFilter, 'source' | 'sourcePrefix' | 'types' | 'subject' | 'allowedPrefixes'>
 
 /** A record, ready to be written for any reader. */
 export interface FeedRecord {
@@ -37,17 +32,5 @@ export const WRITE = {
 
 export type Shape = keyof typeof WRITE
 
-/** Equal for equal filters. */
-export const nameOf = ({ source, sourcePrefix, types, subject, allowedPrefixes }: FeedFilter): string =>
-  JSON.stringify([source, sourcePrefix, types, subject, allowedPrefixes])
-
-/** Whether a record matches the filter. data/listing.ts does the same in SQL. */
-export function isMatch(filter: FeedFilter, { source, type, subject }: FeedRecord): boolean {
-  return (
-    (filter.source === undefined || filter.source === source) &&
-    (filter.sourcePrefix === undefined || source.startsWith(filter.sourcePrefix)) &&
-    (filter.types === undefined || filter.types.includes(type)) &&
-    (filter.subject === undefined || filter.subject === subject) &&
-    admits(filter.allowedPrefixes, source)
-  )
-}
+/** In characters. */
+export const sizeOf = ({ event, rest }: FeedRecord): number => event.length + rest.length

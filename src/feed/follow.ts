@@ -1,88 +1,109 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { settlesWithin } from '../lib/settles-within.ts'
 import { Problem } from '../problems.ts'
 import type { Reader } from '../read/reader.ts'
 import { retryDuringOutage } from '../read/retry.ts'
-import type { FeedFilter } from './feed-record.ts'
-import { readFeedPage } from './read-page.ts'
-import { type FeedPage, type PageLimits, sizeOf } from './recent-records.ts'
+import type { FeedFilter } from './feed-filter.ts'
+import { sizeOf } from './feed-record.ts'
+import { readFeedPage, readHead } from './read-page.ts'
+import type { FeedPage, PageLimits } from './recent-records.ts'
 import type { Watcher } from './watcher.ts'
 
-/** A live reader. */
+/** A reader whose response is a stream, or waits. */
 export interface Follower {
   watcher: Watcher
+  /** It is patient. Its signal ends the follower. */
   reader: Reader
   filter: FeedFilter
   /** Where it begins. */
   after: string
   limits: PageLimits
-  /** Memory of the page that the client has not taken yet. @throws Problem overloaded */
+  /** Memory of the page that the client has not taken yet, in bytes. @throws Problem overloaded */
   reserve: (bytes: number) => void
   /** How long it waits for the database in an outage. */
   holdMs: number
-  /** Ends it, after the page that it has begun. */
-  end: AbortSignal
 }
 
 /** How long a follower is silent at most: proxies close connections on which nothing happens. */
 const SILENCE_MS = 5_000
-/** How long to wait for memory that other readers hold. */
+/** How long to wait for memory that other readers of the key hold. Those that do not read are cut off. */
 const MEMORY_PAUSE_MS = 100
 
 /**
  * Follows the feed: pages from memory, or from the database if the follower is further behind. When it is up to date it waits.
  * Each page is requested when the client has taken the previous one.
- * @returns pages. The first one may be empty, and each one after a silence, or that reaches the head; then only its offset is new
- * @throws Problem offset_ahead; the reason of the reader's signal
+ * @returns pages, until the follower is ended. The first one may be empty, and each one after a silence
+ * @throws Problem offset_ahead; what the database throws, after `holdMs`
  */
 export async function* follow(follower: Follower): AsyncGenerator<FeedPage> {
-  const { watcher, filter, end, reserve } = follower
+  const { watcher, filter, reader, reserve } = follower
+  const end = reader.signal
   let at = follower.after
   let spokenAt = Number.NEGATIVE_INFINITY
-  let wasUpToDate = true
+  let saidUpToDate: boolean | undefined
   while (!end.aborted) {
-    const page = await readNext(follower, at)
+    const seen = watcher.version
+    const reading = readNext(follower, at)
+    while (!(await settlesWithin(reading, SILENCE_MS))) yield { records: [], next: at, upToDate: false, more: true }
+    const page = await reading.catch((error) => {
+      if (!end.aborted) throw error
+    })
+    if (page === undefined) return
     at = page.next
-    const reachesHead = page.upToDate && !wasUpToDate
+    const reachesHead = page.upToDate && saidUpToDate !== true
     if (page.records.length > 0 || reachesHead || performance.now() - spokenAt >= SILENCE_MS) {
       yield page
       reserve(0)
       spokenAt = performance.now()
-      wasUpToDate = page.upToDate
+      saidUpToDate = page.upToDate
     }
-    if (page.upToDate && !end.aborted)
-      at = await watcher.wait(filter, at, Math.max(spokenAt + SILENCE_MS - performance.now(), 0), end)
+    if (!page.more)
+      at = await watcher.wait(filter, at, Math.max(spokenAt + SILENCE_MS - performance.now(), 0), end, seen)
   }
 }
 
-/** All pages up to the head. The last one may be empty. @throws like `follow` */
-export async function* catchUp(follower: Follower): AsyncGenerator<FeedPage> {
-  for (let at = follower.after, upToDate = false; !upToDate; ) {
+/**
+ * All records up to a head, page by page.
+ * @param until the head
+ * @throws like `follow`; the reason of the reader's signal
+ */
+export async function* catchUp(follower: Follower, until: string): AsyncGenerator<FeedPage> {
+  for (let at = follower.after; at < until; ) {
     const page = await readNext(follower, at)
-    yield page
+    const records = page.records.filter(({ offset }) => offset <= until)
+    if (records.length > 0) yield { ...page, records }
     follower.reserve(0)
     at = page.next
-    upToDate = page.upToDate
+    if (page.upToDate) return
   }
 }
 
 /**
  * Waits for one page.
  * @param waitMs how long, if the follower is up to date
- * @returns a page; without records, the wait is over
- * @throws Problem offset_ahead; the reason of the reader's signal
+ * @returns a page; without records, the wait is over, or the follower is ended
+ * @throws Problem offset_ahead, overloaded; what the database throws, after `holdMs`
  */
-export async function poll(follower: Follower, waitMs: number): Promise<FeedPage> {
-  const { watcher, filter, end } = follower
+export async function poll({ watcher, filter, ...follower }: Follower, waitMs: number): Promise<FeedPage> {
+  const { reader, limits, reserve, holdMs } = follower
+  const end = reader.signal
   const deadline = performance.now() + waitMs
   for (let at = follower.after; ; ) {
-    const page = await readNext(follower, at)
+    const seen = watcher.version
+    const read = () => readFeedPage(reader, filter, at, limits, reserve)
+    const page = watcher.read(filter, at, limits) ?? (await retryDuringOutage(read, holdMs, end))
     if (page.records.length > 0 || end.aborted || performance.now() >= deadline) return page
     at = page.next
-    if (page.upToDate) at = await watcher.wait(filter, at, deadline - performance.now(), end)
+    if (!page.more) at = await watcher.wait(filter, at, deadline - performance.now(), end, seen)
+    if (end.aborted) return { records: [], next: at, upToDate: page.upToDate, more: false }
   }
 }
 
-/** From memory, or from the database. Waits for the database, and for memory: the response has begun, or should not fail. */
+/** The head. Waits for the database in an outage. */
+export const awaitHead = (reader: Reader, holdMs: number): Promise<string> =>
+  retryDuringOutage(() => readHead(reader), holdMs, reader.signal)
+
+/** From memory, or from the database. Waits for the database, and for memory. */
 async function readNext({ watcher, reader, filter, limits, reserve, holdMs }: Follower, at: string): Promise<FeedPage> {
   const page = watcher.read(filter, at, limits)
   if (page !== undefined) {

@@ -27,9 +27,7 @@ export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => st
     if (records.length > 0) yield dataOf(page)
     const control = { streamNextOffset: next, streamCursor: cursor(), ...(upToDate && { upToDate }) }
     const isKnown = next === last?.next && upToDate === last.upToDate
-    yield Buffer.from(begin + (isKnown ? ':
-
-' : event('control', next, JSON.stringify(control))))
+    yield Buffer.from(begin + (isKnown ? ':\n\n' : event('control', next, JSON.stringify(control))))
     last = { next, upToDate }
     begin = ''
   }

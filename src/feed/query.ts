@@ -4,14 +4,15 @@ import { decodeOffset } from '../lib/offset.ts'
 import { quoted } from '../lib/quoted.ts'
 import { invalidParameter, refuseParameter } from '../read/refuse-parameter.ts'
 import { type FeedQuery, FeedQuerySchema } from '../schemas/feed.ts'
-import type { FeedFilter } from './feed-record.ts'
+import { ListQuerySchema } from '../schemas/list.ts'
+import { type FeedFilter, toFilter } from './feed-filter.ts'
 import { START_OFFSET } from './read-page.ts'
 
 /** @throws Problem invalid_query */
 export function readFeedFilter({ source, sourcePrefix, type, subject }: FeedQuery, key: Key): FeedFilter {
   for (const [name, value] of Object.entries({ source, sourcePrefix, type: type?.join(''), subject }))
     if (value?.includes('\0')) refuseParameter(name, 'contains U+0000 (%00), which no record can contain. Remove it')
-  return { source, sourcePrefix, types: type, subject, allowedPrefixes: key.sourcePrefixes }
+  return toFilter({ source, sourcePrefix, types: type, subject, allowedPrefixes: key.sourcePrefixes })
 }
 
 /**
@@ -40,6 +41,9 @@ function checkOffset(name: string, offset: string): string {
 
 const NAMES = Object.keys(FeedQuerySchema.properties)
 
+/** Those of GET /v1/records that the feed lacks. */
+const OF_LISTS = Object.keys(ListQuerySchema.properties).filter((name) => !NAMES.includes(name))
+
 /** What other APIs call these parameters. */
 const ALIASES: Record<string, string> = {
   from: 'offset',
@@ -56,6 +60,11 @@ const ALIASES: Record<string, string> = {
   tail: 'live',
   stream: 'live',
   size: 'limit',
+  sinceid: 'offset',
+  filter: 'jsonpath',
+  query: 'jsonpath',
+  where: 'jsonpath',
+  q: 'jsonpath',
 }
 
 /**
@@ -65,9 +74,10 @@ const ALIASES: Record<string, string> = {
  */
 export function checkQuery(query: FeedQuery, isLines: boolean): void {
   for (const name of Object.keys(query)) {
-    const meant = NAMES.includes(name) ? undefined : nearest(name, NAMES, ALIASES)
-    if (meant !== undefined)
-      throw invalidParameter(name, `The parameter ${quoted(name)} does not exist. Did you mean ${meant}?`)
+    const meant = NAMES.includes(name) ? undefined : nearest(name, [...NAMES, ...OF_LISTS], ALIASES)
+    if (meant === undefined) continue
+    const advice = OF_LISTS.includes(meant) ? `GET /v1/records has ${meant}.` : `Did you mean ${meant}?`
+    throw invalidParameter(name, `The feed has no parameter ${quoted(name)}. ${advice}`)
   }
   const { live, timeout, limit } = query
   if (live === 'true' && !isLines)

@@ -1,8 +1,9 @@
-import { type FeedProgress, readFeed, START, selectHead } from '../data/read-feed.ts'
+import { readFeed, START, selectHead } from '../data/read-feed.ts'
 import { decodeOffset, encodeOffset, type Position } from '../lib/offset.ts'
 import { refuseInvalidOffset } from '../read/check-offset.ts'
 import { inTurn, type Reader } from '../read/reader.ts'
-import { type FeedFilter, toFeedRecord } from './feed-record.ts'
+import type { FeedFilter } from './feed-filter.ts'
+import { toFeedRecord } from './feed-record.ts'
 import type { FeedPage, PageLimits } from './recent-records.ts'
 
 /** The offset before the first record. */
@@ -17,7 +18,7 @@ export const START_OFFSET = encodeOffset(START)
  */
 export async function readFeedPage(
   reader: Reader,
-  filter: FeedFilter,
+  { selection }: FeedFilter,
   after: string,
   limits: PageLimits,
   reserve: (bytes: number) => void,
@@ -26,15 +27,15 @@ export async function readFeedPage(
   const records: FeedPage['records'] = []
   const position = decodeOffset(after) as Position
   let first: number | undefined
-  const { next, upToDate, isHead }: FeedProgress = await inTurn(reader, () =>
-    readFeed(db, { filter, after: position, ...limits }, signal, (record, pageBytes) => {
+  const { next, upToDate, isHead } = await inTurn(reader, () =>
+    readFeed(db, { filter: selection, after: position, ...limits }, signal, (record, pageBytes) => {
       if (first === undefined) reserve(pageBytes)
       first ??= record.epoch
       records.push(toFeedRecord(record))
     }),
   )
   if (after !== START_OFFSET && !isHead) await refuseInvalidOffset(position, first, reader)
-  return { records, next: encodeOffset(next), upToDate }
+  return { records, next: encodeOffset(next), upToDate, more: !upToDate }
 }
 
 /** How long a request looks for a record that matches, before it returns an empty page. */

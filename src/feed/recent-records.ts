@@ -1,4 +1,5 @@
-import { type FeedFilter, type FeedRecord, isMatch, nameOf } from './feed-record.ts'
+import type { FeedFilter } from './feed-filter.ts'
+import { type FeedRecord, sizeOf } from './feed-record.ts'
 
 /** Part of the feed for one reader. */
 export interface FeedPage {
@@ -7,6 +8,8 @@ export interface FeedPage {
   next: string
   /** Whether `next` is the head. */
   upToDate: boolean
+  /** Whether more of the feed can be read at once. */
+  more: boolean
 }
 
 export interface PageLimits {
@@ -14,6 +17,10 @@ export interface PageLimits {
   /** In characters. A page may have one record that is larger. */
   maxBytes: number
 }
+
+/** How many pages are kept for readers at the same offset, and how long the name of a page may be, in characters. */
+const MAX_PAGES = 64
+const MAX_NAME = 1024
 
 /** The newest records of the feed, in memory for all readers. The oldest ones make room for new ones. */
 export class RecentRecords {
@@ -25,6 +32,8 @@ export class RecentRecords {
   /** All records after this offset, up to the head, are here. */
   #start = ''
   #head = ''
+  #upToDate = false
+  #version = 0
   /** What was read since the last change: readers with the same filter at the same offset share a page, and its text (formats.ts). */
   readonly #pages = new Map<string, FeedPage>()
 
@@ -37,6 +46,11 @@ export class RecentRecords {
     return this.#head
   }
 
+  /** Changes when there is something new to read. */
+  get version(): number {
+    return this.#version
+  }
+
   /** Forgets everything, and begins again at this offset. */
   reset(head: string): void {
     this.#records = []
@@ -44,7 +58,8 @@ export class RecentRecords {
     this.#size = 0
     this.#start = head
     this.#head = head
-    this.#pages.clear()
+    this.#version++
+    this.setUpToDate(false)
   }
 
   /** @param records in feed order, all those after the head. @param head the new head */
@@ -63,30 +78,44 @@ export class RecentRecords {
       this.#first = 0
     }
     this.#head = head
+    if (records.length > 0) this.#version++
     this.#pages.clear()
   }
 
-  /** @returns the next page after an offset; undefined if records after it are not here */
+  /** Whether the head is that of the feed, as far as is known. */
+  setUpToDate(upToDate: boolean): void {
+    this.#upToDate = upToDate
+    this.#pages.clear()
+  }
+
+  /** @returns the next page after an offset; undefined if the offset is not known here, or records after it are not here */
   read(filter: FeedFilter, after: string, limits: PageLimits): FeedPage | undefined {
-    if (after < this.#start || after > this.#head) return undefined
-    const name = `${after} ${limits.limit} ${limits.maxBytes} ${nameOf(filter)}`
+    if (!this.#has(after)) return undefined
+    const name = `${after} ${limits.limit} ${limits.maxBytes} ${filter.name}`
     const page = this.#pages.get(name) ?? this.#select(filter, after, limits)
-    this.#pages.set(name, page)
+    if (this.#pages.size < MAX_PAGES && name.length <= MAX_NAME) this.#pages.set(name, page)
     return page
   }
 
-  #select(filter: FeedFilter, after: string, { limit, maxBytes }: PageLimits): FeedPage {
+  /** Any other offset is checked in the database: it may be one of a history that was lost, or was never assigned. */
+  #has(offset: string): boolean {
+    if (offset < this.#start || offset > this.#head) return false
+    if (offset === this.#start || offset === this.#head) return true
+    return this.#records[this.#indexAfter(offset) - 1]?.offset === offset
+  }
+
+  #select({ isMatch }: FeedFilter, after: string, { limit, maxBytes }: PageLimits): FeedPage {
     const records: FeedRecord[] = []
     let size = 0
     for (let at = this.#indexAfter(after); at < this.#records.length; at++) {
       const record = this.#records[at] as FeedRecord
-      if (!isMatch(filter, record)) continue
+      if (!isMatch(record)) continue
       size += sizeOf(record)
       if (records.length === limit || (records.length > 0 && size > maxBytes))
-        return { records, next: (records.at(-1) as FeedRecord).offset, upToDate: false }
+        return { records, next: (records.at(-1) as FeedRecord).offset, upToDate: false, more: true }
       records.push(record)
     }
-    return { records, next: this.#head, upToDate: true }
+    return { records, next: this.#head, upToDate: this.#upToDate, more: false }
   }
 
   /** Binary search: offsets sort as text. */
@@ -100,6 +129,3 @@ export class RecentRecords {
     return low
   }
 }
-
-/** In characters. */
-export const sizeOf = ({ event, rest }: FeedRecord) => event.length + rest.length

@@ -14,3 +14,9 @@ export function streamCursor(previous: string | undefined): string {
   const last = previous !== undefined && /^\d{1,15}$/.test(previous) ? Number(previous) : -1
   return String(last >= now ? last + 1 + Math.floor(Math.random() * MAX_JITTER) : now)
 }
+
+/** For a response with several cursors: they never go backwards either. */
+export function streamCursors(previous: string | undefined): () => string {
+  const first = Number(streamCursor(previous))
+  return () => String(Math.max(first, Number(streamCursor(undefined))))
+}

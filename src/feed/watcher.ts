@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FeedFilter, FeedRecord } from './feed-record.ts'
+import type { FeedFilter } from './feed-filter.ts'
+import type { FeedRecord } from './feed-record.ts'
 import { type FeedPage, type PageLimits, RecentRecords } from './recent-records.ts'
 import { WaitingReaders } from './waiting-readers.ts'
 
@@ -11,9 +12,9 @@ import { WaitingReaders } from './waiting-readers.ts'
  *
  * - stopped: no live reader exists, and for LINGER_MS there was none. Nothing is in memory.
  * - watching: all records between two offsets are in memory. It reads when it is told of a commit, and every POLL_MS.
- * - failing: the database is unavailable. The memory stays as it is, and readers wait. The first read that succeeds checks whether
- *   the database still has the history in memory. If it was set back, the memory is emptied and every reader reads from the database,
- *   where its own offset is checked.
+ * - doubting: a read failed, or the connection is a new one, perhaps to another server. The memory stays as it is, and readers wait.
+ *   The first check that succeeds decides: if the record at the head of the memory is still stored, it watches. If not, the database may
+ *   have lost records. Then the memory is emptied, and every reader reads from the database, where its own offset is checked.
  */
 
 /** What the watcher needs of the database. All functions may throw. */
@@ -21,8 +22,8 @@ export interface FeedSource {
   head(): Promise<string>
   /** Reads the records after an offset, and the offset to continue from. */
   read(after: string): Promise<{ records: FeedRecord[]; next: string; upToDate: boolean }>
-  /** Whether a reader can continue from this offset. */
-  isValid(offset: string): Promise<boolean>
+  /** Whether the record at this offset is stored. The start of the feed counts as stored. */
+  has(offset: string): Promise<boolean>
 }
 
 interface WatcherOptions {
@@ -43,9 +44,11 @@ export class Watcher {
   readonly #options: WatcherOptions
   readonly #recent: RecentRecords
   readonly #waiting = new WaitingReaders()
+  /** All readers that wait were woken for the records up to here. It is before the head of the memory while they are being woken. */
+  #announced = ''
   #readers = 0
   #lastLeft = 0
-  #state: 'stopped' | 'watching' | 'failing' = 'stopped'
+  #state: 'stopped' | 'watching' | 'doubting' = 'stopped'
   #running = false
   #closed = false
   #hasNews = false
@@ -57,15 +60,22 @@ export class Watcher {
     this.#recent = new RecentRecords(options.recentSize)
   }
 
-  /** Number of live readers. */
-  get readers(): number {
-    return this.#readers
+  /** Changes when there is something new to read. */
+  get version(): number {
+    return this.#recent.version
   }
 
   /** A commit may have added records. */
   notice(): void {
     this.#hasNews = true
     this.#wake()
+  }
+
+  /** The connection is a new one. */
+  doubt(): void {
+    if (this.#state === 'stopped') return
+    this.#state = 'doubting'
+    this.#recent.setUpToDate(false)
   }
 
   /** A live reader begins. @returns a function to call when it ends */
@@ -88,13 +98,14 @@ export class Watcher {
 
   /**
    * Waits for a record that matches.
-   * @param after the head, when the reader last read
+   * @param after the offset that the reader has read up to
    * @param ms how long to wait at most
    * @param signal ends the wait
+   * @param seen the version before the reader read: what was added since then may be new to it
    * @returns the offset to continue from: no record between `after` and it matches
    */
-  wait(filter: FeedFilter, after: string, ms: number, signal: AbortSignal): Promise<string> {
-    if (signal.aborted || this.#recent.head > after) return Promise.resolve(after)
+  wait(filter: FeedFilter, after: string, ms: number, signal: AbortSignal, seen: number): Promise<string> {
+    if (signal.aborted || this.#recent.version !== seen) return Promise.resolve(after)
     return new Promise((resolve) => {
       const end = (upTo: string) => {
         clearTimeout(timer)
@@ -103,8 +114,11 @@ export class Watcher {
         resolve(upTo > after ? upTo : after)
       }
       const stop = () => end(after)
-      const leave = this.#waiting.add(filter, end)
-      const timer = setTimeout(() => end(this.#recent.head), ms)
+      const leave = this.#waiting.add(filter, (upTo, last) => {
+        // A reader may be ahead: it has read these records from the database.
+        if (last === undefined || last > after) end(upTo)
+      })
+      const timer = setTimeout(() => end(this.#announced), ms)
       signal.addEventListener('abort', stop)
     })
   }
@@ -124,32 +138,49 @@ export class Watcher {
         if (upToDate && !this.#hasNews) await this.#pause()
       } catch (error) {
         if (pauseMs === FIRST_PAUSE_MS) this.#options.onError(error)
-        if (this.#state === 'watching') this.#state = 'failing'
+        this.doubt()
         await sleep(pauseMs, undefined, { ref: false })
         pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)
       }
     }
     this.#state = 'stopped'
-    this.#recent.reset('')
+    this.#reset('')
     this.#running = false
   }
 
   /** @returns whether the head is reached */
   async #step(): Promise<boolean> {
     const { head } = this.#recent
-    if (this.#state === 'failing' && !(await this.#source.isValid(head))) this.#state = 'stopped'
     if (this.#state === 'stopped') {
-      this.#recent.reset(await this.#source.head())
+      this.#reset(await this.#source.head())
       this.#state = 'watching'
-      // What was committed between the offset of a reader and this head is not in memory.
       this.#waiting.wakeAll(head)
-      return true
+      return false
+    }
+    if (this.#state === 'doubting') {
+      // The check may open a connection, which is then doubted again.
+      this.#state = 'watching'
+      if (await this.#source.has(head)) return false
+      this.#state = 'stopped'
+      return false
     }
     const { records, next, upToDate } = await this.#source.read(head)
-    this.#state = 'watching'
+    if (this.#isDoubting()) return false
     this.#recent.add(records, next)
-    this.#waiting.wakeFor(records, head)
+    this.#recent.setUpToDate(upToDate)
+    await this.#waiting.wakeFor(records, head)
+    this.#announced = next
     return upToDate
+  }
+
+  /** A method, because the state may change during an await, which the compiler does not know. */
+  #isDoubting(): boolean {
+    return this.#state === 'doubting'
+  }
+
+  #reset(head: string): void {
+    this.#recent.reset(head)
+    this.#announced = head
   }
 
   async #pause(): Promise<void> {

@@ -35,15 +35,15 @@ export function readPrefix(prefix: string): { equal: string | undefined; starts:
 }
 
 /** Whether a key with these prefixes may use this source. A key without prefixes may use any source. data/allowed-sources.ts does the same in SQL. */
-export function admits(prefixes: readonly string[], source: string): boolean {
-  if (prefixes.length === 0) return true
-  return (
+export const admits = (prefixes: readonly string[], source: string): boolean =>
+  prefixes.length === 0 || compilePrefixes(prefixes)(source)
+
+/** The same for many sources. @param prefixes at least one */
+export function compilePrefixes(prefixes: readonly string[]): (source: string) => boolean {
+  const compiled = prefixes.map(readPrefix)
+  return (source) =>
     !hasDotSegment(source) &&
-    prefixes.some((prefix) => {
-      const { equal, starts } = readPrefix(prefix)
-      return source === equal || starts.some((start) => source.startsWith(start))
-    })
-  )
+    compiled.some(({ equal, starts }) => source === equal || starts.some((start) => source.startsWith(start)))
 }
 
 export const hasDotSegment = (source: string): boolean => dotSegment.test(source)

@@ -82,8 +82,12 @@ export default fp(
     })
     // The feed is read from the primary as well: a reader must not go back to what a standby had a moment ago.
     const feed = connect({ ...forReading, name: 'sluice-feed', connections: FEED_CONNECTIONS })
-    const commits = new EventEmitter<{ elsewhere: [] }>()
-    const listening = { channel: COMMITS, onNotification: () => commits.emit('elsewhere') }
+    const commits = new EventEmitter<CommitEvents>()
+    const listening = {
+      channel: COMMITS,
+      onListen: () => commits.emit('connected'),
+      onNotification: () => commits.emit('elsewhere'),
+    }
     const watch = connect({ ...forReading, name: 'sluice-watch', connections: 1, listening })
     const pools = { write, read, keys, list, feed, watch }
     const refusal = 'All connections for reading are in use. Try again later.'
@@ -148,13 +152,18 @@ function registerMetrics(registry: Registry, pools: { pool: string; status: () =
   })
 }
 
+/** Events of the connection `watch`: it is a new one; another instance has committed records. */
+interface CommitEvents {
+  connected: []
+  elsewhere: []
+}
+
 declare module 'fastify' {
   interface FastifyInstance {
     db: Record<'write' | 'read' | 'keys' | 'list' | 'feed' | 'watch', Database>
     /** Resolves if Sluice cannot work with the database, and waiting does not help. */
     unsupportedDatabase: Promise<Error>
-    /** Emits `elsewhere` when another instance has committed records, while `watch` is connected. */
-    commits: EventEmitter<{ elsewhere: [] }>
+    commits: EventEmitter<CommitEvents>
     /** Share the connections for single records, those for lists and exports, and those of the feed between API keys. */
     semaphores: Record<'read' | 'list' | 'feed', FairSemaphore>
   }

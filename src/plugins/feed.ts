@@ -1,17 +1,20 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { notifyCommit } from '../data/notify-commit.ts'
-import { readFeed, selectHead } from '../data/read-feed.ts'
+import { hasPosition, readFeed, selectHead } from '../data/read-feed.ts'
 import { type FeedRecord, toFeedRecord } from '../feed/feed-record.ts'
 import { ReaderLimit } from '../feed/reader-limit.ts'
 import { type FeedSource, Watcher } from '../feed/watcher.ts'
 import { coalesce } from '../lib/coalesce.ts'
+import { MemoryBudget } from '../lib/memory-budget.ts'
 import { decodeOffset, encodeOffset, type Position } from '../lib/offset.ts'
-import { isValidOffset } from '../read/check-offset.ts'
+import { Problem } from '../problems.ts'
 import { registerGauge } from './metrics/register.ts'
 
 /** Memory for the newest records, in characters. A reader that is further behind reads by query. */
 const RECENT_SIZE = 8 * 1024 * 1024
+/** Memory for pages that clients of streams have not taken, in bytes. Clients that wait for a record take none. */
+const LIVE_MEMORY = 32 * 1024 * 1024
 /** What the watcher reads at once. */
 const BATCH = { limit: 1000, maxBytes: 1024 * 1024 }
 
@@ -35,7 +38,7 @@ export default fp(
         const { next, upToDate } = await readFeed(db, request, stop.signal, add)
         return { records, next: encodeOffset(next), upToDate }
       },
-      isValid: (offset) => isValidOffset(db, decodeOffset(offset) as Position),
+      has: (offset) => hasPosition(db, decodeOffset(offset) as Position, stop.signal),
     }
     const watcher = new Watcher(source, {
       recentSize: RECENT_SIZE,
@@ -44,14 +47,16 @@ export default fp(
       },
     })
     const readers = new ReaderLimit(config.FEED_MAX_READERS)
+    const memory = new MemoryBudget(LIVE_MEMORY, 'The pages of live readers use all the memory that they may use.')
     app.commits.on('elsewhere', () => watcher.notice())
+    app.commits.on('connected', () => watcher.doubt())
     // If it fails, the others notice the commit when they poll.
     const notify = coalesce(() => notifyCommit(db).catch(() => {}), NOTIFY_MS)
     const noteCommit = () => {
       watcher.notice()
       notify()
     }
-    app.decorate('feed', { watcher, readers, noteCommit, ending: ending.signal })
+    app.decorate('feed', { watcher, readers, memory, noteCommit, ending: ending.signal })
     registerGauge(app.metrics, {
       name: 'sluice_feed_readers',
       help: 'Live readers of the feed.',
@@ -63,7 +68,11 @@ export default fp(
       read: () => readers.max,
     })
     // Before the server waits for requests in flight: live readers would never end.
-    app.addHook('preClose', async () => ending.abort())
+    const draining = () =>
+      new Problem('draining', 'This instance is shutting down; send the request again.', {
+        headers: { connection: 'close' },
+      })
+    app.addHook('preClose', async () => ending.abort(draining()))
     app.addHook('onClose', async () => {
       watcher.close()
       stop.abort(new Error('the server closes'))
@@ -77,9 +86,11 @@ declare module 'fastify' {
     feed: {
       watcher: Watcher
       readers: ReaderLimit
+      /** For pages that the clients of streams have not taken. */
+      memory: MemoryBudget
       /** Call it when this instance has committed records. */
       noteCommit(): void
-      /** Aborts when live readers must end, because the server closes. */
+      /** Aborts with a Problem when live readers must end, because the server closes. */
       ending: AbortSignal
     }
   }

@@ -1,12 +1,7 @@
 import { offsetStateOf } from '../data/epochs.ts'
 import type { Position } from '../lib/offset.ts'
-import type { Database } from '../postgres/tables.ts'
 import { Problem } from '../problems.ts'
 import { inTurn, type Reader } from './reader.ts'
-
-/** Whether a reader can continue from this position. @param db the primary */
-export const isValidOffset = async (db: Database, position: Position): Promise<boolean> =>
-  (await offsetStateOf(db, position, true)) === undefined
 
 const READ_BETWEEN =
   'list with order=asc and receivedFrom (a time before the database was set back), without a cursor, and continue from the cursors of that list.'

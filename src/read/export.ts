@@ -8,7 +8,7 @@ import type { ListQuery } from '../schemas/list.ts'
 import { refuseInvalidOffset } from './check-offset.ts'
 import { type Field, partsOf, readFields } from './fields.ts'
 import { explainJsonpath, readCursor, readFilter, readLimit } from './filter.ts'
-import { inTurn, inTurnWithoutLimit, type Reader } from './reader.ts'
+import { inTurn, type Reader } from './reader.ts'
 import { refuseParameter } from './refuse-parameter.ts'
 import { ReservedText } from './reserved-text.ts'
 import { retryDuringOutage } from './retry.ts'
@@ -113,7 +113,7 @@ export async function openExport(
   // Bound to this request's context, which has its trace. A generator runs in the context of its reader: on a connection with
   // several requests, Node.js reads the response of one in the context of another.
   const fetchNext = AsyncLocalStorage.bind(() =>
-    retryDuringOutage(() => inTurnWithoutLimit(reader, fetch), holdMs, signal),
+    retryDuringOutage(() => inTurn({ ...reader, isPatient: true }, fetch), holdMs, signal),
   )
 
   async function* pages(): AsyncGenerator<Buffer> {

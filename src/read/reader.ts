@@ -12,6 +12,8 @@ export interface Reader {
   key: Key
   /** Aborts when the client disconnects or its key loses a right. Then nothing more is read for it. */
   signal: AbortSignal
+  /** It waits for its turn without a time limit: its response has begun, so that it can no longer be refused. */
+  isPatient?: boolean
 }
 
 /** How long a read waits for its turn. After that it is refused, so that the client learns early that it should retry later. */
@@ -20,9 +22,5 @@ const MAX_WAIT_MS = 5_000
 /**
  * Reads as soon as a connection is free for this key. @throws Problem overloaded; the reason of the signal; what `read` throws
  */
-export const inTurn = <T>({ semaphore, key, signal }: Reader, read: () => Promise<T>): Promise<T> =>
-  semaphore.run(key.id, { signal, maxMs: MAX_WAIT_MS }, read)
-
-/** The same without a time limit: for a read whose response has begun, so that it can no longer be refused. */
-export const inTurnWithoutLimit = <T>({ semaphore, key, signal }: Reader, read: () => Promise<T>): Promise<T> =>
-  semaphore.run(key.id, { signal }, read)
+export const inTurn = <T>({ semaphore, key, signal, isPatient }: Reader, read: () => Promise<T>): Promise<T> =>
+  semaphore.run(key.id, { signal, ...(isPatient !== true && { maxMs: MAX_WAIT_MS }) }, read)

@@ -2,18 +2,18 @@ import { Readable } from 'node:stream'
 import compress from '@fastify/compress'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Key } from '../access/key.ts'
+import type { FeedFilter } from '../feed/feed-filter.ts'
 import type { Shape } from '../feed/feed-record.ts'
-import { catchUp, type Follower, follow, poll } from '../feed/follow.ts'
+import { awaitHead, catchUp, follow, poll } from '../feed/follow.ts'
 import { toEvents, toJson, toLines } from '../feed/formats.ts'
 import { checkQuery, readFeedFilter, readStart } from '../feed/query.ts'
 import { readCatchUpPage, readHead } from '../feed/read-page.ts'
-import type { FeedPage } from '../feed/recent-records.ts'
-import { streamCursor } from '../feed/stream-cursor.ts'
+import type { FeedPage, PageLimits } from '../feed/recent-records.ts'
+import { streamCursor, streamCursors } from '../feed/stream-cursor.ts'
 import type { Reading } from '../plugins/response-memory.ts'
 import { Problem } from '../problems.ts'
 import { readLimit } from '../read/filter.ts'
 import type { Reader } from '../read/reader.ts'
-import { retryDuringOutage } from '../read/retry.ts'
 import { FEED_SCHEMA, type FeedQuery } from '../schemas/feed.ts'
 import { MAX_LIMIT } from '../schemas/list.ts'
 import { LINE_TYPES } from '../schemas/media-types.ts'
@@ -41,10 +41,21 @@ const HEADERS = {
 
 type Request = FastifyRequest<{ Querystring: FeedQuery }>
 
+/** What a request asks for. */
+interface Asked {
+  type: string
+  isLines: boolean
+  shape: Shape
+  filter: FeedFilter
+  /** An offset, or `now`. */
+  start: string
+  limits: PageLimits
+}
+
 /** GET and HEAD /v1/feed: the read half of Durable Streams 1.0. */
 const routes: FastifyPluginAsync = async (app) => {
   const holdMs = app.config.OUTAGE_HOLD_SECONDS * 1000
-  const { watcher, readers, ending } = app.feed
+  const { watcher, readers, memory, ending } = app.feed
   const [db, semaphore] = [app.db.feed, app.semaphores.feed]
   const readerOf = (request: FastifyRequest, signal: AbortSignal): Reader => {
     return { db, primary: { db, semaphore }, semaphore, key: request.key as Key, signal }
@@ -58,63 +69,12 @@ const routes: FastifyPluginAsync = async (app) => {
     exposeHeadRoute: false,
     onRequest: app.requireScope('read'),
     handler: whileReading<{ Querystring: FeedQuery }>(async (request, reply, reading) => {
-      const { query } = request
       reply.headers({ ...HEADERS, vary: `${VARY}, authorization` })
-      const types = query.live === 'long-poll' ? PAGE_TYPES : TYPES
-      const type = query.live === 'sse' ? 'text/event-stream' : negotiate(request, types)
-      const isLines = (LINE_TYPES as readonly string[]).includes(type)
-      checkQuery(query, isLines)
-      const allowsIdentity = negotiateEncoding(request, query.live === undefined ? 'compressed' : 'identity')
-      const reader = readerOf(request, reading.signal)
-      const filter = readFeedFilter(query, reader.key)
-      const start = readStart(query, request.headers['last-event-id'] as string | undefined)
-      const limits = {
-        limit: query.limit === undefined ? MAX_LIMIT : readLimit(query.limit),
-        maxBytes: query.live === undefined && !isLines ? CATCH_UP_BYTES : LIVE_BYTES,
-      }
-      const shape = type === 'application/cloudevents-batch+json' ? 'cloudevent' : 'record'
-      const sendPage = (page: FeedPage) => {
-        const body = toJson(page, shape)
-        if (request.headers['accept-encoding'] !== undefined) reading.reserve(body.length + compressorBytes(request))
-        // The library compresses a stream of any length, but not a short text.
-        return reply.type(type).send(allowsIdentity ? body : Readable.from([body]))
-      }
-
-      if (query.live === undefined && !isLines) {
-        const after = start === 'now' ? await readHead(reader) : start
-        const page: FeedPage =
-          start === 'now'
-            ? { records: [], next: after, upToDate: true }
-            : await readCatchUpPage(reader, filter, after, limits, reading.reserve)
-        checkKeyAgain(request)
-        describe(reply, page, query)
-        if (start === 'now') return sendPage(page)
-        if (!page.upToDate) reply.header('cache-control', 'private, max-age=60, stale-while-revalidate=300')
-        return isCached(request, reply, tagOf(page, after, shape)) ? reply.code(304).send() : sendPage(page)
-      }
-
-      const live = query.live !== undefined && enter(request, reading)
-      const after = start === 'now' ? await retryDuringOutage(() => readHead(reader), holdMs, reading.signal) : start
-      const { signal } = reading
-      const reserve = (bytes: number) => reading.reserve(bytes + compressorBytes(request))
-      const follower: Follower = { watcher, reader, filter, after, limits, reserve, holdMs, end: signal }
-      if (live === false) return sendLines(request, reply, catchUp(follower), type)
-      if (query.live === 'long-poll') {
-        const lost = app.watchKey(request, 'read')
-        const end = AbortSignal.any([signal, ending, lost])
-        const page = await poll({ ...follower, end }, (query.timeout ?? DEFAULT_WAIT) * 1000)
-        lost.throwIfAborted()
-        signal.throwIfAborted()
-        describe(reply, page, query)
-        if (page.records.length > 0 || !page.upToDate) return sendPage(page)
-        return reply.code(204).send()
-      }
-      if (isLines)
-        return sendLines(request, reply, follow({ ...follower, end: AbortSignal.any([signal, ending]) }), type)
-      reply.header('cache-control', 'no-cache, no-store')
-      const end = AbortSignal.any([signal, ending, AbortSignal.timeout(EVENTS_MS)])
-      const events = toEvents(follow({ ...follower, end }), () => streamCursor(query.cursor))
-      return sendStream(request, reply, events, type)
+      const asked = readRequest(request)
+      const { live } = request.query
+      if (live === 'long-poll') return sendPolled(request, reply, reading, asked)
+      if (live !== undefined) return sendLive(request, reply, reading, asked)
+      return asked.isLines ? sendLines(request, reply, reading, asked) : sendPage(request, reply, reading, asked)
     }),
   })
 
@@ -124,34 +84,160 @@ const routes: FastifyPluginAsync = async (app) => {
     onRequest: app.requireScope('read'),
     handler: whileReading(async (request, reply, { signal }) => {
       const next = await readHead(readerOf(request, signal))
-      return reply
-        .headers({ ...HEADERS, 'stream-next-offset': next })
-        .type('application/json')
-        .send()
+      reply.headers({ ...HEADERS, 'stream-next-offset': next })
+      return reply.type('application/json').send()
     }),
   })
 
+  /** A page of the catch-up. */
+  async function sendPage(
+    request: Request,
+    reply: FastifyReply,
+    reading: Reading,
+    asked: Asked,
+  ): Promise<FastifyReply> {
+    const { start, filter, limits, shape } = asked
+    const allowsIdentity = negotiateEncoding(request, 'compressed')
+    const reader = readerOf(request, reading.signal)
+    if (start === 'now') {
+      const next = await readHead(reader)
+      checkKeyAgain(request)
+      return sendJson(
+        request,
+        reply,
+        reading,
+        asked,
+        { records: [], next, upToDate: true, more: false },
+        allowsIdentity,
+      )
+    }
+    const page = await readCatchUpPage(reader, filter, start, limits, reading.reserve)
+    checkKeyAgain(request)
+    if (!page.upToDate) reply.header('cache-control', 'private, max-age=60, stale-while-revalidate=300')
+    if (isCached(request, reply, tagOf(page, start, shape)))
+      return describe(reply, page, request.query).code(304).send()
+    return sendJson(request, reply, reading, asked, page, allowsIdentity)
+  }
+
+  /** Long-poll. */
+  async function sendPolled(
+    request: Request,
+    reply: FastifyReply,
+    reading: Reading,
+    asked: Asked,
+  ): Promise<FastifyReply> {
+    const allowsIdentity = negotiateEncoding(request, 'identity')
+    enter(request, reading)
+    const lost = app.watchKey(request, 'read')
+    const signal = AbortSignal.any([reading.signal, ending, lost])
+    const reader = readerOf(request, signal)
+    const after = asked.start === 'now' ? await awaitHead(reader, holdMs) : asked.start
+    const { reserve } = reading
+    const follower = { watcher, reader, ...asked, after, reserve, holdMs }
+    const page = await poll(follower, (request.query.timeout ?? DEFAULT_WAIT) * 1000)
+    lost.throwIfAborted()
+    reading.signal.throwIfAborted()
+    if (page.records.length === 0 && page.upToDate) return describe(reply, page, request.query).code(204).send()
+    return sendJson(request, reply, reading, asked, page, allowsIdentity)
+  }
+
+  function sendJson(
+    request: Request,
+    reply: FastifyReply,
+    { reserve }: Reading,
+    { shape, type }: Asked,
+    page: FeedPage,
+    allowsIdentity: boolean,
+  ): FastifyReply {
+    const body = toJson(page, shape)
+    if (request.headers['accept-encoding'] !== undefined) reserve(body.length + compressorBytes(request))
+    // The library compresses a stream of any length, but not a short text.
+    return describe(reply, page, request.query)
+      .type(type)
+      .send(allowsIdentity ? body : Readable.from([body]))
+  }
+
+  /** Lines up to the head. */
+  async function sendLines(
+    request: Request,
+    reply: FastifyReply,
+    reading: Reading,
+    asked: Asked,
+  ): Promise<FastifyReply> {
+    negotiateEncoding(request, 'compressed')
+    const reader = { ...readerOf(request, reading.signal), isPatient: true }
+    const head = await readHead(reader)
+    const after = asked.start === 'now' ? head : asked.start
+    const reserve = (bytes: number) => reading.reserve(bytes + compressorBytes(request))
+    const follower = { watcher, reader, ...asked, after, reserve, holdMs }
+    reply.header('stream-next-offset', after > head ? after : head)
+    return sendStream(request, reply, reading, toLines(catchUp(follower, head)), `${asked.type}; charset=utf-8`)
+  }
+
+  /** Events, or lines without end. */
+  async function sendLive(
+    request: Request,
+    reply: FastifyReply,
+    reading: Reading,
+    asked: Asked,
+  ): Promise<FastifyReply> {
+    // A compressor would keep records back until it has enough of them.
+    if (!negotiateEncoding(request, 'identity'))
+      throw new Problem(
+        'not_acceptable',
+        'Live responses are not compressed. Allow identity in Accept-Encoding, or omit the header.',
+      )
+    // An EventSource does not try again after any other status.
+    if (!asked.isLines && ending.aborted)
+      return reply.type(asked.type).header('connection', 'close').send('retry: 1000\n\n')
+    enter(request, reading)
+    const limit = asked.isLines ? [] : [AbortSignal.timeout(EVENTS_MS)]
+    const signal = AbortSignal.any([reading.signal, ending, ...limit])
+    const reader = { ...readerOf(request, signal), isPatient: true }
+    const after = asked.start === 'now' ? await awaitHead(reader, holdMs) : asked.start
+    const reserve = memory.openReservation(reader.key.id)
+    reading.signal.addEventListener('abort', () => reserve(0))
+    reading.signal.throwIfAborted()
+    const pages = follow({ watcher, reader, ...asked, after, reserve, holdMs })
+    if (asked.isLines) return sendStream(request, reply, reading, toLines(pages), `${asked.type}; charset=utf-8`)
+    reply.header('cache-control', 'no-cache, no-store')
+    return sendStream(request, reply, reading, toEvents(pages, streamCursors(request.query.cursor)), asked.type)
+  }
+
   /** Counts a live reader until its response is complete. @throws Problem draining, overloaded; the reason of the signal */
-  function enter(request: FastifyRequest, { signal }: Reading): true {
+  function enter(request: FastifyRequest, { signal }: Reading): void {
     signal.throwIfAborted()
-    if (ending.aborted)
-      throw new Problem('draining', 'This instance is shutting down; send the request again.', {
-        headers: { connection: 'close' },
-      })
+    ending.throwIfAborted()
     const leaveLimit = readers.enter((request.key as Key).id)
     const leaveWatcher = watcher.join()
     signal.addEventListener('abort', leaveLimit)
     signal.addEventListener('abort', leaveWatcher)
-    return true
   }
 }
 
 export default routes
 
+/** @throws Problem invalid_query, invalid_offset, not_acceptable */
+function readRequest(request: Request): Asked {
+  const { query, headers } = request
+  const { live, limit = MAX_LIMIT } = query
+  const type = live === 'sse' ? 'text/event-stream' : negotiate(request, live === 'long-poll' ? PAGE_TYPES : TYPES)
+  const isLines = (LINE_TYPES as readonly string[]).includes(type)
+  checkQuery(query, isLines)
+  return {
+    type,
+    isLines,
+    shape: type === 'application/cloudevents-batch+json' ? 'cloudevent' : 'record',
+    filter: readFeedFilter(query, request.key as Key),
+    start: readStart(query, headers['last-event-id'] as string | undefined),
+    limits: { limit: readLimit(limit), maxBytes: live === undefined && !isLines ? CATCH_UP_BYTES : LIVE_BYTES },
+  }
+}
+
 /** The headers of a page (Durable Streams 1.0, sections 5.5 and 5.6). */
-function describe(reply: FastifyReply, { next, upToDate }: FeedPage, query: FeedQuery): void {
+function describe(reply: FastifyReply, { next, upToDate }: FeedPage, query: FeedQuery): FastifyReply {
   reply.headers({ 'stream-next-offset': next, 'stream-cursor': streamCursor(query.cursor) })
-  if (upToDate) reply.header('stream-up-to-date', 'true')
+  return upToDate ? reply.header('stream-up-to-date', 'true') : reply
 }
 
 /**
@@ -168,13 +254,16 @@ function isCached({ headers }: FastifyRequest, reply: FastifyReply, tag: string)
   return tags?.some((one) => one === '*' || one.replace(/^(?:W\/)?/, 'W/') === tag) ?? false
 }
 
-const sendLines = (request: Request, reply: FastifyReply, pages: AsyncIterable<FeedPage>, type: string) =>
-  sendStream(request, reply, toLines(pages), `${type}; charset=utf-8`)
-
-function sendStream(request: Request, reply: FastifyReply, chunks: AsyncIterable<Buffer>, type: string): FastifyReply {
+function sendStream(
+  request: Request,
+  reply: FastifyReply,
+  { signal }: Reading,
+  chunks: AsyncIterable<Buffer>,
+  type: string,
+): FastifyReply {
   reply.cutOffWithKey('read')
   // Tells nginx to pass each chunk on at once.
   reply.header('x-accel-buffering', 'no')
-  const logged = logBreak(chunks, request, 'a response of the feed broke off')
+  const logged = logBreak(chunks, request, 'a response of the feed broke off', signal)
   return reply.type(type).send(Readable.from(logged, { highWaterMark: 0 }))
 }

@@ -8,7 +8,7 @@ const value = (description: string) => Type.Optional(Type.String({ minLength: 1,
 /** In seconds. */
 const MAX_WAIT = 60
 
-const FeedQuerySchema = Type.Object(
+export const FeedQuerySchema = Type.Object(
   {
     offset: value(
       'Records after this offset: `Stream-Next-Offset` of the previous response, or the `cursor` of any record. `-1`, or nothing: from the start; `now`: only new records',

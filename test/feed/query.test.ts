@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { Key } from '../../src/access/key.ts'
-import { checkCombination, readFeedFilter, readStart } from '../../src/feed/query.ts'
+import { checkQuery, readFeedFilter, readStart } from '../../src/feed/query.ts'
 import { START_OFFSET } from '../../src/feed/read-page.ts'
 import type { Problem, ProblemCode } from '../../src/problems.ts'
 import type { FeedQuery } from '../../src/schemas/feed.ts'
@@ -116,7 +116,7 @@ t.test('each parameter is refused where it has no effect', async (t) => {
   const allowed = (query: object) =>
     LIVE.flatMap((live) =>
       [false, true].flatMap((isLines) =>
-        problemOf(() => checkCombination({ ...query, ...(live && { live }) }, isLines)) === undefined
+        problemOf(() => checkQuery({ ...query, ...(live && { live }) }, isLines)) === undefined
           ? [`${live ?? 'page'}${isLines ? ', lines' : ''}`]
           : [],
       ),
@@ -132,7 +132,7 @@ t.test('each parameter is refused where it has no effect', async (t) => {
     [{ live: 'sse', limit: 1 }, 'limit'],
   ] as const)
     t.match(
-      problemOf(() => checkCombination(query, false)),
+      problemOf(() => checkQuery(query, false)),
       refusal('invalid_query', name),
       name,
     )
