@@ -90,9 +90,8 @@ export interface Shown {
   digest: string
 }
 
-/** Compares two positions. The first 20 bytes of a cursor contain the position, in sortable form. */
-export const compareCursors = (one: string, other: string): number =>
-  Buffer.compare(Buffer.from(one, 'base64url').subarray(0, 20), Buffer.from(other, 'base64url').subarray(0, 20))
+/** Compares two positions: offsets sort as text. */
+export const compareCursors = (one: string, other: string): number => (one < other ? -1 : one > other ? 1 : 0)
 
 const KNOWN = ['specversion', 'source', 'id', 'type', 'time', 'subject', 'dataschema', 'datacontenttype']
 const OWN = new Set([...KNOWN, 'data', 'data_base64', 'receivedAt', 'cursor'])
