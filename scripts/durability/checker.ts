@@ -1,5 +1,6 @@
 import { compareFeed } from './feed.ts'
 import { type Attempt, type Complaint, historiesOf, judge, judgeResponse, judgeStrict } from './histories.ts'
+import type { Observer } from './observer.ts'
 import { idOf } from './records.ts'
 import { type ClientResponse, isAcknowledged } from './responses.ts'
 import type { Stored } from './stored.ts'
@@ -20,7 +21,11 @@ export interface Verdict {
   altered: number
   /** Responses that cannot be true, given the stored rows and the other responses. */
   wrong: number
-  /** Records that the following reader did not see exactly once, unaltered, in order and with their cursor. */
+  /** Records that an observer saw again. Each observer counts. */
+  shown_twice: number
+  /** Records that an observer did not see. */
+  never_shown: number
+  /** Records that an observer saw altered, out of order, with another cursor or without a row, and its other wrong responses. */
   misread: number
   /** Requests without a response, or refused for a reason other than their content. */
   errors: number
@@ -34,8 +39,7 @@ interface Evidence {
   responses: readonly ClientResponse[]
   /** The rows of the table, in the order of the feed. */
   rows: readonly Stored[]
-  /** The records that the following reader saw, in the order in which it saw them. */
-  shown: readonly Stored[]
+  observers: readonly Observer[]
 }
 
 const EXAMPLES = 10
@@ -45,8 +49,8 @@ const CONTENT: readonly unknown[] = [409, 422]
 
 const isRefused = ({ claim, response }: Attempt) => claim === 'rejected' || CONTENT.includes(response.status)
 
-/** Compares the responses that clients got with the stored rows and with the records that a reader saw. */
-export function check({ responses, rows, shown }: Evidence): Verdict {
+/** Compares the responses that clients got with the stored rows, and these with the records that observers saw. */
+export function check({ responses, rows, observers }: Evidence): Verdict {
   const histories = historiesOf(responses)
   const stored = Map.groupBy(rows, ({ number }) => number)
   const rowOf = (number: number) => stored.get(number)?.[0]
@@ -59,6 +63,8 @@ export function check({ responses, rows, shown }: Evidence): Verdict {
     twice: 0,
     altered: 0,
     wrong: 0,
+    shown_twice: 0,
+    never_shown: 0,
     misread: 0,
     errors: 0,
     unsent: 0,
@@ -78,9 +84,13 @@ export function check({ responses, rows, shown }: Evidence): Verdict {
   for (const same of Map.groupBy(responses, ({ request, variant }) => `${request} ${variant}`).values()) {
     complain(nameOf(same[0] as ClientResponse), judgeStrict(same, rowOf))
   }
-  for (const { id, what } of compareFeed(shown, rows)) {
-    verdict.misread++
-    remark(`record ${id}: ${what}`)
+  for (const { name, shown, wrong } of observers) {
+    for (const { kind, id, what } of compareFeed(shown, rows)) {
+      verdict[kind]++
+      remark(`${name}: record ${id}: ${what}`)
+    }
+    verdict.misread += wrong.length
+    for (const what of wrong) remark(`${name}: ${what}`)
   }
   for (const response of responses) {
     const { status, reason, unsent } = response

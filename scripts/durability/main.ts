@@ -18,7 +18,7 @@ const ROUND_SECONDS = 20
 
 const program = new Command('durability')
   .description(
-    'Breaks real processes while clients store records and a reader follows the feed. Then it compares all responses with what ' +
+    'Breaks real processes while clients store records and readers follow the feed. Then it compares all responses with what ' +
       'is stored. It starts its own API, its own PostgreSQL with fsync on, and a proxy between them, all on loopback.',
   )
   .option('--quick', 'run the short form of each fault', false)

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Observer } from './observer.ts'
 import { parseExactly, recogniseShown, type Stored } from './stored.ts'
 
 interface ReaderOptions {
@@ -9,9 +10,7 @@ interface ReaderOptions {
 }
 
 /** Follows the records of a source in ascending pages. Each page starts at the cursor of the last record. */
-export interface Reader {
-  /** The records that it saw, in this order. */
-  shown: Stored[]
+export interface Reader extends Observer {
   /** Resolves with true when it has seen all records with these ids, or with false after a minute. */
   caughtUp(ids: Iterable<string>): Promise<boolean>
   stop(): Promise<void>
@@ -24,7 +23,7 @@ export function startReader({ port, key, source }: ReaderOptions): Reader {
   const shown: Stored[] = []
   let stopping = false
   const running = run()
-  return { shown, caughtUp, stop }
+  return { name: 'list', shown, wrong: [], caughtUp, stop }
 
   async function run(): Promise<void> {
     while (!stopping) {

@@ -11,6 +11,8 @@ const COLUMNS: [title: string, cell: (result: Result) => string][] = [
   ['stored twice', ({ twice }) => count(twice)],
   ['altered', ({ altered }) => count(altered)],
   ['wrong responses', ({ wrong }) => count(wrong)],
+  ['shown twice', ({ shown_twice }) => count(shown_twice)],
+  ['never shown', ({ never_shown }) => count(never_shown)],
   ['wrong reads', ({ misread }) => count(misread)],
   [
     'failed requests',

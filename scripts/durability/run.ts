@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { check, type Verdict } from './checker.ts'
 import type { Fault } from './fault.ts'
+import { type Followers, startFollowers } from './followers.ts'
 import type { Postgres } from './postgres.ts'
 import { type Reader, startReader } from './reader.ts'
 import { openStage } from './stage.ts'
@@ -27,6 +28,8 @@ export interface Result extends Verdict {
   errors_because?: string
   /** Connections may be refused, because no instance of the API runs for a while. */
   unreachable: boolean
+  /** The smallest number of times that a follower of the feed continued from its own offset. */
+  reconnects: number
 }
 
 interface RunOptions {
@@ -64,10 +67,12 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
   const source = `durability/${fault.name}/${randomUUID()}`
   let writers: Writers | undefined
   let reader: Reader | undefined
+  let followers: Followers | undefined
   try {
     const client = { port: route, key: postgres.key, source }
     writers = startWriters({ ...client, patienceMs: allowedMs, pauseMs: quick ? QUICK_PAUSE_MS : PAUSE_MS })
     reader = startReader(client)
+    followers = startFollowers(client)
     const { acknowledged } = writers
     let backMs: number | undefined
     const resumed = async () => {
@@ -92,11 +97,11 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     // Including these, because a busy machine needs longer than a short hold window to get going again.
     const brokenMs = performance.now() - begin
     await writers.stop()
-    const table = await readToTheEnd(reader, () => rows(source))
+    const table = await readToTheEnd(reader, followers, () => rows(source))
     return {
       name: fault.name,
       title: quick ? fault.quickTitle : fault.title,
-      ...check({ responses: writers.responses, rows: table, shown: reader.shown }),
+      ...check({ responses: writers.responses, rows: table, observers: [reader, ...followers.observers] }),
       copied: proxy.copies.rows - before.rows,
       copies_aimed: proxy.copies.aimed - before.aimed,
       copies_hit: proxy.copies.hit - before.hit,
@@ -112,31 +117,36 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
             errors_because: fault.errors.because,
           }),
       unreachable: fault.unreachable === true,
+      reconnects: followers.reconnects(),
     }
   } finally {
     // Closing the stage stops the servers, which ends the requests that still wait.
-    const stopped = Promise.all([writers?.stop(), reader?.stop()])
+    const stopped = Promise.all([writers?.stop(), reader?.stop(), followers?.stop()])
     await close()
     await stopped
   }
 }
 
-/** Waits until the reader has seen the whole table, or gets no further. @returns the table */
-async function readToTheEnd(reader: Reader, readTable: () => Promise<Stored[]>): Promise<Stored[]> {
+/** Waits until all readers have seen the whole table, or get no further. @returns the table, in the order of the feed */
+async function readToTheEnd(
+  reader: Reader,
+  followers: Followers,
+  readTable: () => Promise<Stored[]>,
+): Promise<Stored[]> {
   let table = await readTable()
   // Repeats, because a flush can still be committed after its clients have given up.
   for (let count = -1; count !== table.length; table = await readTable()) {
     count = table.length
-    await reader.caughtUp(table.map(({ id }) => id))
+    await Promise.all([reader.caughtUp(table.map(({ id }) => id)), followers.caughtUp(table.at(-1)?.cursor ?? '')])
   }
-  await reader.stop()
+  await Promise.all([reader.stop(), followers.stop()])
   return table
 }
 
 /** The reasons why a run has failed. Empty if it passed. */
 export function complaintsOf(result: Result): string[] {
-  const { sent, missing, twice, altered, wrong, misread, slowest_ms, allowed_ms } = result
-  const { copied, copies_aimed, copies_hit } = result
+  const { sent, missing, twice, altered, wrong, shown_twice, never_shown, misread, slowest_ms, allowed_ms } = result
+  const { copied, copies_aimed, copies_hit, reconnects } = result
   const { errors, errors_allowed = 0, errors_because = 'none is allowed', unsent, unreachable } = result
   return [
     ...(sent === 0 ? ['nothing was sent'] : []),
@@ -146,7 +156,10 @@ export function complaintsOf(result: Result): string[] {
     ...(twice > 0 ? [`${twice} records are stored twice`] : []),
     ...(altered > 0 ? [`${altered} records are not stored as they were sent`] : []),
     ...(wrong > 0 ? [`${wrong} responses are wrong`] : []),
-    ...(misread > 0 ? [`${misread} records were not shown to the reader exactly once, unaltered and in order`] : []),
+    ...(shown_twice > 0 ? [`${shown_twice} records were shown to a reader twice`] : []),
+    ...(never_shown > 0 ? [`${never_shown} records were never shown to a reader`] : []),
+    ...(misread > 0 ? [`${misread} reads were wrong: altered, out of order, not stored or refused`] : []),
+    ...(reconnects < 1 ? ['a follower of the feed did not reconnect'] : []),
     ...(slowest_ms > allowed_ms
       ? [`a request got no response in ${allowed_ms} ms, which is more than the hold window`]
       : []),

@@ -121,9 +121,11 @@ function fieldsOf(number: number, variant = 0): Fields {
 
 const rowsOf = (request: number, variant = 0) => goodOf(request).map((number) => row(number, variant))
 
-const judge = (responses: ClientResponse[], rows: Stored[], shown = rows): Verdict => check({ responses, rows, shown })
+/** @param shown what an observer saw. @param wrong its other wrong responses */
+const judge = (responses: ClientResponse[], rows: Stored[], shown = rows, wrong: string[] = []): Verdict =>
+  check({ responses, rows, observers: [{ name: 'list', shown, wrong }] })
 
-const NONE = { missing: 0, twice: 0, altered: 0, wrong: 0, misread: 0 }
+const NONE = { missing: 0, twice: 0, altered: 0, wrong: 0, shown_twice: 0, never_shown: 0, misread: 0 }
 
 /** Asserts that the verdict has these counts and no others, and that its first example matches. */
 function complains(t: Tap, verdict: Verdict, counts: Partial<Verdict>, example: RegExp, name: string): void {
@@ -214,7 +216,7 @@ t.test('a record that is stored with any field altered is found', async (t) => {
       complains(
         t,
         judge(responses, rows, []),
-        { altered: 1, misread: rows.length },
+        { altered: 1, never_shown: rows.length },
         new RegExp(`${name} is`),
         `no ${name}`,
       )
@@ -471,23 +473,26 @@ t.test('a record that a reader gets twice, not at all, out of order or altered i
   const rows = rowsOf(ARRAY)
   const [first, second, ...rest] = rows as [Stored, Stored, ...Stored[]]
   const other = { ...first, cursor: cursorOf(99) }
-  const cases: [string, Stored[], number, RegExp][] = [
-    ['twice', [first, first, second, ...rest], 1, /shown twice/],
-    ['left out', [first, ...rest], 1, /never shown/],
-    ['the last left out', rows.slice(0, -1), 1, /never shown/],
-    ['out of order', [second, first, ...rest], 1, /out of order/],
-    ['with another cursor', [other, second, ...rest], 1, /shown with the cursor/],
+  const cases: [string, Stored[], Partial<Verdict>, RegExp][] = [
+    ['twice', [first, first, second, ...rest], { shown_twice: 1 }, /^list: record .*: shown twice/],
+    ['left out', [first, ...rest], { never_shown: 1 }, /never shown/],
+    ['the last left out', rows.slice(0, -1), { never_shown: 1 }, /never shown/],
+    ['out of order', [second, first, ...rest], { misread: 1 }, /out of order/],
+    ['with another cursor', [other, second, ...rest], { misread: 1 }, /shown with the cursor/],
     [
       'altered',
       [{ ...first, variant: undefined, difference: 'data is x' }, second, ...rest],
-      1,
+      { misread: 1 },
       /shown altered: data is x/,
     ],
-    ['not stored', [...rows, row(numbersOf(SINGLE)[0] as number)], 1, /shown, but not stored/],
-    ['nothing', [], rows.length, /never shown/],
+    ['not stored', [...rows, row(numbersOf(SINGLE)[0] as number)], { misread: 1 }, /shown, but not stored/],
+    ['nothing', [], { never_shown: rows.length }, /never shown/],
   ]
-  for (const [name, shown, misread, example] of cases)
-    complains(t, judge(responses, rows, shown), { misread }, example, name)
+  for (const [name, shown, counts, example] of cases) complains(t, judge(responses, rows, shown), counts, example, name)
+  complains(t, judge(responses, rows, rows, ['400: no']), { misread: 1 }, /^list: 400: no/, 'a refusal')
+  const observers = ['list', 'lines'].map((name) => ({ name, shown: [first, ...rest], wrong: [] }))
+  const both = check({ responses, rows, observers })
+  complains(t, both, { never_shown: 2 }, /^list: record .*: never shown/, 'by two observers')
 
   const moved = rows.map((one, index) => (index === 0 ? other : one))
   complains(
@@ -511,6 +516,7 @@ t.test('each reason why a run fails has one complaint', async (t) => {
     allowed_ms: 1_000,
     longest_ms: 100,
     unreachable: false,
+    reconnects: 1,
   }
   t.same(complaintsOf(passing), [])
   const cases: [Partial<Result>, RegExp][] = [
@@ -518,7 +524,10 @@ t.test('each reason why a run fails has one complaint', async (t) => {
     [{ twice: 1 }, /twice/],
     [{ altered: 1 }, /not stored as they were sent/],
     [{ wrong: 1 }, /wrong/],
-    [{ misread: 1 }, /reader/],
+    [{ shown_twice: 1 }, /shown to a reader twice/],
+    [{ never_shown: 1 }, /never shown/],
+    [{ misread: 1 }, /reads were wrong/],
+    [{ reconnects: 0 }, /did not reconnect/],
     [{ slowest_ms: 1_001 }, /no response/],
     [{ sent: 0 }, /nothing was sent/],
     [{ copied: 0 }, /no row was copied/],
