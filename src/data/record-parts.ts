@@ -31,11 +31,14 @@ export function output({ columns }: Parts): RawBuilder<unknown> {
   return sql.join([always, ...columns.map((column) => COLUMNS[column].output)])
 }
 
+/** In bytes. */
+export const MIN_SIZE = 512
+
 /**
- * The size of a record as JSON in bytes. 512 bytes are for the names of the fields, the times and the cursor. The source and the
+ * The size of a record as JSON in bytes. MIN_SIZE is for the names of the fields, the times and the cursor. The source and the
  * schema are URIs, which have no character that JSON escapes.
  */
 export function size({ columns, frame }: Parts): RawBuilder<unknown> {
-  const always = sql`${sql.lit(512 + frame)} + octet_length(source) + octet_length(to_json(id)::text) + octet_length(to_json(type)::text)`
+  const always = sql`${sql.lit(MIN_SIZE + frame)} + octet_length(source) + octet_length(to_json(id)::text) + octet_length(to_json(type)::text)`
   return sql.join([always, ...columns.map((column) => sql`coalesce(${COLUMNS[column].size}, 0)`)], sql` + `)
 }

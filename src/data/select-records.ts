@@ -3,7 +3,7 @@ import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database, Tables } from '../postgres/tables.ts'
 import { inFeedOrder, isListed, type Listing } from './listing.ts'
-import { output, type Parts, size, WHOLE } from './record-parts.ts'
+import { MIN_SIZE, output, type Parts, size, WHOLE } from './record-parts.ts'
 
 /** A record of the table, or what was read of it (Parts). Times, 64-bit numbers and JSON are PostgreSQL's text. */
 export type StoredRecord = Omit<Selectable<Tables['sluice.records']>, 'data_bytes'> & {
@@ -74,7 +74,9 @@ export type PageRow = StoredRecord & {
 
 /** The query of a page, in its order. @param listed the condition that a record of sluice.records is listed */
 export function boundedPage(page: PageBounds, listed: RawBuilder<boolean>): RawBuilder<PageRow> {
-  const { limit, maxBytes, parts = WHOLE } = page
+  const { maxBytes, parts = WHOLE } = page
+  // No record is smaller, so more than these are not fetched to be measured.
+  const limit = Math.min(page.limit, Math.ceil(maxBytes / MIN_SIZE))
   const ordered = (of: 'records' | 'candidates' | 'measured') => inFeedOrder(of, page.order)
   // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here
   // and in the server, and not a thousand times the largest record.

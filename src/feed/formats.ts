@@ -8,10 +8,10 @@ const arrayOf = (records: readonly FeedRecord[], shape: Shape) => `[${records.ma
 
 /** One record per line. An empty page is an empty line, which keeps the connection open. */
 export async function* toLines(pages: AsyncIterable<FeedPage>): AsyncGenerator<Buffer> {
-  for await (const page of pages) yield linesOf(page)
+  for await (const page of pages) yield linesOf(page, '')
 }
 
-const linesOf = shared(({ records }) => (records.length === 0 ? '\n' : `${records.map(WRITE.record).join('\n')}\n`))
+const linesOf = shared(({ records }) => records.map((record) => `${WRITE.record(record)}\n`).join('') || '\n')
 
 /**
  * Server-sent events (HTML Living Standard, section 9.2; Durable Streams 1.0, section 5.7): `data` with records, then `control`. Each
@@ -19,30 +19,34 @@ const linesOf = shared(({ records }) => (records.length === 0 ? '\n' : `${record
  * @param cursor makes the cursor of a response
  */
 export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => string): AsyncGenerator<Buffer> {
-  let last: Pick<FeedPage, 'next' | 'upToDate'> | undefined
   // How long an EventSource waits before it reconnects, in milliseconds. Browsers wait for several seconds otherwise.
-  let begin = 'retry: 250\n\n'
+  yield Buffer.from('retry: 250\n\n')
+  let last: FeedPage | undefined
   for await (const page of pages) {
-    const { records, next, upToDate } = page
-    if (records.length > 0) yield dataOf(page)
-    const control = { streamNextOffset: next, streamCursor: cursor(), ...(upToDate && { upToDate }) }
-    const isKnown = next === last?.next && upToDate === last.upToDate
-    yield Buffer.from(begin + (isKnown ? ':\n\n' : event('control', next, JSON.stringify(control))))
-    last = { next, upToDate }
-    begin = ''
+    const isKnown = page.records.length === 0 && page.next === last?.next && page.upToDate === last.upToDate
+    yield isKnown ? COMMENT : eventsOf(page, cursor())
+    last = page
   }
 }
 
-const dataOf = shared(({ records, next }) => event('data', next, arrayOf(records, 'record')))
+const COMMENT = Buffer.from(':\n\n')
+
+const eventsOf = shared(({ records, next, upToDate }, streamCursor) => {
+  const data = records.length === 0 ? '' : event('data', next, arrayOf(records, 'record'))
+  const control = { streamNextOffset: next, streamCursor, ...(upToDate && { upToDate }) }
+  return data + event('control', next, JSON.stringify(control))
+})
 
 const event = (name: string, id: string, data: string) => `id:${id}\nevent: ${name}\ndata:${data}\n\n`
 
-/** Readers may share a page. Then they share its text as well. */
-function shared(write: (page: FeedPage) => string): (page: FeedPage) => Buffer {
-  const texts = new WeakMap<FeedPage, Buffer>()
-  return (page) => {
-    const text = texts.get(page) ?? Buffer.from(write(page))
-    texts.set(page, text)
+/** Readers may share a page. Then they share its text as well, unless the texts differ in something else. */
+function shared(write: (page: FeedPage, other: string) => string): (page: FeedPage, other: string) => Buffer {
+  const texts = new WeakMap<FeedPage, Map<string, Buffer>>()
+  return (page, other) => {
+    const known = texts.get(page) ?? new Map<string, Buffer>()
+    texts.set(page, known)
+    const text = known.get(other) ?? Buffer.from(write(page, other))
+    known.set(other, text)
     return text
   }
 }

@@ -54,6 +54,7 @@ export default fp(
       connections: config.FLUSH_CONCURRENCY * LOGINS,
       statementTimeoutMs: 0,
       prepare: true,
+      plan: 'byIdentity',
       watched: true,
       loginMs: LOGIN_MS,
       onError,
@@ -81,14 +82,15 @@ export default fp(
       }),
     })
     // The feed is read from the primary as well: a reader must not go back to what a standby had a moment ago.
-    const feed = connect({ ...forReading, name: 'sluice-feed', connections: FEED_CONNECTIONS })
+    const forFeed = { ...forReading, plan: 'inOrder' as const }
+    const feed = connect({ ...forFeed, name: 'sluice-feed', connections: FEED_CONNECTIONS })
     const commits = new EventEmitter<CommitEvents>()
     const listening = {
       channel: COMMITS,
       onListen: () => commits.emit('connected'),
       onNotification: () => commits.emit('elsewhere'),
     }
-    const watch = connect({ ...forReading, name: 'sluice-watch', connections: 1, listening })
+    const watch = connect({ ...forFeed, name: 'sluice-watch', connections: 1, prepare: true, listening })
     const pools = { write, read, keys, list, feed, watch }
     const refusal = 'All connections for reading are in use. Try again later.'
     const semaphores = {

@@ -8,7 +8,7 @@ import { describeLoginFailure } from './login-failure.ts'
 import { type Listening, listen } from './notifications.ts'
 import { addressOf, connectionOf, onServerVersion, processIdOf, withSetUp } from './pg-internals.ts'
 import { forgetPooling, requireSessionPooling } from './pooling.ts'
-import { setUpStatement } from './session.ts'
+import { type Plan, setUpStatement } from './session.ts'
 import { NotConnectedError } from './sqlstate.ts'
 import type { Database, Tables } from './tables.ts'
 import { confirmed } from './unconfirmed.ts'
@@ -26,6 +26,8 @@ export interface ConnectOptions {
   statementTimeoutMs: number
   /** Parse and plan each statement once per connection: for a pool with a few statements that are sent all the time. */
   prepare?: boolean
+  /** How statements find rows. Default: as the planner decides. */
+  plan?: Plan
   /** Notice a dead connection within seconds, instead of when TCP gives up. */
   watched?: boolean
   /** How long to wait for a login, in milliseconds, if the default is too long: for code that retries. */
@@ -144,7 +146,16 @@ class Pool extends pg.Pool {
   #worked = false
 
   constructor(options: ConnectOptions) {
-    const { url, setting = 'DATABASE_URL', name, connections, statementTimeoutMs, prepare = false, watched } = options
+    const {
+      url,
+      setting = 'DATABASE_URL',
+      name,
+      connections,
+      statementTimeoutMs,
+      prepare = false,
+      plan = 'free',
+      watched,
+    } = options
     const connectionString = driverUrl(url)
     const config = {
       connectionString,
@@ -167,11 +178,11 @@ class Pool extends pg.Pool {
     }
     async function openSession(client: ConfirmingClient): Promise<void> {
       requireVersion(client.serverVersion, addressOf(client), setting)
-      const direct = await client.query(setUpStatement(statementTimeoutMs, prepare, processIdOf(client)))
+      const direct = await client.query(setUpStatement(statementTimeoutMs, plan, processIdOf(client)))
       if (direct.rowCount === 1) return
       // A pooler in between reports its own process ids.
       await requireSessionPooling(client, connectionString, setting)
-      await client.query(setUpStatement(statementTimeoutMs, prepare))
+      await client.query(setUpStatement(statementTimeoutMs, plan))
     }
     const onError = (error: Error) => {
       forgetPooling(connectionString)
@@ -283,9 +294,17 @@ class PreparingClient extends ConfirmingClient {
   // biome-ignore lint/suspicious/noExplicitAny: the driver's overloads, of which Kysely uses (text, values)
   override query(text: any, values?: any): any {
     if (typeof text !== 'string' || !Array.isArray(values) || values.length === 0) return super.query(text, values)
+    return super.query({ name: PreparingClient.nameOf(text), text, values })
+  }
+
+  static nameOf(text: string): string {
     const names = PreparingClient.#names
     const name = names.get(text) ?? `sluice_${names.size}`
     names.set(text, name)
-    return super.query({ name, text, values })
+    return name
   }
 }
+
+/** The name under which a statement is prepared on this connection; undefined if its pool does not prepare statements. */
+export const statementName = (client: pg.Client, text: string): string | undefined =>
+  client instanceof PreparingClient ? PreparingClient.nameOf(text) : undefined

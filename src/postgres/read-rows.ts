@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { RawBuilder } from 'kysely'
 import pg from 'pg'
 import { requestCancel } from './cancel.ts'
-import { withClient } from './connect.ts'
+import { statementName, withClient } from './connect.ts'
 import type { Database } from './tables.ts'
 
 /**
@@ -58,7 +58,9 @@ export async function readRows<Row>(
 
     signal.addEventListener('abort', leave)
     try {
-      const statement = client.query(new pg.Query(sql, [...parameters]))
+      const name = statementName(client, sql)
+      const config = { text: sql, values: [...parameters], ...(name !== undefined && { name }) }
+      const statement = client.query(new pg.Query(config))
       statement.on('row', (row) => {
         if (failure !== undefined) return
         try {

@@ -34,7 +34,18 @@ const SETTINGS = {
  * Writers look rows up by identity. For a flush of thousands of rows, the planner would scan a table of some hundred thousand
  * rows, which takes far longer, and would keep that plan while the table grows.
  */
-const INDEX_ONLY = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' }
+const BY_IDENTITY = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' }
+
+/**
+ * The feed reads a few records after a position, in the order of an index. Without statistics, or for a filter that matches few
+ * records, the planner would fetch all records after the position and sort them.
+ */
+const IN_ORDER = { enable_seqscan: 'off', enable_bitmapscan: 'off', enable_sort: 'off', enable_incremental_sort: 'off' }
+
+/** How to find rows. */
+const PLANS = { byIdentity: BY_IDENTITY, inOrder: IN_ORDER, free: {} }
+
+export type Plan = keyof typeof PLANS
 
 /** Commits wait for the disk, and for the synchronous standby if there is one. remote_apply is stronger, so it is kept. */
 const SYNCHRONOUS = `CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'remote_apply' THEN 'remote_apply' ELSE 'on' END`
@@ -46,8 +57,8 @@ const SYNCHRONOUS = `CASE WHEN pg_catalog.current_setting('synchronous_commit') 
  * @param backend nothing is set in a session with another process id
  * @param statementTimeoutMs 0: none
  */
-export function setUpStatement(statementTimeoutMs: number, indexOnly: boolean, backend?: number): string {
-  const settings = { ...SETTINGS, statement_timeout: String(statementTimeoutMs), ...(indexOnly ? INDEX_ONLY : {}) }
+export function setUpStatement(statementTimeoutMs: number, plan: Plan, backend?: number): string {
+  const settings = { ...SETTINGS, statement_timeout: String(statementTimeoutMs), ...PLANS[plan] }
   const values = Object.entries(settings).map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`)
   return `SELECT pg_catalog.set_config('synchronous_commit', ${SYNCHRONOUS}, false), ${values.join(', ')}${
     backend === undefined ? '' : ` WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ${backend}`

@@ -24,7 +24,7 @@ import { checkKeyAgain, logBreak, whileReading } from './while-reading.ts'
 const PAGE_TYPES = ['application/json', 'application/cloudevents-batch+json'] as const
 const TYPES = ['application/json', ...LINE_TYPES, 'application/cloudevents-batch+json'] as const
 
-/** In bytes. A page of the catch-up is for one request; a live reader has one page in memory while its client does not read. */
+/** In bytes. There may be many live readers, and each has a page in memory while its client does not read. */
 const CATCH_UP_BYTES = 1024 * 1024
 const LIVE_BYTES = 128 * 1024
 /** In seconds. */
@@ -230,7 +230,7 @@ function readRequest(request: Request): Asked {
     shape: type === 'application/cloudevents-batch+json' ? 'cloudevent' : 'record',
     filter: readFeedFilter(query, request.key as Key),
     start: readStart(query, headers['last-event-id'] as string | undefined),
-    limits: { limit: readLimit(limit), maxBytes: live === undefined && !isLines ? CATCH_UP_BYTES : LIVE_BYTES },
+    limits: { limit: readLimit(limit), maxBytes: live === undefined ? CATCH_UP_BYTES : LIVE_BYTES },
   }
 }
 

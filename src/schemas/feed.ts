@@ -11,7 +11,7 @@ const MAX_WAIT = 60
 export const FeedQuerySchema = Type.Object(
   {
     offset: value(
-      'Records after this offset: `Stream-Next-Offset` of the previous response, or the `cursor` of any record. `-1`, or nothing: from the start; `now`: only new records',
+      'Records after this offset: `Stream-Next-Offset` of the previous response, or the `cursor` of a record of the feed. `-1`, or nothing: from the start; `now`: only new records',
     ),
     live: Type.Optional(
       Type.Union([Type.Literal('long-poll'), Type.Literal('sse'), Type.Literal('true')], {

@@ -181,6 +181,7 @@ t.test('a COPY, an INSERT and a look-up of a position on a standby fail as an ou
     connections: 1,
     statementTimeoutMs: 0,
     prepare: true,
+    plan: 'byIdentity',
     onError: () => {},
   })
   t.teardown(() => db.destroy())

@@ -32,6 +32,7 @@ function open(t: Test, options: Partial<ConnectOptions> = {}) {
     connections: 1,
     statementTimeoutMs: 0,
     prepare: true,
+    plan: 'byIdentity',
     onError: () => {},
     onQuery: ({ sql }) => statements.push(/COPY|INSERT|AS same/.exec(sql)?.[0] ?? ''),
     ...options,

@@ -646,7 +646,14 @@ t.test('a duplicate of a record from an earlier epoch has the position of that r
 
 // — helpers —
 
-const SETTINGS = { name: 'record-store', connections: 2, statementTimeoutMs: 0, prepare: true, onError: () => {} }
+const SETTINGS = {
+  name: 'record-store',
+  connections: 2,
+  statementTimeoutMs: 0,
+  prepare: true,
+  plan: 'byIdentity',
+  onError: () => {},
+}
 
 /** A store with the role of the API. `before` runs before each statement is sent. */
 function openStore(

@@ -16,6 +16,7 @@ const writing = connectToWrite({
   connections: 1,
   statementTimeoutMs: 0,
   prepare: true,
+  plan: 'byIdentity',
   onError: () => {},
 }) as unknown as Kysely<unknown>
 t.teardown(() => Promise.all([plain.destroy(), writing.destroy()]))

@@ -50,7 +50,14 @@ t.test('a strict batch that takes longer than the timeout to arrive is stored', 
     // No event shows that a timeout did not fire.
     await sql`SELECT pg_sleep(6)`.execute(root)
   })
-  const options = { url: network.url, name: 'test', connections: 1, statementTimeoutMs: 0, prepare: true }
+  const options = {
+    url: network.url,
+    name: 'test',
+    connections: 1,
+    statementTimeoutMs: 0,
+    prepare: true,
+    plan: 'byIdentity',
+  }
   const db = connect({ ...options, onError: () => {} })
   t.teardown(() => db.destroy())
   const store = createRecordStore(db)

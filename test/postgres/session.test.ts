@@ -26,7 +26,15 @@ async function createDatabaseWith(t: Test, settings: Record<string, string>): Pr
 }
 
 function open(t: Test, url: string, connections = 1): Database {
-  const db = connect({ url, name: 'session', connections, statementTimeoutMs: 0, prepare: true, onError: () => {} })
+  const db = connect({
+    url,
+    name: 'session',
+    connections,
+    statementTimeoutMs: 0,
+    prepare: true,
+    plan: 'byIdentity',
+    onError: () => {},
+  })
   t.teardown(() => db.destroy())
   return db
 }

@@ -9,7 +9,7 @@ t.test('a setting of a session is replaced in the statement that sets it', async
     message.writeUInt32BE(message.length - 1, 1)
     return message
   }
-  const statement = setUpStatement(0, true, 77)
+  const statement = setUpStatement(0, 'byIdentity', 77)
   for (const name of ['statement_timeout', 'lock_timeout']) {
     const expected = statement.replace(`('${name}', '0'`, `('${name}', '25ms'`)
     t.not(expected, statement)

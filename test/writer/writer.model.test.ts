@@ -239,6 +239,7 @@ async function openStore(t: Test) {
     connections: 3,
     statementTimeoutMs: 0,
     prepare: true,
+    plan: 'byIdentity',
     onError: () => {},
   })
   const root = connectAs(superUrl)
