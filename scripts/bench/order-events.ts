@@ -12,11 +12,11 @@ const HEX = Buffer.from('0123456789abcdef')
 let used = 0
 
 /**
- * Builds a request that can be sent many times: `renew` gives each of its records a new id. It is built only once, because the
- * load generator shares the processor with the server that it measures.
+ * Builds a request that can be sent many times: `renew` gives each of its records a new id, and returns the number of the first one.
+ * It is built only once, because the load generator shares the processor with the server that it measures.
  * @param size records per request; 1 is sent as an object, more as an array
  */
-export function buildRequest(port: number, key: string, size: number): { bytes: Buffer; renew(): void } {
+export function buildRequest(port: number, key: string, size: number): { bytes: Buffer; renew(): number } {
   const body = size === 1 ? RECORD : `[${new Array(size).fill(RECORD).join(',')}]`
   const head =
     `POST /v1/records HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nAuthorization: Bearer ${key}\r\n` +
@@ -27,7 +27,9 @@ export function buildRequest(port: number, key: string, size: number): { bytes: 
   return {
     bytes,
     renew: () => {
+      const first = used
       for (const at of marks) writeDigits(bytes, at, scatter(used++))
+      return first
     },
   }
 }
@@ -56,11 +58,18 @@ export function idOf(number: number): string {
   return (JSON.parse(RECORD).id as string).replace(MARK, digits)
 }
 
+/** The number from which an id was derived. @param id at least its first eight digits */
+export const numberOf = (id: string): number => Math.imul(Number.parseInt(id.slice(0, MARK.length), 16), INVERSE) >>> 0
+
+const FACTOR = 0x9e3779b1
+/** INVERSE * FACTOR is 1 modulo 2^32. */
+const INVERSE = 0xe8b2f51
+
 /**
  * Maps each number to another one. Real ids are random; ids in rising order would make inserts into the index of identities
  * unrealistically fast. Multiplication by an odd factor permutes the numbers below 2^32.
  */
-const scatter = (number: number) => Math.imul(number, 0x9e3779b1) >>> 0
+const scatter = (number: number) => Math.imul(number, FACTOR) >>> 0
 
 function writeDigits(bytes: Buffer, at: number, id: number): void {
   for (let digit = 0; digit < MARK.length; digit++) {

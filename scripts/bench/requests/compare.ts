@@ -2,7 +2,7 @@ import { type Child, start } from '../processes.ts'
 import type { Usage } from '../servers/serve.ts'
 import { type Server, type ServerName, startServer } from '../servers/start.ts'
 import { median, medianRatio, type Outcome, type Run, rounded, type TableRow } from '../table.ts'
-import type { Measurement, Order } from './load.ts'
+import type { Measurement, Order } from './measure.ts'
 
 interface Comparison {
   /** Records per request. */

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Program, run, start } from '../processes.ts'
-import type { Measurement, Order } from '../requests/load.ts'
+import type { Measurement, Order } from '../requests/measure.ts'
 import { startServer } from '../servers/start.ts'
 import { median, medianRatio, type Outcome, type Run, rounded, type TableRow } from '../table.ts'
 
