@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { explain } from '../../src/lib/explain.ts'
 import { openBenchDatabase } from './database.ts'
+import { measureFeed } from './feed/measure.ts'
 import { FLOODS } from './floods/floods.ts'
 import { measureFloods } from './floods/measure.ts'
 import { compareWithCopy } from './lines/compare.ts'
@@ -20,6 +21,7 @@ const MEASURES = {
   memory: measureMemory,
   retention: compareWithRetention,
   floods: measureFloods,
+  feed: measureFeed,
 } satisfies Record<string, Measure>
 
 const program = new Command('bench')
@@ -28,15 +30,17 @@ const program = new Command('bench')
       'INSERT per request (naive), over 64 connections. observability: ours against ours without metrics and log (unobserved). ' +
       'lines: NDJSON, sent twice, against COPY on one and on two connections. memory: the peak memory of Sluice while NDJSON ' +
       'streams in and out. retention: single records, with and without retention, which deletes half of the stored records. ' +
-      'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. The database is ' +
+      'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. feed: how soon followers ' +
+      'get a record, what waiting followers cost, the whole feed against COPY, and the memory with 1,000 followers. The database is ' +
       'created on the server of DATABASE_URL, whose user needs the rights to create databases and to run CHECKPOINT, or else ' +
       'on an embedded PostgreSQL.',
   )
   .option('--rounds <n>', 'rounds of each measurement; the median is shown', positive, 3)
-  .option('--seconds <n>', 'length of each round of single, batch, observability and retention', positive, 4)
-  .option('--records <n>', 'number of lines in each round of lines', positive, 300_000)
+  .option('--seconds <n>', 'length of each round of single, batch, observability, retention and feed', positive, 4)
+  .option('--records <n>', 'records in each round of lines (default: 300000), and of feed (1000000)', positive)
   .option('--gib <n>', 'size of the NDJSON for memory', positive, 1)
   .option('--stored <n>', 'stored records, of which retention deletes half', positive, 2_000_000)
+  .option('--followers <n>', 'followers of feed that wait, and that get every record', positive, 1000)
   .option('--flood-seconds <n>', 'length of each flood', positive, 10)
   .addOption(new Option('--floods <name...>', 'run only these floods').choices(Object.keys(FLOODS)))
   .addOption(new Option('--only <measure>', 'run only this measurement').choices(Object.keys(MEASURES)))

@@ -29,6 +29,8 @@ export async function start(file: string, { env = {}, execArgv = [] }: StartOpti
   const child = fork(path, {
     env: { ...process.env, ...env },
     execArgv,
+    // For typed arrays.
+    serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
   running.add(child)

@@ -4,9 +4,11 @@ import type { FloodName } from './floods/floods.ts'
 export interface Options {
   rounds: number
   seconds: number
-  records: number
+  /** Absent: each measurement has its own default. */
+  records?: number
   gib: number
   stored: number
+  followers: number
   /** Absent: run all floods. */
   floods?: FloodName[]
   floodSeconds: number
@@ -42,6 +44,8 @@ export interface TableRow {
   attacks?: number
   /** Processor time of the server per record, in microseconds. */
   cpu_us?: number
+  /** Statements per second of an idle server. */
+  queries?: number
   /** Peak memory of the server. */
   rss_mib?: number
   /** The rate (or the p99, if the name says so) divided by the one of the named row in the same round. */
@@ -59,6 +63,7 @@ export function toTable(rows: readonly TableRow[]): string {
     ['failed', ({ failed }) => failed?.toFixed(0)],
     ['attacks', ({ attacks }) => attacks?.toLocaleString('en')],
     ['CPU µs/record', ({ cpu_us }) => cpu_us?.toFixed(1)],
+    ['queries/s', ({ queries }) => queries?.toFixed(1)],
     ['peak MiB', ({ rss_mib }) => rss_mib?.toFixed(0)],
     ...ratios.map((name): (typeof columns)[number] => [`vs ${name}`, (row) => row.ratios[name]?.toFixed(2)]),
   ]

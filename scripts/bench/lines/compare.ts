@@ -4,6 +4,8 @@ import { type Server, startServer } from '../servers/start.ts'
 import { median, medianRatio, type Outcome, type Run, type TableRow } from '../table.ts'
 import type { Sent, Task } from './sender.ts'
 
+const RECORDS = 300_000
+
 /** The same rows are sent as NDJSON (ours), again as duplicates (resend), and with COPY on one and on two connections. */
 const WAYS = ['ours', 'resend', 'copy', 'two copies'] as const
 type Way = (typeof WAYS)[number]
@@ -13,7 +15,7 @@ export async function compareWithCopy({ database, options }: Run): Promise<Outco
   const rates: Record<Way, number[]> = { ours: [], resend: [], copy: [], 'two copies': [] }
   const server = await startServer('ours', database, options.profile)
   const sender = await start('lines/sender.ts')
-  const records = Math.round(options.records)
+  const records = Math.round(options.records ?? RECORDS)
   await sender.ask<null>({ kind: 'prepare', records } satisfies Task)
 
   const lines = new Lines(database, server, sender, records)

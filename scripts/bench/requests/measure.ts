@@ -18,7 +18,7 @@ export interface Order {
  * @param first the number of its first record (order-events.ts); the others follow
  * @param sentAt and `respondedAt`: by the clock of performance.now()
  */
-export type OnCreated = (first: number, sentAt: number, respondedAt: number) => void
+type OnCreated = (first: number, sentAt: number, respondedAt: number) => void
 
 /** Rates count the responses that arrive in time, or the first one; `acknowledged` counts the records of every 201. */
 export interface Measurement {
