@@ -72,7 +72,7 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     const client = { port: route, key: postgres.key, source }
     writers = startWriters({ ...client, patienceMs: allowedMs, pauseMs: quick ? QUICK_PAUSE_MS : PAUSE_MS })
     reader = startReader(client)
-    followers = startFollowers(client)
+    followers = startFollowers({ ...client, quick })
     const { acknowledged } = writers
     let backMs: number | undefined
     const resumed = async () => {

@@ -23,7 +23,7 @@ export interface FeedRequest {
   maxBytes: number
 }
 
-export interface FeedProgress {
+interface FeedProgress {
   /** Where to continue: all matching records up to here are in the page. */
   next: Position
   /** Whether `next` is the head. */

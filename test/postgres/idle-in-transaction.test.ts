@@ -56,7 +56,6 @@ t.test('a strict batch that takes longer than the timeout to arrive is stored', 
     connections: 1,
     statementTimeoutMs: 0,
     prepare: true,
-    plan: 'byIdentity',
   }
   const db = connect({ ...options, onError: () => {} })
   t.teardown(() => db.destroy())

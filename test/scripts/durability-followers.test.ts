@@ -54,7 +54,7 @@ async function follow(t: Test, answer: (request: FakeRequest, response: ServerRe
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
-  const followers = startFollowers({ port: () => port, key: 'key', source: 'source' })
+  const followers = startFollowers({ port: () => port, key: 'key', source: 'source', quick: false })
   t.teardown(async () => {
     await followers.stop()
     server.closeAllConnections()
