@@ -9,7 +9,7 @@ import { toEvents, toJson, toLines } from '../feed/formats.ts'
 import { checkQuery, readFeedFilter, readStart } from '../feed/query.ts'
 import { readCatchUpPage, readHead } from '../feed/read-page.ts'
 import type { FeedPage, PageLimits } from '../feed/recent-records.ts'
-import { streamCursor, streamCursors } from '../feed/stream-cursor.ts'
+import { streamCursors } from '../feed/stream-cursor.ts'
 import type { Reading } from '../plugins/response-memory.ts'
 import { Problem } from '../problems.ts'
 import { readLimit } from '../read/filter.ts'
@@ -18,6 +18,7 @@ import { FEED_SCHEMA, type FeedQuery } from '../schemas/feed.ts'
 import { MAX_LIMIT } from '../schemas/list.ts'
 import { LINE_TYPES } from '../schemas/media-types.ts'
 import { COMPRESSION, compressorBytes } from './compression.ts'
+import { describe, HEADERS, isCached, tagOf } from './feed-headers.ts'
 import { negotiate, negotiateEncoding, VARY } from './negotiate.ts'
 import { checkKeyAgain, logBreak, whileReading } from './while-reading.ts'
 
@@ -31,13 +32,6 @@ const LIVE_BYTES = 128 * 1024
 const DEFAULT_WAIT = 30
 /** A stream of events ends after about this time, and its client reconnects: Durable Streams 1.0, section 8.2. */
 const EVENTS_MS = 60_000
-
-/** Durable Streams 1.0, section 10.7. No browser should take a record for a page or a script. */
-const HEADERS = {
-  'cache-control': 'no-store',
-  'x-content-type-options': 'nosniff',
-  'cross-origin-resource-policy': 'same-origin',
-}
 
 type Request = FastifyRequest<{ Querystring: FeedQuery }>
 
@@ -232,26 +226,6 @@ function readRequest(request: Request): Asked {
     start: readStart(query, headers['last-event-id'] as string | undefined),
     limits: { limit: readLimit(limit), maxBytes: live === undefined ? CATCH_UP_BYTES : LIVE_BYTES },
   }
-}
-
-/** The headers of a page (Durable Streams 1.0, sections 5.5 and 5.6). */
-function describe(reply: FastifyReply, { next, upToDate }: FeedPage, query: FeedQuery): FastifyReply {
-  reply.headers({ 'stream-next-offset': next, 'stream-cursor': streamCursor(query.cursor) })
-  return upToDate ? reply.header('stream-up-to-date', 'true') : reply
-}
-
-/**
- * The same range of records is another page in another form. And a page that ended at the head may be a full page later: a client that
- * got 304 would still have Stream-Up-To-Date.
- */
-const tagOf = ({ next, upToDate }: FeedPage, after: string, shape: Shape) =>
-  `W/"${after}-${next}-${shape}${upToDate ? '-head' : ''}"`
-
-/** Sets the ETag, and compares it with If-None-Match (RFC 9110, section 13.1.2). */
-function isCached({ headers }: FastifyRequest, reply: FastifyReply, tag: string): boolean {
-  reply.header('etag', tag)
-  const tags = headers['if-none-match']?.split(',').map((one) => one.trim())
-  return tags?.some((one) => one === '*' || one.replace(/^(?:W\/)?/, 'W/') === tag) ?? false
 }
 
 function sendStream(
