@@ -17,6 +17,10 @@ export function streamCursor(previous: string | undefined): string {
 
 /** For a response with several cursors: they never go backwards either. */
 export function streamCursors(previous: string | undefined): () => string {
-  const first = Number(streamCursor(previous))
-  return () => String(Math.max(first, Number(streamCursor(undefined))))
+  let last = Number(streamCursor(previous))
+  return () => {
+    // The clock may be set back.
+    last = Math.max(last, Number(streamCursor(undefined)))
+    return String(last)
+  }
 }

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { streamCursor } from '../../src/feed/stream-cursor.ts'
+import { streamCursor, streamCursors } from '../../src/feed/stream-cursor.ts'
 
 /** Durable Streams 1.0, section 8.1. */
 const EPOCH = Date.UTC(2024, 9, 9)
@@ -55,4 +55,20 @@ t.test('cursors that a client repeats never stay the same', async (t) => {
     t.ok(Number(next) > Number(cursor))
     cursor = next
   }
+})
+
+t.test('the cursors of one response never go backwards, and follow the clock', async (t) => {
+  let intervals = 100
+  t.intercept(Date, 'now', { value: () => EPOCH + intervals * INTERVAL_MS })
+  t.intercept(Math, 'random', { value: () => 0.5 })
+  const [first, repeated] = [streamCursors(undefined), streamCursors('100')]
+  t.same([first(), first()], ['100', '100'])
+  // The client's cursor was not in the past, so its response is ahead of the clock.
+  t.same([repeated(), repeated()], ['191', '191'])
+  intervals = 150
+  t.same([first(), repeated()], ['150', '191'])
+  intervals = 200
+  t.same([first(), repeated()], ['200', '200'])
+  intervals = 120
+  t.same([first(), repeated()], ['200', '200'], 'the clock was set back')
 })
