@@ -71,11 +71,12 @@ export class Watcher {
     this.#wake()
   }
 
-  /** The connection is a new one. */
+  /** The connection is a new one. It is checked at once: until then, readers may see records that the database has lost. */
   doubt(): void {
     if (this.#state === 'stopped') return
     this.#state = 'doubting'
     this.#recent.setUpToDate(false)
+    this.notice()
   }
 
   /** A live reader begins. @returns a function to call when it ends */
