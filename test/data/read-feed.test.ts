@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { type FeedRequest, readFeed, START, selectHead } from '../../src/data/read-feed.ts'
-import { type FeedFilter, type FeedRecord, isMatch, toFeedRecord } from '../../src/feed/feed-record.ts'
+import { type FeedRequest, hasPosition, readFeed, START, selectHead } from '../../src/data/read-feed.ts'
+import { type FeedFilter, toFilter } from '../../src/feed/feed-filter.ts'
+import { type FeedRecord, toFeedRecord } from '../../src/feed/feed-record.ts'
 import { encodeOffset, type Position } from '../../src/lib/offset.ts'
 import { connect } from '../../src/postgres/connect.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
@@ -213,6 +214,25 @@ t.test('a reader at the head whose filter matches nothing moves on with the head
   t.match(page, { ids: { length: 0 }, next: { n: 20 }, upToDate: true })
 })
 
+t.test(
+  'a position is known if a record is there, also one that the head has not reached; so is the start',
+  async (t) => {
+    await fill(20)
+    const has = (position: Position) => hasPosition(db, position, signal)
+    const head = await selectHead(db, signal)
+    t.match(head, { xid: '2', n: 20 })
+    t.equal(await has(head), true)
+    t.equal(await has({ ...head, n: 21 }), false)
+    t.equal(await has({ ...head, xid: '3' }), false)
+    t.equal(await has({ ...head, epoch: head.epoch + 1 }), false)
+    t.equal(await has(START), true)
+    await sql`DELETE FROM sluice.records`.execute(root)
+    t.equal(await has(head), false, 'its record was deleted')
+    t.equal(await has(START), true, 'in an empty database')
+    await t.rejects(hasPosition(db, head, AbortSignal.abort(new Error('left'))), { message: 'left' })
+  },
+)
+
 // — filters —
 
 t.test(
@@ -267,7 +287,7 @@ t.test('SQL and isMatch select the same records with each filter, and with all o
   const prefix = fc.constantFrom('s', 'shop', 'shop/', 'shop*', 'Shop', 'é', '🦀', '🦀/', 'a%', 'none')
   const perhaps = <T>(value: fc.Arbitrary<T>) =>
     fc.oneof({ weight: 2, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: value })
-  const filters: fc.Arbitrary<FeedFilter> = fc.record({
+  const filters: fc.Arbitrary<FeedFilter['selection']> = fc.record({
     source: perhaps(fc.constantFrom(...SOURCES, 'none')),
     sourcePrefix: perhaps(prefix),
     types: perhaps(fc.uniqueArray(fc.constantFrom(...TYPES, 'none'), { maxLength: 3 })),
@@ -277,9 +297,7 @@ t.test('SQL and isMatch select the same records with each filter, and with all o
   let matched = 0
   await fc.assert(
     fc.asyncProperty(filters, fc.constantFrom(1, 7, 1000), async (filter, limit) => {
-      const expected = records
-        .filter((record) => isMatch(filter, record))
-        .map(({ event }) => JSON.parse(`${event}}`).id)
+      const expected = records.filter(toFilter(filter).isMatch).map(({ event }) => JSON.parse(`${event}}`).id)
       matched += expected.length
       const found = await read({ filter, limit })
       if (JSON.stringify(found.ids) !== JSON.stringify(expected.slice(0, limit)))
@@ -308,6 +326,6 @@ t.test('each member of a filter alone excludes records', async (t: Test) => {
     const all = { ...ALL, ...filter }
     t.same((await read({ filter: all })).ids, ids, JSON.stringify(filter))
     const { records } = await read()
-    t.equal(records.filter((record) => isMatch(all, record)).length, ids.length, `isMatch: ${JSON.stringify(filter)}`)
+    t.equal(records.filter(toFilter(all).isMatch).length, ids.length, `isMatch: ${JSON.stringify(filter)}`)
   }
 })

@@ -8,13 +8,14 @@ const page = (numbers: number[], upToDate = true, next = numbers.at(-1) ?? 0): F
   records: numbers.map((n) => makeRecord(n)),
   next: offsetOf(next),
   upToDate,
+  more: !upToDate,
 })
 
 async function* each(pages: FeedPage[]) {
   yield* pages
 }
 
-/** One text for each page. */
+/** Each chunk as text. */
 const textsOf = async (chunks: AsyncIterable<Buffer>) => (await Array.fromAsync(chunks)).map(String)
 
 let cursors = 0
@@ -77,14 +78,15 @@ t.test('a payload with line breaks stays on one line, and has the same value', a
   t.match(line, /^[^\r\n]+\n$/)
   t.same(JSON.parse(line).data, { a: 'x\ny\u2028', b: [1, 2] })
   const [text = ''] = await events(one)
-  const [, event] = parseEvents(text)
+  const [event] = parseEvents(text)
   t.same(JSON.parse(event?.data as string)[0].data, { a: 'x\ny\u2028', b: [1, 2] })
   t.notMatch(text, /\r/)
 })
 
 t.test('a page with records is an event with the records, and one with the offset to continue from', async (t) => {
-  const [text = ''] = await events(page([1, 2], true, 5))
-  const [retry, data, control, ...rest] = parseEvents(text)
+  const texts = await events(page([1, 2], true, 5))
+  t.equal(texts.length, 2)
+  const [data, retry, control, ...rest] = parseEvents(texts.join(''))
   t.match(retry, { retry: /^\d+$/ })
   t.match(data, { event: 'data', id: offsetOf(5) })
   t.same(
@@ -101,8 +103,8 @@ t.test('a page with records is an event with the records, and one with the offse
 })
 
 t.test('only a page that ends at the head is up to date', async (t) => {
-  const [text = ''] = await events(page([1], false))
-  t.strictSame(JSON.parse(parseEvents(text)[2]?.data as string), {
+  const texts = await events(page([1], false))
+  t.strictSame(JSON.parse(parseEvents(texts.join(''))[2]?.data as string), {
     streamNextOffset: offsetOf(1),
     streamCursor: 'cursor 1',
   })
@@ -117,13 +119,13 @@ t.test('a page without records is an event with the new offset', async (t) => {
 })
 
 t.test('a page with nothing new is a comment', async (t) => {
-  const [, ...later] = await events(page([1]), page([], true, 1), page([], true, 1))
+  const [, , ...later] = await events(page([1]), page([], true, 1), page([], true, 1))
   t.same(later, [':\n\n', ':\n\n'])
 })
 
 // The client learned only with the next record that it had reached the head.
 t.test('a page with the same offset that reaches the head is an event', async (t) => {
-  const [, second = '', third] = await events(page([1], false), page([], true, 1), page([], true, 1))
+  const [, , second = '', third] = await events(page([1], false), page([], true, 1), page([], true, 1))
   t.match(JSON.parse(parseEvents(second)[0]?.data as string), { streamNextOffset: offsetOf(1), upToDate: true })
   t.equal(third, ':\n\n')
 })
@@ -131,7 +133,18 @@ t.test('a page with the same offset that reaches the head is an event', async (t
 t.test('only the first page has the time to wait before reconnecting', async (t) => {
   const texts = await events(page([1]), page([2]))
   t.same(
-    texts.map((text) => /^retry: \d+\n\n/.test(text)),
-    [true, false],
+    parseEvents(texts.join('')).map((event) => ('retry' in event ? 'retry' : event.event)),
+    ['data', 'retry', 'control', 'data', 'control'],
   )
+})
+
+t.test('readers that share a page share its text', async (t) => {
+  const one = page([1, 2])
+  const chunks = () =>
+    Promise.all([toLines(each([one])), toEvents(each([one]), String)].map((all) => Array.fromAsync(all)))
+  const [lines, [data] = []] = await chunks()
+  const [linesAgain, [dataAgain] = []] = await chunks()
+  t.equal(lines?.[0], linesAgain?.[0])
+  t.equal(data, dataAgain)
+  t.not(String(data), String(lines?.[0]))
 })

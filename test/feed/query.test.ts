@@ -20,7 +20,7 @@ function problemOf(work: () => unknown): Problem | undefined {
 }
 
 t.test('a filter contains what the query selects, and the prefixes of the key', async (t) => {
-  t.same(readFeedFilter({}, key), {
+  t.same(readFeedFilter({}, key).selection, {
     source: undefined,
     sourcePrefix: undefined,
     types: undefined,
@@ -28,7 +28,7 @@ t.test('a filter contains what the query selects, and the prefixes of the key', 
     allowedPrefixes: ['shop'],
   })
   const query = { source: 'shop/1', sourcePrefix: 's', type: ['a', 'b'], subject: 'x', offset: '-1', limit: 5 }
-  t.same(readFeedFilter(query, key), {
+  t.same(readFeedFilter(query, key).selection, {
     source: 'shop/1',
     sourcePrefix: 's',
     types: ['a', 'b'],

@@ -1,11 +1,12 @@
 import t, { type Test } from 'tap'
-import type { FeedFilter, FeedRecord } from '../../src/feed/feed-record.ts'
+import type { FeedFilter } from '../../src/feed/feed-filter.ts'
+import type { FeedRecord } from '../../src/feed/feed-record.ts'
 import { type FeedSource, Watcher } from '../../src/feed/watcher.ts'
 import { stopClock } from '../helpers/clock.ts'
-import { makeRecord, numbersOf, offsetOf } from '../helpers/feed.ts'
+import { makeRecord, numbersOf, offsetOf, selecting } from '../helpers/feed.ts'
 import { until } from '../helpers/until.ts'
 
-const ALL: FeedFilter = { allowedPrefixes: [] }
+const ALL = selecting()
 const MANY = { limit: 1000, maxBytes: 2 ** 30 }
 /** How often the watcher reads if nobody reports a commit. */
 const POLL_MS = 500
@@ -18,8 +19,7 @@ function openFeed() {
   let all: FeedRecord[] = [1, 2, 3].map((n) => makeRecord(n))
   let failure: Error | undefined
   let held: Promise<void> | undefined
-  let isValid = true
-  const calls = { head: 0, read: 0, isValid: 0 }
+  const calls = { head: 0, read: 0, has: 0 }
   const head = () => all.at(-1)?.offset ?? offsetOf(0)
   const call = async <T>(name: keyof typeof calls, result: () => T): Promise<T> => {
     calls[name]++
@@ -39,7 +39,7 @@ function openFeed() {
         const next = records.at(-1)?.offset ?? after
         return { records, next: upToDate && head() > next ? head() : next, upToDate }
       }),
-    isValid: () => call('isValid', () => isValid),
+    has: (offset) => call('has', () => offset === offsetOf(0) || all.some((record) => record.offset === offset)),
   }
   return {
     source,
@@ -53,14 +53,13 @@ function openFeed() {
     /** The database is now one with only these records. */
     setBack(...numbers: number[]) {
       all = numbers.map((n) => makeRecord(n))
-      isValid = false
     },
     /** Calls wait from now on. @returns lets them continue */
     hold() {
       const { promise, resolve } = Promise.withResolvers<void>()
       held = promise
       return () => {
-        held = undefined
+        if (held === promise) held = undefined
         resolve()
       }
     },
@@ -75,15 +74,15 @@ async function start(t: Test, { recentSize = 2 ** 20 } = {}) {
   const watcher = new Watcher(feed.source, { recentSize, onError: (error) => errors.push(error) })
   t.teardown(() => stop(watcher))
   const leave = watcher.join()
-  await until('the head', () => watcher.read(ALL, feed.head(), MANY))
+  await until('the head', () => watcher.read(ALL, feed.head(), MANY)?.upToDate)
   const read = (after: number) => {
     const page = watcher.read(ALL, offsetOf(after), MANY)
     return page && numbersOf(page.records)
   }
   /** Waits in the way of a reader. `upTo` is set when it is over. */
-  const wait = (after: number, { filter = ALL, ms = 60_000, signal = never } = {}) => {
+  const wait = (after: number, { filter = ALL, ms = 60_000, signal = never, seen = watcher.version } = {}) => {
     const waiting = { upTo: undefined as string | undefined }
-    watcher.wait(filter, offsetOf(after), ms, signal).then((upTo) => {
+    watcher.wait(filter, offsetOf(after), ms, signal, seen).then((upTo) => {
       waiting.upTo = upTo
     })
     return waiting
@@ -117,28 +116,25 @@ t.test('without a reader it reads nothing, and the first reader makes it watch f
   const watcher = new Watcher(source, { recentSize: 1000, onError: () => {} })
   t.teardown(() => stop(watcher))
   watcher.notice()
+  watcher.doubt()
   await clock.tick(60_000)
-  t.same(calls, { head: 0, read: 0, isValid: 0 })
+  t.same(calls, { head: 0, read: 0, has: 0 })
   t.equal(watcher.read(ALL, offsetOf(3), MANY), undefined)
-  t.equal(watcher.readers, 0)
 
   const leave = watcher.join()
-  t.equal(watcher.readers, 1)
-  await until('the head', () => watcher.read(ALL, offsetOf(3), MANY))
+  await until('the head', () => watcher.read(ALL, offsetOf(3), MANY)?.upToDate)
   t.match(watcher.read(ALL, offsetOf(3), MANY), { records: { length: 0 }, next: offsetOf(3), upToDate: true })
   t.equal(watcher.read(ALL, offsetOf(2), MANY), undefined, 'what came before is only in the database')
   commit(4)
   watcher.notice()
   await until('the record', () => numbersOf(watcher.read(ALL, offsetOf(3), MANY)?.records ?? [])[0] === 4)
   leave()
-  t.equal(watcher.readers, 0)
 })
 
 t.test('a hundred readers wait, and a commit costs one read for all of them', async (t) => {
   const { watcher, calls, wait, publish, read } = await start(t)
   const leaves = Array.from({ length: 99 }, () => watcher.join())
-  t.equal(watcher.readers, 100)
-  const filters = [ALL, { ...ALL, source: 's' }, { ...ALL, types: ['t', 'u'] }]
+  const filters = [ALL, selecting({ source: 's' }), selecting({ types: ['t', 'u'] })]
   let at = 3
   for (let commits = 0; commits < 3; commits++) {
     const readers = Array.from({ length: 100 }, (_, n) => wait(at, { filter: filters[n % 3] as FeedFilter }))
@@ -151,7 +147,6 @@ t.test('a hundred readers wait, and a commit costs one read for all of them', as
     at++
   }
   for (const leave of leaves) leave()
-  t.equal(watcher.readers, 1)
 })
 
 t.test('an idle feed costs one read per interval, however many readers wait', async (t) => {
@@ -213,6 +208,23 @@ t.test('records that no longer fit into the memory are read from the database', 
   t.same(read(52), [53])
 })
 
+t.test('a page is up to date only if the watcher has reached the head', async (t) => {
+  const { calls, commit, hold, watcher } = await start(t)
+  const page = () => watcher.read(ALL, offsetOf(3), MANY)
+  commit(...Array.from({ length: 150 }, (_, n) => n + 4))
+  const before = calls.read
+  const release = hold()
+  watcher.notice()
+  await until('the first read', () => calls.read > before)
+  const releaseNext = hold()
+  release()
+  await until('the second read', () => calls.read > before + 1)
+  t.match(page(), { records: { length: 100 }, next: offsetOf(103), upToDate: false, more: false })
+  releaseNext()
+  await until('the head', () => page()?.upToDate)
+  t.match(page(), { records: { length: 150 }, next: offsetOf(153) })
+})
+
 t.test('after its last reader it watches for ten seconds, and then forgets everything', async (t) => {
   const { calls, clock, commit, leave, publish, read, watcher } = await start(t)
   await publish(4)
@@ -254,16 +266,70 @@ t.test('after it was closed it reads nothing, also for a new reader', async (t) 
 
 // — waiting —
 
-t.test('a reader waits only if it has read up to the head', async (t) => {
-  const { publish, watcher } = await start(t)
+t.test('a reader waits only if nothing was added since it read', async (t) => {
+  const { publish, wait, watcher } = await start(t)
+  const seen = watcher.version
   await publish(4)
-  t.equal(await watcher.wait(ALL, offsetOf(3), 60_000, never), offsetOf(3))
-  t.equal(await watcher.wait(ALL, offsetOf(4), 60_000, AbortSignal.abort()), offsetOf(4), 'nor if it has left')
+  t.equal(await watcher.wait(ALL, offsetOf(3), 60_000, never, seen), offsetOf(3))
+  const left = watcher.wait(ALL, offsetOf(4), 60_000, AbortSignal.abort(), watcher.version)
+  t.equal(await left, offsetOf(4), 'nor if it has left')
+  const reader = wait(4)
+  await settle()
+  t.equal(reader.upTo, undefined)
+})
+
+// It read from the database again and again, as fast as it could.
+t.test('a reader waits also if retention deleted the newest records before it could read them', async (t) => {
+  const { clock, publish, wait } = await start(t)
+  await publish(4, 5)
+  // In the database, its offset is the head now.
+  const [silent, woken] = [wait(3, { ms: 5_000 }), wait(3)]
+  await settle()
+  t.equal(silent.upTo, undefined)
+  await clock.tick(5_000)
+  await settle()
+  t.equal(silent.upTo, offsetOf(5))
+  await publish(6)
+  t.equal(woken.upTo, offsetOf(5))
+})
+
+// It continued after all records, and missed those that it had not been woken for yet.
+t.test('a reader whose wait is over while readers are being woken misses no record', async (t) => {
+  const { clock, commit, read, wait, watcher } = await start(t)
+  const isMatch = () => {
+    // So the event loop continues with others, which takes time.
+    clock.jump(1_000)
+    return false
+  }
+  const slow = wait(3, { filter: { ...selecting({ subject: 'none' }), isMatch } })
+  const reader = wait(3, { filter: selecting({ types: ['rare'] }), ms: 1_000 })
+  commit(4, makeRecord(5, { type: 'rare' }))
+  watcher.notice()
+  await until('the end of the wait', () => reader.upTo)
+  t.equal(reader.upTo, offsetOf(3))
+  t.same(read(3), [4, 5])
+  const other = wait(5, { filter: selecting({ types: ['rare'] }), ms: 1_000 })
+  await settle()
+  t.equal(other.upTo, undefined)
+  t.equal(slow.upTo, undefined)
+})
+
+t.test('a reader that has read the new records from the database already is not woken for them', async (t) => {
+  const { commit, publish, read, wait, watcher } = await start(t)
+  commit(4, 5)
+  const [ahead, behind] = [wait(5), wait(4)]
+  watcher.notice()
+  await until('the other reader', () => behind.upTo)
+  t.same(read(3), [4, 5])
+  await settle()
+  t.equal(ahead.upTo, undefined)
+  await publish(6)
+  t.equal(ahead.upTo, offsetOf(5))
 })
 
 t.test('a reader whose filter matches nothing moves on with the head when its wait is over', async (t) => {
   const { clock, publish, read, wait } = await start(t)
-  const [mine, other] = [wait(3, { ms: 5_000 }), wait(3, { filter: { ...ALL, source: 'none' }, ms: 5_000 })]
+  const [mine, other] = [wait(3, { ms: 5_000 }), wait(3, { filter: selecting({ source: 'none' }), ms: 5_000 })]
   await publish(4)
   await publish(5)
   t.equal(mine.upTo, offsetOf(3), 'the first match ends the wait')
@@ -276,7 +342,7 @@ t.test('a reader whose filter matches nothing moves on with the head when its wa
 
 t.test('a reader that is woken continues after the records that do not match', async (t) => {
   const { commit, publish, read, wait, watcher } = await start(t)
-  const reader = wait(3, { filter: { ...ALL, types: ['rare'] } })
+  const reader = wait(3, { filter: selecting({ types: ['rare'] }) })
   await publish(4, 5)
   await publish(6)
   t.equal(reader.upTo, undefined)
@@ -290,7 +356,7 @@ t.test('a reader that is woken continues after the records that do not match', a
 t.test('a wait ends when its signal aborts, and the reader is where it was', async (t) => {
   const { publish, wait } = await start(t)
   const end = new AbortController()
-  const reader = wait(3, { filter: { ...ALL, source: 'none' }, signal: end.signal })
+  const reader = wait(3, { filter: selecting({ source: 'none' }), signal: end.signal })
   await publish(4)
   end.abort()
   await settle()
@@ -301,7 +367,7 @@ t.test('a reader that is ahead of the watcher is not set back', async (t) => {
   const { clock, commit, wait, publish } = await start(t)
   commit(4)
   // It has read record 4 from the database before the watcher has.
-  const [silent, woken] = [wait(4, { filter: { ...ALL, source: 'none' }, ms: 1_000 }), wait(4)]
+  const [silent, woken] = [wait(4, { filter: selecting({ source: 'none' }), ms: 1_000 }), wait(4)]
   await publish(5)
   await until('the match', () => woken.upTo)
   t.equal(woken.upTo, offsetOf(4))
@@ -321,14 +387,14 @@ t.test('a record that is committed before the watcher has read its first head wa
   const { source, commit } = openFeed()
   const watcher = new Watcher(source, { recentSize: 1000, onError: () => {} })
   t.teardown(() => stop(watcher))
-  const waiting = watcher.wait(ALL, offsetOf(3), 60_000, never)
+  const waiting = watcher.wait(ALL, offsetOf(3), 60_000, never, watcher.version)
   commit(4)
   watcher.join()
   t.equal(await waiting, offsetOf(3))
   t.equal(watcher.read(ALL, offsetOf(3), MANY), undefined, 'it reads from the database')
 })
 
-// — failing —
+// — doubting —
 
 const away = new Error('the database is away')
 
@@ -340,8 +406,8 @@ t.test('while the database is unavailable, readers wait, and its return wakes th
   watcher.notice()
   await until('the error', () => errors.length > 0)
   const reader = wait(4)
-  const failed = calls.read + calls.isValid
-  await until('more tries', () => calls.read + calls.isValid > failed + 2)
+  const failed = calls.read + calls.has
+  await until('more tries', () => calls.read + calls.has > failed + 2)
   t.same(errors, [away], 'reported once')
   t.equal(reader.upTo, undefined)
   t.same(read(3), [4], 'the memory stays')
@@ -360,8 +426,8 @@ t.test('each outage is reported once', async (t) => {
     fail(away)
     watcher.notice()
     await until('the error', () => errors.length === outages)
-    const failed = calls.isValid
-    await until('another try', () => calls.isValid > failed)
+    const failed = calls.has
+    await until('another try', () => calls.has > failed)
     fail()
     const reads = calls.read
     await until('a read', () => calls.read > reads)
@@ -373,7 +439,7 @@ t.test('each outage is reported once', async (t) => {
 t.test('if the database was set back during an outage, nothing of the old history is shown', async (t) => {
   const { errors, fail, publish, read, setBack, wait, watcher } = await start(t)
   await publish(4, 5, 6)
-  const readers = [wait(6), wait(6, { filter: { ...ALL, source: 'none' } })]
+  const readers = [wait(6), wait(6, { filter: selecting({ source: 'none' }) })]
   fail(away)
   watcher.notice()
   await until('the error', () => errors.length > 0)
@@ -427,5 +493,75 @@ t.test('if its first read fails, it tries again', async (t) => {
   t.equal(watcher.read(ALL, offsetOf(3), MANY), undefined)
   fail()
   await until('the head', () => watcher.read(ALL, offsetOf(3), MANY))
-  t.equal(calls.isValid, 0, 'there is no history to check')
+  t.equal(calls.has, 0, 'there is no history to check')
+})
+
+t.test('after a failover while the feed is idle, a lost record is no longer shown', async (t) => {
+  const { calls, publish, read, setBack, wait, watcher } = await start(t)
+  await publish(4, 5, 6)
+  const reader = wait(6)
+  await settle()
+  setBack(1, 2, 3, 4)
+  // No time passes: it does not wait until it polls.
+  watcher.doubt()
+  await until('the reader', () => reader.upTo)
+  t.equal(reader.upTo, offsetOf(6))
+  for (const after of [3, 5, 6]) t.equal(read(after), undefined, `after ${after}, it reads from the database`)
+  t.same(read(4), [])
+  t.equal(calls.has, 1)
+  await publish(5)
+  t.same(read(4), [5])
+})
+
+t.test(
+  'a new connection to the same database keeps the memory, and no page is up to date until it was checked',
+  async (t) => {
+    const { calls, heads, hold, publish, read, wait, watcher } = await start(t)
+    await publish(4)
+    const [reader, headsBefore] = [wait(4), heads()]
+    await settle()
+    const isUpToDate = () => watcher.read(ALL, offsetOf(3), MANY)?.upToDate
+    t.equal(isUpToDate(), true)
+    const release = hold()
+    watcher.doubt()
+    await until('the check', () => calls.has === 1)
+    t.same([read(3), isUpToDate()], [[4], false])
+    release()
+    await until('the head', isUpToDate)
+    t.same(read(3), [4])
+    t.equal(reader.upTo, undefined)
+    t.equal(heads(), headsBefore)
+  },
+)
+
+t.test('a connection that is new during the check is checked as well', async (t) => {
+  const { calls, hold, publish, read, setBack, watcher } = await start(t)
+  await publish(4)
+  const release = hold()
+  watcher.doubt()
+  await until('the check', () => calls.has === 1)
+  // The first connection has answered that the record is stored.
+  setBack(1, 2, 3)
+  watcher.doubt()
+  release()
+  await until('the other history', () => read(4) === undefined && read(3))
+  t.equal(calls.has, 2)
+  t.same(read(3), [])
+})
+
+t.test('what was read when the connection became a new one is not shown', async (t) => {
+  const { calls, commit, hold, read, setBack, wait, watcher } = await start(t)
+  const [reader, before] = [wait(3), calls.read]
+  commit(4)
+  const release = hold()
+  watcher.notice()
+  await until('the read', () => calls.read > before)
+  setBack(1, 2, 3)
+  watcher.doubt()
+  release()
+  await until('the head', () => watcher.read(ALL, offsetOf(3), MANY)?.upToDate)
+  t.same(read(3), [])
+  t.equal(read(4), undefined)
+  t.equal(reader.upTo, undefined)
+  t.equal(calls.has, 1)
 })

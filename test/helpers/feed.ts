@@ -1,3 +1,4 @@
+import { type FeedFilter, toFilter } from '../../src/feed/feed-filter.ts'
 import type { FeedRecord } from '../../src/feed/feed-record.ts'
 import { encodeOffset } from '../../src/lib/offset.ts'
 
@@ -14,6 +15,10 @@ export const makeRecord = (n: number, fields: Partial<FeedRecord> = {}): FeedRec
   rest: ',"cursor":""}',
   ...fields,
 })
+
+/** A filter of a key without prefixes that selects only this; by default, everything. */
+export const selecting = (selection: Partial<FeedFilter['selection']> = {}): FeedFilter =>
+  toFilter({ allowedPrefixes: [], ...selection })
 
 /** The numbers of these records. */
 export const numbersOf = (records: readonly FeedRecord[]): number[] =>
@@ -35,9 +40,9 @@ export function parseEvents(text: string): ServerSentEvent[] {
   return blocks.map((block) =>
     Object.fromEntries(
       block.split('\n').map((line) => {
-        const [, name, value] = /^(\w*):(?: (.*))?$/s.exec(line) ?? []
+        const [, name, value] = /^(\w*): ?(.*)$/s.exec(line) ?? []
         if (name === undefined) throw new Error(`not a line of an event: ${line}`)
-        return [name === '' ? 'comment' : name, value ?? '']
+        return [name === '' ? 'comment' : name, value]
       }),
     ),
   )
