@@ -39,14 +39,17 @@ const eventsOf = shared(({ records, next, upToDate }, streamCursor) => {
 
 const event = (name: string, id: string, data: string) => `id:${id}\nevent: ${name}\ndata:${data}\n\n`
 
-/** Readers may share a page. Then they share its text as well, unless the texts differ in something else. */
+/**
+ * Readers may share a page. Then they share its text as well, unless the texts differ in something else. Only the latest text is
+ * kept: clients choose their cursors, and a page of each would use much memory.
+ */
 function shared(write: (page: FeedPage, other: string) => string): (page: FeedPage, other: string) => Buffer {
-  const texts = new WeakMap<FeedPage, Map<string, Buffer>>()
+  const texts = new WeakMap<FeedPage, { other: string; text: Buffer }>()
   return (page, other) => {
-    const known = texts.get(page) ?? new Map<string, Buffer>()
-    texts.set(page, known)
-    const text = known.get(other) ?? Buffer.from(write(page, other))
-    known.set(other, text)
+    const latest = texts.get(page)
+    if (latest?.other === other) return latest.text
+    const text = Buffer.from(write(page, other))
+    texts.set(page, { other, text })
     return text
   }
 }
