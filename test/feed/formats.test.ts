@@ -15,7 +15,7 @@ async function* each(pages: FeedPage[]) {
   yield* pages
 }
 
-/** Each chunk as text. */
+/** One text for each page. Before the first event, there is one more. */
 const textsOf = async (chunks: AsyncIterable<Buffer>) => (await Array.fromAsync(chunks)).map(String)
 
 let cursors = 0
@@ -77,7 +77,7 @@ t.test('a payload with line breaks stays on one line, and has the same value', a
   const [line = ''] = await textsOf(toLines(each([one])))
   t.match(line, /^[^\r\n]+\n$/)
   t.same(JSON.parse(line).data, { a: 'x\ny\u2028', b: [1, 2] })
-  const [text = ''] = await events(one)
+  const [, text = ''] = await events(one)
   const [event] = parseEvents(text)
   t.same(JSON.parse(event?.data as string)[0].data, { a: 'x\ny\u2028', b: [1, 2] })
   t.notMatch(text, /\r/)
@@ -86,7 +86,7 @@ t.test('a payload with line breaks stays on one line, and has the same value', a
 t.test('a page with records is an event with the records, and one with the offset to continue from', async (t) => {
   const texts = await events(page([1, 2], true, 5))
   t.equal(texts.length, 2)
-  const [data, retry, control, ...rest] = parseEvents(texts.join(''))
+  const [retry, data, control, ...rest] = parseEvents(texts.join(''))
   t.match(retry, { retry: /^\d+$/ })
   t.match(data, { event: 'data', id: offsetOf(5) })
   t.same(
@@ -111,8 +111,8 @@ t.test('only a page that ends at the head is up to date', async (t) => {
 })
 
 t.test('a page without records is an event with the new offset', async (t) => {
-  const [first = '', second = ''] = await events(page([], true, 1), page([], true, 2))
-  t.match(parseEvents(first)[1], { event: 'control', id: offsetOf(1) })
+  const [, first = '', second = ''] = await events(page([], true, 1), page([], true, 2))
+  t.match(parseEvents(first)[0], { event: 'control', id: offsetOf(1) })
   const control = parseEvents(second)
   t.match(control, [{ event: 'control', id: offsetOf(2) }])
   t.match(JSON.parse(control[0]?.data as string), { streamCursor: 'cursor 2' })
@@ -130,21 +130,21 @@ t.test('a page with the same offset that reaches the head is an event', async (t
   t.equal(third, ':\n\n')
 })
 
-t.test('only the first page has the time to wait before reconnecting', async (t) => {
+t.test('the time to wait before reconnecting is sent once, at the beginning', async (t) => {
   const texts = await events(page([1]), page([2]))
   t.same(
     parseEvents(texts.join('')).map((event) => ('retry' in event ? 'retry' : event.event)),
-    ['data', 'retry', 'control', 'data', 'control'],
+    ['retry', 'data', 'control', 'data', 'control'],
   )
 })
 
 t.test('readers that share a page share its text', async (t) => {
   const one = page([1, 2])
-  const chunks = () =>
-    Promise.all([toLines(each([one])), toEvents(each([one]), String)].map((all) => Array.fromAsync(all)))
-  const [lines, [data] = []] = await chunks()
-  const [linesAgain, [dataAgain] = []] = await chunks()
-  t.equal(lines?.[0], linesAgain?.[0])
-  t.equal(data, dataAgain)
-  t.not(String(data), String(lines?.[0]))
+  const lines = async () => (await Array.fromAsync(toLines(each([one]))))[0]
+  const eventsWith = async (cursor: string) => (await Array.fromAsync(toEvents(each([one]), () => cursor)))[1]
+  t.equal(await lines(), await lines())
+  const text = await eventsWith('1')
+  t.equal(await eventsWith('1'), text)
+  t.match(String(await eventsWith('2')), '"streamCursor":"2"', 'another cursor is another text')
+  t.not(await eventsWith('1'), text, 'only the latest is kept, however many cursors clients send')
 })
