@@ -46,7 +46,11 @@ export class RecentRecords {
     return this.#head
   }
 
-  /** Changes when there is something new to read. */
+  get upToDate(): boolean {
+    return this.#upToDate
+  }
+
+  /** Changes when there is something new to read, or the head is reached. */
   get version(): number {
     return this.#version
   }
@@ -84,6 +88,7 @@ export class RecentRecords {
 
   /** Whether the head is that of the feed, as far as is known. */
   setUpToDate(upToDate: boolean): void {
+    if (upToDate && !this.#upToDate) this.#version++
     this.#upToDate = upToDate
     this.#pages.clear()
   }

@@ -44,6 +44,8 @@ export class Watcher {
   readonly #options: WatcherOptions
   readonly #recent: RecentRecords
   readonly #waiting = new WaitingReaders()
+  /** Those that began to wait before the watcher had reached the head: they have not learned yet that they have reached it too. */
+  readonly #behind = new Set<(upTo: string) => void>()
   /** All readers that wait were woken for the records up to here. It is before the head of the memory while they are being woken. */
   #announced = ''
   #readers = 0
@@ -60,7 +62,7 @@ export class Watcher {
     this.#recent = new RecentRecords(options.recentSize)
   }
 
-  /** Changes when there is something new to read. */
+  /** Changes when there is something new to read, or the head is reached. */
   get version(): number {
     return this.#recent.version
   }
@@ -98,7 +100,7 @@ export class Watcher {
   }
 
   /**
-   * Waits for a record that matches.
+   * Waits for a record that matches, or until the head is reached if it is not.
    * @param after the offset that the reader has read up to
    * @param ms how long to wait at most
    * @param signal ends the wait
@@ -112,6 +114,7 @@ export class Watcher {
         clearTimeout(timer)
         signal.removeEventListener('abort', stop)
         leave()
+        this.#behind.delete(end)
         resolve(upTo > after ? upTo : after)
       }
       const stop = () => end(after)
@@ -121,6 +124,7 @@ export class Watcher {
       })
       const timer = setTimeout(() => end(this.#announced), ms)
       signal.addEventListener('abort', stop)
+      if (!this.#recent.upToDate) this.#behind.add(end)
     })
   }
 
@@ -171,6 +175,7 @@ export class Watcher {
     this.#recent.setUpToDate(upToDate)
     await this.#waiting.wakeFor(records, head)
     this.#announced = next
+    if (upToDate) for (const end of [...this.#behind]) end(next)
     return upToDate
   }
 
