@@ -68,13 +68,14 @@ export async function* follow(follower: Follower): AsyncGenerator<FeedPage> {
  * @throws like `follow`; the reason of the reader's signal
  */
 export async function* catchUp(follower: Follower, until: string): AsyncGenerator<FeedPage> {
-  for (let at = follower.after; at < until; ) {
+  // An offset beyond the head is read as well, because that checks it.
+  for (let at = follower.after; at !== until; ) {
     const page = await readNext(follower, at)
     const records = page.records.filter(({ offset }) => offset <= until)
     if (records.length > 0) yield { ...page, records }
     follower.reserve(0)
     at = page.next
-    if (page.upToDate) return
+    if (page.upToDate || at > until) return
   }
 }
 
