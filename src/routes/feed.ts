@@ -144,7 +144,8 @@ const routes: FastifyPluginAsync = async (app) => {
     allowsIdentity: boolean,
   ): FastifyReply {
     const body = toJson(page, shape)
-    if (request.headers['accept-encoding'] !== undefined) reserve(body.length + compressorBytes(request))
+    // A page from the memory of the watcher takes none until here.
+    reserve(body.length + compressorBytes(request))
     // The library compresses a stream of any length, but not a short text.
     return describe(reply, page, request.query)
       .type(type)
