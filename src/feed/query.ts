@@ -76,7 +76,9 @@ export function checkQuery(query: FeedQuery, isLines: boolean): void {
   for (const name of Object.keys(query)) {
     const meant = NAMES.includes(name) ? undefined : nearest(name, [...NAMES, ...OF_LISTS], ALIASES)
     if (meant === undefined) continue
-    const advice = OF_LISTS.includes(meant) ? `GET /v1/records has ${meant}.` : `Did you mean ${meant}?`
+    const advice = OF_LISTS.includes(meant)
+      ? `GET /v1/records has ${meant}.`
+      : `Did you mean ${meant}? The parameters are ${NAMES.join(', ')}.`
     throw invalidParameter(name, `The feed has no parameter ${quoted(name)}. ${advice}`)
   }
   const { live, timeout, limit } = query
