@@ -1,10 +1,12 @@
-import type { IncomingMessage } from 'node:http'
+import { gunzipSync } from 'node:zlib'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
+import { streamCursor } from '../../src/feed/stream-cursor.ts'
+import { encodeOffset } from '../../src/lib/offset.ts'
 import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
-import { parseEvents } from '../helpers/feed.ts'
 import { openClient } from '../helpers/http.ts'
+import { openReader } from '../helpers/live-reader.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
@@ -39,27 +41,10 @@ async function now() {
   return cursor as string
 }
 
-/** Opens a stream. `text` is what has arrived, up to the last complete event or line. */
-async function openStream(t: Test, query: string, headers: Record<string, string> = {}, token = key) {
-  const answer: IncomingMessage = await openClient(t, port, token).read(`/v1/feed?${query}`, headers)
-  t.equal(answer.statusCode, 200)
-  let received = ''
-  const ended = new Promise<void>((resolve, reject) => {
-    answer.on('end', resolve).on('error', reject)
-  })
-  ended.catch(() => {})
-  answer.setEncoding('utf8').on('data', (chunk) => {
-    received += chunk
-  })
-  const events = () => parseEvents(received.slice(0, received.lastIndexOf('\n\n') + 2))
-  const records = () =>
-    events()
-      .filter(({ event }) => event === 'data')
-      .flatMap(({ data }) => JSON.parse(data as string) as Identified[])
-  const controls = () =>
-    events().flatMap(({ event, data }) => (event === 'control' ? [JSON.parse(data as string)] : []))
-  const lines = () => received.slice(0, received.lastIndexOf('\n') + 1).split('\n')
-  return { answer, ended, events, records, controls, lines, text: () => received }
+const openStream = async (t: Test, query: string, headers: Record<string, string> = {}, token = key) => {
+  const stream = await openReader(t, port, token, `/v1/feed?${query}`, headers)
+  t.equal(stream.status, 200)
+  return stream
 }
 
 const openEvents = (t: Test, query: string, headers: Record<string, string> = {}) =>
@@ -99,7 +84,7 @@ t.test('a long-poll waits for a record that matches, and others do not end it', 
 t.test('a long-poll of now gets the first record that is stored after it', async (t) => {
   await now()
   const page = poll('offset=now&source=new&timeout=60')
-  await until('the reader', () => app.feed.watcher.readers === 1)
+  await until('the reader', () => app.feed.readers.used === 1)
   // It reads the head before it waits.
   const ids: string[] = []
   const storing = (async () => {
@@ -239,7 +224,67 @@ t.test('a reader whose filter matches nothing learns at once that it has reached
   }
 })
 
+// It said so after the first page of a large request: its reader took a part of the records for all.
+t.test('a stream says that it has reached the head only there', async (t) => {
+  const last = 20_000
+  const stream = await openEvents(t, `offset=${await now()}&source=large`)
+  await until('the first event', () => stream.controls()[0])
+  await sql`
+    INSERT INTO sluice.records (epoch, n, source, id, type)
+    SELECT (SELECT max(epoch) FROM sluice.epochs), n, 'large', n, 't' FROM generate_series(1, ${last}::integer) AS n`.execute(
+    root,
+  )
+  const { rows } = await sql<{ cursor: string }>`
+    SELECT epoch, xid::text, n FROM sluice.records WHERE source = 'large' AND id = ${String(last)}`.execute(root)
+  const head = encodeOffset(rows[0] as never)
+  await until('the head', () => stream.controls().at(-1).streamNextOffset === head && stream.controls().at(-1).upToDate)
+  t.equal(stream.records().length, last)
+  const controls = stream.controls().slice(1)
+  t.ok(controls.length > 10)
+  for (const { streamNextOffset, upToDate } of controls) t.equal(upToDate, streamNextOffset === head ? true : undefined)
+})
+
+// Only the first cursor was that of the request, so the second one was an hour older.
+t.test('the cursor of a stream never goes backwards, even if that of the request is ahead', async (t) => {
+  for (const ahead of ['', `&cursor=${Number(streamCursor(undefined)) + 100}`]) {
+    const stream = await openEvents(t, `offset=now&source=cursors${ahead}`)
+    for (let n = 1; n <= 4; n++) {
+      await until('the event', () => stream.controls().length === n)
+      await store('cursors', `${ahead} ${n}`)
+    }
+    const cursors = stream.controls().map(({ streamCursor }) => Number(streamCursor))
+    t.same(
+      cursors,
+      cursors.toSorted((one, other) => one - other),
+    )
+    t.ok((cursors[0] as number) > Number(ahead.replace('&cursor=', '')))
+  }
+})
+
 // — lines, and silence —
+
+t.test('a client that accepts only compressed responses gets no stream', async (t) => {
+  const after = await now()
+  for (const codings of ['gzip, identity;q=0', 'gzip, *;q=0', 'br, zstd, identity;q=0'])
+    for (const [live, accept] of [
+      ['sse', 'text/event-stream'],
+      ['true', 'application/x-ndjson'],
+    ]) {
+      const refused = await get(`/v1/feed?live=${live}&offset=now`, {
+        accept: accept as string,
+        'accept-encoding': codings,
+      })
+      isProblem(t, refused, 'not_acceptable', { name: `${live}, ${codings}` })
+      t.match(refused.json.detail, 'Live responses are not compressed')
+    }
+  await store('compressed', 1)
+  const path = `/v1/feed?live=long-poll&offset=${after}&source=compressed`
+  const page = await openClient(t, port, key).send('GET', path, { 'accept-encoding': 'gzip, identity;q=0' })
+  t.equal(page.headers['content-encoding'], 'gzip', 'a long-poll has a whole page')
+  t.match(gunzipSync(page.bytes).toString(), '"source":"compressed"')
+  const stream = await openEvents(t, 'offset=now', { 'accept-encoding': 'gzip, br' })
+  t.equal(stream.answer.headers['content-encoding'], undefined)
+})
 
 t.test('with live=true, lines continue after the head', async (t) => {
   const after = await now()

@@ -148,6 +148,41 @@ t.test('lines are all records up to the head, one per line', async (t) => {
   t.same(linesOf((await client.send('GET', '/v1/feed?offset=now', NDJSON)).text), [])
 })
 
+t.test('lines end at the head of the request, which their headers name, and none is empty', async (t) => {
+  for (const [query, expected] of [
+    ['', idsFrom(1, 25)],
+    ['?offset=now', []],
+    ['?source=none', []],
+    [`?offset=${end}`, []],
+  ] as const) {
+    const { status, headers, text } = await client.send('GET', `/v1/feed${query}`, NDJSON)
+    t.match({ status, headers }, { status: 200, headers: { 'stream-next-offset': end } }, query)
+    t.equal(text.split('\n').length, expected.length + 1, query)
+    t.same(linesOf(text), expected, query)
+  }
+})
+
+t.test('lines end, although records are stored while they are read', async (t) => {
+  const feed = app.semaphores.feed
+  const { run } = feed
+  let reads = 0
+  const store = () =>
+    sql`
+    INSERT INTO sluice.records (epoch, xid, n, source, id, type)
+    SELECT max(epoch), '6', 1, 'later', 'later', 't' FROM sluice.epochs`.execute(root)
+  // It reads the head, and then a page.
+  const calls = t.capture(feed, 'run', async (...args: Parameters<typeof run>) => {
+    if (++reads === 2) await store()
+    return run.apply(feed, args)
+  })
+  const { headers, text } = await client.send('GET', '/v1/feed', NDJSON)
+  calls.restore()
+  await sql`DELETE FROM sluice.records WHERE id = 'later'`.execute(root)
+  t.equal(reads, 2)
+  t.same(linesOf(text), idsFrom(1, 25))
+  t.equal(headers['stream-next-offset'], end)
+})
+
 t.test('a response is compressed if the client accepts that', async (t) => {
   const plain = await client.send('GET', '/v1/feed')
   for (const [coding, inflate] of [
@@ -255,12 +290,38 @@ t.test('a parameter that is wrong is refused, and the response names it', async 
     ['type=', 'type'],
     ['source=a%00', 'source'],
     ['offset=', 'offset'],
-    ['colour=red', 'colour'],
   ] as const) {
     const answer = await get(`/v1/feed?${query}`)
     isProblem(t, answer, 'invalid_query', { name: query })
     t.match(answer.json.errors[0].pointer, pointer, query)
   }
+})
+
+// A reader that believed in its filter would have got all records.
+t.test('a filter of GET /v1/records that the feed lacks is refused, and an unknown parameter is ignored', async (t) => {
+  for (const [query, answer] of [
+    ['id=1', /records has id\./],
+    ['order=desc', /records has order\./],
+    ['jsonpath=$.n', /records has jsonpath\./],
+    ['data=%7B%7D', /records has data\./],
+    ['fields=id', /records has fields\./],
+    ['count=true', /records has count\./],
+    ['timeFrom=2026-01-01T00:00:00Z', /records has timeFrom\./],
+    ['receivedUntil=2026-01-01T00:00:00Z', /records has receivedUntil\./],
+    ['q=1', /records has jsonpath\./],
+    ['filter=a', /records has jsonpath\./],
+    ['sources=bank', /Did you mean source\?/],
+    ['source_prefix=bank', /Did you mean sourcePrefix\?/],
+    ['TYPE=t0', /Did you mean type\?/],
+    ['since=1', /Did you mean offset\?/],
+  ] as const)
+    for (const live of ['', '&live=long-poll&offset=-1', '&live=sse&offset=-1']) {
+      const refused = await get(`/v1/feed?${query}${live}`)
+      const name = query.split('=')[0] as string
+      isProblem(t, refused, 'invalid_query', { name: query + live, errors: [{ pointer: name, detail: answer }] })
+    }
+  for (const query of ['colour=red', '_=1', 'utm_campaign=x', 'colour=red&colour=blue'])
+    t.same(idsOf(await get(`/v1/feed?source=bank&${query}`)), ['5', '10', '15', '20', '25'], query)
 })
 
 t.test('an offset of another service, or one that was changed, is refused', async (t) => {
@@ -272,8 +333,10 @@ t.test('an offset of another service, or one that was changed, is refused', asyn
 
 t.test('an offset that this database has not assigned yet is refused', async (t) => {
   const ahead = encodeOffset({ epoch: 2 ** 30, xid: '999999999999', n: 0 })
-  for (const query of ['', '&live=long-poll&timeout=0', '&source=none'])
+  for (const query of ['', '&live=long-poll&timeout=0', '&source=none', '&live=sse'])
     isProblem(t, await get(`/v1/feed?offset=${ahead}${query}`), 'offset_ahead', { name: query })
+  for (const query of ['', '&source=none', '&live=true'])
+    isProblem(t, await get(`/v1/feed?offset=${ahead}${query}`, NDJSON), 'offset_ahead', { name: `lines${query}` })
 })
 
 // — HTTP/1.0 —
