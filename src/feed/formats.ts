@@ -19,16 +19,18 @@ const linesOf = shared(({ records }) => records.map((record) => `${WRITE.record(
  * @param cursor makes the cursor of a response
  */
 export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => string): AsyncGenerator<Buffer> {
-  // How long an EventSource waits before it reconnects, in milliseconds. Browsers wait for several seconds otherwise.
-  yield Buffer.from('retry: 250\n\n')
   let last: FeedPage | undefined
   for await (const page of pages) {
+    // Not before the first page: until then the request can still be refused.
+    if (last === undefined) yield RETRY
     const isKnown = page.records.length === 0 && page.next === last?.next && page.upToDate === last.upToDate
     yield isKnown ? COMMENT : eventsOf(page, cursor())
     last = page
   }
 }
 
+/** How long an EventSource waits before it reconnects, in milliseconds. Browsers wait for several seconds otherwise. */
+const RETRY = Buffer.from('retry: 250\n\n')
 const COMMENT = Buffer.from(':\n\n')
 
 const eventsOf = shared(({ records, next, upToDate }, streamCursor) => {
