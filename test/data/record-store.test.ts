@@ -651,7 +651,7 @@ const SETTINGS = {
   connections: 2,
   statementTimeoutMs: 0,
   prepare: true,
-  plan: 'byIdentity',
+  plan: 'byIdentity' as const,
   onError: () => {},
 }
 

@@ -201,7 +201,8 @@ t.test('a batch whose key is revoked while the body arrives is refused, and noth
 // — exports —
 
 /** Finds the log line about the export of this key. */
-const cutOffLine = (id: string) => () => logs.find(({ msg, key }) => key === id && /response was cut off/.test(String(msg)))
+const cutOffLine = (id: string) => () =>
+  logs.find(({ msg, key }) => key === id && /response was cut off/.test(String(msg)))
 
 t.test('an export with a stalled reader is cut off when its key loses a right, and the log says so', async (t) => {
   const narrow = (id: string) => sql`UPDATE sluice.keys SET source_prefixes = '{small}' WHERE id = ${id}`.execute(root)
