@@ -59,24 +59,31 @@ t.test('with little memory, a long-poll is answered within its timeout', async (
   t.match(refused.headers['retry-after'], /^\d+$/)
 })
 
-t.test('readers that wait for memory continue when it is free', async (t) => {
-  const { app, get, readers, store } = await openServer(t)
+/** Uses all memory for pages, stores records, and waits until the readers wait for memory. @returns a function to release it */
+async function exhaust({ app, get, readers, store }: Awaited<ReturnType<typeof openServer>>) {
   const hold = app.feed.memory.openReservation('another key')
   hold(app.feed.memory.max)
   const polled = get('/v1/feed?live=long-poll&offset=now&limit=1')
   await until('the long-poll', () => app.feed.readers.used === READERS + 1)
   await store('held')
   // The watcher wakes all readers together.
-  t.equal((await polled).status, 200)
-  t.notOk(readers.some(({ text }) => text().includes('held')))
-  hold(0)
-  await until('the records', () => readers.every(({ text }) => text().includes('"held-99"')))
+  if ((await polled).status !== 200) throw new Error('no record')
+  if (readers.some(({ text }) => text().includes('held'))) throw new Error('no reader waits')
+  return () => hold(0)
+}
+
+t.test('readers that wait for memory continue when it is free', async (t) => {
+  const server = await openServer(t)
+  const release = await exhaust(server)
+  release()
+  await until('the records', () => server.readers.every(({ text }) => text().includes('"held-99"')))
+  t.equal(server.app.feed.memory.used, 0)
 })
 
 t.test('a server that closes ends the readers that wait for memory', async (t) => {
-  const { app, readers, store } = await openServer(t)
-  app.feed.memory.openReservation('another key')(app.feed.memory.max)
-  await store('held')
+  const server = await openServer(t)
+  const { app, readers } = server
+  await exhaust(server)
   const started = performance.now()
   await app.close()
   t.ok(performance.now() - started < 5_000, 'it does not wait for CLOSE_SECONDS')
