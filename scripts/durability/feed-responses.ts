@@ -16,7 +16,7 @@ export async function* readEvents(response: Response): AsyncGenerator<Piece> {
       event: name,
       id,
       data = '[]',
-    } = Object.fromEntries(event.split('\n').map((line) => line.split(/: (.*)/s, 2)))
+    } = Object.fromEntries(event.split('\n').map((line) => line.split(/: ?(.*)/s, 2)))
     if (id !== undefined) yield { records: name === 'data' ? elementsOf(data) : [], next: id }
   }
 }

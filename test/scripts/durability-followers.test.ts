@@ -35,7 +35,7 @@ function bodyOf({ kind, offset }: FakeRequest): string {
   if (kind === 'lines') return records.map((record) => `\n${JSON.stringify(record)}\n`).join('')
   if (kind !== 'events') return JSON.stringify(records)
   const event = (name: string, id: string, data: unknown) =>
-    `event: ${name}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`
+    `id:${id}\nevent: ${name}\ndata:${JSON.stringify(data)}\n\n`
   const events = records.map((record) => event('data', record.cursor, [record]) + event('control', record.cursor, {}))
   return `retry: 250\n\n${events.join(':\n\n')}`
 }

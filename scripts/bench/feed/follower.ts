@@ -80,8 +80,8 @@ export class Follower {
     const events = (this.#rest + text).split(END)
     this.#rest = events.pop() as string
     for (const event of events) {
-      this.#last = /^id: (.*)$/m.exec(event)?.[1] ?? this.#last
-      if (event.startsWith('event: data\n')) this.#following.onRecords(event)
+      this.#last = /^id: ?(.*)$/m.exec(event)?.[1] ?? this.#last
+      if (/^event: ?data$/m.test(event)) this.#following.onRecords(event)
     }
   }
 }
