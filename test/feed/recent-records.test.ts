@@ -56,30 +56,40 @@ t.test('a page that ends at the head is up to date only while the head is known 
   t.match(read(4), { upToDate: false, more: true })
 })
 
-t.test('the version changes with each new record and each reset, and with nothing else', async (t) => {
-  const recent = fill(5)
-  const changes = (work: () => void) => {
-    const before = recent.version
-    work()
-    return recent.version !== before
-  }
-  t.equal(
-    changes(() => recent.add([makeRecord(6)], offsetOf(6))),
-    true,
-  )
-  t.equal(
-    changes(() => recent.reset(offsetOf(6))),
-    true,
-  )
-  t.equal(
-    changes(() => {
-      recent.add([], offsetOf(7))
-      recent.setUpToDate(true)
-      recent.read(ALL, offsetOf(7), MANY)
-    }),
-    false,
-  )
-})
+t.test(
+  'the version changes with a new record, a reset, and when the head is reached, and with nothing else',
+  async (t) => {
+    const recent = fill(5)
+    const changes = (work: () => void) => {
+      const before = recent.version
+      work()
+      return recent.version !== before
+    }
+    t.equal(
+      changes(() => recent.add([makeRecord(6)], offsetOf(6))),
+      true,
+    )
+    t.equal(
+      changes(() => recent.reset(offsetOf(6))),
+      true,
+    )
+    t.equal(
+      changes(() => {
+        recent.setUpToDate(true)
+      }),
+      true,
+    )
+    t.equal(
+      changes(() => {
+        recent.add([], offsetOf(7))
+        recent.setUpToDate(true)
+        recent.read(ALL, offsetOf(7), MANY)
+        recent.setUpToDate(false)
+      }),
+      false,
+    )
+  },
+)
 
 t.test('readers with equal filters at the same offset share a page, until something changes', async (t) => {
   const recent = fill(5)

@@ -29,8 +29,9 @@ interface Report {
 /** Runs the suite against `url` in vitest, and resolves with the result of each of its tests. @throws if vitest cannot run it */
 export async function runSuite(t: Test, url: string): Promise<Result[]> {
   const file = join(t.testdir(), 'report.json')
-  // Without a cache, vitest writes nothing else. On a busy machine, a test may need more than its default of 5 s.
-  const flags = [`--root=${HERE}`, '--cache=false', '--testTimeout=30000', '--reporter=json', `--outputFile=${file}`]
+  // Without a cache, vitest writes nothing else. Some tests send hundreds of requests, and on a busy machine need far more than the
+  // default of 5 s.
+  const flags = [`--root=${HERE}`, '--cache=false', '--testTimeout=200000', '--reporter=json', `--outputFile=${file}`]
   // Without NODE_OPTIONS: vitest does not start with the hooks that tap adds to every process.
   const env = { PATH: process.env.PATH, ADAPTER_URL: url }
   const child = spawn(process.execPath, [VITEST, 'run', ...flags], { env, stdio: ['ignore', 'ignore', 'pipe'] })
