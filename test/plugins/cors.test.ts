@@ -156,7 +156,7 @@ t.test('the page can read every response after its preflight, except for a URL t
   const exposed = String(headers['access-control-expose-headers']).toLowerCase().split(', ')
   // What every page can read (Fetch standard, CORS-safelisted response-header names), and what is for browsers and proxies.
   const others =
-    /^(?:access-control-.*|cache-control|content-language|content-length|content-type|expires|last-modified|pragma|connection|keep-alive|date|transfer-encoding|content-security-policy|etag|accept-ranges)$/
+    /^(?:access-control-.*|cache-control|content-language|content-length|content-type|expires|last-modified|pragma|connection|keep-alive|date|transfer-encoding|content-security-policy|etag|accept-ranges|x-content-type-options|cross-origin-resource-policy)$/
   t.strictSame(
     [...seen].filter((name) => !others.test(name) && !exposed.includes(name)),
     [],
