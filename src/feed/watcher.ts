@@ -158,6 +158,7 @@ export class Watcher {
     const { head } = this.#recent
     if (this.#state === 'stopped') {
       this.#reset(await this.#source.head())
+      this.#recent.setUpToDate(true)
       this.#state = 'watching'
       this.#waiting.wakeAll(head)
       return false
