@@ -155,13 +155,17 @@ t.test('events are records as they are stored, and each has the offset to contin
   }
   t.same(idsOf(stream.records()), ['1', '2', '3', '4'])
   await until('the last event', () => stream.events().at(-1)?.event === 'control')
-  const data = stream.events().filter(({ event }) => event === 'data')
+  // A transaction of another database may hold the first records back for an instant. Then the stream begins with a control event.
+  const events = stream.events()
+  const data = events.filter(({ event }) => event === 'data')
+  const followers = events.filter((_, index) => events[index - 1]?.event === 'data')
   const controls = stream.controls()
   t.same(
-    data.map(({ id }) => id),
-    controls.map(({ streamNextOffset }) => streamNextOffset),
-    'each data event is followed by a control event with the same offset',
+    data.map(({ id }) => ({ event: 'control', id })),
+    followers.map(({ event, id }) => ({ event, id })),
+    'each data event is followed by a control event with the same id',
   )
+  for (const { id, data } of followers) t.equal(JSON.parse(data as string).streamNextOffset, id)
   t.match(controls.at(-1), { upToDate: true, streamCursor: /^\d+$/ })
   t.equal(stream.records().at(-1)?.cursor, data.at(-1)?.id)
 })
