@@ -6,7 +6,7 @@ import { Follower } from './follower.ts'
 export type Task =
   /** Replies when all of them follow. */
   | { kind: 'open'; port: number; key: string; followers: Following[]; timed?: true }
-  /** Ends them, after each has received so many records, or after a few seconds. */
+  /** Closes the followers once each has received this many records, or after a few seconds. */
   | { kind: 'close'; records: number }
 
 interface Following {

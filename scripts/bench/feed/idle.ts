@@ -10,7 +10,7 @@ const MIN_SECONDS = 2
 /** Until the followers have read what they read at the beginning. */
 const SETTLE_MS = 1_000
 
-/** Counts the statements per second of a server on which nothing happens, with so many followers. */
+/** Counts the statements per second of an idle server, with this number of followers. */
 export async function countIdleQueries({ database, options }: Run, counts: readonly number[]): Promise<number[]> {
   const counter = await countStatements(database.apiUrl)
   const [server, followers] = await Promise.all([

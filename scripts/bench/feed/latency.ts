@@ -1,9 +1,8 @@
-import { start } from '../processes.ts'
 import type { Order } from '../requests/measure.ts'
-import { startServer } from '../servers/start.ts'
 import { median, type Outcome, type Run, rounded } from '../table.ts'
 import type { Arrivals, Task } from './followers.ts'
 import type { Sent } from './sender.ts'
+import { startAll } from './start-all.ts'
 
 const CONNECTIONS = 64
 const FOLLOWERS = 10
@@ -20,16 +19,12 @@ interface Latencies {
  * Measures how long a record takes to its followers while ingestion runs at half its maximum. Each round first measures the maximum,
  * without followers.
  */
-export async function measureLatency({ database, options }: Run): Promise<Outcome> {
-  const { seconds, rounds, profile } = options
+export async function measureLatency(run: Run): Promise<Outcome> {
+  const { database, options } = run
+  const { seconds, rounds } = options
   const measured: { rate: number; fromCommit: Percentiles; fromSending: Percentiles }[] = []
   const faults: string[] = []
-  await database.empty()
-  const [server, sender, followers] = await Promise.all([
-    startServer('ours', database, profile),
-    start('feed/sender.ts'),
-    start('feed/followers.ts'),
-  ])
+  const { server, sender, followers, stop } = await startAll(run)
   const order: Order = { port: server.port, key: database.key, connections: CONNECTIONS, size: 1, seconds }
   for (let round = 0; round <= rounds; round++) {
     const name = round === 0 ? 'warm-up' : `round ${round}`
@@ -53,8 +48,7 @@ export async function measureLatency({ database, options }: Run): Promise<Outcom
     if (round > 0) measured.push(one)
     if (sent.failures > 0) faults.push(`feed latency: ${sent.failures} requests failed (${sent.failure})`)
   }
-  await Promise.all([sender, followers].map((child) => child.stop()))
-  await server.child.stop()
+  await stop()
 
   const toRow = (name: string, of: 'fromCommit' | 'fromSending') => ({
     name: `feed ${name}`,

@@ -1,25 +1,20 @@
 import { peakWhile } from '../memory/rss.ts'
-import { start } from '../processes.ts'
 import type { Order } from '../requests/measure.ts'
-import { startServer } from '../servers/start.ts'
 import type { Outcome, Run } from '../table.ts'
 import type { Arrivals, Task } from './followers.ts'
 import type { Sent } from './sender.ts'
+import { startAll } from './start-all.ts'
 
 const CONNECTIONS = 64
-/** One of so many followers reads nothing. */
+/** Every tenth follower reads nothing. */
 const STALLED = 10
 /** Limit for the memory of the server. */
 const LIMIT_MIB = 256
 
 /** Measures the peak memory of the server while followers get every record that is sent. Some of them read nothing. */
-export async function measureFollowersMemory({ database, options }: Run): Promise<Outcome> {
-  await database.empty()
-  const [server, sender, followers] = await Promise.all([
-    startServer('ours', database, options.profile),
-    start('feed/sender.ts'),
-    start('feed/followers.ts'),
-  ])
+export async function measureFollowersMemory(run: Run): Promise<Outcome> {
+  const { database, options } = run
+  const { server, sender, followers, stop } = await startAll(run)
   const { port } = server
   const { key } = database
   const order: Order = { port, key, connections: CONNECTIONS, size: 1, seconds: options.seconds * options.rounds }
@@ -30,8 +25,7 @@ export async function measureFollowersMemory({ database, options }: Run): Promis
     return sender.ask<Sent>(order)
   })
   await followers.ask<Arrivals>({ kind: 'close', records: 0 } satisfies Task)
-  await Promise.all([sender, followers].map((child) => child.stop()))
-  await server.child.stop()
+  await stop()
 
   const rss_mib = Math.ceil(peak / 2 ** 20)
   console.error(`feed memory: ${Math.round(sent.rate)} records/s, at most ${rss_mib} MiB`)

@@ -1,10 +1,9 @@
-import { start } from '../processes.ts'
 import type { Measurement, Order } from '../requests/measure.ts'
-import { startServer } from '../servers/start.ts'
 import { median, medianRatio, type Outcome, type Run, rounded } from '../table.ts'
 import type { Arrivals, Task } from './followers.ts'
 import { countIdleQueries, waiting } from './idle.ts'
 import type { Sent } from './sender.ts'
+import { startAll } from './start-all.ts'
 
 const CONNECTIONS = 64
 
@@ -17,12 +16,7 @@ export async function compareWithWaiting(run: Run): Promise<Outcome> {
   const counts: Record<Way, number> = { 'no follower': 0, 'one waits': 1, 'all wait': Math.round(options.followers) }
   const measured: Record<Way, Measurement[]> = { 'no follower': [], 'one waits': [], 'all wait': [] }
   const faults: string[] = []
-  await database.empty()
-  const [server, sender, followers] = await Promise.all([
-    startServer('ours', database, options.profile),
-    start('feed/sender.ts'),
-    start('feed/followers.ts'),
-  ])
+  const { server, sender, followers, stop } = await startAll(run)
   const { port } = server
   const { key } = database
   const order: Order = { port, key, connections: CONNECTIONS, size: 1, seconds: options.seconds }
@@ -39,8 +33,7 @@ export async function compareWithWaiting(run: Run): Promise<Outcome> {
       if (round > 0) measured[way].push(sent)
     }
   }
-  await Promise.all([sender, followers].map((child) => child.stop()))
-  await server.child.stop()
+  await stop()
   const queries = await countIdleQueries(
     run,
     WAYS.map((way) => counts[way]),
