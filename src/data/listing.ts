@@ -108,7 +108,7 @@ export function inFeedOrder(of: string, order: Listing['order']): RawBuilder<unk
  * This is sound because the snapshot is older than the rows of pg_stat_activity: if a backend is in a transaction of the snapshot
  * now, it was in this transaction, and in the same database, the whole time.
  */
-export const OLDEST_RUNNING = sql<string>`(SELECT coalesce(
+const OLDEST_RUNNING = sql<string>`(SELECT coalesce(
   (SELECT min(running) FROM pg_snapshot_xip(pg_current_snapshot()) AS running WHERE NOT EXISTS (
     SELECT FROM pg_stat_activity WHERE backend_xid = running::xid AND datname <> current_database()
   )),
@@ -122,12 +122,13 @@ export const OLDEST_RUNNING = sql<string>`(SELECT coalesce(
  */
 const settled = sql<boolean>`(epoch, xid) < ((SELECT coalesce(max(epoch), 0) FROM sluice.epochs), ${OLDEST_RUNNING})`
 
-/** The current end of `settled`, to use for several pages. @param signal cancels the statement. @throws the reason of `signal` */
+/** The current end of `settled`, as a query. */
+export const HORIZON = sql`SELECT coalesce(max(epoch), 0) AS epoch, ${OLDEST_RUNNING} AS xid FROM sluice.epochs`
+
+/** The same, to use for several pages. @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectHorizon(db: Database, signal?: AbortSignal): Promise<Horizon> {
   let horizon: Horizon | undefined
-  const query = sql<Horizon>`
-    SELECT coalesce(max(epoch), 0) AS epoch, ${OLDEST_RUNNING}::text AS xid FROM sluice.epochs
-  `
+  const query = sql<Horizon>`SELECT epoch, xid::text AS xid FROM (${HORIZON}) AS horizon`
   await readRows(db, query, signal, (row) => {
     horizon = row
   })

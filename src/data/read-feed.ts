@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database } from '../postgres/tables.ts'
-import { isAfter, isAt, matches, OLDEST_RUNNING, type RecordFilter } from './listing.ts'
+import { HORIZON, isAfter, isAt, matches, type RecordFilter } from './listing.ts'
 import { boundedPage, type PageRow, type StoredRecord } from './select-records.ts'
 
 /** Before the first record. */
@@ -44,8 +44,6 @@ interface FeedRow extends PageRow, HeadRow {
   examined_n: string
 }
 
-/** Before all records of the oldest running transaction, everything is final. */
-const HORIZON = sql`(SELECT coalesce(max(epoch), 0) AS epoch, ${OLDEST_RUNNING} AS xid FROM sluice.epochs) AS horizon`
 const SETTLED = sql<boolean>`(records.epoch, records.xid) < (horizon.epoch, horizon.xid)`
 const HEAD = sql`LATERAL (
   SELECT epoch, xid, n FROM sluice.records WHERE ${SETTLED} ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1
@@ -55,7 +53,7 @@ const HEAD_COLUMNS = sql`head.epoch AS head_epoch, head.xid::text AS head_xid, h
 /** The position of the last record before every transaction that could still add one; START if there is none. */
 export async function selectHead(db: Database, signal: AbortSignal): Promise<Position> {
   let head = START
-  const query = sql<HeadRow>`SELECT ${HEAD_COLUMNS} FROM ${HORIZON} LEFT JOIN ${HEAD} ON true`
+  const query = sql<HeadRow>`SELECT ${HEAD_COLUMNS} FROM (${HORIZON}) AS horizon LEFT JOIN ${HEAD} ON true`
   await readRows(db, query, signal, (row) => {
     head = headOf(row)
   })
@@ -98,7 +96,7 @@ export async function readFeed(
   const query = sql<FeedRow>`
     SELECT page.*, ${HEAD_COLUMNS},
            examined.epoch AS examined_epoch, examined.xid::text AS examined_xid, examined.n::text AS examined_n
-    FROM ${HORIZON}
+    FROM (${HORIZON}) AS horizon
     LEFT JOIN ${HEAD} ON true
     LEFT JOIN LATERAL (
       SELECT epoch, xid, n FROM sluice.records WHERE ${isAfter(after)} AND ${SETTLED}
