@@ -10,8 +10,8 @@ import type { FeedPage, PageLimits } from './recent-records.ts'
 export const START_OFFSET = encodeOffset(START)
 
 /**
- * Reads a page of the feed from the database. The page may be empty although matching records follow: a statement examines only so
- * many records.
+ * Reads a page of the feed from the database. The page may be empty although matching records follow: a statement examines a limited
+ * number of records.
  * @param after an offset that is known to be well-formed
  * @param reserve called with the bytes that the records take, before they are kept
  * @throws Problem offset_ahead, overloaded; the reason of the reader's signal; what `reserve` throws

@@ -11,7 +11,7 @@ import { WaitingReaders } from './waiting-readers.ts'
  * It has three states:
  *
  * - stopped: no live reader exists, and for LINGER_MS there was none. Nothing is in memory.
- * - watching: all records between two offsets are in memory. It reads when it is told of a commit, and every POLL_MS.
+ * - watching: all records between two offsets are in memory. It reads after each commit that it hears of, and every POLL_MS.
  * - doubting: a read failed, or the connection is a new one, perhaps to another server. The memory stays as it is, and readers wait.
  *   The first check that succeeds decides: if the record at the head of the memory is still stored, it watches. If not, the database may
  *   have lost records. Then the memory is emptied, and every reader reads from the database, where its own offset is checked.

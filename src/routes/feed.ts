@@ -166,7 +166,7 @@ const routes: FastifyPluginAsync = async (app) => {
     const reserve = (bytes: number) => reading.reserve(bytes + compressorBytes(request))
     const follower = { watcher, reader, ...asked, after, reserve, holdMs }
     reply.header('stream-next-offset', after > head ? after : head)
-    return sendStream(request, reply, reading, toLines(catchUp(follower, head)), `${asked.type}; charset=utf-8`)
+    return sendStream(request, reply, toLines(catchUp(follower, head)), `${asked.type}; charset=utf-8`)
   }
 
   /** Events, or lines without end. */
@@ -194,9 +194,9 @@ const routes: FastifyPluginAsync = async (app) => {
     reading.signal.addEventListener('abort', () => reserve(0))
     reading.signal.throwIfAborted()
     const pages = follow({ watcher, reader, ...asked, after, reserve, holdMs })
-    if (asked.isLines) return sendStream(request, reply, reading, toLines(pages), `${asked.type}; charset=utf-8`)
+    if (asked.isLines) return sendStream(request, reply, toLines(pages), `${asked.type}; charset=utf-8`)
     reply.header('cache-control', 'no-cache, no-store')
-    return sendStream(request, reply, reading, toEvents(pages, streamCursors(request.query.cursor)), asked.type)
+    return sendStream(request, reply, toEvents(pages, streamCursors(request.query.cursor)), asked.type)
   }
 
   /** Counts a live reader until its response is complete. @throws Problem draining, overloaded; the reason of the signal */
@@ -229,16 +229,10 @@ function readRequest(request: Request): Asked {
   }
 }
 
-function sendStream(
-  request: Request,
-  reply: FastifyReply,
-  { signal }: Reading,
-  chunks: AsyncIterable<Buffer>,
-  type: string,
-): FastifyReply {
+function sendStream(request: Request, reply: FastifyReply, chunks: AsyncIterable<Buffer>, type: string): FastifyReply {
   reply.cutOffWithKey('read')
   // Tells nginx to pass each chunk on at once.
   reply.header('x-accel-buffering', 'no')
-  const logged = logBreak(chunks, request, 'a response of the feed broke off', signal)
+  const logged = logBreak(chunks, request, 'a response of the feed broke off')
   return reply.type(type).send(Readable.from(logged, { highWaterMark: 0 }))
 }

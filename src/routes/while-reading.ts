@@ -26,18 +26,16 @@ export const checkKeyAgain = (request: FastifyRequest): void =>
 /**
  * Logs why a response breaks off while it is sent. Nothing else logs that: the status is already sent, and Fastify's own request
  * log is off (app.ts).
- * @param gone aborts when the client disconnects, which is not worth a line. Absent: every reason is
  */
 export async function* logBreak<T>(
   chunks: AsyncIterable<T> | T[],
   { id, log }: FastifyRequest,
   what: string,
-  gone?: AbortSignal,
 ): AsyncGenerator<T> {
   try {
     yield* chunks
   } catch (err) {
-    if (gone?.aborted !== true) log.warn({ requestId: id, err }, what)
+    log.warn({ requestId: id, err }, what)
     throw err
   }
 }

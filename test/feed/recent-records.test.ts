@@ -12,7 +12,7 @@ const SIZE = sizeOf(makeRecord(1))
 const recordsFrom = (first: number, last: number) =>
   Array.from({ length: last - first + 1 }, (_, index) => makeRecord(first + index))
 
-/** With room for so many records, of which the ones from 1 to `last` were added. */
+/** Has room for this many records. Records 1 to `last` were added. */
 function fill(last: number, room = 1000): RecentRecords {
   const recent = new RecentRecords(room * SIZE)
   recent.reset(offsetOf(0))
