@@ -51,7 +51,7 @@ const GRACE_MS = 10_000
 const PAUSE_MS = 10
 /** The short forms run beside other tests. They have more time, and leave most of the processor to those tests. */
 const QUICK_GRACE_MS = 60_000
-const QUICK_PAUSE_MS = 120
+const QUICK_PAUSE_MS = 300
 
 /** Causes a fault under load, and compares the responses of the clients with what is stored afterwards. */
 export async function runFault(fault: Fault, { postgres, folder, quick }: RunOptions): Promise<Result> {
