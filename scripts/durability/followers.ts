@@ -19,7 +19,7 @@ export interface Followers {
   observers: readonly Observer[]
   /** The smallest number of times that one of them continued from its own offset in a new response. */
   reconnects(): number
-  /** Resolves when all of them have passed this offset and have reconnected, or after a minute. */
+  /** Resolves when all of them have passed this offset and have reconnected, or when none of them gets further for a minute. */
   caughtUp(offset: string): Promise<void>
   stop(): Promise<void>
 }
@@ -82,12 +82,12 @@ export function startFollowers({ port, key, source, quick }: FollowersOptions): 
       try {
         const response = await connect(follower.kind, follower.offset, signal)
         await refuseOthers(response, follower.wrong)
-        if (follower.offset !== START) follower.reconnects++
-        progress.emit('moved')
+        if (follower.offset !== START && follower.reconnects++ === 0) progress.emit('moved')
         for await (const { records, next } of follower.kind.read(response)) {
           follower.shown.push(...records.map(recogniseText))
+          const moved = next !== follower.offset
           follower.offset = next
-          progress.emit('moved')
+          if (moved) progress.emit('moved')
         }
         if (response.headers.has('stream-up-to-date')) pauseMs = PAUSE_MS
       } catch (error) {
@@ -122,10 +122,11 @@ export function startFollowers({ port, key, source, quick }: FollowersOptions): 
   }
 
   async function caughtUp(offset: string): Promise<void> {
-    const signal = AbortSignal.timeout(STALLED_MS)
     // Offsets sort as text.
-    while (followers.some((one) => one.offset < offset || one.reconnects === 0) && !signal.aborted)
-      await once(progress, 'moved', { signal }).catch(() => {})
+    while (followers.some((one) => one.offset < offset || one.reconnects === 0)) {
+      const moved = once(progress, 'moved', { signal: AbortSignal.timeout(STALLED_MS) })
+      if ((await moved.catch(() => undefined)) === undefined) return
+    }
   }
 
   async function stop(): Promise<void> {

@@ -11,7 +11,7 @@ interface ReaderOptions {
 
 /** Follows the records of a source in ascending pages. Each page starts at the cursor of the last record. */
 export interface Reader extends Observer {
-  /** Resolves with true when it has seen all records with these ids, or with false after a minute. */
+  /** Resolves with true when it has seen all records with these ids, or with false when it gets no further for a minute. */
   caughtUp(ids: Iterable<string>): Promise<boolean>
   stop(): Promise<void>
 }
@@ -56,7 +56,8 @@ export function startReader({ port, key, source }: ReaderOptions): Reader {
   async function caughtUp(ids: Iterable<string>): Promise<boolean> {
     const missing = new Set(ids)
     let seen = 0
-    for (const deadline = Date.now() + STALLED_MS; Date.now() < deadline; await sleep(PAUSE_MS)) {
+    for (let deadline = Date.now() + STALLED_MS; Date.now() < deadline; await sleep(PAUSE_MS)) {
+      if (shown.length > seen) deadline = Date.now() + STALLED_MS
       for (const { id } of shown.slice(seen)) missing.delete(id)
       seen = shown.length
       if (missing.size === 0) return true
