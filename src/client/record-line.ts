@@ -1,0 +1,43 @@
+import { styleText } from 'node:util'
+import { pick } from '../lib/json/pick.ts'
+import { printable } from '../lib/printable.ts'
+
+/** The payload gets at least this many characters, and the rest of the line if that is longer. */
+const MIN_PAYLOAD = 40
+/** More than this is not looked at: it would not fit on any terminal. In characters. */
+const MAX_PAYLOAD = 4_096
+
+/**
+ * A record as one line for a terminal: time, source, type, id, subject and the beginning of its payload. The terminal decides about
+ * colours, and so does NO_COLOR.
+ * @param record in JSON
+ * @param columns of the terminal
+ */
+export function describeRecord(record: string, columns: number): string {
+  const values: (string | null)[] = []
+  pick(record, WANTED, values)
+  const [time, source, type, id, subject] = values.slice(0, 5).map((text) => printable(text ? JSON.parse(text) : ''))
+  const payload = values[5] ?? values[6] ?? ''
+  const attributes = [time, source, type, id, subject].filter((text) => text !== '').join('  ')
+  const room = Math.max(columns - attributes.length - 2, MIN_PAYLOAD)
+  const words = [
+    styleText('dim', time as string),
+    styleText('cyan', source as string),
+    styleText('green', type as string),
+    id,
+    subject,
+    truncate(printable(compact(payload.slice(0, MAX_PAYLOAD))), room),
+  ]
+  return words.filter((text) => text !== '').join('  ')
+}
+
+const WANTED = new Map(
+  ['time', 'source', 'type', 'id', 'subject', 'data', 'data_base64'].map((name, index) => [name, index]),
+)
+
+/** JSON without the white space between its values. The text may have been truncated. */
+const compact = (json: string) => json.replaceAll(/("(?:[^"\\]|\\.)*"?)|\s+/gs, '$1')
+
+const truncate = (text: string, length: number) =>
+  // Half a surrogate pair is not a character.
+  text.length <= length ? text : `${text.slice(0, length - 1).replace(/[\ud800-\udbff]$/, '')}…`
