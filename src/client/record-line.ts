@@ -14,25 +14,29 @@ const MAX_PAYLOAD = 4_096
  * @param columns of the terminal
  */
 export function describeRecord(record: string, columns: number): string {
-  const values: (string | null)[] = []
+  const values = new Array<string | null>(WANTED.size).fill(null)
   pick(record, WANTED, values)
-  const [time, source, type, id, subject] = values.slice(0, 5).map((text) => printable(text ? JSON.parse(text) : ''))
-  const payload = values[5] ?? values[6] ?? ''
-  const attributes = [time, source, type, id, subject].filter((text) => text !== '').join('  ')
-  const room = Math.max(columns - attributes.length - 2, MIN_PAYLOAD)
-  const words = [
+  const [data, bytes, ...attributes] = values
+  const [time, source, type, id, subject] = attributes.map((text) => (text === null ? '' : printable(JSON.parse(text))))
+  const payload = data ?? bytes ?? ''
+  const used = join([time, source, type, id, subject]).length + SEPARATOR.length
+  const room = Math.max(columns - used, MIN_PAYLOAD)
+  return join([
     styleText('dim', time as string),
     styleText('cyan', source as string),
     styleText('green', type as string),
     id,
     subject,
-    truncate(printable(compact(payload.slice(0, MAX_PAYLOAD))), room),
-  ]
-  return words.filter((text) => text !== '').join('  ')
+    truncate(printable(compact(payload.slice(0, MAX_PAYLOAD))) + (payload.length > MAX_PAYLOAD ? '…' : ''), room),
+  ])
 }
 
+const SEPARATOR = '  '
+
+const join = (words: (string | undefined)[]) => words.filter((word) => word !== '').join(SEPARATOR)
+
 const WANTED = new Map(
-  ['time', 'source', 'type', 'id', 'subject', 'data', 'data_base64'].map((name, index) => [name, index]),
+  ['data', 'data_base64', 'time', 'source', 'type', 'id', 'subject'].map((name, index) => [name, index]),
 )
 
 /** JSON without the white space between its values. The text may have been truncated. */
