@@ -4,17 +4,16 @@ import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { openPostgres } from '../../scripts/durability/postgres.ts'
 import { freePort, startServer, stopServers } from '../../scripts/durability/server.ts'
-import { type Command, interruptTwice } from '../helpers/command.ts'
+import { interruptTwice } from '../helpers/command.ts'
 import { order, start } from '../helpers/load.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
 import { sendProblem, startStub } from '../helpers/proxy.ts'
-import { afterOf, endOf, idsOf, printed, sendPage, tail } from '../helpers/tail.ts'
-import { until, untilStable } from '../helpers/until.ts'
+import { afterOf, endlessPages, endOf, idsOf, PAGE_RECORDS, printed, sendPage, stall, tail } from '../helpers/tail.ts'
+import { until } from '../helpers/until.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
@@ -158,9 +157,10 @@ t.test('if stdout cannot be written, it says why', { skip: process.platform !== 
 })
 
 t.test('after Ctrl-C, the last record is complete', async (t) => {
-  const { url, pages } = await startEndless(t)
+  const pages = endlessPages()
+  const url = await startStub(t, pages.handle)
   const command = tail(t, { url, key: 'k' }, ['--from', 'start'])
-  await stall(command, pages)
+  await stall(command, pages.count)
   command.child.kill('SIGINT')
   command.child.stdout?.resume()
   t.match(await endOf(command), { code: 0, stderr: '', stdout: /\}\n$/ })
@@ -177,10 +177,11 @@ t.test('after Ctrl-C, the last record is complete', async (t) => {
 t.test(
   'if its reader is slow, it requests no more pages, keeps one in memory, and prints each record once',
   async (t) => {
-    const { url, pages } = await startEndless(t)
+    const pages = endlessPages()
+    const url = await startStub(t, pages.handle)
     const command = tail(t, { url, key: 'k' }, ['--from', 'start', '--limit', String(20 * PAGE_RECORDS)])
     for (let n = 1; n <= 5; n++) {
-      const requested = await stall(command, pages)
+      const requested = await stall(command, pages.count)
       t.ok(requested - idsOf(command).length / PAGE_RECORDS <= 2, `${requested} pages are requested`)
       command.child.stdout?.resume()
       await printed(command, requested * PAGE_RECORDS + 1)
@@ -196,29 +197,6 @@ t.test(
 // — helpers —
 
 const NOW = { 'retry-after': '0' }
-/** Of 1 MB: more than a pipe holds. */
-const PAGE_RECORDS = 10
-const PAYLOAD = JSON.stringify('x'.repeat(100_000))
-
-/** A stub with records without end. */
-async function startEndless(t: Test): Promise<{ url: string; pages: () => number }> {
-  let pages = 0
-  const url = await startStub(t, (request, response) => {
-    pages++
-    const after = afterOf(request)
-    const numbers = Array.from({ length: PAGE_RECORDS }, (_, at) => after + at + 1)
-    sendPage(response, numbers, after + PAGE_RECORDS, false, PAYLOAD)
-  })
-  return { url, pages: () => pages }
-}
-
-/** Stops to read stdout, and waits until no more pages are requested. @returns their number */
-async function stall({ child }: Command, pages: () => number): Promise<number> {
-  if (pages() === 0) await once(child.stdout as Readable, 'data')
-  child.stdout?.pause()
-  return untilStable(pages, () => sleep(5), 100)
-}
-
 async function store({ url, key }: { url: string; key: string }, id: number): Promise<boolean> {
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
   const response = await fetch(`${url}/v1/records`, { method: 'POST', headers, body: order(id) }).catch(() => undefined)
