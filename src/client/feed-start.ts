@@ -2,7 +2,7 @@ import { parseTime } from '../lib/rfc3339.ts'
 import { timeHint } from '../lib/time-hint.ts'
 import { type FeedFilter, readHead, toQuery } from './feed.ts'
 import { request } from './request.ts'
-import type { Server } from './server.ts'
+import { type Server, TryAgain } from './server.ts'
 
 /** The start of the feed. */
 const START = '-1'
@@ -26,25 +26,34 @@ export function readStart(text: string): Start {
 }
 
 /**
- * The offset before all records that were received at this time or later. In the feed, a record may be after one that was received some
- * milliseconds later. So this is before the first record, in the order of the feed, that was received then or later.
+ * How much a record that is earlier in the feed may have been received later than another one. The feed has the order in which transactions
+ * got their ids, and the time of receipt is their start. More than this would be a clock that was set back.
  */
+const MARGIN_MS = 3_600_000
+
+/** The offset before all records that were received at this time or later, and close to the first one in the feed. */
 async function offsetBefore(utc: string, server: Server, filter: FeedFilter, stop: AbortSignal): Promise<string> {
   // Before the search: a record that is added during it is after this offset.
   const head = await readHead(server, stop)
+  // Without an index for this, the server examines the feed from its end, and then one hour of it, not everything from the start.
+  const until = new Date(Date.parse(utc) - MARGIN_MS).toISOString()
+  const earlier = await findCursor({ order: 'desc', receivedUntil: until }).catch(skipIfSlow)
   const [type, ...others] = filter.type ?? []
   const query = toQuery({ ...filter, type: type === undefined || others.length > 0 ? [] : [type] })
-  query.set('receivedFrom', utc)
-  query.set('order', 'asc')
-  const first = await findCursor(query)
+  const first = await findCursor({ order: 'asc', receivedFrom: utc, ...(earlier && { cursor: earlier }) }, query)
   if (first === undefined) return head
-  // Up to the first one the feed is settled: no record will be added between the previous one and it.
-  return (await findCursor(new URLSearchParams({ cursor: first, order: 'desc' }))) ?? START
+  // In ascending order, the list ends where the feed does. So no record will be added between the previous one and this one.
+  return (await findCursor({ order: 'desc', cursor: first })) ?? START
 
-  async function findCursor(query: URLSearchParams): Promise<string | undefined> {
-    query.set('limit', '1')
-    query.set('fields', 'cursor')
+  /** The cursor of the first record of a list. */
+  async function findCursor(list: Record<string, string>, query = new URLSearchParams()): Promise<string | undefined> {
+    for (const [name, value] of Object.entries({ ...list, limit: '1', fields: 'cursor' })) query.set(name, value)
     const { text } = await request(server, `/v1/records?${query}`, { headers: { accept: 'application/json' } }, stop)
     return JSON.parse(text).records[0]?.cursor
   }
+}
+
+/** If the end of the feed is too far away for the time limit of a query, the start may be near. */
+function skipIfSlow(error: unknown): undefined {
+  if (!(error instanceof TryAgain && error.problem?.code === 'query_timeout')) throw error
 }

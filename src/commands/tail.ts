@@ -19,7 +19,7 @@ interface Options extends FeedFilter {
   limit?: number
 }
 
-const PARAMETERS = ['source', 'sourcePrefix', 'type', 'subject', 'offset', 'receivedFrom']
+const PARAMETERS = ['source', 'sourcePrefix', 'type', 'subject', 'offset', 'receivedFrom', 'receivedUntil']
 
 const HELP = `
 The API key is SLUICE_KEY, or else the key that npm start created. It needs the scope read.
@@ -32,8 +32,9 @@ after the last record that was written: none is missing, and none is printed twi
   start   the first record
   now     only records that are added later; the default without --consumer
   OFFSET  after this offset, such as the cursor of a record
-  TIME    RFC 3339, such as 2026-01-31T12:00:00Z. All records received at this time or later are printed. A few that were
-          received shortly before it may be among the first ones, because the order of the feed is that of commits
+  TIME    RFC 3339, such as 2026-01-31T12:00:00Z. All records received at this time or later are printed, unless the clock
+          of the database was set back by more than an hour. A few that were received shortly before may be among the first
+          ones, because the order of the feed is that of commits
 
 --consumer stores the offset under this name on the server, after each batch that was written, and continues there the next
 time. If there is no such consumer, it is created; --from, by default start, says where. If the command is killed between a
@@ -88,7 +89,7 @@ async function runTail(options: Options): Promise<void> {
   } catch (error) {
     if (error instanceof ReaderGone || (stop.aborted && isAbort(error))) return
     if (error instanceof Refused && error.problem.code === 'offset_ahead') error.message += ` The cursor is ${at}.`
-    nameOption(PARAMETERS, { offset: '--from', receivedFrom: '--from' })(error)
+    nameOption(PARAMETERS, { offset: '--from', receivedFrom: '--from', receivedUntil: '--from' })(error)
   }
 }
 

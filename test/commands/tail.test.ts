@@ -121,6 +121,28 @@ t.test('from a time, no record that was received at it or later is missing', asy
   t.same(idsOf(later), ['6'], 'if there is none yet, it begins at the end of the feed')
 })
 
+t.test('from a time, it does not matter that an earlier record was received half an hour later', async (t) => {
+  const server = await start(t)
+  const owner = connect(server.database.ownerUrl)
+  t.teardown(() => owner.destroy())
+  for (const [at, time] of ['11:00', '13:01', '12:31', '13:02'].entries()) {
+    await server.post(order(at + 1))
+    await sql`UPDATE sluice.records SET received_at = ${`2026-01-31T${time}:00Z`}::timestamptz WHERE id = ${String(at + 1)}`.execute(
+      owner,
+    )
+  }
+  const slow = await startStub(t, async (request, response, body) => {
+    if (request.url?.includes('receivedUntil'))
+      return sendProblem(response, 503, { code: 'query_timeout', detail: 'Slow.', retryable: true })
+    return (await forward(server.url, request, body))(response)
+  })
+  for (const url of [server.url, slow]) {
+    const command = tail(t, { ...server, url }, ['--from', '2026-01-31T13:00:00Z', '--limit', '3'])
+    t.match(await endOf(command), { code: 0, stderr: '' })
+    t.same(idsOf(command), ['2', '3', '4'], url === slow ? 'also if one of the searches takes too long' : '')
+  }
+})
+
 t.test('from a time, a record that is added while the place is looked for is not missing', async (t) => {
   const server = await start(t)
   await server.post(order(1))
@@ -129,12 +151,11 @@ t.test('from a time, a record that is added while the place is looked for is not
   let searches = 0
   const url = await startStub(t, async (request, response, body) => {
     const respond = await forward(server.url, request, body)
-    if (request.url?.startsWith('/v1/records') && searches++ === 0) await server.post(order(2))
+    if (request.url?.includes('receivedFrom') && searches++ === 0) await server.post(order(2))
     respond(response)
   })
   const command = tail(t, { url, key: server.key }, ['--from', searchTime, '--limit', '1'])
   await until('the search', () => searches > 0)
-  await waiting(server, 0)
   // So that the command ends if the other one is missing.
   await server.post(order(3))
   t.equal(await command.exit, 0)
