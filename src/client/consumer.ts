@@ -1,6 +1,6 @@
 import { quoted } from '../lib/quoted.ts'
 import { request } from './request.ts'
-import { notSluiceError, Refused, type Server, TryAgain } from './server.ts'
+import { notSluiceError, Refused, type Server } from './server.ts'
 
 /** A named offset on the server, as this process knows it. */
 export interface Consumer {
@@ -21,7 +21,7 @@ export async function findConsumer(server: Server, name: string): Promise<Consum
   }
 }
 
-/** Creates a consumer at an offset. If there is one in the meantime, returns that: an earlier try may have created it, whose response was lost. */
+/** Creates a consumer at an offset. If there is one in the meantime, returns that: an earlier try whose response was lost may have created it. */
 export async function createConsumer(server: Server, name: string, offset: string): Promise<Consumer> {
   try {
     return await put(server, name, offset, { 'if-none-match': '*' })
@@ -50,24 +50,20 @@ export async function commitOffset(
   return attempt(async () => {
     if (isUnknown) {
       const stored = await findConsumer(server, name)
-      if (stored === undefined) throw deleted(name)
       // The offset is stored, but the response was lost.
-      if (stored.offset === offset) return stored
-      if (stored.etag !== etag) throw moved(name)
+      if (stored?.offset === offset) return stored
     }
+    isUnknown = true
     return put(server, name, offset, { 'if-match': etag }).catch((error) => {
-      isUnknown = error instanceof TryAgain
-      throw isPreconditionFailed(error) ? moved(name) : error
+      throw isPreconditionFailed(error) ? notOurs(name) : error
     })
   })
 }
 
-const moved = (name: string) =>
+const notOurs = (name: string) =>
   new Error(
-    `Another process uses the consumer ${quoted(name)}: its offset is no longer the one that this process stored. Let only one process use it, or give each its own`,
+    `Another process has moved or deleted the consumer ${quoted(name)}. Let only one process use it, or give each its own`,
   )
-
-const deleted = (name: string) => new Error(`The consumer ${quoted(name)} was deleted while it was in use`)
 
 const isPreconditionFailed = (error: unknown) =>
   error instanceof Refused && error.problem.code === 'precondition_failed'

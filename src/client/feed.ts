@@ -59,7 +59,7 @@ export async function* followFeed({ server, filter, attempt, stop, ...bounds }: 
 export const readHead = async (server: Server, stop: AbortSignal): Promise<string> =>
   (await readPage(server, new URLSearchParams({ offset: 'now' }), stop)).next
 
-export function toQuery({ type = [], ...filter }: FeedFilter): URLSearchParams {
+function toQuery({ type = [], ...filter }: FeedFilter): URLSearchParams {
   const query = new URLSearchParams(Object.entries(filter).filter(([, value]) => value !== undefined))
   for (const one of type) query.append('type', one)
   return query

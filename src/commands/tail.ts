@@ -76,7 +76,7 @@ async function runTail(options: Options): Promise<void> {
   // Each write has a callback, which gets the error.
   process.stdout.on('error', () => {})
   const { briefly, patiently } = attempts(stop)
-  const begin = () => briefly(() => start(server, filter, stop))
+  const begin = () => briefly(() => start(server, stop))
   let at: string | undefined
   try {
     let consumer = name === undefined ? undefined : await openConsumer(server, name, from, begin, briefly)
@@ -84,7 +84,6 @@ async function runTail(options: Options): Promise<void> {
     for await (const page of followFeed({ server, filter, after: at, limit, attempt: patiently, stop })) {
       at = await writePage(page, stop)
       if (consumer !== undefined) consumer = await commit(server, consumer, at, patiently)
-      if (stop.aborted) return
     }
   } catch (error) {
     if (error instanceof ReaderGone || (stop.aborted && isAbort(error))) return
@@ -139,7 +138,7 @@ async function openConsumer(
   }
   if (from !== undefined)
     throw new Error(
-      `The consumer ${quoted(name)} exists, so --from is not possible. Omit it to continue where the consumer stopped, or choose another name, or delete the consumer with DELETE /v1/consumers/${name}`,
+      `The consumer ${quoted(name)} exists, so --from is not possible. Omit it to continue where the consumer stopped, choose another name, or delete the consumer: DELETE /v1/consumers/${name}`,
     )
   const { overtakenAt } = existing
   if (overtakenAt !== null)

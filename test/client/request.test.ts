@@ -22,6 +22,32 @@ t.test('a request without a response ends after a while, and can be repeated', a
   t.match(error.cause, { message: 'No response for 90 seconds' })
 })
 
+t.test('a response that has begun may take longer', async (t) => {
+  const end = Promise.withResolvers<void>()
+  const url = await startStub(t, async (_request, response) => {
+    response.writeHead(200).write('begin')
+    await end.promise
+    response.end(', end')
+  })
+  const begun = Promise.withResolvers<void>()
+  const { fetch } = globalThis
+  t.teardown(() => {
+    globalThis.fetch = fetch
+  })
+  globalThis.fetch = async (...args) => {
+    const response = await fetch(...args)
+    begun.resolve()
+    return response
+  }
+  const clock = stopClock(t)
+  const done = request({ url, token: 'k' }, '/', {})
+  done.catch(() => {})
+  await begun.promise
+  await clock.tick(90_000)
+  end.resolve()
+  t.match(await done, { status: 200, text: 'begin, end' })
+})
+
 t.test('a stop ends a request, and no listener is left after one', async (t) => {
   const arrived = Promise.withResolvers<void>()
   const url = await startStub(t, (request, response) => {
