@@ -172,6 +172,17 @@ t.test('after Ctrl-C, the last record is complete', async (t) => {
   t.ok(ids.length % PAGE_RECORDS !== 0, 'it did not write the rest of the page')
 })
 
+t.test('a second Ctrl-C ends it at once, although nobody reads stdout', async (t) => {
+  const pages = endlessPages()
+  const url = await startStub(t, pages.handle)
+  const command = tail(t, { url, key: 'k' }, ['--from', 'start'])
+  await stall(command, pages.count)
+  // One that follows at once is the same Ctrl-C.
+  await until('the end', () => command.child.exitCode !== null || (command.child.kill('SIGINT') && false))
+  command.child.stdout?.resume()
+  t.match(await endOf(command), { code: 1, stderr: '' })
+})
+
 // — resources —
 
 t.test(
