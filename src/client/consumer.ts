@@ -1,5 +1,6 @@
 import { quoted } from '../lib/quoted.ts'
 import { request } from './request.ts'
+import type { Attempt } from './retry.ts'
 import { notSluiceError, Refused, type Server } from './server.ts'
 
 /** A named offset on the server, as this process knows it. */
@@ -34,7 +35,6 @@ export async function createConsumer(server: Server, name: string, offset: strin
 
 /**
  * Moves a consumer, unless another process has moved it.
- * @param attempt repeats a request as long as it should be
  * @returns the new state
  * @throws Error with a sentence if another process has moved or deleted it; what `attempt` throws
  */
@@ -42,7 +42,7 @@ export async function commitOffset(
   server: Server,
   consumer: Consumer,
   offset: string,
-  attempt: <T>(work: () => Promise<T>) => Promise<T>,
+  attempt: Attempt,
 ): Promise<Consumer> {
   const { name, etag } = consumer
   if (offset === consumer.offset) return consumer

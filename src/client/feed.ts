@@ -1,6 +1,7 @@
 import { pick, type Wanted } from '../lib/json/pick.ts'
 import type { FeedQuery } from '../schemas/feed.ts'
 import { request } from './request.ts'
+import type { Attempt } from './retry.ts'
 import { notSluiceError, type Server, TryAgain } from './server.ts'
 
 /** The parameters of GET /v1/feed that select records. */
@@ -26,8 +27,7 @@ export interface Following {
   after: string
   /** Maximum number of records; Infinity: all, without end. */
   limit: number
-  /** Repeats a request as long as it should be. */
-  attempt: <T>(work: () => Promise<T>) => Promise<T>
+  attempt: Attempt
   /** Ends a request. */
   stop: AbortSignal
 }

@@ -10,6 +10,9 @@ const MAX_WAIT_MS = 10_000
 /** If the server asks for a longer wait, give up: that is neither a restart nor a full queue. */
 const MAX_RETRY_AFTER_MS = 120_000
 
+/** Repeats a request as long as it should be. */
+export type Attempt = <T>(work: () => Promise<T>) => Promise<T>
+
 export interface RetryOptions {
   /** Infinity: until it succeeds. */
   tries?: number

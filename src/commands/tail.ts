@@ -4,7 +4,7 @@ import { type FeedFilter, type FeedPage, followFeed } from '../client/feed.ts'
 import { readStart } from '../client/feed-start.ts'
 import { findKey } from '../client/key.ts'
 import { describeRecord } from '../client/record-line.ts'
-import { retry } from '../client/retry.ts'
+import { type Attempt, retry } from '../client/retry.ts'
 import { checkReachable, Refused, type Server, urlOption } from '../client/server.ts'
 import { ReaderGone, writeOut } from '../client/write-out.ts'
 import { printable } from '../lib/printable.ts'
@@ -61,9 +61,6 @@ export function defineTail(command: Command): void {
     .addHelpText('after', HELP)
     .action(runTail)
 }
-
-/** Repeats a request as long as it should be. */
-type Attempt = <T>(work: () => Promise<T>) => Promise<T>
 
 /** Follows the feed until it is stopped. @throws Error with a sentence if it cannot continue */
 async function runTail(options: Options): Promise<void> {

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { sql } from 'kysely'
@@ -209,6 +210,18 @@ t.test('a key that is revoked ends it', async (t) => {
     headers: { authorization: `Bearer ${server.key}` },
   })
   t.match(await endOf(command), { code: 1, stdout: '', stderr: /^sluice: .*\.\n$/ })
+})
+
+t.test('the commands in the manual and in the help are right', async (t) => {
+  const manual = await readFile(new URL('../../src/client/README.md', import.meta.url), 'utf8')
+  const { stdout } = await endOf(tail(t, server, ['--help']))
+  const commands = [...`${manual}${stdout}`.matchAll(/^ *sluice tail( --[^|\n]*)?(?:$| \|)/gm)]
+  t.equal(commands.length, 6)
+  const nowhere = { url: 'http://127.0.0.1:1', key: 'k' }
+  await inParallel(commands, async ([line, args = '']) => {
+    const { stderr } = await endOf(tail(t, nowhere, args.split(' ').filter(Boolean)))
+    t.match(stderr, /^sluice: No server responds/, line)
+  })
 })
 
 // — terminals —
