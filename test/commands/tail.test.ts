@@ -126,21 +126,30 @@ t.test('from a time, it does not matter that an earlier record was received half
   const server = await start(t)
   const owner = connect(server.database.ownerUrl)
   t.teardown(() => owner.destroy())
-  for (const [at, time] of ['11:00', '13:01', '12:31', '13:02'].entries()) {
+  for (const [at, time] of ['10:00', '11:00', '13:01', '12:31', '13:02'].entries()) {
     await server.post(order(at + 1))
-    await sql`UPDATE sluice.records SET received_at = ${`2026-01-31T${time}:00Z`}::timestamptz WHERE id = ${String(at + 1)}`.execute(
+    const received = `2026-01-31T${time}:00Z`
+    await sql`UPDATE sluice.records SET received_at = ${received}::timestamptz WHERE id = ${String(at + 1)}`.execute(
       owner,
     )
   }
-  const slow = await startStub(t, async (request, response, body) => {
-    if (request.url?.includes('receivedUntil'))
-      return sendProblem(response, 503, { code: 'query_timeout', detail: 'Slow.', retryable: true })
-    return (await forward(server.url, request, body))(response)
-  })
-  for (const url of [server.url, slow]) {
+  const { json } = await server.get('/v1/feed')
+  for (const isSlow of [false, true]) {
+    let search = ''
+    const url = await startStub(t, async (request, response, body) => {
+      if (isSlow && request.url?.includes('receivedUntil'))
+        return sendProblem(response, 503, { code: 'query_timeout', detail: 'Slow.', retryable: true })
+      if (request.url?.includes('receivedFrom')) search = request.url
+      return (await forward(server.url, request, body))(response)
+    })
     const command = tail(t, { ...server, url }, ['--from', '2026-01-31T13:00:00Z', '--limit', '3'])
     t.match(await endOf(command), { code: 0, stderr: '' })
-    t.same(idsOf(command), ['2', '3', '4'], url === slow ? 'also if one of the searches takes too long' : '')
+    t.same(idsOf(command), ['3', '4', '5'])
+    t.equal(
+      new URL(search, url).searchParams.get('cursor'),
+      isSlow ? null : json[1].cursor,
+      'the search begins an hour earlier, or at the start if that place cannot be found in time',
+    )
   }
 })
 
