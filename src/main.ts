@@ -100,8 +100,10 @@ program.command('load').description('send records from files or stdin to a serve
 
 program.command('export').description('write records from a server to a file or stdout')
 
+program.command('tail').description('follow the feed of a server: print records as they are committed')
+
 // Otherwise, a command whose output is lost would succeed: `console` ignores these errors. A reader that wants no more, such as
-// `head`, is no error. `export` has its own listener.
+// `head`, is no error. `export` and `tail` have their own listeners.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE' || process.stdout.listenerCount('error') > 1) return
   console.error(`sluice: cannot write to stdout: ${error.message}.`)
@@ -117,6 +119,7 @@ program.hook('preSubcommand', async (_program, command) => {
   // These have many options, defined beside their code.
   if (command.name() === 'load') (await import('./commands/load.ts')).defineLoad(command)
   if (command.name() === 'export') (await import('./commands/export.ts')).defineExport(command)
+  if (command.name() === 'tail') (await import('./commands/tail.ts')).defineTail(command)
 })
 
 program.parseAsync().catch((error) => {

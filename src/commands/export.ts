@@ -5,10 +5,11 @@ import { findKey } from '../client/key.ts'
 import { type Output, openOutput } from '../client/output.ts'
 import { type Progress, showProgress } from '../client/progress.ts'
 import { retry } from '../client/retry.ts'
-import { checkReachable, notSluiceError, Refused, type Server, send, urlOption } from '../client/server.ts'
+import { checkReachable, notSluiceError, type Server, send, urlOption } from '../client/server.ts'
 import { forTerminal } from '../client/terminal.ts'
 import { explain } from '../lib/explain.ts'
 import type { ListQuery } from '../schemas/list.ts'
+import { nameOption, optionOf } from './name-option.ts'
 import { onSignals } from './signals.ts'
 
 const MEDIA_TYPES = { ndjson: 'application/x-ndjson', csv: 'text/csv' } as const
@@ -159,22 +160,11 @@ async function request(
   const response = await retry(() => send(server, `/v1/records?${query}`, { headers, signal: stop }), {
     stop,
     onWait: (text) => progress?.note(text),
-  }).catch(nameOption)
+  }).catch(nameOption([...NAMES, 'fields'], { fields: '--columns' }))
   if (response.body === null || !response.headers.get('content-type')?.startsWith(MEDIA_TYPES[format]))
     throw notSluiceError(server.url, `${response.status} ${response.headers.get('content-type')}`)
   return response.body as unknown as ReadableStream<Uint8Array>
 }
-
-/** Rejects with the same error. Its message names the option instead of the parameter. */
-function nameOption(error: unknown): never {
-  if (!(error instanceof Refused)) throw error
-  const name = [...NAMES, 'fields'].find((one) => error.message.startsWith(`${one} `))
-  if (name !== undefined) error.message = `${optionOf(name)}${error.message.slice(name.length)}`
-  throw error
-}
-
-const optionOf = (name: string) =>
-  name === 'fields' ? '--columns' : `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 function formatByName(path = '', columns?: string): ExportFormat {
   const { name } = readName(path.toLowerCase())

@@ -26,6 +26,22 @@ t.test('retry doubles its waits up to ten seconds, honours Retry-After, and give
   )
 })
 
+t.test('with tries without end it goes on, and says so', async (t) => {
+  const clock = stopClock(t)
+  const waits: string[] = []
+  let tried = 0
+  const done = retry(
+    async () => {
+      if (++tried < 50) throw new TryAgain('no')
+      return 'yes'
+    },
+    { tries: Number.POSITIVE_INFINITY, onWait: (text) => waits.push(text) },
+  )
+  while (tried < 50) await clock.tick(10_000)
+  t.equal(await done, 'yes')
+  t.same(new Set(waits), new Set(['no; trying again until it succeeds']))
+})
+
 t.test('an error that is not a TryAgain is thrown at once', async (t) => {
   let tries = 0
   await t.rejects(

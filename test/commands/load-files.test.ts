@@ -4,15 +4,16 @@ import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { before } from '../../src/lib/before.ts'
 import { folderOf, inParallel, load, start, stored, type Target, write } from '../helpers/load.ts'
 import { sendProblem, startStub } from '../helpers/proxy.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const FILES = join(root, 'test/fixtures/files')
 
-/** The commands of the manual, as a person would paste them. */
+/** The commands of the manual that load files, as a person would paste them. */
 async function readCommands(): Promise<string> {
-  const manual = await readFile(join(root, 'src/client/README.md'), 'utf8')
+  const manual = before(await readFile(join(root, 'src/client/README.md'), 'utf8'), '\n## ')
   return [...manual.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block]) => block).join('')
 }
 

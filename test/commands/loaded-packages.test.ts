@@ -45,6 +45,10 @@ t.test('commands of a shell load neither the server nor, unless they need it, a 
       ['export', ...unreachable],
       [server, database],
     ],
+    [
+      ['tail', ...unreachable],
+      [server, database],
+    ],
     [['keys', 'list'], [server]],
     [['migrate'], [server]],
   ] as const) {
