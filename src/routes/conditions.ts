@@ -3,7 +3,7 @@ import { quoted } from '../lib/quoted.ts'
 import { Problem } from '../problems.ts'
 
 /** Which existing states a request is for: any, or those with these ETags, without their quotes. */
-export type Tags = 'any' | string[]
+type Tags = 'any' | string[]
 
 /** An element of a list of ETags, which may be empty (RFC 9110, sections 5.6.1.2 and 8.8.3). */
 const ELEMENT = /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|$)/y
