@@ -4,8 +4,7 @@ import type { Registry } from 'prom-client'
 import { type ConsumerRow, selectConsumers } from '../data/consumers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
-import { settlesWithin } from '../lib/settles-within.ts'
-import { SingleFlight } from '../lib/single-flight.ts'
+import { latestOf } from './metrics/latest.ts'
 import { registerGauge } from './metrics/register.ts'
 
 /**
@@ -14,12 +13,11 @@ import { registerGauge } from './metrics/register.ts'
  */
 const CONNECTIONS = 2
 
-/** The least time between two readings of the consumers for the metrics. */
-const PAUSE_MS = 15_000
-/** How long a scrape waits for a reading. After that, it gets the values of the last one. */
-const MAX_WAIT_MS = 500
-/** Older values are not reported: an alert about a lag must not rest on a lag of the past. */
-const MAX_AGE_MS = 60_000
+/**
+ * A scrape gets values of this age at most. After a failure they stay a little longer, but not for ever: an alert about a lag must not
+ * rest on a lag of the past.
+ */
+const AGES = { pauseMs: 15_000, maxAgeMs: 60_000 }
 
 /** The consumers' turns at the database, and the metrics of their lags. Every instance reports the same values: aggregate them with max. */
 export default fp(
@@ -36,7 +34,7 @@ export default fp(
 )
 
 function registerMetrics(registry: Registry, select: () => Promise<ConsumerRow[]>): void {
-  const latest = latestOf(select)
+  const latest = latestOf(select, AGES)
   const perConsumer = (name: string, help: string, value: (consumer: ConsumerRow) => number | null) =>
     registerGauge(registry, {
       name,
@@ -64,23 +62,6 @@ function registerMetrics(registry: Registry, select: () => Promise<ConsumerRow[]
     'When retention last deleted records that the consumer had not read. No value: never.',
     ({ overtaken_at }) => (overtaken_at === null ? null : Date.parse(toRfc3339(overtaken_at)) / 1000),
   )
-}
-
-/** If a reading fails, there are no values: other metrics show that the database is unavailable. */
-function latestOf(select: () => Promise<ConsumerRow[]>): () => Promise<ConsumerRow[]> {
-  let known: { rows: ConsumerRow[]; at: number } | undefined
-  const age = () => performance.now() - (known?.at ?? Number.NEGATIVE_INFINITY)
-  const reading = new SingleFlight(async () => {
-    const at = performance.now()
-    known = await select().then(
-      (rows) => ({ rows, at }),
-      () => undefined,
-    )
-  })
-  return async () => {
-    if (age() >= PAUSE_MS) await settlesWithin(reading.run(), MAX_WAIT_MS)
-    return age() < MAX_AGE_MS ? (known?.rows ?? []) : []
-  }
 }
 
 declare module 'fastify' {
