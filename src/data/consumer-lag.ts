@@ -30,8 +30,15 @@ export interface LagColumns {
  * Adds the lag to consumers, in one statement with a constant number of passes over the records, however many consumers there are.
  * @param chosen a query of whole rows of sluice.consumers; it may be an UPDATE or an INSERT with RETURNING
  * @param columns what to select of `chosen`
+ * @param count whether the query returns at most one consumer
  */
-export const withLag = (chosen: RawBuilder<unknown>, columns: RawBuilder<unknown>) => sql`
+export function withLag(
+  chosen: RawBuilder<unknown>,
+  columns: RawBuilder<unknown>,
+  count: keyof typeof UNREAD,
+): RawBuilder<unknown> {
+  const unread = UNREAD[count]
+  return sql`
   WITH chosen AS MATERIALIZED (
     ${chosen}
   ), horizon AS MATERIALIZED (
@@ -43,20 +50,27 @@ export const withLag = (chosen: RawBuilder<unknown>, columns: RawBuilder<unknown
       ${inFeedOrder('records', 'desc')} LIMIT ${COUNTED + 1}
     ) AS newest
   ), counted AS MATERIALIZED (
-    ${unreadOf('newest')}
+    ${unread('newest')}
   ), sample AS (
-    SELECT least(1, ${SAMPLED_PAGES} * current_setting('block_size')::float8 / greatest(pg_relation_size('sluice.records'), 1)) AS share
+    SELECT pages, step, pages / ceil(pages / step) AS factor
+    FROM (SELECT pg_relation_size('sluice.records') / current_setting('block_size')::float8) AS measured (pages),
+         LATERAL (SELECT 2 ^ ceil(log(2, greatest(1, pages / ${SAMPLED_PAGES})::numeric))::float8) AS rounded (step)
     WHERE EXISTS (SELECT FROM counted WHERE records > ${COUNTED})
   ), sampled AS (
     SELECT records.epoch, records.xid, records.n
-    FROM horizon, sluice.records TABLESAMPLE SYSTEM ((SELECT share * 100 FROM sample)) REPEATABLE (0)
-    WHERE (SELECT share FROM sample) IS NOT NULL AND ${SETTLED}
+    FROM horizon, sample, generate_series(0, pages::bigint - 1, step::bigint) AS page, LATERAL (
+      SELECT epoch, xid, n FROM sluice.records
+      WHERE ctid >= format('(%s,0)', page)::tid AND ctid < format('(%s,0)', page + 1)::tid
+      -- With OFFSET, it stays a subquery, and the condition a range of a TID scan.
+      OFFSET 0
+    ) AS records
+    WHERE ${SETTLED}
   ), estimated AS (
-    ${unreadOf('sampled')}
+    ${unread('sampled')}
   )
   SELECT ${columns}, counted.records <= ${COUNTED} AS is_exact,
          CASE WHEN counted.records <= ${COUNTED} THEN counted.records
-              ELSE greatest(counted.records, estimated.records / (SELECT share FROM sample)) END::float8 AS records,
+              ELSE greatest(counted.records, estimated.records * (SELECT factor FROM sample)) END::float8 AS records,
          coalesce(greatest(0, extract(epoch FROM now() - first.received_at)), 0)::float8 AS seconds
   FROM chosen
   JOIN counted USING (name)
@@ -67,18 +81,25 @@ export const withLag = (chosen: RawBuilder<unknown>, columns: RawBuilder<unknown
     WHERE ${SETTLED} AND (records.epoch, records.xid, records.n) > (chosen.epoch, chosen.xid, chosen.n)
     ${inFeedOrder('records', 'asc')} LIMIT 1
   ) AS first ON true
-  ORDER BY chosen.name
-`
+  ORDER BY chosen.name`
+}
 
-/**
- * How many of these positions come after the position of each chosen consumer. Sorting both together takes less than comparing
- * each position with each consumer. A record at a consumer's own position has been read, so the consumer comes first.
- */
-const unreadOf = (positions: 'newest' | 'sampled') => sql`
-  SELECT name, records FROM (
-    SELECT name, count(*) FILTER (WHERE name IS NULL) OVER (ORDER BY epoch DESC, xid DESC, n DESC, name ROWS UNBOUNDED PRECEDING) AS records
-    FROM (
-      SELECT NULL AS name, epoch, xid, n FROM ${sql.table(positions)} UNION ALL SELECT name, epoch, xid, n FROM chosen
-    ) AS positions
-  ) AS summed
-  WHERE name IS NOT NULL`
+type Positions = 'newest' | 'sampled'
+
+/** How many of these positions come after the position of each chosen consumer. */
+const UNREAD = {
+  one: (positions: Positions) => sql`
+    SELECT name, count(unread.epoch) AS records FROM chosen
+    LEFT JOIN ${sql.table(positions)} AS unread ON (unread.epoch, unread.xid, unread.n) > (chosen.epoch, chosen.xid, chosen.n)
+    GROUP BY name`,
+  // Sorting both together takes less than comparing each position with each consumer. A record at a consumer's own position has been
+  // read, so the consumer comes first.
+  many: (positions: Positions) => sql`
+    SELECT name, records FROM (
+      SELECT name, count(*) FILTER (WHERE name IS NULL) OVER (ORDER BY epoch DESC, xid DESC, n DESC, name ROWS UNBOUNDED PRECEDING) AS records
+      FROM (
+        SELECT NULL AS name, epoch, xid, n FROM ${sql.table(positions)} UNION ALL SELECT name, epoch, xid, n FROM chosen
+      ) AS positions
+    ) AS summed
+    WHERE name IS NOT NULL`,
+}

@@ -22,7 +22,12 @@ const COLUMNS = sql`name, chosen.epoch, chosen.xid, chosen.n, revision, created_
 export async function selectConsumers(db: Database, name?: string, signal?: AbortSignal): Promise<ConsumerRow[]> {
   const found: ConsumerRow[] = []
   const chosen = sql`SELECT * FROM sluice.consumers WHERE ${name === undefined ? sql`true` : sql`name = ${name}`}`
-  await readRows(db, withLag(chosen, COLUMNS) as RawBuilder<ConsumerRow>, signal, (row) => void found.push(row))
+  await readRows(
+    db,
+    withLag(chosen, COLUMNS, name === undefined ? 'many' : 'one') as RawBuilder<ConsumerRow>,
+    signal,
+    (row) => void found.push(row),
+  )
   return found
 }
 
@@ -77,7 +82,7 @@ const isOf = (name: string, revisions: Revisions) =>
 
 /** The lag comes from the same statement: after the commit, nothing can fail that would turn it into an error. */
 async function change(db: Database, statement: RawBuilder<unknown>): Promise<ConsumerRow | undefined> {
-  const query = withLag(statement, sql`${COLUMNS}, ${synchronousTransaction}`)
+  const query = withLag(statement, sql`${COLUMNS}, ${synchronousTransaction}`, 'one')
   const { rows } = await (query as RawBuilder<ConsumerRow>).execute(db)
   return rows[0]
 }
