@@ -11,7 +11,7 @@ export type ConsumerRow = Selectable<Tables['sluice.consumers']> & LagColumns
  * Each consumer is a time series in three metrics of every instance. Far more than this are most likely made by a program that takes
  * a new name at each start.
  */
-export const MAX_CONSUMERS = 1000
+const MAX_CONSUMERS = 1000
 
 /** Which states of a consumer a change is for: any, or those with these revisions. */
 export type Revisions = 'any' | readonly string[]
