@@ -16,6 +16,7 @@ import bodies from './plugins/bodies.ts'
 import clientErrors from './plugins/client-errors.ts'
 import closing from './plugins/closing.ts'
 import connections from './plugins/connections.ts'
+import consumers from './plugins/consumers.ts'
 import cors from './plugins/cors.ts'
 import database from './plugins/database.ts'
 import fairTurns from './plugins/fair-turns.ts'
@@ -41,6 +42,7 @@ import tracing from './plugins/tracing.ts'
 import unmatched from './plugins/unmatched.ts'
 import settings from './plugins/unsafe-settings.ts'
 import writer from './plugins/writer.ts'
+import consumerRoutes from './routes/consumers.ts'
 import feedRoutes from './routes/feed.ts'
 import health from './routes/health.ts'
 import ingest from './routes/ingest.ts'
@@ -112,6 +114,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(stalledWriters)
   await app.register(feed)
   await app.register(heldFeed)
+  await app.register(consumers)
   await app.register(writer)
   await app.register(keys)
   await app.register(fairTurns)
@@ -127,6 +130,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(ingest)
   await app.register(records)
   await app.register(feedRoutes)
+  await app.register(consumerRoutes)
   await app.register(keyRoutes)
   app.answerOtherMethods()
   await app.register(addresses)

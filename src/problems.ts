@@ -45,6 +45,9 @@ export const PROBLEMS = {
   method_not_allowed: { status: 405, title: 'The method is not allowed here', retryable: false },
   not_acceptable: { status: 406, title: 'None of the available media types is accepted', retryable: false },
   request_timeout: { status: 408, title: 'The request arrived too slowly', retryable: true },
+  // Not 507: only a person or program that deletes a consumer makes room, so waiting does not help.
+  too_many_consumers: { status: 409, title: 'There are too many consumers', retryable: false },
+  precondition_failed: { status: 412, title: 'The condition of the request is not met', retryable: false },
   body_too_large: { status: 413, title: 'The body is too large', retryable: false },
   inflates_too_far: { status: 413, title: 'The compression ratio of the body is too high', retryable: false },
   too_complex: { status: 413, title: 'The body or a record has too many parts', retryable: false },
@@ -54,6 +57,7 @@ export const PROBLEMS = {
   unsupported_charset: { status: 415, title: 'The charset is not supported', retryable: false },
   unsupported_encoding: { status: 415, title: 'The content encoding is not supported', retryable: false },
   expectation_failed: { status: 417, title: 'The Expect header is not supported', retryable: false },
+  precondition_required: { status: 428, title: 'The request needs a condition', retryable: false },
   rate_limited: { status: 429, title: 'The key exceeds its rate limit', retryable: true },
   headers_too_large: { status: 431, title: 'The headers are too large', retryable: false },
 

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { loadConfig } from '../config.ts'
+import { selectConsumers } from '../data/consumers.ts'
 import { recordJobRun } from '../data/jobs.ts'
 import { beginRetention, selectRights } from '../data/maintenance.ts'
 import { vacuumRecords } from '../data/vacuum.ts'
@@ -72,6 +73,7 @@ async function simulate(db: Database, policies: Policy[], logger: Logger, stop: 
   const removed = new DeletedTotals(policies)
   const whole = await retain(db, policies, { dryRun: true, stop, onBatch: (batch) => removed.add(batch) })
   report(removed, policies, logger, true)
+  await reportWaiting(db, removed, logger)
   if (!whole) throw new Error(`Interrupted by ${stop.reason}: there may be more records to delete`)
 }
 
@@ -91,6 +93,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
       } finally {
         report(removed, policies, logger, false)
       }
+      await reportWaiting(session, removed, logger)
       if (whole && removed.records > 0) await vacuum(session)
       return true
     })
@@ -126,7 +129,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
       job: 'retention',
       succeeded: failure === undefined && whole,
       seconds: (performance.now() - begin) / 1000,
-      figures: {},
+      figures: { kept_for_consumers: removed.kept, overtaken_consumers: removed.overtaken.size },
       totals: { removed_records: removed.records, removed_bytes: removed.bytes },
     }).catch((err) => logger.warn({ err }, 'the result of this run could not be recorded'))
   }
@@ -140,7 +143,12 @@ function isBroken(error: unknown): boolean {
 }
 
 /** Prints a table on a terminal, otherwise logs a line per policy. Then logs the total. */
-function report({ records, bytes, shares }: DeletedTotals, policies: Policy[], logger: Logger, dryRun: boolean): void {
+function report(
+  { records, bytes, shares, overtaken }: DeletedTotals,
+  policies: Policy[],
+  logger: Logger,
+  dryRun: boolean,
+): void {
   if (process.stdout.isTTY) {
     const rows = shares.map((share, policy) => [
       `${policy} ${printable(JSON.stringify(policies[policy]?.written))}`,
@@ -151,5 +159,23 @@ function report({ records, bytes, shares }: DeletedTotals, policies: Policy[], l
     for (const [policy, share] of shares.entries())
       logger.info({ policy, ...policies[policy]?.written, ...share }, dryRun ? 'would be deleted' : 'deleted')
   }
+  for (const consumer of overtaken)
+    logger.warn(
+      { consumer },
+      dryRun
+        ? 'records that this consumer has not read would be deleted'
+        : 'records that this consumer has not read were deleted',
+    )
   logger.info({ records, bytes }, dryRun ? 'dry run: nothing was deleted' : 'deleted in total')
+}
+
+/** Says for which consumer records stay that the policies would delete. If nobody uses it any more, they stay for ever. */
+async function reportWaiting(db: Database, { kept }: DeletedTotals, logger: Logger): Promise<void> {
+  if (kept === 0) return
+  const consumers = await selectConsumers(db)
+  const [last] = consumers.sort((one, other) => other.records - one.records || other.seconds - one.seconds)
+  // It has caught up or was deleted meanwhile.
+  if (last === undefined || last.records === 0) return
+  const behind = { records: Math.round(last.records), isExact: last.is_exact, seconds: Math.round(last.seconds) }
+  logger.info({ consumer: last.name, behind, kept }, 'records stay until this consumer has read them')
 }

@@ -24,6 +24,8 @@ export interface Deletion {
   before: string | undefined
   /** Records up to and including this position. */
   upTo: TextPosition | undefined
+  /** Only records that every consumer has read. */
+  keepForConsumers: boolean
 }
 
 export const selects = ({ type, typePrefix, source, sourcePrefix, extensions = {} }: Selection): RawBuilder<boolean> =>
@@ -37,7 +39,8 @@ export const selects = ({ type, typePrefix, source, sourcePrefix, extensions = {
     ...Object.entries(extensions).map(([name, value]) => sql`extensions ->> ${name}::text = ${String(value)}`),
   ])
 
-export const isDeletable = ({
+/** Whether the limits of a policy apply to a record, also if it stays because a consumer has not read it. */
+export const isOverLimit = ({
   selection,
   before,
   upTo,

@@ -125,7 +125,10 @@ const settled = sql<boolean>`(epoch, xid) < ((SELECT coalesce(max(epoch), 0) FRO
 /** The current end of `settled`, as a query. */
 export const HORIZON = sql`SELECT coalesce(max(epoch), 0) AS epoch, ${OLDEST_RUNNING} AS xid FROM sluice.epochs`
 
-/** The same, to use for several pages. @param signal cancels the statement. @throws the reason of `signal` */
+/** The condition that a record is before HORIZON, which the statement has as `horizon`. */
+export const SETTLED = sql<boolean>`(records.epoch, records.xid) < (horizon.epoch, horizon.xid)`
+
+/** The current end, to use for several pages. @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectHorizon(db: Database, signal?: AbortSignal): Promise<Horizon> {
   let horizon: Horizon | undefined
   const query = sql<Horizon>`SELECT epoch, xid::text AS xid FROM (${HORIZON}) AS horizon`

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database } from '../postgres/tables.ts'
-import { HORIZON, isAfter, isAt, matches, type RecordFilter } from './listing.ts'
+import { HORIZON, isAfter, isAt, matches, type RecordFilter, SETTLED } from './listing.ts'
 import { boundedPage, type PageRow, type StoredRecord } from './select-records.ts'
 
 /** Before the first record. */
@@ -44,7 +44,6 @@ interface FeedRow extends PageRow, HeadRow {
   examined_n: string
 }
 
-const SETTLED = sql<boolean>`(records.epoch, records.xid) < (horizon.epoch, horizon.xid)`
 const HEAD = sql`LATERAL (
   SELECT epoch, xid, n FROM sluice.records WHERE ${SETTLED} ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1
 ) AS head`

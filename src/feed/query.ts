@@ -28,7 +28,12 @@ export function readStart({ offset, live }: FeedQuery, lastEventId: string | und
   return resumes ? checkOffset('Last-Event-ID', lastEventId) : checkOffset('offset', offset ?? '-1')
 }
 
-function checkOffset(name: string, offset: string): string {
+/**
+ * @param name of the parameter or field, for the message
+ * @returns an offset, or `now`
+ * @throws Problem invalid_offset
+ */
+export function checkOffset(name: string, offset: string): string {
   if (offset === '-1') return START_OFFSET
   if (offset === 'now') return offset
   if (decodeOffset(offset) !== undefined) return offset

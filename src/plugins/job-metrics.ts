@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
 import { JOBS, type JobName, type JobState, selectJobs } from '../data/jobs.ts'
-import { SingleFlight } from '../lib/single-flight.ts'
+import { latestOf } from './metrics/latest.ts'
 import { registerCounter, registerGauge } from './metrics/register.ts'
 
 export default fp(async (app: FastifyInstance) => registerMetrics(app.metrics, () => selectJobs(app.db.read)), {
@@ -10,8 +10,8 @@ export default fp(async (app: FastifyInstance) => registerMetrics(app.metrics, (
   dependencies: ['metrics', 'database'],
 })
 
-/** Maximum time that a scrape waits for the database. After that, it gets the values of the last query. */
-const MAX_WAIT_MS = 500
+/** The times of a job's last runs are true for ever, so they are reported during an outage as well. */
+const AGES = { pauseMs: 0, maxAgeMs: Number.POSITIVE_INFINITY }
 
 /** Which number of which job is published under which name. `key` is the name that the job itself uses. */
 const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: string; help: string }[] = [
@@ -58,7 +58,7 @@ const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: stri
  * Prometheus scrapes them. Every instance reports the same values: aggregate them with max, not with sum.
  */
 function registerMetrics(registry: Registry, select: () => Promise<JobState[]>): void {
-  const latest = latestOf(select)
+  const latest = latestOf(select, AGES)
   const perJob = (name: string, help: string, value: (job: JobState) => number | null) =>
     registerGauge(registry, {
       name,
@@ -88,20 +88,5 @@ function registerMetrics(registry: Registry, select: () => Promise<JobState[]>):
         return value === undefined ? [] : [[{}, value]]
       },
     })
-  }
-}
-
-/** Runs one query at a time, which concurrent calls share. Ignores errors: other metrics show that the database is unavailable. */
-function latestOf(select: () => Promise<JobState[]>): () => Promise<JobState[]> {
-  let known: JobState[] = []
-  const reading = new SingleFlight(async () => {
-    known = await select().catch(() => known)
-  })
-  return async () => {
-    const { promise: timeout, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, MAX_WAIT_MS)
-    await Promise.race([reading.run(), timeout])
-    clearTimeout(timer)
-    return known
   }
 }

@@ -4,6 +4,7 @@ import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { VERSION } from '../lib/version.ts'
 import { Problem } from '../problems.ts'
+import { ConsumerListSchema, ConsumerRequestSchema, ConsumerSchema } from '../schemas/consumers.ts'
 import { toStandard } from '../schemas/document.ts'
 import { KeyListSchema, KeyRequestSchema, KeySchema, NewKeySchema } from '../schemas/keys.ts'
 import { PageSchema } from '../schemas/list.ts'
@@ -38,6 +39,9 @@ export default fp(async function openapi(app: FastifyInstance) {
     ResultSchema,
     ResultsSchema,
     PageSchema,
+    ConsumerRequestSchema,
+    ConsumerSchema,
+    ConsumerListSchema,
     KeyRequestSchema,
     KeySchema,
     NewKeySchema,
@@ -70,6 +74,7 @@ export default fp(async function openapi(app: FastifyInstance) {
       tags: [
         { name: 'ingest', description: 'Store records' },
         { name: 'read', description: 'Search and read them' },
+        { name: 'consumers', description: 'Store how far a consumer has read the feed' },
         { name: 'keys', description: 'Manage API keys' },
         { name: 'health', description: 'For probes; without a key' },
       ],

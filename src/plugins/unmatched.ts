@@ -26,6 +26,10 @@ const INSTEAD: [prefix: string, advice: string][] = [
     ' POST /v1/records stores records. Nothing changes them, and only the retention policies of "sluice maintain" delete them.',
   ],
   ['/v1/feed', ' The feed is read only: POST /v1/records stores records.'],
+  [
+    '/v1/consumers',
+    ' PUT /v1/consumers/{name} creates a consumer or stores its offset, DELETE /v1/consumers/{name} deletes it.',
+  ],
   ['/v1/keys', ' POST /v1/keys creates a key, DELETE /v1/keys/{id} revokes it. To change a key, create another one.'],
 ]
 

@@ -38,9 +38,16 @@ const BY_IDENTITY = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_merg
 
 /**
  * The feed reads a few records after a position, in the order of an index. Without statistics, or for a filter that matches few
- * records, the planner would fetch all records after the position and sort them.
+ * records, the planner would fetch all records after the position and sort them. These statements take milliseconds, even if the
+ * planner expects many rows: compiling them (jit) would take longer.
  */
-const IN_ORDER = { enable_seqscan: 'off', enable_bitmapscan: 'off', enable_sort: 'off', enable_incremental_sort: 'off' }
+const IN_ORDER = {
+  enable_seqscan: 'off',
+  enable_bitmapscan: 'off',
+  enable_sort: 'off',
+  enable_incremental_sort: 'off',
+  jit: 'off',
+}
 
 /** How to find rows. */
 const PLANS = { byIdentity: BY_IDENTITY, inOrder: IN_ORDER, free: {} }

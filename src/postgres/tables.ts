@@ -8,6 +8,7 @@ export interface Tables {
   'sluice.records': RecordTable
   'sluice.keys': KeyTable
   'sluice.jobs': JobTable
+  'sluice.consumers': ConsumerTable
   'sluice.epochs': {
     epoch: number
     system_identifier: string
@@ -57,4 +58,15 @@ interface JobTable {
   seconds: number
   figures: string
   totals: string
+}
+
+interface ConsumerTable {
+  name: string
+  epoch: number
+  xid: string
+  n: string
+  revision: Generated<string>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+  overtaken_at: string | null
 }

@@ -23,7 +23,8 @@ interface RetentionOptions {
 /**
  * Deletes the records that the policies select, oldest first, in many small transactions. Each policy is applied independently: a
  * record is deleted if any policy says so. Records that the feed does not show yet at the start are left out. So no record is
- * deleted before a consumer could read it, and concurrent writers do not affect the counts.
+ * deleted before a consumer could read it, and concurrent writers do not affect the counts. A policy with keepForConsumers deletes
+ * only what every stored consumer has read (deleteBatch).
  *
  * There are two passes over the feed. The first one goes down from the end of the feed, once for each policy with maxCount or
  * maxBytes, and finds its cutoff: the newest record that the policy deletes. The second one goes up from the beginning and
@@ -39,18 +40,19 @@ export async function retain(
   const now = await selectTime(db)
   const horizon: TextPosition = { ...(await selectHorizon(db)), n: MIN_N }
   const deletions: Deletion[] = []
-  for (const { selection, maxAgeSeconds, maxCount, maxBytes } of policies) {
+  for (const { selection, maxAgeSeconds, maxCount, maxBytes, keepForConsumers } of policies) {
     const before = maxAgeSeconds === undefined ? undefined : new Date(now - maxAgeSeconds * 1000).toISOString()
     const upTo = await findCutoff(db, { selection, maxCount, maxBytes }, horizon, stop)
-    deletions.push({ selection, before, upTo })
+    deletions.push({ selection, before, upTo, keepForConsumers })
   }
 
+  const begun = new Date(now).toISOString()
   const end = endOf(deletions)
   let after = START
   let young = end.time === -Infinity ? Infinity : 0
   return repeatPaced(stop, async (limit) => {
     const bounds = { after, until: horizon, limit, maxBytes: BATCH_BYTES }
-    const batch = await deleteBatch(db, deletions, bounds, { dryRun })
+    const batch = await deleteBatch(db, deletions, bounds, { dryRun, begun })
     if (batch.last === undefined || batch.oldest === null) return false
     onBatch(batch)
     after = batch.last
@@ -110,6 +112,10 @@ type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'ne
 export class DeletedTotals {
   records = 0
   bytes = 0
+  /** Records that stay only because a consumer has not read them. */
+  kept = 0
+  /** The names of consumers that had not read all deleted records. */
+  readonly overtaken = new Set<string>()
   readonly shares: Sum[]
 
   constructor(policies: readonly Policy[]) {
@@ -119,6 +125,8 @@ export class DeletedTotals {
   add(batch: DeletedBatch): void {
     this.records += batch.records
     this.bytes += batch.bytes
+    this.kept += batch.kept
+    for (const name of batch.overtaken) this.overtaken.add(name)
     for (const { policy, records, bytes, oldest, newest } of batch.shares) {
       const sum = this.shares[policy] as Sum
       sum.records += records

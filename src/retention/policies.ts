@@ -15,6 +15,8 @@ export interface Policy {
   maxAgeSeconds: number | undefined
   maxCount: number | undefined
   maxBytes: number | undefined
+  /** Whether records that a consumer has not read stay. */
+  keepForConsumers: boolean
 }
 
 const check = TypeCompiler.Compile(PoliciesSchema)
@@ -81,13 +83,14 @@ function describe(errors: ValueError[]): string[] {
 }
 
 function toPolicy(written: PolicyInput): Policy {
-  const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes } = written
+  const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes, keepForConsumers } = written
   return {
     written,
     selection: { type, typePrefix, source, sourcePrefix, extensions },
     maxAgeSeconds: maxAge === undefined ? undefined : toSeconds(maxAge),
     maxCount,
     maxBytes: maxBytes === undefined ? undefined : parseSize(maxBytes),
+    keepForConsumers: keepForConsumers ?? false,
   }
 }
 

@@ -5,7 +5,6 @@ import { idInKey } from '../access/key-hints.ts'
 import { createKey, listKeys, revokeKey } from '../access/manage-keys.ts'
 import { decodeText } from '../ingest/body.ts'
 import { readEncoding } from '../ingest/inflate.ts'
-import { before } from '../lib/before.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { quoted } from '../lib/quoted.ts'
 import { toProblem } from '../plugins/problems.ts'
@@ -14,6 +13,7 @@ import { KeyIdSchema, KeyListSchema, KeyRequestSchema, NewKeySchema } from '../s
 import { HEADERS, json, refusals } from '../schemas/responses.ts'
 import { readKeyRequest } from './key-request.ts'
 import { openReservation, receiveBody } from './receive.ts'
+import { requireJson } from './require-json.ts'
 import { whileReading } from './while-reading.ts'
 
 /** Room for a name and a hundred source prefixes, also if JSON escapes every character. */
@@ -151,13 +151,4 @@ function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: 
   const isLimited = (key as Key).sourcePrefixes.length > 0
   const detail = `The API key ${key?.id} is limited to source prefixes. To manage keys, use a key without source prefixes.`
   done(isLimited ? new Problem('forbidden', detail) : undefined)
-}
-
-/** @throws Problem unsupported_media_type */
-function requireJson(request: FastifyRequest): void {
-  const type = before(request.headers['content-type'] ?? '', ';')
-  if (type.trim().toLowerCase() === 'application/json') return
-  const headers = { accept: 'application/json' }
-  const detail = "The Content-Type must be application/json (curl -H 'Content-Type: application/json')."
-  throw new Problem('unsupported_media_type', detail, { headers })
 }

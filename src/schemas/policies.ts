@@ -45,6 +45,12 @@ export const PolicySchema = Type.Object(
         description: 'The newest records that fit into this size are kept',
       }),
     ),
+    keepForConsumers: Type.Optional(
+      Type.Boolean({
+        title: 'true or false',
+        description: 'true: only records that every consumer has read are deleted',
+      }),
+    ),
   },
   { additionalProperties: false },
 )

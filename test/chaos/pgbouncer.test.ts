@@ -29,7 +29,7 @@ t.test('through PgBouncer with session pooling, everything works', { skip }, asy
   t.ok((await migrate(owner)).length > 0, 'migrations run')
   await owner.destroy()
 
-  const { app, post, get } = await createApp(t, {}, database)
+  const { app, key, post, get } = await createApp(t, {}, database)
   // Before, only a few requests can wait.
   await app.ready()
   await until('readiness', () => app.readiness.ready)
@@ -41,6 +41,10 @@ t.test('through PgBouncer with session pooling, everything works', { skip }, asy
   for (const name of ['a', 'b', 'c']) t.match(await post(batch(name)), { json: { counts: { created: 6_000 } } })
   t.match(await post(batch('c')), { status: 200, json: { counts: { duplicate: 6_000 } } })
   t.match(await post([record('one-1'), record('new')], { prefer: 'handling=strict' }), { status: 201 })
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json', 'if-none-match': '*' }
+  const consumer = { method: 'PUT', url: '/v1/consumers/billing', headers, payload: '{"offset":"-1"}' } as const
+  t.equal((await app.inject(consumer)).statusCode, 201)
+  t.match(await get('/v1/consumers'), { json: { consumers: [{ lag: { isExact: false } }] } })
   t.match(await get('/v1/records/shop/new'), { status: 200, json: { data: { n: 1 } } })
   // A list upwards waits for open transactions of other test files.
   const lines = await until('an export of all records', async () => {

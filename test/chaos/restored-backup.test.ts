@@ -34,8 +34,13 @@ t.test('after the loss of the server, ingestion continues on a restored backup',
   t.equal(everything.length, 22)
   const halfway = everything[9]?.cursor as string
 
+  const consumer = await put(before, before.key, halfway, { 'if-none-match': '*' })
+  t.equal(consumer.statusCode, 201)
+
   t.match(await runScript('backup', { ...old.backup, BACKUPS }), { code: 0 })
   await before.post(order(21))
+  const lost = await put(before, before.key, everything.at(-1)?.cursor, { 'if-match': `${consumer.headers.etag}` })
+  t.equal(lost.statusCode, 200)
   await before.app.close()
   await old.lose()
 
@@ -61,6 +66,19 @@ t.test('after the loss of the server, ingestion continues on a restored backup',
   t.test('keys from before the loss are valid', async (t) => {
     t.equal((await after.get('/v1/records?limit=1', { authorization })).status, 200)
   })
+
+  t.test(
+    'a consumer continues from its offset in the backup, and an ETag from after the backup is not valid',
+    async (t) => {
+      const { json, headers } = await after.get('/v1/consumers/billing', { authorization })
+      t.equal(json.offset, halfway)
+      t.equal(headers.etag, consumer.headers.etag)
+      t.equal(json.lag.records, 12)
+      const move = (etag: unknown) => put(after, before.key, everything[10]?.cursor, { 'if-match': `${etag}` })
+      t.equal((await move(lost.headers.etag)).statusCode, 412)
+      t.equal((await move(headers.etag)).statusCode, 200)
+    },
+  )
 
   t.test('a stored record is a duplicate when it is sent again, and a conflict with other content', async (t) => {
     t.match((await after.post(order(1), { authorization })).json, { counts: { duplicate: 1, created: 0 } })
@@ -89,6 +107,12 @@ t.test('after the loss of the server, ingestion continues on a restored backup',
     t.ok(BigInt(last?.xid as string) > BigInt(first?.xid as string), 'although the transaction ids started over')
   })
 })
+
+/** Stores the offset of a consumer. */
+function put({ app }: TestApp, token: string, offset: unknown, condition: Record<string, string>) {
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...condition }
+  return app.inject({ method: 'PUT', url: '/v1/consumers/billing', headers, payload: JSON.stringify({ offset }) })
+}
 
 async function migrateAs(ownerUrl: string): Promise<void> {
   const db = connect(ownerUrl)

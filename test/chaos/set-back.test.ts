@@ -104,6 +104,16 @@ async function store({ post }: TestApp, ...ids: string[]): Promise<void> {
   }
 }
 
+/** Stores the offset of a consumer. After a start of the server, the first login may take too long. */
+async function putConsumer({ app, key }: TestApp, offset: string, condition: Record<string, string>) {
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json', ...condition }
+  const request = { method: 'PUT', url: '/v1/consumers/a', headers, payload: JSON.stringify({ offset }) } as const
+  return until('the database', async () => {
+    const response = await app.inject(request)
+    return response.statusCode !== 503 && response
+  })
+}
+
 /** The ids that a consumer gets after a cursor, and the cursor of the last one. */
 async function follow({ get }: TestApp, after?: string): Promise<{ ids: string[]; cursor: string }> {
   // Reads have no hold window: they get 503 if the login takes three seconds, which it may after a start of the server.
@@ -141,12 +151,15 @@ t.test('an instance that has seen a lost epoch begins a higher one, and lost cur
   const { start, takeCopy, putBack, root } = await setUp(t)
   const api = await start()
   await store(api, '1', '2')
+  const created = await putConsumer(api, '-1', { 'if-none-match': '*' })
   await takeCopy()
   await store(api, '3')
   await root(MOVE_AHEAD)
   await store(api, '4', '5')
   const { ids, cursor } = await follow(api)
   t.same(ids, ['1', '2', '3', '4', '5'])
+  const lost = await putConsumer(api, cursor, { 'if-match': created.headers.etag as string })
+  t.equal(lost.statusCode, 200)
   await putBack()
   // An instance that has seen nothing begins the epoch of this start, by the clock.
   const other = await start()
@@ -163,7 +176,11 @@ t.test('an instance that has seen a lost epoch begins a higher one, and lost cur
       t.match(JSON.parse(refused.text), { code: 'offset_ahead', detail: /list with order=asc and receivedFrom/ })
     }
   }
+  t.equal((await putConsumer(other, '-1', { 'if-match': lost.headers.etag as string })).statusCode, 412)
+  const stored = { 'if-match': created.headers.etag as string }
+  t.match((await putConsumer(other, cursor, stored)).json(), { status: 409, code: 'offset_ahead' })
   const fromStart = await follow(other)
+  t.equal((await putConsumer(other, fromStart.cursor, stored)).statusCode, 200, 'the consumer is that of the copy')
   t.same(fromStart.ids, ['1', '2', '6', '7', '8', '9'])
   await store(other, '10')
   t.same((await follow(api, fromStart.cursor)).ids, ['10'])
@@ -257,6 +274,7 @@ t.test('a restart begins an epoch and keeps the order; a migration begins none',
     ALTER TABLE sluice.epochs DROP COLUMN server_started_at, DROP COLUMN lost_from;
     DROP FUNCTION sluice.current_epoch;
     CREATE FUNCTION sluice.current_epoch() RETURNS integer LANGUAGE sql AS 'SELECT max(epoch) FROM sluice.epochs';
+    DROP TABLE sluice.consumers;
     DELETE FROM sluice.migrations WHERE name >= '0007'`)
   const db = connect(ownerUrl)
   await migrate(db).finally(() => db.destroy())

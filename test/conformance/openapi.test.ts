@@ -45,7 +45,7 @@ function isValid(t: Test, value: unknown, path: string[], name: string): void {
 
 /** Headers that mean something to a client. If a response has one, the document must have it too. */
 const HEADERS =
-  /^(?:location|link|retry-after|ratelimit.*|preference-applied|allow|accept-post|webhook-.*|x-request-id|www-authenticate)$/
+  /^(?:location|etag|link|retry-after|ratelimit.*|preference-applied|allow|accept-post|webhook-.*|x-request-id|www-authenticate)$/
 
 interface Sent {
   body?: unknown
@@ -138,6 +138,26 @@ t.test('the responses of keys and of probes are what the document says', async (
   await check(t, 'DELETE', `${KEYS}/{id}`, `${KEYS}/${made.id}`, 204)
   await check(t, 'DELETE', `${KEYS}/{id}`, `${KEYS}/none`, 404)
   for (const path of ['/healthz', '/readyz']) await check(t, 'GET', path, path, 200)
+})
+
+t.test('the responses of consumers are what the document says', async (t) => {
+  const CONSUMERS = '/v1/consumers'
+  const CONSUMER = `${CONSUMERS}/{name}`
+  const [url, body] = [`${CONSUMERS}/billing`, { offset: '-1' }]
+  const create = { 'if-none-match': '*' }
+  await check(t, 'PUT', CONSUMER, url, 201, { body, headers: create })
+  await check(t, 'PUT', CONSUMER, url, 200, { body: { offset: 'now' }, headers: { 'if-match': '*' } })
+  await check(t, 'PUT', CONSUMER, url, 400, { body: { offset: 'x' }, headers: { 'if-match': '*' } })
+  await check(t, 'PUT', CONSUMER, url, 412, { body, headers: create })
+  await check(t, 'PUT', CONSUMER, url, 415, { body: 'x', type: 'text/plain', headers: create })
+  await check(t, 'PUT', CONSUMER, url, 422, { body: {}, headers: create })
+  await check(t, 'PUT', CONSUMER, url, 428, { body })
+  await check(t, 'GET', CONSUMER, url, 200)
+  await check(t, 'GET', CONSUMER, `${CONSUMERS}/none`, 404)
+  const { consumers } = await check(t, 'GET', CONSUMERS, CONSUMERS, 200)
+  t.equal(consumers.length, 1)
+  await check(t, 'DELETE', CONSUMER, url, 204)
+  await check(t, 'DELETE', CONSUMER, url, 404)
 })
 
 t.test('the document describes the problem of every code', async (t) => {

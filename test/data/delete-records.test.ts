@@ -18,7 +18,11 @@ await addRecords(
 const start = { epoch: 0, xid: '0', n: '0' }
 const remove = (bounds: Partial<BatchBounds>, dryRun = false) => {
   const all = { after: start, until: { epoch: 2 ** 31 - 1, xid: '0', n: '0' }, limit: 100, maxBytes: 1e9, ...bounds }
-  return deleteBatch(db, [{ selection: {}, before: new Date().toISOString(), upTo: undefined }], all, { dryRun })
+  const now = new Date().toISOString()
+  return deleteBatch(db, [{ selection: {}, before: now, upTo: undefined, keepForConsumers: false }], all, {
+    dryRun,
+    begun: now,
+  })
 }
 
 t.test('a batch ends before a record with which it would delete more than maxBytes', async (t) => {

@@ -99,7 +99,8 @@ async function removeOld(db: Parameters<typeof deleteBatch>[0]): Promise<void> {
     limit: 100_000,
     maxBytes: 1e9,
   }
-  await deleteBatch(db, [{ selection: {}, before, upTo: undefined }], bounds, { dryRun: false })
+  const deletion = { selection: {}, before, upTo: undefined, keepForConsumers: false }
+  await deleteBatch(db, [deletion], bounds, { dryRun: false, begun: before })
 }
 
 async function sizes(db: Kysely<unknown>): Promise<{ heap: number; all: number }> {

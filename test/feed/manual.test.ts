@@ -10,10 +10,10 @@ import { until } from '../helpers/until.ts'
 const manual = await readFile(new URL('../../src/feed/README.md', import.meta.url), 'utf8')
 const blocksOf = (language: string) =>
   [...manual.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, text = '']) => text)
-const [request = '', shell = ''] = blocksOf('sh')
+const [request = '', shell = '', creation = ''] = blocksOf('sh')
 const [script = ''] = blocksOf('ts')
 
-const { app, key, post } = await createApp(t)
+const { app, key, get, post } = await createApp(t)
 const url = await app.listen({ port: 0 })
 const adapted = (text: string) => text.replaceAll('http://127.0.0.1:3000', url)
 
@@ -43,18 +43,29 @@ t.test('its request returns records and the offset to continue from', { skip: mi
   t.match(text, /"source":"shop","id":"1"/)
 })
 
-for (const { name, skip, begin, idsIn } of [
+t.test('its request creates a consumer', { skip: missing('curl') }, async (t) => {
+  const child = spawn('bash', ['-c', adapted(creation)], { cwd: await folderWithKey(t) })
+  let text = ''
+  child.stdout.on('data', (chunk) => (text += chunk))
+  await once(child, 'close')
+  t.match(text, /^HTTP\/1\.1 201 /)
+  t.match((await get('/v1/consumers/billing')).json, { name: 'billing', lag: { isExact: true } })
+})
+
+for (const { name, skip, begin, idsIn, offsetIn } of [
   {
     name: 'the consumer in a shell',
     skip: missing('curl'),
     begin: (cwd: string) => spawn('bash', ['-c', adapted(shell)], { cwd, detached: true }),
     idsIn: (text: string) => [...text.matchAll(/"id":"(\d+)"/g)].map(([, id]) => id),
+    offsetIn: (folder: string) => readFile(join(folder, 'offset'), 'utf8').catch(() => ''),
   },
   {
     name: 'the consumer in TypeScript',
     skip: false,
     begin: (cwd: string) => spawn(process.execPath, [join(cwd, 'consumer.mts')], { cwd, detached: true }),
     idsIn: (text: string) => [...text.matchAll(/^shop (\d+)$/gm)].map(([, id]) => id),
+    offsetIn: async () => (await get('/v1/consumers/printer')).json.offset ?? '',
   },
 ]) {
   t.test(`${name} continues where it was stopped, and gets each record once`, { skip }, async (t) => {
@@ -69,7 +80,7 @@ for (const { name, skip, begin, idsIn } of [
     // It writes its offset after the records.
     const untilDone = () =>
       until(`record ${posted} and its offset`, async () => {
-        const offset = await readFile(join(folder, 'offset'), 'utf8').catch(() => '')
+        const offset: string = await offsetIn(folder)
         return offset.trim() === (await head()) && idsIn(text).includes(String(posted))
       })
     const first = start()

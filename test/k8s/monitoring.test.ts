@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parser } from '@prometheus-io/lezer-promql'
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { parse, stringify } from 'yaml'
 import { JOBS, recordJobRun } from '../../src/data/jobs.ts'
@@ -217,6 +218,13 @@ function readPromql(text: string) {
 /** Scrapes /metrics after everything that has a metric has happened. */
 async function scrapeUnderLoad(t: Test): Promise<Scrape> {
   const { app, post, get, database } = await createApp(t, { STORAGE_BUDGET: '1099511627776' })
+  const owner = connect(database.ownerUrl)
+  t.teardown(() => owner.destroy())
+  // Before the first scrape, because the next one within some seconds gets the same consumers.
+  await sql`
+    INSERT INTO sluice.consumers (name, epoch, xid, n, overtaken_at) VALUES ('billing', 0, '0', 0, now())`.execute(
+    owner,
+  )
   await app.ready()
   await until('the storage to be measured', () => app.storage.usedBytes !== undefined)
   await until('the settings to be read', async () => (await scrape(app)).text.includes('sluice_unsafe_settings{'))
@@ -226,8 +234,6 @@ async function scrapeUnderLoad(t: Test): Promise<Scrape> {
   await post(`${JSON.stringify(record)}\n`, { 'content-type': 'application/x-ndjson' })
   await get('/v1/records', { accept: 'application/x-ndjson' })
   await get('/v1/records')
-  const owner = connect(database.ownerUrl)
-  t.teardown(() => owner.destroy())
   for (const job of JOBS) {
     await recordJobRun(owner as never, {
       job,

@@ -56,9 +56,12 @@ t.test('the document has exactly the public routes with their methods, and all o
     Object.keys(methods).map((method) => `${method} ${path}`),
   )
   t.same(described.sort(), [
+    'delete /v1/consumers/{name}',
     'delete /v1/keys/{id}',
     'get /healthz',
     'get /readyz',
+    'get /v1/consumers',
+    'get /v1/consumers/{name}',
     'get /v1/feed',
     'get /v1/keys',
     'get /v1/records',
@@ -66,6 +69,7 @@ t.test('the document has exactly the public routes with their methods, and all o
     'options /v1/records',
     'post /v1/keys',
     'post /v1/records',
+    'put /v1/consumers/{name}',
   ])
   for (const route of described) {
     const [method = '', path = ''] = route.split(' ')

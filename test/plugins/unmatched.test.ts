@@ -14,6 +14,8 @@ const JSON_TYPE = { 'Content-Type': 'application/json' }
 const PATHS = [
   ['/v1/records', 'GET, HEAD, OPTIONS, POST'],
   ['/v1/records/s/1', 'GET, HEAD, OPTIONS'],
+  ['/v1/consumers', 'GET, HEAD, OPTIONS'],
+  ['/v1/consumers/a', 'DELETE, GET, HEAD, OPTIONS, PUT'],
   ['/v1/keys', 'GET, HEAD, OPTIONS, POST'],
   ['/v1/keys/1', 'DELETE, OPTIONS'],
   ['/healthz', 'GET, HEAD, OPTIONS'],
@@ -41,7 +43,7 @@ t.test('any other method on the path of a route is 405 and names the allowed one
 })
 
 t.test('OPTIONS lists the methods of a path, and of the whole server', async (t) => {
-  for (const [path, allow] of [...PATHS, ['*', 'DELETE, GET, HEAD, OPTIONS, POST']] as const) {
+  for (const [path, allow] of [...PATHS, ['*', 'DELETE, GET, HEAD, OPTIONS, POST, PUT']] as const) {
     const answer = await exchange(port, head('OPTIONS', path))
     t.ok(answer.status === 200 || answer.status === 204, `${path}: ${answer.status}`)
     t.equal(answer.headers.allow, allow, path)

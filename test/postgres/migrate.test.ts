@@ -135,7 +135,8 @@ t.test('after an upgrade, a key may use the same sources as before, also with th
   const folder = t.testdir()
   for (const name of all.filter((name) => name < '0008'))
     await cp(new URL(`${name}.sql`, migrations), join(folder, `${name}.sql`))
-  await migrate(owner, pathToFileURL(`${folder}/`))
+  // The privileges of this version are for tables that the old one lacks. The migrations before them are committed.
+  await t.rejects(migrate(owner, pathToFileURL(`${folder}/`)), { code: '42P01' })
   const before = [['shop', 'mine/'], ['urn:x:', 'com.x.'], ['lit*'], [''], []]
   for (const [n, prefixes] of before.entries()) {
     await sql`

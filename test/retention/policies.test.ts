@@ -18,6 +18,12 @@ t.test('a policy is parsed into a selection and its limits', async (t) => {
   )
   const [all] = parse([{ typePrefix: 'a', source: 's', maxAge: '1w', maxCount: 1, maxBytes: '1B' }])
   t.match(all, { selection: { typePrefix: 'a', source: 's' }, maxAgeSeconds: 604_800, maxCount: 1, maxBytes: 1 })
+  t.same(
+    parse([{ maxAge: '1d' }, { maxAge: '1d', keepForConsumers: true }, { maxAge: '1d', keepForConsumers: false }]).map(
+      (one) => one.keepForConsumers,
+    ),
+    [false, true, false],
+  )
 })
 
 t.test('ages and sizes are converted by their units', async (t) => {
@@ -67,11 +73,13 @@ t.test('an invalid policy is refused with the file, the location and what is all
   const unit = 'a whole number and a unit, s, m, h, d or w: 30d'
   const size = 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB'
   const name = 'text of 1 to 256 bytes without control characters, lone surrogates or noncharacters'
-  const FIELDS = 'type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes'
+  const FIELDS = 'type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes, keepForConsumers'
   for (const [value, fault] of [
     [{ type: 'a', maxAge: '1d' }, 'the content is {"type":"a","maxAge":"1d"}, but must be an array of policies'],
     [['30d'], '/0 is "30d", but must be an object'],
     [[{ type: 'a' }], '/0 has no limit: it needs maxAge, maxCount or maxBytes'],
+    [[{ keepForConsumers: true }], '/0 has no limit: it needs maxAge, maxCount or maxBytes'],
+    [[{ maxAge: '1d', keepForConsumers: 'yes' }], '/0/keepForConsumers is "yes", but must be true or false'],
     [[{ maxAge: '1d' }, { typ: 'a', maxAge: '1d' }], '/1/typ is unknown: a policy has type, typePrefix, source'],
     [[{ maxage: '1d' }], `/0/maxage is unknown: a policy has ${FIELDS} (did you mean maxAge?)`],
     [[{ ttl: '1d' }], `/0/ttl is unknown: a policy has ${FIELDS} (did you mean maxAge?)`],
