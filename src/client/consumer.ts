@@ -84,5 +84,6 @@ function readConsumer(
   const etag = headers.get('etag')
   if (etag === null) throw notSluiceError(url, `${status} without an ETag`)
   const { offset, overtakenAt } = JSON.parse(text)
-  return { name, offset, overtakenAt, etag }
+  // A proxy that compresses responses makes the ETag weak, and If-Match never matches a weak one (RFC 9110, section 8.8.3.2).
+  return { name, offset, overtakenAt, etag: etag.replace(/^W\//, '') }
 }

@@ -29,17 +29,12 @@ export interface LagColumns {
 
 /**
  * Adds the lag to consumers, in one statement with a constant number of passes over the records, however many consumers there are.
- * @param chosen a query of whole rows of sluice.consumers; it may be an UPDATE or an INSERT with RETURNING
- * @param columns what to select of `chosen`
+ * @param chosen a query of whole rows of sluice.consumers
  * @param count whether the query returns at most one consumer
  */
-export function withLag(
-  chosen: RawBuilder<unknown>,
-  columns: RawBuilder<unknown>,
-  count: keyof typeof UNREAD,
-): RawBuilder<unknown> {
+export function withLag<Row>(chosen: RawBuilder<Row>, count: keyof typeof UNREAD): RawBuilder<Row & LagColumns> {
   const unread = UNREAD[count]
-  return sql`
+  return sql<Row & LagColumns>`
   WITH chosen AS MATERIALIZED (
     ${chosen}
   ), horizon AS MATERIALIZED (
@@ -69,7 +64,7 @@ export function withLag(
   ), estimated AS (
     ${unread('sampled')}
   )
-  SELECT ${columns}, counted.records <= ${COUNTED} AS is_exact,
+  SELECT chosen.*, counted.records <= ${COUNTED} AS is_exact,
          CASE WHEN counted.records <= ${COUNTED} THEN counted.records
               ELSE greatest(counted.records, estimated.records * (SELECT factor FROM sample)) END::float8 AS records,
          coalesce(greatest(0, extract(epoch FROM now() - first.received_at)), 0)::float8 AS seconds

@@ -1,11 +1,13 @@
-import { type RawBuilder, type Selectable, sql } from 'kysely'
+import { type Selectable, sql } from 'kysely'
 import type { Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import { synchronousTransaction } from '../postgres/session.ts'
 import type { Database, Tables } from '../postgres/tables.ts'
 import { type LagColumns, withLag } from './consumer-lag.ts'
 
-export type ConsumerRow = Selectable<Tables['sluice.consumers']> & LagColumns
+export type ConsumerRow = Selectable<Tables['sluice.consumers']>
+
+export type ConsumerWithLag = ConsumerRow & LagColumns
 
 /**
  * Each consumer is a time series in three metrics of every instance. Far more than this are most likely made by a program that takes
@@ -16,18 +18,11 @@ const MAX_CONSUMERS = 1000
 /** Which states of a consumer a change is for: any, or those with these revisions. */
 export type Revisions = 'any' | readonly string[]
 
-const COLUMNS = sql`name, chosen.epoch, chosen.xid, chosen.n, revision, created_at, updated_at, overtaken_at`
-
-/** All consumers by name, or one. @param signal cancels the statement. @throws the reason of `signal` */
-export async function selectConsumers(db: Database, name?: string, signal?: AbortSignal): Promise<ConsumerRow[]> {
-  const found: ConsumerRow[] = []
-  const chosen = sql`SELECT * FROM sluice.consumers WHERE ${name === undefined ? sql`true` : sql`name = ${name}`}`
-  await readRows(
-    db,
-    withLag(chosen, COLUMNS, name === undefined ? 'many' : 'one') as RawBuilder<ConsumerRow>,
-    signal,
-    (row) => void found.push(row),
-  )
+/** All consumers by name, or one, with their lags. @param signal cancels the statement. @throws the reason of `signal` */
+export async function selectConsumers(db: Database, name?: string, signal?: AbortSignal): Promise<ConsumerWithLag[]> {
+  const found: ConsumerWithLag[] = []
+  const chosen = sql<ConsumerRow>`SELECT * FROM sluice.consumers WHERE ${name === undefined ? sql`true` : sql`name = ${name}`}`
+  await readRows(db, withLag(chosen, name === undefined ? 'many' : 'one'), signal, (row) => void found.push(row))
   return found
 }
 
@@ -41,15 +36,13 @@ export async function insertConsumer(
   name: string,
   { epoch, xid, n }: Position,
 ): Promise<ConsumerRow | undefined> {
-  return change(
-    db,
-    sql`
+  const { rows } = await sql<ConsumerRow>`
     INSERT INTO sluice.consumers (name, epoch, xid, n)
     SELECT ${name}, ${epoch}::integer, ${xid}::xid8, ${n}::bigint
     WHERE (SELECT count(*) FROM sluice.consumers) < ${MAX_CONSUMERS}
     ON CONFLICT (name) DO NOTHING
-    RETURNING *`,
-  )
+    RETURNING *, ${synchronousTransaction}`.execute(db)
+  return rows[0]
 }
 
 /** Moves a consumer. @returns undefined if no consumer has this name and one of these revisions */
@@ -59,14 +52,12 @@ export async function updateConsumer(
   { epoch, xid, n }: Position,
   revisions: Revisions,
 ): Promise<ConsumerRow | undefined> {
-  return change(
-    db,
-    sql`
+  const { rows } = await sql<ConsumerRow>`
     UPDATE sluice.consumers
     SET epoch = ${epoch}::integer, xid = ${xid}::xid8, n = ${n}::bigint, revision = gen_random_uuid(), updated_at = now()
     WHERE ${isOf(name, revisions)}
-    RETURNING *`,
-  )
+    RETURNING *, ${synchronousTransaction}`.execute(db)
+  return rows[0]
 }
 
 /** @returns false if no consumer has this name and one of these revisions */
@@ -79,10 +70,3 @@ export async function deleteConsumer(db: Database, name: string, revisions: Revi
 /** The comparison with the revision and the change are one statement: of two clients with the same revision, one changes it. */
 const isOf = (name: string, revisions: Revisions) =>
   revisions === 'any' ? sql`name = ${name}` : sql`name = ${name} AND revision = ANY (${revisions}::uuid[])`
-
-/** The lag comes from the same statement: after the commit, nothing can fail that would turn it into an error. */
-async function change(db: Database, statement: RawBuilder<unknown>): Promise<ConsumerRow | undefined> {
-  const query = withLag(statement, sql`${COLUMNS}, ${synchronousTransaction}`, 'one')
-  const { rows } = await (query as RawBuilder<ConsumerRow>).execute(db)
-  return rows[0]
-}

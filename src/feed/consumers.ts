@@ -1,5 +1,6 @@
 import {
   type ConsumerRow,
+  type ConsumerWithLag,
   deleteConsumer,
   insertConsumer,
   type Revisions,
@@ -10,26 +11,26 @@ import { decodeOffset, encodeOffset, type Position } from '../lib/offset.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { refuseInvalidOffset } from '../read/check-offset.ts'
 import { inTurn, type Reader } from '../read/reader.ts'
-import type { ConsumerDocument } from '../schemas/consumers.ts'
+import type { ConsumerDocument, StoredConsumerDocument } from '../schemas/consumers.ts'
 import { checkOffset } from './query.ts'
 import { readHead, START_OFFSET } from './read-page.ts'
 
 /** A consumer, and its revision, which changes with each stored offset. */
-export interface Consumer {
-  document: ConsumerDocument
+export interface Consumer<Document = StoredConsumerDocument> {
+  document: Document
   revision: string
 }
 
 /** All consumers, by name. @throws Problem overloaded; the reason of the reader's signal */
 export async function listConsumers(reader: Reader): Promise<ConsumerDocument[]> {
   const rows = await inTurn(reader, () => selectConsumers(reader.db, undefined, reader.signal))
-  return rows.map((row) => toConsumer(row).document)
+  return rows.map((row) => withLag(row).document)
 }
 
 /** @throws Problem overloaded; the reason of the reader's signal */
-export async function findConsumer(reader: Reader, name: string): Promise<Consumer | undefined> {
+export async function findConsumer(reader: Reader, name: string): Promise<Consumer<ConsumerDocument> | undefined> {
   const [row] = await inTurn(reader, () => selectConsumers(reader.db, name, reader.signal))
-  return row && toConsumer(row)
+  return row && withLag(row)
 }
 
 /**
@@ -70,14 +71,18 @@ const onlyUuids = (revisions: Revisions): Revisions =>
   revisions === 'any' ? 'any' : revisions.filter((one) => /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/.test(one))
 
 function toConsumer(row: ConsumerRow): Consumer {
-  const { name, epoch, xid, n, revision, created_at, updated_at, overtaken_at, records, is_exact, seconds } = row
+  const { name, epoch, xid, n, revision, created_at, updated_at, overtaken_at } = row
   const document = {
     name,
     offset: encodeOffset({ epoch, xid, n: Number(n) }),
     createdAt: toRfc3339(created_at),
     updatedAt: toRfc3339(updated_at),
-    lag: { records: Math.round(records), isExact: is_exact, seconds },
     overtakenAt: overtaken_at === null ? null : toRfc3339(overtaken_at),
   }
   return { document, revision }
+}
+
+function withLag({ records, is_exact, seconds, ...row }: ConsumerWithLag): Consumer<ConsumerDocument> {
+  const { document, revision } = toConsumer(row)
+  return { document: { ...document, lag: { records: Math.round(records), isExact: is_exact, seconds } }, revision }
 }

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
-import { type ConsumerRow, selectConsumers } from '../data/consumers.ts'
+import { type ConsumerWithLag, selectConsumers } from '../data/consumers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { latestOf } from './metrics/latest.ts'
@@ -33,9 +33,9 @@ export default fp(
   { name: 'consumers', dependencies: ['metrics', 'database'] },
 )
 
-function registerMetrics(registry: Registry, select: () => Promise<ConsumerRow[]>): void {
+function registerMetrics(registry: Registry, select: () => Promise<ConsumerWithLag[]>): void {
   const latest = latestOf(select, AGES)
-  const perConsumer = (name: string, help: string, value: (consumer: ConsumerRow) => number | null) =>
+  const perConsumer = (name: string, help: string, value: (consumer: ConsumerWithLag) => number | null) =>
     registerGauge(registry, {
       name,
       help,

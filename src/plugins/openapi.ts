@@ -4,7 +4,12 @@ import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { VERSION } from '../lib/version.ts'
 import { Problem } from '../problems.ts'
-import { ConsumerListSchema, ConsumerRequestSchema, ConsumerSchema } from '../schemas/consumers.ts'
+import {
+  ConsumerListSchema,
+  ConsumerRequestSchema,
+  ConsumerSchema,
+  StoredConsumerSchema,
+} from '../schemas/consumers.ts'
 import { toStandard } from '../schemas/document.ts'
 import { KeyListSchema, KeyRequestSchema, KeySchema, NewKeySchema } from '../schemas/keys.ts'
 import { PageSchema } from '../schemas/list.ts'
@@ -40,6 +45,7 @@ export default fp(async function openapi(app: FastifyInstance) {
     ResultsSchema,
     PageSchema,
     ConsumerRequestSchema,
+    StoredConsumerSchema,
     ConsumerSchema,
     ConsumerListSchema,
     KeyRequestSchema,

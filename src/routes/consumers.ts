@@ -21,6 +21,7 @@ import {
   ConsumerRequestSchema,
   ConsumerSchema,
   NAME,
+  StoredConsumerSchema,
 } from '../schemas/consumers.ts'
 import { HEADERS, json, refusals, text } from '../schemas/responses.ts'
 import { readCondition, readIfMatch } from './conditions.ts'
@@ -108,8 +109,11 @@ const routes: FastifyPluginAsync = async (app) => {
       }),
       body: { content: { 'application/json': { schema: Type.Ref(ConsumerRequestSchema) } } },
       response: {
-        200: json(ConsumerSchema, 'The consumer has this offset now', ETAG),
-        201: json(ConsumerSchema, 'The consumer was created', { ...ETAG, Location: text('The path of the consumer') }),
+        200: json(StoredConsumerSchema, 'The consumer has this offset now', ETAG),
+        201: json(StoredConsumerSchema, 'The consumer was created', {
+          ...ETAG,
+          Location: text('The path of the consumer'),
+        }),
         ...refusals(),
       },
     },

@@ -22,19 +22,22 @@ const LagSchema = Type.Object({
   seconds: Type.Number({ description: 'Age of the oldest of these records; 0: the consumer has read everything' }),
 })
 
-export const ConsumerSchema = Type.Object(
-  {
-    name: Type.String(),
-    offset: Type.String({ description: 'Continue the feed after this offset' }),
-    createdAt: time('When it was created'),
-    updatedAt: time('When its offset was last stored'),
-    lag: LagSchema,
-    overtakenAt: Type.Union([Type.String({ format: 'date-time' }), Type.Null()], {
-      description: 'When retention last deleted records that the consumer had not read; null: never',
-    }),
-  },
-  { $id: 'Consumer' },
-)
+const fields = {
+  name: Type.String(),
+  offset: Type.String({ description: 'Continue the feed after this offset' }),
+  createdAt: time('When it was created'),
+  updatedAt: time('When its offset was last stored'),
+  overtakenAt: Type.Union([Type.String({ format: 'date-time' }), Type.Null()], {
+    description: 'When retention last deleted records that the consumer had not read; null: never',
+  }),
+}
+
+/** The response to PUT. It has no lag: for a consumer that is far behind, measuring that takes longer than storing the offset. */
+export const StoredConsumerSchema = Type.Object(fields, { $id: 'StoredConsumer' })
+
+export type StoredConsumerDocument = Static<typeof StoredConsumerSchema>
+
+export const ConsumerSchema = Type.Object({ ...fields, lag: LagSchema }, { $id: 'Consumer' })
 
 export type ConsumerDocument = Static<typeof ConsumerSchema>
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Test } from 'tap'
-import { forward, sendProblem, startStub } from './proxy.ts'
+import { sendProblem, startStub } from './proxy.ts'
 
 interface Stored {
   offset: string
@@ -11,7 +11,7 @@ interface Stored {
 /** What happens to a PUT: nothing, it is refused, it gets no response, or its response is lost before or after the offset is stored. */
 type Fault = 'none' | 'unavailable' | 'silence' | 'lost' | 'stored, but lost'
 
-/** A server in front of another one that has consumers, and loses responses when the test wants. */
+/** A server with consumers that loses responses when the test wants. Its ETags are weak, as behind a proxy that compresses. */
 export interface ConsumerStub {
   url: string
   consumers: Map<string, Stored>
@@ -48,7 +48,7 @@ export async function startConsumers(
       return sendProblem(response, 404, { code: 'not_found', detail: 'There is none.', retryable: false })
     const { etag, ...members } = stored
     return response
-      .writeHead(status, { 'content-type': 'application/json', etag })
+      .writeHead(status, { 'content-type': 'application/json', etag: `W/${etag}` })
       .end(JSON.stringify({ name, ...members }))
   }
 
@@ -69,7 +69,3 @@ export async function startConsumers(
     return fault === 'stored, but lost' ? response.destroy() : get(name, response, stored === undefined ? 201 : 200)
   }
 }
-
-/** Answers with the response of a server. */
-export const forwardTo = (to: string) => async (request: IncomingMessage, response: ServerResponse, body: Buffer) =>
-  (await forward(to, request, body))(response)
