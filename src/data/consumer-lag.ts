@@ -18,6 +18,13 @@ const COUNTED = 10_000
  */
 const SAMPLED_PAGES = 500
 
+/** After every position. */
+const LAST = {
+  epoch: sql`2147483647`,
+  xid: sql`'18446744073709551615'::xid8`,
+  n: sql`9223372036854775807`,
+}
+
 /** The lag of a consumer, as a column of `withLag`. */
 export interface LagColumns {
   /** Records of the feed after the consumer's position. */
@@ -28,7 +35,8 @@ export interface LagColumns {
 }
 
 /**
- * Adds the lag to consumers, in one statement with a constant number of passes over the records, however many consumers there are.
+ * Adds the lag to consumers, in one statement that passes over each record, and over each deleted one that VACUUM may not remove yet, a
+ * fixed number of times, however many consumers there are.
  * @param chosen a query of whole rows of sluice.consumers
  * @param count whether the query returns at most one consumer
  */
@@ -63,6 +71,19 @@ export function withLag<Row>(chosen: RawBuilder<Row>, count: keyof typeof UNREAD
     WHERE ${SETTLED}
   ), estimated AS (
     ${unread('sampled')}
+  ), ordered AS (
+    SELECT name, epoch, xid, n, row_number() OVER up AS rank,
+           lead(epoch, 1, ${LAST.epoch}) OVER up AS next_epoch, lead(xid, 1, ${LAST.xid}) OVER up AS next_xid, lead(n, 1, ${LAST.n}) OVER up AS next_n
+    FROM chosen WINDOW up AS (ORDER BY epoch, xid, n)
+  ), reached AS (
+    -- The first record up to the next consumer. If there is none, the first one of the next consumer is also that of this one.
+    SELECT name, rank, received_at, min(rank) FILTER (WHERE received_at IS NOT NULL) OVER (ORDER BY rank DESC) AS first
+    FROM horizon CROSS JOIN ordered LEFT JOIN LATERAL (
+      SELECT received_at FROM sluice.records
+      WHERE ${SETTLED} AND (records.epoch, records.xid, records.n) > (ordered.epoch, ordered.xid, ordered.n)
+        AND (records.epoch, records.xid, records.n) <= (next_epoch, next_xid, next_n)
+      ${inFeedOrder('records', 'asc')} LIMIT 1
+    ) AS next ON true
   )
   SELECT chosen.*, counted.records <= ${COUNTED} AS is_exact,
          CASE WHEN counted.records <= ${COUNTED} THEN counted.records
@@ -71,12 +92,8 @@ export function withLag<Row>(chosen: RawBuilder<Row>, count: keyof typeof UNREAD
   FROM chosen
   JOIN counted USING (name)
   LEFT JOIN estimated USING (name)
-  CROSS JOIN horizon
-  LEFT JOIN LATERAL (
-    SELECT received_at FROM sluice.records
-    WHERE ${SETTLED} AND (records.epoch, records.xid, records.n) > (chosen.epoch, chosen.xid, chosen.n)
-    ${inFeedOrder('records', 'asc')} LIMIT 1
-  ) AS first ON true
+  JOIN reached USING (name)
+  LEFT JOIN reached AS first ON first.rank = reached.first
   ORDER BY chosen.name`
 }
 
