@@ -86,7 +86,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   }) as unknown as FastifyInstance
 
   // Almost every response is sent as text or bytes. By default, Fastify would compile a function for each status of each route, which
-  // takes most of the time that a start takes.
+  // would be most of the start-up time.
   app.setSerializerCompiler(() => JSON.stringify)
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })

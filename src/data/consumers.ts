@@ -28,21 +28,27 @@ export async function selectConsumers(db: Database, name?: string, signal?: Abor
 
 /**
  * Creates a consumer.
- * @returns undefined if it exists already, or MAX_CONSUMERS exist. Those that are created at the same time may exceed this limit: it
- *   is there to stop programs, and a lock would let them wait for each other
+ * @returns why it was not created: the name exists, or MAX_CONSUMERS exist. Those that are created at the same time may exceed this
+ *   limit: it is there to stop programs, and a lock would let them wait for each other
  */
 export async function insertConsumer(
   db: Database,
   name: string,
   { epoch, xid, n }: Position,
-): Promise<ConsumerRow | undefined> {
-  const { rows } = await sql<ConsumerRow>`
-    INSERT INTO sluice.consumers (name, epoch, xid, n)
-    SELECT ${name}, ${epoch}::integer, ${xid}::xid8, ${n}::bigint
-    WHERE (SELECT count(*) FROM sluice.consumers) < ${MAX_CONSUMERS}
-    ON CONFLICT (name) DO NOTHING
-    RETURNING *, ${synchronousTransaction}`.execute(db)
-  return rows[0]
+): Promise<ConsumerRow | 'exists' | 'full'> {
+  const { rows } = await sql<{ [Name in keyof ConsumerRow]: ConsumerRow[Name] | null } & { is_full: boolean }>`
+    WITH created AS (
+      INSERT INTO sluice.consumers (name, epoch, xid, n)
+      SELECT ${name}, ${epoch}::integer, ${xid}::xid8, ${n}::bigint
+      WHERE (SELECT count(*) FROM sluice.consumers) < ${MAX_CONSUMERS}
+      ON CONFLICT (name) DO NOTHING
+      RETURNING *, ${synchronousTransaction}
+    )
+    SELECT created.*, count >= ${MAX_CONSUMERS} AS is_full
+    FROM (SELECT count(*) FROM sluice.consumers) AS all_consumers LEFT JOIN created ON true`.execute(db)
+  const [{ is_full, ...row }] = rows as [(typeof rows)[number]]
+  if (row.name !== null) return row as ConsumerRow
+  return is_full ? 'full' : 'exists'
 }
 
 /** Moves a consumer. @returns undefined if no consumer has this name and one of these revisions */

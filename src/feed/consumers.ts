@@ -45,10 +45,14 @@ export async function readPosition(reader: Reader, offset: string): Promise<Posi
   return position
 }
 
-/** @returns undefined if it exists, or there are as many consumers as there may be */
-export async function createConsumer(reader: Reader, name: string, position: Position): Promise<Consumer | undefined> {
+/** @returns `exists`, also if the consumer was deleted since; `full`: there are as many consumers as there may be */
+export async function createConsumer(
+  reader: Reader,
+  name: string,
+  position: Position,
+): Promise<Consumer | 'exists' | 'full'> {
   const row = await inTurn(reader, () => insertConsumer(reader.db, name, position))
-  return row && toConsumer(row)
+  return typeof row === 'string' ? row : toConsumer(row)
 }
 
 /** Stores another offset. It may be lower: then the consumer reads records again. @returns undefined if no revision matches */

@@ -17,6 +17,7 @@ export default fp(
     app.decorateRequest('traceId', undefined)
     app.decorateRequest('spanId', undefined)
     app.decorateRequest('counts', undefined)
+    app.decorateRequest('consumer', undefined)
     app.decorateRequest('problemCode', undefined)
     app.decorateRequest('isLogged', true)
 
@@ -48,7 +49,7 @@ export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
   const { url, config } = request.routeOptions
   // Probes come every few seconds from every node. Successful ones say nothing new.
   const level = config?.quiet === true && reply.statusCode < 400 ? 'debug' : 'info'
-  const { traceId, spanId, problemCode, key, counts } = request
+  const { traceId, spanId, problemCode, key, consumer, counts } = request
   let fields = `"requestId":${JSON.stringify(request.id)}`
   if (traceId !== undefined) fields += `,"traceId":"${traceId}"`
   if (spanId !== undefined) fields += `,"spanId":"${spanId}"`
@@ -57,6 +58,7 @@ export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
   fields += `,"durationMs":${Math.round(reply.elapsedTime * 1000) / 1000}`
   if (problemCode !== undefined) fields += `,"code":"${problemCode}"`
   if (key !== undefined) fields += `,"key":"${key.id}"`
+  if (consumer !== undefined) fields += `,"consumer":"${consumer}"`
   if (counts !== undefined) fields += `,"counts":${writeCounts(counts)}`
   logLine(request.log as Logger, level, fields, 'request')
 }
@@ -75,6 +77,8 @@ declare module 'fastify' {
     traceId: string | undefined
     spanId: string | undefined
     counts: Counts | undefined
+    /** The name of a consumer, which needs no escaping. */
+    consumer: string | undefined
   }
   interface FastifyReply {
     /** Sends JSON that is already serialized. */

@@ -14,8 +14,8 @@ import { registerGauge } from './metrics/register.ts'
 const CONNECTIONS = 2
 
 /**
- * A scrape gets values of this age at most. After a failure they stay a little longer, but not for ever: an alert about a lag must not
- * rest on a lag of the past.
+ * A scrape gets values of this age at most. After a failure they stay a little longer, but not for ever: otherwise an alert would
+ * be based on an old lag.
  */
 const AGES = { pauseMs: 15_000, maxAgeMs: 60_000 }
 

@@ -13,18 +13,17 @@ import {
 import { decodeText } from '../ingest/body.ts'
 import { readEncoding } from '../ingest/inflate.ts'
 import { toProblem } from '../plugins/problems.ts'
-import { Problem } from '../problems.ts'
 import type { Reader } from '../read/reader.ts'
 import {
   ConsumerListSchema,
   ConsumerNameSchema,
   ConsumerRequestSchema,
   ConsumerSchema,
-  NAME,
   StoredConsumerSchema,
 } from '../schemas/consumers.ts'
 import { HEADERS, json, refusals, text } from '../schemas/responses.ts'
 import { readCondition, readIfMatch } from './conditions.ts'
+import { checkName, notCreated, notMoved, unknownConsumer } from './consumer-problems.ts'
 import { readConsumerRequest } from './consumer-request.ts'
 import { openReservation, receiveBody } from './receive.ts'
 import { requireJson } from './require-json.ts'
@@ -53,6 +52,13 @@ const routes: FastifyPluginAsync = async (app) => {
   const readerOf = (request: FastifyRequest, signal: AbortSignal): Reader => {
     const [db, semaphore] = [app.db.feed, app.consumerTurns]
     return { db, primary: { db, semaphore }, semaphore, key: request.key as Key, signal }
+  }
+  /** @throws Problem invalid_request */
+  const nameOf = (request: FastifyRequest<Route>): string => {
+    const name = checkName(request.params.name)
+    // The log must say which consumer was changed: retention may wait for it, or no longer wait.
+    request.consumer = name
+    return name
   }
   const pathOf = (name: string) => `${app.pathPrefix}/v1/consumers/${name}`
 
@@ -84,10 +90,10 @@ const routes: FastifyPluginAsync = async (app) => {
     config,
     onRequest,
     handler: whileReading<Route>(async (request, reply, { signal }) => {
-      const name = checkName(request.params.name)
+      const name = nameOf(request)
       const consumer = await findConsumer(readerOf(request, signal), name)
       checkKeyAgain(request)
-      if (consumer === undefined) throw unknown(name)
+      if (consumer === undefined) throw unknownConsumer(app, name)
       return sendConsumer(reply, consumer)
     }),
   })
@@ -122,7 +128,7 @@ const routes: FastifyPluginAsync = async (app) => {
     // The handler reads the body and checks everything.
     validatorCompiler: () => () => true,
     handler: whileReading<Route>(async (request, reply, { signal }) => {
-      const name = checkName(request.params.name)
+      const name = nameOf(request)
       const condition = readCondition(request.headers, pathOf(name))
       requireJson(request)
       const offset = await receiveOffset(request, reply)
@@ -130,16 +136,15 @@ const routes: FastifyPluginAsync = async (app) => {
       app.keyNow(request, 'read')
       const reader = readerOf(request, signal)
       const position = await beforeWriting(readPosition(reader, offset))
-      const consumer =
-        condition === 'absent'
-          ? await createConsumer(reader, name, position)
-          : await moveConsumer(reader, name, position, condition)
-      if (consumer === undefined) throw await beforeWriting(explainRefusal(reader, name, condition === 'absent'))
       if (condition === 'absent') {
-        logChange(request, name, 'a consumer was created')
-        reply.code(201).header('location', pathOf(name))
+        const created = await createConsumer(reader, name, position)
+        if (typeof created !== 'string') return sendConsumer(reply.code(201).header('location', pathOf(name)), created)
+        const existing = await beforeWriting(findConsumer(reader, name))
+        throw notCreated(app, name, existing, created === 'full')
       }
-      return sendConsumer(reply, consumer)
+      const moved = await moveConsumer(reader, name, position, condition)
+      if (moved === undefined) throw notMoved(name, await beforeWriting(findConsumer(reader, name)))
+      return sendConsumer(reply, moved)
     }),
   })
 
@@ -155,15 +160,14 @@ const routes: FastifyPluginAsync = async (app) => {
     config,
     onRequest,
     handler: whileReading<Route>(async (request, reply, { signal }) => {
-      const name = checkName(request.params.name)
+      const name = nameOf(request)
       const condition = readIfMatch(request.headers)
       const reader = readerOf(request, signal)
       if (!(await removeConsumer(reader, name, condition ?? 'any'))) {
         // Without a consumer, the condition does not count (RFC 9110, section 13.2.1).
         const consumer = condition && (await beforeWriting(findConsumer(reader, name)))
-        throw consumer === undefined ? unknown(name) : mismatch(consumer)
+        throw consumer === undefined ? unknownConsumer(app, name) : notMoved(name, consumer)
       }
-      logChange(request, name, 'a consumer was deleted')
       return reply.code(204).send()
     }),
   })
@@ -178,52 +182,12 @@ const routes: FastifyPluginAsync = async (app) => {
       reserve()
     }
   }
-
-  /** Why a consumer was not changed. */
-  async function explainRefusal(reader: Reader, name: string, creates: boolean): Promise<Problem> {
-    const consumer = await findConsumer(reader, name)
-    if (consumer === undefined && creates) {
-      const detail = `There are too many consumers. Delete one that nobody uses: GET ${app.pathPrefix}/v1/consumers lists all.`
-      return new Problem('too_many_consumers', detail)
-    }
-    if (consumer === undefined)
-      return new Problem('precondition_failed', `${missing(name)} If-None-Match: * creates it.`)
-    return mismatch(consumer, creates)
-  }
-
-  const missing = (name: string) => `There is no consumer ${name}.`
-
-  function unknown(name: string): Problem {
-    const detail = `${missing(name)} PUT ${pathOf(name)} with If-None-Match: * creates it, and GET ${app.pathPrefix}/v1/consumers lists all.`
-    return new Problem('not_found', detail)
-  }
-
-  /** Who did it must be known if retention waits for a consumer that nobody knows, or no longer waits. */
-  function logChange({ id, key }: FastifyRequest, consumer: string, what: string): void {
-    app.log.info({ requestId: id, key: key?.id, consumer }, what)
-  }
 }
 
 export default routes
 
-/** @throws Problem invalid_request */
-function checkName(name: string): string {
-  if (NAME.test(name)) return name
-  const detail =
-    'The name of a consumer must have 1 to 128 letters (A to Z), digits, ".", "_" and "-", and not be "." or "..".'
-  throw new Problem('invalid_request', detail, { errors: [{ pointer: 'name', code: 'invalid_request', detail }] })
-}
-
 const sendConsumer = (reply: FastifyReply, { document, revision }: Consumer): FastifyReply =>
   reply.headers({ etag: `"${revision}"`, 'cache-control': 'no-store' }).sendJson(JSON.stringify(document))
-
-function mismatch({ document: { name, offset }, revision }: Consumer, creates = false): Problem {
-  const advice = creates
-    ? 'To change it, send If-Match with this ETag.'
-    : 'Somebody else has stored it, or your last request arrived and its response was lost. An ETag with W/ never matches.'
-  const detail = `The consumer ${name} has the offset ${offset} and the ETag "${revision}". ${advice}`
-  return new Problem('precondition_failed', detail)
-}
 
 /** The request may write, but this part of it only reads: if it fails, nothing was written. @throws Problem */
 const beforeWriting = <T>(reading: Promise<T>): Promise<T> =>

@@ -96,12 +96,18 @@ t.test('a consumer is created at an offset, is moved with its ETag, and is delet
     gone.json.detail,
     /There is no consumer billing\. PUT \/v1\/consumers\/billing .* GET \/v1\/consumers lists all/,
   )
+  const isChange = ({ consumer, method }: Record<string, unknown>) =>
+    consumer === 'billing' && /PUT|DELETE/.test(String(method))
   t.match(
-    server.logs.filter(({ consumer }) => consumer === 'billing'),
+    server.logs.filter(isChange),
     [
-      { level: 'info', msg: 'a consumer was created', requestId: String, key: String },
-      { level: 'info', msg: 'a consumer was deleted', requestId: String, key: String },
+      { method: 'PUT', status: 201, key: String },
+      { method: 'PUT', status: 200, key: String },
+      { method: 'PUT', status: 200, key: String },
+      { method: 'DELETE', status: 204, key: String },
+      { method: 'DELETE', status: 404, key: String },
     ],
+    'the log says who changed it',
   )
 })
 
