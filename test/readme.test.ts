@@ -61,6 +61,7 @@ t.test("the log has exactly the fields of the manual's table, with these types",
     const db = connect(ownerUrl)
     await sql`ALTER TABLE sluice.records RENAME COLUMN subject TO renamed`.execute(db).finally(() => db.destroy())
     t.equal((await fetch(`${server.url}/v1/records/shop/1`, { headers })).status, 500)
+    t.equal((await fetch(`${server.url}/v1/consumers/billing`, { headers })).status, 404)
     server.child.kill('SIGINT')
     t.equal(await server.exit, 0)
     return server.logs()

@@ -129,7 +129,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
       job: 'retention',
       succeeded: failure === undefined && whole,
       seconds: (performance.now() - begin) / 1000,
-      figures: { kept_for_consumers: removed.kept, overtaken_consumers: removed.overtaken.size },
+      figures: {},
       totals: { removed_records: removed.records, removed_bytes: removed.bytes },
     }).catch((err) => logger.warn({ err }, 'the result of this run could not be recorded'))
   }
@@ -177,5 +177,5 @@ async function reportWaiting(db: Database, { kept }: DeletedTotals, logger: Logg
   // It has caught up or was deleted meanwhile.
   if (last === undefined || last.records === 0) return
   const behind = { records: Math.round(last.records), isExact: last.is_exact, seconds: Math.round(last.seconds) }
-  logger.info({ consumer: last.name, behind, kept }, 'records stay until this consumer has read them')
+  logger.info({ consumer: last.name, behind }, 'records stay until this consumer has read them')
 }

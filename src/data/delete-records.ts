@@ -40,8 +40,10 @@ export interface DeletedBatch {
   bytes: number
   /** What each policy deletes. Two policies may delete the same record. Policies that delete nothing are left out. */
   shares: Share[]
-  /** How many records stay only because a consumer has not read them. */
+  /** How many of the records that were read stay only because a consumer has not read them. */
   kept: number
+  /** Up to where every consumer has read; undefined: there are no consumers. */
+  readByAll: TextPosition | undefined
   /** The names of consumers that had not read all deleted records. A run returns each of them once, a dry run in each batch. */
   overtaken: string[]
 }
@@ -91,6 +93,7 @@ export async function deleteBatch(
   const { rows } = await sql<
     Record<'seen' | 'records' | 'bytes' | 'shares' | 'kept', string> & {
       last: PositionColumns | null
+      read_by_all: PositionColumns | null
       oldest: string | null
       overtaken: string[]
     }
@@ -123,6 +126,7 @@ export async function deleteBatch(
            (SELECT count(*) FROM deleted) AS records,
            (SELECT coalesce(sum(bytes), 0) FROM deleted) AS bytes,
            (SELECT count(*) FROM batch WHERE waits AND deletable IS NOT TRUE) AS kept,
+           (SELECT ARRAY[epoch::text, xid::text, n::text] FROM lowest) AS read_by_all,
            ARRAY(SELECT name FROM missed ORDER BY name) AS overtaken,
            (SELECT coalesce(json_agg(shares ORDER BY policy), '[]') FROM shares) AS shares
   `.execute(db)
@@ -136,6 +140,7 @@ export async function deleteBatch(
     // json arrives as text on these connections: see Tables.
     shares: JSON.parse(row.shares) as Share[],
     kept: Number(row.kept),
+    readByAll: toPosition(row.read_by_all),
     overtaken: row.overtaken,
   }
 }

@@ -47,6 +47,7 @@ export async function retain(
   }
 
   const begun = new Date(now).toISOString()
+  const allWait = policies.every(({ keepForConsumers }) => keepForConsumers)
   const end = endOf(deletions)
   let after = START
   let young = end.time === -Infinity ? Infinity : 0
@@ -56,6 +57,8 @@ export async function retain(
     if (batch.last === undefined || batch.oldest === null) return false
     onBatch(batch)
     after = batch.last
+    // No policy deletes anything after this. Otherwise each run would read all that one slow consumer keeps.
+    if (allWait && batch.readByAll !== undefined && isBefore(batch.readByAll, after)) return false
     young = Date.parse(batch.oldest) < end.time ? 0 : young + batch.seen
     return isBefore(after, end.position) || young < YOUNG_IN_A_ROW
   })
@@ -112,7 +115,7 @@ type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'ne
 export class DeletedTotals {
   records = 0
   bytes = 0
-  /** Records that stay only because a consumer has not read them. */
+  /** How many of the records that were read stay only because a consumer has not read them. There may be more. */
   kept = 0
   /** The names of consumers that had not read all deleted records. */
   readonly overtaken = new Set<string>()

@@ -84,6 +84,22 @@ t.test('a consumer at the start keeps everything', async (t) => {
   t.equal((await ids(owner)).length, 10)
 })
 
+// Otherwise each run would read everything that one slow consumer keeps.
+t.test('a run ends at the last consumer, unless a policy does not wait for it', async (t) => {
+  await sql`TRUNCATE sluice.records, sluice.consumers`.execute(owner)
+  await addRecords(
+    owner,
+    many(3000, () => ({ age: 2 * DAY })),
+  )
+  await place('slow', -1)
+  let batches = 0
+  const onBatch = () => void batches++
+  t.match(await apply([WAITING, { ...WAITING, type: 'other' }], { onBatch }), { records: 0 })
+  t.equal(batches, 1)
+  await apply([WAITING, { ...OLD, type: 'other' }], { onBatch })
+  t.ok(batches > 2, `${batches} batches`)
+})
+
 t.test('without the option, consumers that have not read a deleted record are marked, and no others', async (t) => {
   await setUp({ behind: 3, 'at the last deleted': 8, 'has read it': 9, start: -1 })
   t.match(await apply([{ type: 'even', ...OLD }]), { records: 5, kept: 0, overtaken: new Set(['behind', 'start']) })
