@@ -30,7 +30,7 @@ t.test('all fields of a record are copied as they are, in the order of the feed'
   const { server, copy, read } = await open(t)
   for (const record of RECORDS) await server.post(record)
   const command = copy()
-  await copied(server, 'archive')
+  await copied(server, command)
   t.same(await read(), await original(server))
   command.child.kill('SIGTERM')
   t.same(await endOf(command), { code: 0, stdout: '', stderr: '' })
@@ -41,7 +41,7 @@ t.test('with a filter, it copies only what matches, and refuses to continue with
   for (const record of RECORDS) await server.post(record)
   const filter = ['--type', 'other', '--type', 't', '--source-prefix', 'till']
   const command = copy(filter)
-  await copied(server, 'archive')
+  await copied(server, command)
   t.same(
     (await read()).map(({ id }) => id),
     ['{4}', '5'],
@@ -95,9 +95,9 @@ t.test(
 
     t.equal(await killAt(/^PUT /), 2000, 'before the offset of the second page is on the server')
     const last = copy()
-    await copied(server, 'archive')
+    await copied(server, command)
     await postMany(server, 4501, 5000)
-    await copied(server, 'archive')
+    await copied(server, command)
     t.same(await read(), await original(server))
     t.equal((await read()).length, 5000)
     last.child.kill('SIGINT')
@@ -109,13 +109,13 @@ t.test('when the target database fails, it says so once and continues', async (t
   const { server, target, copy, read } = await open(t)
   await server.post(order(1))
   const command = copy()
-  await copied(server, 'archive')
+  await copied(server, command)
   const db = connect(target.superUrl)
   t.teardown(() => db.destroy())
   await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'feed-to-postgres'`.execute(db)
   await server.post(order(2))
-  await copied(server, 'archive')
+  await copied(server, command)
   t.same(await read(), await original(server))
   t.match(command.stderr(), /^The target database: .*; trying again until it succeeds\n$/)
 })
@@ -125,7 +125,7 @@ t.test('if the response to a COMMIT is lost, it finds the offset stored and goes
   await postMany(server, 1, 1500)
   const proxy = await loseCommits(t, target.ownerUrl)
   const command = copy([], server.url, proxy.url)
-  await copied(server, 'archive')
+  await copied(server, command)
   // The tables, the first page, twice nothing because it is stored already, and the second page.
   t.equal(proxy.commits(), 5)
   t.same(await read(), await original(server))
@@ -136,7 +136,7 @@ t.test('of two processes that copy to one database, one ends, and no record is t
   const { server, copy, read } = await open(t)
   await server.post(order(1))
   const first = copy()
-  await copied(server, 'archive')
+  await copied(server, first)
   const second = copy([], server.url, undefined, 'other')
   await until('two waiting readers', () => server.app.feed.readers.used === 2)
   await server.post(order(2))
@@ -153,7 +153,7 @@ t.test('if the server was set back, it ends and says what to do', async (t) => {
   const { server, target, copy } = await open(t)
   await server.post(order(1))
   const command = copy()
-  await copied(server, 'archive')
+  await copied(server, command)
   await kill(command)
   const ahead = encodeOffset({ epoch: 99, xid: '1000', n: 1 })
   const db = connect(target.ownerUrl)
@@ -239,12 +239,18 @@ async function original({ database }: TestApp): Promise<Row[]> {
   }))
 }
 
-/** Waits until this consumer has read everything. */
-const copied = (server: TestApp, consumer: string) =>
-  until('everything to be copied', async () => {
+/** Waits until the consumer has read everything. @throws if the process ends before */
+async function copied(server: TestApp, { exit, stderr }: Command, consumer = 'archive'): Promise<void> {
+  let hasEnded = false
+  void exit.then(() => {
+    hasEnded = true
+  })
+  await until('everything to be copied', async () => {
+    if (hasEnded) throw new Error(`the process has ended: ${stderr()}`)
     const { json } = await server.get(`/v1/consumers/${consumer}`)
     return json.lag?.records === 0
   })
+}
 
 const postMany = (server: TestApp, from: number, to: number) =>
   server.post(`[${Array.from({ length: to - from + 1 }, (_, at) => order(from + at)).join(',')}]`)
