@@ -106,8 +106,10 @@ t.test(
     const to = await startStub(t, async (request, response, body) => {
       requests++
       if (requests === 1) return sendProblem(response, 503, { detail: 'Away.', retryable: true })
+      // Not an error for curl.
+      if (requests === 2) return response.writeHead(301, { location: '/' }).end()
       const respond = await forward(other.url, request, body)
-      if (requests === 2) return response.destroy()
+      if (requests === 3) return response.destroy()
       respond(response)
     })
     const env = { PATH: path, OTHER_KEY: other.key }
@@ -116,7 +118,7 @@ t.test(
     await server.post(`[${order(1, { data: { n: 1, bytes: null } })},${order(2, { subject: 'é', level: 3 })}]`)
     await server.post({ source: 'shop', type: 't', id: '3', data_base64: 'AAH/' })
     t.equal((await end(first)).code, 'SIGKILL')
-    t.ok(requests >= 3, 'refused, lost, and accepted')
+    t.ok(requests >= 4, 'refused, redirected, lost, and accepted')
     const second = begin('')
     await server.post(order(4))
     await until('the last record', async () => (await stored(other)).length === 4)
