@@ -60,6 +60,9 @@ export async function commitOffset(
   })
 }
 
+export const describeOvertaken = ({ name, overtakenAt }: Consumer): string =>
+  `Retention deleted records that the consumer ${quoted(name)} had not read, at ${overtakenAt}`
+
 const notOurs = (name: string) =>
   new Error(
     `Another process has moved or deleted the consumer ${quoted(name)}. Let only one process use it, or give each its own`,

@@ -1,16 +1,16 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import { type Consumer, commitOffset, createConsumer, findConsumer } from '../client/consumer.ts'
+import { type Consumer, commitOffset, createConsumer, describeOvertaken, findConsumer } from '../client/consumer.ts'
 import { type FeedFilter, type FeedPage, followFeed } from '../client/feed.ts'
 import { readStart } from '../client/feed-start.ts'
 import { findKey } from '../client/key.ts'
 import { describeRecord } from '../client/record-line.ts'
-import { type Attempt, retry } from '../client/retry.ts'
+import type { Attempt } from '../client/retry.ts'
 import { checkReachable, Refused, type Server, urlOption } from '../client/server.ts'
 import { ReaderGone, writeOut } from '../client/write-out.ts'
 import { printable } from '../lib/printable.ts'
 import { quoted } from '../lib/quoted.ts'
+import { addFilterOptions, attempts, isAbort, stopOnSignals } from './following.ts'
 import { nameOption } from './name-option.ts'
-import { onSignals } from './signals.ts'
 
 interface Options extends FeedFilter {
   url: string
@@ -47,16 +47,13 @@ may not have processed all of it. Two processes cannot use the same consumer: on
 
 The exit code is 0 after Ctrl-C, SIGTERM, --limit records, or if the reader of the pipe has ended, otherwise 1.`
 
-/** Options of `sluice tail`. Those that select records are called as in `sluice export`. */
+/** Options of `sluice tail`. */
 export function defineTail(command: Command): void {
   command
     .addOption(urlOption())
     .option('--from <where>', 'where to begin: start, now, an offset or a time; see below')
     .option('--consumer <name>', 'continue where this consumer stopped, and store its offset; see below')
-    .option('--source <source>', 'records of this source')
-    .option('--source-prefix <text>', 'records whose source starts with this text')
-    .option('--type <type>', 'records of this type; repeatable', (type, types: string[] = []) => [...types, type])
-    .option('--subject <subject>', 'records with this subject')
+  addFilterOptions(command)
     .option('--limit <n>', 'end after this number of records', readLimit)
     .addHelpText('after', HELP)
     .action(runTail)
@@ -89,37 +86,6 @@ async function runTail(options: Options): Promise<void> {
   }
 }
 
-/** @returns a signal that the first Ctrl-C or SIGTERM aborts. A second one ends the process */
-function stopOnSignals(): AbortSignal {
-  const stop = new AbortController()
-  onSignals(
-    ['SIGINT', 'SIGTERM'],
-    () => stop.abort(),
-    () => process.exit(1),
-  )
-  return stop.signal
-}
-
-/** How requests are repeated: at the start as in the other commands, and then until they succeed, with one message per outage. */
-function attempts(stop: AbortSignal): { briefly: Attempt; patiently: Attempt } {
-  let isOutage = false
-  const note = (text: string) => {
-    if (!stop.aborted) console.error(printable(text))
-  }
-  const noteOnce = (text: string) => {
-    if (!isOutage) note(text)
-    isOutage = true
-  }
-  return {
-    briefly: (work) => retry(work, { stop, onWait: note }),
-    patiently: async (work) => {
-      const result = await retry(work, { tries: Number.POSITIVE_INFINITY, stop, onWait: noteOnce })
-      isOutage = false
-      return result
-    },
-  }
-}
-
 /** @param begin finds the offset at which to create the consumer */
 async function openConsumer(
   server: Server,
@@ -137,11 +103,7 @@ async function openConsumer(
     throw new Error(
       `The consumer ${quoted(name)} exists, so --from is not possible. Omit it to continue where the consumer stopped, choose another name, or delete the consumer: DELETE /v1/consumers/${name}`,
     )
-  const { overtakenAt } = existing
-  if (overtakenAt !== null)
-    console.error(
-      printable(`Retention deleted records that the consumer ${quoted(name)} had not read, at ${overtakenAt}`),
-    )
+  if (existing.overtakenAt !== null) console.error(printable(describeOvertaken(existing)))
   return existing
 }
 
@@ -174,8 +136,6 @@ function commit(server: Server, consumer: Consumer, offset: string, attempt: Att
     )
   })
 }
-
-const isAbort = (error: unknown) => (error as Error).name === 'AbortError'
 
 function readLimit(text: string): number {
   if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.')

@@ -230,7 +230,7 @@ const SESSION_PARAMETERS = ['statement_timeout', 'lock_timeout', 'idle_in_transa
 const TLS_PARAMETERS = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation']
 
 /** The URL for the driver. Its `sslmode` means what it means for psql, unless it is the driver's own `no-verify`. */
-function driverUrl(url: string): string {
+export function driverUrl(url: string): string {
   const parsed = new URL(url)
   const { searchParams: parameters } = parsed
   for (const name of SESSION_PARAMETERS) parameters.delete(name)

@@ -20,18 +20,26 @@ export interface Command {
 }
 
 /**
- * Runs `node src/main.ts …` as a process. Its environment is only `env`, the PATH and the compile cache. It is killed when `t` ends.
+ * Runs `node src/main.ts …` as a process.
  * @param flags for node
  * @param stdin its standard input; null: the input stays open, and the test writes to it
  */
-export function runCommand(
+export const runCommand = (
   t: Test,
   args: string[],
   env: Record<string, string>,
   flags: string[] = [],
   stdin: string | Buffer | null = '',
+): Command => runNode(t, [...flags, MAIN, ...args], env, stdin)
+
+/** Runs Node.js as a process. Its environment is only `env`, the PATH and the compile cache. It is killed when `t` ends. */
+export function runNode(
+  t: Test,
+  args: string[],
+  env: Record<string, string>,
+  stdin: string | Buffer | null = '',
 ): Command {
-  const child = spawn(process.execPath, [...flags, MAIN, ...args], {
+  const child = spawn(process.execPath, args, {
     env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })

@@ -24,6 +24,7 @@ const SOURCES = {
   '/usr/sbin/logrotate': 'the package logrotate',
   psql: 'the package postgresql-client',
   openssl: 'the package openssl',
+  zstd: 'the package zstd',
   curl: 'the package curl',
   python3: 'the package python3',
   setpriv: 'the package util-linux',
