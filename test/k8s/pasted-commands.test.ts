@@ -118,8 +118,9 @@ async function paste(t: Test, shell: string, text: string): Promise<string[][]> 
   const make = (path: string, body = '') =>
     writeFileSync(
       join(home, path),
+      // One write, because the commands of a pipeline run at the same time.
       `#!/usr/bin/env bash
-      { printf '%s\\0' "${path.replace('bin/', '')}" "$@"; echo; } >>${log}
+      printf '%s\\0' $'\\n'"${path.replace('bin/', '')}" "$@" >>${log}
       ${body}`,
       { mode: 0o755 },
     )
