@@ -15,12 +15,12 @@ import { readEncoding } from '../ingest/inflate.ts'
 import { toProblem } from '../plugins/problems.ts'
 import { Problem } from '../problems.ts'
 import type { Reader } from '../read/reader.ts'
+import { CONSUMER_NAME, CONSUMER_NAME_RULE } from '../schemas/consumer-name.ts'
 import {
   ConsumerListSchema,
   ConsumerNameSchema,
   ConsumerRequestSchema,
   ConsumerSchema,
-  NAME,
   StoredConsumerSchema,
 } from '../schemas/consumers.ts'
 import { HEADERS, json, refusals, text } from '../schemas/responses.ts'
@@ -208,9 +208,8 @@ export default routes
 
 /** @throws Problem invalid_request */
 function checkName(name: string): string {
-  if (NAME.test(name)) return name
-  const detail =
-    'The name of a consumer must have 1 to 128 letters (A to Z), digits, ".", "_" and "-", and not be "." or "..".'
+  if (CONSUMER_NAME.test(name)) return name
+  const detail = `The name of a consumer ${CONSUMER_NAME_RULE}.`
   throw new Problem('invalid_request', detail, { errors: [{ pointer: 'name', code: 'invalid_request', detail }] })
 }
 
