@@ -4,7 +4,7 @@ import { type FeedFilter, type FeedPage, followFeed } from '../src/client/feed.t
 import { findKey } from '../src/client/key.ts'
 import type { Attempt } from '../src/client/retry.ts'
 import { checkReachable, Refused, type Server, urlOption } from '../src/client/server.ts'
-import { addFilterOptions, attempts, isAbort, stopOnSignals } from '../src/commands/following.ts'
+import { addFilterOptions, isAbort, startAttempts, stopOnSignals } from '../src/commands/following.ts'
 import { nameOption } from '../src/commands/name-option.ts'
 import { START_OFFSET } from '../src/feed/read-page.ts'
 import { checkDatabaseUrl } from '../src/lib/database-url.ts'
@@ -43,15 +43,16 @@ async function copy({ url, consumer: name, ...filter }: Options): Promise<void> 
   const server: Server = { url, token: (await findKey()).token }
   await checkReachable(url)
   const stop = stopOnSignals()
-  const { briefly, patiently } = attempts(stop)
+  const { attempt, persist } = startAttempts(stop)
   let after = START_OFFSET
   try {
-    after = await openTarget(target, filter, briefly)
-    let consumer = await openConsumer(server, name, after, briefly)
-    for await (const page of followFeed({ server, filter, after, limit: Infinity, attempt: patiently, stop })) {
-      if (page.next !== after) await store(target, page, after, patiently)
+    after = await openTarget(target, filter, attempt)
+    let consumer = await openConsumer(server, name, after, attempt)
+    for await (const page of followFeed({ server, filter, after, limit: Infinity, attempt, stop })) {
+      persist()
+      if (page.next !== after) await store(target, page, after, attempt)
       after = page.next
-      consumer = await commitOffset(server, consumer, after, patiently)
+      consumer = await commitOffset(server, consumer, after, attempt)
     }
   } catch (error) {
     if (stop.aborted && isAbort(error)) return

@@ -1,7 +1,8 @@
 import { quoted } from '../lib/quoted.ts'
+import type { StoredConsumerDocument } from '../schemas/consumers.ts'
 import { request } from './request.ts'
 import type { Attempt } from './retry.ts'
-import { notSluiceError, Refused, type Server } from './server.ts'
+import { notSluiceError, Refused, readJson, type Server } from './server.ts'
 
 /** A named offset on the server, as this process knows it. */
 export interface Consumer {
@@ -79,14 +80,10 @@ async function put(server: Server, name: string, offset: string, condition: Reco
   return readConsumer(server, name, await request(server, pathOf(name), init))
 }
 
-function readConsumer(
-  { url }: Server,
-  name: string,
-  { status, headers, text }: Awaited<ReturnType<typeof request>>,
-): Consumer {
-  const etag = headers.get('etag')
-  if (etag === null) throw notSluiceError(url, `${status} without an ETag`)
-  const { offset, overtakenAt } = JSON.parse(text)
+function readConsumer({ url }: Server, name: string, answer: Awaited<ReturnType<typeof request>>): Consumer {
+  const { offset, overtakenAt } = readJson(answer, answer.text, url) as StoredConsumerDocument
+  const etag = answer.headers.get('etag')
+  if (etag === null) throw notSluiceError(url, `${answer.status} without an ETag`)
   // A proxy that compresses responses makes the ETag weak, and If-Match never matches a weak one (RFC 9110, section 8.8.3.2).
   return { name, offset, overtakenAt, etag: etag.replace(/^W\//, '') }
 }

@@ -2,7 +2,7 @@ import { parseTime } from '../lib/rfc3339.ts'
 import { timeHint } from '../lib/time-hint.ts'
 import { readHead } from './feed.ts'
 import { request } from './request.ts'
-import { type Server, TryAgain } from './server.ts'
+import { readJson, type Server, TryAgain } from './server.ts'
 
 /** The start of the feed. */
 const START = '-1'
@@ -37,7 +37,9 @@ async function offsetBefore(utc: string, server: Server, stop: AbortSignal): Pro
   const head = await readHead(server, stop)
   // Without an index for this, the server examines the feed from its end, and then one hour of it, not everything from the start.
   const until = new Date(Date.parse(utc) - MARGIN_MS).toISOString()
-  const earlier = await findCursor({ order: 'desc', receivedUntil: until }).catch(skipIfSlow)
+  // In the first hour of the year 1, it is outside of the years that the server accepts. No record is earlier.
+  const isAccepted = 'utc' in parseTime(until)
+  const earlier = isAccepted ? await findCursor({ order: 'desc', receivedUntil: until }).catch(skipIfSlow) : undefined
   const first = await findCursor({ order: 'asc', receivedFrom: utc, ...(earlier && { cursor: earlier }) })
   if (first === undefined) return head
   // In ascending order, the list ends where the feed does. So no record will be added between the previous one and this one.
@@ -46,8 +48,9 @@ async function offsetBefore(utc: string, server: Server, stop: AbortSignal): Pro
   /** The cursor of the first record of a list. */
   async function findCursor(list: Record<string, string>): Promise<string | undefined> {
     const query = new URLSearchParams({ ...list, limit: '1', fields: 'cursor' })
-    const { text } = await request(server, `/v1/records?${query}`, { headers: { accept: 'application/json' } }, stop)
-    return JSON.parse(text).records[0]?.cursor
+    const answer = await request(server, `/v1/records?${query}`, { headers: { accept: 'application/json' } }, stop)
+    const { records } = readJson(answer, answer.text, server.url) as { records: { cursor: string }[] }
+    return records[0]?.cursor
   }
 }
 

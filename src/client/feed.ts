@@ -2,7 +2,7 @@ import { pick, type Wanted } from '../lib/json/pick.ts'
 import type { FeedQuery } from '../schemas/feed.ts'
 import { request } from './request.ts'
 import type { Attempt } from './retry.ts'
-import { notSluiceError, type Server, TryAgain } from './server.ts'
+import { notSluiceError, readJson, type Server } from './server.ts'
 
 /** The parameters of GET /v1/feed that select records. */
 export type FeedFilter = Pick<FeedQuery, 'source' | 'sourcePrefix' | 'type' | 'subject'>
@@ -65,7 +65,7 @@ function toQuery({ type = [], ...filter }: FeedFilter): URLSearchParams {
   return query
 }
 
-/** @throws TryAgain, Refused; Error if the response does not come from Sluice */
+/** @throws TryAgain, Refused, NotSluice */
 async function readPage(
   server: Server,
   query: URLSearchParams,
@@ -73,22 +73,23 @@ async function readPage(
 ): Promise<FeedPage & { upToDate: boolean }> {
   // By default, fetch requests gzip, which costs the server several times as much processor time as zstd.
   const headers = { accept: 'application/json', 'accept-encoding': 'zstd, gzip;q=0.5' }
-  const { status, headers: received, text } = await request(server, `/v1/feed?${query}`, { headers }, stop)
-  const next = received.get('stream-next-offset')
-  if (next === null) throw notSluiceError(server.url, `${status} without Stream-Next-Offset`)
-  const records = status === 204 ? [] : readRecords(text, server.url)
-  return { records, next, upToDate: received.get('stream-up-to-date') === 'true' }
+  const answer = await request(server, `/v1/feed?${query}`, { headers }, stop)
+  const next = answer.headers.get('stream-next-offset')
+  if (next === null) throw notSluiceError(server.url, `${answer.status} without Stream-Next-Offset`)
+  const parsed = answer.status === 204 ? [] : (readJson(answer, answer.text, server.url) as ParsedRecord[])
+  return {
+    records: keepTexts(answer.text, parsed),
+    next,
+    upToDate: answer.headers.get('stream-up-to-date') === 'true',
+  }
 }
 
-/** The records of an array. Their texts are kept: JSON.parse would round numbers. */
-function readRecords(array: string, url: string): FeedRecord[] {
-  let parsed: { cursor: string }[]
-  try {
-    parsed = JSON.parse(array)
-  } catch (cause) {
-    // A proxy that speaks HTTP/1.0 ends a response that broke off like a complete one.
-    throw new TryAgain(`The response of ${url} is not complete`, { cause })
-  }
+interface ParsedRecord {
+  cursor: string
+}
+
+/** The records of an array with their texts: JSON.parse rounds numbers. */
+function keepTexts(array: string, parsed: ParsedRecord[]): FeedRecord[] {
   const texts: (string | null)[] = []
   pick(array, new Map<string, Wanted>(parsed.map((_, at) => [String(at), at])), texts)
   return parsed.map(({ cursor }, at) => ({ text: texts[at] as string, cursor }))

@@ -15,7 +15,7 @@ interface Answer {
 /**
  * Sends one request, and reads the whole response.
  * @param stop ends the request
- * @throws TryAgain, also if it is stopped; Refused; Error if the response does not come from Sluice
+ * @throws TryAgain, also if it is stopped; Refused; NotSluice
  */
 export async function request(server: Server, path: string, init: RequestInit, stop?: AbortSignal): Promise<Answer> {
   // A signal of its own: fetch would add a listener to `stop` for each request.

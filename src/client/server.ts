@@ -46,6 +46,17 @@ export class Refused extends Error {
   }
 }
 
+/** A response that does not come from Sluice: the URL is wrong, or a proxy cannot reach the server. */
+export class NotSluice extends Error {
+  /** What the response was, without the advice for a wrong URL. */
+  readonly what: string
+
+  constructor(what: string, advice: string) {
+    super(`${what}${advice}`)
+    this.what = what
+  }
+}
+
 /** The option `--url` of all client commands. */
 export const urlOption = () =>
   new Option('--url <url>', 'URL of the server')
@@ -82,7 +93,7 @@ function adviceFor(code = '', url: string): string {
 /**
  * Sends one request.
  * @returns the response, if its status is 2xx; its body has not been read yet
- * @throws TryAgain, Refused; Error if the response does not come from Sluice
+ * @throws TryAgain, Refused, NotSluice
  */
 export async function send({ url, token }: Server, path: string, init: RequestInit): Promise<Response> {
   const response = await fetch(`${url}${path}`, {
@@ -95,7 +106,7 @@ export async function send({ url, token }: Server, path: string, init: RequestIn
   })
   if (response.ok) return response
   const body = await readText(response, url)
-  throw refusal(response, body, url)
+  throw failure(response, body, url)
 }
 
 /** The body of a response. @throws TryAgain if it breaks off; the server may have processed the request */
@@ -105,29 +116,52 @@ export async function readText(response: Response, url: string): Promise<string>
   })
 }
 
-export function notSluiceError(url: string, what: string): Error {
-  return new Error(
-    `${url} answered ${what}, which is not a response of Sluice. Specify another server with --url. If Sluice is below a path, add it to --url`,
-  )
+/** The JSON of a response whose text has been read. @throws TryAgain if it is cut; NotSluice if it is something else */
+export function readJson(
+  { status, headers }: Pick<Response, 'status' | 'headers'>,
+  text: string,
+  url: string,
+): unknown {
+  const type = headers.get('content-type')
+  if (!/^application\/(?:problem\+)?json\b/.test(type ?? ''))
+    throw notSluiceError(url, `${status} ${type ?? ''}`.trim())
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    // A proxy that speaks HTTP/1.0 ends a response that broke off like a complete one.
+    throw new TryAgain(`The response of ${url} is not complete`, { cause })
+  }
 }
+
+export const notSluiceError = (url: string, what: string): NotSluice =>
+  new NotSluice(
+    `${url} answered ${what}, which is not a response of Sluice`,
+    '. Specify another server with --url. If Sluice is below a path, add it to --url',
+  )
 
 /** Statuses of a proxy that cannot reach the server behind it (RFC 9110), or that limits the rate (RFC 6585). */
 const TRANSIENT = [429, 502, 503, 504]
 
-function refusal({ status, headers }: Response, body: string, url: string): Error {
+/** @throws TryAgain if the body is cut */
+function failure(response: Response, body: string, url: string): Error {
+  const { status, headers } = response
   const waitMs = readRetryAfter(headers.get('retry-after'))
   if (headers.get('content-type')?.startsWith('application/problem+json')) {
-    const problem = readProblem(JSON.parse(body))
-    return problem.retryable ? new TryAgain(problem.detail, { waitMs, problem }) : new Refused(problem)
+    const problem = readProblem(readJson(response, body, url))
+    if (problem?.retryable === true) return new TryAgain(problem.detail, { waitMs, problem })
+    if (problem?.retryable === false) return new Refused(problem)
   }
   if (TRANSIENT.includes(status)) return new TryAgain(`${url} answered ${status}`, { waitMs })
   const location = headers.get('location')
-  if (location !== null) return new Error(`${url} redirects to ${location}: specify that server with --url`)
+  if (location !== null) return new NotSluice(`${url} redirects to ${location}`, ': specify that server with --url')
   return notSluiceError(url, String(status))
 }
 
-/** Its detail is shown, and may quote a value of a client. */
-const readProblem = (problem: ProblemDocument): ProblemDocument => ({ ...problem, detail: printable(problem.detail) })
+/** Its detail is shown, and may quote a value of a client. @returns undefined if it is a problem of another program, such as a gateway */
+function readProblem(value: unknown): ProblemDocument | undefined {
+  const problem = value as ProblemDocument | null
+  return typeof problem?.detail === 'string' ? { ...problem, detail: printable(problem.detail) } : undefined
+}
 
 /** RFC 9110, section 10.2.3: seconds, or a date. Sluice sends seconds, but a proxy may send a date. */
 function readRetryAfter(text: string | null): number | undefined {

@@ -7,7 +7,16 @@ import { bodyOf, idempotencyKey, type RequestChunk } from './chunks.ts'
 import type { InputLine, SendableLine } from './lines.ts'
 import { readObject } from './objects/json-object.ts'
 import { type RetryOptions, retry } from './retry.ts'
-import { notSluiceError, type ProblemDocument, Refused, readText, type Server, send, TryAgain } from './server.ts'
+import {
+  notSluiceError,
+  type ProblemDocument,
+  Refused,
+  readJson,
+  readText,
+  type Server,
+  send,
+  TryAgain,
+} from './server.ts'
 import { suggestTimeFormat } from './times.ts'
 
 /** A line that was not stored, and why: the client or the server rejected it, or it is a conflict. */
@@ -102,7 +111,7 @@ async function post(server: Server, body: Buffer<ArrayBuffer>, key: string): Pro
     signal: AbortSignal.timeout(TIMEOUT_MS),
   })
   const text = await readText(response, server.url)
-  const report = parse(text)
+  const report = readJson(response, text, server.url)
   if (isReport(report)) return report
   // Not a success, whatever the status is.
   throw notSluiceError(server.url, String(response.status))
@@ -119,14 +128,6 @@ function pack(body: Buffer<ArrayBuffer>): { content: Buffer<ArrayBuffer>; encodi
   return packed.length * SUSPICIOUS_RATIO < body.length
     ? { content: body, encoding: {} }
     : { content: packed, encoding: { 'content-encoding': 'zstd' } }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 /** The members of LinesReportSchema that are used here. */

@@ -24,24 +24,32 @@ export function stopOnSignals(): AbortSignal {
   return stop.signal
 }
 
-/** How requests are repeated: at the start as in the other commands, and then until they succeed, with one message per outage. */
-export function attempts(stop: AbortSignal): { briefly: Attempt; patiently: Attempt } {
-  let isOutage = false
-  const note = (text: string) => {
-    if (!stop.aborted) console.error(printable(text))
-  }
-  const noteOnce = (text: string) => {
-    if (!isOutage) note(text)
-    isOutage = true
+interface Attempts {
+  /** Repeats a request as the other commands do, or, after `persist`, until it succeeds. */
+  attempt: Attempt
+  /** The URL, the key and the options are right: from now on, a failure is an outage, and is reported once. */
+  persist(): void
+}
+
+/** How requests are repeated. */
+export function startAttempts(stop: AbortSignal): Attempts {
+  let isEndless = false
+  let isReported = false
+  const onWait = (text: string) => {
+    if (!stop.aborted && !isReported) console.error(printable(text))
+    isReported = isEndless
   }
   return {
-    briefly: (work) => retry(work, { stop, onWait: note }),
-    patiently: async (work) => {
-      const result = await retry(work, { tries: Number.POSITIVE_INFINITY, stop, onWait: noteOnce })
-      isOutage = false
+    attempt: async (work) => {
+      const result = await retry(work, { stop, onWait, ...(isEndless && { tries: Number.POSITIVE_INFINITY }) })
+      isReported = false
       return result
+    },
+    persist() {
+      isEndless = true
     },
   }
 }
 
-export const isAbort = (error: unknown) => (error as Error).name === 'AbortError'
+/** Whether the signal has ended a request, or a wait between two tries. */
+export const isAbort = (error: unknown): boolean => (error as Error).name === 'AbortError'

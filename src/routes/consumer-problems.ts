@@ -1,15 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import type { Consumer } from '../feed/consumers.ts'
 import { Problem } from '../problems.ts'
-import { NAME } from '../schemas/consumers.ts'
+import { CONSUMER_NAME, CONSUMER_NAME_RULE } from '../schemas/consumer-name.ts'
 
 type Paths = Pick<FastifyInstance, 'pathPrefix'>
 
 /** @throws Problem invalid_request */
 export function checkName(name: string): string {
-  if (NAME.test(name)) return name
-  const detail =
-    'The name of a consumer must have 1 to 128 letters (A to Z), digits, ".", "_" and "-", and not be "." or "..".'
+  if (CONSUMER_NAME.test(name)) return name
+  const detail = `The name of a consumer ${CONSUMER_NAME_RULE}.`
   throw new Problem('invalid_request', detail, { errors: [{ pointer: 'name', code: 'invalid_request', detail }] })
 }
 

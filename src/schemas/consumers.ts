@@ -46,9 +46,6 @@ export const ConsumerListSchema = Type.Object(
   { $id: 'ConsumerList' },
 )
 
-/** Names need no encoding in a URL. Clients remove `.` and `..` from a path. */
-export const NAME = /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}$/
-
 export const ConsumerNameSchema = Type.Object({
   name: Type.String({
     description: '1 to 128 letters, digits, `.`, `_` and `-`. All keys with the scope `read` share the names',

@@ -7,7 +7,7 @@ import { ListQuerySchema } from '../../src/schemas/list.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { type Command, runCommand } from '../helpers/command.ts'
 import { inParallel } from '../helpers/load.ts'
-import { sendProblem, startStub } from '../helpers/proxy.ts'
+import { sendCut, sendProblem, startStub } from '../helpers/proxy.ts'
 
 /** Records of every kind: all attributes, bytes, no data, null, text that is difficult in CSV and lines, and long numbers. */
 const RECORDS = [
@@ -212,12 +212,14 @@ t.test('if its reader closes stdout, the export ends with one sentence', async (
 t.test('a 503 is retried, and a permanent error is reported in one sentence', async (t) => {
   let requests = 0
   const url = await startStub(t, (_request, response) => {
-    if (++requests === 1)
-      return sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '0' })
+    requests++
+    if (requests === 1) return sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '0' })
+    // One that a proxy has cut.
+    if (requests === 2) return sendCut(response, 503, { 'content-type': 'application/problem+json' }, '{"detail":"A')
     response.writeHead(200, { 'content-type': 'text/csv; charset=utf-8' }).end('source\r\n')
   })
   t.match(await exported(t, { url, key: 'k' }, ['--format', 'csv']), { code: 0, stdout: 'source\r\n' })
-  t.equal(requests, 2)
+  t.equal(requests, 3)
 
   const ingestOnly = await server.makeKey({ scopes: ['ingest'] })
   const folder = t.testdir()

@@ -13,9 +13,25 @@ import {
   waitForStderr,
   write,
 } from '../helpers/load.ts'
-import { forward, sendProblem, startStub } from '../helpers/proxy.ts'
+import { forward, sendCut, sendProblem, startStub } from '../helpers/proxy.ts'
 
 // — retries —
+
+t.test('a response that is cut without a sign is requested again', async (t) => {
+  const server = await start(t)
+  let requests = 0
+  const url = await startStub(t, async (request, response, body) => {
+    const respond = await forward(server.url, request, body)
+    requests++
+    if (requests === 1) return sendCut(response, 201, { 'content-type': 'application/json' }, '{"counts":{"cre')
+    if (requests === 2) return sendCut(response, 503, { 'content-type': 'application/problem+json' }, '{"detail":"A')
+    respond(response)
+  })
+  const { code, counts, stderr } = await load(t, { url, key: server.key }, ['-'], orders(3))
+  t.equal(code, 0, stderr)
+  t.match(counts, { created: 0, duplicate: 3 })
+  t.match(stderr, /is not complete.*; trying again in 0\.5 s\n.*is not complete.*; trying again in 1\.0 s/)
+})
 
 t.test('a 503 is retried, but not before Retry-After is over', async (t) => {
   const server = await start(t)

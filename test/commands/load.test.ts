@@ -202,7 +202,7 @@ t.test('a response that is not from Sluice is recognised', async (t) => {
       200,
       { 'content-type': 'text/html' },
       '<html>',
-      'answered 200, which is not a response of Sluice. Specify another server with --url. If Sluice is below a path, add it to --url',
+      'answered 200 text/html, which is not a response of Sluice. Specify another server with --url. If Sluice is below a path, add it to --url',
     ],
     [200, { 'content-type': 'application/json' }, '{}', 'answered 200, which is not a response of Sluice'],
     [404, {}, '', 'answered 404, which is not a response of Sluice'],

@@ -138,10 +138,10 @@ t.test('after Ctrl-C, an offset that cannot be stored is an error', async (t) =>
 
 // — faults —
 
-t.test('after a lost response, it asks whether the offset is stored, and goes on', async (t) => {
+t.test('after a response that was lost or cut, it asks whether the offset is stored, and goes on', async (t) => {
   const stub = await startPages(t)
   // The first PUT creates the consumer.
-  stub.faults.push('stored, but lost', 'stored, but lost', 'lost', 'unavailable')
+  stub.faults.push('stored, but lost', 'stored, but lost', 'lost', 'unavailable', 'stored, but cut')
   const command = tail(t, { url: stub.url, key: 'k' }, ['--consumer', 'billing', '--limit', '6'])
   const { code, stderr } = await endOf(command)
   t.equal(code, 0, stderr)

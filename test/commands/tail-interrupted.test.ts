@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
+import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
@@ -9,9 +10,9 @@ import t from 'tap'
 import { openPostgres } from '../../scripts/durability/postgres.ts'
 import { freePort, startServer, stopServers } from '../../scripts/durability/server.ts'
 import { interruptTwice } from '../helpers/command.ts'
-import { order, start } from '../helpers/load.ts'
+import { inParallel, order, start } from '../helpers/load.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
-import { sendProblem, startStub } from '../helpers/proxy.ts'
+import { sendCut, sendProblem, startStub } from '../helpers/proxy.ts'
 import { afterOf, endlessPages, endOf, idsOf, PAGE_RECORDS, printed, sendPage, stall, tail } from '../helpers/tail.ts'
 import { until } from '../helpers/until.ts'
 
@@ -93,7 +94,7 @@ t.test('a response that breaks off is requested again, and none of its records i
     // Cut in a way that the client sees, or at the end of the connection, like a proxy that speaks HTTP/1.0.
     const half = '[{"id":"0","cursor":"x"},'
     if (requests === 1) response.write(half, () => response.destroy())
-    else response.socket?.end(`HTTP/1.0 200 OK\r\nstream-next-offset: x\r\n\r\n${half}`)
+    else sendCut(response, 200, { 'stream-next-offset': 'x', 'content-type': 'application/json' }, half)
     return undefined
   })
   const { code, stdout, stderr } = await endOf(tail(t, { url, key: 'k' }, ['--from', 'start', '--limit', '4']))
@@ -108,11 +109,79 @@ t.test('a response that breaks off is requested again, and none of its records i
   t.equal(stderr.split('\n').length - 1, 2, stderr)
 })
 
+t.test('after the first page, a response that does not come from Sluice is an outage', async (t) => {
+  const html = { 'content-type': 'text/html' }
+  const notSluice = 'which is not a response of Sluice'
+  const cases: [fault: (response: ServerResponse) => unknown, message: string][] = [
+    // A proxy without a server behind it.
+    [
+      (response) => response.writeHead(404, { 'content-type': 'text/plain' }).end('page not found'),
+      `404, ${notSluice}`,
+    ],
+    ...[401, 408, 500, 520].map((status): (typeof cases)[number] => [
+      (response) => response.writeHead(status, html).end('<html>'),
+      `${status}, ${notSluice}`,
+    ]),
+    [(response) => response.writeHead(200, html).end('<html>'), `200 without Stream-Next-Offset, ${notSluice}`],
+    [(response) => response.writeHead(302, { location: 'https://login.example/' }).end(), 'redirects to https://login'],
+    [(response) => sendCut(response, 503, PROBLEM, '{"title":"x","det'), 'is not complete'],
+    [(response) => sendCut(response, 200, { 'content-type': 'application/json' }, ''), 'without Stream-Next-Offset'],
+    // Of a gateway that has problem documents too.
+    [(response) => response.writeHead(403, PROBLEM).end('{"title":"Forbidden","status":403}'), `403, ${notSluice}`],
+  ]
+  await inParallel(cases, async ([fault, message]) => {
+    let requests = 0
+    const url = await startStub(t, (request, response) => {
+      const after = afterOf(request)
+      return ++requests === 2 ? fault(response) : sendPage(response, [after + 1], after + 1)
+    })
+    const command = tail(t, { url, key: 'k' }, ['--from', 'start', '--limit', '2'])
+    t.equal(await command.exit, 0, message)
+    t.same(idsOf(command), ['1', '2'], message)
+    t.match(command.stderr(), message)
+    t.match(
+      command.stderr(),
+      /^http[^\n]*; trying again until it succeeds\n$|^The response [^\n]* until it succeeds\n$/,
+    )
+    t.notMatch(command.stderr(), '--url', 'the URL is right')
+  })
+})
+
+t.test('from a time, a response of the search that is cut is requested again', async (t) => {
+  let searches = 0
+  const url = await startStub(t, (request, response) => {
+    if (!request.url?.startsWith('/v1/records')) return sendPage(response, request.url?.includes('now') ? [] : [1], 1)
+    const json = { 'content-type': 'application/json' }
+    if (++searches === 1) return sendCut(response, 200, json, '{"records":[{"cur')
+    return response.writeHead(200, json).end('{"records":[]}')
+  })
+  const command = tail(t, { url, key: 'k' }, ['--from', '2026-01-31T12:00:00Z', '--limit', '1'])
+  t.match(await endOf(command), { code: 0, stderr: /^The response of .* is not complete.*; trying again in 0\.5 s\n$/ })
+})
+
+t.test('what Sluice refuses ends it, also after the first page', async (t) => {
+  await inParallel([401, 403, 400, 409, 412], async (status) => {
+    const url = await startStub(t, (request, response) => {
+      if (afterOf(request) === 0) return sendPage(response, [1], 1)
+      return sendProblem(response, status, { code: 'no', detail: `No, ${status}.`, retryable: false })
+    })
+    const command = tail(t, { url, key: 'k' }, ['--from', 'start'])
+    t.match(await endOf(command), { code: 1, stderr: `sluice: No, ${status}.\n` })
+  })
+})
+
 t.test('before the first page, it gives up after as many tries as the other commands', async (t) => {
   const url = await startStub(t, (_request, response) =>
     sendProblem(response, 503, { detail: 'Closed.', retryable: true }, { 'retry-after': '86400' }),
   )
-  t.same(await endOf(tail(t, { url, key: 'k' }, [])), { code: 1, stdout: '', stderr: 'sluice: Closed.\n' })
+  const other = await startStub(t, (_request, response) => response.writeHead(404).end())
+  await inParallel([[], ['--from', 'start'], ['--consumer', 'billing']], async (args) => {
+    t.same(await endOf(tail(t, { url, key: 'k' }, args)), { code: 1, stdout: '', stderr: 'sluice: Closed.\n' })
+    t.match(await endOf(tail(t, { url: other, key: 'k' }, args)), {
+      code: 1,
+      stderr: /^sluice: .* answered 404, which is not a response of Sluice\. Specify another server with --url/,
+    })
+  })
 })
 
 // — the end —
@@ -126,7 +195,8 @@ t.test('Ctrl-C ends it while it waits for records, and while it waits for the se
 
   const url = await startStub(t, (request, response) => {
     if (afterOf(request) === 0) return sendPage(response, [1], 1)
-    return sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '100' })
+    // Longer than other commands wait.
+    return sendProblem(response, 503, { detail: 'Away.', retryable: true }, { 'retry-after': '300' })
   })
   const away = tail(t, { url, key: 'k' }, ['--from', 'start'])
   await until('the outage', () => away.stderr() !== '')
@@ -208,6 +278,8 @@ t.test(
 // — helpers —
 
 const NOW = { 'retry-after': '0' }
+const PROBLEM = { 'content-type': 'application/problem+json' }
+
 async function store({ url, key }: { url: string; key: string }, id: number): Promise<boolean> {
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
   const response = await fetch(`${url}/v1/records`, { method: 'POST', headers, body: order(id) }).catch(() => undefined)

@@ -101,6 +101,8 @@ t.test('from a time, no record that was received at it or later is missing', asy
   const cases: [string[], string[]][] = [
     [['2026-01-31T12:00:00Z'], ['1', '2', '3', '4', '5']],
     [['2026-01-31T12:00:01.000001Z'], ['1', '2', '3', '4', '5']],
+    // An hour earlier is outside of the years that the server accepts.
+    [['0001-01-01T00:00:00Z'], ['1', '2', '3', '4', '5']],
     [['2026-01-31T12:00:01.000002Z'], ['2', '3', '4', '5']],
     [['2026-01-31T13:00:05+01:00'], ['2', '3', '4', '5']],
     [['2026-01-31T12:00:06Z'], ['4', '5']],
@@ -189,6 +191,8 @@ t.test('what cannot succeed ends it with one sentence', async (t) => {
     [['--source-prefix='], 'sluice: --source-prefix is empty.'],
     [['--limit', '0'], "error: option '--limit <n>' argument '0' is invalid. It must be a whole number from 1."],
     [['--consumer', 'a', '--from', 'then'], 'sluice: --from must be'],
+    // A client removes this from a path.
+    [['--consumer', '..'], "error: option '--consumer <name>' argument '..' is invalid. It must have 1 to 128 letters"],
     [['orders'], 'error: too many arguments'],
     [[], 'sluice: The API key is not known.', { ...server, key: 'sluice_unknown' }],
     [[], /^sluice: .*scope.*read/, { ...server, key: ingestOnly.token }],

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Test } from 'tap'
-import { sendProblem, startStub } from './proxy.ts'
+import { sendCut, sendProblem, startStub } from './proxy.ts'
 
 interface Stored {
   offset: string
@@ -8,8 +8,8 @@ interface Stored {
   overtakenAt: string | null
 }
 
-/** What happens to a PUT: nothing, it is refused, it gets no response, or its response is lost before or after the offset is stored. */
-type Fault = 'none' | 'unavailable' | 'silence' | 'lost' | 'stored, but lost'
+/** What happens to a PUT: nothing, it is refused, it gets no response, its response is lost before or after the offset is stored, or is cut. */
+type Fault = 'none' | 'unavailable' | 'silence' | 'lost' | 'stored, but lost' | 'stored, but cut'
 
 /** A server with consumers that loses responses when the test wants. Its ETags are weak, as behind a proxy that compresses. */
 export interface ConsumerStub {
@@ -66,6 +66,8 @@ export async function startConsumers(
     const { offset } = JSON.parse(body.toString())
     commits.push(offset)
     move(name, offset)
+    if (fault === 'stored, but cut')
+      return sendCut(response, 200, { 'content-type': 'application/json', etag: 'W/"0"' }, `{"name":"${name}","off`)
     return fault === 'stored, but lost' ? response.destroy() : get(name, response, stored === undefined ? 201 : 200)
   }
 }

@@ -37,6 +37,12 @@ export function forward(to: string, from: IncomingMessage, body: Buffer): Promis
   })
 }
 
+/** Sends a body that is cut, without a sign that it is, like a proxy that speaks HTTP/1.0. */
+export function sendCut(response: ServerResponse, status: number, headers: Record<string, string>, body: string): void {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  response.socket?.end(`HTTP/1.0 ${status} X\r\n${lines.join('')}\r\n${body}`)
+}
+
 /** Sends a problem document like Sluice. */
 export function sendProblem(
   response: ServerResponse,
