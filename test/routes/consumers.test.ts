@@ -1,58 +1,15 @@
 import { sql } from 'kysely'
 import t from 'tap'
-import { beginEpoch } from '../../src/data/epochs.ts'
 import { START_OFFSET } from '../../src/feed/read-page.ts'
-import { decodeOffset, encodeOffset, type Position } from '../../src/lib/offset.ts'
-import type { ProblemCode } from '../../src/problems.ts'
-import { createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { CREATE, type Headers, match, openConsumers } from '../helpers/consumers-api.ts'
 import { isProblem } from '../helpers/problem.ts'
-import { exchange, head, listen } from '../helpers/socket.ts'
 import { until } from '../helpers/until.ts'
 
-const server = await createApp(t)
-const { app, database, post, makeKey } = server
+const server = await openConsumers(t)
+const { app, database, makeKey, call, put, store } = server
 const root = connect(database.superUrl)
 t.teardown(() => root.destroy())
-
-type Method = 'GET' | 'PUT' | 'DELETE' | 'HEAD' | 'POST'
-type Headers = Record<string, string>
-
-const CREATE = { 'if-none-match': '*' }
-
-async function call(method: Method, path: string, headers: Headers = {}, body?: unknown, token = server.key) {
-  const response = await app.inject({
-    method,
-    url: `/v1/consumers${path}`,
-    headers: {
-      authorization: `Bearer ${token}`,
-      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-      ...headers,
-    },
-    ...(body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }),
-  })
-  const json = response.body === '' ? undefined : response.json()
-  return { status: response.statusCode, headers: response.headers, text: response.body, json }
-}
-
-const put = (name: string, offset: string, headers: Headers = CREATE) => call('PUT', `/${name}`, headers, { offset })
-const match = (etag: unknown) => ({ 'if-match': String(etag) })
-
-async function headOfFeed(): Promise<string> {
-  const { headers } = await app.inject({
-    method: 'HEAD',
-    url: '/v1/feed',
-    headers: { authorization: `Bearer ${server.key}` },
-  })
-  return headers['stream-next-offset'] as string
-}
-
-/** Stores a record, and waits until it is in the feed. @returns its offset */
-async function store(id: string): Promise<string> {
-  const { cursor } = (await post({ source: 'shop', type: 't', id })).json.results[0]
-  await until('the record to be in the feed', async () => (await headOfFeed()) === cursor)
-  return cursor
-}
 
 const first = await store('1')
 const second = await store('2')
@@ -182,23 +139,6 @@ t.test('If-Match may be a list or *', async (t) => {
   t.equal((await call('DELETE', '/list', match('*'))).status, 204)
 })
 
-const WRONG_HEADERS: [Headers, string, RegExp][] = [
-  [match('6a'), 'if-match', /in double quotes/],
-  [match(''), 'if-match', /in double quotes/],
-  [match(','), 'if-match', /in double quotes/],
-  [match('"a" "b"'), 'if-match', /in double quotes/],
-  [match('*, "a"'), 'if-match', /in double quotes/],
-  [match('w/"a"'), 'if-match', /in double quotes/],
-  [{ 'if-none-match': '"a"' }, 'if-none-match', /must be \*/],
-  [{ ...CREATE, ...match('*') }, 'if-none-match', /not both/],
-]
-for (const [headers, pointer, detail] of WRONG_HEADERS) {
-  t.test(`the condition ${JSON.stringify(headers)} is refused`, async (t) => {
-    const errors = [{ pointer, code: 'invalid_header', detail }]
-    isProblem(t, await put('wrong', first, headers), 'invalid_header', { errors })
-  })
-}
-
 // A counter would begin again.
 t.test('the ETag of a consumer that was deleted and created again is another one', async (t) => {
   const { etag } = (await put('again', first)).headers
@@ -228,47 +168,6 @@ t.test('of many clients that send the same ETag or create the same name, exactly
     etag = winner?.headers.etag
   }
   await call('DELETE', '/race')
-})
-
-const WRONG_NAMES = ['a%20b', 'a%2Fb', '%C3%BC', '%00', 'x'.repeat(129), 'a:b', 'a%0A']
-t.test('other names are refused', async (t) => {
-  for (const name of WRONG_NAMES) {
-    for (const refused of [await put(name, '-1'), await call('GET', `/${name}`), await call('DELETE', `/${name}`)])
-      isProblem(t, refused, 'invalid_request', { name, errors: [{ pointer: 'name', detail: /1 to 128 letters/ }] })
-  }
-  // Clients remove these from a path, so nobody could delete such a consumer.
-  for (const name of ['.', '..']) {
-    const sent = head('GET', `/v1/consumers/${name}`, { Authorization: `Bearer ${server.key}` })
-    isProblem(t, await exchange(await listen(app), sent), 'invalid_request', { name })
-  }
-})
-
-const WRONG_BODIES: [unknown, ProblemCode, string, ProblemCode, RegExp][] = [
-  [{}, 'invalid_body', '/offset', 'required', /expected a text: an offset of the feed, "-1" for the start, or "now"/],
-  [{ offset: -1 }, 'invalid_body', '/offset', 'invalid_value', /"-1" for the start/],
-  [{ offset: null }, 'invalid_body', '/offset', 'invalid_value', /a text/],
-  [{ offset: '-1', cursor: 'x' }, 'invalid_body', '/cursor', 'unknown_field', /Did you mean offset\?/],
-  [[], 'invalid_body', '', 'invalid_value', /an object such as \{"offset":"-1"\}/],
-  ['{"offset":"-1","\\u006fffset":"now"}', 'invalid_body', '/offset', 'repeated_field', /twice/],
-  [{ offset: '' }, 'invalid_offset', '/offset', 'invalid_offset', /is not an offset of this service/],
-  [{ offset: 'NOW' }, 'invalid_offset', '/offset', 'invalid_offset', /-1 for the start, or now/],
-  [{ offset: `${first.slice(0, -1)}x` }, 'invalid_offset', '/offset', 'invalid_offset', /was damaged/],
-  [{ offset: 'a\0b' }, 'invalid_offset', '/offset', 'invalid_offset', /was damaged/],
-]
-for (const [body, code, pointer, fault, detail] of WRONG_BODIES) {
-  t.test(`the body ${JSON.stringify(body)} is refused with a location`, async (t) => {
-    isProblem(t, await call('PUT', '/a', CREATE, body), code, { errors: [{ pointer, code: fault, detail }] })
-    t.equal((await call('GET', '/a')).status, 404)
-  })
-}
-
-t.test('a body that is not JSON, is too large or has another media type is refused', async (t) => {
-  isProblem(t, await call('PUT', '/a', CREATE, '{'), 'invalid_json')
-  const empty = await call('PUT', '/a', CREATE, '')
-  isProblem(t, empty, 'empty_body')
-  t.match(empty.json.detail, /with the offset/)
-  isProblem(t, await call('PUT', '/a', CREATE, ' '.repeat(5000)), 'body_too_large')
-  isProblem(t, await call('PUT', '/a', { ...CREATE, 'content-type': 'text/plain' }, '-1'), 'unsupported_media_type')
 })
 
 t.test('POST is refused, and says what to send', async (t) => {
@@ -325,99 +224,4 @@ t.test('a list that is too large for the memory of responses is refused', async 
   t.teardown(() => app.responseMemory.release('another key', reserved))
   isProblem(t, await call('GET', ''), 'overloaded')
   await sql`DELETE FROM sluice.consumers`.execute(root)
-})
-
-t.test('if the database fails, the outcome says what is known about the change', async (t) => {
-  const { etag } = (await put('outcome', first)).headers
-  await withTrigger("RAISE EXCEPTION 'no' USING ERRCODE = '53100'", async () => {
-    const refused = await put('outcome', second, match(etag))
-    isProblem(t, refused, 'database_unavailable')
-  })
-  await withTrigger('PERFORM pg_terminate_backend(pg_backend_pid())', async () => {
-    const outcome = 'unknown'
-    isProblem(t, await put('outcome', second, match(etag)), 'database_unavailable', { outcome })
-    // Without a check of the offset, which may find the broken connection first.
-    isProblem(t, await put('other', '-1'), 'database_unavailable', { outcome })
-    isProblem(t, await call('DELETE', '/outcome'), 'database_unavailable', { outcome })
-  })
-  const { headers, json } = await until('a connection', async () => {
-    const answer = await call('GET', '/outcome')
-    return answer.status !== 503 && answer
-  })
-  t.same([headers.etag, json.offset], [etag, first])
-  await call('DELETE', '/outcome')
-})
-
-async function withTrigger(statement: string, work: () => Promise<void>): Promise<void> {
-  await sql`CREATE FUNCTION sluice.fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-    AS ${sql.lit(`BEGIN ${statement}; RETURN NEW; END`)}`.execute(root)
-  await sql`CREATE TRIGGER fail BEFORE INSERT OR UPDATE OR DELETE ON sluice.consumers FOR EACH ROW
-    EXECUTE FUNCTION sluice.fail()`.execute(root)
-  await work().finally(() => sql`DROP FUNCTION sluice.fail() CASCADE`.execute(root))
-}
-
-// The connection breaks while the offset is checked, so nothing was written, although the request is a PUT.
-t.test('if the database fails before the change, nothing was written', async (t) => {
-  await put('before', first)
-  await sql`ALTER TABLE sluice.epochs RENAME TO away`.execute(root)
-  await sql`
-    CREATE VIEW sluice.epochs AS SELECT * FROM sluice.away WHERE pg_terminate_backend(pg_backend_pid())`.execute(root)
-  await sql`GRANT SELECT ON sluice.epochs TO sluice_api`.execute(root)
-  for (const offset of [second, 'now'])
-    isProblem(t, await put('before', offset, match('*')), 'database_unavailable', { name: offset })
-  await sql`DROP VIEW sluice.epochs`.execute(root)
-  await sql`ALTER TABLE sluice.away RENAME TO epochs`.execute(root)
-  const { json } = await until('a connection', async () => {
-    const answer = await call('GET', '/before')
-    return answer.status !== 503 && answer
-  })
-  t.equal(json.offset, first)
-  await call('DELETE', '/before')
-})
-
-// Requests that waited for the table took all connections of the feed.
-t.test(
-  'requests that wait for the table of consumers leave a connection to the feed, and end with their clients',
-  async (t) => {
-    const url = `http://127.0.0.1:${await listen(app)}`
-    const keys = await Promise.all(Array.from({ length: 3 }, () => makeKey({ scopes: ['read'] })))
-    for (const { token } of keys) t.equal((await call('GET', '', {}, undefined, token)).status, 200)
-    await until('the responses before to be taken', () => app.responseMemory.used === 0)
-    const lock = await root.startTransaction().execute()
-    await sql`LOCK TABLE sluice.consumers`.execute(lock)
-    const clients = new AbortController()
-    const send = (token: string, method: string) =>
-      fetch(`${url}/v1/consumers/waits`, {
-        method,
-        headers: {
-          authorization: `Bearer ${token}`,
-          ...(method === 'PUT' && { 'content-type': 'application/json', ...CREATE }),
-        },
-        ...(method === 'PUT' && { body: '{"offset":"-1"}' }),
-        signal: clients.signal,
-      }).catch(({ name }) => name)
-    const sent = keys.flatMap(({ token }) => ['GET', 'PUT'].map((method) => send(token, method)))
-    await until('the requests to wait', () => app.responseMemory.used >= 6 * 10 * 1024)
-    t.equal((await server.get('/v1/feed?offset=-1')).status, 200)
-    clients.abort()
-    t.same(await Promise.all(sent), new Array(6).fill('AbortError'))
-    await lock.rollback().execute()
-    await until('the requests to end', () => app.responseMemory.used === 0)
-    await call('DELETE', '/waits')
-  },
-)
-
-// Last: this database has a lost history from here on.
-t.test('an offset of a lost history is refused', async (t) => {
-  const { etag } = (await put('lost', second)).headers
-  const position = decodeOffset(second) as Position
-  const ahead = encodeOffset({ ...position, epoch: position.epoch + 1000 })
-  isProblem(t, await put('lost', ahead, match(etag)), 'offset_ahead')
-  const lost = encodeOffset({ ...position, xid: String(BigInt(position.xid) + 1000n) })
-  await beginEpoch(root as never, position.epoch)
-  await store('after')
-  const refused = await put('lost', lost, match(etag))
-  isProblem(t, refused, 'offset_ahead')
-  t.match(refused.json.detail, /set back to an earlier state/)
-  t.match((await put('lost', second, match(etag))).json, { offset: second })
 })
