@@ -105,6 +105,9 @@ function complaintAbout(call: string[]): string {
   return checked.get(key) as string
 }
 
+/** Between the arguments of a call in the log. */
+const SEPARATOR = '\x1f'
+
 /** Pastes a block twice. Returns the calls of the second time, each with its arguments. */
 async function paste(t: Test, shell: string, text: string): Promise<string[][]> {
   const home = t.testdir({ bin: {}, scripts: {}, src: {}, calls: '', 'sluice.dump': '' })
@@ -118,9 +121,9 @@ async function paste(t: Test, shell: string, text: string): Promise<string[][]> 
   const make = (path: string, body = '') =>
     writeFileSync(
       join(home, path),
-      // One write, because the commands of a pipeline run at the same time.
+      // bash writes each line at once, and the commands of a pipeline run at the same time. "$*" joins with the first character of IFS.
       `#!/usr/bin/env bash
-      printf '%s\\0' $'\\n'"${path.replace('bin/', '')}" "$@" >>${log}
+      (IFS=$'${SEPARATOR}'; set -- "${path.replace('bin/', '')}" "$@"; echo "$*" >>${log})
       ${body}`,
       { mode: 0o755 },
     )
@@ -155,7 +158,7 @@ async function paste(t: Test, shell: string, text: string): Promise<string[][]> 
   for (const pid of readLines(join(home, 'forwarding'))) await until('the port-forward to end', () => !isRunning(pid))
   const created = readLines(join(home, 'created')).join('\n')
   if (created !== '') t.match(created, /args:\n +- maintain\n +- --dry-run\n/)
-  return readLines(log).map((line) => line.split('\0').slice(0, -1))
+  return readLines(log).map((line) => line.split(SEPARATOR))
 }
 
 function readLines(path: string): string[] {
