@@ -85,8 +85,8 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
     },
   }) as unknown as FastifyInstance
 
-  // Almost every response is sent as text or bytes. By default, Fastify would compile a function for each status of each route, which
-  // would be most of the start-up time.
+  // Responses are sent as text or bytes. By default, Fastify would compile a function for each status of each route, and use none of
+  // them.
   app.setSerializerCompiler(() => JSON.stringify)
 
   await app.register(env, { schema: ConfigSchema, data: config, env: false, confKey: 'config' })

@@ -1,20 +1,19 @@
 import { type RawBuilder, sql } from 'kysely'
 import { HORIZON, inFeedOrder, SETTLED } from './listing.ts'
 
-/** Up to this number, the unread records of a consumer are counted. One pass over the newest records serves all consumers. */
+/** Up to this number, the unread records of a consumer are counted, in one pass over the newest records for all consumers. */
 const COUNTED = 10_000
 
 /**
- * Above that number, they are estimated from the records on every so many pages, of which there are about this many: 4 MiB, whatever
- * the size of the table. The distance between the pages is a power of two, so they stay the same, and in the cache, until the table
- * has doubled.
+ * Above that number, they are estimated from a sample of about this many pages, evenly spaced: 4 MiB, whatever the size of the table.
+ * The distance between the pages is a power of two, so they stay the same, and in the cache, until the table has doubled.
  *
- * With 1,000,000 records, this was off by 6 % at most, without ANALYZE as well, and after retention had deleted half of the records and
- * new ones were stored on their pages. In the same cases:
- * - The planner's estimate (EXPLAIN) was off by 99 %: it knows nothing of the records since the last ANALYZE.
- * - The distance in pages between the first unread record and the last one, times the records per page, was negative: once retention
+ * Other estimates fail in cases that test/data/consumer-lag.test.ts has: without ANALYZE, and after retention has deleted records and new
+ * ones are stored on their pages.
+ * - The planner's estimate (EXPLAIN) knows nothing of the records since the last ANALYZE.
+ * - The distance in pages between the first unread record and the last one, times the records per page, can be negative: once retention
  *   has deleted records, the order of pages is no longer that of the feed.
- * - TABLESAMPLE SYSTEM was off by 60 %, because its pages are chosen at random.
+ * - TABLESAMPLE SYSTEM chooses its pages at random, so its error is several times as large with as many pages.
  */
 const SAMPLED_PAGES = 500
 
@@ -65,7 +64,7 @@ export function withLag<Row>(chosen: RawBuilder<Row>, count: keyof typeof UNREAD
     FROM horizon, sample, generate_series(0, pages::bigint - 1, step::bigint) AS page, LATERAL (
       SELECT epoch, xid, n FROM sluice.records
       WHERE ctid >= format('(%s,0)', page)::tid AND ctid < format('(%s,0)', page + 1)::tid
-      -- No page has so many. With LIMIT, it stays a subquery, whose condition is the range of a TID scan.
+      -- A page never has this many records. The LIMIT keeps this a subquery, so that the planner uses a TID range scan.
       LIMIT 400
     ) AS records
     WHERE ${SETTLED}

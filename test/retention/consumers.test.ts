@@ -174,7 +174,7 @@ t.test('a consumer that is moved back or created during a run is respected from 
   t.same(removed.overtaken, new Set())
 })
 
-// The batch and the consumer change the same row. Whoever is first, the mark must be right.
+// The batch and the consumer update the same row. The mark must be right in either order.
 t.test('a consumer that stores its offset while a batch deletes is judged by that offset', async (t) => {
   await setUp({ reader: 3 })
   const moving = await owner.startTransaction().execute()
