@@ -1,8 +1,9 @@
-// tap runs this before the test files. It prepares one server and one migrated template for all of them.
-import { dropLeftovers, ensureTemplate, openTestServer } from './postgres.ts'
+// tap runs this before the test files. It prepares the servers, and a migrated template on each.
+import { dropLeftovers, ensureTemplate, openTestServers } from './postgres.ts'
 import { forgetSkipped } from './skipping.ts'
 
 forgetSkipped()
-const server = await openTestServer()
-await dropLeftovers(server)
-await ensureTemplate(server)
+for (const server of await openTestServers()) {
+  await dropLeftovers(server)
+  await ensureTemplate(server)
+}

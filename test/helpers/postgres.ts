@@ -1,5 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { type Kysely, sql } from 'kysely'
 import type { Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
@@ -46,15 +48,30 @@ async function makeDatabase(t: Test, server: Embedded, template?: string): Promi
   return { name, ...urlsOf(server, name) }
 }
 
+/** The folder of the server for a job of tap; by default, the one that runs this process. */
+export const serverFolder = (job = process.env.TAP_JOB_ID ?? '0'): string =>
+  fileURLToPath(new URL(`.sluice/test-${job}`, repository))
+
 /**
- * Opens the server that all test files of a run share. Only test/helpers/after.ts releases it, so that it is not stopped between
- * two files. The end of a process releases the share of that process.
+ * Opens the server in `folder`. Each job of tap has one and runs one test file after the other, so no two files use a server at the
+ * same time. Transactions of another database would sometimes keep a record out of the feed for a moment, if they ended while it
+ * was read, and tests read what they have just stored.
+ *
+ * Only test/helpers/after.ts releases the servers, so that they are not stopped between two files. The end of a process releases
+ * the share of that process.
  */
-export async function openTestServer(): Promise<Embedded> {
+export async function openTestServer(folder = serverFolder()): Promise<Embedded> {
   // The data need not survive a power cut. Tests check synchronous_commit, so it keeps its default. Autovacuum is off, because
   // tests check dead rows, locks and running transactions.
   const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '200', autovacuum: 'off' }
-  return openEmbedded(new URL('.sluice/test', repository).pathname, provision, { settings })
+  return openEmbedded(folder, provision, { settings })
+}
+
+/** Opens the server of the first job, and those that other jobs have created. */
+export async function openTestServers(): Promise<Embedded[]> {
+  const siblings = await readdir(dirname(serverFolder())).catch(() => [])
+  const jobs = siblings.map((name) => /^test-(\d+)$/.exec(name)?.[1]).filter((job) => job !== undefined)
+  return Promise.all([...new Set(['0', ...jobs])].map((job) => openTestServer(serverFolder(job))))
 }
 
 /** Drops databases that aborted runs left: those of processes that have ended, and templates of older migrations. */

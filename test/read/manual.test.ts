@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { zstdDecompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { createApp } from '../helpers/app.ts'
+import { serverFolder } from '../helpers/postgres.ts'
 import { missing } from '../helpers/skipping.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -74,7 +75,7 @@ t.test('its fields exist', async (t) => {
 })
 
 t.test('psql shows the records, as the role that may only read', { skip: missing('psql') }, async (t) => {
-  const files = join(root, '.sluice/test/postgres')
+  const files = join(serverFolder(), 'postgres')
   const command = psql.replaceAll('.sluice/postgres', files).replace(/ sluice$/m, ` ${database.name} --csv`)
   const { stdout } = await paste(t, command, blocksOf('sql')[0])
   t.equal(stdout, 'source,id,time,total\nshop,1,2026-02-01 00:00:00+00,12.50\n')
