@@ -1,9 +1,9 @@
 import { sql } from 'kysely'
-import type { Position } from '../lib/offset.ts'
+import { decodeOffset, type Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database } from '../postgres/tables.ts'
-import { HORIZON, isAfter, isAt, matches, type RecordFilter, SETTLED } from './listing.ts'
-import { boundedPage, type PageRow, type StoredRecord } from './select-records.ts'
+import { HORIZON, inFeedOrder, isAfter, isAt, matches, type RecordFilter, SETTLED } from './listing.ts'
+import { LINE, LINE_SIZE, lastOffset } from './record-line.ts'
 
 /** Before the first record. */
 export const START: Position = { epoch: 0, xid: '0', n: 0 }
@@ -19,11 +19,13 @@ export interface FeedRequest {
   /** Only records after this position. */
   after: Position
   limit: number
-  /** The page ends before a record with which it would exceed this size. It may have one record that is larger. */
+  /** The page ends before a record with which it would exceed about this size. It may have one record that is larger. */
   maxBytes: number
 }
 
-interface FeedProgress {
+interface FeedLines {
+  /** Each record as JSON, and a newline. */
+  lines: string
   /** Where to continue: all matching records up to here are in the page. */
   next: Position
   /** Whether `next` is the head. */
@@ -38,7 +40,11 @@ interface HeadRow {
   head_n: string
 }
 
-interface FeedRow extends PageRow, HeadRow {
+interface FeedRow extends HeadRow {
+  /** The records of the page; null if there are none. */
+  lines: string | null
+  /** Whether another record follows them. */
+  more: boolean
   examined_epoch: number | null
   examined_xid: string
   examined_n: string
@@ -79,19 +85,16 @@ const headOf = ({ head_epoch, head_xid, head_n }: HeadRow): Position =>
  * The head is the last record before every transaction that could still add one. Positions of records do not change when other
  * transactions run, so a reader that is up to date gets the same offset again. If retention has deleted the last records, the head
  * stays where the reader is.
- * @param onRow gets each record as it arrives, and the approximate size of the whole page as JSON
- * @throws the reason of `signal`; what `onRow` throws
+ * @throws the reason of `signal`
  */
-export async function readFeed(
-  db: Database,
-  { filter, after, limit, maxBytes }: FeedRequest,
-  signal: AbortSignal,
-  onRow: (record: StoredRecord, pageBytes: number) => void,
-): Promise<FeedProgress> {
+export async function readFeed(db: Database, request: FeedRequest, signal: AbortSignal): Promise<FeedLines> {
+  const { filter, after, limit, maxBytes } = request
   // `n` is never negative, so the second position is before all records of the oldest running transaction.
   const listed = sql<boolean>`${matches(filter)} AND ${isAfter(after)} AND (epoch, xid, n) <= (
     coalesce(examined.epoch, horizon.epoch), coalesce(examined.xid, horizon.xid), coalesce(examined.n, -1)
   )`
+  // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here and
+  // in the server, and not a thousand times the largest record.
   const query = sql<FeedRow>`
     SELECT page.*, ${HEAD_COLUMNS},
            examined.epoch AS examined_epoch, examined.xid::text AS examined_xid, examined.n::text AS examined_n
@@ -101,29 +104,34 @@ export async function readFeed(
       SELECT epoch, xid, n FROM sluice.records WHERE ${isAfter(after)} AND ${SETTLED}
       ORDER BY epoch, xid, n OFFSET ${EXAMINED - 1} LIMIT ${isFiltered(filter) ? 1 : 0}
     ) AS examined ON true
-    LEFT JOIN LATERAL (${boundedPage({ order: 'asc', limit, maxBytes }, listed)}) AS page ON true
-    ORDER BY page.ordinal
+    LEFT JOIN LATERAL (
+      SELECT string_agg(${LINE}, '' ${inFeedOrder('measured', 'asc')}) FILTER (WHERE fits) AS lines, NOT bool_and(fits) AS more
+      FROM (
+        SELECT *, ordinal = 1 OR (ordinal <= ${limit} AND bytes <= ${maxBytes}) AS fits
+        FROM (
+          SELECT *, row_number() OVER running AS ordinal, sum(${LINE_SIZE}) OVER running AS bytes
+          FROM (
+            SELECT * FROM sluice.records WHERE ${listed} ${inFeedOrder('records', 'asc')} LIMIT ${limit + 1}
+          ) AS candidates
+          WINDOW running AS (${inFeedOrder('candidates', 'asc')} ROWS UNBOUNDED PRECEDING)
+        ) AS summed
+      ) AS measured
+    ) AS page ON true
   `
-  let count = 0
-  let last: FeedRow | undefined
+  let read: FeedRow | undefined
   await readRows(db, query, signal, (row) => {
-    // Without records, the joins return one row.
-    if (row.found !== null) {
-      onRow(row, row.page_bytes)
-      count++
-    }
-    last = row
+    read = row
   })
-  const row = last as unknown as FeedRow
-  if (row.found > count)
-    return { next: { epoch: row.epoch, xid: row.xid, n: Number(row.n) }, upToDate: false, isHead: false }
+  const { lines: found, more, ...row } = read as unknown as FeedRow
+  const lines = found ?? ''
+  if (more) return { lines, next: decodeOffset(lastOffset(lines)) as Position, upToDate: false, isHead: false }
   if (row.examined_epoch !== null) {
     const { examined_epoch: epoch, examined_xid: xid, examined_n: n } = row
-    return { next: { epoch, xid, n: Number(n) }, upToDate: false, isHead: false }
+    return { lines, next: { epoch, xid, n: Number(n) }, upToDate: false, isHead: false }
   }
   const head = headOf(row)
   const order = compare(head, after)
-  return { next: order < 0 ? after : head, upToDate: true, isHead: order === 0 }
+  return { lines, next: order < 0 ? after : head, upToDate: true, isHead: order === 0 }
 }
 
 const isFiltered = ({ allowedPrefixes, ...others }: RecordFilter) =>

@@ -10,10 +10,7 @@ export type StoredRecord = Omit<Selectable<Tables['sluice.records']>, 'data_byte
   data_base64: string | null
 }
 
-interface PageRequest extends Listing, PageBounds {}
-
-interface PageBounds {
-  order: Listing['order']
+interface PageRequest extends Listing {
   limit: number
   /** The page ends before a record with which it would exceed this size. It has at least one record. */
   maxBytes: number
@@ -52,7 +49,7 @@ export async function selectPage(
   signal: AbortSignal,
   onRow: (record: StoredRecord, pageBytes: number) => void,
 ): Promise<{ last: Position | undefined; more: boolean }> {
-  const query = boundedPage(page, isListed(page))
+  const query = boundedPage(page)
   let [count, found] = [0, 0]
   let last: Position | undefined
   await readRows(db, query, signal, (row) => {
@@ -65,15 +62,15 @@ export async function selectPage(
 }
 
 /** A row of a page. */
-export type PageRow = StoredRecord & {
+type PageRow = StoredRecord & {
   /** How many records were found, up to one more than the limit. */
   found: number
   /** The approximate size of the whole page as JSON. */
   page_bytes: number
 }
 
-/** The query of a page, in its order. @param listed the condition that a record of sluice.records is listed */
-export function boundedPage(page: PageBounds, listed: RawBuilder<boolean>): RawBuilder<PageRow> {
+/** The query of a page, in its order. */
+function boundedPage(page: PageRequest): RawBuilder<PageRow> {
   const { maxBytes, parts = WHOLE } = page
   // No record is smaller, so more than these are not fetched to be measured.
   const limit = Math.min(page.limit, Math.ceil(maxBytes / MIN_SIZE))
@@ -85,7 +82,7 @@ export function boundedPage(page: PageBounds, listed: RawBuilder<boolean>): RawB
     FROM (
       SELECT *, row_number() OVER running AS ordinal, count(*) OVER () AS found, sum(${size(parts)}) OVER running AS bytes
       FROM (
-        SELECT ${COLUMNS} FROM sluice.records WHERE ${listed}
+        SELECT ${COLUMNS} FROM sluice.records WHERE ${isListed(page)}
         ${ordered('records')} LIMIT ${limit + 1}
       ) AS candidates
       WINDOW running AS (${ordered('candidates')} ROWS UNBOUNDED PRECEDING)

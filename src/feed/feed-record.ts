@@ -1,36 +1,37 @@
-import type { StoredRecord } from '../data/select-records.ts'
-import { cursorOf, openEvent, serverMembers } from '../read/write-record.ts'
+import { offsetBefore } from '../data/record-line.ts'
 
-/** A record, ready to be written for any reader. */
+/** A record, with what filters look at. */
 export interface FeedRecord {
   offset: string
   source: string
   type: string
   subject: string | null
-  /** The event in JSON without its last brace, on one line. */
-  event: string
-  /** The rest of a record in JSON: what the server adds, and the brace. */
-  rest: string
+  /** The record in JSON, and a newline. */
+  line: string
 }
 
-export const toFeedRecord = (record: StoredRecord): FeedRecord => ({
-  offset: cursorOf(record),
-  source: record.source,
-  type: record.type,
-  subject: record.subject,
-  // Payloads are stored as they were sent and may contain newlines. In JSON these are white space, because strings cannot contain
-  // them. In lines and in SSE they would end the record.
-  event: openEvent(record).replaceAll(/[\r\n]/g, ' '),
-  rest: serverMembers(record),
-})
+/** The first members of a line. Each string is JSON. */
+const FIRST_MEMBERS = (() => {
+  const string = '"(?:[^"\\\\]|\\\\.)*"'
+  const members = `"source":(${string}),"id":${string},"type":(${string}),"time":${string}(?:,"subject":(${string}))?`
+  return new RegExp(`^{"specversion":"1.0",${members}[,}]`)
+})()
 
-/** The forms of a record in a page. */
-export const WRITE = {
-  record: ({ event, rest }: FeedRecord): string => event + rest,
-  cloudevent: ({ event }: FeedRecord): string => `${event}}`,
+/** @param lines each record as JSON, and a newline */
+export function toFeedRecords(lines: string): FeedRecord[] {
+  return (lines.match(/[^\n]*\n/g) ?? []).map((line) => {
+    const [, source, type, subject] = FIRST_MEMBERS.exec(line) as unknown as [
+      string,
+      string,
+      string,
+      string | undefined,
+    ]
+    return {
+      offset: offsetBefore(line, line.length),
+      source: JSON.parse(source),
+      type: JSON.parse(type),
+      subject: subject === undefined ? null : JSON.parse(subject),
+      line,
+    }
+  })
 }
-
-export type Shape = keyof typeof WRITE
-
-/** In characters. */
-export const sizeOf = ({ event, rest }: FeedRecord): number => event.length + rest.length

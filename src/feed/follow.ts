@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { offsetBefore } from '../data/record-line.ts'
 import { settlesWithin } from '../lib/settles-within.ts'
 import { Problem } from '../problems.ts'
 import type { Reader } from '../read/reader.ts'
 import { retryDuringOutage } from '../read/retry.ts'
 import type { FeedFilter } from './feed-filter.ts'
-import { sizeOf } from './feed-record.ts'
 import { readFeedPage, readHead } from './read-page.ts'
 import type { FeedPage, PageLimits } from './recent-records.ts'
 import type { Watcher } from './watcher.ts'
@@ -44,14 +44,14 @@ export async function* follow(follower: Follower): AsyncGenerator<FeedPage> {
   while (!end.aborted) {
     const seen = watcher.version
     const reading = readNext(follower, at)
-    while (!(await settlesWithin(reading, SILENCE_MS))) yield { records: [], next: at, upToDate: false, more: true }
+    while (!(await settlesWithin(reading, SILENCE_MS))) yield { lines: '', next: at, upToDate: false, more: true }
     const page = await reading.catch((error) => {
       if (!end.aborted) throw error
     })
     if (page === undefined) return
     at = page.next
     const reachesHead = page.upToDate && saidUpToDate !== true
-    if (page.records.length > 0 || reachesHead || performance.now() - spokenAt >= SILENCE_MS) {
+    if (page.lines !== '' || reachesHead || performance.now() - spokenAt >= SILENCE_MS) {
       yield page
       reserve(0)
       spokenAt = performance.now()
@@ -63,19 +63,34 @@ export async function* follow(follower: Follower): AsyncGenerator<FeedPage> {
 }
 
 /**
- * All records up to a head, page by page.
+ * All records up to a head, page by page. While the client takes a page, the next one is read.
  * @param until the head
  * @throws like `follow`; the reason of the reader's signal
  */
 export async function* catchUp(follower: Follower, until: string): AsyncGenerator<FeedPage> {
+  /** The sizes of the page that the client takes, and of the next one. */
+  let [taken, ahead] = [0, 0]
+  const reserve = (bytes: number) => {
+    follower.reserve(taken + bytes)
+    ahead = bytes
+  }
+  const read = (at: string) => {
+    const reading = readNext({ ...follower, reserve }, at)
+    // If it fails before it is awaited, the process would end.
+    reading.catch(() => {})
+    return reading
+  }
   // An offset beyond the head is read as well, because that checks it.
-  for (let at = follower.after; at !== until; ) {
-    const page = await readNext(follower, at)
-    const records = page.records.filter(({ offset }) => offset <= until)
-    if (records.length > 0) yield { ...page, records }
-    follower.reserve(0)
-    at = page.next
-    if (page.upToDate || at > until) return
+  let reading = follower.after === until ? undefined : read(follower.after)
+  while (reading !== undefined) {
+    const page = await reading
+    ;[taken, ahead] = [ahead, 0]
+    const isLast = page.upToDate || page.next >= until
+    reading = isLast ? undefined : read(page.next)
+    const lines = cutAfter(page.lines, until)
+    if (lines !== '') yield { ...page, lines }
+    taken = 0
+    follower.reserve(ahead)
   }
 }
 
@@ -93,11 +108,18 @@ export async function poll({ watcher, filter, ...follower }: Follower, waitMs: n
     const seen = watcher.version
     const read = () => readFeedPage(reader, filter, at, limits, reserve)
     const page = watcher.read(filter, at, limits) ?? (await retryDuringOutage(read, holdMs, end))
-    if (page.records.length > 0 || end.aborted || performance.now() >= deadline) return page
+    if (page.lines !== '' || end.aborted || performance.now() >= deadline) return page
     at = page.next
     if (!page.more) at = await watcher.wait(filter, at, deadline - performance.now(), end, seen)
-    if (end.aborted) return { records: [], next: at, upToDate: page.upToDate, more: false }
+    if (end.aborted) return { lines: '', next: at, upToDate: page.upToDate, more: false }
   }
+}
+
+/** The lines up to an offset. */
+function cutAfter(lines: string, offset: string): string {
+  let end = lines.length
+  while (end > 0 && offsetBefore(lines, end) > offset) end = lines.lastIndexOf('\n', end - 2) + 1
+  return lines.slice(0, end)
 }
 
 /** The head. Waits for the database in an outage. */
@@ -108,7 +130,7 @@ export const awaitHead = (reader: Reader, holdMs: number): Promise<string> =>
 async function readNext({ watcher, reader, filter, limits, reserve, holdMs }: Follower, at: string): Promise<FeedPage> {
   const page = watcher.read(filter, at, limits)
   if (page !== undefined) {
-    await whenFree(async () => reserve(page.records.reduce((sum, record) => sum + sizeOf(record), 0)), reader.signal)
+    await whenFree(async () => reserve(page.lines.length), reader.signal)
     return page
   }
   const read = () => readFeedPage(reader, filter, at, limits, reserve)

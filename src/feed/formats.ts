@@ -1,17 +1,23 @@
-import { type FeedRecord, type Shape, WRITE } from './feed-record.ts'
 import type { FeedPage } from './recent-records.ts'
 
-/** A page as a JSON array. */
-export const toJson = ({ records }: FeedPage, shape: Shape): Buffer => Buffer.from(arrayOf(records, shape))
+/** What the server adds to an event. No other text of a record is followed by a newline. */
+const ADDED = /,"receivedAt":"[^"]*","cursor":"[^"]*"}\n/g
 
-const arrayOf = (records: readonly FeedRecord[], shape: Shape) => `[${records.map(WRITE[shape]).join(',')}]`
+/** The forms of a record in a page: `receivedAt` is not a valid name of an attribute of a CloudEvent. */
+export type Shape = 'record' | 'cloudevent'
+
+/** A page as a JSON array. */
+export const toJson = ({ lines }: FeedPage, shape: Shape): Buffer =>
+  Buffer.from(arrayOf(shape === 'record' ? lines : lines.replaceAll(ADDED, '}\n')))
+
+const arrayOf = (lines: string) => `[${lines.slice(0, -1).replaceAll('\n', ',')}]`
 
 /** One record per line. An empty page is an empty line, which keeps the connection open. */
 export async function* toLines(pages: AsyncIterable<FeedPage>): AsyncGenerator<Buffer> {
   for await (const page of pages) yield linesOf(page, '')
 }
 
-const linesOf = shared(({ records }) => records.map((record) => `${WRITE.record(record)}\n`).join('') || '\n')
+const linesOf = shared(({ lines }) => lines || '\n')
 
 /**
  * Server-sent events (HTML Living Standard, section 9.2; Durable Streams 1.0, section 5.7): `data` with records, then `control`. Each
@@ -23,7 +29,7 @@ export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => st
   for await (const page of pages) {
     // Not before the first page: until then the request can still be refused.
     if (last === undefined) yield RETRY
-    const isKnown = page.records.length === 0 && page.next === last?.next && page.upToDate === last.upToDate
+    const isKnown = page.lines === '' && page.next === last?.next && page.upToDate === last.upToDate
     yield isKnown ? COMMENT : eventsOf(page, cursor())
     last = page
   }
@@ -33,8 +39,8 @@ export async function* toEvents(pages: AsyncIterable<FeedPage>, cursor: () => st
 const RETRY = Buffer.from('retry: 250\n\n')
 const COMMENT = Buffer.from(':\n\n')
 
-const eventsOf = shared(({ records, next, upToDate }, streamCursor) => {
-  const data = records.length === 0 ? '' : event('data', next, arrayOf(records, 'record'))
+const eventsOf = shared(({ lines, next, upToDate }, streamCursor) => {
+  const data = lines === '' ? '' : event('data', next, arrayOf(lines))
   const control = { streamNextOffset: next, streamCursor, ...(upToDate && { upToDate }) }
   return data + event('control', next, JSON.stringify(control))
 })

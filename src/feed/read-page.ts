@@ -1,9 +1,9 @@
 import { readFeed, START, selectHead } from '../data/read-feed.ts'
+import { offsetBefore } from '../data/record-line.ts'
 import { decodeOffset, encodeOffset, type Position } from '../lib/offset.ts'
 import { refuseInvalidOffset } from '../read/check-offset.ts'
 import { inTurn, type Reader } from '../read/reader.ts'
 import type { FeedFilter } from './feed-filter.ts'
-import { toFeedRecord } from './feed-record.ts'
 import type { FeedPage, PageLimits } from './recent-records.ts'
 
 /** The offset before the first record. */
@@ -13,7 +13,7 @@ export const START_OFFSET = encodeOffset(START)
  * Reads a page of the feed from the database. The page may be empty although matching records follow: a statement examines a limited
  * number of records.
  * @param after an offset that is known to be well-formed
- * @param reserve called with the bytes that the records take, before they are kept
+ * @param reserve called with the size of the page, in characters
  * @throws Problem offset_ahead, overloaded; the reason of the reader's signal; what `reserve` throws
  */
 export async function readFeedPage(
@@ -24,18 +24,14 @@ export async function readFeedPage(
   reserve: (bytes: number) => void,
 ): Promise<FeedPage> {
   const { db, signal } = reader
-  const records: FeedPage['records'] = []
   const position = decodeOffset(after) as Position
-  let first: number | undefined
-  const { next, upToDate, isHead } = await inTurn(reader, () =>
-    readFeed(db, { filter: selection, after: position, ...limits }, signal, (record, pageBytes) => {
-      if (first === undefined) reserve(pageBytes)
-      first ??= record.epoch
-      records.push(toFeedRecord(record))
-    }),
+  const { lines, next, upToDate, isHead } = await inTurn(reader, () =>
+    readFeed(db, { filter: selection, after: position, ...limits }, signal),
   )
-  if (after !== START_OFFSET && !isHead) await refuseInvalidOffset(position, first, reader)
-  return { records, next: encodeOffset(next), upToDate, more: !upToDate }
+  reserve(lines.length)
+  const first = decodeOffset(offsetBefore(lines, lines.indexOf('\n') + 1))
+  if (after !== START_OFFSET && !isHead) await refuseInvalidOffset(position, first?.epoch, reader)
+  return { lines, next: encodeOffset(next), upToDate, more: !upToDate }
 }
 
 /** How long a request looks for a record that matches, before it returns an empty page. */
@@ -46,7 +42,7 @@ export async function readCatchUpPage(...[reader, filter, after, ...rest]: Param
   const end = performance.now() + SEARCH_MS
   for (let at = after; ; ) {
     const page = await readFeedPage(reader, filter, at, ...rest)
-    if (page.records.length > 0 || page.upToDate || performance.now() > end) return page
+    if (page.lines !== '' || page.upToDate || performance.now() > end) return page
     at = page.next
   }
 }

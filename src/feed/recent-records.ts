@@ -1,9 +1,10 @@
 import type { FeedFilter } from './feed-filter.ts'
-import { type FeedRecord, sizeOf } from './feed-record.ts'
+import type { FeedRecord } from './feed-record.ts'
 
 /** Part of the feed for one reader. */
 export interface FeedPage {
-  records: FeedRecord[]
+  /** Each record in JSON, and a newline. */
+  lines: string
   /** The offset to continue from: all matching records up to here are in the page. */
   next: string
   /** Whether `next` is the head. */
@@ -70,11 +71,11 @@ export class RecentRecords {
   add(records: readonly FeedRecord[], head: string): void {
     for (const record of records) {
       this.#records.push(record)
-      this.#size += sizeOf(record)
+      this.#size += record.line.length
     }
     while (this.#size > this.#maxSize && this.#first < this.#records.length - 1) {
       const oldest = this.#records[this.#first++] as FeedRecord
-      this.#size -= sizeOf(oldest)
+      this.#size -= oldest.line.length
       this.#start = oldest.offset
     }
     if (this.#first > this.#records.length / 2) {
@@ -110,17 +111,17 @@ export class RecentRecords {
   }
 
   #select({ isMatch }: FeedFilter, after: string, { limit, maxBytes }: PageLimits): FeedPage {
-    const records: FeedRecord[] = []
+    const selected: FeedRecord[] = []
     let size = 0
     for (let at = this.#indexAfter(after); at < this.#records.length; at++) {
       const record = this.#records[at] as FeedRecord
       if (!isMatch(record)) continue
-      size += sizeOf(record)
-      if (records.length === limit || (records.length > 0 && size > maxBytes))
-        return { records, next: (records.at(-1) as FeedRecord).offset, upToDate: false, more: true }
-      records.push(record)
+      size += record.line.length
+      if (selected.length === limit || (selected.length > 0 && size > maxBytes))
+        return { lines: join(selected), next: (selected.at(-1) as FeedRecord).offset, upToDate: false, more: true }
+      selected.push(record)
     }
-    return { records, next: this.#head, upToDate: this.#upToDate, more: false }
+    return { lines: join(selected), next: this.#head, upToDate: this.#upToDate, more: false }
   }
 
   /** Binary search: offsets sort as text. */
@@ -134,3 +135,5 @@ export class RecentRecords {
     return low
   }
 }
+
+const join = (records: readonly FeedRecord[]): string => records.map(({ line }) => line).join('')

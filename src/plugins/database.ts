@@ -82,7 +82,7 @@ export default fp(
       }),
     })
     // The feed is read from the primary as well: a reader must not go back to what a standby had a moment ago.
-    const forFeed = { ...forReading, plan: 'inOrder' as const }
+    const forFeed = { ...forReading, plan: 'inOrder' as const, prepare: true }
     const feed = connect({ ...forFeed, name: 'sluice-feed', connections: FEED_CONNECTIONS })
     const commits = new EventEmitter<CommitEvents>()
     const listening = {
@@ -90,7 +90,7 @@ export default fp(
       onListen: () => commits.emit('connected'),
       onNotification: () => commits.emit('elsewhere'),
     }
-    const watch = connect({ ...forFeed, name: 'sluice-watch', connections: 1, prepare: true, listening })
+    const watch = connect({ ...forFeed, name: 'sluice-watch', connections: 1, listening })
     const pools = { write, read, keys, list, feed, watch }
     const refusal = 'All connections for reading are in use. Try again later.'
     const semaphores = {

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { notifyCommit } from '../data/notify-commit.ts'
 import { hasPosition, readFeed, selectHead } from '../data/read-feed.ts'
-import { type FeedRecord, toFeedRecord } from '../feed/feed-record.ts'
+import { toFeedRecords } from '../feed/feed-record.ts'
 import { ReaderLimit } from '../feed/reader-limit.ts'
 import { type FeedSource, Watcher } from '../feed/watcher.ts'
 import { coalesce } from '../lib/coalesce.ts'
@@ -32,11 +32,9 @@ export default fp(
     const source: FeedSource = {
       head: async () => encodeOffset(await selectHead(db, stop.signal)),
       async read(after) {
-        const records: FeedRecord[] = []
         const request = { filter: { allowedPrefixes: [] }, after: decodeOffset(after) as Position, ...BATCH }
-        const add = (record: Parameters<typeof toFeedRecord>[0]) => void records.push(toFeedRecord(record))
-        const { next, upToDate } = await readFeed(db, request, stop.signal, add)
-        return { records, next: encodeOffset(next), upToDate }
+        const { lines, next, upToDate } = await readFeed(db, request, stop.signal)
+        return { records: toFeedRecords(lines), next: encodeOffset(next), upToDate }
       },
       has: (offset) => hasPosition(db, decodeOffset(offset) as Position, stop.signal),
     }

@@ -39,7 +39,7 @@ const BY_IDENTITY = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_merg
 /**
  * The feed reads a few records after a position, in the order of an index. Without statistics, or for a filter that matches few
  * records, the planner would fetch all records after the position and sort them. These statements take milliseconds, even if the
- * planner expects many rows: compiling them (jit) would take longer.
+ * planner expects many rows: compiling them (jit) would take longer, and so would planning each one for its values.
  */
 const IN_ORDER = {
   enable_seqscan: 'off',
@@ -47,6 +47,7 @@ const IN_ORDER = {
   enable_sort: 'off',
   enable_incremental_sort: 'off',
   jit: 'off',
+  plan_cache_mode: 'force_generic_plan',
 }
 
 /** How to find rows. */

@@ -3,16 +3,12 @@ import { encodeOffset } from '../lib/offset.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 
 /**
- * A record in JSON. JSON.stringify is not used for the whole record, because the payload is inserted as text: parsing it would
+ * A record in JSON; data/record-line.ts does the same in SQL. JSON.stringify is not used for the whole record, because the payload is inserted as text: parsing it would
  * round its numbers.
  */
 export function writeRecord(record: StoredRecord): string {
-  return openEvent(record) + serverMembers(record)
+  return `${openEvent(record)},"receivedAt":"${toRfc3339(record.received_at)}","cursor":"${cursorOf(record)}"}`
 }
-
-/** The end of a record: what the server adds to the event. */
-export const serverMembers = (record: StoredRecord): string =>
-  `,"receivedAt":"${toRfc3339(record.received_at)}","cursor":"${cursorOf(record)}"}`
 
 /** A record as a CloudEvent in JSON, without the members that the server adds: `receivedAt` is not a valid attribute name. */
 export function writeCloudEvent(record: StoredRecord): string {
@@ -20,7 +16,7 @@ export function writeCloudEvent(record: StoredRecord): string {
 }
 
 /** The event, without its last brace. */
-export function openEvent(record: StoredRecord): string {
+function openEvent(record: StoredRecord): string {
   let text = `{"specversion":"1.0","source":${JSON.stringify(record.source)},"id":${JSON.stringify(record.id)},"type":${JSON.stringify(record.type)}`
   text += `,"time":"${timeOf(record)}"`
   for (const name of ['subject', 'dataschema', 'datacontenttype'] as const) {

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Shape } from '../feed/feed-record.ts'
+import type { Shape } from '../feed/formats.ts'
 import type { FeedPage } from '../feed/recent-records.ts'
 import { streamCursor } from '../feed/stream-cursor.ts'
 import type { FeedQuery } from '../schemas/feed.ts'

@@ -3,9 +3,8 @@ import compress from '@fastify/compress'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Key } from '../access/key.ts'
 import type { FeedFilter } from '../feed/feed-filter.ts'
-import type { Shape } from '../feed/feed-record.ts'
 import { awaitHead, catchUp, follow, poll } from '../feed/follow.ts'
-import { toEvents, toJson, toLines } from '../feed/formats.ts'
+import { type Shape, toEvents, toJson, toLines } from '../feed/formats.ts'
 import { checkQuery, readFeedFilter, readStart } from '../feed/query.ts'
 import { readCatchUpPage, readHead } from '../feed/read-page.ts'
 import type { FeedPage, PageLimits } from '../feed/recent-records.ts'
@@ -96,14 +95,7 @@ const routes: FastifyPluginAsync = async (app) => {
     if (start === 'now') {
       const next = await readHead(reader)
       checkKeyAgain(request)
-      return sendJson(
-        request,
-        reply,
-        reading,
-        asked,
-        { records: [], next, upToDate: true, more: false },
-        allowsIdentity,
-      )
+      return sendJson(request, reply, reading, asked, { lines: '', next, upToDate: true, more: false }, allowsIdentity)
     }
     const page = await readCatchUpPage(reader, filter, start, limits, reading.reserve)
     checkKeyAgain(request)
@@ -131,7 +123,7 @@ const routes: FastifyPluginAsync = async (app) => {
     const page = await poll(follower, (request.query.timeout ?? DEFAULT_WAIT) * 1000)
     lost.throwIfAborted()
     reading.signal.throwIfAborted()
-    if (page.records.length === 0 && page.upToDate) return describe(reply, page, request.query).code(204).send()
+    if (page.lines === '' && page.upToDate) return describe(reply, page, request.query).code(204).send()
     return sendJson(request, reply, reading, asked, page, allowsIdentity)
   }
 

@@ -1,13 +1,12 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { FeedFilter } from '../../src/feed/feed-filter.ts'
-import { sizeOf } from '../../src/feed/feed-record.ts'
 import { RecentRecords } from '../../src/feed/recent-records.ts'
-import { makeRecord, numbersOf, offsetOf, selecting } from '../helpers/feed.ts'
+import { makeRecord, numbersIn, offsetOf, selecting } from '../helpers/feed.ts'
 
 const ALL = selecting()
 const MANY = { limit: 1000, maxBytes: 2 ** 30 }
-const SIZE = sizeOf(makeRecord(1))
+const SIZE = makeRecord(1).line.length
 
 const recordsFrom = (first: number, last: number) =>
   Array.from({ length: last - first + 1 }, (_, index) => makeRecord(first + index))
@@ -28,10 +27,10 @@ t.test('before its first reset, nothing can be read', async (t) => {
 t.test('a page contains the records after an offset, and is up to date at the head', async (t) => {
   const recent = fill(5)
   const read = (after: number) => recent.read(ALL, offsetOf(after), MANY)
-  t.same(numbersOf(read(0)?.records ?? []), [1, 2, 3, 4, 5])
-  t.same(numbersOf(read(3)?.records ?? []), [4, 5])
+  t.same(numbersIn(read(0)?.lines), [1, 2, 3, 4, 5])
+  t.same(numbersIn(read(3)?.lines), [4, 5])
   for (const after of [0, 3, 5]) t.match(read(after), { next: offsetOf(5), upToDate: true })
-  t.same(read(5)?.records, [])
+  t.equal(read(5)?.lines, '')
 })
 
 // After a failover, a reader continued from the offset of a lost record, and missed the records that took its place.
@@ -120,12 +119,17 @@ t.test('at most 64 pages are kept, and none with a long filter', async (t) => {
 
 t.test('a page ends at the limit, or before a record with which it would exceed its size', async (t) => {
   const recent = fill(5)
-  const read = (limits: object) => recent.read(ALL, offsetOf(0), { ...MANY, ...limits })
-  t.match(read({ limit: 2 }), { records: { length: 2 }, next: offsetOf(2), upToDate: false })
-  t.match(read({ limit: 5 }), { records: { length: 5 }, next: offsetOf(5), upToDate: true })
-  t.match(read({ maxBytes: 3 * SIZE }), { records: { length: 3 }, next: offsetOf(3), upToDate: false })
-  t.match(read({ maxBytes: 3 * SIZE - 1 }), { records: { length: 2 }, next: offsetOf(2), upToDate: false })
-  t.match(read({ maxBytes: 1 }), { records: { length: 1 }, next: offsetOf(1) }, 'one record, however large it is')
+  const check = (limits: object, last: number, more: boolean) => {
+    const page = recent.read(ALL, offsetOf(0), { ...MANY, ...limits })
+    t.equal(numbersIn(page?.lines).length, last, JSON.stringify(limits))
+    t.match(page, { next: offsetOf(last), upToDate: !more, more })
+  }
+  check({ limit: 2 }, 2, true)
+  check({ limit: 5 }, 5, false)
+  check({ maxBytes: 3 * SIZE }, 3, true)
+  check({ maxBytes: 3 * SIZE - 1 }, 2, true)
+  // One record, however large it is.
+  check({ maxBytes: 1 }, 1, true)
 })
 
 t.test('records that do not match count neither for the limit nor for the size', async (t) => {
@@ -136,7 +140,7 @@ t.test('records that do not match count neither for the limit nor for the size',
   recent.setUpToDate(true)
   const filter = selecting({ source: 'mine' })
   const page = recent.read(filter, offsetOf(0), { limit: 3, maxBytes: 3 * SIZE })
-  t.same(numbersOf(page?.records ?? []), [1, 4, 7])
+  t.same(numbersIn(page?.lines), [1, 4, 7])
   t.match(page, { next: offsetOf(9), upToDate: true }, 'no further match follows')
   t.match(recent.read(filter, offsetOf(0), { ...MANY, limit: 2 }), { next: offsetOf(4), upToDate: false })
 })
@@ -144,19 +148,19 @@ t.test('records that do not match count neither for the limit nor for the size',
 t.test('the oldest records make room for new ones, and a reader behind them gets no page', async (t) => {
   const recent = fill(5, 3)
   t.equal(recent.read(ALL, offsetOf(1), MANY), undefined)
-  t.same(numbersOf(recent.read(ALL, offsetOf(2), MANY)?.records ?? []), [3, 4, 5])
+  t.same(numbersIn(recent.read(ALL, offsetOf(2), MANY)?.lines), [3, 4, 5])
   recent.add([makeRecord(6)], offsetOf(6))
   t.equal(recent.read(ALL, offsetOf(2), MANY), undefined)
-  t.same(numbersOf(recent.read(ALL, offsetOf(3), MANY)?.records ?? []), [4, 5, 6])
+  t.same(numbersIn(recent.read(ALL, offsetOf(3), MANY)?.lines), [4, 5, 6])
 })
 
 t.test('a record that is larger than the room is kept until the next one arrives', async (t) => {
   const recent = fill(2, 3)
-  recent.add([makeRecord(3, { event: `{"id":"3","data":"${'x'.repeat(5 * SIZE)}"` })], offsetOf(3))
-  t.same(numbersOf(recent.read(ALL, offsetOf(2), MANY)?.records ?? []), [3])
+  recent.add([makeRecord(3, {}, 5 * SIZE)], offsetOf(3))
+  t.same(numbersIn(recent.read(ALL, offsetOf(2), MANY)?.lines), [3])
   recent.add([makeRecord(4)], offsetOf(4))
   t.equal(recent.read(ALL, offsetOf(2), MANY), undefined)
-  t.same(numbersOf(recent.read(ALL, offsetOf(3), MANY)?.records ?? []), [4])
+  t.same(numbersIn(recent.read(ALL, offsetOf(3), MANY)?.lines), [4])
 })
 
 t.test('a reader that is ahead of the head gets no page', async (t) => {
@@ -167,7 +171,7 @@ t.test('the head moves without records, and a reader moves on with it', async (t
   const recent = fill(5)
   recent.add([], offsetOf(9))
   t.equal(recent.head, offsetOf(9))
-  t.match(recent.read(ALL, offsetOf(5), MANY), { records: { length: 0 }, next: offsetOf(9), upToDate: true })
+  t.match(recent.read(ALL, offsetOf(5), MANY), { lines: '', next: offsetOf(9), upToDate: true })
 })
 
 t.test('after a reset, only what was added since then can be read', async (t) => {
@@ -175,9 +179,9 @@ t.test('after a reset, only what was added since then can be read', async (t) =>
   recent.reset(offsetOf(3))
   t.equal(recent.head, offsetOf(3))
   t.equal(recent.read(ALL, offsetOf(2), MANY), undefined)
-  t.match(recent.read(ALL, offsetOf(3), MANY), { records: { length: 0 }, upToDate: false })
+  t.match(recent.read(ALL, offsetOf(3), MANY), { lines: '', upToDate: false })
   recent.add([makeRecord(4)], offsetOf(4))
-  t.same(numbersOf(recent.read(ALL, offsetOf(3), MANY)?.records ?? []), [4])
+  t.same(numbersIn(recent.read(ALL, offsetOf(3), MANY)?.lines), [4])
 })
 
 t.test('readers that follow pages of any size get every match once, or no page at all', async (t) => {
@@ -199,13 +203,13 @@ t.test('readers that follow pages of any size get every match once, or no page a
       for (const commit of commits) {
         const added = commit.map(({ source, size, gap }) => {
           n += gap
-          return makeRecord(n, { source, event: `{"id":"${n}","x":"${'x'.repeat(size)}"` })
+          return makeRecord(n, { source }, size)
         })
         all.push(...added)
         recent.add(added, offsetOf(n))
         for (const start of [offsetOf(0), ...all.map(({ offset }) => offset)]) {
           const rest = all.filter((record) => record.offset > start)
-          const fits = rest.reduce((sum, record) => sum + sizeOf(record), 0) <= room * SIZE
+          const fits = rest.reduce((sum, record) => sum + record.line.length, 0) <= room * SIZE
           const found = []
           for (let after = start; ; ) {
             const page = recent.read(filter, after, limits)
@@ -213,10 +217,15 @@ t.test('readers that follow pages of any size get every match once, or no page a
               if (fits) throw new Error(`${start} is not there`)
               break
             }
-            found.push(...numbersOf(page.records))
+            found.push(...numbersIn(page.lines))
             after = page.next
             if (page.more) continue
-            const expected = numbersOf(rest.filter(filter.isMatch))
+            const expected = numbersIn(
+              rest
+                .filter(filter.isMatch)
+                .map(({ line }) => line)
+                .join(''),
+            )
             if (String(found) !== String(expected)) throw new Error(`after ${start}: ${found}, not ${expected}`)
             if (after !== recent.head) throw new Error(`after ${start}: it ends before the head`)
             complete++

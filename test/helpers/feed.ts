@@ -5,14 +5,13 @@ import { encodeOffset } from '../../src/lib/offset.ts'
 /** The offset of the record with this number; 0: the one before the first record. */
 export const offsetOf = (n: number): string => encodeOffset({ epoch: 1, xid: '1', n })
 
-/** The record with this number, in feed order. */
-export const makeRecord = (n: number, fields: Partial<FeedRecord> = {}): FeedRecord => ({
+/** The record with this number, in feed order. @param size of its data */
+export const makeRecord = (n: number, fields: Partial<FeedRecord> = {}, size = 0): FeedRecord => ({
   offset: offsetOf(n),
   source: 's',
   type: 't',
   subject: null,
-  event: `{"id":"${n}"`,
-  rest: ',"cursor":""}',
+  line: `{"id":"${n}","data":"${'x'.repeat(size)}","receivedAt":"2026-01-31T12:00:00Z","cursor":"${offsetOf(n)}"}\n`,
   ...fields,
 })
 
@@ -20,9 +19,9 @@ export const makeRecord = (n: number, fields: Partial<FeedRecord> = {}): FeedRec
 export const selecting = (selection: Partial<FeedFilter['selection']> = {}): FeedFilter =>
   toFilter({ allowedPrefixes: [], ...selection })
 
-/** The numbers of these records. */
-export const numbersOf = (records: readonly FeedRecord[]): number[] =>
-  records.map(({ event, rest }) => Number(JSON.parse(event + rest).id))
+/** The numbers of the records in these lines. */
+export const numbersIn = (lines = ''): number[] =>
+  (lines.match(/.*\n/g) ?? []).map((line) => Number(JSON.parse(line).id))
 
 /** An event of a stream. A comment has only `comment`. */
 interface ServerSentEvent {
