@@ -57,7 +57,7 @@ const row = fc.record({
   payload: fc.oneof(
     fc.constant({ data: null, bytes: null }),
     json.map((data) => ({ data, bytes: null })),
-    fc.uint8Array({ maxLength: 200 }).map((bytes) => ({ data: null, bytes: Buffer.from(bytes) })),
+    fc.uint8Array({ maxLength: 200, size: 'max' }).map((bytes) => ({ data: null, bytes: Buffer.from(bytes) })),
   ),
 })
 
