@@ -24,8 +24,8 @@ export interface Follower {
   holdMs: number
 }
 
-/** How long a follower is silent at most: proxies close connections on which nothing happens. */
-const SILENCE_MS = 5_000
+/** How long a follower is silent at most: some proxies close connections on which nothing happens for ten seconds. */
+const SILENCE_MS = 8_000
 /** How long to wait for memory that other readers of the key hold. Those that do not read are cut off. */
 const MEMORY_PAUSE_MS = 100
 

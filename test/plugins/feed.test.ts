@@ -78,7 +78,7 @@ t.test('two hundred waiting readers cost no query of their own', async (t) => {
   await until('no reader', async () => (await readersOf(server)) === 0)
 })
 
-// They began while the watcher had not reached the head, and were woken only by a record, or after five seconds.
+// They began while the watcher had not reached the head, and were woken only by a record, or after some seconds of silence.
 t.test('the first readers of an instance learn at once that they have reached the head', async (t) => {
   const own = await createApp(t, {}, database)
   const at = await listen(own.app)

@@ -8,7 +8,7 @@ import { missing } from '../helpers/skipping.ts'
 
 // By default, nginx buffers responses, uses HTTP/1.0 to the server, and closes a connection on which nothing arrives for a while: 60
 // seconds, and here less.
-const IDLE_SECONDS = 7
+const IDLE_SECONDS = 10
 
 t.test(
   'a live reader behind nginx gets records at once, and stays connected when there are none',
@@ -37,7 +37,7 @@ t.test(
     await post({ source: 'shop', type: 't', id: '1' })
     await first
 
-    // Silence that nginx would not accept: two comments of five seconds.
+    // Silence that nginx would not accept: two comments after eight seconds each.
     const begin = performance.now()
     let comments = 0
     while (comments < 2) {
