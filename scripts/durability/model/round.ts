@@ -98,7 +98,7 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
   /** Runs slow writers again after the faults, because during faults it can happen that nothing is stored or read meanwhile. */
   async function passSlowWriters(follower: Follower): Promise<void> {
     for (const beginning of BEGINNINGS)
-      await writeSlowlyOnce(slowly, nextNumber(), beginning, async () => {
+      await writeSlowlyOnce(slowly, nextNumber(), beginning, 'COMMIT', async () => {
         await storeOne(random.pick(scene.instances))
         // If the transaction has no position yet, its records come after this one. The follower should then see both on the same page.
         if (beginning !== 'only its time') await follower.readToEnd()
