@@ -1,7 +1,7 @@
 import { hash, randomInt } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Piece, readEvents, readLines, readPage } from './feed-responses.ts'
+import { connect, KINDS, type Kind, MAX_LIMIT, PATIENCE_MS, START } from './feed-kinds.ts'
 import type { Observer } from './observer.ts'
 import { parseExactly, recogniseShown, type Stored } from './stored.ts'
 
@@ -24,27 +24,6 @@ export interface Followers {
   stop(): Promise<void>
 }
 
-interface Kind {
-  name: string
-  query(): Record<string, string>
-  headers?: Record<string, string>
-  /** Continues like the EventSource of a browser: the URL stays that of the first request. */
-  isEventSource?: true
-  read(response: Response): AsyncIterable<Piece>
-}
-
-const KINDS: readonly Kind[] = [
-  { name: 'pages', query: () => ({ limit: String(randomInt(1, 1000)) }), read: readPage },
-  // Shorter than most faults, so that some waits end without a record.
-  { name: 'long-poll', query: () => ({ live: 'long-poll', timeout: '2' }), read: readPage },
-  { name: 'events', query: () => ({ live: 'sse' }), isEventSource: true, read: readEvents },
-  { name: 'lines', query: () => ({ live: 'true' }), headers: { accept: 'application/x-ndjson' }, read: readLines },
-]
-
-/** Before the first record. */
-const START = '-1'
-/** A reader gives up a response after a random part of this time. By turns, so that some last as long as an outage. */
-const PATIENCE_MS = [100, 1_000, 15_000]
 /** Until it has reconnected once, because some faults are short. */
 const FIRST_PATIENCE_MS = 1_000
 /** Mean pauses after the last page and after a failure. Short ones would take the processor from what is tested. */
@@ -80,7 +59,15 @@ export function startFollowers({ port, key, source, quick }: FollowersOptions): 
       const signal = AbortSignal.any([over.signal, AbortSignal.timeout(randomInt(maxMs))])
       let pauseMs = 0
       try {
-        const response = await connect(follower.kind, follower.offset, signal)
+        const limit = randomInt(1, MAX_LIMIT)
+        const response = await connect(follower.kind, {
+          port: port(),
+          key,
+          source,
+          offset: follower.offset,
+          limit,
+          signal,
+        })
         await refuseOthers(response, follower.wrong)
         if (follower.offset !== START && follower.reconnects++ === 0) progress.emit('moved')
         for await (const { records, next } of follower.kind.read(response)) {
@@ -104,13 +91,6 @@ export function startFollowers({ port, key, source, quick }: FollowersOptions): 
     const stored = known.get(key) ?? recogniseShown(parseExactly(text) as Parameters<typeof recogniseShown>[0])
     known.set(key, stored)
     return stored
-  }
-
-  function connect({ query, headers, isEventSource }: Kind, offset: string, signal: AbortSignal): Promise<Response> {
-    const search = new URLSearchParams({ source, offset: isEventSource ? START : offset, ...query() })
-    const last: Record<string, string> = isEventSource && offset !== START ? { 'last-event-id': offset } : {}
-    const all = { authorization: `Bearer ${key}`, ...headers, ...last }
-    return fetch(`http://127.0.0.1:${port()}/v1/feed?${search}`, { headers: all, signal })
   }
 
   /** @param wrong gets a response that no outage explains. @throws unless it is a success */

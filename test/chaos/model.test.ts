@@ -6,7 +6,7 @@ import { FAST, ownFolder } from '../helpers/own-server.ts'
 
 // One short round, or more if a busy machine stores too little in one. For longer runs: npm run durability -- --model --minutes 30 --seed 1
 const SEED = 12
-const SECONDS = 6
+const SECONDS = 5
 
 t.setTimeout(300_000)
 

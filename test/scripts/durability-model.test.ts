@@ -3,6 +3,7 @@ import type { HttpResponse } from '../../scripts/durability/model/client.ts'
 import { contentOf, digestOf, readShown } from '../../scripts/durability/model/contents.ts'
 import { type Attempt, type Claim, DELETABLE, History, RETENTION } from '../../scripts/durability/model/history.ts'
 import { judgeBatch } from '../../scripts/durability/model/judge-batch.ts'
+import { judgeFollower } from '../../scripts/durability/model/judge-follower.ts'
 import { judgeLines } from '../../scripts/durability/model/judge-lines.ts'
 import { type Plan, planRace } from '../../scripts/durability/model/plan.ts'
 import { Random } from '../../scripts/durability/model/random.ts'
@@ -203,6 +204,55 @@ t.test('a read that misses an acknowledged record is found', async (t) => {
   t.same(rulesOf(history, [row()]), [], 'it began before the response')
   history.of(KEPT).absences.push({ begin: 6, end: 9 })
   t.ok(rulesOf(history, [row()]).includes('A read must find a record that was acknowledged before.'))
+})
+
+t.test('a record that is shown at any time, but not stored, is found', async (t) => {
+  const rulesAfter = (identity: string, claim: Claim, rows: ReturnType<typeof row>[]) => {
+    const history = historyOf([[{ claim, identity }]])
+    history.of(identity).sightings.push({ by: 'a page', begin: 1, end: 2, cursor: 'c1', digest: 'A' })
+    return rulesOf(history, rows)
+  }
+  t.same(rulesAfter(KEPT, 'unknown', [row()]), [])
+  t.same(rulesAfter(KEPT, 'unknown', []), ['A record that is shown must be stored.'])
+  t.same(rulesAfter(FREED, 'unknown', []), [], 'retention has deleted it')
+})
+
+t.test('rows whose offsets do not sort in feed order are found', async (t) => {
+  const [one, other] = ['model/kept/a 1', 'model/kept/a 2']
+  const requests: Sent[][] = [
+    [{ claim: 'created', identity: one, cursor: 'c9' }],
+    [{ claim: 'created', identity: other, cursor: 'c10' }],
+  ]
+  const rows = [row('c9', 'A', one), row('c10', 'A', other)]
+  t.same(rulesOf(historyOf(requests), rows.toReversed()), [])
+  t.same(rulesOf(historyOf(requests), rows), ['Offsets must sort in feed order.'])
+})
+
+t.test('a follower that does not see each row once and in order is found', async (t) => {
+  // Retention can delete c2, so a follower may see it or not.
+  const nameOf = (cursor: string) => `${cursor === 'c2' ? FREED : KEPT}${cursor}`
+  const rows = ['c1', 'c2', 'c3', 'c4'].map((cursor) => row(cursor, 'A', nameOf(cursor)))
+  const findingsWith = (...cursors: string[]) => {
+    const history = new History()
+    const shown = cursors.map((cursor) => {
+      const [source, id] = nameOf(cursor).split(' ') as [string, string]
+      return { source, id, cursor, digest: 'A' }
+    })
+    judgeFollower(history, rows, { name: 'pages', shown })
+    return history.findings.map(({ rule, identity }) => `${identity}: ${rule}`)
+  }
+  const missing = (cursor: string) => [`${nameOf(cursor)}: A follower must see every record.`]
+  const twice = (cursor: string) => [`${nameOf(cursor)}: A follower must see each record only once.`]
+  const late = (cursor: string) => [`${nameOf(cursor)}: A follower must see all records in feed order.`]
+  t.same(findingsWith('c1', 'c3', 'c4'), [])
+  t.same(findingsWith('c1', 'c2', 'c3', 'c4'), [])
+  t.same(findingsWith('c1', 'c3'), missing('c4'))
+  t.same(findingsWith('c1', 'c4'), missing('c3'))
+  t.same(findingsWith('c1', 'c3', 'c3', 'c4'), twice('c3'))
+  t.same(findingsWith('c1', 'c3', 'c4', 'c1'), twice('c1'))
+  t.same(findingsWith('c1', 'c2', 'c2', 'c3', 'c4'), twice('c2'))
+  t.same(findingsWith('c1', 'c4', 'c3'), late('c3'))
+  t.same(findingsWith('c1', 'c3', 'c2', 'c4'), late('c2'))
 })
 
 t.test('one digit makes two contents different, but the API’s form of a record does not', async (t) => {

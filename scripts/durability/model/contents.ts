@@ -96,7 +96,7 @@ export const compareCursors = (one: string, other: string): number => (one < oth
 const KNOWN = ['specversion', 'source', 'id', 'type', 'time', 'subject', 'dataschema', 'datacontenttype']
 const OWN = new Set([...KNOWN, 'data', 'data_base64', 'receivedAt', 'cursor'])
 
-/** @param text a record as JSON */
+/** @param text a record as JSON @throws SyntaxError if it is not a record */
 export function readShown(text: string): Shown {
   const members = membersOf(text)
   const value = (name: string) => (members.has(name) ? JSON.parse(members.get(name) as string) : undefined)
@@ -106,5 +106,8 @@ export function readShown(text: string): Shown {
   // If the client sent no time, the API shows the time of receipt. The model never sends a current time, so the two cannot be confused.
   const utc = value('time') === value('receivedAt') ? undefined : value('time')
   const digest = digestOf({ type, subject, dataschema, datacontenttype, extensions, data, base64 } as Content, utc)
-  return { source: value('source'), id: value('id'), cursor: value('cursor'), digest }
+  const shown: Shown = { source: value('source'), id: value('id'), cursor: value('cursor'), digest }
+  if (Object.values(shown).some((part) => typeof part !== 'string'))
+    throw new SyntaxError(`not a record: ${text.slice(0, 500)}`)
+  return shown
 }

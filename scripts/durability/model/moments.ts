@@ -1,6 +1,6 @@
 import { EventEmitter, on } from 'node:events'
 
-/** acknowledged: a record of a request was acknowledged. followed: the follower got its next page, which may be empty. */
+/** acknowledged: a record of a request was acknowledged. followed: the follower of the list got its next page, which may be empty. */
 type Moment = 'acknowledged' | 'followed'
 
 /** Events that slow writers and faults wait for. Times are those of the history. */

@@ -5,6 +5,7 @@ import { type History, identityOf } from './history.ts'
 import { readProblem } from './problem.ts'
 import type { Random } from './random.ts'
 import { elementsOf, membersOf } from './raw-json.ts'
+import { see } from './see.ts'
 
 interface ReadingOptions {
   history: History
@@ -55,23 +56,19 @@ export class Reading {
     const begin = history.now()
     const response = await this.#get(path, {})
     if (response?.status === 404) history.of(attempt.identity).absences.push({ begin, end: history.now() })
-    if (response?.status === 200)
-      this.#note(
-        'a read',
-        begin,
-        this.#read(() => [response.text]),
-      )
+    if (response?.status === 200) see(history, 'a read', begin, () => [readShown(response.text)])
   }
 
   /** @returns undefined if the request failed */
   async page({ order, limit, cursor }: PageQuery): Promise<Shown[] | undefined> {
     const query = new URLSearchParams({ order, limit: String(limit), ...(cursor === undefined ? {} : { cursor }) })
-    const begin = this.#options.history.now()
+    const { history } = this.#options
+    const begin = history.now()
     const response = await this.#get(`/v1/records?${query}`, {})
     if (response?.status !== 200) return undefined
-    const records = this.#read(() => elementsOf(membersOf(response.text).get('records') as string))
+    const read = () => elementsOf(membersOf(response.text).get('records') as string).map(readShown)
+    const records = see(history, `a page (${order})`, begin, read)
     this.#judgeOrder(order, cursor, records)
-    this.#note(`a page (${order})`, begin, records)
     return records
   }
 
@@ -81,9 +78,9 @@ export class Reading {
     const begin = history.now()
     const response = await this.#get('/v1/records?sourcePrefix=model/kept/', { accept: 'application/x-ndjson' })
     if (response?.status !== 200) return
-    const records = this.#read(() => response.text.split('\n').filter((line) => line !== ''))
+    const lines = response.text.split('\n').filter((line) => line !== '')
+    const records = see(history, 'an export', begin, () => lines.map(readShown))
     this.#judgeOrder('desc', undefined, records)
-    this.#note('an export', begin, records)
     const shown = new Set(records.map(({ source, id }) => identityOf(source, id)))
     for (const [identity, { attempts }] of history.identities) {
       const before = attempts.find(
@@ -113,16 +110,6 @@ export class Reading {
     return response
   }
 
-  /** @param texts returns the text of each record */
-  #read(texts: () => string[]): Shown[] {
-    try {
-      return texts().map(readShown)
-    } catch (error) {
-      this.#options.history.complain('A response to a read must be valid JSON.', String(error))
-      return []
-    }
-  }
-
   #judgeOrder(order: PageQuery['order'], after: string | undefined, records: Shown[]): void {
     let before = after
     for (const { source, id, cursor } of records) {
@@ -134,16 +121,6 @@ export class Reading {
           identityOf(source, id),
         )
       before = cursor
-    }
-  }
-
-  #note(by: string, begin: number, records: Shown[]): void {
-    const { history } = this.#options
-    for (const { source, id, cursor, digest } of records) {
-      const identity = identityOf(source, id)
-      if (!history.identities.has(identity))
-        history.complain('A record that is shown must have been sent.', `${by}: ${identity}`)
-      else history.of(identity).sightings.push({ by, begin, end: history.now(), cursor, digest })
     }
   }
 }

@@ -1,9 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { KINDS } from '../feed-kinds.ts'
 import type { Postgres } from '../postgres.ts'
 import { Client, isLost } from './client.ts'
+import type { Shown } from './contents.ts'
 import { LANES } from './faults.ts'
-import { Follower } from './follower.ts'
+import { FeedFollower } from './feed-follower.ts'
 import { History } from './history.ts'
+import { ListFollower } from './list-follower.ts'
 import type { Plan } from './plan.ts'
 import { Random } from './random.ts'
 import { Reading } from './reading.ts'
@@ -32,7 +35,7 @@ const READERS = 2
 const SLOW_WRITERS = 2
 /** Added to the hold window, because each chunk of a line stream has its own hold window, and because the machine may be busy. */
 const GRACE_MS = 60_000
-/** How long the follower may see nothing new after the end of all faults: open transactions hold the feed back. */
+/** How long a follower may see nothing new after the end of all faults: open transactions hold the feed back. */
 const HEALED_MS = 90_000
 const AT_ONCE_MS = 30_000
 const ONE_RECORD: Plan = {
@@ -51,25 +54,36 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
   let number = 0
   const nextNumber = () => ++number
   const slowly = { history, url: postgres.superUrl }
+  const port = (own: Random) => () => own.pick(scene.instances).cutter.port
+  const client = (own = random.fork()) => ({ history, random: own, port: port(own), patienceMs })
+  const feed = followFeed()
   try {
-    const follower = await play()
+    const list = await play()
     await scene.heal()
-    await passSlowWriters(follower)
+    await passSlowWriters(list)
     await Promise.all(scene.instances.map(checkInstance))
     const rows = await readRows(postgres)
-    await follower.finish(rows, HEALED_MS)
+    const followers = [list, ...feed]
+    await Promise.all(followers.map((follower) => follower.finish(rows, HEALED_MS)))
     judgeRound(history, rows)
-    follower.judge(rows)
+    for (const follower of followers) follower.judge(rows)
   } finally {
+    await Promise.all(feed.map((follower) => follower.stop()))
     await scene.close()
   }
   return history
 
-  async function play(): Promise<Follower> {
+  /** Until the end of the round, also through the restarts of checkInstance. */
+  function followFeed(): FeedFollower[] {
+    // Another generator, so that the followers do not affect which requests and faults a seed leads to.
+    const own = new Random(seed + 1)
+    const known = new Map<string, Shown>()
+    return KINDS.map((kind) => new FeedFollower({ ...client(own.fork()), kind, key: keys.read, known }))
+  }
+
+  async function play(): Promise<ListFollower> {
     const over = new AbortController()
     let fresh = false
-    const port = (own: Random) => () => own.pick(scene.instances).cutter.port
-    const client = (own = random.fork()) => ({ history, random: own, port: port(own), patienceMs })
     const senders = Array.from({ length: SENDERS }, () =>
       sendRequests({ ...client(), key: keys.ingest, nextNumber, isFresh: () => fresh }, over.signal),
     )
@@ -78,8 +92,8 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     const slow = Array.from({ length: SLOW_WRITERS }, () =>
       writeSlowly({ ...slowly, random: random.fork(), nextNumber }, over.signal),
     )
-    const follower = new Follower(history, reading, random.fork())
-    const following = follower.follow(over.signal)
+    const list = new ListFollower(history, reading, random.fork())
+    const following = list.follow(over.signal)
     const lanes = Object.values(LANES)
       .filter(() => random.chance(0.5))
       .map((faults) => breakThings(scene, history, faults, random.fork(), over.signal))
@@ -92,16 +106,16 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
       over.abort()
     }
     await Promise.all([...senders, ...readers, ...slow, following, ...lanes])
-    return follower
+    return list
   }
 
   /** Runs slow writers again after the faults, because during faults it can happen that nothing is stored or read meanwhile. */
-  async function passSlowWriters(follower: Follower): Promise<void> {
+  async function passSlowWriters(list: ListFollower): Promise<void> {
     for (const beginning of BEGINNINGS)
-      await writeSlowlyOnce(slowly, nextNumber(), beginning, async () => {
+      await writeSlowlyOnce(slowly, nextNumber(), beginning, 'COMMIT', async () => {
         await storeOne(random.pick(scene.instances))
-        // If the transaction has no position yet, its records come after this one. The follower should then see both on the same page.
-        if (beginning !== 'only its time') await follower.readToEnd()
+        // If the transaction has no position yet, its records come after this one. The list should then have both on the same page.
+        if (beginning !== 'only its time') await list.readToEnd()
       })
   }
 

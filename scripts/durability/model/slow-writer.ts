@@ -20,21 +20,24 @@ const SOURCE = 'model/kept/slow'
  */
 export const BEGINNINGS = ['only its time', 'its transaction id', 'a row'] as const
 type Beginning = (typeof BEGINNINGS)[number]
+const ENDINGS = ['COMMIT', 'COMMIT', 'ROLLBACK'] as const
+type Ending = (typeof ENDINGS)[number]
 /** SQLSTATEs of statements that can never succeed. */
 const IMPOSSIBLE = /^(22|23|42)/
 /** Together less than idle_in_transaction_session_timeout, which every connection sets. */
 const [ACKNOWLEDGED_MS, FOLLOWED_MS] = [2000, 1000]
 
 /**
- * Writes records directly to PostgreSQL, in transactions that stay open while others commit and the follower reads to the end of the
- * feed, like an instance with a slow COPY. The follower must still see the records, at the position of their transaction.
+ * Writes records directly to PostgreSQL, in transactions that stay open while others commit and the list is read to the end of the
+ * feed, like an instance with a slow COPY. All followers must still see the records, at the position of their transaction, unless it is
+ * rolled back.
  */
 export async function writeSlowly(
   { random, nextNumber, ...options }: SlowWriterOptions & { random: Random; nextNumber(): number },
   stop: AbortSignal,
 ): Promise<void> {
   for (; !stop.aborted; await sleep(random.int(0, 300)))
-    await writeSlowlyOnce(options, nextNumber(), random.pick(BEGINNINGS), async () => {
+    await writeSlowlyOnce(options, nextNumber(), random.pick(BEGINNINGS), random.pick(ENDINGS), async () => {
       await options.history.moments.next('acknowledged', ACKNOWLEDGED_MS)
       await options.history.moments.next('followed', FOLLOWED_MS)
     })
@@ -45,16 +48,17 @@ export async function writeSlowlyOnce(
   { history, url }: SlowWriterOptions,
   number: number,
   beginning: Beginning,
+  ending: Ending,
   meanwhile: () => Promise<void>,
 ): Promise<void> {
-  const exchange = newExchange(number, beginning)
+  const exchange = newExchange(number, beginning, ending)
   try {
     const cursors = await withConnection(url, async (db) => {
       // Begins the epoch of a server that has just started. If the long transaction did it, all writers would wait for it.
       await sql`SELECT sluice.current_epoch()`.execute(db)
       exchange.begin = history.now()
       history.add(exchange)
-      return await write(db, exchange, beginning, meanwhile)
+      return await write(db, exchange, beginning, ending, meanwhile)
     })
     exchange.response = 'committed'
     for (const [index, attempt] of exchange.attempts.entries()) {
@@ -63,8 +67,9 @@ export async function writeSlowlyOnce(
     }
   } catch (error) {
     if (IMPOSSIBLE.test(String((error as { code?: string }).code))) throw error
-    // PostgreSQL is unavailable or the connection broke, so it is unknown whether the records are stored.
+    // PostgreSQL is unavailable or the connection broke, so it is unknown whether the records are stored, unless there was no COMMIT.
     exchange.response = String(error)
+    if (ending === 'ROLLBACK') for (const attempt of exchange.attempts) attempt.claim = 'not_written'
   }
   exchange.end = history.now()
 }
@@ -74,6 +79,7 @@ async function write(
   db: Database,
   { attempts }: Exchange,
   beginning: Beginning,
+  ending: Ending,
   meanwhile: () => Promise<void>,
 ): Promise<string[]> {
   return db.transaction().execute(async (trx) => {
@@ -85,6 +91,7 @@ async function write(
     if (beginning === 'its transaction id') await sql`SELECT pg_current_xact_id()`.execute(trx)
     await meanwhile()
     for (const row of rows) made.push(await insert(row))
+    if (ending === 'ROLLBACK') throw new Error('rolled back')
     return made
   })
 }
@@ -105,9 +112,10 @@ function toInsert({ index, id, identity }: Attempt): RawBuilder<PositionColumns>
     RETURNING epoch, xid::text, n::text`
 }
 
-function newExchange(number: number, beginning: Beginning): Exchange {
+function newExchange(number: number, beginning: Beginning, ending: Ending): Exchange {
   const exchange: Exchange = {
-    ...{ number, what: `a slow writer that begins with ${beginning}`, strict: false, port: 0, begin: 0 },
+    what: `a slow writer that begins with ${beginning} and ends with ${ending}`,
+    ...{ number, strict: false, port: 0, begin: 0 },
     ...{ end: Number.POSITIVE_INFINITY, response: 'none yet', attempts: [] },
     ...{ createdLines: undefined, storedLines: undefined },
   }

@@ -18,13 +18,13 @@ export async function prepareTable({ superUrl }: Postgres): Promise<void> {
   })
 }
 
-/** Reads all rows. Nothing may write meanwhile. */
+/** Reads all rows, in feed order. Nothing may write meanwhile. */
 export async function readRows({ superUrl }: Postgres): Promise<StoredRow[]> {
   return withConnection(superUrl, async (db) => {
     const { rows } = await sql<Record<string, string | null>>`
       SELECT source, id, type, subject, "time"::text, dataschema, datacontenttype, extensions::text, data::text,
              translate(encode(data_bytes, 'base64'), E'\n', '') AS base64, epoch::text, xid::text, n::text
-      FROM sluice.records`.execute(db)
+      FROM sluice.records ORDER BY records.epoch, records.xid, records.n`.execute(db)
     return rows.map(({ source, id, time, extensions, epoch, xid, n, ...rest }) => {
       const utc = time == null ? undefined : `${time.slice(0, 10)}T${time.slice(11, -3)}Z`
       const content = { ...rest, extensions: extensions == null ? {} : JSON.parse(extensions) }

@@ -1,3 +1,4 @@
+import { compareCursors } from './contents.ts'
 import {
   type Attempt,
   type History,
@@ -23,13 +24,16 @@ interface Life {
   attempts: Attempt[]
 }
 
-/** Compares all responses and reads with the stored rows, after the last write. */
+/** Compares all responses and reads with the stored rows, after the last write. @param rows in feed order */
 export function judgeRound(history: History, rows: StoredRow[]): void {
   const byIdentity = Map.groupBy(rows, ({ identity }) => identity)
   for (const identity of byIdentity.keys())
     if (!history.identities.has(identity)) history.complain('A stored record must have been sent.', identity)
   for (const [identity, own] of history.identities)
     judgeIdentity(history, identity, own, byIdentity.get(identity) ?? [])
+  for (const [index, { identity, cursor }] of rows.entries())
+    if (index > 0 && compareCursors(cursor, rows[index - 1]?.cursor ?? '') <= 0)
+      history.complain('Offsets must sort in feed order.', `at ${cursor}`, identity)
   judgeStrict(history, byIdentity)
   judgeCounts(history, byIdentity)
 }
@@ -50,6 +54,8 @@ function judgeIdentity(history: History, identity: string, own: IdentityHistory,
     return
   }
   if (lives.length > 1) wrong('A record must keep its cursor.', lives.map(({ cursor }) => cursor).join(' '))
+  for (const { cursor, rows, sightings } of lives)
+    if (rows.length === 0 && sightings.length > 0) wrong('A record that is shown must be stored.', `at ${cursor}`)
   if (rows.length === 0 && acknowledged.length > 0) wrong('An acknowledged record must be stored.')
   const known = Math.min(...acknowledged.map(({ exchange }) => exchange.end), ...own.sightings.map(({ end }) => end))
   for (const { begin } of own.absences)

@@ -1,15 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { compareCursors, type Shown } from './contents.ts'
 import { type History, identityOf, isDeletable } from './history.ts'
+import { judgeFollower } from './judge-follower.ts'
 import type { Random } from './random.ts'
 import type { Reading } from './reading.ts'
 import type { StoredRow } from './verdict.ts'
 
 /**
- * Follows the feed from its beginning: each page starts after the last record of the previous page. A second reader repeatedly starts
+ * Follows the list from the beginning of the feed: each page starts after the last record of the previous page. A second reader repeatedly starts
  * from a cursor that the first reader has passed, and must see the same records.
  */
-export class Follower {
+export class ListFollower {
   readonly #history: History
   readonly #first: Reading
   readonly #second: Reading
@@ -48,10 +49,8 @@ export class Follower {
   }
 
   judge(rows: StoredRow[]): void {
+    judgeFollower(this.#history, rows, { name: 'the list', shown: this.#seen })
     const indexes = new Map(this.#seen.map(({ cursor }, index) => [cursor, index]))
-    for (const { identity, cursor } of rows) {
-      if (!indexes.has(cursor)) this.#history.complain('A follower must see every record.', `at ${cursor}`, identity)
-    }
     for (const { from, shown } of this.#rereads) {
       const cursors = new Set(shown.map(({ cursor }) => cursor))
       const last = indexes.get(shown.at(-1)?.cursor ?? '')
