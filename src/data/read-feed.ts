@@ -3,7 +3,7 @@ import { decodeOffset, type Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database } from '../postgres/tables.ts'
 import { HORIZON, inFeedOrder, isAfter, isAt, matches, type RecordFilter, SETTLED } from './listing.ts'
-import { LINE, LINE_SIZE, lastOffset } from './record-line.ts'
+import { LINE, LINE_SIZE, lastOffset, MIN_LINE_SIZE } from './record-line.ts'
 
 /** Before the first record. */
 export const START: Position = { epoch: 0, xid: '0', n: 0 }
@@ -88,7 +88,9 @@ const headOf = ({ head_epoch, head_xid, head_n }: HeadRow): Position =>
  * @throws the reason of `signal`
  */
 export async function readFeed(db: Database, request: FeedRequest, signal: AbortSignal): Promise<FeedLines> {
-  const { filter, after, limit, maxBytes } = request
+  const { filter, after, maxBytes } = request
+  // No record is smaller, so more than these are not fetched to be measured.
+  const limit = Math.min(request.limit, Math.ceil(maxBytes / MIN_LINE_SIZE))
   // `n` is never negative, so the second position is before all records of the oldest running transaction.
   const listed = sql<boolean>`${matches(filter)} AND ${isAfter(after)} AND (epoch, xid, n) <= (
     coalesce(examined.epoch, horizon.epoch), coalesce(examined.xid, horizon.xid), coalesce(examined.n, -1)

@@ -32,8 +32,11 @@ function offset(position: RawBuilder<unknown>): RawBuilder<string> {
   return sql`'1' || encode(${position} || substr(int8send(crc32(${position})), 5), 'hex')`
 }
 
+/** The size of a line without the texts of the record, in bytes. */
+export const MIN_LINE_SIZE = 256
+
 /** The approximate size of a line in bytes. Payloads are not fetched for it. */
-export const LINE_SIZE = sql`256 + octet_length(source) + octet_length(id) + octet_length(type) + coalesce(octet_length(subject), 0) +
+export const LINE_SIZE = sql`${sql.lit(MIN_LINE_SIZE)} + octet_length(source) + octet_length(id) + octet_length(type) + coalesce(octet_length(subject), 0) +
   coalesce(octet_length(dataschema), 0) + coalesce(octet_length(datacontenttype), 0) + coalesce(octet_length(extensions::text), 0) +
   coalesce(octet_length(data::text), 0) + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`
 

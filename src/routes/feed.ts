@@ -24,9 +24,13 @@ import { checkKeyAgain, logBreak, whileReading } from './while-reading.ts'
 const PAGE_TYPES = ['application/json', 'application/cloudevents-batch+json'] as const
 const TYPES = ['application/json', ...LINE_TYPES, 'application/cloudevents-batch+json'] as const
 
-/** In bytes. There may be many live readers, and each has a page in memory while its client does not read. */
-const CATCH_UP_BYTES = 1024 * 1024
-const LIVE_BYTES = 128 * 1024
+/** In bytes. */
+const PAGE_BYTES = 1024 * 1024
+/**
+ * Of the parts of a stream, and for long-poll: there may be many live readers, and each has a page in memory while its client does not
+ * read. Larger parts would be no faster, and their texts cost the garbage collector more than all the rest.
+ */
+const PART_BYTES = 128 * 1024
 /** In seconds. */
 const DEFAULT_WAIT = 30
 /** A stream of events ends after about this time, and its client reconnects: Durable Streams 1.0, section 8.2. */
@@ -217,7 +221,7 @@ function readRequest(request: Request): Asked {
     shape: type === 'application/cloudevents-batch+json' ? 'cloudevent' : 'record',
     filter: readFeedFilter(query, request.key as Key),
     start: readStart(query, headers['last-event-id'] as string | undefined),
-    limits: { limit: readLimit(limit), maxBytes: live === undefined ? CATCH_UP_BYTES : LIVE_BYTES },
+    limits: { limit: readLimit(limit), maxBytes: live === undefined && !isLines ? PAGE_BYTES : PART_BYTES },
   }
 }
 
