@@ -35,6 +35,8 @@ interface WatcherOptions {
 
 /** For commits that nobody reports, such as those of another instance behind a pooler. */
 const POLL_MS = 500
+/** The least time from one read to the next: if it read after each commit, it would slow them down. */
+const REST_MS = 5
 const LINGER_MS = 10_000
 const FIRST_PAUSE_MS = 50
 const MAX_PAUSE_MS = 500
@@ -140,7 +142,11 @@ export class Watcher {
       try {
         const upToDate = await this.#step()
         pauseMs = FIRST_PAUSE_MS
-        if (upToDate && !this.#hasNews) await this.#pause()
+        if (!upToDate) continue
+        const restUntil = performance.now() + REST_MS
+        if (!this.#hasNews) await this.#pause()
+        const restMs = restUntil - performance.now()
+        if (restMs > 0) await sleep(restMs, undefined, { ref: false })
       } catch (error) {
         if (pauseMs === FIRST_PAUSE_MS) this.#options.onError(error)
         this.doubt()

@@ -208,6 +208,18 @@ t.test('records that no longer fit into the memory are read from the database', 
   t.same(read(52), [53])
 })
 
+t.test('it rests after each read, however often it is told of commits', async (t) => {
+  const { watcher, calls } = await start(t)
+  const [before, begin] = [calls.read, process.hrtime.bigint()]
+  for (let turns = 0; turns < 2000; turns++) {
+    watcher.notice()
+    await new Promise(setImmediate)
+  }
+  const ms = Number(process.hrtime.bigint() - begin) / 1e6
+  const reads = calls.read - before
+  t.ok(reads > 0 && reads <= ms / 5 + 2, `${reads} reads in ${ms} ms`)
+})
+
 t.test('a page is up to date only if the watcher has reached the head', async (t) => {
   const { calls, commit, hold, watcher } = await start(t)
   const page = () => watcher.read(ALL, offsetOf(3), MANY)
