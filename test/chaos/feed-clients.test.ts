@@ -103,6 +103,35 @@ t.test(`the client of Durable Streams gets each of ${RECORDS} records once, in b
   for (const { live, seen } of modes) t.equal(seen.ids.length, RECORDS, `${live}: none twice`)
 })
 
+t.test(
+  'a hundred readers that wait while PostgreSQL is killed get the next record, in the same response',
+  async (t) => {
+    const end = new AbortController()
+    t.teardown(() => end.abort())
+    const forms = [
+      { live: 'sse', accept: 'text/event-stream' },
+      { live: 'true', accept: 'application/x-ndjson' },
+    ]
+    const open = async ({ live, accept }: { live: string; accept: string }) => {
+      const query = `source=killed&offset=now&live=${live}`
+      const response = await fetch(`${url}/feed?${query}`, { headers: { ...headers, accept }, signal: end.signal })
+      const reader = { live, status: response.status, text: '' }
+      const read = async () => {
+        for await (const text of (response.body as ReadableStream).pipeThrough(new TextDecoderStream()))
+          reader.text += text
+      }
+      void read().catch(() => {})
+      return reader
+    }
+    const readers = await Promise.all(Array.from({ length: 50 }, () => forms.map(open)).flat())
+    await until('the readers to wait', () => readers.every(({ text }) => text !== ''))
+    await postgres.restart('immediate')
+    await store('killed', 1)
+    await until('the record', () => readers.every(({ text }) => text.includes('"id":"1"')))
+    for (const { live, status, text } of readers) t.same([status, text.split('"id":"1"').length - 1], [200, 1], live)
+  },
+)
+
 t.test('an EventSource continues after a restart, without an offset of its own', async (t) => {
   const seen = new Seen()
   const source = new EventSource(`${url}/feed?source=browser&live=sse&offset=now`, {
