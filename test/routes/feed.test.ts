@@ -6,9 +6,11 @@ import t from 'tap'
 import { encodeOffset } from '../../src/lib/offset.ts'
 import { type Answer, createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { selecting } from '../helpers/feed.ts'
 import { openClient } from '../helpers/http.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
 
 const { app, database, get, key, makeKey } = await createApp(t)
 const port = await listen(app)
@@ -181,6 +183,29 @@ t.test('lines end, although records are stored while they are read', async (t) =
   t.equal(reads, 2)
   t.same(linesOf(text), idsFrom(1, 25))
   t.equal(headers['stream-next-offset'], end)
+})
+
+// Their headers named the head, but they ended at what the watcher knew. If it knew that it was behind, they waited for it without
+// letting it run, so that the process stood still.
+t.test('lines reach the head that their headers name, although the watcher has not heard of it', async (t) => {
+  const { watcher } = app.feed
+  t.teardown(watcher.join())
+  const isWatching = () => watcher.read(selecting(), end, { limit: 1, maxBytes: 1 })?.upToDate
+  await until('the watcher', isWatching)
+  // Its only connection.
+  await app.db.watch.connection().execute(async () => {
+    await sql`
+      INSERT INTO sluice.records (epoch, xid, n, source, id, type)
+      SELECT max(epoch), '6', 1, 'later', 'later', 't' FROM sluice.epochs`.execute(root)
+    t.ok(isWatching())
+    for (const knows of [false, true]) {
+      if (knows) watcher.doubt()
+      const { headers, text } = await client.send('GET', `/v1/feed?offset=${end}`, NDJSON)
+      t.same(linesOf(text), ['later'])
+      t.equal(headers['stream-next-offset'], JSON.parse(text).cursor)
+    }
+  })
+  await sql`DELETE FROM sluice.records WHERE id = 'later'`.execute(root)
 })
 
 t.test('a response is compressed if the client accepts that', async (t) => {
