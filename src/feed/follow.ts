@@ -134,7 +134,7 @@ async function readNext(follower: Follower, at: string, until = ''): Promise<Fee
   const { watcher, reader, filter, limits, reserve, holdMs } = follower
   const page = watcher.read(filter, at, limits)
   if (page !== undefined && (page.more || page.next >= until)) {
-    await whenFree(async () => reserve(page.lines.length), reader.signal)
+    await whenFree(async () => reserve(Buffer.byteLength(page.lines)), reader.signal)
     return page
   }
   const read = () => readFeedPage(reader, filter, at, limits, reserve)
