@@ -15,13 +15,16 @@ export type ConsumerWithLag = ConsumerRow & LagColumns
  */
 const MAX_CONSUMERS = 1000
 
+/** Not `*`: PostgreSQL refuses a prepared statement (prepare) whose result has another column since a migration. */
+const COLUMNS = sql`name, epoch, xid, n, revision, created_at, updated_at, overtaken_at`
+
 /** Which states of a consumer a change is for: any, or those with these revisions. */
 export type Revisions = 'any' | readonly string[]
 
 /** All consumers by name, or one, with their lags. @param signal cancels the statement. @throws the reason of `signal` */
 export async function selectConsumers(db: Database, name?: string, signal?: AbortSignal): Promise<ConsumerWithLag[]> {
   const found: ConsumerWithLag[] = []
-  const chosen = sql<ConsumerRow>`SELECT * FROM sluice.consumers WHERE ${name === undefined ? sql`true` : sql`name = ${name}`}`
+  const chosen = sql<ConsumerRow>`SELECT ${COLUMNS} FROM sluice.consumers WHERE ${name === undefined ? sql`true` : sql`name = ${name}`}`
   await readRows(db, withLag(chosen, name === undefined ? 'many' : 'one'), signal, (row) => void found.push(row))
   return found
 }
@@ -42,7 +45,7 @@ export async function insertConsumer(
       SELECT ${name}, ${epoch}::integer, ${xid}::xid8, ${n}::bigint
       WHERE (SELECT count(*) FROM sluice.consumers) < ${MAX_CONSUMERS}
       ON CONFLICT (name) DO NOTHING
-      RETURNING *, ${synchronousTransaction}
+      RETURNING ${COLUMNS}, ${synchronousTransaction}
     )
     SELECT created.*, count >= ${MAX_CONSUMERS} AS is_full
     FROM (SELECT count(*) FROM sluice.consumers) AS all_consumers LEFT JOIN created ON true`.execute(db)
@@ -62,7 +65,7 @@ export async function updateConsumer(
     UPDATE sluice.consumers
     SET epoch = ${epoch}::integer, xid = ${xid}::xid8, n = ${n}::bigint, revision = gen_random_uuid(), updated_at = now()
     WHERE ${isOf(name, revisions)}
-    RETURNING *, ${synchronousTransaction}`.execute(db)
+    RETURNING ${COLUMNS}, ${synchronousTransaction}`.execute(db)
   return rows[0]
 }
 

@@ -3,7 +3,7 @@ import { decodeOffset, type Position } from '../lib/offset.ts'
 import { readRows } from '../postgres/read-rows.ts'
 import type { Database } from '../postgres/tables.ts'
 import { HORIZON, inFeedOrder, isAfter, isAt, matches, type RecordFilter, SETTLED } from './listing.ts'
-import { LINE, LINE_SIZE, lastOffset, MIN_LINE_SIZE } from './record-line.ts'
+import { LINE, LINE_SIZE, lastOffset, MIN_LINE_SIZE, STORED_SIZE } from './record-line.ts'
 
 /** Before the first record. */
 export const START: Position = { epoch: 0, xid: '0', n: 0 }
@@ -95,8 +95,9 @@ export async function readFeed(db: Database, request: FeedRequest, signal: Abort
   const listed = sql<boolean>`${matches(filter)} AND ${isAfter(after)} AND (epoch, xid, n) <= (
     coalesce(examined.epoch, horizon.epoch), coalesce(examined.xid, horizon.xid), coalesce(examined.n, -1)
   )`
-  // The sizes are summed up before the payloads are fetched. So a page of large records takes about `maxBytes` of memory, here and
-  // in the server, and not a thousand times the largest record.
+  // The sizes are summed up before the payloads are written. So a page of large records takes about `maxBytes` of memory, here and
+  // in the server, and not a thousand times the largest record. To measure a payload, PostgreSQL has to fetch it, so those that
+  // certainly do not fit are left out before.
   const query = sql<FeedRow>`
     SELECT page.*, ${HEAD_COLUMNS},
            examined.epoch AS examined_epoch, examined.xid::text AS examined_xid, examined.n::text AS examined_n
@@ -113,8 +114,14 @@ export async function readFeed(db: Database, request: FeedRequest, signal: Abort
         FROM (
           SELECT *, row_number() OVER running AS ordinal, sum(${LINE_SIZE}) OVER running AS bytes
           FROM (
-            SELECT * FROM sluice.records WHERE ${listed} ${inFeedOrder('records', 'asc')} LIMIT ${limit + 1}
+            SELECT *, row_number() OVER before AS number, sum(${STORED_SIZE}) OVER before AS stored
+            FROM (
+              SELECT * FROM sluice.records WHERE ${listed} ${inFeedOrder('records', 'asc')} LIMIT ${limit + 1}
+            ) AS found
+            WINDOW before AS (${inFeedOrder('found', 'asc')} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
           ) AS candidates
+          -- The second one says that a first one that is larger than a page has a successor.
+          WHERE number <= 2 OR stored <= ${maxBytes}
           WINDOW running AS (${inFeedOrder('candidates', 'asc')} ROWS UNBOUNDED PRECEDING)
         ) AS summed
       ) AS measured

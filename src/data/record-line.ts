@@ -35,7 +35,10 @@ function offset(position: RawBuilder<unknown>): RawBuilder<string> {
 /** The size of a line without the texts of the record, in bytes. */
 export const MIN_LINE_SIZE = 256
 
-/** The approximate size of a line in bytes. Payloads are not fetched for it. */
+/** What the payload takes in the table, perhaps compressed, in bytes: less than its line. It is not fetched for that. */
+export const STORED_SIZE = sql`coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(data_bytes), 0)`
+
+/** The approximate size of a line in bytes. For `data`, PostgreSQL fetches the payload: json has no cast to text without a conversion. */
 export const LINE_SIZE = sql`${sql.lit(MIN_LINE_SIZE)} + octet_length(source) + octet_length(id) + octet_length(type) + coalesce(octet_length(subject), 0) +
   coalesce(octet_length(dataschema), 0) + coalesce(octet_length(datacontenttype), 0) + coalesce(octet_length(extensions::text), 0) +
   coalesce(octet_length(data::text), 0) + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`

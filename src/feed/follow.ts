@@ -75,7 +75,7 @@ export async function* catchUp(follower: Follower, until: string): AsyncGenerato
     ahead = bytes
   }
   const read = (at: string) => {
-    const reading = readNext({ ...follower, reserve }, at)
+    const reading = readNext({ ...follower, reserve }, at, until)
     // If it fails before it is awaited, the process would end.
     reading.catch(() => {})
     return reading
@@ -126,11 +126,15 @@ function cutAfter(lines: string, offset: string): string {
 export const awaitHead = (reader: Reader, holdMs: number): Promise<string> =>
   retryDuringOutage(() => readHead(reader), holdMs, reader.signal)
 
-/** From memory, or from the database. Waits for the database, and for memory. */
-async function readNext({ watcher, reader, filter, limits, reserve, holdMs }: Follower, at: string): Promise<FeedPage> {
+/**
+ * From memory, or from the database. Waits for the database, and for memory.
+ * @param until a head that was read from the database. If the watcher has not heard of it yet, the rest is not in memory
+ */
+async function readNext(follower: Follower, at: string, until = ''): Promise<FeedPage> {
+  const { watcher, reader, filter, limits, reserve, holdMs } = follower
   const page = watcher.read(filter, at, limits)
-  if (page !== undefined) {
-    await whenFree(async () => reserve(page.lines.length), reader.signal)
+  if (page !== undefined && (page.more || page.next >= until)) {
+    await whenFree(async () => reserve(Buffer.byteLength(page.lines)), reader.signal)
     return page
   }
   const read = () => readFeedPage(reader, filter, at, limits, reserve)

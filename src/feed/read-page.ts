@@ -13,7 +13,7 @@ export const START_OFFSET = encodeOffset(START)
  * Reads a page of the feed from the database. The page may be empty although matching records follow: a statement examines a limited
  * number of records.
  * @param after an offset that is known to be well-formed
- * @param reserve called with the size of the page, in characters
+ * @param reserve called with the size of the page, in bytes
  * @throws Problem offset_ahead, overloaded; the reason of the reader's signal; what `reserve` throws
  */
 export async function readFeedPage(
@@ -28,7 +28,7 @@ export async function readFeedPage(
   const { lines, next, upToDate, isHead } = await inTurn(reader, () =>
     readFeed(db, { filter: selection, after: position, ...limits }, signal),
   )
-  reserve(lines.length)
+  reserve(Buffer.byteLength(lines))
   const first = decodeOffset(offsetBefore(lines, lines.indexOf('\n') + 1))
   if (after !== START_OFFSET && !isHead) await refuseInvalidOffset(position, first?.epoch, reader)
   return { lines, next: encodeOffset(next), upToDate, more: !upToDate }

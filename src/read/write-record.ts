@@ -3,8 +3,8 @@ import { encodeOffset } from '../lib/offset.ts'
 import { toRfc3339 } from '../lib/pg-time.ts'
 
 /**
- * A record in JSON; data/record-line.ts does the same in SQL. JSON.stringify is not used for the whole record, because the payload is inserted as text: parsing it would
- * round its numbers.
+ * A record in JSON; data/record-line.ts does the same in SQL. JSON.stringify is not used for the whole record, because the payload
+ * is inserted as text: parsing it would round its numbers.
  */
 export function writeRecord(record: StoredRecord): string {
   return `${openEvent(record)},"receivedAt":"${toRfc3339(record.received_at)}","cursor":"${cursorOf(record)}"}`

@@ -114,6 +114,29 @@ t.test('a record that is larger than a page has a page of its own', async (t) =>
   t.match(await readAll({ maxBytes: 1000 }), { ids: ['1', '2', '3'], pages: 3 })
 })
 
+// Each page fetched up to a thousand of them to measure them.
+t.test('payloads that follow a page are not fetched', async (t) => {
+  await sql`
+    INSERT INTO sluice.records (epoch, xid, n, source, id, type, data)
+    SELECT (SELECT max(epoch) FROM sluice.epochs), '5', n, 's', n, 't',
+           (SELECT to_json(string_agg(md5((n * 1000 + part)::text), '')) FROM generate_series(1, 600) AS part)
+    FROM generate_series(1, 200) AS n`.execute(root)
+  const fetched = async () => {
+    await sql`SELECT pg_stat_force_next_flush()`.execute(db)
+    const { rows } = await sql<{ blocks: number }>`
+      SELECT (toast_blks_read + toast_blks_hit)::integer AS blocks FROM pg_statio_user_tables WHERE relname = 'records'`.execute(
+      root,
+    )
+    return rows[0]?.blocks as number
+  }
+  const before = await fetched()
+  t.equal((await read({ maxBytes: 100_000 })).ids.length, 5)
+  const page = (await fetched()) - before
+  await read()
+  const all = (await fetched()) - before - page
+  t.ok(page > 0 && page < all / 10, `${page} blocks for 5 records, ${all} for 200`)
+})
+
 t.test('a reader that has left ends the statement, and the connection can be used again', async (t) => {
   await fill(1000)
   const left = AbortSignal.abort(new Error('left'))

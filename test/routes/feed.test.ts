@@ -2,13 +2,15 @@ import { once } from 'node:events'
 import { connect as open } from 'node:net'
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from 'node:zlib'
 import { sql } from 'kysely'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { encodeOffset } from '../../src/lib/offset.ts'
 import { type Answer, createApp } from '../helpers/app.ts'
 import { connect } from '../helpers/connect.ts'
+import { selecting } from '../helpers/feed.ts'
 import { openClient } from '../helpers/http.ts'
 import { isProblem } from '../helpers/problem.ts'
 import { head, listen } from '../helpers/socket.ts'
+import { until } from '../helpers/until.ts'
 
 const { app, database, get, key, makeKey } = await createApp(t)
 const port = await listen(app)
@@ -183,6 +185,29 @@ t.test('lines end, although records are stored while they are read', async (t) =
   t.equal(headers['stream-next-offset'], end)
 })
 
+// Their headers named the head, but they ended at what the watcher knew. If it knew that it was behind, they waited for it without
+// letting it run, so that the process stood still.
+t.test('lines reach the head that their headers name, although the watcher has not heard of it', async (t) => {
+  const { watcher } = app.feed
+  t.teardown(watcher.join())
+  const isWatching = () => watcher.read(selecting(), end, { limit: 1, maxBytes: 1 })?.upToDate
+  await until('the watcher', isWatching)
+  // Its only connection.
+  await app.db.watch.connection().execute(async () => {
+    await sql`
+      INSERT INTO sluice.records (epoch, xid, n, source, id, type)
+      SELECT max(epoch), '6', 1, 'later', 'later', 't' FROM sluice.epochs`.execute(root)
+    t.ok(isWatching())
+    for (const knows of [false, true]) {
+      if (knows) watcher.doubt()
+      const { headers, text } = await client.send('GET', `/v1/feed?offset=${end}`, NDJSON)
+      t.same(linesOf(text), ['later'])
+      t.equal(headers['stream-next-offset'], JSON.parse(text).cursor)
+    }
+  })
+  await sql`DELETE FROM sluice.records WHERE id = 'later'`.execute(root)
+})
+
 t.test('a response is compressed if the client accepts that', async (t) => {
   const plain = await client.send('GET', '/v1/feed')
   for (const [coding, inflate] of [
@@ -201,23 +226,35 @@ t.test('a response is compressed if the client accepts that', async (t) => {
   isProblem(t, await get('/v1/feed', { 'accept-encoding': 'identity;q=0, *;q=0' }), 'not_acceptable')
 })
 
+/** The most that a request reserves, in bytes. */
+async function reservedBy(t: Test, path: string, headers: Record<string, string>) {
+  let most = 0
+  const { openReservation } = app.responseMemory
+  const calls = t.capture(app.responseMemory, 'openReservation', (owner: string) => {
+    const reserve = openReservation.call(app.responseMemory, owner)
+    return (bytes: number) => {
+      most = Math.max(most, bytes)
+      reserve(bytes)
+    }
+  })
+  await client.send('GET', path, headers)
+  calls.restore()
+  return most
+}
+
 // Only whole pages reserved memory for their compressor, so stalled readers of lines took 1.6 MiB each that nothing counted.
 t.test('lines reserve memory for their compressor', async (t) => {
-  const reserved = async (headers: Record<string, string>) => {
-    let most = 0
-    const { openReservation } = app.responseMemory
-    const calls = t.capture(app.responseMemory, 'openReservation', (owner: string) => {
-      const reserve = openReservation.call(app.responseMemory, owner)
-      return (bytes: number) => {
-        most = Math.max(most, bytes)
-        reserve(bytes)
-      }
-    })
-    await client.send('GET', '/v1/feed', headers)
-    calls.restore()
-    return most
-  }
+  const reserved = (headers: Record<string, string>) => reservedBy(t, '/v1/feed', headers)
   t.ok((await reserved({ ...NDJSON, ...GZIP })) - (await reserved(NDJSON)) >= 1.6 * 1024 * 1024)
+})
+
+// They reserved a byte for each character.
+t.test('lines reserve memory for all bytes of their characters', async (t) => {
+  await sql`
+    INSERT INTO sluice.records (epoch, xid, n, source, id, type, data)
+    SELECT max(epoch), '6', 1, 'euro', 'euro', 't', to_json(repeat('€', 100000)) FROM sluice.epochs`.execute(root)
+  t.ok((await reservedBy(t, '/v1/feed?source=euro', NDJSON)) >= 300_000)
+  await sql`DELETE FROM sluice.records WHERE id = 'euro'`.execute(root)
 })
 
 t.test('no other media type is acceptable, and lines are not for long-poll', async (t) => {
