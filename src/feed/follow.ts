@@ -26,6 +26,8 @@ export interface Follower {
 
 /** How long a follower is silent at most: some proxies close connections on which nothing happens for ten seconds. */
 const SILENCE_MS = 8_000
+/** How long it is silent while it waits for the database or for memory: a read may begin after the longest silence. */
+const READ_SILENCE_MS = 1_500
 /** How long to wait for memory that other readers of the key hold. Those that do not read are cut off. */
 const MEMORY_PAUSE_MS = 100
 
@@ -44,7 +46,8 @@ export async function* follow(follower: Follower): AsyncGenerator<FeedPage> {
   while (!end.aborted) {
     const seen = watcher.version
     const reading = readNext(follower, at)
-    while (!(await settlesWithin(reading, SILENCE_MS))) yield { lines: '', next: at, upToDate: false, more: true }
+    while (!(await settlesWithin(reading, READ_SILENCE_MS)))
+      yield { lines: '', next: at, upToDate: saidUpToDate ?? false, more: true }
     const page = await reading.catch((error) => {
       if (!end.aborted) throw error
     })

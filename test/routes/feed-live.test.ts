@@ -317,6 +317,21 @@ t.test('after eight seconds of silence, a stream of any form says that it is ali
   t.match(lines.text(), /^\n+$/)
 })
 
+// A read that began after a long silence was as long silent once more.
+t.test('a stream says soon that it is alive while it waits for the database', async (t) => {
+  await root.transaction().execute(async (trx) => {
+    await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(trx)
+    const started = performance.now()
+    const stream = await openEvents(t, 'offset=-1&source=none')
+    await until('a comment', () => stream.events().some(({ comment }) => comment !== undefined))
+    t.ok(performance.now() - started < SILENCE_MS)
+    t.same(
+      stream.controls().map(({ upToDate }) => upToDate),
+      [undefined],
+    )
+  })
+})
+
 // — keys —
 
 t.test('a live reader gets only the sources of its key', async (t) => {
