@@ -7,7 +7,7 @@ export class ReaderGone extends Error {}
 /** Of a terminal that does not say how wide it is. */
 const DEFAULT_COLUMNS = 80
 
-/** In characters. After a signal, no more than this is still written. */
+/** In characters. After a signal, only a few more portions are written. */
 const PORTION = 65_536
 
 /**

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { type ConsumerStub, startConsumers } from '../helpers/consumers.ts'
 import { hold, order, start } from '../helpers/load.ts'
 import { sendProblem, startStub } from '../helpers/proxy.ts'
-import { afterOf, cursorOf, endlessPages, endOf, idsOf, PAGE_RECORDS, sendPage, stall, tail } from '../helpers/tail.ts'
+import { afterOf, cursorOf, endlessPages, endOf, idsOf, LONG_PAGE, sendPage, stall, tail } from '../helpers/tail.ts'
 import { until } from '../helpers/until.ts'
 
 const START = '-1'
@@ -112,7 +112,7 @@ t.test('if the reader of the pipe ends, what it may not have got is not stored',
 })
 
 t.test('after Ctrl-C, the offset of what was written is stored', async (t) => {
-  const pages = endlessPages()
+  const pages = endlessPages(LONG_PAGE)
   const stub = await startConsumers(t, pages.handle)
   const command = tail(t, { url: stub.url, key: 'k' }, ['--consumer', 'billing'])
   await stall(command, pages.count)
@@ -120,7 +120,7 @@ t.test('after Ctrl-C, the offset of what was written is stored', async (t) => {
   command.child.stdout?.resume()
   t.match(await endOf(command), { code: 0, stderr: '' })
   t.equal(stub.commits.at(-1), cursorOf(idsOf(command).length))
-  t.not(idsOf(command).length % PAGE_RECORDS, 0, 'a part of a page')
+  t.not(idsOf(command).length % LONG_PAGE, 0, 'a part of a page')
 })
 
 t.test('after Ctrl-C, an offset that cannot be stored is an error', async (t) => {

@@ -13,7 +13,18 @@ import { interruptTwice } from '../helpers/command.ts'
 import { inParallel, order, start } from '../helpers/load.ts'
 import { FAST, ownFolder } from '../helpers/own-server.ts'
 import { sendCut, sendProblem, startStub } from '../helpers/proxy.ts'
-import { afterOf, endlessPages, endOf, idsOf, PAGE_RECORDS, printed, sendPage, stall, tail } from '../helpers/tail.ts'
+import {
+  afterOf,
+  endlessPages,
+  endOf,
+  idsOf,
+  LONG_PAGE,
+  PAGE_RECORDS,
+  printed,
+  sendPage,
+  stall,
+  tail,
+} from '../helpers/tail.ts'
 import { until } from '../helpers/until.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
@@ -227,7 +238,7 @@ t.test('if stdout cannot be written, it says why', { skip: process.platform !== 
 })
 
 t.test('after Ctrl-C, the last record is complete', async (t) => {
-  const pages = endlessPages()
+  const pages = endlessPages(LONG_PAGE)
   const url = await startStub(t, pages.handle)
   const command = tail(t, { url, key: 'k' }, ['--from', 'start'])
   await stall(command, pages.count)
@@ -239,7 +250,7 @@ t.test('after Ctrl-C, the last record is complete', async (t) => {
     ids,
     Array.from(ids, (_, at) => String(at + 1)),
   )
-  t.ok(ids.length % PAGE_RECORDS !== 0, 'it did not write the rest of the page')
+  t.ok(ids.length % LONG_PAGE !== 0, 'it did not write the rest of the page')
 })
 
 t.test('a second Ctrl-C ends it at once, although nobody reads stdout', async (t) => {

@@ -51,16 +51,22 @@ export function sendPage(response: ServerResponse, numbers: number[], next: numb
 export const PAGE_RECORDS = 10
 const PAYLOAD = JSON.stringify('x'.repeat(100_000))
 
-/** Pages of a feed without end, for a stub. */
-export function endlessPages() {
+/**
+ * For a page that a signal interrupts. Node.js completes up to eight writes to a pipe before it looks for signals: a page of ten
+ * records could be complete by then.
+ */
+export const LONG_PAGE = 50
+
+/** Pages of a feed without end, for a stub. @param size in records */
+export function endlessPages(size = PAGE_RECORDS) {
   let pages = 0
   return {
     count: () => pages,
     handle(request: IncomingMessage, response: ServerResponse) {
       pages++
       const after = afterOf(request)
-      const numbers = Array.from({ length: PAGE_RECORDS }, (_, at) => after + at + 1)
-      sendPage(response, numbers, after + PAGE_RECORDS, false, PAYLOAD)
+      const numbers = Array.from({ length: size }, (_, at) => after + at + 1)
+      sendPage(response, numbers, after + size, false, PAYLOAD)
     },
   }
 }
