@@ -15,7 +15,7 @@ export type ConsumerWithLag = ConsumerRow & LagColumns
  */
 const MAX_CONSUMERS = 1000
 
-/** Not `*`: PostgreSQL refuses a prepared statement (prepare) whose result has another column since a migration. */
+/** Not `*`: a prepared statement would fail after a migration that adds a column. */
 const COLUMNS = sql`name, epoch, xid, n, revision, created_at, updated_at, overtaken_at`
 
 /** Which states of a consumer a change is for: any, or those with these revisions. */

@@ -96,8 +96,8 @@ export async function readFeed(db: Database, request: FeedRequest, signal: Abort
     coalesce(examined.epoch, horizon.epoch), coalesce(examined.xid, horizon.xid), coalesce(examined.n, -1)
   )`
   // The sizes are summed up before the payloads are written. So a page of large records takes about `maxBytes` of memory, here and
-  // in the server, and not a thousand times the largest record. To measure a payload, PostgreSQL has to fetch it, so those that
-  // certainly do not fit are left out before.
+  // in the server, and not a thousand times the largest record. PostgreSQL has to fetch a payload to measure it, so records that
+  // cannot fit are left out first.
   const query = sql<FeedRow>`
     SELECT page.*, ${HEAD_COLUMNS},
            examined.epoch AS examined_epoch, examined.xid::text AS examined_xid, examined.n::text AS examined_n
@@ -120,7 +120,7 @@ export async function readFeed(db: Database, request: FeedRequest, signal: Abort
             ) AS found
             WINDOW before AS (${inFeedOrder('found', 'asc')} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
           ) AS candidates
-          -- The second one says that a first one that is larger than a page has a successor.
+          -- The second one always stays: if the first is larger than a page, it shows that there are more.
           WHERE number <= 2 OR stored <= ${maxBytes}
           WINDOW running AS (${inFeedOrder('candidates', 'asc')} ROWS UNBOUNDED PRECEDING)
         ) AS summed

@@ -5,7 +5,7 @@ import { type RawBuilder, sql } from 'kysely'
  * it in a fraction of the time that it takes to send the columns and to write it here.
  *
  * Payloads are stored as they were sent and may contain line breaks. In JSON these are white space, because strings cannot contain
- * them. translate() would take longer than all the rest.
+ * them. translate() would take longer than everything else.
  */
 export const LINE: RawBuilder<string> = sql`
   '{"specversion":"1.0","source":' || to_json(source)::text || ',"id":' || to_json(id)::text ||
@@ -35,10 +35,10 @@ function offset(position: RawBuilder<unknown>): RawBuilder<string> {
 /** The size of a line without the texts of the record, in bytes. */
 export const MIN_LINE_SIZE = 256
 
-/** What the payload takes in the table, perhaps compressed, in bytes: less than its line. It is not fetched for that. */
+/** The size of the payload in the table in bytes, perhaps compressed, and always less than that of its line. Payloads are not fetched for it. */
 export const STORED_SIZE = sql`coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(data_bytes), 0)`
 
-/** The approximate size of a line in bytes. For `data`, PostgreSQL fetches the payload: json has no cast to text without a conversion. */
+/** The approximate size of a line in bytes. PostgreSQL fetches `data` for it, because it has to convert json to text. */
 export const LINE_SIZE = sql`${sql.lit(MIN_LINE_SIZE)} + octet_length(source) + octet_length(id) + octet_length(type) + coalesce(octet_length(subject), 0) +
   coalesce(octet_length(dataschema), 0) + coalesce(octet_length(datacontenttype), 0) + coalesce(octet_length(extensions::text), 0) +
   coalesce(octet_length(data::text), 0) + coalesce((octet_length(data_bytes) + 2) / 3 * 4, 0)`

@@ -28,7 +28,7 @@ const TYPES = ['application/json', ...LINE_TYPES, 'application/cloudevents-batch
 const PAGE_BYTES = 1024 * 1024
 /**
  * Of the parts of a stream, and for long-poll: there may be many live readers, and each has a page in memory while its client does not
- * read. Larger parts would be no faster, and their texts cost the garbage collector more than all the rest.
+ * read. Larger parts are no faster, and only a full garbage collection frees their texts.
  */
 const PART_BYTES = 128 * 1024
 /** In seconds. */

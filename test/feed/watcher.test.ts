@@ -208,7 +208,7 @@ t.test('records that no longer fit into the memory are read from the database', 
   t.same(read(52), [53])
 })
 
-t.test('it rests after each read, however often it is told of commits', async (t) => {
+t.test('commits in quick succession do not make it read more than once in five milliseconds', async (t) => {
   const { watcher, calls } = await start(t)
   const [before, begin] = [calls.read, process.hrtime.bigint()]
   for (let turns = 0; turns < 2000; turns++) {
