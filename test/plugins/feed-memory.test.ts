@@ -63,7 +63,8 @@ t.test('with little memory, a long-poll is answered within its timeout', async (
 async function exhaust({ app, get, readers, store }: Awaited<ReturnType<typeof openServer>>) {
   const hold = app.feed.memory.openReservation('another key')
   hold(app.feed.memory.max)
-  const polled = get('/v1/feed?live=long-poll&offset=now&limit=1')
+  const { headers } = await get('/v1/feed?offset=now')
+  const polled = get(`/v1/feed?live=long-poll&offset=${headers['stream-next-offset']}&limit=1`)
   await until('the long-poll', () => app.feed.readers.used === READERS + 1)
   await store('held')
   // The watcher wakes all readers together.
