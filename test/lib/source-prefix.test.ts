@@ -129,11 +129,11 @@ t.test('for any prefixes and sources, PostgreSQL lets a key read exactly what it
       ),
     ),
   )
-  let admitted = 0
+  let admitting = 0
   await fc.assert(
     fc.asyncProperty(cases, async ([given, sources]) => {
       const expected = sources.filter((source) => admits(given, source))
-      admitted += expected.length
+      if (expected.length > 0) admitting++
       const found = await selectAllowed(given, sources)
       if (JSON.stringify(found) !== JSON.stringify(expected))
         throw new Error(
@@ -142,7 +142,8 @@ t.test('for any prefixes and sources, PostgreSQL lets a key read exactly what it
     }),
     { numRuns: 200 },
   )
-  t.ok(admitted > 500, `${admitted} of the sources were admitted`)
+  // Of 200, about 150, with a standard deviation of 6.
+  t.ok(admitting > 100, `${admitting} lists of prefixes admitted a source`)
 })
 
 t.test('reads of a key with prefixes use the identity index', async (t) => {
