@@ -21,6 +21,10 @@ BEGIN
       ('sluice_api',         'GRANT INSERT, UPDATE (revoked_at) ON sluice.keys TO sluice_api'),
       -- For /v1/consumers. Only retention says that a consumer was overtaken.
       ('sluice_api',         'GRANT INSERT, UPDATE (epoch, xid, n, revision, updated_at), DELETE ON sluice.consumers TO sluice_api'),
+      -- It counts what came in. Nobody but the owner can change what a series is.
+      ('sluice_api',         'GRANT INSERT ON sluice.series TO sluice_api'),
+      ('sluice_api',         'GRANT INSERT, UPDATE (records, bytes, duplicates, rejected) ON sluice.rollups TO sluice_api'),
+      ('sluice_api',         'GRANT UPDATE (epoch, xid, n, records, folded, rest_until) ON sluice.rollup_progress TO sluice_api'),
       ('sluice_maintenance', 'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_maintenance'),
       ('sluice_maintenance', 'GRANT USAGE ON SCHEMA sluice TO sluice_maintenance'),
       -- MAINTAIN is for VACUUM. Without it, the space of deleted records is not reused.
@@ -29,6 +33,10 @@ BEGIN
       ('sluice_maintenance', 'GRANT SELECT ON sluice.epochs TO sluice_maintenance'),
       -- What consumers have read, and a mark for those that missed deleted records.
       ('sluice_maintenance', 'GRANT SELECT, UPDATE (overtaken_at) ON sluice.consumers TO sluice_maintenance'),
+      -- It counts records before it deletes them, and deletes old rollups.
+      ('sluice_maintenance', 'GRANT SELECT, INSERT ON sluice.series TO sluice_maintenance'),
+      ('sluice_maintenance', 'GRANT SELECT, INSERT, UPDATE (records, bytes, duplicates, rejected), DELETE ON sluice.rollups TO sluice_maintenance'),
+      ('sluice_maintenance', 'GRANT SELECT, UPDATE (epoch, xid, n, records, folded, rest_until) ON sluice.rollup_progress TO sluice_maintenance'),
       -- A job records its result and adds to the totals.
       ('sluice_maintenance', 'GRANT SELECT, INSERT, UPDATE ON sluice.jobs TO sluice_maintenance'),
       -- The backup role reads everything as a member of pg_read_all_data.
@@ -36,7 +44,8 @@ BEGIN
       ('sluice_backup',      'GRANT INSERT, UPDATE ON sluice.jobs TO sluice_backup'),
       ('sluice_reader',      'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_reader'),
       ('sluice_reader',      'GRANT USAGE ON SCHEMA sluice TO sluice_reader'),
-      ('sluice_reader',      'GRANT SELECT ON sluice.records, sluice.epochs, sluice.consumers TO sluice_reader')
+      ('sluice_reader',      'GRANT SELECT ON sluice.records, sluice.epochs, sluice.consumers, sluice.series, sluice.rollups, sluice.rollup_progress
+                              TO sluice_reader')
     ) AS wanted (role, s)
     WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.role)
     -- Without an order, a REVOKE could run after the GRANTs of the same role.

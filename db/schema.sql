@@ -93,6 +93,41 @@ CREATE TABLE sluice.records (
 CREATE INDEX records_received_at ON sluice.records USING brin (received_at);
 CREATE INDEX records_time ON sluice.records USING brin (COALESCE("time", received_at));
 
+CREATE TABLE sluice.rollup_progress (
+  part        text                     COLLATE "C" NOT NULL,
+  epoch       integer                  NOT NULL,
+  xid         xid8                     NOT NULL,
+  n           bigint                   NOT NULL,
+  until_epoch integer,
+  until_xid   xid8,
+  until_n     bigint,
+  records     bigint                   NOT NULL DEFAULT 0,
+  folded      bigint                   NOT NULL DEFAULT 0,
+  rest_until  timestamp with time zone,
+  CONSTRAINT rollup_progress_pkey PRIMARY KEY (part),
+  CONSTRAINT rollup_progress_part CHECK ((part = ANY (ARRAY['live'::text, 'backfill'::text])))
+);
+
+CREATE TABLE sluice.rollups (
+  series     integer                  NOT NULL,
+  seconds    integer                  NOT NULL,
+  start      timestamp with time zone NOT NULL,
+  records    bigint                   NOT NULL DEFAULT 0,
+  bytes      bigint                   NOT NULL DEFAULT 0,
+  duplicates bigint                   NOT NULL DEFAULT 0,
+  rejected   bigint                   NOT NULL DEFAULT 0,
+  CONSTRAINT rollups_pkey PRIMARY KEY (series, seconds, start),
+  CONSTRAINT rollups_length CHECK ((seconds = ANY (ARRAY[60, 3600, 86400])))
+);
+
+CREATE TABLE sluice.series (
+  series integer NOT NULL GENERATED ALWAYS AS IDENTITY,
+  source text    COLLATE "C" NOT NULL,
+  type   text    COLLATE "C" NOT NULL,
+  CONSTRAINT series_pkey PRIMARY KEY (series),
+  CONSTRAINT series_name UNIQUE (source, type)
+);
+
 CREATE OR REPLACE FUNCTION sluice.current_epoch(seen_epoch integer DEFAULT 0, seen_xid xid8 DEFAULT '0'::xid8)
  RETURNS integer
  LANGUAGE plpgsql
@@ -173,6 +208,9 @@ GRANT INSERT, SELECT ON sluice.keys TO sluice_api;
 GRANT SELECT ON sluice.migrations TO sluice_api;
 GRANT SELECT ON sluice.migrations_lock TO sluice_api;
 GRANT SELECT ON sluice.records TO sluice_api;
+GRANT SELECT ON sluice.rollup_progress TO sluice_api;
+GRANT INSERT, SELECT ON sluice.rollups TO sluice_api;
+GRANT INSERT, SELECT ON sluice.series TO sluice_api;
 GRANT UPDATE ON sluice.consumers (epoch) TO sluice_api;
 GRANT UPDATE ON sluice.consumers (n) TO sluice_api;
 GRANT UPDATE ON sluice.consumers (revision) TO sluice_api;
@@ -191,6 +229,16 @@ GRANT INSERT ON sluice.records (n) TO sluice_api;
 GRANT INSERT ON sluice.records (source) TO sluice_api;
 GRANT INSERT ON sluice.records (subject) TO sluice_api;
 GRANT INSERT ON sluice.records (type) TO sluice_api;
+GRANT UPDATE ON sluice.rollup_progress (epoch) TO sluice_api;
+GRANT UPDATE ON sluice.rollup_progress (folded) TO sluice_api;
+GRANT UPDATE ON sluice.rollup_progress (n) TO sluice_api;
+GRANT UPDATE ON sluice.rollup_progress (records) TO sluice_api;
+GRANT UPDATE ON sluice.rollup_progress (rest_until) TO sluice_api;
+GRANT UPDATE ON sluice.rollup_progress (xid) TO sluice_api;
+GRANT UPDATE ON sluice.rollups (bytes) TO sluice_api;
+GRANT UPDATE ON sluice.rollups (duplicates) TO sluice_api;
+GRANT UPDATE ON sluice.rollups (records) TO sluice_api;
+GRANT UPDATE ON sluice.rollups (rejected) TO sluice_api;
 GRANT EXECUTE ON FUNCTION sluice.current_epoch(integer,xid8) TO sluice_api;
 GRANT INSERT, UPDATE ON sluice.jobs TO sluice_backup;
 GRANT USAGE ON SCHEMA sluice TO sluice_maintenance;
@@ -198,8 +246,24 @@ GRANT SELECT ON sluice.consumers TO sluice_maintenance;
 GRANT SELECT ON sluice.epochs TO sluice_maintenance;
 GRANT INSERT, SELECT, UPDATE ON sluice.jobs TO sluice_maintenance;
 GRANT DELETE, MAINTAIN, SELECT ON sluice.records TO sluice_maintenance;
+GRANT SELECT ON sluice.rollup_progress TO sluice_maintenance;
+GRANT DELETE, INSERT, SELECT ON sluice.rollups TO sluice_maintenance;
+GRANT INSERT, SELECT ON sluice.series TO sluice_maintenance;
 GRANT UPDATE ON sluice.consumers (overtaken_at) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollup_progress (epoch) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollup_progress (folded) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollup_progress (n) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollup_progress (records) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollup_progress (rest_until) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollup_progress (xid) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollups (bytes) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollups (duplicates) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollups (records) TO sluice_maintenance;
+GRANT UPDATE ON sluice.rollups (rejected) TO sluice_maintenance;
 GRANT USAGE ON SCHEMA sluice TO sluice_reader;
 GRANT SELECT ON sluice.consumers TO sluice_reader;
 GRANT SELECT ON sluice.epochs TO sluice_reader;
 GRANT SELECT ON sluice.records TO sluice_reader;
+GRANT SELECT ON sluice.rollup_progress TO sluice_reader;
+GRANT SELECT ON sluice.rollups TO sluice_reader;
+GRANT SELECT ON sluice.series TO sluice_reader;

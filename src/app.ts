@@ -34,6 +34,7 @@ import openapi from './plugins/openapi.ts'
 import problems, { sendProblem, toProblem } from './plugins/problems.ts'
 import readiness from './plugins/readiness.ts'
 import responseMemory from './plugins/response-memory.ts'
+import rollups from './plugins/rollups.ts'
 import shedding from './plugins/shedding.ts'
 import stalledWriters from './plugins/stalled-writers.ts'
 import storage from './plugins/storage.ts'
@@ -49,6 +50,7 @@ import ingest from './routes/ingest.ts'
 import keyRoutes from './routes/keys.ts'
 import openapiRoute from './routes/openapi.ts'
 import records from './routes/records.ts'
+import stats from './routes/stats.ts'
 import { MAX_BYTES } from './schemas/formats.ts'
 
 /** Maximum length of a path parameter: the longest source, all percent-encoded. */
@@ -124,6 +126,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(storage)
   await app.register(limits)
   await app.register(jobs)
+  await app.register(rollups)
 
   await app.register(health)
   await app.register(openapiRoute)
@@ -132,6 +135,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(feedRoutes)
   await app.register(consumerRoutes)
   await app.register(keyRoutes)
+  await app.register(stats)
   app.answerOtherMethods()
   await app.register(addresses)
   return app

@@ -229,6 +229,13 @@ export const ConfigSchema = Type.Object({
     maximum: 100_000,
     description: 'Maximum number of live readers of the feed; one API key can have half of them',
   }),
+  ROLLUP_MAX_SERIES: Type.Integer({
+    default: 1000,
+    minimum: 0,
+    maximum: 100_000,
+    description:
+      'How many types, sources, and pairs of the two, together, `/v1/stats` counts separately; further ones are counted together. 0: nothing is counted',
+  }),
   READ_TIMEOUT_SECONDS: Type.Number({
     default: 30,
     minimum: 1,

@@ -7,9 +7,10 @@ export interface Fault {
   index?: number
   /** JSON Pointer (RFC 6901) into that record, or the name of a header or query parameter. */
   pointer?: string
-  /** The record's identity, as far as it is known. */
+  /** The record's identity and type, as far as they are known. */
   source?: string
   id?: string
+  type?: string
   code: ProblemCode
   detail: string
 }

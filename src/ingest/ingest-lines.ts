@@ -18,6 +18,7 @@ import { type Admit, LineChunks } from './line-chunks.ts'
 import { lineFault, notUtf8, tooLong } from './line-faults.ts'
 import { LineReport } from './line-report.ts'
 import { IDLE_STREAM_BYTES } from './memory.ts'
+import type { Totals } from './record-totals.ts'
 import { statusOf } from './results.ts'
 
 interface LinesRequest {
@@ -28,8 +29,8 @@ interface LinesRequest {
   stop: AbortSignal
   /** Withdraws the chunks that were not sent to the database. Aborted together with `stop` or after it. Its reason is a Problem. */
   withdraw?: AbortSignal
-  /** The results are added to these counts while the lines are stored. */
-  totals: Counts
+  /** The results are added to these while the lines are stored. */
+  totals: Totals
   admit?: Admit
   /** Called with the current memory of the stream, in bytes. @throws Problem overloaded */
   reserve?: (bytes: number) => void

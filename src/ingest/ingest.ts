@@ -7,14 +7,14 @@ import type { Counts } from '../schemas/results.ts'
 import type { Writer } from '../writer/writer.ts'
 import { type Batch, isFault } from './json-records.ts'
 import type { Preferences } from './prefer.ts'
+import type { Totals } from './record-totals.ts'
 import {
-  addCounts,
-  countFaults,
   countResults,
   joinResults,
   type Result,
   refusal,
   statusOf,
+  statusOfFault,
   strictRefusal,
   writeResults,
 } from './results.ts'
@@ -25,8 +25,8 @@ export interface IngestRequest {
   bytes: number
   key: Key
   preferences: Preferences
-  /** The results are added to these counts, even if no record was stored. */
-  totals: Counts
+  /** The results are added to these, even if no record was stored. */
+  totals: Totals
   /** Called before anything is written. @throws Problem overloaded if there is no memory for the records and the response */
   admit?: (records: readonly (Row | Fault)[]) => void
 }
@@ -51,22 +51,24 @@ export async function ingest(writer: Writer, request: IngestRequest): Promise<In
   request.admit?.(records)
   const rows = records.filter((record): record is Row => !isFault(record))
   const { strict, minimal } = preferences
-  const refuse = (faults: Fault[]) => {
+  const refuse = (failed: { fault: Fault; row?: Row | undefined }[]) => {
     // The other records of a strict batch have no result and are not counted.
-    addCounts(totals, countFaults(faults))
+    for (const { fault, row } of failed) totals.add(statusOfFault(fault), () => row ?? fault)
+    const faults = failed.map(({ fault }) => fault)
     return strict && !batch.single ? strictRefusal(faults) : refusal(faults, batch.single)
   }
 
-  if (strict && rows.length < records.length) throw refuse(records.filter(isFault))
+  if (strict && rows.length < records.length) throw refuse(records.filter(isFault).map((fault) => ({ fault })))
   // A single record is all or nothing anyway and needs no flush of its own.
   const alone = strict && rows.length > 1
   const outcomes = rows.length > 0 ? await write(writer, { key: key.id, rows, bytes, strict: alone }) : []
   const results = joinResults(records, outcomes)
   const counts = countResults(results)
   const status = statusOf(counts)
-  if (status === 'refused' || (strict && status === 207)) throw refuse(faultsOf(results))
+  if (status === 'refused' || (strict && status === 207)) throw refuse(failuresOf(results))
 
-  addCounts(totals, counts)
+  for (const result of results)
+    totals.add(result.status, () => result.row ?? ('error' in result ? result.error : undefined))
   const body = await writeResults(results, counts, minimal, key.id)
   return { status, body, counts, location: locationOf(results, batch.single) }
 }
@@ -77,7 +79,8 @@ function write(writer: Writer, request: Parameters<Writer['submit']>[0]): Promis
   })
 }
 
-const faultsOf = (results: readonly Result[]) => results.flatMap((result) => ('error' in result ? [result.error] : []))
+const failuresOf = (results: readonly Result[]) =>
+  results.flatMap((result) => ('error' in result ? [{ fault: result.error, row: result.row }] : []))
 
 function locationOf([result]: readonly Result[], single: boolean): string | undefined {
   if (!single || result?.status !== 'created') return undefined

@@ -201,11 +201,16 @@ export function readRecordText(
   }
 }
 
-/** Adds source and id to the fault of a record, as far as they can be read. */
+/** Adds source, id and type to the fault of a record, as far as they can be read. */
 function identify(record: Row | Fault, value: unknown): Row | Fault {
   if (!isFault(record) || typeof value !== 'object' || value === null) return record
-  const { source, id } = value as Record<string, unknown>
-  return { ...record, ...(isName(source) ? { source } : {}), ...(isName(id) ? { id } : {}) }
+  const { source, id, type } = value as Record<string, unknown>
+  return {
+    ...record,
+    ...(isName(source) ? { source } : {}),
+    ...(isName(id) ? { id } : {}),
+    ...(isName(type) ? { type } : {}),
+  }
 }
 
 const isName = (name: unknown): name is string => typeof name === 'string' && name.length <= 512 && name.isWellFormed()

@@ -1,8 +1,10 @@
 import type { RowOutcome } from '../data/record-store.ts'
-import type { Row, Rows } from '../postgres/row.ts'
+import type { PackedRows } from '../postgres/packed-rows.ts'
+import type { Row } from '../postgres/row.ts'
 import { type Fault, Problem, type ProblemCode } from '../problems.ts'
 import type { Counts } from '../schemas/results.ts'
-import { codeForAll, noCounts, rowFault } from './results.ts'
+import type { Sent, Totals } from './record-totals.ts'
+import { codeForAll, noCounts, rowFault, statusOfFault } from './results.ts'
 
 /** Maximum number of rejected lines that are listed. Further ones are only counted. */
 export const MAX_REJECTIONS = 1000
@@ -38,23 +40,24 @@ export class LineReport {
   /** Lines after this one are not listed. */
   #lastListed = Number.POSITIVE_INFINITY
   readonly #codes = new Set<ProblemCode>()
-  readonly #totals: Counts
+  readonly #totals: Totals
 
-  /** @param totals counts of all streams; the results are added to them, too */
-  constructor(totals: Counts) {
+  /** @param totals those of all streams; the results are added to them, too */
+  constructor(totals: Totals) {
     this.#totals = totals
   }
 
   /** Adds the outcomes of the rows of a chunk. `lines` has the line number of each row. */
-  record(rows: Rows, lines: readonly number[], outcomes: readonly RowOutcome[]): void {
+  record(rows: PackedRows, lines: readonly number[], outcomes: readonly RowOutcome[]): void {
     for (const [at, outcome] of outcomes.entries()) {
-      if (outcome.status === 'created' || outcome.status === 'duplicate') this.#count(outcome.status)
+      if (outcome.status === 'created') this.#count('created')
+      else if (outcome.status === 'duplicate') this.#count('duplicate', () => rows.namesAt(at))
       else this.reject(lines[at] as number, rowFault(outcome), ...rows.slice(at, at + 1))
     }
   }
 
   reject(line: number, fault: Fault, row?: Row): void {
-    this.#count(fault.code === 'conflict' ? 'conflict' : 'rejected')
+    this.#count(statusOfFault(fault), () => row ?? fault)
     this.#codes.add(fault.code)
     // Do not even create the rejection, because every line of a stream may be rejected.
     if (line > this.#lastListed) return
@@ -98,9 +101,9 @@ export class LineReport {
     }
   }
 
-  #count(outcome: keyof Counts): void {
+  #count(outcome: keyof Counts, sent?: () => Sent): void {
     this.counts[outcome]++
-    this.#totals[outcome]++
+    this.#totals.add(outcome, sent)
   }
 
   #first(): Rejection[] {

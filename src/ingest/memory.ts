@@ -36,7 +36,7 @@ export const textBytes = (content: Buffer, isBinary: boolean): number =>
 
 /**
  * Memory of records in addition to the text of their body, until they are written. Together with the text, it is also enough for
- * the response: the result of a record takes less than RECORD_BYTES plus its source and id, which are in the text. So the
+ * the response: the result of a record takes less than RECORD_BYTES plus its source, id and type, which are in the text. So the
  * response to committed records needs no further memory, which could be refused. Long faults are counted separately: a fault
  * may name a field as long as the body, or all prefixes of the key.
  */

@@ -51,18 +51,8 @@ export function countResults(results: readonly Result[]): Counts {
   return counts
 }
 
-export function countFaults(faults: readonly Fault[]): Counts {
-  const counts = noCounts()
-  for (const { code } of faults) counts[code === 'conflict' ? 'conflict' : 'rejected']++
-  return counts
-}
-
-export function addCounts(to: Counts, { created, duplicate, conflict, rejected }: Counts): void {
-  to.created += created
-  to.duplicate += duplicate
-  to.conflict += conflict
-  to.rejected += rejected
-}
+export const statusOfFault = ({ code }: Fault): 'conflict' | 'rejected' =>
+  code === 'conflict' ? 'conflict' : 'rejected'
 
 /**
  * The status of a request, according to the results of its records. It is 207 if some failed, because the others are

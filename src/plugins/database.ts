@@ -22,10 +22,11 @@ const LOGINS = 3
 const LOGIN_MS = 1_000
 
 /**
- * Connections that read single records. Such a read takes a millisecond and must not wait for lists, which may take seconds.
- * One more connection is for the server itself: migrations, the size of the database, the state of jobs.
+ * Connections that read single records. Such a read takes a millisecond and must not wait for lists or statistics, which may take
+ * seconds. Another connection is for the server itself: migrations, the size of the database, the state of jobs, rollups.
  */
 const RECORD_CONNECTIONS = 3
+const STATS_CONNECTIONS = 1
 const OWN_CONNECTIONS = 1
 
 /** Connections of feed readers that are not up to date. The others need none: they have the watcher, with a connection of its own. */
@@ -70,7 +71,8 @@ export default fp(
       onQuery,
     }
     // Single records, keys and migrations are always read from the primary, because a standby may lag behind.
-    const read = connect({ ...forReading, name: 'sluice-read', connections: RECORD_CONNECTIONS + OWN_CONNECTIONS })
+    const forRecords = RECORD_CONNECTIONS + STATS_CONNECTIONS + OWN_CONNECTIONS
+    const read = connect({ ...forReading, name: 'sluice-read', connections: forRecords })
     const keys = connect({ ...forReading, name: 'sluice-keys', connections: 1 })
     const list = connect({
       ...forReading,
@@ -95,6 +97,7 @@ export default fp(
     const refusal = 'All connections for reading are in use. Try again later.'
     const semaphores = {
       read: new FairSemaphore(RECORD_CONNECTIONS, refusal),
+      stats: new FairSemaphore(STATS_CONNECTIONS, 'Other requests read statistics. Try again later.'),
       list: new FairSemaphore(config.READ_CONNECTIONS, refusal),
       feed: new FairSemaphore(FEED_CONNECTIONS, refusal),
     }
@@ -166,7 +169,7 @@ declare module 'fastify' {
     /** Resolves if Sluice cannot work with the database, and waiting does not help. */
     unsupportedDatabase: Promise<Error>
     commits: EventEmitter<CommitEvents>
-    /** Share the connections for single records, those for lists and exports, and those of the feed between API keys. */
-    semaphores: Record<'read' | 'list' | 'feed', FairSemaphore>
+    /** Share the connections for single records, statistics, lists and exports, and the feed between API keys. */
+    semaphores: Record<'read' | 'stats' | 'list' | 'feed', FairSemaphore>
   }
 }

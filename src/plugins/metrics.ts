@@ -2,9 +2,8 @@ import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import fp from 'fastify-plugin'
 import { Gauge, Registry } from 'prom-client'
 import type { Config } from '../config.ts'
-import { noCounts } from '../ingest/results.ts'
+import { RecordTotals } from '../ingest/record-totals.ts'
 import { VERSION } from '../lib/version.ts'
-import type { Counts } from '../schemas/results.ts'
 import accessLog, { requestId } from './access-log.ts'
 import addresses from './addresses.ts'
 import bodies from './bodies.ts'
@@ -27,8 +26,8 @@ export default fp(
     const { config } = app
     const registry = createRegistry()
     app.decorate('metrics', registry)
-    app.decorate('recordCounts', noCounts())
-    registerRecordMetrics(registry, app.recordCounts)
+    app.decorate('recordTotals', new RecordTotals())
+    registerRecordMetrics(registry, app.recordTotals.counts)
 
     const observe = measureRequests(registry)
     app.decorate('measureRequest', ({ method, routeOptions }, { statusCode, elapsedTime }) =>
@@ -97,8 +96,7 @@ declare module 'fastify' {
     /** All metrics are registered here. */
     metrics: Registry
     metricsServer: FastifyInstance
-    /** Records by result, since the start. */
-    recordCounts: Counts
+    recordTotals: RecordTotals
     /** For requests that run no hooks; all others are measured by one. */
     measureRequest(request: FastifyRequest, reply: FastifyReply): void
     /** For what reaches no route: see client-errors.ts. Absent on the metrics server, whose requests are not measured. */

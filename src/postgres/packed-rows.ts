@@ -3,6 +3,7 @@ import type { Row, Rows } from './row.ts'
 import {
   findValues,
   indexOf,
+  readNames,
   readTuple,
   setTuplePosition,
   VALUES_PER_TUPLE,
@@ -93,6 +94,17 @@ export class PackedRows implements Rows {
       before += bounds.length - 1
     }
     return new PackedRows(parts)
+  }
+
+  /** Without reading the rest of the row. */
+  namesAt(index: number): Pick<Row, 'source' | 'type'> {
+    let first = 0
+    for (const { bytes, bounds } of this.#parts) {
+      const at = bounds[index - first]
+      first += bounds.length - 1
+      if (index < first) return readNames(bytes, at as number)
+    }
+    throw new RangeError(`there is no row ${index}`)
   }
 
   *[Symbol.iterator](): Generator<Row> {

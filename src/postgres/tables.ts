@@ -9,6 +9,9 @@ export interface Tables {
   'sluice.keys': KeyTable
   'sluice.jobs': JobTable
   'sluice.consumers': ConsumerTable
+  'sluice.series': SeriesTable
+  'sluice.rollups': RollupTable
+  'sluice.rollup_progress': RollupProgressTable
   'sluice.epochs': {
     epoch: number
     system_identifier: string
@@ -69,4 +72,33 @@ interface ConsumerTable {
   created_at: Generated<string>
   updated_at: Generated<string>
   overtaken_at: string | null
+}
+
+interface SeriesTable {
+  series: Generated<number>
+  source: string
+  type: string
+}
+
+interface RollupTable {
+  series: number
+  seconds: number
+  start: string
+  records: Generated<string>
+  bytes: Generated<string>
+  duplicates: Generated<string>
+  rejected: Generated<string>
+}
+
+interface RollupProgressTable {
+  part: string
+  epoch: number
+  xid: string
+  n: string
+  until_epoch: number | null
+  until_xid: string | null
+  until_n: string | null
+  records: Generated<string>
+  folded: Generated<string>
+  rest_until: string | null
 }

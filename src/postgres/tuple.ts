@@ -76,6 +76,16 @@ export function findValues(bytes: Buffer, at: number, offsets: Int32Array, first
   }
 }
 
+/** The source and the type of the row that `writeTuple` wrote. */
+export function readNames(bytes: Buffer, at: number): Pick<Row, 'source' | 'type'> {
+  // source, id and type are the first values, and are never null.
+  const endOf = (from: number) => from + 4 + bytes.readInt32BE(from)
+  const source = at + VALUES_AT
+  const id = endOf(source)
+  const type = endOf(id)
+  return { source: bytes.toString('utf8', source + 4, id), type: bytes.toString('utf8', type + 4, endOf(type)) }
+}
+
 /** The row that `writeTuple` wrote. */
 export function readTuple(bytes: Buffer, at: number): Row {
   let next = at + VALUES_AT

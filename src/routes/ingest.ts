@@ -34,7 +34,7 @@ const routes: FastifyPluginAsync = async (app) => {
     maxBatchBytes: limits.maxRecordBytes,
     advice: { ...TOO_LARGE, batch: TOO_LARGE.record },
   }
-  const totals = app.recordCounts
+  const totals = app.recordTotals
   app.decorateRequest('format', undefined)
   app.decorateRequest('encoding', undefined)
 
@@ -79,7 +79,14 @@ const routes: FastifyPluginAsync = async (app) => {
       }
       // Reading the body may have taken long, so the key is checked again.
       const key = app.keyNow(request, 'ingest')
-      const response = await ingest(app.writer, { batch, bytes, key, preferences, totals, admit })
+      const response = await ingest(app.writer, {
+        batch,
+        bytes,
+        key,
+        preferences,
+        totals: totals.of(key.sourcePrefixes),
+        admit,
+      })
       request.counts = response.counts
       reply.code(response.status)
       if (response.location !== undefined) reply.header('location', `${app.pathPrefix}${response.location}`)
@@ -128,7 +135,7 @@ const routes: FastifyPluginAsync = async (app) => {
         limits,
         stop,
         withdraw: lost,
-        totals,
+        totals: totals.of((request.key as Key).sourcePrefixes),
         admit,
         reserve: reserveLines,
       }

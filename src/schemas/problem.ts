@@ -14,6 +14,7 @@ export const FaultSchema = Type.Object(
     pointer: Type.Optional(Type.String({ description: 'JSON Pointer into the record' })),
     source: Type.Optional(Type.String()),
     id: Type.Optional(Type.String()),
+    type: Type.Optional(Type.String()),
     code: Type.Ref(CodeSchema),
     detail: Type.String(),
   },

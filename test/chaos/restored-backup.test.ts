@@ -7,6 +7,7 @@ import { migrate } from '../../src/postgres/migrate.ts'
 import { createApp, type TestApp } from '../helpers/app.ts'
 import { makeFolder, newCluster, runScript, withoutBackup } from '../helpers/backup.ts'
 import { connect } from '../helpers/connect.ts'
+import { until } from '../helpers/until.ts'
 
 const skip = withoutBackup
 
@@ -105,6 +106,13 @@ t.test('after the loss of the server, ingestion continues on a restored backup',
 
     const [last, first] = [now[21], now[22]].map((record) => decodeOffset(record?.cursor as string))
     t.ok(BigInt(last?.xid as string) > BigInt(first?.xid as string), 'although the transaction ids started over')
+  })
+
+  t.test('the statistics are those of the backup, with the new records', async () => {
+    await until('the count', async () => {
+      const { buckets } = (await after.get('/v1/stats?bucket=day', { authorization })).json
+      return buckets.reduce((sum: number, { records }: { records: number }) => sum + records, 0) === 28
+    })
   })
 })
 

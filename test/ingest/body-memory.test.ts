@@ -130,7 +130,7 @@ t.test('an idle stream holds no more memory than is reserved for it', async (t) 
     ['gzip', gzipSync(lines).subarray(0, -8)],
   ] as const) {
     const headers = { 'Content-Type': 'application/x-ndjson', 'Content-Length': 100_000, 'Content-Encoding': encoding }
-    const stored = () => app.recordCounts.created + app.recordCounts.duplicate
+    const stored = () => app.recordTotals.counts.created + app.recordTotals.counts.duplicate
     const all = stored() + 50 * 20
     await compareMemory(t, encoding, 50, [post(headers), body], () => stored() === all)
     await until('the end of the streams', () => app.ingestMemory.used === 0)

@@ -9,7 +9,7 @@ import type { Key } from '../../src/access/key.ts'
 import { makeDefaults } from '../../src/ingest/defaults.ts'
 import { ingestLines, type LinesResponse } from '../../src/ingest/ingest-lines.ts'
 import { type Admit, STREAM_BYTES } from '../../src/ingest/line-chunks.ts'
-import { noCounts } from '../../src/ingest/results.ts'
+import { RecordTotals } from '../../src/ingest/record-totals.ts'
 import { Problem } from '../../src/problems.ts'
 import { Writer } from '../../src/writer/writer.ts'
 import { stopClock, turn } from '../helpers/clock.ts'
@@ -52,7 +52,7 @@ async function send(
   } = {},
 ) {
   const writer = new Writer(store, { maxRows: 2000, maxBytes: 4 * 1024 * 1024, concurrency: 2, holdMs })
-  const totals = noCounts()
+  const totals = new RecordTotals()
   const request = {
     key,
     limits,
@@ -81,7 +81,7 @@ async function send(
     },
   )
   // In every case, /metrics counts the same lines as the report.
-  assert.deepEqual(totals, response.report.counts)
+  assert.deepEqual(totals.counts, response.report.counts)
   // The next flush ends the outage.
   if (response.code === 'database_unavailable') {
     const rows = [makeRow({ type: 'after' })]

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { LineChunks } from '../../src/ingest/line-chunks.ts'
 import { LineReport } from '../../src/ingest/line-report.ts'
-import { noCounts } from '../../src/ingest/results.ts'
+import { RecordTotals } from '../../src/ingest/record-totals.ts'
 import type { Rows } from '../../src/postgres/row.ts'
 import { Problem } from '../../src/problems.ts'
 import type { Writer } from '../../src/writer/writer.ts'
@@ -25,7 +25,7 @@ t.test('the memory of a failed chunk is not reused by other streams', async (t) 
   } as unknown as Writer
   const send = async (name: string) => {
     const request = { key: { id: 'key' }, stop: new AbortController().signal }
-    const chunks = new LineChunks(writer, new LineReport(noCounts()), request)
+    const chunks = new LineChunks(writer, new LineReport(new RecordTotals()), request)
     for (let line = 1; line <= 10; line++) chunks.add(makeRow({ id: `${name}${line}`, data: `"${name}"` }), line, 50)
     await chunks.send()
   }

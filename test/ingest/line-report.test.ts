@@ -4,7 +4,8 @@ import t from 'tap'
 import type { Defaults } from '../../src/ingest/envelope.ts'
 import { readRecordText } from '../../src/ingest/json-records.ts'
 import { LineReport } from '../../src/ingest/line-report.ts'
-import { codeForAll, noCounts } from '../../src/ingest/results.ts'
+import { RecordTotals } from '../../src/ingest/record-totals.ts'
+import { codeForAll } from '../../src/ingest/results.ts'
 import type { Fault } from '../../src/problems.ts'
 
 const LONG = 'x'.repeat(900_000)
@@ -25,7 +26,7 @@ t.test('the report of rejected lines takes little memory, however long the lines
     ],
     ['a number', `"data":["${LONG}",123456789e400000]`, { code: 'unstorable_number', pointer: '/data/1' }],
   ] as const) {
-    const report = new LineReport(noCounts())
+    const report = new LineReport(new RecordTotals())
     const before = heapUsed()
     for (let line = 1; line <= 20; line++) report.reject(line, await refusalOf(more))
     t.ok(heapUsed() - before < 5_000_000, name)
@@ -37,7 +38,7 @@ t.test('the report of rejected lines takes little memory, however long the lines
 })
 
 t.test('the first 1,000 rejected lines are listed in order; of most others, not even the detail is read', (t) => {
-  const report = new LineReport(noCounts())
+  const report = new LineReport(new RecordTotals())
   let detailsRead = 0
   const reject = (line: number) =>
     report.reject(line, {

@@ -2,7 +2,7 @@ import t from 'tap'
 import { ingest } from '../../src/ingest/ingest.ts'
 import { PLAIN, readJsonRecords } from '../../src/ingest/json-records.ts'
 import { recordsBytes, textBytes } from '../../src/ingest/memory.ts'
-import { noCounts } from '../../src/ingest/results.ts'
+import { RecordTotals } from '../../src/ingest/record-totals.ts'
 import type { Problem } from '../../src/problems.ts'
 import { createApp } from '../helpers/app.ts'
 
@@ -47,7 +47,7 @@ t.test('the memory reserved for the records of a batch covers the response', asy
       bytes,
       key: { id: 'k', sourcePrefixes } as never,
       preferences: { strict: false, minimal: false } as never,
-      totals: noCounts(),
+      totals: new RecordTotals(),
       admit: (records) => {
         reserved += recordsBytes(records)
       },

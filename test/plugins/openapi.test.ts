@@ -66,6 +66,7 @@ t.test('the document has exactly the public routes with their methods, and all o
     'get /v1/keys',
     'get /v1/records',
     'get /v1/records/{source}/{id}',
+    'get /v1/stats',
     'options /v1/records',
     'post /v1/keys',
     'post /v1/records',

@@ -74,14 +74,14 @@ for (const [name, body, headers] of [
 
 // One key may have 570 streams open, and each of them could hold 4 MiB of rejected lines.
 t.test('the rejected lines that a stream will report count while it is open', async (t) => {
-  const before = app.recordCounts.rejected
+  const before = app.recordTotals.counts.rejected
   const socket = open(port, '127.0.0.1')
   t.teardown(() => socket.destroy())
   const headers = { Authorization: `Bearer ${key}`, ...LINES, 'Transfer-Encoding': 'chunked' }
   socket.write(head('POST', '/v1/records', headers))
   socket.write(`${lines.length.toString(16)}\r\n${lines}\r\n`)
   const listed = 1000 * (500 + 100)
-  await until('the lines to be refused', () => app.recordCounts.rejected >= before + 2000)
+  await until('the lines to be refused', () => app.recordTotals.counts.rejected >= before + 2000)
   await untilStable(
     () => app.ingestMemory.used,
     () => get('/healthz'),

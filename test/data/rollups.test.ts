@@ -1,0 +1,369 @@
+import fc from 'fast-check'
+import {
+  type ControlledTransaction,
+  type Kysely,
+  type PluginTransformQueryArgs,
+  type PluginTransformResultArgs,
+  sql,
+} from 'kysely'
+import t from 'tap'
+import { selectRollupState } from '../../src/data/rollup-state.ts'
+import { addUnstored, countRecords, type RollupPart } from '../../src/data/rollups.ts'
+import { connect } from '../../src/postgres/connect.ts'
+import { connect as connectAs } from '../helpers/connect.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+
+const { apiUrl, superUrl } = await createDatabase(t)
+// Two may hold a transaction open.
+const root = connectAs(superUrl, 4)
+const db = connect({ url: apiUrl, name: 'rollups', connections: 2, statementTimeoutMs: 60_000, onError: () => {} })
+t.teardown(() => Promise.all([root.destroy(), db.destroy()]))
+
+/** As the migration leaves it, when these records are already stored. */
+async function reset() {
+  await sql`TRUNCATE sluice.records, sluice.epochs, sluice.rollups`.execute(root)
+  await sql`DELETE FROM sluice.series WHERE (source, type) <> ('', '')`.execute(root)
+  await sql`SELECT sluice.current_epoch()`.execute(root)
+  await sql`UPDATE sluice.rollup_progress SET epoch = 0, xid = '0', n = 0, records = 0, folded = 0, rest_until = NULL`.execute(
+    root,
+  )
+  await sql`UPDATE sluice.rollup_progress SET until_epoch = 0, until_xid = '0', until_n = 0 WHERE part = 'backfill'`.execute(
+    root,
+  )
+  await sql`CREATE TABLE IF NOT EXISTS public.deleted (LIKE sluice.records)`.execute(root)
+  await sql`TRUNCATE public.deleted`.execute(root)
+}
+
+t.beforeEach(reset)
+
+const count = (part: RollupPart, limit = 20_000, maxSeries = 1000) => countRecords(db, { part, limit, maxSeries })
+
+/** Without the pauses of the backfill. */
+async function countAll(limit?: number, maxSeries?: number) {
+  for (const part of ['live', 'backfill'] as const)
+    do await sql`UPDATE sluice.rollup_progress SET rest_until = NULL WHERE part = 'backfill'`.execute(root)
+    while ((await count(part, limit, maxSeries)) !== 0)
+}
+
+interface Stored {
+  source: string
+  type: string
+  minute: number
+  size: number
+}
+
+let stored = 0
+
+const store = (on: Kysely<unknown>, records: readonly Stored[]) =>
+  sql`
+    INSERT INTO sluice.records (epoch, n, source, id, type, received_at, data)
+    SELECT (SELECT max(epoch) FROM sluice.epochs), ordinal, source, ${`${stored++}-`} || ordinal, type,
+           '2026-01-31 23:50:30Z'::timestamptz + make_interval(mins => minute), to_json(repeat('x', size))
+    FROM json_to_recordset(${JSON.stringify(records.map((record, ordinal) => ({ ...record, ordinal })))})
+         AS record (ordinal integer, source text, type text, minute integer, size integer)`.execute(on)
+
+/** The rollups of all series, and the same from the records, those that were deleted included. Old records have no minutes. */
+async function compare() {
+  const { rows: counted } = await sql`
+    SELECT seconds, start, source, type, records, bytes FROM sluice.rollups JOIN sluice.series USING (series)
+    WHERE records <> 0 ORDER BY seconds, start, source, type`.execute(root)
+  const { rows: expected } = await sql`
+    SELECT seconds, date_bin(make_interval(secs => seconds), received_at, 'epoch') AS start, coalesce(source, '') AS source,
+           coalesce(type, '') AS type, count(*)::bigint AS records, sum(pg_column_size(data))::bigint AS bytes
+    FROM (SELECT * FROM sluice.records UNION ALL SELECT * FROM public.deleted) AS records, (VALUES (60), (3600), (86400)) AS bucket (seconds)
+    WHERE seconds <> 60 OR (epoch, xid, n) > (SELECT until_epoch, until_xid, until_n FROM sluice.rollup_progress WHERE part = 'backfill')
+    GROUP BY GROUPING SETS ((1, 2, records.source, records.type), (1, 2, records.type), (1, 2, records.source), (1, 2))
+    ORDER BY 1, 2, 3, 4`.execute(root)
+  return { counted, expected }
+}
+
+const record = fc.record({
+  source: fc.constantFrom('shop', 'Shop', 'shop/1', '"\\é'),
+  type: fc.constantFrom('order', 'click', "o'brien"),
+  minute: fc.nat(30),
+  size: fc.nat(300),
+})
+
+const step = fc.oneof(
+  fc.record({ do: fc.constant('store' as const), records: fc.array(record, { minLength: 1, maxLength: 8 }) }),
+  fc.record({ do: fc.constant('begin' as const), records: fc.array(record, { minLength: 1, maxLength: 3 }) }),
+  fc.record({ do: fc.constantFrom('commit' as const, 'rollback' as const) }),
+  fc.record({
+    do: fc.constant('count' as const),
+    part: fc.constantFrom<RollupPart>('live', 'backfill'),
+    limit: fc.integer({ min: 1, max: 9 }),
+  }),
+  fc.record({ do: fc.constantFrom('delete' as const, 'crash' as const, 'restart' as const) }),
+)
+
+type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never
+
+async function perform(one: Step, open: ControlledTransaction<unknown>[]): Promise<void> {
+  if (one.do === 'store') await store(root, one.records)
+  else if (one.do === 'begin') {
+    if (open.length === 2) return
+    const trx = await root.startTransaction().execute()
+    open.push(trx)
+    await store(trx, one.records)
+  } else if (one.do === 'commit') await open.shift()?.commit().execute()
+  else if (one.do === 'rollback') await open.shift()?.rollback().execute()
+  else if (one.do === 'count') await count(one.part, one.limit)
+  else if (one.do === 'delete') await deleteCounted()
+  else if (one.do === 'crash') await crash()
+  // Waits for running writers.
+  else if (open.length === 0)
+    await sql`SELECT sluice.current_epoch((SELECT max(epoch) FROM sluice.epochs), '18446744073709551615')`.execute(root)
+}
+
+/** Half of the records that are counted. */
+const deleteCounted = () =>
+  sql`
+    WITH gone AS (
+      DELETE FROM sluice.records USING sluice.rollup_progress AS live, sluice.rollup_progress AS backfill
+      WHERE live.part = 'live' AND backfill.part = 'backfill' AND records.n % 2 = 0 AND (
+        (records.epoch, records.xid, records.n) <= (backfill.epoch, backfill.xid, backfill.n) OR
+        (records.epoch, records.xid, records.n) > (backfill.until_epoch, backfill.until_xid, backfill.until_n) AND
+        (records.epoch, records.xid, records.n) <= (live.epoch, live.xid, live.n)
+      )
+      RETURNING records.*
+    )
+    INSERT INTO public.deleted SELECT * FROM gone`.execute(root)
+
+/** While another session has this lock, the sessions that count wait for it after their last statement, before they commit. */
+const GATE = 42
+await sql`
+  CREATE FUNCTION public.wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN PERFORM pg_advisory_xact_lock_shared(${sql.lit(GATE)}); RETURN NULL; END $$`.execute(root)
+await sql`
+  CREATE CONSTRAINT TRIGGER gate AFTER UPDATE ON sluice.rollup_progress DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION public.wait_at_gate()`.execute(root)
+
+/** Kills the session that counts, between its last statement and the commit. */
+async function crash(): Promise<void> {
+  const lock = await root.startTransaction().execute()
+  await sql`SELECT pg_advisory_xact_lock(${sql.lit(GATE)})`.execute(lock)
+  let isOver = false
+  const counting = count('live', 5)
+    .catch(() => {})
+    .finally(() => {
+      isOver = true
+    })
+  while (!isOver)
+    await sql`
+      SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name = 'rollups' AND wait_event = 'advisory'`.execute(root)
+  await counting
+  await lock.rollback().execute()
+}
+
+t.test(
+  'after any writes, crashes and deletions, the rollups equal a GROUP BY of everything that was stored',
+  async (t) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(record, { maxLength: 12 }), fc.array(step, { maxLength: 25 }), async (old, steps) => {
+        await reset()
+        await store(root, old)
+        // What the migration does.
+        for (const prefix of ['', 'until_'])
+          await sql`
+          UPDATE sluice.rollup_progress SET (${sql.raw(`${prefix}epoch, ${prefix}xid, ${prefix}n`)}) = (
+            SELECT epoch, xid, n FROM (SELECT epoch, xid, n FROM sluice.records UNION ALL SELECT 0, '0', 0) AS all_records
+            ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1
+          ) WHERE part = ${prefix === '' ? 'live' : 'backfill'}`.execute(root)
+        const open: ControlledTransaction<unknown>[] = []
+        for (const each of steps) await perform(each, open)
+        for (const trx of open) await trx.commit().execute()
+        await countAll(7)
+        const { counted, expected } = await compare()
+        t.same(counted, expected)
+      }),
+      { numRuns: 60 },
+    )
+  },
+)
+
+const series = async () => {
+  const { rows } = await sql<{ source: string; type: string; records: string }>`
+    SELECT source, type, sum(records)::text AS records FROM sluice.series LEFT JOIN sluice.rollups USING (series)
+    WHERE seconds = 86400 GROUP BY source, type ORDER BY source, type`.execute(root)
+  return rows.map(({ source, type, records }) => [source, type, Number(records)])
+}
+
+const make = (source: string, type = 't', minute = 0): Stored => ({ source, type, minute, size: 1 })
+
+t.test('beyond the limit, types and sources are counted in the series of everything', async (t) => {
+  await store(root, [make('a', 'x'), make('b', 'x'), make('c', 'y')])
+  await countAll(20_000, 3)
+  t.same(await series(), [
+    ['', '', 3],
+    ['', 'x', 2],
+    ['', 'y', 1],
+  ])
+  t.equal((await selectRollupState(db)).isLimited, true)
+  await store(root, [make('a', 'x'), make('d', 'z')])
+  await countAll(20_000, 4)
+  t.same(await series(), [
+    ['', '', 5],
+    ['', 'x', 3],
+    ['', 'y', 1],
+    ['', 'z', 1],
+  ])
+  // What was counted without its source stays so.
+  await countAll(20_000, 1000)
+  t.equal((await selectRollupState(db)).isLimited, true)
+})
+
+t.test('a sender with too many sources leaves room for the others', async (t) => {
+  const many = Array.from({ length: 50 }, (_, at) => make(`uuid/${at + 100}`, 'flood'))
+  await store(root, many)
+  await countAll(20_000, 30)
+  await store(root, [make('shop', 'order'), make('uuid/999', 'flood')])
+  await countAll(20_000, 30)
+  t.same(await series(), [
+    ['', '', 52],
+    ['', 'flood', 51],
+    ['', 'order', 1],
+    ['shop', '', 1],
+    ['shop', 'order', 1],
+    ...['uuid/100', 'uuid/101', 'uuid/102'].flatMap((source) => [
+      [source, '', 1],
+      [source, 'flood', 1],
+    ]),
+  ])
+})
+
+t.test('one session counts at a time', async (t) => {
+  await store(root, [make('a')])
+  const lock = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.rollups IN EXCLUSIVE MODE`.execute(lock)
+  const first = count('live')
+  for (let held = false; !held; ) {
+    const { rows } = await sql`SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted`.execute(root)
+    held = rows.length > 0
+  }
+  t.equal(await count('live'), undefined)
+  await lock.rollback().execute()
+  t.equal(await first, 1)
+  t.equal(await count('live'), 0)
+})
+
+t.test(
+  'records that arrive between the statements of a transaction are counted, in this one or the next',
+  async (t) => {
+    const arriving = {
+      transformQuery: ({ node }: PluginTransformQueryArgs) => node,
+      transformResult: async ({ result }: PluginTransformResultArgs) => {
+        await store(root, new Array(3).fill({ source: 'shop', type: 'order', minute: 0, size: 1 }))
+        return result
+      },
+    }
+    for (let limit = 1; limit <= 12; limit++) {
+      await countRecords(db.withPlugin(arriving), { part: 'live', limit, maxSeries: 1000 })
+      await countAll()
+    }
+    const { counted, expected } = await compare()
+    t.ok(expected.length > 0)
+    t.same(counted, expected)
+  },
+)
+
+// The feed waits for each transaction with an id.
+t.test('while records are read to be counted, the transaction has no id', async (t) => {
+  await store(root, [make('a')])
+  const lock = await root.startTransaction().execute()
+  await sql`LOCK TABLE sluice.records IN ACCESS EXCLUSIVE MODE`.execute(lock)
+  const counting = count('live')
+  let waiting: { backend_xid: string | null }[] = []
+  while (waiting.length === 0)
+    waiting = (
+      await sql<{ backend_xid: string | null }>`
+        SELECT backend_xid::text FROM pg_stat_activity WHERE application_name = 'rollups' AND wait_event_type = 'Lock'`.execute(
+        root,
+      )
+    ).rows
+  t.same(waiting, [{ backend_xid: null }])
+  await lock.rollback().execute()
+  t.equal(await counting, 1)
+})
+
+t.test('what was not stored is added to the series that exist, and makes none', async (t) => {
+  await store(root, [make('a', 'x')])
+  await countAll()
+  const minute = '2026-01-31T23:59:00.000Z'
+  await addUnstored(db, [
+    { minute, source: 'a', type: 'x', duplicates: 2, rejected: 1 },
+    { minute, source: 'b', type: 'x', duplicates: 0, rejected: 10 },
+    { minute, source: 'b', type: 'y', duplicates: 0, rejected: 100 },
+    { minute, source: '', type: '', duplicates: 0, rejected: 1000 },
+  ])
+  const { rows } = await sql`
+    SELECT source, type, seconds, records::integer, duplicates::integer, rejected::integer
+    FROM sluice.rollups JOIN sluice.series USING (series) WHERE rejected > 0 ORDER BY source, type, seconds`.execute(
+    root,
+  )
+  const [whole, type, source, pair] = [
+    { source: '', type: '', duplicates: 2, rejected: 1111 },
+    { source: '', type: 'x', duplicates: 2, rejected: 11 },
+    { source: 'a', type: '', duplicates: 2, rejected: 1 },
+    { source: 'a', type: 'x', duplicates: 2, rejected: 1 },
+  ].map((counts) => [60, 3600, 86400].map((seconds) => ({ ...counts, seconds, records: seconds === 60 ? 0 : 1 })))
+  t.match(rows, [...(whole as object[]), ...(type as object[]), ...(source as object[]), ...(pair as object[])])
+  t.equal(rows.length, 12)
+})
+
+t.test('a record from the future, after a failover to a slower clock, is behind as well', async (t) => {
+  await store(root, [{ ...make('a'), minute: 60 * 24 * 365 * 100 }])
+  t.ok((await selectRollupState(db)).lagSeconds > 0)
+  await count('live')
+  t.equal((await selectRollupState(db)).lagSeconds, 0)
+})
+
+t.test('the state says how far the counts are', async (t) => {
+  t.match(await selectRollupState(db), { lagSeconds: 0, backfill: undefined, isLimited: false })
+  await store(root, [make('a'), make('b')])
+  await sql`
+    UPDATE sluice.rollup_progress SET (until_epoch, until_xid, until_n) = (SELECT epoch, xid, n FROM sluice.records WHERE n = 1)
+    WHERE part = 'backfill'`.execute(root)
+  const before = await selectRollupState(db)
+  t.match(before, { backfill: { records: 0 } })
+  t.ok(before.lagSeconds > 3600, 'they were received in January')
+  t.equal(await count('backfill', 1), 1)
+  t.match(
+    await selectRollupState(db),
+    { backfill: { records: 1, estimate: undefined } },
+    'nobody has analyzed the table',
+  )
+  await sql`ANALYZE sluice.records`.execute(root)
+  t.match(await selectRollupState(db), { backfill: { records: 1, estimate: 2 } })
+  await countAll()
+  t.match(await selectRollupState(db), { lagSeconds: 0, backfill: undefined })
+})
+
+t.test('old records rest after a batch, for all instances', async (t) => {
+  await store(root, [make('a'), make('b')])
+  await sql`
+    UPDATE sluice.rollup_progress SET (until_epoch, until_xid, until_n) = (SELECT epoch, xid, n FROM sluice.records WHERE n = 1)
+    WHERE part = 'backfill'`.execute(root)
+  t.equal(await count('backfill', 1), 1)
+  await sql`UPDATE sluice.rollup_progress SET rest_until = now() + interval '1 hour' WHERE part = 'backfill'`.execute(
+    root,
+  )
+  t.equal(await count('backfill', 1), undefined)
+  t.equal(await count('live', 1), 1)
+  await sql`UPDATE sluice.rollup_progress SET rest_until = now()`.execute(root)
+  t.equal(await count('backfill', 1), 1)
+})
+
+// In a restored database, the transaction ids start over, and the feed shows old records only when a new epoch begins.
+t.test('old records that the feed does not show yet are counted later', async (t) => {
+  await store(root, [make('a')])
+  await sql`UPDATE sluice.records SET xid = '18446744073709551000'`.execute(root)
+  await sql`
+    UPDATE sluice.rollup_progress SET (until_epoch, until_xid, until_n) = (SELECT epoch, xid, n FROM sluice.records)
+    WHERE part = 'backfill'`.execute(root)
+  t.equal(await count('backfill'), 0)
+  t.match(await selectRollupState(db), { backfill: { records: 0 } })
+  await sql`SELECT sluice.current_epoch((SELECT max(epoch) FROM sluice.epochs), '18446744073709551615')`.execute(root)
+  t.equal(await count('backfill'), 1)
+  t.match(await selectRollupState(db), { backfill: undefined })
+})
