@@ -54,7 +54,8 @@ export async function runMaintain({ policies: file, dryRun }: Options): Promise<
   })
   try {
     await awaitDatabase(db, config.CONNECT_WAIT_SECONDS, stop.signal)
-    await (dryRun ? simulate : maintain)(db, policies, logger, stop.signal)
+    const work = { policies, maxSeries: config.ROLLUP_MAX_SERIES, logger, stop: stop.signal }
+    await (dryRun ? simulate : maintain)(db, work)
   } finally {
     await db.destroy()
     await database.release()
@@ -69,18 +70,35 @@ async function readPolicies(file: string | undefined): Promise<Policy[]> {
   return parsePolicies(await readFile(file, 'utf8'), file)
 }
 
-async function simulate(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
+interface Work {
+  policies: Policy[]
+  maxSeries: number
+  logger: Logger
+  stop: AbortSignal
+}
+
+async function simulate(db: Database, { policies, maxSeries, logger, stop }: Work): Promise<void> {
   const removed = new DeletedTotals(policies)
-  const whole = await retain(db, policies, { dryRun: true, stop, onBatch: (batch) => removed.add(batch) })
+  const whole = await retain(db, policies, {
+    dryRun: true,
+    stop,
+    maxSeries,
+    onBatch: (batch) => removed.add(batch),
+    onRollups: (policy, rollups) => removed.addRollups(policy, rollups),
+  })
   report(removed, policies, logger, true)
   await reportWaiting(db, removed, logger)
   if (!whole) throw new Error(`Interrupted by ${stop.reason}: there may be more records to delete`)
 }
 
-async function maintain(db: Database, policies: Policy[], logger: Logger, stop: AbortSignal): Promise<void> {
-  const { role, mayDelete, mayVacuum } = await selectRights(db)
+async function maintain(db: Database, { policies, maxSeries, logger, stop }: Work): Promise<void> {
+  const { role, mayDelete, mayVacuum, mayCount } = await selectRights(db)
   if (!mayDelete)
     throw new Error(`The role ${role} may not delete records: DATABASE_URL must connect as sluice_maintenance`)
+  if ((maxSeries > 0 || policies.some(({ rollups }) => rollups !== undefined)) && !mayCount)
+    throw new Error(
+      `The role ${role} may not update the rollups, which count records before they are deleted. "sluice migrate" grants that to sluice_maintenance. ROLLUP_MAX_SERIES=0, and no policy with "rollups", leave them alone`,
+    )
   const begin = performance.now()
   const removed = new DeletedTotals(policies)
   let failure: unknown
@@ -89,7 +107,7 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
     const alone = await db.connection().execute(async (session) => {
       if (!(await beginRetention(session))) return false
       try {
-        whole = await retain(session, policies, { dryRun: false, stop, onBatch })
+        whole = await retain(session, policies, { dryRun: false, stop, maxSeries, onBatch, onRollups })
       } finally {
         report(removed, policies, logger, false)
       }
@@ -104,6 +122,11 @@ async function maintain(db: Database, policies: Policy[], logger: Logger, stop: 
   await record()
   if (failure !== undefined) throw isBroken(failure) ? new Error(BROKEN, { cause: failure }) : failure
   if (!whole) throw new Error(`Interrupted by ${stop.reason}. To continue, run it again`)
+
+  function onRollups(policy: number, rollups: number): void {
+    removed.addRollups(policy, rollups)
+    logger.debug({ policy, deletedRollups: rollups }, 'processed a batch')
+  }
 
   function onBatch(batch: Parameters<DeletedTotals['add']>[0]): void {
     removed.add(batch)

@@ -22,6 +22,8 @@ interface Rights {
   mayDelete: boolean
   /** MAINTAIN on the table. */
   mayVacuum: boolean
+  /** To update and delete rollups. */
+  mayCount: boolean
 }
 
 export async function selectRights(db: Database): Promise<Rights> {
@@ -29,7 +31,13 @@ export async function selectRights(db: Database): Promise<Rights> {
     SELECT current_user AS role,
            -- Two calls, because one call with both names is true if the role has either privilege.
            has_table_privilege('sluice.records', 'SELECT') AND has_table_privilege('sluice.records', 'DELETE') AS "mayDelete",
-           has_table_privilege('sluice.records', 'MAINTAIN') AS "mayVacuum"`.execute(db)
+           has_table_privilege('sluice.records', 'MAINTAIN') AS "mayVacuum",
+           -- NULL if the migration has not run yet.
+           coalesce(has_table_privilege(to_regclass('sluice.series'), 'INSERT') AND has_table_privilege(to_regclass('sluice.rollups'), 'INSERT')
+             AND has_table_privilege(to_regclass('sluice.rollups'), 'DELETE')
+             AND has_any_column_privilege(to_regclass('sluice.rollup_progress'), 'UPDATE'), false) AS "mayCount"`.execute(
+    db,
+  )
   return rows[0] as Rights
 }
 

@@ -4,8 +4,10 @@ import { stepToCutoff } from '../data/find-cutoff.ts'
 import { selectHorizon } from '../data/listing.ts'
 import { selectTime } from '../data/maintenance.ts'
 import type { Database } from '../postgres/tables.ts'
+import { countFirst } from './count-first.ts'
 import type { Policy } from './policies.ts'
 import { repeatPaced } from './repeat-paced.ts'
+import { retainRollups } from './retain-rollups.ts'
 
 /** Maximum number of bytes that one transaction deletes: with large records, even few rows are much work. */
 const BATCH_BYTES = 8 * 1024 * 1024
@@ -16,8 +18,12 @@ const YOUNG_IN_A_ROW = 10_000
 interface RetentionOptions {
   dryRun: boolean
   stop: AbortSignal
+  /** The setting ROLLUP_MAX_SERIES. Unless it is 0, records are counted before they are deleted. */
+  maxSeries: number
   /** Called after each transaction. */
   onBatch: (batch: DeletedBatch) => void
+  /** Called after each transaction that deletes rollups, with the number of the policy. */
+  onRollups?: (policy: number, rollups: number) => void
 }
 
 /**
@@ -31,14 +37,20 @@ interface RetentionOptions {
  * deletes.
  * @returns false if it was stopped before the end; it can be run again
  */
-export async function retain(
-  db: Database,
-  policies: readonly Policy[],
-  { dryRun, stop, onBatch }: RetentionOptions,
-): Promise<boolean> {
+export async function retain(db: Database, policies: readonly Policy[], options: RetentionOptions): Promise<boolean> {
   if (policies.length === 0) return true
+  const { dryRun, stop, maxSeries, onBatch, onRollups } = options
   const now = await selectTime(db)
+  for (const [policy, { rollups }] of policies.entries())
+    if (
+      rollups &&
+      !(await retainRollups(db, rollups, { now, dryRun, stop, onBatch: (count) => onRollups?.(policy, count) }))
+    )
+      return false
+  const ofRecords = policies.filter(({ rollups }) => rollups === undefined)
+  if (ofRecords.length === 0) return true
   const horizon: TextPosition = { ...(await selectHorizon(db)), n: MIN_N }
+  if (!dryRun && maxSeries > 0 && !(await countFirst(db, horizon, maxSeries, stop))) return false
   const deletions: Deletion[] = []
   for (const { selection, maxAgeSeconds, maxCount, maxBytes, keepForConsumers } of policies) {
     const before = maxAgeSeconds === undefined ? undefined : new Date(now - maxAgeSeconds * 1000).toISOString()
@@ -47,7 +59,7 @@ export async function retain(
   }
 
   const begun = new Date(now).toISOString()
-  const allWait = policies.every(({ keepForConsumers }) => keepForConsumers)
+  const allWait = ofRecords.every(({ keepForConsumers }) => keepForConsumers)
   const end = endOf(deletions)
   let after = START
   let young = end.time === -Infinity ? Infinity : 0
@@ -109,7 +121,7 @@ const isBefore = (one: TextPosition, other: TextPosition): boolean => {
 }
 
 /** What a policy has deleted so far. The times are undefined until it has deleted a record. */
-type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>>
+type Sum = Pick<Share, 'records' | 'bytes'> & Partial<Pick<Share, 'oldest' | 'newest'>> & { deletedRollups?: number }
 
 /** What was deleted so far, in total and per policy. */
 export class DeletedTotals {
@@ -123,6 +135,11 @@ export class DeletedTotals {
 
   constructor(policies: readonly Policy[]) {
     this.shares = policies.map(() => ({ records: 0, bytes: 0 }))
+  }
+
+  addRollups(policy: number, rollups: number): void {
+    const sum = this.shares[policy] as Sum
+    sum.deletedRollups = (sum.deletedRollups ?? 0) + rollups
   }
 
   add(batch: DeletedBatch): void {

@@ -6,8 +6,9 @@ import { nearest } from '../lib/nearest.ts'
 import { nearSizes, parseSize } from '../lib/size.ts'
 import { FORMATS, type TextFormat } from '../schemas/formats.ts'
 import { PoliciesSchema, type PolicyInput, PolicySchema } from '../schemas/policies.ts'
+import { BUCKET_SECONDS } from '../schemas/stats.ts'
 
-/** A retention policy: which records it applies to, and its limits, of which at least one is set. */
+/** A retention policy: which records it applies to, and its limits, of which at least one is set; or `rollups` and no other limit. */
 export interface Policy {
   /** As in the file. */
   written: PolicyInput
@@ -17,6 +18,13 @@ export interface Policy {
   maxBytes: number | undefined
   /** Whether records that a consumer has not read stay. */
   keepForConsumers: boolean
+  rollups: OldRollups | undefined
+}
+
+/** The rollups of buckets of these lengths, in seconds, that began longer ago than this. */
+export interface OldRollups {
+  lengths: readonly number[]
+  maxAgeSeconds: number
 }
 
 const check = TypeCompiler.Compile(PoliciesSchema)
@@ -44,6 +52,8 @@ function parseJson(text: string, name: string): unknown {
 function findContradictions(policy: PolicyInput, index: number): string[] {
   const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes } = policy
   const faults: string[] = []
+  if (policy.rollups !== undefined && (maxAge === undefined || Object.keys(policy).length > 2))
+    return [`/${index} has rollups: it needs maxAge, and may have nothing else`]
   if (maxAge === undefined && maxCount === undefined && maxBytes === undefined)
     faults.push(`/${index} has no limit: it needs maxAge, maxCount or maxBytes`)
   // Probably a mistake, and nothing could undo it.
@@ -84,15 +94,21 @@ function describe(errors: ValueError[]): string[] {
 
 function toPolicy(written: PolicyInput): Policy {
   const { type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes, keepForConsumers } = written
+  const { rollups } = written
+  const maxAgeSeconds = maxAge === undefined ? undefined : toSeconds(maxAge)
   return {
     written,
     selection: { type, typePrefix, source, sourcePrefix, extensions },
-    maxAgeSeconds: maxAge === undefined ? undefined : toSeconds(maxAge),
+    maxAgeSeconds: rollups === undefined ? maxAgeSeconds : undefined,
     maxCount,
     maxBytes: maxBytes === undefined ? undefined : parseSize(maxBytes),
     keepForConsumers: keepForConsumers ?? false,
+    rollups: rollups && { lengths: LENGTHS[rollups], maxAgeSeconds: maxAgeSeconds as number },
   }
 }
+
+/** Shorter rollups never stay longer than longer ones: those with the most records are found with the longer ones. */
+const LENGTHS = { minute: [BUCKET_SECONDS.minute], hour: [BUCKET_SECONDS.minute, BUCKET_SECONDS.hour] }
 
 /** Months and years are missing because their lengths vary. */
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }

@@ -22,6 +22,12 @@ export const PolicySchema = Type.Object(
         description: 'Records whose extension attributes have these values',
       }),
     ),
+    rollups: Type.Optional(
+      Type.Union([Type.Literal('minute'), Type.Literal('hour')], {
+        title: '"minute" or "hour"',
+        description: 'No records, but the rollups of this length, and of shorter ones, are deleted after maxAge',
+      }),
+    ),
     maxAge: Type.Optional(
       Type.String({
         // Nine digits of weeks are more than a timestamp can hold; see MAX_SECONDS in retention/policies.ts.

@@ -117,9 +117,11 @@ async function run(t: Test, { database }: TestApp, policies: string, onRemoved =
     removed.add(batch)
     onRemoved()
   }
-  await retain(db, parsed, { dryRun: false, stop: new AbortController().signal, onBatch }).finally(() => {
-    isOver = true
-    return db.destroy()
-  })
+  await retain(db, parsed, { dryRun: false, stop: new AbortController().signal, maxSeries: 1000, onBatch }).finally(
+    () => {
+      isOver = true
+      return db.destroy()
+    },
+  )
   return removed
 }

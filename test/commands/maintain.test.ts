@@ -130,6 +130,20 @@ t.test('a run that cannot start fails with one sentence on stderr, and deletes n
   t.equal((await ids(owner)).length, 1)
 })
 
+t.test('a role that may not count records deletes none, unless the statistics are off', async (t) => {
+  const { database, owner } = await start(t)
+  await addRecords(owner, [{ type: 'click', age: 40 * DAY }])
+  await sql`REVOKE ALL ON sluice.rollups FROM sluice_maintenance`.execute(owner)
+  const { code, stderr } = await maintain(t, database, CLICKS)
+  t.match({ code, stderr }, { code: 1, stderr: /may not update the rollups.*"sluice migrate".*ROLLUP_MAX_SERIES=0/ })
+  t.equal((await ids(owner)).length, 1)
+  const env = { DATABASE_URL: database.maintenanceUrl, ROLLUP_MAX_SERIES: '0' }
+  t.equal(await runCommand(t, ['maintain', '--policies', await write(t, CLICKS)], env).exit, 0)
+  t.equal((await ids(owner)).length, 0)
+  await sql`DROP TABLE sluice.rollups`.execute(owner)
+  t.match(await maintain(t, database, CLICKS), { code: 1, stderr: /may not update the rollups.*"sluice migrate"/ })
+})
+
 t.test('a role without the privilege to VACUUM gets a warning', async (t) => {
   const { database, owner } = await start(t)
   await sql`REVOKE MAINTAIN ON sluice.records FROM sluice_maintenance`.execute(owner)

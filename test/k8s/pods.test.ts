@@ -170,6 +170,10 @@ for (const overlay of overlays) {
       const secrets = JSON.stringify(pod).match(/"secret\w+":\{[^}]*\}/gi)
       t.strictSame(secrets, ['"secretKeyRef":{"key":"password","name":"sluice-maintenance"}'])
 
+      const { valueFrom } = maintain.env.find(({ name }: Manifest) => name === 'ROLLUP_MAX_SERIES')
+      const api = find(objects, 'Deployment', 'sluice-api').spec.template.spec.containers[0]
+      t.equal(valueFrom.configMapKeyRef.name, api.envFrom[0].configMapRef.name, 'it counts like the API')
+
       const { value: path } = maintain.env.find(({ name }: Manifest) => name === 'RETENTION_POLICIES')
       const [mount] = maintain.volumeMounts
       const { configMap } = pod.volumes.find(({ name }: Manifest) => name === mount.name)

@@ -43,6 +43,7 @@ async function apply(policies: PolicyInput[], { dryRun = false, onBatch = () => 
   await retain(db, parsed, {
     dryRun,
     stop,
+    maxSeries: 1000,
     onBatch: (batch) => {
       removed.add(batch)
       onBatch()

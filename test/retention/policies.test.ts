@@ -26,6 +26,19 @@ t.test('a policy is parsed into a selection and its limits', async (t) => {
   )
 })
 
+t.test('a policy for rollups deletes no records, and with a length also the shorter ones', async (t) => {
+  t.match(
+    parse([
+      { rollups: 'minute', maxAge: '30d' },
+      { rollups: 'hour', maxAge: '1d' },
+    ]),
+    [
+      { maxAgeSeconds: undefined, rollups: { lengths: [60], maxAgeSeconds: 30 * 86_400 } },
+      { maxAgeSeconds: undefined, rollups: { lengths: [60, 3600], maxAgeSeconds: 86_400 } },
+    ],
+  )
+})
+
 t.test('ages and sizes are converted by their units', async (t) => {
   for (const [maxAge, seconds] of Object.entries({ '90s': 90, '5m': 300, '12h': 43_200, '36500d': 3_153_600_000 }))
     t.equal(parse([{ maxAge }])[0]?.maxAgeSeconds, seconds, maxAge)
@@ -73,10 +86,14 @@ t.test('an invalid policy is refused with the file, the location and what is all
   const unit = 'a whole number and a unit, s, m, h, d or w: 30d'
   const size = 'a number and a unit, B, kB, MB, GB, TB, KiB, MiB, GiB or TiB: 500MB'
   const name = 'text of 1 to 256 bytes without control characters, lone surrogates or noncharacters'
-  const FIELDS = 'type, typePrefix, source, sourcePrefix, extensions, maxAge, maxCount, maxBytes, keepForConsumers'
+  const FIELDS =
+    'type, typePrefix, source, sourcePrefix, extensions, rollups, maxAge, maxCount, maxBytes, keepForConsumers'
   for (const [value, fault] of [
     [{ type: 'a', maxAge: '1d' }, 'the content is {"type":"a","maxAge":"1d"}, but must be an array of policies'],
     [['30d'], '/0 is "30d", but must be an object'],
+    [[{ rollups: 'minute' }], '/0 has rollups: it needs maxAge, and may have nothing else'],
+    [[{ rollups: 'hour', maxAge: '1d', type: 'a' }], '/0 has rollups: it needs maxAge, and may have nothing else'],
+    [[{ rollups: 'day', maxAge: '1d' }], '/0/rollups is "day", but must be "minute" or "hour"'],
     [[{ type: 'a' }], '/0 has no limit: it needs maxAge, maxCount or maxBytes'],
     [[{ keepForConsumers: true }], '/0 has no limit: it needs maxAge, maxCount or maxBytes'],
     [[{ maxAge: '1d', keepForConsumers: 'yes' }], '/0/keepForConsumers is "yes", but must be true or false'],
