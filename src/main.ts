@@ -102,6 +102,8 @@ program.command('export').description('write records from a server to a file or 
 
 program.command('tail').description('follow the feed of a server: print records as they are committed')
 
+program.command('stats').description('show how many records came in over time')
+
 // Otherwise, a command whose output is lost would succeed: `console` ignores these errors. A reader that wants no more, such as
 // `head`, is no error. `export` and `tail` have their own listeners.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -120,6 +122,7 @@ program.hook('preSubcommand', async (_program, command) => {
   if (command.name() === 'load') (await import('./commands/load.ts')).defineLoad(command)
   if (command.name() === 'export') (await import('./commands/export.ts')).defineExport(command)
   if (command.name() === 'tail') (await import('./commands/tail.ts')).defineTail(command)
+  if (command.name() === 'stats') (await import('./commands/stats.ts')).defineStats(command)
 })
 
 program.parseAsync().catch((error) => {

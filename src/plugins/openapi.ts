@@ -16,6 +16,7 @@ import { PageSchema } from '../schemas/list.ts'
 import { CodeSchema, CountsSchema, FaultSchema, ProblemSchema } from '../schemas/problem.ts'
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
 import { ResultSchema, ResultsSchema } from '../schemas/results.ts'
+import { StatsSchema } from '../schemas/stats.ts'
 
 /**
  * How many large responses that need no key may be sent at once. Each holds about 128 KiB until its reader has taken it. A
@@ -52,6 +53,7 @@ export default fp(async function openapi(app: FastifyInstance) {
     KeySchema,
     NewKeySchema,
     KeyListSchema,
+    StatsSchema,
   ]) {
     app.addSchema(schema)
   }
@@ -80,6 +82,7 @@ export default fp(async function openapi(app: FastifyInstance) {
       tags: [
         { name: 'ingest', description: 'Store records' },
         { name: 'read', description: 'Search and read them' },
+        { name: 'stats', description: 'How many records came in, and when' },
         { name: 'consumers', description: 'Store how far a consumer has read the feed' },
         { name: 'keys', description: 'Manage API keys' },
         { name: 'health', description: 'For probes; without a key' },

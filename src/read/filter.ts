@@ -13,16 +13,16 @@ import { invalidParameter, refuseParameter } from './refuse-parameter.ts'
 /** Reads the filter, and checks what the schema of the query cannot check. @throws Problem invalid_query */
 export function readFilter(query: ListQuery, key: Key): RecordFilter {
   return {
-    source: text('source', query.source),
-    sourcePrefix: text('sourcePrefix', query.sourcePrefix),
-    id: text('id', query.id),
-    type: text('type', query.type),
-    subject: text('subject', query.subject),
+    source: readTextParameter('source', query.source),
+    sourcePrefix: readTextParameter('sourcePrefix', query.sourcePrefix),
+    id: readTextParameter('id', query.id),
+    type: readTextParameter('type', query.type),
+    subject: readTextParameter('subject', query.subject),
     allowedPrefixes: key.sourcePrefixes,
-    timeFrom: time('timeFrom', query.timeFrom),
-    timeUntil: time('timeUntil', query.timeUntil),
-    receivedFrom: time('receivedFrom', query.receivedFrom),
-    receivedUntil: time('receivedUntil', query.receivedUntil),
+    timeFrom: readTimeParameter('timeFrom', query.timeFrom),
+    timeUntil: readTimeParameter('timeUntil', query.timeUntil),
+    receivedFrom: readTimeParameter('receivedFrom', query.receivedFrom),
+    receivedUntil: readTimeParameter('receivedUntil', query.receivedUntil),
     data: json('data', query.data),
     jsonpath: query.jsonpath === undefined ? undefined : readJsonpath(query.jsonpath),
   }
@@ -52,12 +52,14 @@ export function readCursor(cursor: string | undefined): Position | undefined {
   )
 }
 
-function text(name: string, value: string | undefined): string | undefined {
+/** @throws Problem invalid_query */
+export function readTextParameter(name: string, value: string | undefined): string | undefined {
   if (value?.includes('\0')) refuseParameter(name, 'contains U+0000 (%00), which no record can contain. Remove it')
   return value
 }
 
-function time(name: string, value: string | undefined): string | undefined {
+/** @returns the time in UTC. @throws Problem invalid_query */
+export function readTimeParameter(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined
   const parsed = parseTime(value)
   if ('utc' in parsed) return parsed.utc
