@@ -30,6 +30,8 @@ export interface Result extends Verdict {
   unreachable: boolean
   /** The smallest number of times that a follower of the feed continued from its own offset. */
   reconnects: number
+  /** How many records too many the statistics count; negative: too few. */
+  miscounted: number
 }
 
 interface RunOptions {
@@ -56,7 +58,7 @@ const QUICK_PAUSE_MS = 300
 /** Causes a fault under load, and compares the responses of the clients with what is stored afterwards. */
 export async function runFault(fault: Fault, { postgres, folder, quick }: RunOptions): Promise<Result> {
   const env: Record<string, string> = { ...ENV, ...fault.env, ...(quick ? fault.quickEnv : {}) }
-  const { proxy, servers, start, route, rows, close } = await openStage({
+  const { proxy, servers, start, route, rows, countFault, close } = await openStage({
     postgres,
     folder,
     env,
@@ -98,10 +100,12 @@ export async function runFault(fault: Fault, { postgres, folder, quick }: RunOpt
     const brokenMs = performance.now() - begin
     await writers.stop()
     const table = await readToTheEnd(reader, followers, () => rows(source))
+    const miscounted = await countFault(source)
     return {
       name: fault.name,
       title: quick ? fault.quickTitle : fault.title,
       ...check({ responses: writers.responses, rows: table, observers: [reader, ...followers.observers] }),
+      miscounted,
       copied: proxy.copies.rows - before.rows,
       copies_aimed: proxy.copies.aimed - before.aimed,
       copies_hit: proxy.copies.hit - before.hit,
@@ -146,7 +150,7 @@ async function readToTheEnd(
 /** The reasons why a run has failed. Empty if it passed. */
 export function complaintsOf(result: Result): string[] {
   const { sent, missing, twice, altered, wrong, shown_twice, never_shown, misread, slowest_ms, allowed_ms } = result
-  const { copied, copies_aimed, copies_hit, reconnects } = result
+  const { copied, copies_aimed, copies_hit, reconnects, miscounted } = result
   const { errors, errors_allowed = 0, errors_because = 'none is allowed', unsent, unreachable } = result
   return [
     ...(sent === 0 ? ['nothing was sent'] : []),
@@ -159,6 +163,8 @@ export function complaintsOf(result: Result): string[] {
     ...(shown_twice > 0 ? [`${shown_twice} records were shown to a reader twice`] : []),
     ...(never_shown > 0 ? [`${never_shown} records were never shown to a reader`] : []),
     ...(misread > 0 ? [`${misread} reads were wrong: altered, out of order, not stored or refused`] : []),
+    ...(miscounted > 0 ? [`the statistics count ${miscounted} records too many`] : []),
+    ...(miscounted < 0 ? [`the statistics count ${-miscounted} records too few`] : []),
     ...(reconnects < 1 ? ['a follower of the feed did not reconnect'] : []),
     ...(slowest_ms > allowed_ms
       ? [`a request got no response in ${allowed_ms} ms, which is more than the hold window`]

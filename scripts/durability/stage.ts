@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { miscounted } from './counted.ts'
 import type { Postgres } from './postgres.ts'
 import { type Network, openNetwork } from './proxy.ts'
 import type { Reader } from './reader.ts'
@@ -55,7 +56,7 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
     await close()
     throw error
   }
-  return { proxy, servers, start, route, rows, close }
+  return { proxy, servers, start, route, rows, countFault, close }
 
   async function start(at?: number): Promise<Server> {
     const log = join(folder, 'api.log')
@@ -91,6 +92,11 @@ export async function openStage({ postgres, folder, env, instances }: StageOptio
   /** Reads the stored records of a run from the PostgreSQL to which the network currently connects. */
   function rows(source: string): Promise<Stored[]> {
     return rowsOf(through(postgres.superUrl), source)
+  }
+
+  /** By how many records of a run the rollups are wrong, in the same PostgreSQL. */
+  function countFault(source: string): Promise<number> {
+    return miscounted(through(postgres.superUrl), source)
   }
 
   async function close(): Promise<void> {

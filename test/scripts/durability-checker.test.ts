@@ -517,6 +517,7 @@ t.test('each reason why a run fails has one complaint', async (t) => {
     longest_ms: 100,
     unreachable: false,
     reconnects: 1,
+    miscounted: 0,
   }
   t.same(complaintsOf(passing), [])
   const cases: [Partial<Result>, RegExp][] = [
@@ -528,6 +529,8 @@ t.test('each reason why a run fails has one complaint', async (t) => {
     [{ never_shown: 1 }, /never shown/],
     [{ misread: 1 }, /reads were wrong/],
     [{ reconnects: 0 }, /did not reconnect/],
+    [{ miscounted: -1 }, /count 1 records too few/],
+    [{ miscounted: 2 }, /count 2 records too many/],
     [{ slowest_ms: 1_001 }, /no response/],
     [{ sent: 0 }, /nothing was sent/],
     [{ copied: 0 }, /no row was copied/],

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { miscounted } from '../counted.ts'
 import { KINDS } from '../feed-kinds.ts'
 import type { Postgres } from '../postgres.ts'
 import { Client, isLost } from './client.ts'
@@ -67,11 +68,23 @@ export async function playRound({ postgres, folder, seed, seconds, keys, stop }:
     await Promise.all(followers.map((follower) => follower.finish(rows, HEALED_MS)))
     judgeRound(history, rows)
     for (const follower of followers) follower.judge(rows)
+    await judgeCounted()
   } finally {
     await Promise.all(feed.map((follower) => follower.stop()))
     await scene.close()
   }
   return history
+
+  /** Retention deletes counted records, and a crash of PostgreSQL can bring them back. So only rounds without it have a known count. */
+  async function judgeCounted(): Promise<void> {
+    if (history.mayHaveRemoved(0, Number.POSITIVE_INFINITY)) return
+    const difference = await miscounted(postgres.superUrl, undefined)
+    if (difference !== 0)
+      history.complain(
+        'The statistics must count each stored record once.',
+        difference > 0 ? `${difference} too many` : `${-difference} too few`,
+      )
+  }
 
   /** Until the end of the round, also through the restarts of checkInstance. */
   function followFeed(): FeedFollower[] {

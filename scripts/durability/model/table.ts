@@ -7,10 +7,10 @@ import { type Content, digestOf } from './contents.ts'
 import { identityOf } from './history.ts'
 import type { StoredRow } from './verdict.ts'
 
-/** Empties the table, and adds a constraint that rejects bad records. */
+/** Empties the tables, and adds a constraint that rejects bad records. */
 export async function prepareTable({ superUrl }: Postgres): Promise<void> {
   await withConnection(superUrl, async (db) => {
-    await sql`TRUNCATE sluice.records`.execute(db)
+    await sql`TRUNCATE sluice.records, sluice.rollups`.execute(db)
     await sql`ALTER TABLE sluice.records DROP CONSTRAINT IF EXISTS model_guilty`.execute(db)
     await sql`ALTER TABLE sluice.records ADD CONSTRAINT model_guilty CHECK (type <> ${sql.lit(GUILTY_TYPE)})`.execute(
       db,
