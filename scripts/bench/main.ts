@@ -10,6 +10,7 @@ import { measureMemory } from './memory/measure.ts'
 import { stopAll } from './processes.ts'
 import { compareServers } from './requests/compare.ts'
 import { compareWithRetention } from './retention/compare.ts'
+import { measureStats } from './stats/measure.ts'
 import { type Measure, type Options, type TableRow, toTable } from './table.ts'
 
 /** In the order in which they run. */
@@ -22,6 +23,7 @@ const MEASURES = {
   retention: compareWithRetention,
   floods: measureFloods,
   feed: measureFeed,
+  stats: measureStats,
 } satisfies Record<string, Measure>
 
 const program = new Command('bench')
@@ -31,13 +33,23 @@ const program = new Command('bench')
       'lines: NDJSON, sent twice, against COPY on one and on two connections. memory: the peak memory of Sluice while NDJSON ' +
       'streams in and out. retention: single records, with and without retention, which deletes half of the stored records. ' +
       'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. feed: how soon followers ' +
-      'get a record, what waiting followers cost, the whole feed against COPY, and the memory with 1,000 followers. The database is ' +
+      'get a record, what waiting followers cost, the whole feed against COPY, and the memory with 1,000 followers. stats: single records and lines ' +
+      'with and without rollups, their greatest lag (worst ms), and how long the statistics of a year by hour take. The database is ' +
       'created on the server of DATABASE_URL, whose user needs the rights to create databases and to run CHECKPOINT, or else ' +
       'on an embedded PostgreSQL.',
   )
   .option('--rounds <n>', 'rounds of each measurement; the median is shown', positive, 3)
-  .option('--seconds <n>', 'length of each round of single, batch, observability, retention and feed', positive, 4)
-  .option('--records <n>', 'records in each round of lines (default: 300000), and of feed (1000000)', positive)
+  .option(
+    '--seconds <n>',
+    'length of each round of single, batch, observability, retention, feed and stats',
+    positive,
+    4,
+  )
+  .option(
+    '--records <n>',
+    'records in each round of lines and stats (default: 300000), and of feed (1000000)',
+    positive,
+  )
   .option('--gib <n>', 'size of the NDJSON for memory', positive, 1)
   .option('--stored <n>', 'stored records, of which retention deletes half', positive, 2_000_000)
   .option('--followers <n>', 'followers of feed that wait, and that get every record', positive, 1000)

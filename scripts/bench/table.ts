@@ -33,7 +33,7 @@ export interface Outcome {
 export interface TableRow {
   name: string
   /** Records per second. */
-  rate: number
+  rate?: number
   /** Latencies of requests. */
   p50_ms?: number
   p99_ms?: number
@@ -56,7 +56,7 @@ export interface TableRow {
 export function toTable(rows: readonly TableRow[]): string {
   const ratios = [...new Set(rows.flatMap((row) => Object.keys(row.ratios)))]
   const columns: [string, (row: TableRow) => string | undefined][] = [
-    ['records/s', ({ rate }) => rate.toLocaleString('en')],
+    ['records/s', ({ rate }) => rate?.toLocaleString('en')],
     ['p50 ms', ({ p50_ms }) => p50_ms?.toFixed(2)],
     ['p99 ms', ({ p99_ms }) => p99_ms?.toFixed(2)],
     ['worst ms', ({ worst_ms }) => worst_ms?.toFixed(0)],

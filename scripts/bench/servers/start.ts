@@ -13,11 +13,12 @@ export async function startServer(
   name: ServerName,
   { apiUrl, ownerUrl }: BenchDatabase,
   profile?: string,
+  settings: Record<string, string> = {},
 ): Promise<Server> {
   const execArgv = name === 'ours' || name === 'unobserved' ? await readStartFlags() : []
   if (name === 'ours' && profile !== undefined) execArgv.push('--cpu-prof', `--cpu-prof-dir=${profile}`)
   const child = await start(`servers/${name}.ts`, {
-    env: { DATABASE_URL: name === 'naive' ? ownerUrl : apiUrl },
+    env: { DATABASE_URL: name === 'naive' ? ownerUrl : apiUrl, ...settings },
     execArgv,
   })
   return { child, port: child.ready as number }
