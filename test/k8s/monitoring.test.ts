@@ -229,6 +229,10 @@ async function scrapeUnderLoad(t: Test): Promise<Scrape> {
   await until('the storage to be measured', () => app.storage.usedBytes !== undefined)
   await until('the settings to be read', async () => (await scrape(app)).text.includes('sluice_unsafe_settings{'))
   await until('the feed to be checked', async () => (await scrape(app)).value('sluice_feed_held_seconds') !== undefined)
+  await until(
+    'the rollups to be read',
+    async () => (await scrape(app)).value('sluice_rollup_lag_seconds') !== undefined,
+  )
   const record = { source: 's', type: 't', id: '1' }
   for (const body of [record, record, { ...record, data: 1 }, {}]) await post(body)
   await post(`${JSON.stringify(record)}\n`, { 'content-type': 'application/x-ndjson' })
