@@ -15,7 +15,9 @@ for (const overlay of variants) {
         for (const { env = [], envFrom = [] } of containers) {
           for (const { configMapRef } of envFrom) t.ok(find(objects, 'ConfigMap', configMapRef.name), of)
           for (const { valueFrom } of env) {
-            if (valueFrom) t.ok(keys.has(`${valueFrom.secretKeyRef.name}/${valueFrom.secretKeyRef.key}`), of)
+            if (valueFrom?.secretKeyRef)
+              t.ok(keys.has(`${valueFrom.secretKeyRef.name}/${valueFrom.secretKeyRef.key}`), of)
+            if (valueFrom?.configMapKeyRef) t.ok(find(objects, 'ConfigMap', valueFrom.configMapKeyRef.name), of)
           }
         }
         for (const { configMap } of spec.volumes ?? []) {

@@ -14,7 +14,8 @@ const SETTLE_MS = 1_000
 export async function countIdleQueries({ database, options }: Run, counts: readonly number[]): Promise<number[]> {
   const counter = await countStatements(database.apiUrl)
   const [server, followers] = await Promise.all([
-    startServer('ours', { ...database, apiUrl: counter.url }),
+    // Without the rollups, which would count the records of the measurements before.
+    startServer('ours', { ...database, apiUrl: counter.url }, undefined, { ROLLUP_MAX_SERIES: '0' }),
     start('feed/followers.ts'),
   ])
   const rates: number[] = []
