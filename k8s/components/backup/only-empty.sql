@@ -6,8 +6,9 @@ DECLARE
 BEGIN
   FOR name IN
     SELECT tablename FROM pg_catalog.pg_tables
-    WHERE schemaname = 'sluice' AND tablename NOT IN ('migrations', 'migrations_lock', 'epochs', 'jobs', 'keys', 'series',
-                                                             'rollup_progress')
+    WHERE schemaname = 'sluice' AND tablename NOT IN (
+      'migrations', 'migrations_lock', 'epochs', 'jobs', 'keys', 'series', 'rollup_progress'
+    )
     ORDER BY tablename
   LOOP
     EXECUTE format('SELECT count(*) FROM sluice.%I', name) INTO filled;
