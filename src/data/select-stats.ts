@@ -20,6 +20,9 @@ export interface StatsFilter {
   allowedPrefixes: readonly string[]
 }
 
+/** Those with the most records are found in these. */
+export const LONGER = { minute: 'hour', hour: 'day', day: 'day' } as const
+
 /**
  * Reads buckets from the rollups, and never a record. Buckets without records, duplicates and rejected records are left out.
  *
@@ -45,6 +48,15 @@ export async function selectStats(db: Database, filter: StatsFilter, signal: Abo
   return buckets
 }
 
+/** How many series `selectStats` adds up in each bucket, and in each longer bucket to find those with the most records. */
+export async function countSeries(db: Database, filter: StatsFilter): Promise<{ whole: number; named: number }> {
+  const { named, whole } = seriesOf(filter)
+  const { rows } = await sql<{ whole: number; named: number }>`
+    SELECT (count(*) FILTER (WHERE ${whole}))::integer AS whole, (count(*) FILTER (WHERE ${named ?? sql`false`}))::integer AS named
+    FROM sluice.series`.execute(db)
+  return rows[0] as { whole: number; named: number }
+}
+
 const COUNTS = ['records', 'bytes', 'duplicates', 'rejected']
 const COLUMNS = sql.join(COUNTS.map((column) => sql.ref(column)))
 /** Not numeric, which sum() would return: it is several times as slow. */
@@ -55,15 +67,13 @@ const countedTogether = (filter: StatsFilter) =>
 
 /** Those with the most records are found with longer buckets: reading all that the limit leaves out would take many times as long. */
 function countedBy(by: 'type' | 'source', filter: StatsFilter): RawBuilder<unknown> {
-  const named = by === 'type' ? typesOf(filter) : sourcesOf(filter)
-  // With a condition on the source, only sources that have a series can be counted.
-  const hasOthers = by === 'type' || sourceConditions(filter).length === 0
+  const { named = sql`false` } = seriesOf(filter)
   const name = sql.ref(by)
   const minus = (column: string) =>
     sql`${sql.ref(`whole.${column}`)} - coalesce(${sql.ref(`known.${column}`)}, 0) AS ${sql.ref(column)}`
   return sql`
     top AS MATERIALIZED (
-      SELECT ${name} AS name FROM ${rowsOf(named, { ...filter, bucket: filter.bucket === 'minute' ? 'hour' : 'day' })}
+      SELECT ${name} AS name FROM ${rowsOf(named, { ...filter, bucket: LONGER[filter.bucket] })}
       GROUP BY ${name} ORDER BY sum(records) DESC, ${name} LIMIT ${filter.limit}
     ), named AS MATERIALIZED (
       SELECT ${name} AS name, start, ${SUMS}
@@ -72,19 +82,27 @@ function countedBy(by: 'type' | 'source', filter: StatsFilter): RawBuilder<unkno
       SELECT name, start, ${COLUMNS} FROM named
       UNION ALL
       SELECT NULL, start, ${sql.join(COUNTS.map(minus))}
-      FROM (${hasOthers ? wholeOf(filter) : sumsOf(named, filter)}) AS whole
+      FROM (${wholeOf(filter)}) AS whole
       LEFT JOIN (SELECT start, ${SUMS} FROM named GROUP BY start) AS known USING (start)
     )`
 }
 
+/** All records of the filter. */
 function wholeOf(filter: StatsFilter): RawBuilder<unknown> {
-  const series = sql`${sourceOf(filter)} AND ${typeOf(filter)}`
+  const rows = rowsOf(seriesOf(filter).whole, filter)
   const isOne = filter.source !== undefined || sourceConditions(filter).length === 0
-  return isOne ? sql`SELECT start, ${COLUMNS} FROM ${rowsOf(series, filter)}` : sumsOf(series, filter)
+  return isOne ? sql`SELECT start, ${COLUMNS} FROM ${rows}` : sql`SELECT start, ${SUMS} FROM ${rows} GROUP BY start`
 }
 
-const sumsOf = (series: RawBuilder<unknown>, filter: StatsFilter) =>
-  sql`SELECT start, ${SUMS} FROM ${rowsOf(series, filter)} GROUP BY start`
+/** Conditions of the series that have names, and of those that together count everything. */
+function seriesOf(filter: StatsFilter): { named?: RawBuilder<unknown>; whole: RawBuilder<unknown> } {
+  const whole = sql`${sourceOf(filter)} AND ${typeOf(filter)}`
+  if (filter.by === undefined) return { whole }
+  if (filter.by === 'type') return { named: typesOf(filter), whole }
+  const named = sourcesOf(filter)
+  // With a condition on the source, only sources that have a series can be counted.
+  return { named, whole: sourceConditions(filter).length === 0 ? whole : named }
+}
 
 /** The rows of these series, one series after the other: the planner would read the whole table. OFFSET prevents that. */
 function rowsOf(series: RawBuilder<unknown>, { bucket, from, until }: StatsFilter): RawBuilder<unknown> {

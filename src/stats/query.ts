@@ -52,11 +52,12 @@ export function readStatsQuery(query: StatsQuery, key: Key, now: number): StatsF
 /** What RFC 3339 can express, and PostgreSQL as well. */
 const FIRST = Date.parse('0001-01-01T00:00:00Z')
 
+export const countBuckets = ({ from, until }: StatsFilter, bucket: StatsFilter['bucket']): number =>
+  Math.ceil((Date.parse(until) - Date.parse(from)) / (BUCKET_SECONDS[bucket] * 1000))
+
 /** About the memory of a response, for the reservation before it is read: a bucket with numbers, and with a name. */
-export function responseBytes({ bucket, from, until, by, limit }: StatsFilter): number {
-  const buckets = (Date.parse(until) - Date.parse(from)) / (BUCKET_SECONDS[bucket] * 1000)
-  return Math.ceil(buckets) * (by === undefined ? 120 : (limit + 1) * 300)
-}
+export const responseBytes = (filter: StatsFilter): number =>
+  countBuckets(filter, filter.bucket) * (filter.by === undefined ? 120 : (filter.limit + 1) * 300)
 
 const startOf = (time: number, length: number) => Math.floor(time / length) * length
 

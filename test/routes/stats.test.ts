@@ -133,6 +133,33 @@ t.test('the times of the query choose the buckets', async (t) => {
   }
 })
 
+// It would keep all others from the statistics meanwhile.
+t.test('a query that would take many seconds is refused', async (t) => {
+  await sql`INSERT INTO sluice.series (source, type) SELECT 'many/' || n, '' FROM generate_series(1, 200) AS n`.execute(
+    root,
+  )
+  const { token } = await makeKey({ scopes: ['read'], sourcePrefixes: ['many'] })
+  const many = { authorization: `Bearer ${token}` }
+  const year = 'from=2024-01-01T00:00:00Z&until=2025-01-01T00:00:00Z'
+  const refused = [
+    await get(`/v1/stats?${year}&sourcePrefix=many`),
+    await get(`/v1/stats?${year}`, many),
+    await get(`/v1/stats?${year}&by=source&limit=1`, many),
+  ]
+  for (const answer of refused) {
+    isProblem(t, answer, 'invalid_query')
+    t.match(answer.json, { errors: [{ pointer: 'bucket' }], detail: /: up to \d{7} rollups .* may add up 1000000\./ })
+  }
+  const accepted = [
+    await get(`/v1/stats?${year}`),
+    await get(`/v1/stats?${year}&by=source&limit=1`),
+    await get(`/v1/stats?${year}&source=many/1`, many),
+    await get(`/v1/stats?${year}&bucket=day`, many),
+  ]
+  for (const { status } of accepted) t.equal(status, 200)
+  await sql`DELETE FROM sluice.series WHERE source ^@ 'many/'`.execute(root)
+})
+
 t.test('deleting records does not change the counts', async (t) => {
   const before = (await get('/v1/stats?bucket=day')).json.buckets
   await sql`DELETE FROM sluice.records`.execute(root)

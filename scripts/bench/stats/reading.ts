@@ -35,6 +35,9 @@ export async function measureReading({ database, options }: Run): Promise<Outcom
              generate_series('2025-01-01 00:00Z'::timestamptz, '2025-12-31 23:00Z', length::interval) AS start, sluice.series
       ORDER BY start`.execute(db)
     await sql`VACUUM (ANALYZE) sluice.rollups`.execute(db)
+    const { rows } = await sql<{ bytes: number }>`
+      SELECT (pg_total_relation_size('sluice.rollups') / count(*))::integer AS bytes FROM sluice.rollups`.execute(db)
+    console.error(`a rollup takes ${rows[0]?.bytes} bytes`)
   })
   const server = await startServer('ours', database, options.profile)
   const rows: TableRow[] = []
