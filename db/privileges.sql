@@ -25,6 +25,8 @@ BEGIN
       ('sluice_api',         'GRANT INSERT ON sluice.series TO sluice_api'),
       ('sluice_api',         'GRANT INSERT, UPDATE (records, bytes, duplicates, rejected) ON sluice.rollups TO sluice_api'),
       ('sluice_api',         'GRANT UPDATE (epoch, xid, n, records, folded, rest_until) ON sluice.rollup_progress TO sluice_api'),
+      -- How much space was used, for the forecast in /v1/status.
+      ('sluice_api',         'GRANT INSERT, DELETE ON sluice.storage_history TO sluice_api'),
       ('sluice_maintenance', 'REVOKE ALL ON ALL TABLES IN SCHEMA sluice FROM sluice_maintenance'),
       ('sluice_maintenance', 'GRANT USAGE ON SCHEMA sluice TO sluice_maintenance'),
       -- MAINTAIN is for VACUUM. Without it, the space of deleted records is not reused.

@@ -128,6 +128,12 @@ CREATE TABLE sluice.series (
   CONSTRAINT series_name UNIQUE (source, type)
 );
 
+CREATE TABLE sluice.storage_history (
+  hour       timestamp with time zone NOT NULL,
+  used_bytes bigint                   NOT NULL,
+  CONSTRAINT storage_history_pkey PRIMARY KEY (hour)
+);
+
 CREATE OR REPLACE FUNCTION sluice.current_epoch(seen_epoch integer DEFAULT 0, seen_xid xid8 DEFAULT '0'::xid8)
  RETURNS integer
  LANGUAGE plpgsql
@@ -211,6 +217,7 @@ GRANT SELECT ON sluice.records TO sluice_api;
 GRANT SELECT ON sluice.rollup_progress TO sluice_api;
 GRANT INSERT, SELECT ON sluice.rollups TO sluice_api;
 GRANT INSERT, SELECT ON sluice.series TO sluice_api;
+GRANT DELETE, INSERT, SELECT ON sluice.storage_history TO sluice_api;
 GRANT UPDATE ON sluice.consumers (epoch) TO sluice_api;
 GRANT UPDATE ON sluice.consumers (n) TO sluice_api;
 GRANT UPDATE ON sluice.consumers (revision) TO sluice_api;

@@ -8,7 +8,7 @@
 # and DATABASE_URL, it restores from that folder into that database, as its owner. This needs psql and pg_restore of
 # PostgreSQL 18, and `npm ci` in this repository, which also installs the right Node.js.
 #
-# The database must be empty, or contain only what its first migration created. Everything is restored, or nothing.
+# The database must be empty, or contain only what an API creates before it stores a record. Everything is restored, or nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

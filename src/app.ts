@@ -37,6 +37,7 @@ import responseMemory from './plugins/response-memory.ts'
 import rollups from './plugins/rollups.ts'
 import shedding from './plugins/shedding.ts'
 import stalledWriters from './plugins/stalled-writers.ts'
+import status from './plugins/status.ts'
 import storage from './plugins/storage.ts'
 import timeouts, { headerTimeouts } from './plugins/timeouts.ts'
 import tracing from './plugins/tracing.ts'
@@ -51,6 +52,7 @@ import keyRoutes from './routes/keys.ts'
 import openapiRoute from './routes/openapi.ts'
 import records from './routes/records.ts'
 import stats from './routes/stats.ts'
+import statusRoute from './routes/status.ts'
 import { MAX_BYTES } from './schemas/formats.ts'
 
 /** Maximum length of a path parameter: the longest source, all percent-encoded. */
@@ -127,6 +129,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(limits)
   await app.register(jobs)
   await app.register(rollups)
+  await app.register(status)
 
   await app.register(health)
   await app.register(openapiRoute)
@@ -136,6 +139,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(consumerRoutes)
   await app.register(keyRoutes)
   await app.register(stats)
+  await app.register(statusRoute)
   app.answerOtherMethods()
   await app.register(addresses)
   return app

@@ -104,6 +104,8 @@ program.command('tail').description('follow the feed of a server: print records 
 
 program.command('stats').description('show how many records came in over time')
 
+program.command('status').description('show whether everything is well')
+
 // Otherwise, a command whose output is lost would succeed: `console` ignores these errors. A reader that wants no more, such as
 // `head`, is no error. `export` and `tail` have their own listeners.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -123,6 +125,7 @@ program.hook('preSubcommand', async (_program, command) => {
   if (command.name() === 'export') (await import('./commands/export.ts')).defineExport(command)
   if (command.name() === 'tail') (await import('./commands/tail.ts')).defineTail(command)
   if (command.name() === 'stats') (await import('./commands/stats.ts')).defineStats(command)
+  if (command.name() === 'status') (await import('./commands/status.ts')).defineStatus(command)
 })
 
 program.parseAsync().catch((error) => {

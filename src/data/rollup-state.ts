@@ -6,10 +6,22 @@ export interface RollupState {
   /** Age of the oldest record that `live` has not counted, in seconds; 0 if there is none. */
   lagSeconds: number
   /** undefined if the backfill is complete. */
-  backfill: { records: number; estimate: number | undefined } | undefined
+  backfill: Backfill | undefined
   /** Whether records were counted that have no series of their own. */
   isLimited: boolean
 }
+
+interface Backfill {
+  records: number
+  /** Of all records to count. Until PostgreSQL has analyzed the table, nobody knows how many there are. */
+  estimate: number | undefined
+}
+
+/** Which share is done, from 0 to 1; null: all. */
+export const shareOf = (backfill: Backfill | undefined): number | null =>
+  backfill === undefined
+    ? null
+    : Math.min(1, backfill.records / Math.max(1, backfill.estimate ?? Number.POSITIVE_INFINITY))
 
 export async function selectRollupState(db: Database): Promise<RollupState> {
   const { rows } = await sql<{

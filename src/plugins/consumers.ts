@@ -25,23 +25,23 @@ export default fp(
     const stop = new AbortController()
     const turns = new FairSemaphore(CONNECTIONS, 'Other requests read or store offsets of consumers. Try again later.')
     app.decorate('consumerTurns', turns)
-    registerMetrics(app.metrics, () =>
-      turns.run('', { signal: stop.signal }, () => selectConsumers(app.db.feed, undefined, stop.signal)),
-    )
+    const select = () =>
+      turns.run('', { signal: stop.signal }, () => selectConsumers(app.db.feed, undefined, stop.signal))
+    app.decorate('consumerLags', latestOf(select, AGES))
+    registerMetrics(app.metrics, app.consumerLags)
     app.addHook('onClose', async () => stop.abort(new Error('the server closes')))
   },
   { name: 'consumers', dependencies: ['metrics', 'database'] },
 )
 
-function registerMetrics(registry: Registry, select: () => Promise<ConsumerWithLag[]>): void {
-  const latest = latestOf(select, AGES)
+function registerMetrics(registry: Registry, latest: () => Promise<ConsumerWithLag[] | undefined>): void {
   const perConsumer = (name: string, help: string, value: (consumer: ConsumerWithLag) => number | null) =>
     registerGauge(registry, {
       name,
       help,
       labelNames: ['consumer'],
       read: async () =>
-        (await latest()).flatMap((consumer) => {
+        ((await latest()) ?? []).flatMap((consumer) => {
           const found = value(consumer)
           return found === null ? [] : [[{ consumer: consumer.name }, found] as const]
         }),
@@ -68,5 +68,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Limits the statements about consumers, and shares them between API keys. */
     consumerTurns: FairSemaphore
+    /** The consumers with their lags, at most a minute old; undefined: the database has not returned them. */
+    consumerLags(): Promise<ConsumerWithLag[] | undefined>
   }
 }

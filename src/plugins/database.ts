@@ -1,10 +1,13 @@
 import { EventEmitter } from 'node:events'
+import { hostname } from 'node:os'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
+import { identify } from '../data/instances.ts'
 import { COMMITS } from '../data/notify-commit.ts'
 import { WRITERS } from '../data/stalled-writers.ts'
 import { FairSemaphore } from '../lib/fair-semaphore.ts'
+import { VERSION } from '../lib/version.ts'
 import { connect, type PoolStatus, poolStatus, type Query, tryConnection } from '../postgres/connect.ts'
 import type { Database } from '../postgres/tables.ts'
 import { registerGauge } from './metrics/register.ts'
@@ -73,7 +76,9 @@ export default fp(
     // Single records, keys and migrations are always read from the primary, because a standby may lag behind.
     const forRecords = RECORD_CONNECTIONS + STATS_CONNECTIONS + OWN_CONNECTIONS
     const read = connect({ ...forReading, name: 'sluice-read', connections: forRecords })
-    const keys = connect({ ...forReading, name: 'sluice-keys', connections: 1 })
+    const { name: instanceName, applicationName } = identify(VERSION, hostname(), config.PORT)
+    app.decorate('instanceName', instanceName)
+    const keys = connect({ ...forReading, name: applicationName, connections: 1 })
     const list = connect({
       ...forReading,
       name: 'sluice-list',
@@ -169,6 +174,8 @@ declare module 'fastify' {
     /** Resolves if Sluice cannot work with the database, and waiting does not help. */
     unsupportedDatabase: Promise<Error>
     commits: EventEmitter<CommitEvents>
+    /** Of this instance, as the others see it. */
+    instanceName: string
     /** Share the connections for single records, statistics, lists and exports, and the feed between API keys. */
     semaphores: Record<'read' | 'stats' | 'list' | 'feed', FairSemaphore>
   }

@@ -14,10 +14,11 @@ export default fp(
   async function heldFeed(app: FastifyInstance) {
     let holder: { of: FeedHolder; firstSeen: number; seconds: number; isReported: boolean } | undefined
     let isKnown = false
+    app.decorate('feedHeldSeconds', () => (isKnown ? (holder?.seconds ?? 0) : undefined))
     registerGauge(app.metrics, {
       name: 'sluice_feed_held_seconds',
       help: 'Age of the oldest transaction that could still add records; the feed shows nothing after it. 0 if there is none.',
-      read: () => (isKnown ? (holder?.seconds ?? 0) : []),
+      read: () => app.feedHeldSeconds() ?? [],
     })
 
     async function check(): Promise<number> {
@@ -62,3 +63,10 @@ export default fp(
   },
   { name: 'held-feed', dependencies: ['metrics', 'database'] },
 )
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Age of the oldest transaction that could still add records, as of the last look; 0: there is none; undefined: not known. */
+    feedHeldSeconds(): number | undefined
+  }
+}

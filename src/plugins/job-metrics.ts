@@ -58,7 +58,8 @@ const NUMBERS: { job: JobName; of: 'figures' | 'totals'; key: string; name: stri
  * Prometheus scrapes them. Every instance reports the same values: aggregate them with max, not with sum.
  */
 function registerMetrics(registry: Registry, select: () => Promise<JobState[]>): void {
-  const latest = latestOf(select, AGES)
+  const known = latestOf(select, AGES)
+  const latest = async () => (await known()) ?? []
   const perJob = (name: string, help: string, value: (job: JobState) => number | null) =>
     registerGauge(registry, {
       name,

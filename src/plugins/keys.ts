@@ -15,10 +15,11 @@ export default fp(
     )
     ring.start()
     app.decorate('readFirstKeys', () => ring.readFirst())
+    app.decorate('keysAgeSeconds', () => ring.ageMs / 1000)
     registerGauge(app.metrics, {
       name: 'sluice_keys_age_seconds',
       help: 'Age of the copy of the API keys. It is renewed every two seconds; a revoked key works until then.',
-      read: () => ring.ageMs / 1000,
+      read: () => app.keysAgeSeconds(),
     })
     app.addHook('onClose', () => ring.stop())
 
@@ -87,6 +88,8 @@ declare module 'fastify' {
     requireScope(scope: Scope): onRequestHookHandler
     /** Resolves once the keys have been read. */
     readFirstKeys(): Promise<void>
+    /** Age of the copy of the keys, which is renewed every two seconds. */
+    keysAgeSeconds(): number
     /** The key in this Authorization header, if it is known. It may be revoked or expired. */
     knownKey(authorization: string | undefined): Key | undefined
     /**

@@ -17,6 +17,7 @@ import { CodeSchema, CountsSchema, FaultSchema, ProblemSchema } from '../schemas
 import { RecordInputSchema, RecordSchema } from '../schemas/record.ts'
 import { ResultSchema, ResultsSchema } from '../schemas/results.ts'
 import { StatsSchema } from '../schemas/stats.ts'
+import { StatusSchema } from '../schemas/status.ts'
 
 /**
  * How many large responses that need no key may be sent at once. Each holds about 128 KiB until its reader has taken it. A
@@ -54,6 +55,7 @@ export default fp(async function openapi(app: FastifyInstance) {
     NewKeySchema,
     KeyListSchema,
     StatsSchema,
+    StatusSchema,
   ]) {
     app.addSchema(schema)
   }
@@ -83,6 +85,7 @@ export default fp(async function openapi(app: FastifyInstance) {
         { name: 'ingest', description: 'Store records' },
         { name: 'read', description: 'Search and read them' },
         { name: 'stats', description: 'How many records came in, and when' },
+        { name: 'status', description: 'Whether everything is well' },
         { name: 'consumers', description: 'Store how far a consumer has read the feed' },
         { name: 'keys', description: 'Manage API keys' },
         { name: 'health', description: 'For probes; without a key' },

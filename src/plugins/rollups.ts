@@ -22,7 +22,10 @@ const CLOSE_MS = 2_000
 export default fp(
   async function rollups(app: FastifyInstance) {
     const { ROLLUP_MAX_SERIES: maxSeries } = app.config
-    if (maxSeries === 0) return
+    if (maxSeries === 0) {
+      app.decorate('rollupState', () => undefined)
+      return
+    }
     const unstored = new UnstoredCounts()
     app.recordTotals.countUnstored(unstored)
     const sizes: Record<RollupPart, BatchSize> = { live: new BatchSize(), backfill: new BatchSize() }
@@ -34,13 +37,15 @@ export default fp(
     let isStopping = false
     let failingSince: number | undefined
     let running = Promise.resolve()
+    app.decorate('rollupState', () => {
+      if (state === undefined && failingSince === undefined) return undefined
+      const failing = failingSince === undefined ? 0 : (performance.now() - failingSince) / 1000
+      return { backfill: state?.backfill, lagSeconds: (state?.lagSeconds ?? 0) + failing }
+    })
     registerGauge(app.metrics, {
       name: 'sluice_rollup_lag_seconds',
       help: 'Age of the oldest record that the rollups do not contain yet; 0 if there is none. It grows while they cannot be updated.',
-      read: () => {
-        if (state === undefined && failingSince === undefined) return []
-        return (state?.lagSeconds ?? 0) + (failingSince === undefined ? 0 : (performance.now() - failingSince) / 1000)
-      },
+      read: () => app.rollupState()?.lagSeconds ?? [],
     })
 
     let stop = () => {}
@@ -133,3 +138,10 @@ export default fp(
   },
   { name: 'rollups', dependencies: ['metrics', 'database', 'readiness'] },
 )
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** How far the rollups are, as of the last look; undefined: they are off, or this is not known yet. */
+    rollupState(): Pick<RollupState, 'lagSeconds' | 'backfill'> | undefined
+  }
+}

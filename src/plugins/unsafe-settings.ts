@@ -13,6 +13,7 @@ const CHECK_MS = 15_000
 export default fp(
   async function settings(app: FastifyInstance) {
     let unsafe: SettingName[] | undefined
+    app.decorate('unsafeSettings', () => unsafe)
     registerGauge(app.metrics, {
       name: 'sluice_unsafe_settings',
       help: '1 if PostgreSQL runs with a setting that breaks a guarantee, otherwise 0. By setting.',
@@ -50,3 +51,10 @@ export default fp(
   },
   { name: 'settings', dependencies: ['metrics', 'database'] },
 )
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Settings of PostgreSQL that break a guarantee, as of the last look; undefined: there was none. */
+    unsafeSettings(): readonly SettingName[] | undefined
+  }
+}

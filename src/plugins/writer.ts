@@ -28,6 +28,7 @@ export default fp(
       },
     })
     app.decorate('writer', instance)
+    app.decorate('outageSeconds', events.outageSeconds)
     const refusal =
       'The requests that wait for the database use all the memory that they may use. Send the request again later.'
     app.decorate('ingestMemory', new MemoryBudget(config.QUEUE_MAX_BYTES, refusal))
@@ -40,6 +41,8 @@ export default fp(
 declare module 'fastify' {
   interface FastifyInstance {
     writer: Writer
+    /** For how long requests have waited because the database is unavailable; 0 if it is available. */
+    outageSeconds(): number
     ingestMemory: MemoryBudget
   }
 }

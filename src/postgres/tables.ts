@@ -12,6 +12,7 @@ export interface Tables {
   'sluice.series': SeriesTable
   'sluice.rollups': RollupTable
   'sluice.rollup_progress': RollupProgressTable
+  'sluice.storage_history': { hour: string; used_bytes: string }
   'sluice.epochs': {
     epoch: number
     system_identifier: string

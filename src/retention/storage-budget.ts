@@ -147,6 +147,12 @@ export class StorageBudget {
   }
 }
 
+/** The space that the database needs, in bytes: without what PostgreSQL will reuse, whatever the budget is. */
+export async function measureNeeded(db: Database): Promise<number> {
+  const { files, wal } = await selectStorageSize(db)
+  return files + wal - (await selectReusableBytes(db))
+}
+
 /** Estimates the reusable space only if it matters, because this reads pages of the table. */
 export async function measureStorage(db: Database, budgetBytes: number): Promise<Measurement> {
   const { files, wal } = await selectStorageSize(db)

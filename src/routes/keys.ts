@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyError, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { generateKey, type Key } from '../access/key.ts'
 import { idInKey } from '../access/key-hints.ts'
 import { createKey, listKeys, revokeKey } from '../access/manage-keys.ts'
@@ -11,6 +11,7 @@ import { toProblem } from '../plugins/problems.ts'
 import { Problem } from '../problems.ts'
 import { KeyIdSchema, KeyListSchema, KeyRequestSchema, NewKeySchema } from '../schemas/keys.ts'
 import { HEADERS, json, refusals } from '../schemas/responses.ts'
+import { requireAllSources } from './all-sources.ts'
 import { readKeyRequest } from './key-request.ts'
 import { openReservation, receiveBody } from './receive.ts'
 import { requireJson } from './require-json.ts'
@@ -25,7 +26,8 @@ const common = { tags: ['keys'], security: [{ key: [] }] }
 /** POST and GET /v1/keys, DELETE /v1/keys/{id}: what `sluice keys` does, for keys with the scope `admin`. */
 const routes: FastifyPluginAsync = async (app) => {
   const config = { shed: 'read' } as const
-  const onRequest = [app.requireScope('admin'), requireAllSources]
+  // Otherwise a key that is limited to some sources could create a key for all of them.
+  const onRequest = [app.requireScope('admin'), requireAllSources('manage keys')]
   const queries = new FairSemaphore(2, 'Other requests are managing keys. Try again later.')
 
   app.post('/v1/keys', {
@@ -144,11 +146,4 @@ function unknown({ pathPrefix }: FastifyInstance, text: string): Problem {
   const id = idInKey(text)
   const detail = id === undefined ? `There is no key ${quoted(text)}.` : `This is a key, not its id. Its id is ${id}.`
   return new Problem('not_found', `${detail} GET ${pathPrefix}/v1/keys lists all keys.`)
-}
-
-/** Otherwise a key that is limited to some sources could create a key for all of them. @throws Problem forbidden */
-function requireAllSources({ key }: FastifyRequest, _reply: FastifyReply, done: (error?: Error) => void): void {
-  const isLimited = (key as Key).sourcePrefixes.length > 0
-  const detail = `The API key ${key?.id} is limited to source prefixes. To manage keys, use a key without source prefixes.`
-  done(isLimited ? new Problem('forbidden', detail) : undefined)
 }

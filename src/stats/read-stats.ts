@@ -1,4 +1,4 @@
-import { selectRollupState } from '../data/rollup-state.ts'
+import { selectRollupState, shareOf } from '../data/rollup-state.ts'
 import { countSeries, LONGER, type StatsFilter, selectStats } from '../data/select-stats.ts'
 import { inTurn, type Reader } from '../read/reader.ts'
 import { refuseParameter } from '../read/refuse-parameter.ts'
@@ -24,9 +24,6 @@ export const readStats = (reader: Reader, filter: StatsFilter): Promise<Buffer> 
       )
     const { lagSeconds, backfill, isLimited } = await selectRollupState(reader.db)
     const buckets = await selectStats(reader.db, filter, reader.signal)
-    const { records = 0, estimate = Number.POSITIVE_INFINITY } = backfill ?? {}
-    // Until PostgreSQL has analyzed the table, nobody knows how many records there are.
-    const share = backfill === undefined ? null : Math.min(1, records / Math.max(1, estimate))
-    const head = JSON.stringify({ bucket, from, until, lagSeconds, backfill: share, isLimited })
+    const head = JSON.stringify({ bucket, from, until, lagSeconds, backfill: shareOf(backfill), isLimited })
     return Buffer.from(`${head.slice(0, -1)},"buckets":${buckets}}`)
   })

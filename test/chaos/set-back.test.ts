@@ -274,7 +274,7 @@ t.test('a restart begins an epoch and keeps the order; a migration begins none',
     ALTER TABLE sluice.epochs DROP COLUMN server_started_at, DROP COLUMN lost_from;
     DROP FUNCTION sluice.current_epoch;
     CREATE FUNCTION sluice.current_epoch() RETURNS integer LANGUAGE sql AS 'SELECT max(epoch) FROM sluice.epochs';
-    DROP TABLE sluice.consumers, sluice.series, sluice.rollups, sluice.rollup_progress;
+    DROP TABLE sluice.consumers, sluice.series, sluice.rollups, sluice.rollup_progress, sluice.storage_history;
     DELETE FROM sluice.migrations WHERE name >= '0007'`)
   const db = connect(ownerUrl)
   await migrate(db).finally(() => db.destroy())

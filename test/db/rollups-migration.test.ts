@@ -17,8 +17,8 @@ t.test('a migration under load: each record, older or newer, is counted once', a
       INSERT INTO sluice.records (epoch, n, source, id, type, data)
       SELECT (SELECT max(epoch) FROM sluice.epochs), 1, 's', ${`${++ids}`}, ${type}, '1'`.execute(on)
 
-  await sql`DROP TABLE sluice.series, sluice.rollups, sluice.rollup_progress`.execute(root)
-  await sql`DELETE FROM sluice.migrations WHERE name = '0011_rollups'`.execute(root)
+  await sql`DROP TABLE sluice.series, sluice.rollups, sluice.rollup_progress, sluice.storage_history`.execute(root)
+  await sql`DELETE FROM sluice.migrations WHERE name >= '0011'`.execute(root)
   await store(root, 'old')
   // Two writers are running. The second one has a higher transaction id, and commits before the migration.
   const [first, second] = [await root.startTransaction().execute(), await root.startTransaction().execute()]

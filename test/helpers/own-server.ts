@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { type Embedded, openEmbedded } from '../../db/embedded/index.ts'
+import { migrate } from '../../src/postgres/migrate.ts'
 import { provision } from '../../src/postgres/roles.ts'
+import { connect } from './connect.ts'
+import type { TestDatabase } from './postgres.ts'
 
 /** Settings for speed. The data of a test need not survive a power cut. */
 export const FAST = { fsync: 'off', full_page_writes: 'off', shared_buffers: '16MB' }
@@ -17,6 +20,14 @@ export async function openOwnServer(
   const server = await openEmbedded(folder, provision, { settings: { ...FAST, ...settings } })
   t.teardown(() => server.release())
   return { ...server, folder }
+}
+
+/** A migrated database on a server for one test, without settings that break a guarantee. */
+export async function createSafeDatabase(t: Test): Promise<TestDatabase> {
+  const server = await openOwnServer(t, { fsync: 'on', full_page_writes: 'on' })
+  const owner = connect(server.ownerUrl)
+  await migrate(owner).finally(() => owner.destroy())
+  return { ...server, name: new URL(server.apiUrl).pathname.slice(1) }
 }
 
 /** A new folder. t.testdir() is deleted before the teardowns run, while the server still uses it. */

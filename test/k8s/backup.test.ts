@@ -214,6 +214,19 @@ t.test('restore.sh', async (t) => {
     t.equal(await count(other), 1)
   })
 
+  t.test('what an API has left in a database without records is no obstacle', async (t) => {
+    const { ownerUrl, owner: env } = await server.emptyDatabase(t)
+    const other = open(ownerUrl)
+    t.teardown(() => other.destroy())
+    await migrate(other)
+    await sql`INSERT INTO sluice.storage_history (hour, used_bytes) VALUES (date_trunc('hour', now()), 1)`.execute(
+      other,
+    )
+    await sql`INSERT INTO sluice.series (source, type) VALUES ('', 'rejected')`.execute(other)
+    t.match(await runScript('restore', { ...env, BACKUPS }, { args: [name] }), { code: 0 })
+    t.equal(await count(other), 60)
+  })
+
   t.test('a damaged backup is refused', async (t) => {
     const copies = await damaged(t, (folder) => appendFile(join(folder, 'sluice.dump'), '.'))
     t.match(await restoreInto(t, copies, name), { code: 1, records: undefined, logs: [{ msg: /is damaged/ }] })

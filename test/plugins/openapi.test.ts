@@ -67,6 +67,7 @@ t.test('the document has exactly the public routes with their methods, and all o
     'get /v1/records',
     'get /v1/records/{source}/{id}',
     'get /v1/stats',
+    'get /v1/status',
     'options /v1/records',
     'post /v1/keys',
     'post /v1/records',

@@ -1,4 +1,4 @@
--- Fails if the schema contains anything that its first migration did not create.
+-- Fails if the schema contains more than an API creates before it stores a record.
 DO $$
 DECLARE
   name   text;
@@ -7,7 +7,7 @@ BEGIN
   FOR name IN
     SELECT tablename FROM pg_catalog.pg_tables
     WHERE schemaname = 'sluice' AND tablename NOT IN (
-      'migrations', 'migrations_lock', 'epochs', 'jobs', 'keys', 'series', 'rollup_progress'
+      'migrations', 'migrations_lock', 'epochs', 'jobs', 'keys', 'series', 'rollup_progress', 'storage_history'
     )
     ORDER BY tablename
   LOOP

@@ -5,7 +5,7 @@
 #   restore.sh                       list the backups
 #   restore.sh BACKUP [--dry-run]    restore one: its name, or latest
 #
-# The database must be empty, or contain only what its first migration created.
+# The database must be empty, or contain only what an API creates before it stores a record.
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source-path=SCRIPTDIR source=job.sh

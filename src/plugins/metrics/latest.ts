@@ -14,9 +14,10 @@ interface Ages {
 /**
  * What a query of the database returns, for the metrics of a scrape. One query runs at a time, which concurrent calls share. Ignores
  * errors: other metrics show that the database is unavailable.
+ * @returns undefined: nothing is known, or it is too old
  */
-export function latestOf<T>(select: () => Promise<T[]>, { pauseMs, maxAgeMs }: Ages): () => Promise<T[]> {
-  let known: T[] = []
+export function latestOf<T>(select: () => Promise<T>, { pauseMs, maxAgeMs }: Ages): () => Promise<T | undefined> {
+  let known: T | undefined
   let at = Number.NEGATIVE_INFINITY
   const reading = new SingleFlight(async () => {
     const begin = performance.now()
@@ -28,6 +29,6 @@ export function latestOf<T>(select: () => Promise<T[]>, { pauseMs, maxAgeMs }: A
   const age = () => performance.now() - at
   return async () => {
     if (age() >= pauseMs) await settlesWithin(reading.run(), MAX_WAIT_MS)
-    return age() <= maxAgeMs ? known : []
+    return age() <= maxAgeMs ? known : undefined
   }
 }

@@ -4,7 +4,10 @@ import type { Writer, WriterOptions } from '../../writer/writer.ts'
 import { registerCounter, registerGauge } from './register.ts'
 
 /** Callbacks of the writer. */
-type WriterEvents = Required<Pick<WriterOptions, 'onFlush' | 'onRetry' | 'onOutage'>>
+interface WriterEvents extends Required<Pick<WriterOptions, 'onFlush' | 'onRetry' | 'onOutage'>> {
+  /** For how long requests have waited because the database is unavailable; 0 if it is available. */
+  outageSeconds(): number
+}
 
 /** Metrics of flushes and outages. */
 export function measureWriter(registry: Registry): WriterEvents {
@@ -55,6 +58,7 @@ export function measureWriter(registry: Registry): WriterEvents {
       requests.observe(flush.requests)
       bytes.observe(flush.bytes)
     },
+    outageSeconds: currentOutageSeconds,
     onRetry: () => retries.inc(),
     onOutage(error) {
       if (error !== undefined) outages++
