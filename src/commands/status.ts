@@ -64,7 +64,7 @@ function facts({
       'Waiting',
       instance.waitingRequests === 0
         ? `no requests on ${instance.name}`
-        : `${instance.waitingRequests} requests on ${instance.name}, the oldest for ${instance.oldestWaitingSeconds.toFixed(1)} s`,
+        : `${instance.waitingRequests} ${instance.waitingRequests === 1 ? 'request' : 'requests'} on ${instance.name}, the oldest for ${instance.oldestWaitingSeconds.toFixed(1)} s`,
     ],
     ['Storage', storage === null ? 'no budget (STORAGE_BUDGET)' : describeStorage(storage)],
     ['Statistics', describeStatistics(statistics)],

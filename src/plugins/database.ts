@@ -26,7 +26,7 @@ const LOGIN_MS = 1_000
 
 /**
  * Connections that read single records. Such a read takes a millisecond and must not wait for lists or statistics, which may take
- * seconds. Another connection is for the server itself: migrations, the size of the database, the state of jobs, rollups.
+ * seconds. Another connection is for the server itself: migrations, the size of the database, jobs, rollups, the status.
  */
 const RECORD_CONNECTIONS = 3
 const STATS_CONNECTIONS = 1

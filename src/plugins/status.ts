@@ -13,7 +13,7 @@ import {
 import { toRfc3339 } from '../lib/pg-time.ts'
 import { repeat } from '../lib/repeat.ts'
 import { VERSION } from '../lib/version.ts'
-import { measureNeeded } from '../retention/storage-budget.ts'
+import { FULL, measureNeeded } from '../retention/storage-budget.ts'
 import type { StatusDocument } from '../schemas/status.ts'
 import { assess, LIMITS } from '../status/assess.ts'
 import { forecast } from '../status/forecast.ts'
@@ -30,8 +30,6 @@ const AGES = { pauseMs: 2_000, maxAgeMs: Number.POSITIVE_INFINITY }
 const MAX_INSTANCES_AGE_MS = 10_000
 const HISTORY_DAYS = 8
 
-/** Above this share of the budget, records are refused (retention/storage-budget.ts). */
-const FULL = 0.9
 const MAX_CONSUMERS = 100
 
 /** What this instance knows of its health. It waits for the database at most half a second, and then says what is not known. */

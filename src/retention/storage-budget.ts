@@ -14,7 +14,8 @@ export interface Measurement {
 
 /** Shares of the budget. */
 const WARNING = 0.8
-const FULL = 0.9
+/** From here on, records are refused. */
+export const FULL = 0.9
 /** The state `full` ends below this share. It is lower than FULL, so that the state does not flap. */
 const FREE_AGAIN = 0.85
 /**

@@ -1,3 +1,4 @@
+import type { JobName } from '../data/jobs.ts'
 import { UNSAFE_SETTINGS } from '../data/unsafe-settings.ts'
 import { duration } from '../lib/duration.ts'
 import type { Finding, StatusDocument } from '../schemas/status.ts'
@@ -64,7 +65,7 @@ function database({ database: { outageSeconds, keysAgeSeconds, unsafeSettings } 
     ...when(outageSeconds === 0 && keysAgeSeconds > LIMITS.keysSeconds, () =>
       critical(
         'keys_old',
-        `The API keys could not be read for ${duration(keysAgeSeconds)}: the database is unavailable, or they are locked. Until then, revoked keys work and new ones do not. The log says why.`,
+        `The API keys could not be read for ${duration(keysAgeSeconds)}: the database is unavailable, or they are locked. Meanwhile, revoked keys still work. The log says why.`,
       ),
     ),
     ...(unsafeSettings ?? []).map((setting) =>
@@ -167,28 +168,29 @@ function names(consumers: readonly { name: string }[]): string {
 }
 
 /** What a job is called, how old its last success may be, and how bad that is. */
-const JOBS: Record<string, { name: string; maxSeconds: number; failed: Finding['level']; tooOld: Finding['level'] }> = {
-  backup: { name: 'backup', maxSeconds: LIMITS.nightlySeconds, failed: 'warning', tooOld: 'critical' },
-  backup_upload: {
-    name: 'upload of a backup',
-    maxSeconds: LIMITS.nightlySeconds,
-    failed: 'warning',
-    tooOld: 'critical',
-  },
-  restore_drill: {
-    name: 'restore drill',
-    maxSeconds: LIMITS.twoNightsSeconds,
-    failed: 'critical',
-    tooOld: 'warning',
-  },
-  retention: { name: 'run of retention', maxSeconds: LIMITS.twoNightsSeconds, failed: 'warning', tooOld: 'warning' },
-}
+const JOBS: Record<JobName, { name: string; maxSeconds: number; failed: Finding['level']; tooOld: Finding['level'] }> =
+  {
+    backup: { name: 'backup', maxSeconds: LIMITS.nightlySeconds, failed: 'warning', tooOld: 'critical' },
+    backup_upload: {
+      name: 'upload of a backup',
+      maxSeconds: LIMITS.nightlySeconds,
+      failed: 'warning',
+      tooOld: 'critical',
+    },
+    restore_drill: {
+      name: 'restore drill',
+      maxSeconds: LIMITS.twoNightsSeconds,
+      failed: 'critical',
+      tooOld: 'warning',
+    },
+    retention: { name: 'run of retention', maxSeconds: LIMITS.twoNightsSeconds, failed: 'warning', tooOld: 'warning' },
+  }
 
 function jobs({ jobs, at }: Facts): Finding[] {
   return (jobs ?? []).flatMap(({ job, succeeded, succeededAt }) => {
-    const known = JOBS[job]
-    if (known === undefined) return []
-    const { name, maxSeconds, failed, tooOld } = known
+    // A newer version may have another job.
+    if (!(job in JOBS)) return []
+    const { name, maxSeconds, failed, tooOld } = JOBS[job as JobName]
     const age = succeededAt === null ? Number.POSITIVE_INFINITY : secondsSince(at, succeededAt)
     const since =
       succeededAt === null ? `No ${name} has succeeded yet` : `The last successful ${name} was ${duration(age)} ago`

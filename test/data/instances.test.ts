@@ -32,6 +32,13 @@ t.test('instances are found by their connections, with versions and names', asyn
   t.match(other.name, /^host-x{20,}:65535$/, 'a long name is cut off')
 })
 
+t.test('an application_name in the URL hides an instance', async (t) => {
+  const url = new URL(database.apiUrl)
+  url.searchParams.set('application_name', 'mine')
+  await selectInstances(open(identify('7.7.7', 'hidden', 3000).applicationName, url.href))
+  t.notOk((await selectInstances(open('sluice-read'))).some(({ version }) => version === '7.7.7'))
+})
+
 t.test('connections of other roles are none, whatever they call themselves', async (t) => {
   await selectInstances(open(identify('9.9.9', 'other', 3000).applicationName, database.maintenanceUrl))
   t.notOk((await selectInstances(open('sluice-read'))).some(({ version }) => version === '9.9.9'))

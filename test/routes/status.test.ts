@@ -47,7 +47,14 @@ t.test('a new installation is well, and says so', async (t) => {
 t.test('all instances are listed with their versions', async (t) => {
   const server = await createApp(t, {}, database)
   await createApp(t, {}, database)
-  await until('both', async () => (await server.get('/v1/status')).json.instances.length === 2)
+  const { instances } = await until('both', async () => {
+    const { json } = await server.get('/v1/status')
+    return json.instances?.length === 2 && json
+  })
+  t.same(
+    instances.map(({ version }: { version: string }) => version),
+    [VERSION, VERSION],
+  )
 })
 
 t.test('storage, consumers, jobs and statistics are in it', async (t) => {
@@ -111,6 +118,18 @@ t.test('an instance adds the size of the database to its history, once per hour'
   t.ok(Number(rows[0]?.used) > 1e6)
 })
 
+t.test('if the size cannot be added to the history, the log says so', async (t) => {
+  const root = connect(database.superUrl)
+  t.teardown(() => root.destroy())
+  await sql`DELETE FROM sluice.storage_history`.execute(root)
+  await sql`REVOKE INSERT ON sluice.storage_history FROM sluice_api`.execute(root)
+  const { app, logs } = await createApp(t, { STORAGE_BUDGET: '10GB' }, database)
+  await app.ready()
+  const line = await until('the warning', () => logs.find(({ msg }) => /added to its history/.test(String(msg))))
+  t.match(line, { level: 'warn', err: { code: '42501' } })
+  await sql`GRANT INSERT ON sluice.storage_history TO sluice_api`.execute(root)
+})
+
 t.test('at most 100 consumers are listed, and the memory of the response is reserved', async (t) => {
   const root = connect(database.superUrl)
   t.teardown(() => root.destroy())
@@ -133,6 +152,9 @@ t.test('at most 100 consumers are listed, and the memory of the response is rese
 })
 
 t.test('while the database is unavailable, it still responds, and says so', async (t) => {
+  const root = connect(database.superUrl)
+  t.teardown(() => root.destroy())
+  await sql`DELETE FROM sluice.jobs`.execute(root)
   const { hostname: host, port } = new URL(database.apiUrl)
   const network = await openNetwork({ host, port: Number(port) })
   t.teardown(() => network.close())
@@ -141,11 +163,12 @@ t.test('while the database is unavailable, it still responds, and says so', asyn
   const server = await createApp(t, { DATABASE_URL: url.href }, database)
   await server.app.ready()
   await server.post({ source: 's', type: 't', id: 'before' })
+  await until('the instances', async () => (await server.get('/v1/status')).json.instances !== null)
   network.drop()
   const waiting = server.post({ source: 's', type: 't', id: 'during' })
   const { json } = await until('the outage', async () => {
     const answer = await server.get('/v1/status')
-    return answer.json.health === 'critical' && answer
+    return answer.json.findings.some(({ code }: { code: string }) => code === 'database_unavailable') && answer
   })
   t.match(json, {
     health: 'critical',
