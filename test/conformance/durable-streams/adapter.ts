@@ -32,7 +32,11 @@ export async function startAdapter(t: Test, server: TestApp): Promise<string> {
     }
   }
 
-  /** Stores each message in a body as a record. @returns the offset of the last one */
+  /**
+   * Stores each message in a body as a record, and waits until the feed shows them. Another transaction, such as that of the
+   * statistics, can hold them back for an instant, and the suite reads at once.
+   * @returns the offset of the last one
+   */
   async function append(source: string, contentType: string, request: IncomingMessage): Promise<string | undefined> {
     let offset: string | undefined
     for (const payload of messagesIn(Buffer.concat(await request.toArray()), contentType)) {
@@ -40,7 +44,15 @@ export async function startAdapter(t: Test, server: TestApp): Promise<string> {
       if (status !== 201) throw new Error(text)
       offset = (await server.get(String(headers.location))).json.cursor
     }
+    if (offset !== undefined) await untilShown(offset)
     return offset
+  }
+
+  async function untilShown(offset: string): Promise<void> {
+    const headOf = async (query: string) =>
+      String((await server.get(`/v1/feed?${query}`)).headers['stream-next-offset'])
+    let head = await headOf('offset=now')
+    while (head < offset) head = await headOf(`live=long-poll&offset=${head}`)
   }
 
   const adapter = createServer((request, response) => {
