@@ -49,8 +49,11 @@ export async function startAdapter(t: Test, server: TestApp): Promise<string> {
   }
 
   async function untilShown(offset: string): Promise<void> {
-    const headOf = async (query: string) =>
-      String((await server.get(`/v1/feed?${query}`)).headers['stream-next-offset'])
+    const headOf = async (query: string) => {
+      const { status, text, headers } = await server.get(`/v1/feed?${query}`)
+      if (status !== 200 && status !== 204) throw new Error(text)
+      return String(headers['stream-next-offset'])
+    }
     let head = await headOf('offset=now')
     while (head < offset) head = await headOf(`live=long-poll&offset=${head}`)
   }
