@@ -74,7 +74,7 @@ const BESIDE = 20
 function describe(stats: StatsDocument, by: 'type' | 'source' | undefined): string[] {
   const { bucket, from, until } = stats
   const width = Math.min(MAX_WIDTH, Math.max(BESIDE, (process.stdout.columns ?? 80) - BESIDE))
-  const sums = (['records', 'duplicates', 'rejected'] as const).map((name) => `${total(stats.buckets, name)} ${name}`)
+  const sums = OUTCOMES.map(([name, label]) => `${total(stats.buckets, name)} ${label}`)
   const { perColumn } = plot(recordsOverTime(stats, stats.buckets), width, 1)
   const length = perColumn === 1 ? bucket : `${perColumn} ${bucket}s`
   return [
@@ -84,6 +84,12 @@ function describe(stats: StatsDocument, by: 'type' | 'source' | undefined): stri
     ...notes(stats),
   ]
 }
+
+const OUTCOMES = [
+  ['records', 'stored'],
+  ['duplicates', 'duplicate'],
+  ['rejected', 'rejected'],
+] as const
 
 type Bucket = StatsDocument['buckets'][number]
 type Quantity = 'records' | 'bytes' | 'duplicates' | 'rejected'

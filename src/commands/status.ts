@@ -107,7 +107,7 @@ function describeStorage({ usedBytes, budgetBytes, fullAt, growth }: StatusDocum
   const share = `${gigabytes(usedBytes)} of ${gigabytes(budgetBytes)}`
   return fullAt === null
     ? share
-    : `${share}, full on ${fullAt.slice(0, 10)} if it grows as ${growth === 'day' ? 'on the last day' : 'in the last week'}`
+    : `${share}, full on ${fullAt.slice(0, 10)} if it grows as it did in the last ${growth}`
 }
 
 function describeStatistics(statistics: StatusDocument['statistics']): string {

@@ -90,11 +90,10 @@ function storage({ storage, at }: Facts): Finding[] {
     ]
   }
   const left = fullAt === null ? Number.POSITIVE_INFINITY : -secondsSince(at, fullAt)
-  const as = growth === 'day' ? 'on the last day' : 'in the last week'
   return when(left <= SOON_SECONDS, () =>
     warning(
       'storage_full_soon',
-      `In ${duration(left)}, records will be refused with 507, if the database grows as ${as}. ${advice}.`,
+      `In ${duration(left)}, records will be refused with 507, if the database grows as it did in the last ${growth}. ${advice}.`,
     ),
   )
 }

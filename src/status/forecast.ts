@@ -11,7 +11,7 @@ const MAX_AHEAD_MS = 365 * DAY_MS
 interface Forecast {
   /** In milliseconds since 1970. */
   fullAt: number
-  /** If the database grows as on the last day, or as on a typical day of the last week. */
+  /** If the database grows as it did in the last day, or on a typical day of the last week. */
   as: 'day' | 'week'
 }
 

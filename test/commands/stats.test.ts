@@ -37,7 +37,7 @@ t.test('a plot shows the records over time', async (t) => {
   const [head, , ...lines] = stdout.trimEnd().split('\n')
   t.equal(
     head,
-    'Records per hour, 2026-01-31 12:00 to 2026-01-31 16:00 UTC: 13,500 records, 3 duplicates, 6 rejected, 13.5 MB',
+    'Records per hour, 2026-01-31 12:00 to 2026-01-31 16:00 UTC: 13,500 stored, 3 duplicate, 6 rejected, 13.5 MB',
   )
   t.match(lines[0], /^ {2}█ +8,000$/)
   t.equal(lines.at(-1), '█ ██', 'an hour without records is empty')
@@ -49,7 +49,7 @@ t.test(
   async (t) => {
     const { stdout } = await stats(['--from', '2026-01-29T00:00:00Z', '--until', '2026-02-05T00:00:00Z'])
     const [head, , ...lines] = stdout.trimEnd().split('\n')
-    t.match(head, /^Records per 3 hours, 2026-01-29 00:00 to 2026-02-05 00:00 UTC: 13,500 records/)
+    t.match(head, /^Records per 3 hours, 2026-01-29 00:00 to 2026-02-05 00:00 UTC: 13,500 stored/)
     t.match(lines[0], /█ +9,500$/)
   },
 )
