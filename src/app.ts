@@ -44,6 +44,7 @@ import tracing from './plugins/tracing.ts'
 import unmatched from './plugins/unmatched.ts'
 import settings from './plugins/unsafe-settings.ts'
 import writer from './plugins/writer.ts'
+import consoleRoute from './routes/console.ts'
 import consumerRoutes from './routes/consumers.ts'
 import feedRoutes from './routes/feed.ts'
 import health from './routes/health.ts'
@@ -140,6 +141,7 @@ export async function buildApp(config: Config, logger: Logger): Promise<FastifyI
   await app.register(keyRoutes)
   await app.register(stats)
   await app.register(statusRoute)
+  await app.register(consoleRoute)
   app.answerOtherMethods()
   await app.register(addresses)
   return app

@@ -36,7 +36,7 @@ async function serve(config: Config, logger: Logger, stop: Stop, options: { migr
     })
     await listen(app, config)
     stop.run = (signal) => drain(app, database, signal === 'SIGTERM' ? config.DRAIN_SECONDS : 0)
-    if (key !== undefined) process.stderr.write(`\n${firstRecord(app, key)}\n\n`)
+    if (key !== undefined) process.stderr.write(`\n${firstSteps(app, key)}\n\n`)
   } catch (error) {
     await database.release()
     throw error
@@ -77,13 +77,14 @@ function listenProblem(error: NodeJS.ErrnoException, host: string, name: string,
   return `Cannot listen on HOST ${host}, ${name} ${port}: ${error.message}.`
 }
 
-/** A command to copy that stores a record. It goes to stderr, because stdout is the log. */
-function firstRecord(app: FastifyInstance, key: string): string {
+/** A command to copy that stores a record, and where to look at it. It goes to stderr, because stdout is the log. */
+function firstSteps(app: FastifyInstance, key: string): string {
   const [address] = app.addresses() as AddressInfo[]
   const host = address?.family === 'IPv6' ? `[${address.address}]` : (address?.address ?? '')
-  const url = `http://${host.replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]')}:${address?.port}${app.pathPrefix}/v1/records`
+  const url = `http://${host.replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]')}:${address?.port}${app.pathPrefix}`
   const record = '{"source":"shop","type":"order.placed","data":{"total":12.50}}'
-  return `curl -sS ${url} -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
+  const post = `curl -sS ${url}/v1/records -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '${record}'`
+  return `${post}\n\nTo see what is stored, open ${url}/console/ and enter the key: echo "${key}"`
 }
 
 /** What must be done before the process may end. Until the server listens, nothing. */

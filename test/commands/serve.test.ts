@@ -72,6 +72,7 @@ t.test('serve --migrate creates the schema and the bootstrap key, and does not p
     const response = await store(server.url, { id: '1' })
     t.equal(response.status, status, 'a second start keeps the records and the key')
     t.match(server.stderr(), `curl -sS ${server.url}/v1/records -H "Authorization: Bearer $SLUICE_BOOTSTRAP_KEY"`)
+    t.match(server.stderr(), `open ${server.url}/console/ and enter the key: echo "$SLUICE_BOOTSTRAP_KEY"`)
     server.child.kill('SIGINT')
     t.equal(await server.exit, 0)
     t.notMatch(server.stdout() + server.stderr(), BOOTSTRAP_KEY)

@@ -17,6 +17,7 @@ export interface TestApp {
   /** The log lines of the server so far. */
   logs: Record<string, unknown>[]
   makeKey(options?: {
+    name?: string
     scopes?: Scope[]
     sourcePrefixes?: string[]
     recordsPerSecond?: number
@@ -53,13 +54,14 @@ export async function createApp(
   t.teardown(() => app.close())
 
   const makeKey: TestApp['makeKey'] = async ({
+    name = 'test',
     scopes = [...SCOPES],
     sourcePrefixes = [],
     recordsPerSecond,
     expiresAt,
   } = {}) => {
     const db = connect(database.ownerUrl)
-    const request = { name: 'test', scopes, sourcePrefixes, recordsPerSecond, expiresAt: expiresAt ?? null }
+    const request = { name, scopes, sourcePrefixes, recordsPerSecond, expiresAt: expiresAt ?? null }
     return issueKey(db as never, request).finally(() => db.destroy())
   }
   const key = (await makeKey()).token

@@ -1,12 +1,7 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join, relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
-import { parseAllDocuments } from 'yaml'
+import t from 'tap'
 import { ConfigSchema } from '../../src/config.ts'
-import { find, type Manifest, overlays, podsOf, render, repository } from '../helpers/kustomize.ts'
+import { find, type Manifest, overlays, podsOf, render } from '../helpers/kustomize.ts'
+import { renderWith } from '../helpers/overlay-with.ts'
 import { missing } from '../helpers/skipping.ts'
 
 for (const overlay of overlays) {
@@ -15,7 +10,7 @@ for (const overlay of overlays) {
     { skip: missing('kubectl') },
     async (t) => {
       const before = render(overlay)
-      const after = renderTraced(t, overlay)
+      const after = renderWith(t, overlay, 'tracing')
       const configOf = (objects: Manifest[]) => {
         const [api] = find(objects, 'Deployment', 'sluice-api').spec.template.spec.containers
         return find(objects, 'ConfigMap', api.envFrom[0].configMapRef.name).data
@@ -53,20 +48,4 @@ for (const overlay of overlays) {
       ])
     },
   )
-}
-
-/** The overlay with the component added. */
-function renderTraced(t: Test, overlay: string): Manifest[] {
-  const folder = mkdtempSync(join(realpathSync(tmpdir()), 'sluice-'))
-  t.teardown(() => rmSync(folder, { recursive: true }))
-  const k8s = relative(folder, fileURLToPath(new URL('k8s', repository)))
-  const lines = [
-    'kind: Kustomization',
-    'namespace: sluice',
-    `resources: [${k8s}/overlays/${overlay}]`,
-    `components: [${k8s}/components/tracing]`,
-  ]
-  writeFileSync(join(folder, 'kustomization.yaml'), lines.join('\n'))
-  const text = execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' })
-  return parseAllDocuments(text).map((document) => document.toJS())
 }

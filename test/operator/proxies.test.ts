@@ -144,6 +144,8 @@ async function checkProxy(t: Test, program: string, { send, folder }: RunningPro
   t.match((await send('GET', '/ingest')).headers.location, /\/ingest\/$/)
 
   for (const path of ['/metrics', '/ingest/metrics']) t.notMatch((await send('GET', path)).text, 'sluice_', path)
+  for (const path of ['/ingest/console', '/ingest/console/', '/ingest/console/app.js'])
+    t.equal((await send('GET', path)).status, 404, path)
   const preflight = { origin: ORIGIN, 'access-control-request-method': 'POST' }
   const allowed = await send('OPTIONS', '/ingest/v1/records', preflight)
   t.match(allowed, { status: 204, headers: { 'access-control-allow-origin': ORIGIN } })
