@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { explain } from '../../src/lib/explain.ts'
+import { measureConsole } from './console/measure.ts'
 import { openBenchDatabase } from './database.ts'
 import { measureFeed } from './feed/measure.ts'
 import { FLOODS } from './floods/floods.ts'
@@ -24,6 +25,7 @@ const MEASURES = {
   floods: measureFloods,
   feed: measureFeed,
   stats: measureStats,
+  console: measureConsole,
 } satisfies Record<string, Measure>
 
 const program = new Command('bench')
@@ -34,14 +36,15 @@ const program = new Command('bench')
       'streams in and out. retention: single records, with and without retention, which deletes half of the stored records. ' +
       'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. feed: how soon followers ' +
       'get a record, what waiting followers cost, the whole feed against COPY, and the memory with 1,000 followers. stats: single records and lines ' +
-      'with and without rollups, their greatest lag (worst ms), and how long the statistics of a year by hour take. The database is ' +
+      'with and without rollups, their greatest lag (worst ms), and how long the statistics of a year by hour take. console: how soon the console is painted in Chromium, and single records ' +
+      'while ten are open. The database is ' +
       'created on the server of DATABASE_URL, whose user needs the rights to create databases and to run CHECKPOINT, or else ' +
       'on an embedded PostgreSQL.',
   )
   .option('--rounds <n>', 'rounds of each measurement; the median is shown', positive, 3)
   .option(
     '--seconds <n>',
-    'length of each round of single, batch, observability, retention, feed and stats',
+    'length of each round of single, batch, observability, retention, feed, stats and console',
     positive,
     4,
   )
