@@ -22,6 +22,15 @@ t.test('a run prints the table, writes it as JSON, and leaves no database behind
   t.notOk(await benchDatabaseExists())
 })
 
+t.test('the manual describes each measurement that can be chosen', async (t) => {
+  const { stdout } = await bench('single', '--help')
+  const choices = stdout.replaceAll(/\s+/g, ' ').match(/this measurement \(choices: (.*?)\)/)?.[1] ?? ''
+  const names = [...choices.matchAll(/"([a-z]+)"/g)].map(([, name]) => String(name))
+  const manual = await readFile('scripts/README.md', 'utf8')
+  t.ok(names.includes('floods'))
+  for (const name of names) t.match(manual, new RegExp(`(--only |\`)${name}[ \`]`), name)
+})
+
 t.test('the server is compared with itself without metrics and logs', async (t) => {
   const file = join(t.testdir(), 'observability.json')
   const { code, stderr } = await bench('observability', '--seconds', '0.2', '--json', file)
