@@ -140,6 +140,29 @@ t.test('keys and outages', { skip: missing('chromium') }, async (t) => {
     t.same(faults, [])
   })
 
+  t.test('if the last read failed, nothing is green', async (t) => {
+    const { page, goTo } = await openConsole(browser, server.url, server.key)
+    const consumer = {
+      name: 'copy',
+      offset: '0',
+      updatedAt: new Date().toISOString(),
+      overtakenAt: null,
+      lag: { records: 0, seconds: 0, isExact: true },
+    }
+    for (const [path, document] of [
+      ['consumers', { consumers: [consumer] }],
+      ['keys', undefined],
+    ] as const) {
+      if (document !== undefined) await page.route(`**/v1/${path}`, (route) => route.fulfill({ json: document }))
+      await goTo(`#/${path}`)
+      await page.waitForSelector('td .level.ok')
+      await page.route(`**/v1/${path}`, (route) => route.abort())
+      await page.waitForSelector('[role=alert]')
+      t.equal(await page.locator('.level.ok').count(), 0, path)
+      t.ok(await page.locator('tbody th').first().isVisible(), 'what was read before stays')
+    }
+  })
+
   t.test('if the server is away, the page says so and shows what it knew', async (t) => {
     const own = await createApp(t)
     const url = await own.app.listen({ host: '127.0.0.1', port: 0 })

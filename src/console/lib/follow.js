@@ -25,8 +25,8 @@ const SILENT_MS = 60_000
 
 /**
  * @typedef {object} Events
- * @property {(page: FeedPage) => void} onPage the first may have no records, only the offset
- * @property {(error: Error | undefined) => void} onState gets what interrupts it, and undefined when it follows
+ * @property {(page: FeedPage) => void} onPage it may have no records, only the offset
+ * @property {(error: Error) => void} onError gets what interrupts it, until the next page
  */
 
 /**
@@ -37,7 +37,7 @@ const SILENT_MS = 60_000
  * @param {Events} events
  * @param {AbortSignal} signal
  */
-export async function follow(filter, offset, { onPage, onState }, signal) {
+export async function follow(filter, offset, { onPage, onError }, signal) {
   let at = offset
   // Whether it follows is known after a request for which the server does not wait.
   let isFollowing = false
@@ -48,14 +48,13 @@ export async function follow(filter, offset, { onPage, onState }, signal) {
       if (signal.aborted) return
       at = page.next
       isFollowing = true
-      onState(undefined)
       onPage(page)
       await sleep(begin + (page.isUpToDate ? PACE_MS : BEHIND_MS) - performance.now())
     } catch (error) {
       if (signal.aborted) return
       isFollowing = false
       const found = toApiError(/** @type {Error} */ (error))
-      onState(found)
+      onError(found)
       if (isRefusal(found)) return
       await sleep(RETRY_MS)
     }

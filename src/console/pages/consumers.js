@@ -14,11 +14,14 @@ const OVERTAKEN_MS = 86_400_000
 /** @type {(context: import('../app.js').Context) => import('../app.js').Page} */
 export function open({ redraw }) {
   const list = new Resource((signal) => readJson('consumers', { signal }), redraw, EVERY_MS)
-  return { close: () => list.close(), view: () => list.view(({ consumers }) => table(consumers)) }
+  return { close: () => list.close(), view: () => list.view(({ consumers }, isOld) => table(consumers, isOld)) }
 }
 
-/** @param {import('../lib/api.js').Documents['consumers']['consumers']} consumers */
-function table(consumers) {
+/**
+ * @param {import('../lib/api.js').Documents['consumers']['consumers']} consumers
+ * @param {boolean} isOld whether the last read has failed
+ */
+function table(consumers, isOld) {
   if (consumers.length === 0)
     return html`<p class="empty">
       No consumer has stored an offset. A program that follows the feed does so with <code>PUT /v1/consumers/NAME</code>, or try
@@ -38,7 +41,7 @@ function table(consumers) {
             ({ name, lag, updatedAt, overtakenAt }) => html`
               <tr>
                 <th scope="row">${name}</th>
-                <td>${state(lag, overtakenAt)}</td>
+                <td>${isOld ? level('unknown') : state(lag, overtakenAt)}</td>
                 <td class="number">${lag.isExact ? '' : 'about '}${number(lag.records)}</td>
                 <td class="number">${lag.records === 0 ? '–' : duration(lag.seconds)}</td>
                 <td>${time(updatedAt)}</td>

@@ -79,7 +79,7 @@ export function open({ redraw }) {
     view: () => html`
       ${error === undefined ? nothing : failure(error)}
       ${created.map(token)}
-      ${list.view(({ keys }) => html`${table(keys)}${form()}`)}
+      ${list.view(({ keys }, isOld) => html`${table(keys, isOld)}${form()}`)}
       ${revoking === undefined ? nothing : confirm(revoking)}
     `,
   }
@@ -104,8 +104,11 @@ export function open({ redraw }) {
     `
   }
 
-  /** @param {Key[]} keys */
-  function table(keys) {
+  /**
+   * @param {Key[]} keys
+   * @param {boolean} isOld whether the last read has failed
+   */
+  function table(keys, isOld) {
     return html`
       <div class="scroll" tabindex="0" role="region" aria-label="Keys">
         <table>
@@ -121,7 +124,7 @@ export function open({ redraw }) {
                 <tr>
                   <th scope="row">${key.name}</th>
                   <td><code>${key.id}</code></td>
-                  <td>${level(STATES[key.state], key.state)}</td>
+                  <td>${isOld ? level('unknown') : level(STATES[key.state], key.state)}</td>
                   <td>${key.scopes.join(', ')}</td>
                   <td>${key.sourcePrefixes.length === 0 ? 'all' : key.sourcePrefixes.join(', ')}</td>
                   <td class="number">${key.recordsPerSecond === null ? 'default' : number(key.recordsPerSecond)}</td>

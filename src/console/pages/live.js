@@ -33,8 +33,6 @@ const FIELDS = [
  * @type {(context: import('../app.js').Context) => import('../app.js').Page}
  */
 export function open({ params, redraw }) {
-  /** @type {string[]} newest last, and not in `rows` yet */
-  let arrived = []
   /** @type {Row[]} newest first */
   let rows = []
   let count = 0
@@ -46,21 +44,7 @@ export function open({ params, redraw }) {
   let isLate = false
   /** @type {AbortController | undefined} */
   let following
-  let isDrawing = false
   const stop = new AbortController()
-
-  // Thousands of records may arrive in a second, and a screen shows sixty pictures.
-  const drawSoon = () => {
-    if (isDrawing) return
-    isDrawing = true
-    requestAnimationFrame(() => {
-      isDrawing = false
-      if (stop.signal.aborted) return
-      rows = [...arrived.map(toRow).reverse(), ...rows].slice(0, MAX_ROWS)
-      arrived = []
-      redraw()
-    })
-  }
 
   function start() {
     following?.abort()
@@ -70,24 +54,27 @@ export function open({ params, redraw }) {
     const events = {
       /** @type {(page: import('../lib/follow.js').FeedPage) => void} */
       onPage({ records, next, isUpToDate }) {
+        error = undefined
+        isConnected = true
         count += records.length
         offset = next
-        arrived = [...arrived, ...records].slice(-MAX_ROWS)
+        rows = [...records.map(toRow).reverse(), ...rows].slice(0, MAX_ROWS)
         const last = records.at(-1)
         isLate = !isUpToDate && (last === undefined || serverTime() - Date.parse(JSON.parse(last).receivedAt) > LATE_MS)
-        drawSoon()
+        redraw()
       },
-      /** @type {(found: Error | undefined) => void} */
-      onState(found) {
+      /** @type {(found: Error) => void} */
+      onError(found) {
         error = found
-        isConnected = found === undefined
-        drawSoon()
+        isConnected = false
+        redraw()
       },
     }
     void follow(params, offset, events, own.signal).then(() => {
+      if (own.signal.aborted) return
       // It was refused.
-      if (!own.signal.aborted) following = undefined
-      drawSoon()
+      following = undefined
+      redraw()
     })
     redraw()
   }
@@ -98,6 +85,7 @@ export function open({ params, redraw }) {
     isConnected = false
     isLate = false
     error = undefined
+    redraw()
   }
 
   function pauseOrContinue() {
@@ -106,9 +94,8 @@ export function open({ params, redraw }) {
       start()
       return
     }
-    halt()
     isPaused = true
-    redraw()
+    halt()
   }
 
   function skip() {

@@ -7,7 +7,7 @@ import { linkTo } from '../lib/router.js'
 import { html, nothing } from '../lit-html/lit-html.js'
 
 const EVERY_MS = 30_000
-/** style.css has as many colours. */
+/** colors.css has as many colours. */
 const MAX_LINES = 7
 
 /**
