@@ -11,6 +11,7 @@ import { measureMemory } from './memory/measure.ts'
 import { stopAll } from './processes.ts'
 import { compareServers } from './requests/compare.ts'
 import { compareWithRetention } from './retention/compare.ts'
+import { measureBackfill } from './stats/backfill.ts'
 import { measureStats } from './stats/measure.ts'
 import { type Measure, type Options, type TableRow, toTable } from './table.ts'
 
@@ -25,6 +26,7 @@ const MEASURES = {
   floods: measureFloods,
   feed: measureFeed,
   stats: measureStats,
+  backfill: measureBackfill,
   console: measureConsole,
 } satisfies Record<string, Measure>
 
@@ -36,7 +38,8 @@ const program = new Command('bench')
       'streams in and out. retention: single records, with and without retention, which deletes half of the stored records. ' +
       'floods: the memory of Sluice during several attacks, and the latencies of a client with another key. feed: how soon followers ' +
       'get a record, what waiting followers cost, the whole feed against COPY, and the memory with 1,000 followers. stats: single records and lines ' +
-      'with and without rollups, their greatest lag (worst ms), and how long the statistics of a year by hour take. console: how soon the console is painted in Chromium, and single records ' +
+      'with and without rollups, their greatest lag (worst ms), and how long the statistics of a year by hour take. backfill: single records ' +
+      'while ten million old records are counted in the background. console: how soon the console is painted in Chromium, and single records ' +
       'while ten are open. The database is ' +
       'created on the server of DATABASE_URL, whose user needs the rights to create databases and to run CHECKPOINT, or else ' +
       'on an embedded PostgreSQL.',
@@ -44,13 +47,13 @@ const program = new Command('bench')
   .option('--rounds <n>', 'rounds of each measurement; the median is shown', positive, 3)
   .option(
     '--seconds <n>',
-    'length of each round of single, batch, observability, retention, feed, stats and console',
+    'length of each round of single, batch, observability, retention, feed, stats, backfill and console',
     positive,
     4,
   )
   .option(
     '--records <n>',
-    'records in each round of lines and stats (default: 300000), and of feed (1000000)',
+    'records in each round of lines and stats (default: 300000), and of feed (1000000); stored records for backfill (10000000)',
     positive,
   )
   .option('--gib <n>', 'size of the NDJSON for memory', positive, 1)

@@ -10,7 +10,7 @@ import { addRollups, addSeries, foldedOf, placesOfType, startOf } from './rollup
 export type RollupPart = 'live' | 'backfill'
 
 /** Only one session counts at a time. Any number does, as long as nothing else uses it. */
-const LOCK = 7_501_320
+export const ROLLUP_LOCK = 7_501_320
 
 /** After a batch of old records, this many times as long as it took passes before the next one, whichever instance counts it. */
 const BACKFILL_REST = 4
@@ -81,7 +81,7 @@ export async function countRecords(db: Database, counting: Counting): Promise<nu
  */
 async function begin(trx: Database, part: RollupPart): Promise<Progress | undefined> {
   const lock = await sql<{ is_first: boolean }>`
-    SELECT pg_try_advisory_xact_lock(${LOCK}) AS is_first, set_config('synchronous_commit', 'off', true),
+    SELECT pg_try_advisory_xact_lock(${ROLLUP_LOCK}) AS is_first, set_config('synchronous_commit', 'off', true),
            set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
            set_config('enable_sort', 'off', true), set_config('jit', 'off', true)`.execute(trx)
   if (lock.rows[0]?.is_first !== true) return undefined

@@ -81,3 +81,23 @@ t.test('a load with retention is compared with one without, and half of the reco
     2000,
   )
 })
+
+t.test('old records are counted in the background, and the statistics have each of them once', async (t) => {
+  const file = join(t.testdir(), 'backfill.json')
+  const { code, stderr } = await bench('backfill', '--records', '20000', '--seconds', '0.2', '--json', file)
+  t.equal(code, 0, 'exit code', { stderr })
+  const row = { rate: Number, p50_ms: Number, p99_ms: Number }
+  t.match(JSON.parse(await readFile(file, 'utf8')), [
+    { name: 'backfill paused', ...row, ratios: { paused: 1 } },
+    { name: 'backfill running', ...row, ratios: { paused: Number } },
+    { name: 'backfill alone', rate: Number },
+  ])
+  const counted = (way: string) =>
+    [...stderr.matchAll(new RegExp(`backfill ${way}: .* (\\d+) counted`, 'g'))].map(([, n]) => Number(n))
+  t.same(counted('paused'), [0, 0])
+  t.ok(counted('running').every((records) => records > 0))
+
+  const few = await bench('backfill', '--records', '2', '--seconds', '0.2')
+  t.equal(few.code, 1)
+  t.match(few.stderr, /all old records were counted before the last round/)
+})
