@@ -8,6 +8,7 @@ export interface Options {
   records?: number
   gib: number
   stored: number
+  oldRecords: number
   followers: number
   /** Absent: run all floods. */
   floods?: FloodName[]

@@ -43,7 +43,7 @@ export async function addSeries(trx: Database, json: string, maxSeries: number):
 export async function addRollups(db: Database, json: string, lengths: readonly number[]): Promise<void> {
   await sql`
     INSERT INTO sluice.rollups AS known (series, seconds, start, records, bytes, duplicates, rejected)
-    SELECT series.series, bucket.seconds, ${startOf(sql`minute`, sql`bucket.seconds`)} AS start, coalesce(sum(entry.records), 0),
+    SELECT series.series, bucket.seconds, ${startOf(sql`entry.start`, sql`bucket.seconds`)} AS start, coalesce(sum(entry.records), 0),
            coalesce(sum(entry.bytes), 0), coalesce(sum(entry.duplicates), 0), coalesce(sum(entry.rejected), 0)
     FROM ${entriesOf(json)},
          LATERAL (
@@ -64,7 +64,7 @@ export const foldedOf = (json: string) => sql`(
 )`
 
 const entriesOf = (json: string) => sql`json_to_recordset(${json}::json) AS entry (
-  minute timestamptz, source text, type text, records bigint, bytes bigint, duplicates bigint, rejected bigint
+  start timestamptz, source text, type text, records bigint, bytes bigint, duplicates bigint, rejected bigint
 )`
 
 /** The beginning of the bucket, in UTC. */

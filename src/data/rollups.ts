@@ -115,19 +115,19 @@ async function selectLast(
 }
 
 /**
- * Counts the records of a batch per minute, source and type. A source or a type for which there is no place is ''. Otherwise the result
+ * Counts the records of a batch per bucket of the smallest length, source and type. A source or a type for which there is no place is ''. Otherwise the result
  * could be as long as the records have different sources.
  */
 async function aggregate(
   trx: Database,
   after: TextPosition,
   last: TextPosition,
-  { maxSeries }: Counting,
+  { part, maxSeries }: Counting,
 ): Promise<Batch> {
   const { rows } = await sql<Omit<Batch, keyof TextPosition>>`
     WITH counted AS MATERIALIZED (
-      SELECT minute, source, type, count(*) AS records, sum(bytes) AS bytes FROM (
-        SELECT ${startOf(sql`received_at`, sql`60`)} AS minute, source, type, ${STORED_SIZE} AS bytes FROM sluice.records
+      SELECT start, source, type, count(*) AS records, sum(bytes) AS bytes FROM (
+        SELECT ${startOf(sql`received_at`, sql.lit(Math.min(...LENGTHS[part])))} AS start, source, type, ${STORED_SIZE} AS bytes FROM sluice.records
         WHERE ${POSITION} > ${positionRow(after)} AND ${POSITION} <= ${positionRow(last)}
       ) AS found GROUP BY 1, 2, 3
     ), room AS MATERIALIZED (
@@ -135,7 +135,7 @@ async function aggregate(
     ), full_types AS MATERIALIZED (
       SELECT type FROM sluice.series WHERE source <> '' AND type <> '' GROUP BY type HAVING count(*) >= ${placesOfType(maxSeries)}
     ), placed AS (
-      SELECT minute,
+      SELECT start,
              CASE WHEN whole_source.series IS NOT NULL OR is_free AND full_types.type IS NULL THEN counted.source ELSE '' END AS source,
              CASE WHEN whole_type.series IS NOT NULL OR is_free THEN counted.type ELSE '' END AS type, records, bytes,
              is_free AND (whole_type.series IS NULL OR full_types.type IS NULL AND pair.series IS NULL) AS is_new
@@ -145,10 +145,10 @@ async function aggregate(
       LEFT JOIN sluice.series AS whole_source ON whole_source.source = counted.source AND whole_source.type = ''
       LEFT JOIN sluice.series AS whole_type ON whole_type.source = '' AND whole_type.type = counted.type
     ), entry AS (
-      SELECT minute, source, type, sum(records) AS records, sum(bytes) AS bytes, bool_or(is_new) AS is_new FROM placed GROUP BY 1, 2, 3
+      SELECT start, source, type, sum(records) AS records, sum(bytes) AS bytes, bool_or(is_new) AS is_new FROM placed GROUP BY 1, 2, 3
     )
     SELECT coalesce(sum(records), 0)::integer AS records, coalesce(bool_or(is_new), false) AS has_new,
-           coalesce(json_agg(json_build_object('minute', minute, 'source', source, 'type', type, 'records', records, 'bytes', bytes)), '[]')::text
+           coalesce(json_agg(json_build_object('start', start, 'source', source, 'type', type, 'records', records, 'bytes', bytes)), '[]')::text
              AS counted
     FROM entry`.execute(trx)
   return { ...last, ...(rows[0] as Omit<Batch, keyof TextPosition>) }
@@ -181,7 +181,7 @@ async function finish(trx: Database): Promise<void> {
 /** Records that were sent and not stored, of one source and type in one minute. Each text is '' if it is not known. */
 export interface Entry {
   /** The beginning of the minute, as RFC 3339. */
-  minute: string
+  start: string
   source: string
   type: string
   duplicates: number

@@ -23,7 +23,7 @@ export class UnstoredCounts implements UnstoredCounter {
     let entry = this.#entries.get(key)
     if (entry !== undefined) return entry
     if (this.#entries.size >= MAX_ENTRIES && type !== '') return this.#entryOf(minute, '', '')
-    entry = { minute: new Date(minute * LENGTH_MS).toISOString(), source, type, duplicates: 0, rejected: 0 }
+    entry = { start: new Date(minute * LENGTH_MS).toISOString(), source, type, duplicates: 0, rejected: 0 }
     this.#entries.set(key, entry)
     return entry
   }
@@ -41,8 +41,8 @@ export class UnstoredCounts implements UnstoredCounter {
 
   /** Puts entries back that could not be stored. */
   restore(entries: readonly Entry[]): void {
-    for (const { minute, source, type, duplicates, rejected } of entries) {
-      const entry = this.#entryOf(Date.parse(minute) / LENGTH_MS, source, type)
+    for (const { start, source, type, duplicates, rejected } of entries) {
+      const entry = this.#entryOf(Date.parse(start) / LENGTH_MS, source, type)
       entry.duplicates += duplicates
       entry.rejected += rejected
     }

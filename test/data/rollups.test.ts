@@ -289,12 +289,12 @@ t.test('while records are read to be counted, the transaction has no id', async 
 t.test('what was not stored is added to the series that exist, and makes none', async (t) => {
   await store(root, [make('a', 'x')])
   await countAll()
-  const minute = '2026-01-31T23:59:00.000Z'
+  const start = '2026-01-31T23:59:00.000Z'
   await addUnstored(db, [
-    { minute, source: 'a', type: 'x', duplicates: 2, rejected: 1 },
-    { minute, source: 'b', type: 'x', duplicates: 0, rejected: 10 },
-    { minute, source: 'b', type: 'y', duplicates: 0, rejected: 100 },
-    { minute, source: '', type: '', duplicates: 0, rejected: 1000 },
+    { start, source: 'a', type: 'x', duplicates: 2, rejected: 1 },
+    { start, source: 'b', type: 'x', duplicates: 0, rejected: 10 },
+    { start, source: 'b', type: 'y', duplicates: 0, rejected: 100 },
+    { start, source: '', type: '', duplicates: 0, rejected: 1000 },
   ])
   const { rows } = await sql`
     SELECT source, type, seconds, records::integer, duplicates::integer, rejected::integer

@@ -29,9 +29,9 @@ t.test('records are counted per minute, source and type, as far as these are kno
   ])
     t.ok(all.has(JSON.stringify(expected)), JSON.stringify(expected))
   t.equal(sum(taken, 'rejected'), 7)
-  for (const { minute } of taken) {
-    t.match(minute, /:00\.000Z$/)
-    t.ok(Date.parse(minute) > before - 60_000 && Date.parse(minute) <= Date.now())
+  for (const { start } of taken) {
+    t.match(start, /:00\.000Z$/)
+    t.ok(Date.parse(start) > before - 60_000 && Date.parse(start) <= Date.now())
   }
   t.same(counts.take(), [], 'they are taken once')
   t.end()
@@ -43,10 +43,10 @@ t.test('what could not be stored is put back, and added to what came since', (t)
   const taken = counts.take()
   counts.add('duplicates', order)
   counts.restore(taken)
-  counts.restore([{ ...order, minute: '2026-01-31T12:00:00.000Z', duplicates: 0, rejected: 7 }])
+  counts.restore([{ ...order, start: '2026-01-31T12:00:00.000Z', duplicates: 0, rejected: 7 }])
   const entries = counts.take()
   t.equal(sum(entries, 'duplicates'), 2)
-  t.ok(entries.some(({ minute, rejected }) => minute === '2026-01-31T12:00:00.000Z' && rejected === 7))
+  t.ok(entries.some(({ start, rejected }) => start === '2026-01-31T12:00:00.000Z' && rejected === 7))
   t.end()
 })
 

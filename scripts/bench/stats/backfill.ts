@@ -1,138 +1,116 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { withConnection } from '../../../src/commands/database.ts'
+import { type RollupState, selectRollupState } from '../../../src/data/rollup-state.ts'
 import { ROLLUP_LOCK } from '../../../src/data/rollups.ts'
 import type { Database } from '../../../src/postgres/tables.ts'
 import { start } from '../processes.ts'
 import type { Measurement, Order } from '../requests/measure.ts'
 import { startServer } from '../servers/start.ts'
 import { median, medianRatio, type Outcome, type Run, rounded, type TableRow } from '../table.ts'
+import { countWrong, storeOld } from './old-records.ts'
 
-const RECORDS = 10_000_000
 const CONNECTIONS = 64
-/** Larger than all numbers from which the load derives its ids. */
-const FIRST_SEED = 2 ** 31
 
-/** Between two looks at the progress. */
+/** Time between two looks at the progress. */
 const LOOK_MS = 500
-/** A backfill that makes no progress for this time makes none at all. */
+/** Without progress for this time, the backfill is considered stuck. */
 const STUCK_MS = 60_000
 
 const WAYS = ['paused', 'running'] as const
 type Way = (typeof WAYS)[number]
+
+interface Measured extends Measurement {
+  /** How many old records were counted meanwhile. */
+  counted: number
+}
 
 /**
  * Measures single records while the records from before the rollups are counted in the background, and while this is paused. Then it waits
  * until all are counted, and compares the statistics with the table.
  */
 export async function measureBackfill({ database, options }: Run): Promise<Outcome> {
-  const stored = 2 * Math.round((options.records ?? RECORDS) / 2)
-  const measured: Record<Way, Measurement[]> = { paused: [], running: [] }
-  const faults: string[] = []
+  const { oldRecords: old, seconds } = options
   await database.empty()
-  console.error(`storing ${stored} records`)
-  await database.seed(stored, FIRST_SEED)
   return withConnection(database.ownerUrl, async (db) => {
-    await forgetCounts(db)
+    console.error(`storing ${old} records`)
+    await storeOld(db, old)
     const load = await start('requests/load.ts')
     const server = await startServer('ours', database, options.profile)
-    const order: Order = {
-      port: server.port,
-      key: database.key,
-      connections: CONNECTIONS,
-      size: 1,
-      seconds: options.seconds,
-    }
+    const order: Order = { port: server.port, key: database.key, connections: CONNECTIONS, size: 1, seconds }
+    const measured: Record<Way, Measured[]> = { paused: [], running: [] }
+    const faults: string[] = []
     let acknowledged = 0
     for (let round = 0; round <= options.rounds; round++) {
       for (const way of round % 2 === 0 ? WAYS : WAYS.toReversed()) {
-        await rest(db, way === 'paused')
-        const before = await readCounted(db)
-        if (before >= stored)
-          throw new Error('all old records were counted before the last round: store more (--records)')
-        if (way === 'running') await untilMore(db, before)
+        await pauseUntil(db, way === 'paused' ? 'infinity' : null)
+        const before = await readCounted(db, old)
         const measurement = await load.ask<Measurement>(order)
-        const counted = (await readCounted(db)) - before
+        const counted = (await readCounted(db, old)) - before
         acknowledged += measurement.acknowledged
-        const name = round === 0 ? 'warm-up' : `round ${round}`
-        console.error(`${name} backfill ${way}: ${Math.round(measurement.rate)} records/s, ${counted} counted`)
         if (measurement.failures > 0)
           faults.push(`backfill ${way}: ${measurement.failures} requests failed (${measurement.failure})`)
-        if (round > 0) measured[way].push(measurement)
+        const name = round === 0 ? 'warm-up' : `round ${round}`
+        console.error(`${name} backfill ${way}: ${Math.round(measurement.rate)} records/s, ${counted} counted`)
+        if (round > 0) measured[way].push({ ...measurement, counted })
       }
     }
-    const alone = await finish(db, stored)
-    faults.push(...(await compare(db, stored, acknowledged)))
+    if (measured.running.some(({ counted }) => counted === 0))
+      faults.push(
+        'backfill: in a round, no old record was left to count, or none was counted: --old-records, --seconds',
+      )
+    const rate = await finish(db, old)
+    const [wrong, stored] = [await countWrong(db), await database.count('ours')]
+    if (wrong > 0)
+      faults.push(`backfill: the records of ${wrong} hours, sources and types are not counted exactly once`)
+    if (stored !== old + acknowledged)
+      faults.push(`backfill: ${old} + ${acknowledged} records should be stored, but ${stored} are`)
     await Promise.all([load, server.child].map((child) => child.stop()))
-    return {
-      rows: [...WAYS.map((way) => toRow(measured, way)), { name: 'backfill alone', ...alone, ratios: {} }],
-      faults,
-    }
+    await database.empty()
+    return { rows: [...WAYS.map((way) => toRow(measured, way)), { name: 'backfill alone', rate, ratios: {} }], faults }
   })
 }
 
-/** As after the migration that creates the rollups: what is stored is for the backfill. */
-async function forgetCounts(db: Database): Promise<void> {
-  await sql`TRUNCATE sluice.rollups`.execute(db)
-  await sql`
-    UPDATE sluice.rollup_progress AS progress
-    SET epoch = CASE part WHEN 'live' THEN last.epoch ELSE 0 END, xid = CASE part WHEN 'live' THEN last.xid ELSE '0' END,
-        n = CASE part WHEN 'live' THEN last.n ELSE 0 END, records = 0, folded = 0, rest_until = NULL,
-        until_epoch = CASE part WHEN 'backfill' THEN last.epoch END, until_xid = CASE part WHEN 'backfill' THEN last.xid END,
-        until_n = CASE part WHEN 'backfill' THEN last.n END
-    FROM (SELECT epoch, xid, n FROM sluice.records ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1) AS last`.execute(db)
-}
-
-/** Pauses the backfill, or lets it go on. */
-async function rest(db: Database, isPaused: boolean): Promise<void> {
+/** @param time of PostgreSQL; null: the backfill goes on now */
+async function pauseUntil(db: Database, time: 'infinity' | null): Promise<void> {
   await db.transaction().execute(async (trx) => {
-    // A batch that is counted at this moment sets the rest again.
+    // A batch that is counted at this moment sets the time as well.
     await sql`SELECT pg_advisory_xact_lock(${ROLLUP_LOCK})`.execute(trx)
-    const until = isPaused ? 'infinity' : null
-    await sql`UPDATE sluice.rollup_progress SET rest_until = ${until}::timestamptz WHERE part = 'backfill'`.execute(trx)
+    await sql`UPDATE sluice.rollup_progress SET rest_until = ${time}::timestamptz WHERE part = 'backfill'`.execute(trx)
   })
 }
 
-async function readCounted(db: Database): Promise<number> {
-  const { rows } = await sql<{ records: string }>`
-    SELECT records::text FROM sluice.rollup_progress WHERE part = 'backfill'`.execute(db)
-  return Number(rows[0]?.records)
-}
+const readCounted = async (db: Database, old: number) => countedOf(await selectRollupState(db), old)
 
-/** @throws Error if no more records are counted */
-async function untilMore(db: Database, before: number): Promise<number> {
-  for (const begin = performance.now(); performance.now() - begin < STUCK_MS; await sleep(LOOK_MS)) {
-    const counted = await readCounted(db)
-    if (counted > before) return counted
+const countedOf = ({ backfill }: RollupState, old: number) => backfill?.records ?? old
+
+/**
+ * Waits until everything is counted, without other load.
+ * @returns how many old records were counted per second, pauses included
+ * @throws Error if no more are counted
+ */
+async function finish(db: Database, old: number): Promise<number> {
+  await pauseUntil(db, null)
+  const begin = performance.now()
+  const first = await readCounted(db, old)
+  let [counted, seconds, progressAt] = [first, 0, begin]
+  for (let isDone = false; !isDone; await sleep(LOOK_MS)) {
+    const state = await selectRollupState(db)
+    const now = countedOf(state, old)
+    if (now > counted) {
+      progressAt = performance.now()
+      seconds = (progressAt - begin) / 1000
+    }
+    counted = now
+    isDone = state.backfill === undefined && state.lagSeconds === 0
+    if (!isDone && performance.now() - progressAt > STUCK_MS)
+      throw new Error(`the backfill makes no progress: ${counted} of ${old} old records are counted`)
   }
-  throw new Error(`the backfill makes no progress: ${before} old records are counted`)
+  console.error(`the other ${old - first} records were counted in ${Math.round(seconds)} s`)
+  return seconds === 0 ? 0 : Math.round((old - first) / seconds)
 }
 
-/** Waits for the rest, without other load. @returns how many records per second were counted, pauses included */
-async function finish(db: Database, stored: number): Promise<{ rate: number }> {
-  await rest(db, false)
-  const [first, begin] = [await readCounted(db), performance.now()]
-  for (let counted = first; counted < stored; ) counted = await untilMore(db, counted)
-  const seconds = (performance.now() - begin) / 1000
-  console.error(`the other ${stored - first} records were counted in ${Math.round(seconds)} s`)
-  return { rate: Math.round((stored - first) / seconds) }
-}
-
-/** The new records are counted a second or two after their commit. */
-async function compare(db: Database, stored: number, acknowledged: number): Promise<string[]> {
-  const expected = stored + acknowledged
-  let counted = 0
-  for (const begin = performance.now(); performance.now() - begin < STUCK_MS; await sleep(LOOK_MS)) {
-    const { rows } = await sql<{ records: string }>`
-      SELECT sum(records)::text AS records FROM sluice.rollups JOIN sluice.series USING (series)
-      WHERE source = '' AND type = '' AND seconds = 86400`.execute(db)
-    counted = Number(rows[0]?.records)
-    if (counted >= expected) break
-  }
-  return counted === expected ? [] : [`${expected} records are stored, but ${counted} are counted`]
-}
-
-function toRow(measured: Record<Way, Measurement[]>, way: Way): TableRow {
+function toRow(measured: Record<Way, Measured[]>, way: Way): TableRow {
   const all = (key: 'rate' | 'p50_ms' | 'p99_ms', of: Way = way) => measured[of].map((measurement) => measurement[key])
   return {
     name: `backfill ${way}`,

@@ -18,7 +18,7 @@ const QUERIES = {
 
 /**
  * Measures how long the statistics of a year by hour take, with rollups of a year: 20 types with 10 sources each, in each hour. The number
- * of records does not matter, because none is read.
+ * of records does not matter, because at most one is read.
  */
 export async function measureReading({ database, options }: Run): Promise<Outcome> {
   console.error('storing the rollups of a year')
