@@ -7,14 +7,31 @@ import { createDatabase } from '../helpers/postgres.ts'
 import { missing } from '../helpers/skipping.ts'
 import { until } from '../helpers/until.ts'
 
+/** What each page reads. */
+const READS = { records: 'records', live: 'feed', types: 'stats', consumers: 'consumers', keys: 'keys' }
+
 t.test('keys and outages', { skip: missing('chromium') }, async (t) => {
   const server = await start(t)
   await server.post({ source: 'shop/1', type: 't', id: '1' })
   const browser = await openBrowser(t)
 
   t.test('the key is in this tab only', async (t) => {
-    const { page, faults } = await openConsole(browser, server.url, server.key)
-    t.notOk(page.url().includes(server.key))
+    const { page, faults, goTo } = await openConsole(browser, server.url, undefined)
+    const requested: string[] = []
+    page.on('request', (request) => requested.push(request.url()))
+    await page.fill('#key', server.key)
+    await page.click('button[type=submit]')
+    await page.waitForSelector('.cards')
+    // URLs are in the logs of proxies.
+    for (const [name, path] of Object.entries(READS)) {
+      await Promise.all([page.waitForRequest(`**/v1/${path}*`), goTo(`#/${name}`)])
+      t.notOk(page.url().includes(server.key), name)
+    }
+    t.same(
+      requested.filter((url) => url.includes(server.key)),
+      [],
+    )
+    await goTo('#/overview')
     const stored = String(
       await page.evaluate('[document.cookie, JSON.stringify(localStorage), JSON.stringify(history.state)].join()'),
     )
@@ -86,7 +103,7 @@ t.test('keys and outages', { skip: missing('chromium') }, async (t) => {
     t.same(faults, [])
   })
 
-  t.test('while the database is unavailable, the overview says so, and goes on when it is back', async (t) => {
+  t.test('while the database is unavailable, each page says so, and the console goes on when it is back', async (t) => {
     const database = await createDatabase(t)
     const target = new URL(database.apiUrl)
     const network = await openNetwork({ host: target.hostname, port: Number(target.port) })
@@ -94,13 +111,18 @@ t.test('keys and outages', { skip: missing('chromium') }, async (t) => {
     target.host = `127.0.0.1:${network.port}`
     const own = await createApp(t, { DATABASE_URL: target.href, OUTAGE_HOLD_SECONDS: '120' }, database)
     const url = await own.app.listen({ host: '127.0.0.1', port: 0 })
-    const { page, faults, goTo } = await openConsole(browser, url, own.key, { expected: [503] })
+    const { page, faults, goTo, inaccessible } = await openConsole(browser, url, own.key, { expected: [503] })
     await page.waitForSelector('text=Records per second')
     network.drop()
     const waiting = own.post({ source: 's', type: 't', id: 'during' })
     await page.waitForSelector('.findings >> text=The database has been unavailable')
-    await goTo('#/records')
-    await page.waitForSelector('[role=alert]')
+    t.same(await inaccessible(), [], 'the overview')
+    for (const name of ['live', 'types', 'consumers', 'keys', 'records']) {
+      await goTo(`#/${name}`)
+      await page.waitForSelector('[role=alert]')
+      t.equal(await page.locator('.level.ok').count(), 0, name)
+      t.same(await inaccessible(), [], name)
+    }
     network.heal()
     t.equal((await waiting).status, 201)
     // The first attempts may get connections that were cut.
@@ -141,7 +163,7 @@ t.test('keys and outages', { skip: missing('chromium') }, async (t) => {
   })
 
   t.test('if the last read failed, nothing is green', async (t) => {
-    const { page, goTo } = await openConsole(browser, server.url, server.key)
+    const { page, faults, goTo } = await openConsole(browser, server.url, server.key)
     const consumer = {
       name: 'copy',
       offset: '0',
@@ -149,33 +171,47 @@ t.test('keys and outages', { skip: missing('chromium') }, async (t) => {
       overtakenAt: null,
       lag: { records: 0, seconds: 0, isExact: true },
     }
-    for (const [path, document] of [
-      ['consumers', { consumers: [consumer] }],
-      ['keys', undefined],
-    ] as const) {
+    const storage = { usedBytes: 5e9, budgetBytes: 1e10, full: false, fullAt: null, growth: null }
+    const status = { ...(await server.get('/v1/status')).json, health: 'ok', findings: [], storage }
+    for (const { name, path, document, green } of [
+      { name: 'consumers', path: 'consumers', document: { consumers: [consumer] }, green: ['td .level.ok'] },
+      { name: 'keys', path: 'keys', document: undefined, green: ['td .level.ok'] },
+      // Browsers draw a meter in green.
+      { name: 'overview', path: 'status', document: status, green: ['.health .level.ok', '.cards .level.ok', 'meter'] },
+    ]) {
       if (document !== undefined) await page.route(`**/v1/${path}`, (route) => route.fulfill({ json: document }))
-      await goTo(`#/${path}`)
-      await page.waitForSelector('td .level.ok')
+      await goTo(`#/${name}`)
+      for (const selector of green) await page.waitForSelector(selector)
       await page.route(`**/v1/${path}`, (route) => route.abort())
       await page.waitForSelector('[role=alert]')
-      t.equal(await page.locator('.level.ok').count(), 0, path)
-      t.ok(await page.locator('tbody th').first().isVisible(), 'what was read before stays')
+      t.equal(await page.locator('.level.ok, meter').count(), 0, name)
+      t.ok(await page.locator('tbody th, .cards dt').first().isVisible(), 'what was read before stays')
     }
+    t.match(
+      (await page.locator('.cards').innerText()).replaceAll(/\s+/g, ' '),
+      /Storage ○ Not known 5 GB of 10 GB \(50 %\)/,
+    )
+    // A handler that still runs when the browser closes would fail.
+    await page.unrouteAll({ behavior: 'ignoreErrors' })
+    t.same(faults, [])
   })
 
   t.test('if the server is away, the page says so and shows what it knew', async (t) => {
     const own = await createApp(t)
     const url = await own.app.listen({ host: '127.0.0.1', port: 0 })
-    const { page } = await openConsole(browser, url, own.key)
+    const { page, faults, inaccessible } = await openConsole(browser, url, own.key)
     await page.waitForSelector('.cards')
     await own.app.close()
     await page.waitForSelector('text=The server does not respond')
     t.ok(await page.isVisible('.cards'))
     t.match(await page.textContent('.health'), /Not known/)
+    t.same(await inaccessible(), [])
     // No response comes.
     await page.route('**/v1/**', () => {})
     await page.click('button:has-text("Try again")')
     await page.waitForSelector('button:has-text("Trying again")')
     t.match(await page.textContent('.health'), /Not known/)
+    await page.unrouteAll({ behavior: 'ignoreErrors' })
+    t.same(faults, [])
   })
 })

@@ -83,10 +83,11 @@ t.test('every page with the records of the demo', { skip: missing('chromium') },
     const view = await openConsole(browser, server.url, undefined)
     t.same(await view.inaccessible(), [])
     await view.screenshot('key')
+    t.same(view.faults, [])
   })
 
   t.test('a plot shows values where the pointer is, zooms, and has a table for those who do not see it', async (t) => {
-    const { page } = await openConsole(browser, server.url, server.key)
+    const { page, faults } = await openConsole(browser, server.url, server.key)
     await page.waitForSelector('time-plot canvas')
     t.match(
       await page.getAttribute('time-plot', 'aria-label'),
@@ -115,5 +116,71 @@ t.test('every page with the records of the demo', { skip: missing('chromium') },
     await page.click('summary:has-text("Values as a table")')
     await page.waitForSelector('details.values tbody tr')
     t.equal(await page.locator('details.values tbody tr').count(), 60)
+    t.same(faults, [])
+  })
+
+  // Without this, the other tests would also pass if nothing were reported, or if there were no policy.
+  t.test('what the policy forbids does not happen, and is a fault', async (t) => {
+    const { page, faults } = await openConsole(browser, server.url, server.key)
+    const add = (name: string, properties: object) =>
+      `document.head.append(Object.assign(document.createElement('${name}'), ${JSON.stringify(properties)}))`
+    for (const [what, attempt, said] of [
+      ['an inline handler', "document.body.setAttribute('onclick', 'document.title = 1')", /TrustedScript/],
+      ['HTML from text', "document.body.innerHTML = '<b>bold</b>'", /TrustedHTML/],
+      ['an inline style', add('style', { textContent: 'p {}' }), /style-src/],
+      ['an inline script', add('script', { textContent: 'document.title = 1' }), /Trusted|script-src/],
+      ['an image of another server', add('img', { src: 'http://127.0.0.1:9/' }), /img-src|default-src/],
+      ['a request to another server', "fetch('http://127.0.0.1:9/').catch(() => {})", /connect-src/],
+    ] as const) {
+      const before = faults.length
+      await page.evaluate(`try { ${attempt} } catch {}`)
+      const isReported = () => faults.slice(before).some((fault) => said.test(fault))
+      t.ok(await until(`a fault because of ${what}`, isReported), what)
+    }
+    t.not(await page.title(), '1')
+    t.equal(await page.locator('b').count(), 0)
+
+    await page.evaluate(`setTimeout(() => { throw new Error('not caught') })`)
+    t.ok(await until('the error', () => faults.some((fault) => /not caught/.test(fault))))
+    await page.evaluate(`fetch('/v1/nowhere').then(() => {})`)
+    t.ok(await until('the response', () => faults.some((fault) => /^40\d .*nowhere/.test(fault))))
   })
 })
+
+t.test(
+  'types and sources have the share of the records that were rejected',
+  { skip: missing('chromium') },
+  async (t) => {
+    const server = await start(t)
+    const [first, second, third] = ['1', '2', '3'].map((id) => ({ source: 'shop', type: 'order.placed', id }))
+    await server.post([first, second, third, { ...first, id: '4', time: 'yesterday' }])
+    await server.post([first])
+    await server.post({ source: 'bank', type: 'payment', id: '1' })
+    await until('all to be counted', async () => {
+      const { buckets } = (await server.get('/v1/stats')).json
+      const sum = (count: string) =>
+        buckets.reduce((total: number, bucket: Record<string, number>) => total + Number(bucket[count]), 0)
+      return sum('records') === 4 && sum('duplicates') === 1 && sum('rejected') === 1
+    })
+    const { page, faults, goTo } = await openConsole(await openBrowser(t), server.url, server.key)
+    await goTo('#/types')
+    await page.waitForSelector('[aria-label=Sources] tbody tr')
+    /** Name, records, duplicates, rejected, share. The payload is left out. */
+    const rows = async (part: string) => {
+      const found = await page.locator(`[aria-label=${part}] tbody tr`).all()
+      const cells = await Promise.all(found.map((row) => row.locator('th, td').allInnerTexts()))
+      return cells.map((row) => row.toSpliced(2, 1))
+    }
+    t.same(await rows('Types'), [
+      ['order.placed', '3', '1', '1', '20 %'],
+      ['payment', '1', '0', '0', '0 %'],
+    ])
+    t.same(await rows('Sources'), [
+      ['shop', '3', '1', '1', '20 %'],
+      ['bank', '1', '0', '0', '0 %'],
+    ])
+    await goTo('#/overview')
+    await page.waitForSelector('text=4 stored, 1 duplicate, 1 rejected')
+    t.same(faults, [])
+  },
+)

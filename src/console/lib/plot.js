@@ -4,7 +4,7 @@ import { formatTime, isUtc } from './times.js'
 import { UPlot } from './uplot.js'
 
 const HEIGHT = 240
-/** Lines differ in their dashes too, for people who do not tell these colours apart. colors.css has the colours. */
+/** Lines differ in their dashes too, for people who cannot tell these colours apart. colors.css has the colours. */
 const DASHES = [[], [8, 4], [2, 3], [12, 3, 2, 3], [5, 5], [16, 4], [3, 6], [10, 2, 2, 2]]
 
 /**

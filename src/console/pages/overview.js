@@ -56,7 +56,7 @@ const health = (status, isOld) => html`
       ? nothing
       : html`<ul class="findings">${status.findings.map(({ level: value, detail }) => html`<li>${level(value)} ${detail}</li>`)}</ul>`
   }
-  <dl class="cards">${cards(status).map(({ name, codes, text, isUnknown }) => card(name, isOld || isUnknown ? 'unknown' : worst(status.findings, codes), text))}</dl>
+  <dl class="cards">${cards(status, isOld).map(({ name, codes, text, isUnknown }) => card(name, isOld || isUnknown ? 'unknown' : worst(status.findings, codes), text))}</dl>
 `
 
 /**
@@ -75,9 +75,13 @@ const worst = (findings, codes) => findings.find(({ code }) => codes.includes(co
 /**
  * What each card says, and which findings are about it.
  * @param {Status} status
+ * @param {boolean} isOld
  * @returns {{ name: string, codes: string[], text: unknown, isUnknown?: boolean }[]}
  */
-const cards = ({ at, instance, instances, database, feed, storage, statistics, consumers, consumerCount, jobs }) => [
+const cards = (
+  { at, instance, instances, database, feed, storage, statistics, consumers, consumerCount, jobs },
+  isOld,
+) => [
   {
     name: 'Database',
     codes: ['database_unavailable', 'keys_old', 'unsafe_setting'],
@@ -98,7 +102,7 @@ const cards = ({ at, instance, instances, database, feed, storage, statistics, c
     name: 'Storage',
     codes: ['storage_full', 'storage_nearly_full', 'storage_full_soon'],
     isUnknown: storage?.usedBytes == null,
-    text: describeStorage(storage),
+    text: describeStorage(storage, isOld),
   },
   { name: 'Instances', codes: ['not_ready'], isUnknown: instances === null, text: describeInstances(instances) },
   {
@@ -139,14 +143,21 @@ const JOBS = {
   retention: 'Retention',
 }
 
-/** @param {Status['storage']} storage */
-function describeStorage(storage) {
+/**
+ * @param {Status['storage']} storage
+ * @param {boolean} isOld
+ */
+function describeStorage(storage, isOld) {
   if (storage === null) return 'no budget (STORAGE_BUDGET)'
   const { usedBytes, budgetBytes, full, fullAt, growth } = storage
   if (usedBytes === null) return nothing
+  // Browsers draw a meter green below `high`, and nothing may be green if nobody knows.
+  const meter = isOld
+    ? nothing
+    : html`<meter min="0" max=${budgetBytes} high=${budgetBytes * 0.8} .value=${usedBytes} aria-label="Share of the storage budget"></meter>`
   return html`
     ${bytes(usedBytes)} of ${bytes(budgetBytes)} (${percent(usedBytes / budgetBytes)})
-    <meter min="0" max=${budgetBytes} high=${budgetBytes * 0.8} .value=${usedBytes} aria-label="Share of the storage budget"></meter>
+    ${meter}
     ${full ? 'full: records are refused' : fullAt === null ? nothing : html`full on ${formatTime(Date.parse(fullAt), 'day')} if it grows as it did in the last ${growth}`}
   `
 }
