@@ -10,14 +10,21 @@ import t from 'tap'
 import { selectRollupState } from '../../src/data/rollup-state.ts'
 import { addUnstored, countRecords, type RollupPart } from '../../src/data/rollups.ts'
 import { connect } from '../../src/postgres/connect.ts'
+import { retain } from '../../src/retention/apply-policies.ts'
+import { parsePolicies } from '../../src/retention/policies.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
+import { makeOld } from '../helpers/old-records.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
-const { apiUrl, superUrl } = await createDatabase(t)
+const { apiUrl, maintenanceUrl, superUrl } = await createDatabase(t)
 // Two may hold a transaction open.
 const root = connectAs(superUrl, 4)
-const db = connect({ url: apiUrl, name: 'rollups', connections: 2, statementTimeoutMs: 60_000, onError: () => {} })
-t.teardown(() => Promise.all([root.destroy(), db.destroy()]))
+const options = { connections: 2, statementTimeoutMs: 60_000, onError: () => {} }
+const db = connect({ url: apiUrl, name: 'rollups', ...options })
+const maintenance = connect({ url: maintenanceUrl, name: 'maintenance', ...options })
+t.teardown(() => Promise.all([root.destroy(), db.destroy(), maintenance.destroy()]))
+
+const PARTS = ['live', 'backfill'] as const
 
 /** As the migration leaves it, when these records are already stored. */
 async function reset() {
@@ -30,7 +37,6 @@ async function reset() {
   await sql`UPDATE sluice.rollup_progress SET until_epoch = 0, until_xid = '0', until_n = 0 WHERE part = 'backfill'`.execute(
     root,
   )
-  await sql`CREATE TABLE IF NOT EXISTS public.deleted (LIKE sluice.records)`.execute(root)
   await sql`TRUNCATE public.deleted`.execute(root)
 }
 
@@ -38,10 +44,12 @@ t.beforeEach(reset)
 
 const count = (part: RollupPart, limit = 20_000, maxSeries = 1000) => countRecords(db, { part, limit, maxSeries })
 
+const endRest = () => sql`UPDATE sluice.rollup_progress SET rest_until = NULL WHERE part = 'backfill'`.execute(root)
+
 /** Without the pauses of the backfill. */
 async function countAll(limit?: number, maxSeries?: number) {
-  for (const part of ['live', 'backfill'] as const)
-    do await sql`UPDATE sluice.rollup_progress SET rest_until = NULL WHERE part = 'backfill'`.execute(root)
+  for (const part of PARTS)
+    do await endRest()
     while ((await count(part, limit, maxSeries)) !== 0)
 }
 
@@ -51,6 +59,8 @@ interface Stored {
   minute: number
   size: number
 }
+
+const make = (source: string, type = 't', minute = 0): Stored => ({ source, type, minute, size: 1 })
 
 let stored = 0
 
@@ -77,7 +87,7 @@ async function compare() {
   return { counted, expected }
 }
 
-const record = fc.record({
+const record: fc.Arbitrary<Stored> = fc.record({
   source: fc.constantFrom('shop', 'Shop', 'shop/1', '"\\é'),
   type: fc.constantFrom('order', 'click', "o'brien"),
   minute: fc.nat(30),
@@ -90,10 +100,11 @@ const step = fc.oneof(
   fc.record({ do: fc.constantFrom('commit' as const, 'rollback' as const) }),
   fc.record({
     do: fc.constant('count' as const),
-    part: fc.constantFrom<RollupPart>('live', 'backfill'),
+    part: fc.constantFrom<RollupPart>(...PARTS),
     limit: fc.integer({ min: 1, max: 9 }),
   }),
-  fc.record({ do: fc.constantFrom('delete' as const, 'crash' as const, 'restart' as const) }),
+  fc.record({ do: fc.constant('crash' as const), part: fc.constantFrom<RollupPart>(...PARTS) }),
+  fc.record({ do: fc.constantFrom('delete' as const, 'retain' as const, 'restart' as const) }),
 )
 
 type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never
@@ -107,27 +118,47 @@ async function perform(one: Step, open: ControlledTransaction<unknown>[]): Promi
     await store(trx, one.records)
   } else if (one.do === 'commit') await open.shift()?.commit().execute()
   else if (one.do === 'rollback') await open.shift()?.rollback().execute()
-  else if (one.do === 'count') await count(one.part, one.limit)
-  else if (one.do === 'delete') await deleteCounted()
-  else if (one.do === 'crash') await crash()
+  else if (one.do === 'count') {
+    await endRest()
+    await count(one.part, one.limit)
+  } else if (one.do === 'delete') await deleteCounted()
+  else if (one.do === 'retain') await retainOne()
+  else if (one.do === 'crash') await crash(one.part)
   // Waits for running writers.
   else if (open.length === 0)
     await sql`SELECT sluice.current_epoch((SELECT max(epoch) FROM sluice.epochs), '18446744073709551615')`.execute(root)
 }
 
+// Whoever deletes records, the comparison still has them.
+await sql`CREATE TABLE public.deleted (LIKE sluice.records)`.execute(root)
+await sql`
+  CREATE FUNCTION public.keep_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+  BEGIN INSERT INTO public.deleted SELECT OLD.*; RETURN NULL; END $$`.execute(root)
+await sql`
+  CREATE TRIGGER keep_deleted AFTER DELETE ON sluice.records FOR EACH ROW EXECUTE FUNCTION public.keep_deleted()`.execute(
+  root,
+)
+
 /** Half of the records that are counted. */
 const deleteCounted = () =>
   sql`
-    WITH gone AS (
-      DELETE FROM sluice.records USING sluice.rollup_progress AS live, sluice.rollup_progress AS backfill
-      WHERE live.part = 'live' AND backfill.part = 'backfill' AND records.n % 2 = 0 AND (
-        (records.epoch, records.xid, records.n) <= (backfill.epoch, backfill.xid, backfill.n) OR
-        (records.epoch, records.xid, records.n) > (backfill.until_epoch, backfill.until_xid, backfill.until_n) AND
-        (records.epoch, records.xid, records.n) <= (live.epoch, live.xid, live.n)
-      )
-      RETURNING records.*
-    )
-    INSERT INTO public.deleted SELECT * FROM gone`.execute(root)
+    DELETE FROM sluice.records USING sluice.rollup_progress AS live, sluice.rollup_progress AS backfill
+    WHERE live.part = 'live' AND backfill.part = 'backfill' AND records.n % 2 = 0 AND (
+      (records.epoch, records.xid, records.n) <= (backfill.epoch, backfill.xid, backfill.n) OR
+      (records.epoch, records.xid, records.n) > (backfill.until_epoch, backfill.until_xid, backfill.until_n) AND
+      (records.epoch, records.xid, records.n) <= (live.epoch, live.xid, live.n)
+    )`.execute(root)
+
+const KEEP_ONE = parsePolicies('[{ "maxCount": 1 }]', 'policies.json')
+
+/** Deletes all but the newest record, counted or not: retention counts them first. */
+const retainOne = () =>
+  retain(maintenance, KEEP_ONE, {
+    dryRun: false,
+    stop: new AbortController().signal,
+    maxSeries: 1000,
+    onBatch: () => {},
+  })
 
 /** While another session has this lock, the sessions that count wait for it after their last statement, before they commit. */
 const GATE = 42
@@ -138,13 +169,17 @@ await sql`
   CREATE CONSTRAINT TRIGGER gate AFTER UPDATE ON sluice.rollup_progress DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW EXECUTE FUNCTION public.wait_at_gate()`.execute(root)
 
+/** How many batches were lost. */
+const crashes = { live: 0, backfill: 0 }
+
 /** Kills the session that counts, between its last statement and the commit. */
-async function crash(): Promise<void> {
+async function crash(part: RollupPart): Promise<void> {
+  await endRest()
   const lock = await root.startTransaction().execute()
   await sql`SELECT pg_advisory_xact_lock(${sql.lit(GATE)})`.execute(lock)
   let isOver = false
-  const counting = count('live', 5)
-    .catch(() => {})
+  const counting = count(part, 5)
+    .catch(() => crashes[part]++)
     .finally(() => {
       isOver = true
     })
@@ -156,6 +191,15 @@ async function crash(): Promise<void> {
   await lock.rollback().execute()
 }
 
+/** So that batches of both parts are lost in each run of this file. */
+const examples = PARTS.map((part): [Stored[], Step[]] => [
+  [make('a')],
+  [
+    { do: 'store', records: [make('b')] },
+    { do: 'crash', part },
+  ],
+])
+
 t.test(
   'after any writes, crashes and deletions, the rollups equal a GROUP BY of everything that was stored',
   async (t) => {
@@ -163,13 +207,7 @@ t.test(
       fc.asyncProperty(fc.array(record, { maxLength: 12 }), fc.array(step, { maxLength: 25 }), async (old, steps) => {
         await reset()
         await store(root, old)
-        // What the migration does.
-        for (const prefix of ['', 'until_'])
-          await sql`
-          UPDATE sluice.rollup_progress SET (${sql.raw(`${prefix}epoch, ${prefix}xid, ${prefix}n`)}) = (
-            SELECT epoch, xid, n FROM (SELECT epoch, xid, n FROM sluice.records UNION ALL SELECT 0, '0', 0) AS all_records
-            ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1
-          ) WHERE part = ${prefix === '' ? 'live' : 'backfill'}`.execute(root)
+        await makeOld(root)
         const open: ControlledTransaction<unknown>[] = []
         for (const each of steps) await perform(each, open)
         for (const trx of open) await trx.commit().execute()
@@ -177,8 +215,9 @@ t.test(
         const { counted, expected } = await compare()
         t.same(counted, expected)
       }),
-      { numRuns: 60 },
+      { numRuns: 60, examples },
     )
+    t.ok(crashes.live > 0 && crashes.backfill > 0, 'batches of both parts were lost')
   },
 )
 
@@ -188,8 +227,6 @@ const series = async () => {
     WHERE seconds = 86400 GROUP BY source, type ORDER BY source, type`.execute(root)
   return rows.map(({ source, type, records }) => [source, type, Number(records)])
 }
-
-const make = (source: string, type = 't', minute = 0): Stored => ({ source, type, minute, size: 1 })
 
 t.test('beyond the limit, types and sources are counted in the series of everything', async (t) => {
   await store(root, [make('a', 'x'), make('b', 'x'), make('c', 'y')])
@@ -337,33 +374,4 @@ t.test('the state says how far the counts are', async (t) => {
   t.match(await selectRollupState(db), { backfill: { records: 1, estimate: 2 } })
   await countAll()
   t.match(await selectRollupState(db), { lagSeconds: 0, backfill: undefined })
-})
-
-t.test('old records rest after a batch, for all instances', async (t) => {
-  await store(root, [make('a'), make('b')])
-  await sql`
-    UPDATE sluice.rollup_progress SET (until_epoch, until_xid, until_n) = (SELECT epoch, xid, n FROM sluice.records WHERE n = 1)
-    WHERE part = 'backfill'`.execute(root)
-  t.equal(await count('backfill', 1), 1)
-  await sql`UPDATE sluice.rollup_progress SET rest_until = now() + interval '1 hour' WHERE part = 'backfill'`.execute(
-    root,
-  )
-  t.equal(await count('backfill', 1), undefined)
-  t.equal(await count('live', 1), 1)
-  await sql`UPDATE sluice.rollup_progress SET rest_until = now()`.execute(root)
-  t.equal(await count('backfill', 1), 1)
-})
-
-// In a restored database, the transaction ids start over, and the feed shows old records only when a new epoch begins.
-t.test('old records that the feed does not show yet are counted later', async (t) => {
-  await store(root, [make('a')])
-  await sql`UPDATE sluice.records SET xid = '18446744073709551000'`.execute(root)
-  await sql`
-    UPDATE sluice.rollup_progress SET (until_epoch, until_xid, until_n) = (SELECT epoch, xid, n FROM sluice.records)
-    WHERE part = 'backfill'`.execute(root)
-  t.equal(await count('backfill'), 0)
-  t.match(await selectRollupState(db), { backfill: { records: 0 } })
-  await sql`SELECT sluice.current_epoch((SELECT max(epoch) FROM sluice.epochs), '18446744073709551615')`.execute(root)
-  t.equal(await count('backfill'), 1)
-  t.match(await selectRollupState(db), { backfill: undefined })
 })

@@ -5,6 +5,7 @@ import { connect as connectAs } from '../../src/postgres/connect.ts'
 import { retain } from '../../src/retention/apply-policies.ts'
 import { parsePolicies } from '../../src/retention/policies.ts'
 import { connect } from '../helpers/connect.ts'
+import { makeOld } from '../helpers/old-records.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 
@@ -60,12 +61,7 @@ t.test('retention counts the records before it deletes them', async (t) => {
 
 t.test('also the records from before the rollups', async (t) => {
   await store(1500)
-  for (const part of ['live', 'backfill'])
-    for (const prefix of part === 'live' ? [''] : ['until_'])
-      await sql`
-        UPDATE sluice.rollup_progress SET (${sql.raw(`${prefix}epoch, ${prefix}xid, ${prefix}n`)}) = (
-          SELECT epoch, xid, n FROM sluice.records ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1
-        ) WHERE part = ${part}`.execute(root)
+  await makeOld(root)
   await store(10)
   t.equal(await deleteAll(1000), true)
   t.same(await totals(), { counted: 4510, stored: 0 })

@@ -167,3 +167,38 @@ t.test('deleting records does not change the counts', async (t) => {
   await counted(7)
   t.equal(total((await get('/v1/stats?bucket=day')).json.buckets, 'records'), total(before, 'records') + 1)
 })
+
+t.test('types and sources beyond ROLLUP_MAX_SERIES are counted under null, and the response says so', async (t) => {
+  const limited = await createApp(t, { ROLLUP_MAX_SERIES: '5' })
+  const read = async (by: 'type' | 'source') => {
+    const { isLimited, buckets } = (await limited.get(`/v1/stats?bucket=day&by=${by}`)).json
+    return { isLimited, counts: buckets.map((bucket: Bucket) => [bucket[by], bucket.records]) }
+  }
+  const untilCounted = (records: number) =>
+    until(`${records} counts`, async () => {
+      const { json } = await limited.get('/v1/stats?bucket=day')
+      return total(json.buckets, 'records') === records
+    })
+  await limited.post({ source: 'shop', type: 'order', id: '1' })
+  await untilCounted(1)
+  t.same(await read('source'), { isLimited: false, counts: [['shop', 1]] })
+  const others = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => ({ source: `shop/${name}`, type: name, id: '1' }))
+  await limited.post([...others, { source: 'shop', type: 'order', id: '2' }])
+  await untilCounted(8)
+  t.same(await read('source'), {
+    isLimited: true,
+    counts: [
+      ['shop', 2],
+      [null, 6],
+    ],
+  })
+  // One place was left. Types come first.
+  t.same(await read('type'), {
+    isLimited: true,
+    counts: [
+      ['a', 1],
+      ['order', 2],
+      [null, 5],
+    ],
+  })
+})
