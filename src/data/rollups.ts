@@ -76,14 +76,16 @@ export async function countRecords(db: Database, counting: Counting): Promise<nu
 
 /**
  * The settings are for this transaction. It need not wait for the disk or a standby: what a crash undoes, it undoes together with the
- * position. The planner does not know how many records there are between two positions: it must use the index, and not sort to group.
+ * position. The planner does not know how many records there are between two positions: of two epochs, it expects the whole table. It must
+ * use the index of the feed, and not another one that saves it a sort.
  * @returns undefined if another session counts
  */
 async function begin(trx: Database, part: RollupPart): Promise<Progress | undefined> {
   const lock = await sql<{ is_first: boolean }>`
     SELECT pg_try_advisory_xact_lock(${ROLLUP_LOCK}) AS is_first, set_config('synchronous_commit', 'off', true),
            set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-           set_config('enable_sort', 'off', true), set_config('jit', 'off', true)`.execute(trx)
+           set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true),
+           set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)`.execute(trx)
   if (lock.rows[0]?.is_first !== true) return undefined
   // In another statement, which sees what the last holder of the lock has committed.
   const { rows } = await sql<Progress>`
@@ -129,6 +131,7 @@ async function aggregate(
       SELECT start, source, type, count(*) AS records, sum(bytes) AS bytes FROM (
         SELECT ${startOf(sql`received_at`, sql.lit(Math.min(...LENGTHS[part])))} AS start, source, type, ${STORED_SIZE} AS bytes FROM sluice.records
         WHERE ${POSITION} > ${positionRow(after)} AND ${POSITION} <= ${positionRow(last)}
+        ${inFeedOrder('records', 'asc')}
       ) AS found GROUP BY 1, 2, 3
     ), room AS MATERIALIZED (
       SELECT count(*) < ${maxSeries} AS is_free FROM sluice.series
