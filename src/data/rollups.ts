@@ -76,8 +76,8 @@ export async function countRecords(db: Database, counting: Counting): Promise<nu
 
 /**
  * The settings are for this transaction. It need not wait for the disk or a standby: what a crash undoes, it undoes together with the
- * position. The planner does not know how many records there are between two positions: of two epochs, it expects the whole table. It must
- * use the index of the feed, and not another one that saves it a sort.
+ * position. The planner cannot tell how many records there are between two positions: from the beginning of the feed on, it expects the
+ * whole table. It must use the index of the feed, and not another one that saves it a sort.
  * @returns undefined if another session counts
  */
 async function begin(trx: Database, part: RollupPart): Promise<Progress | undefined> {

@@ -7,13 +7,13 @@ import {
   sql,
 } from 'kysely'
 import t from 'tap'
+import { makeOld } from '../../scripts/bench/stats/old-records.ts'
 import { selectRollupState } from '../../src/data/rollup-state.ts'
 import { addUnstored, countRecords, type RollupPart } from '../../src/data/rollups.ts'
 import { connect } from '../../src/postgres/connect.ts'
 import { retain } from '../../src/retention/apply-policies.ts'
 import { parsePolicies } from '../../src/retention/policies.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
-import { makeOld } from '../helpers/old-records.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 
 const { apiUrl, maintenanceUrl, superUrl } = await createDatabase(t)
@@ -129,7 +129,7 @@ async function perform(one: Step, open: ControlledTransaction<unknown>[]): Promi
     await sql`SELECT sluice.current_epoch((SELECT max(epoch) FROM sluice.epochs), '18446744073709551615')`.execute(root)
 }
 
-// Whoever deletes records, the comparison still has them.
+// The comparison also needs the records that were deleted: a trigger copies them.
 await sql`CREATE TABLE public.deleted (LIKE sluice.records)`.execute(root)
 await sql`
   CREATE FUNCTION public.keep_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$

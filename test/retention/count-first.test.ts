@@ -1,11 +1,11 @@
 import { sql } from 'kysely'
 import t from 'tap'
+import { makeOld } from '../../scripts/bench/stats/old-records.ts'
 import { countRecords } from '../../src/data/rollups.ts'
 import { connect as connectAs } from '../../src/postgres/connect.ts'
 import { retain } from '../../src/retention/apply-policies.ts'
 import { parsePolicies } from '../../src/retention/policies.ts'
 import { connect } from '../helpers/connect.ts'
-import { makeOld } from '../helpers/old-records.ts'
 import { createDatabase } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
 

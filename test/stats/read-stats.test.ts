@@ -8,13 +8,13 @@ import { readStatsQuery } from '../../src/stats/query.ts'
 import { readStats } from '../../src/stats/read-stats.ts'
 import { connect as connectAs } from '../helpers/connect.ts'
 import { createDatabase } from '../helpers/postgres.ts'
+import { countReads } from '../helpers/record-reads.ts'
 
 const RECORDS = 20_000
 
 t.test('however many records there are, at most one of them is read', async (t) => {
   const { apiUrl, superUrl } = await createDatabase(t)
   const root = connectAs(superUrl)
-  // One connection, because a session publishes its own statistics when it is asked to.
   const db = connect({ url: apiUrl, name: 'stats', connections: 1, statementTimeoutMs: 60_000, onError: () => {} })
   t.teardown(() => Promise.all([root.destroy(), db.destroy()]))
   const store = (first: number) =>
@@ -28,16 +28,6 @@ t.test('however many records there are, at most one of them is read', async (t) 
   await store(RECORDS + 1)
   await sql`ANALYZE sluice.records`.execute(root)
 
-  /** How many rows of the table and entries of its indexes were read, by all sessions. */
-  const readCount = async () => {
-    await sql`SELECT pg_stat_force_next_flush()`.execute(db)
-    const { rows } = await sql<{ read: number }>`
-      SELECT (SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'sluice.records'::regclass)::integer +
-             (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relid = 'sluice.records'::regclass)::integer AS read`.execute(
-      root,
-    )
-    return rows[0]?.read as number
-  }
   const key: Key = {
     id: 'k',
     name: 'k',
@@ -52,12 +42,12 @@ t.test('however many records there are, at most one of them is read', async (t) 
   for (const bucket of ['minute', 'hour', 'day'] as const)
     for (const by of [{}, { by: 'type' }, { by: 'source' }] as const)
       for (const sourcePrefixes of [[], ['s1']]) {
-        const before = await readCount()
+        const before = await countReads(db, root)
         const filter = readStatsQuery({ bucket, ...by }, { ...key, sourcePrefixes }, Date.now())
         const { buckets } = JSON.parse(`${await readStats(reader, filter)}`)
         const name = JSON.stringify({ bucket, ...by, sourcePrefixes })
         t.ok(buckets.length > 0, name)
         // The row, and its entry in the index.
-        t.equal((await readCount()) - before, 2, name)
+        t.equal((await countReads(db, root)) - before, 2, name)
       }
 })

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type QueryExecutorProvider, sql } from 'kysely'
 import type { Database } from '../../../src/postgres/tables.ts'
 
 /** Each source has records of each type. */
@@ -21,16 +21,26 @@ export async function storeOld(db: Database, records: number): Promise<void> {
   }
   await sql`VACUUM (ANALYZE) sluice.records`.execute(db)
   await sql`TRUNCATE sluice.rollups`.execute(db)
-  await sql`
-    UPDATE sluice.rollup_progress AS progress
-    SET epoch = CASE part WHEN 'live' THEN last.epoch ELSE 0 END, xid = CASE part WHEN 'live' THEN last.xid ELSE '0' END,
-        n = CASE part WHEN 'live' THEN last.n ELSE 0 END, records = 0, folded = 0, rest_until = NULL,
-        until_epoch = CASE part WHEN 'backfill' THEN last.epoch END, until_xid = CASE part WHEN 'backfill' THEN last.xid END,
-        until_n = CASE part WHEN 'backfill' THEN last.n END
-    FROM (SELECT epoch, xid, n FROM sluice.records ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1) AS last`.execute(db)
+  await makeOld(db)
   const { rows } = await sql<{ size: string }>`
     SELECT pg_size_pretty(pg_total_relation_size('sluice.records')) AS size`.execute(db)
   console.error(`they take ${rows[0]?.size}`)
+}
+
+/**
+ * Makes all stored records old, as the migration that adds the rollups does: the part `backfill` counts them, and `live` only those
+ * that come later.
+ */
+export async function makeOld(root: QueryExecutorProvider): Promise<void> {
+  for (const [part, prefix] of [
+    ['live', ''],
+    ['backfill', 'until_'],
+  ] as const)
+    await sql`
+      UPDATE sluice.rollup_progress SET (${sql.raw(`${prefix}epoch, ${prefix}xid, ${prefix}n`)}) = (
+        SELECT epoch, xid, n FROM (SELECT epoch, xid, n FROM sluice.records UNION ALL SELECT 0, '0', 0) AS all_records
+        ORDER BY epoch DESC, xid DESC, n DESC LIMIT 1
+      ) WHERE part = ${part}`.execute(root)
 }
 
 /** @returns how many hours of a source and type have another number of records in the table than in the statistics */
